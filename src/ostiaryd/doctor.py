@@ -105,7 +105,7 @@ async def _perform(name: str, experiment: Callable[[], Awaitable[str]]) -> Line:
         saw = await experiment()
     except Refused as refusal:
         state = "weak" if isinstance(refusal, Unprotected) else "fail"
-        saw, hint = refusal.message, refusal.hint or _SEE_LOG
+        saw, hint = refusal.message_with_detail, refusal.hint or _SEE_LOG
     except Exception as error:  # noqa: BLE001 because a doctor reports whatever breaks
         state, saw, hint = "fail", f"{type(error).__name__}: {error}"[:300], _SEE_LOG
     return Line(name, state, saw, hint, round((time.perf_counter() - started) * 1000, 2))

@@ -104,15 +104,17 @@ async def test_without_the_token_nothing_is_issued_and_afterwards_the_server_goe
 ) -> None:
     issued, app = await issue(world, agent="bot"), build_app(world)
     token.take_away()
-    with pytest.raises(Unavailable, match="the token `ostiary-test` of .* cannot be used") as refused:
+    with pytest.raises(Unavailable, match="the HSM cannot be used") as refused:
         await issue(world, agent="bot")
     assert refused.value.hint == "connect the HSM, and check hsm_module, hsm_token and hsm_pin_file"
-    assert PIN not in str(refused.value)
+    assert refused.value.detail.startswith("the token `ostiary-test` of /")
+    assert PIN not in refused.value.message_with_detail
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("cert.issue", "refused", "unavailable")
     assert len(certificates.live(world.db.read(), entry.agent or "", now=world.now(), limit=9)) == 1
     assert (await post(app, question(issued))).response_status is OCSPResponseStatus.TRY_LATER
-    assert (await send(app, "GET", f"/ca/{issued.certificate.authority}/crl")).status == 503
+    answer = await send(app, "GET", f"/ca/{issued.certificate.authority}/crl")
+    assert (answer.status, answer.json["message"]) == (503, "the HSM cannot be used")
     with pytest.raises(Unavailable):
         await _hsm(world)
     token.bring_back()
@@ -126,8 +128,8 @@ async def test_without_the_token_nothing_is_issued_and_afterwards_the_server_goe
 def is_refused(hsm: Hsm) -> bool:
     with pytest.raises(Unavailable, match="cannot be used") as refused:
         hsm.check()
-    assert "PinIncorrect" not in refused.value.message
-    return "the HSM refused the PIN in hsm_pin_file" in refused.value.message
+    assert "PinIncorrect" not in refused.value.detail
+    return "the HSM refused the PIN in hsm_pin_file" in refused.value.detail
 
 
 async def test_a_wrong_pin_is_sent_once_so_that_the_token_is_not_locked(world: World, token: SoftHsm) -> None:

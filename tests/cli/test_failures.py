@@ -294,7 +294,7 @@ def test_output_that_nobody_reads_is_no_failure(server: Server, words: str) -> N
         (("--listen", "no.such.host.invalid:0"), 3, "cannot listen on no.such.host.invalid"),
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
         (("--database", "mysql://x"), 2, "unknown database `mysql`"),
-        (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database /nowhere/x.db"),
+        (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database: /nowhere/x.db"),
         (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "cannot connect to PostgreSQL"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import resource
@@ -18,13 +19,15 @@ from harness.clock import Clock, SeededRandom
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from ostiary.protocol.errors import Unavailable
+from ostiaryd.app import build_app
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
+from ostiaryd.ground.database import Database, LostDatabase, Tx, sql, storage_failure
 from ostiaryd.ground.database.connection import LONGEST_LOG, SqliteConnection
 from ostiaryd.ground.database.files import FileWatch
 from ostiaryd.ground.database.writer import Writer
 from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
+from tests.support.api_fixtures import send
 from tests.support.servers import live_server
 from tests.support.world import Kind, Template
 
@@ -142,6 +145,49 @@ async def test_nothing_is_acknowledged_after_a_file_was_lost(world: World, fault
     assert world.get_singleton(Health).checks["database"]() == "lost or damaged"
 
 
+STRANGERS = {
+    "/register": "{}",
+    "/token": "grant_type=client_credentials&client_id=x",
+    "/device_authorization": "client_id=x",
+    "/access/v1/evaluation": "{}",
+    "/v1/traces": "{}",
+    "/login/with/corp": "",
+    "/v1/sys/health": "",
+    "/api/v1/agents": "",
+}
+"""Requests without authentication, in the form of each protocol: path and body."""
+
+
+@pytest.mark.parametrize("fault", ["all files deleted", "index overwritten"])
+async def test_strangers_learn_of_a_lost_file_but_not_its_path(
+    world: World, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, path = build_app(world), world.db.path
+    FAULTS[fault](path)
+    answers = []
+    with caplog.at_level(logging.CRITICAL, logger="ostiary"):
+        for asked, body in STRANGERS.items():
+            kind = "application/json" if body == "{}" else "application/x-www-form-urlencoded"
+            method, headers = "POST" if body else "GET", [("content-type", kind)] if body else []
+            answers.append(await send(app, method, asked, headers=headers, body=body.encode()))
+    assert [answer.status for answer in answers] == [503] * len(STRANGERS)
+    for answer in answers:
+        assert b"file of the database was lost or changed" in answer.body
+        assert not [word for word in (path.name, str(path.parent), "/proc", "restart") if word.encode() in answer.body]
+    assert f"{path}" in caplog.text, "the log names the file"
+
+
+def test_a_failure_of_a_driver_is_a_detail() -> None:
+    error = sqlite3.OperationalError("/data/x")
+    for code, name in ((sqlite3.SQLITE_CORRUPT, "damaged"), (sqlite3.SQLITE_IOERR, "cannot be read or written")):
+        error.sqlite_errorcode = code
+        failure = storage_failure(error)
+        assert failure is not None
+        assert name in failure.message
+        assert "/data/x" not in failure.message + failure.hint
+        assert "/data/x" in failure.detail
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_batch_in_progress_is_not_acknowledged_if_a_file_is_lost_under_it(world: World, fault: str) -> None:
     def job(tx: Tx) -> str:
@@ -171,9 +217,9 @@ async def test_an_overwritten_index_is_a_loss_though_no_descriptor_is_left_to_ke
     await world.writer.submit(put("before"))
     overwrite_index(world.db.path)
     for _ in range(2):
-        with no_descriptor_left(), pytest.raises(LostDatabase, match="ostiary.db-shm while the server runs") as loss:
+        with no_descriptor_left(), pytest.raises(LostDatabase) as loss:
             await world.writer.submit(put("after"))
-        assert "copy the open files" in loss.value.hint
+        assert "ostiary.db-shm; copy the open files" in loss.value.detail
 
 
 def test_an_index_that_cannot_be_watched_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,9 +30,10 @@ def end(error: BaseException, *, as_json: bool) -> NoReturn:
     if refusal is None:
         raise error
     if as_json:
-        print(json.dumps({"error": refusal.code, "message": refusal.message, "hint": refusal.hint}), file=sys.stderr)
+        shown = {"error": refusal.code, "message": refusal.message_with_detail, "hint": refusal.hint}
+        print(json.dumps(shown), file=sys.stderr)
     else:
-        err.print(f"[red]{escape(refusal.code)}[/]: {escape(refusal.message)}")
+        err.print(f"[red]{escape(refusal.code)}[/]: {escape(refusal.message_with_detail)}")
         if refusal.hint:
             err.print(f"[dim]hint:[/] {escape(refusal.hint)}")
     if isinstance(refusal, Unavailable):

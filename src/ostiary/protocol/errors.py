@@ -9,7 +9,8 @@ class Refused(Exception):
     """A refused request.
 
     `code` is stable and machine-readable, `message` names the error, and `hint` the next step. None of the three may
-    contain a secret: they reach logs, the ledger and the caller.
+    contain a secret: they reach logs, the ledger and the caller. `detail` names files, processes or addresses of the
+    machine that refuses. No response contains it, except a line of `ostiary doctor`.
     """
 
     code = "refused"
@@ -20,14 +21,21 @@ class Refused(Exception):
     is_recorded = False
     """True once the refusal has an entry in the ledger."""
 
-    def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None, detail: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        if hint:
-            self.add_note(f"hint: {hint}")  # a traceback shows it
+        self.detail = detail
+        for name, text in (("hint", hint), ("detail", detail)):
+            if text:
+                self.add_note(f"{name}: {text}")  # a traceback shows it
         if code is not None:
             self.code = code
+
+    @property
+    def message_with_detail(self) -> str:
+        """Return the message and the detail, for the log and for commands on the machine that refuses."""
+        return f"{self.message}: {self.detail}" if self.detail else self.message
 
 
 class Malformed(Refused):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Refused
 from ostiaryd.ground.world import World
 
 MAX_LATE_S = 10
@@ -37,7 +37,8 @@ class Rounds:
         """Record that the loop with this name and the interval `every_s` (seconds) has ended a round, and the error of
         the round; None without one.
         """
-        message = "" if error is None else f"{type(error).__name__}: {error}"[:200]
+        said = error.message_with_detail if isinstance(error, Refused) else error
+        message = "" if error is None else f"{type(error).__name__}: {said}"[:200]
         self.last[loop] = Round(every_s, self.world.now(), message)
 
     def examine(self) -> str:

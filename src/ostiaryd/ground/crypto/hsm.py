@@ -12,6 +12,7 @@ for a bounded time, and while an operation takes longer than that, further calle
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from pkcs11 import Mechanism, ObjectClass, PublicKey, Session
+
+log = logging.getLogger("ostiary")
 
 T = TypeVar("T")
 _Job = tuple["Future[Any]", Callable[[], Any]]
@@ -207,12 +210,15 @@ class Hsm:
                 self._refused_pin = self._read_pin()
             now = time.monotonic()
             self._away_until = now + max(AGAIN_S, now - began)
-            raise self._unavailable(f"{type(error).__name__} {error}".strip()) from None
+            refusal = self._unavailable(f"{type(error).__name__} {error}".strip())
+            log.warning("%s", refusal.message_with_detail)
+            raise refusal from None
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(
-            f"the token `{self.token}` of {self._module} cannot be used: {why[:200]}",
+            "the HSM cannot be used",
             hint="connect the HSM, and check hsm_module, hsm_token and hsm_pin_file",
+            detail=f"the token `{self.token}` of {self._module}: {why[:200]}",
         )
 
     def _open(self) -> Session:
@@ -235,10 +241,11 @@ class Hsm:
     def _read_pin(self) -> str:
         try:
             if self._pin_file.stat().st_mode & 0o077:
-                raise Conflict(f"{self._pin_file} is readable by other users", hint=f"chmod 600 {self._pin_file}")
+                hint = "let only the user of the server read the file"
+                raise Conflict("hsm_pin_file is readable by other users", hint=hint, detail=str(self._pin_file))
             return self._pin_file.read_text().strip()
         except OSError as error:
-            raise Unavailable(f"cannot read hsm_pin_file {self._pin_file}: {error.strerror}") from None
+            raise Unavailable("cannot read hsm_pin_file", detail=f"{self._pin_file}: {error.strerror}") from None
 
     def _end_session(self) -> None:
         from pkcs11.exceptions import PKCS11Error

@@ -146,8 +146,9 @@ class SqliteConnection:
                 self._raw.execute(pragma)
         except (sqlite3.DatabaseError, OSError) as error:
             raise Unavailable(
-                f"cannot open the database {path}: {error}",
+                "cannot open the database",
                 hint="check that the file is a SQLite database, and writable for this user",
+                detail=f"{path}: {error}",
             ) from error
         self._path, self._uri, self._locks = path, uri, list[int]()
         self._is_log_long = False
@@ -272,7 +273,7 @@ class SqliteConnection:
                         self._is_log_long = True
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(
-                f"cannot move pages from the log of {self._path} to the database: {error}"
+                "cannot move pages from the log to the database", detail=f"{self._path}: {error}"
             ) from error
 
     def rollback(self) -> None:

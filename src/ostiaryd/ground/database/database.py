@@ -101,7 +101,7 @@ class Database:
         database is lost or damaged.
         """
         if self.loss is not None:
-            raise type(self.loss)(self.loss.message)
+            raise type(self.loss)(self.loss.detail)
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             connection = self._connect(times=times, read_only=True)
@@ -135,7 +135,7 @@ class Database:
     def give_up(self, loss: StorageFailed) -> None:
         """Refuse every further read until the server is restarted, because of this loss."""
         self.loss = loss
-        log.critical("%s; the server acknowledges nothing from now on: %s", loss.message, loss.hint)
+        log.critical("the server acknowledges nothing from now on: %s", loss.message_with_detail)
 
     def close(self) -> None:
         """Close all connections."""

@@ -32,15 +32,20 @@ class StorageFailed(Unavailable):
     """The files of the database could not be read or written, or PostgreSQL refuses to do so. Nothing was changed."""
 
     code = "storage_failed"
+    problem = "the database cannot be read or written"
+    next_step = "the log of the server names the cause"
+
+    def __init__(self, detail: str) -> None:
+        """Create the error. Callers who have not authenticated can read it, so only `detail` names the cause."""
+        super().__init__(self.problem, hint=self.next_step, detail=detail)
 
 
 class DamagedDatabase(StorageFailed):
     """A page of the SQLite database differs from its checksum."""
 
     code = "database_damaged"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, hint="restore the database from a backup: `ostiary doctor --deep` names the damage")
+    problem = "the database is damaged"
+    next_step = "restore the database from a backup: `ostiary doctor --deep` names the damage"
 
 
 def storage_failure(error: BaseException | None) -> StorageFailed | None:
@@ -52,15 +57,13 @@ def storage_failure(error: BaseException | None) -> StorageFailed | None:
     while error is not None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0
         if code in _DAMAGED:
-            return DamagedDatabase(f"the database is damaged: {error}")
+            return DamagedDatabase(str(error))
         if code in _FAILED:
-            return StorageFailed(
-                f"the database's files failed: {error}", hint="check the disk, and the log of the server"
-            )
+            return StorageFailed(f"the files of the database failed: {error}; check the disk")
         if (state := getattr(error, "sqlstate", None)) in _POSTGRES_FAILED:
+            check = "check the privileges of the server's role, and the log of PostgreSQL"
             return StorageFailed(
-                f"PostgreSQL cannot read or write the tables of the server (SQLSTATE {state})",
-                hint="check the privileges of the server's role, and the log of PostgreSQL",
+                f"PostgreSQL cannot read or write the tables of the server (SQLSTATE {state}); {check}"
             )
         error = error.__context__
     return None

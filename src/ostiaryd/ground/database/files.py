@@ -34,17 +34,7 @@ class LostDatabase(StorageFailed):
     """A file of the database was replaced, or another program changed it."""
 
     code = "database_lost"
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        copying = f"copy the open files from /proc/{os.getpid()}/fd, then restore and restart"
-        super().__init__(message, hint=hint or copying)
-
-
-class DamagedIndex(LostDatabase):
-    """Another program has written to the index of the write-ahead log."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, hint="restart the server, which makes the index again from the log")
+    problem = "a file of the database was lost or changed while the server runs"
 
 
 class FileWatch:
@@ -182,45 +172,46 @@ class DatabaseFiles:
         """Check that nothing but SQLite, which writes to the index only to make it longer, has written to the index."""
         is_longer = len(self._seen) < len(states) or states[2].st_size > self._seen[2].st_size
         if was_written and not is_longer and not self._is_shared:
-            loss: type[LostDatabase] = DamagedIndex
+            remedy = "restart the server, which makes the index again from the log"
             try:
                 _keep_log(self._paths[0])
             except OSError:  # such as no descriptor: then the end of the server may delete the log
-                loss = LostDatabase
-            raise self._lost(f"another program has changed {self._paths[2]} while the server runs", loss=loss)
+                remedy = ""
+            raise self._lost(f"another program has changed {self._paths[2]}", remedy=remedy)
 
     def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, before, now in zip(paths, self._seen, states, strict=False):
             if self._is_moving and path == self._paths[0]:
                 continue
             if not self._is_shared and not _is_same(before, now):
-                raise self._lost(f"another program has changed {path} while the server runs")
+                raise self._lost(f"another program has changed {path}")
 
     def _check_log(self, states: list[os.stat_result]) -> None:
         if not self._is_shared and states[1].st_size < self._seen[1].st_size:
-            raise self._lost(f"{self._paths[1]} was truncated while the server runs")
+            raise self._lost(f"{self._paths[1]} was truncated")
 
     def _look(self) -> list[os.stat_result]:
         """Return the present state of the files, after checking that the paths name the opened files and that the
         database has not become shorter. Raises LostDatabase.
         """
         if self._loss is not None:
-            raise type(self._loss)(self._loss.message)
+            raise LostDatabase(self._loss.detail)
         states = []
         for path in self._paths:
             try:
                 states.append(os.stat(path))
             except OSError as error:
-                raise self._lost(f"{path} does not exist any more while the server runs: {error.strerror}") from None
+                raise self._lost(f"{path} does not exist any more: {error.strerror}") from None
         for path, before, now in zip(self._paths, self._seen, states, strict=False):
             if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
-                raise self._lost(f"{path} was replaced while the server runs")
+                raise self._lost(f"{path} was replaced")
         if states[0].st_size < self._seen[0].st_size:
-            raise self._lost(f"{self._paths[0]} was truncated while the server runs")
+            raise self._lost(f"{self._paths[0]} was truncated")
         return states
 
-    def _lost(self, message: str, *, loss: type[LostDatabase] = LostDatabase) -> LostDatabase:
-        self._loss = loss(message)
+    def _lost(self, cause: str, *, remedy: str = "") -> LostDatabase:
+        copying = f"copy the open files from /proc/{os.getpid()}/fd, then restore and restart"
+        self._loss = LostDatabase(f"{cause}; {remedy or copying}")
         self._on_loss(self._loss)
         return self._loss
 

@@ -432,5 +432,7 @@ class PostgresConnection:
             raise DatabaseUnavailable("the connection to the database was lost", hint="try again in a moment") from None
         if isinstance(error, psycopg.OperationalError):
             raise DatabaseUnavailable(
-                f"the database cannot execute this now ({error.sqlstate})", hint="try again in a moment"
+                "the database cannot execute this now",
+                hint="try again in a moment",
+                detail=f"SQLSTATE {error.sqlstate}",
             ) from None

@@ -175,7 +175,7 @@ class PostgresServer:
         except psycopg.Error as error:
             reason = str(error).partition("\n")[0]
             raise DatabaseUnavailable(
-                f"cannot connect to PostgreSQL: {reason}", hint="check that it runs, and the database URL"
+                "cannot connect to PostgreSQL", hint="check that it runs, and the database URL", detail=reason
             ) from None
         # covers cases that the limit for idle transactions does not
         if holds_lock and raw.info.server_version >= 170000:

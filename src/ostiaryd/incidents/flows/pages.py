@@ -131,4 +131,4 @@ async def _stop(world: World, defects: list[str]) -> None:
         await ledger.act(world, "database.damaged", stop)
     except (Refused, sqlite3.DatabaseError) as error:
         log.critical("the damaged database cannot store the stop of everything either: %s", error)
-        world.db.give_up(DamagedDatabase(f"the database is damaged: {defects[0]}"))
+        world.db.give_up(DamagedDatabase(defects[0]))
