@@ -179,6 +179,8 @@ async def test_keys_that_this_server_cannot_use_are_ignored_in_a_key_set(applica
     with pytest.raises(InvalidClientMetadata, match="none of EC, OKP, RSA"):
         parse_client_keys({"keys": OTHERS})
     with pytest.raises(InvalidClientMetadata, match="private key"):
+        parse_client_keys({"keys": [OTHERS[0] | {"priv": "AAAA"}, dict(application.key.public.jwk)]})
+    with pytest.raises(InvalidClientMetadata, match="private key"):
         parse_client_keys({"keys": [*OTHERS, jose.generate("ES256").jwk(), dict(application.key.public.jwk)]})
 
 

@@ -251,6 +251,29 @@ async def test_the_name_of_userinfo_counts_where_the_id_token_has_none(
     assert (person.name, person.email) == ("carla", "carla@example.org")
 
 
+async def test_userinfo_that_fails_prevents_a_login_only_if_groups_depend_on_it(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    idp.claims = {"groups": ["ops"], "preferred_username": None, "email": None, "name": None}
+    idp.changed = {"userinfo_endpoint": f"{idp.issuer}/nothing"}
+    assert await log_in(browser, idp) == 303
+    assert registry.find_person(here.db.read(), session(here, browser).person).name == "person"
+    idp.claims = {}
+    assert await log_in(browser, idp) == 503
+
+
+async def test_a_name_of_the_inner_network_of_the_provider_is_only_in_the_log(
+    here: World, browser: PageClient, idp: OpenIdProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add(here, provider_of(idp))
+    idp.changed = {"token_endpoint": "https://inner.invalid/token"}
+    assert await log_in(browser, idp) == 503
+    assert "Corp does not answer" in browser.text
+    assert "inner.invalid" not in browser.text
+    assert "inner.invalid" in caplog.text
+
+
 async def test_groups_that_the_provider_leaves_out_give_no_role(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:

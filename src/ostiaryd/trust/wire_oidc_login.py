@@ -12,6 +12,7 @@ of `ground/outbound/jwks.py`.
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -65,6 +66,8 @@ from ostiaryd.trust.wire_federation import (
     leave_refusal,
     log_in_identity,
 )
+
+log = logging.getLogger("ostiary")
 
 MAX_METADATA = 256 << 10
 ASSERTION_S = 60
@@ -176,9 +179,14 @@ async def _asking(call: Call, provider: Provider) -> AsyncIterator[None]:
         try:
             yield
         except Unavailable as failure:
-            shown = f"{provider.label} does not answer: {failure.message}"
-            hint = "go back and try again in a minute, or sign in another way"
-            raise Unavailable(shown, hint=hint, code="provider_unavailable") from None
+            detail = failure.message_with_detail
+            log.warning("the login provider `%s` does not answer: %s", provider.name, detail)
+            raise Unavailable(
+                f"{provider.label} does not answer",
+                hint="go back and try again in a minute, or sign in another way",
+                code="provider_unavailable",
+                detail=detail,
+            ) from None
 
 
 def _find(call: Call) -> tuple[Provider, OidcSettings]:
@@ -313,17 +321,31 @@ async def _with_userinfo(
 ) -> dict[str, Any]:
     """Return the claims of the ID token. If it lacks groups, required claims or a name, as it may in the code flow
     (Core 5.4), add the claims of userinfo, which must have the same `sub` (Core 5.3). Claims of the ID token take
-    precedence. Raises ProviderRefused, Unavailable.
+    precedence. If only a name is missing, userinfo may fail. Raises ProviderRefused, Unavailable.
     """
     has_groups = not provider.group_claim or read_group_claim(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
     has_name = _name_of(claims) != NO_NAME
     if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required and has_name):
         return claims
+    try:
+        parsed = await _read_userinfo(world, metadata.userinfo_endpoint, answer.access_token)
+    except Unavailable as failure:
+        if has_groups and has_required:
+            log.warning("a login by `%s` has no name: %s", provider.name, failure.message)
+            return claims
+        raise
+    if parsed.get("sub") != claims["sub"]:  # the access token belongs to another person (Core 5.3.2)
+        raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")
+    return {**parsed, **claims}
+
+
+async def _read_userinfo(world: World, url: str, access_token: str) -> dict[str, Any]:
+    """Return the claims of the userinfo endpoint. Raises Unavailable."""
     answered = await send_request(
         "GET",
-        metadata.userinfo_endpoint,
-        headers={"authorization": f"Bearer {answer.access_token}", "accept": "application/json"},
+        url,
+        headers={"authorization": f"Bearer {access_token}", "accept": "application/json"},
         within_s=FETCH_S,
         private=world.config.private,
     )
@@ -336,9 +358,7 @@ async def _with_userinfo(
             f"userinfo of the identity provider answers {answered.status}, or its body is not a JSON object",
             hint="try again; if this repeats, compare the scopes of the login provider",
         )
-    if parsed.get("sub") != claims["sub"]:  # the access token belongs to another person (Core 5.3.2)
-        raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")
-    return {**parsed, **claims}
+    return parsed
 
 
 def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
