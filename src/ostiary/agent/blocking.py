@@ -32,6 +32,7 @@ from ostiary.agent.identity import (
 )
 from ostiary.client import Auth, Flow, Target, run
 from ostiary.client.certificate import CertificateFiles
+from ostiary.client.drive import transport_errors_as_unavailable
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
 
@@ -142,7 +143,9 @@ class Agent(Identity):
         """Send an HTTP request with a token and a DPoP proof of this agent, and return the response, whatever its
         status. `rest`: further arguments of `httpx2.Client.request`. Raises TokenRefused, Unavailable.
         """
-        return self._http.request(method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest)
+        auth = self.auth(resource, scope, task=task, subject=subject)
+        with transport_errors_as_unavailable():
+            return self._http.request(method, url, auth=auth, **rest)
 
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any

@@ -200,7 +200,7 @@ class Identity:
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
         if response.status_code >= 400:
             raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
-        return msgspec.json.decode(response.content)
+        return _read_answer(response)
 
     def _secret(self, path: str, task: str | None, **query: str) -> Flow[Secret]:
         """Return the secret at a path that begins with its mount. Raises ServerRefused, Unavailable."""
@@ -211,7 +211,7 @@ class Identity:
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1", task=task))
         if response.status_code >= 400:
             raise _parse_secret_refusal(path, response)
-        answer = msgspec.json.decode(response.content)
+        answer = _read_answer(response)
         data = answer["data"] if below == path else answer["data"]["data"]
         return Secret(path, data, answer["lease_id"], answer["lease_duration"] if answer["lease_id"] else 0)
 
@@ -330,6 +330,17 @@ class Identity:
 
     def _end(self, task: str, outcome: str) -> Flow[Any]:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
+
+
+def _read_answer(response: httpx2.Response) -> Any:
+    """Return the JSON value of an answer. Raises Unavailable for another answer, such as the login page of a proxy."""
+    try:
+        return msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        raise Unavailable(
+            f"{response.url.host} answered {response.status_code} without JSON",
+            hint="check that this is the URL of the server, and no other server answers in its place",
+        ) from None
 
 
 def _versioned(path: str) -> str:

@@ -10,8 +10,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
-
 from ostiary import ambient
 from ostiary.agent.blocking import Agent
 from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate, prepare_folder, renewal_lock
@@ -121,8 +119,6 @@ class CertificateKeeper:
             except Refused as refusal:
                 hint = f" ({refusal.hint})" if refusal.hint else ""
                 self._on_failure(f"{failed}: {refusal.message}{hint}")
-            except httpx2.TransportError as error:
-                self._on_failure(f"{failed}: the server does not answer: {error}")
             except OSError as error:
                 self._on_failure(f"{failed}: {error}")
             self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
@@ -190,8 +186,6 @@ class CertificateKeeper:
         except Refused as refusal:
             if refusal.code in ("forbidden", "not_found"):  # another agent's, or not issued by this server
                 return False
-        except httpx2.TransportError:
-            pass
         self._check_at = self._tick() + round(CHECK_S * SECOND)
         return True
 

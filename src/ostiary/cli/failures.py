@@ -19,6 +19,7 @@ from ostiary.cli.paper import err
 from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
+from ostiary.client.drive import describe_unreachable
 from ostiary.protocol.errors import Refused, Unavailable
 
 
@@ -59,17 +60,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 "the URL of the server begins with neither `https://` nor `http://`",
                 hint="check OSTIARY_URL and `issuer` in the credential file",
             )
-        case httpx2.TransportError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Unavailable(
-                f"the certificate of the server is not trusted: {error}",
-                hint="set SSL_CERT_FILE to the certificate of its authority, which is `ca.pem` in the data folder of "
-                "a server with --tls auto",
-            )
         case httpx2.TransportError():
-            return Unavailable(
-                f"the server does not answer: {error}",
-                hint="check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR",
-            )
+            return describe_unreachable(error)
         case httpx2.InvalidURL():
             return Usage(f"OSTIARY_URL is not a URL: {error}", hint="set a URL such as https://id.example.org")
         case ImportError():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import httpx2
@@ -11,6 +11,7 @@ import httpx2
 from ostiary.client.flows import Client
 from ostiary.client.steps import Flow
 from ostiary.client.target import Target
+from ostiary.protocol.errors import Unavailable
 
 T = TypeVar("T")
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
@@ -62,10 +63,39 @@ class Auth(httpx2.Auth):
                     await response.aread()
 
 
+def describe_unreachable(error: httpx2.TransportError) -> Unavailable:
+    """Return the transport error of a request to a server as a refusal."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return Unavailable(
+            f"the certificate of the server is not trusted: {error}",
+            hint="set SSL_CERT_FILE to the certificate of its authority, which is `ca.pem` in the data folder of "
+            "a server with --tls auto",
+        )
+    return Unavailable(
+        f"the server does not answer: {error or type(error).__name__}",
+        hint="check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR",
+    )
+
+
+@contextmanager
+def transport_errors_as_unavailable() -> Iterator[None]:
+    """Raise Unavailable in place of a transport error of httpx2. An UnsupportedProtocol is raised as it is: the caller
+    gave a wrong URL.
+    """
+    try:
+        yield
+    except httpx2.UnsupportedProtocol:
+        raise
+    except httpx2.TransportError as error:
+        raise describe_unreachable(error) from error
+
+
 def run(http: httpx2.Client, flow: Flow[T]) -> T:
-    """Drive a flow to its end with a blocking client, and return its result."""
+    """Drive a flow to its end with a blocking client, and return its result. Raises Unavailable if a server does not
+    answer.
+    """
     response: httpx2.Response | None = None
-    with closing(flow):
+    with closing(flow), transport_errors_as_unavailable():
         try:
             while True:
                 step = flow.send(response)
@@ -80,9 +110,11 @@ def run(http: httpx2.Client, flow: Flow[T]) -> T:
 
 
 async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
-    """Drive a flow to its end with an asynchronous client, and return its result."""
+    """Drive a flow to its end with an asynchronous client, and return its result. Raises Unavailable if a server does
+    not answer.
+    """
     response: httpx2.Response | None = None
-    with closing(flow):
+    with closing(flow), transport_errors_as_unavailable():
         try:
             while True:
                 step = flow.send(response)

@@ -1,0 +1,97 @@
+"""A server that does not answer, or answers with something other than JSON: every method of an agent raises
+Unavailable.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from harness.clock import Clock
+from ostiary.agent import Agent, AsyncAgent
+from ostiary.client import run
+from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Unavailable
+from tests.sdk.server import ISSUER, Server
+
+KEY = jose.generate("ES256")
+METHODS: dict[str, Callable[[Any], Any]] = {
+    "token": lambda agent: agent.token(),
+    "request": lambda agent: agent.request("GET", f"{agent.url}/x", resource=f"{agent.url}/api/v1"),
+    "get": lambda agent: agent.get(f"{agent.url}/x", resource=f"{agent.url}/api/v1"),
+    "certificate": lambda agent: agent.certificate(),
+    "certificate_state": lambda agent: agent.certificate_state("0" * 32),
+    "secret": lambda agent: agent.secret("secret/shared/shop"),
+    "account_token": lambda agent: agent.account_token("github"),
+    "ask": lambda agent: agent.ask("ap_1"),
+    "issuer": lambda agent: agent.issuer() if isinstance(agent, AsyncAgent) else agent.issuer,
+}
+
+
+@contextmanager
+def dead_server(kind: str) -> Iterator[str]:
+    """Yield the URL of a port that refuses connections, ends each without an answer, or speaks no HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if kind == "refuses":
+            listener.close()
+            yield url
+            return
+
+        def answer() -> None:
+            try:
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(b"220 mail\r\n" if kind == "garbage" else b"")
+            except OSError:
+                return
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield url
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["refuses", "closes", "garbage"])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
+    with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
+        with pytest.raises(Unavailable, match="does not answer: .") as refused:
+            METHODS[method](agent)
+        assert refused.value.hint
+
+
+@pytest.mark.parametrize("kind", ["refuses", "closes", "garbage"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_asynchronous_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
+    with dead_server(kind) as url:
+        async with AsyncAgent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
+            with pytest.raises(Unavailable, match="does not answer: ."):
+                await METHODS[method](agent)
+
+
+@pytest.mark.parametrize("page", ["<h1>Sign in to the network</h1>", ""])
+def test_the_page_of_a_proxy_is_no_answer_of_the_server(page: str, clock: Clock) -> None:
+    server = Server(clock, KEY)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, text=page) if "/api/" in request.url.path else server(request)
+
+    with (
+        Agent(Credential(KEY, "ag_1", ISSUER), now=clock) as agent,
+        httpx2.Client(transport=httpx2.MockTransport(answer)) as http,
+        pytest.raises(Unavailable, match="without JSON"),
+    ):
+        run(http, agent._certificate_state("0" * 32))
