@@ -176,7 +176,8 @@ class CertificateKeeper:
 
     def _is_in_force(self, certificate: AgentCertificate) -> bool:
         """Return whether a certificate of the folder is live or on hold, and belongs to the agent. The server is asked
-        once in CHECK_S seconds; a server that cannot be reached, or that refuses the agent, changes nothing.
+        once in CHECK_S seconds. A server that cannot be reached, or that refuses the agent, changes nothing; the
+        failure is reported.
         """
         if self._tick() < self._check_at:
             return True
@@ -186,6 +187,7 @@ class CertificateKeeper:
         except Refused as refusal:
             if refusal.code in ("forbidden", "not_found"):  # another agent's, or not issued by this server
                 return False
+            self._on_failure(f"whether the certificate is revoked is unknown: {refusal.message}")
         self._check_at = self._tick() + round(CHECK_S * SECOND)
         return True
 
