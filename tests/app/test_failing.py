@@ -42,13 +42,12 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("path", FORMS)
 async def test_a_failure_has_the_form_of_its_protocol(
-    world: World, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = [replace(route, wire=fails, scope="", is_large=False) for route in app.ROUTES if route.path == path]
-    monkeypatch.setattr(app, "ROUTES", failing)
     method = failing[0].method
     with caplog.at_level(logging.ERROR, logger="ostiary"):
-        answer = await send(app.build_app(world), method, path, headers=[("x-request-id", "id-7")], body=b"")
+        answer = await send(app.build_app(world, failing), method, path, headers=[("x-request-id", "id-7")], body=b"")
     assert (answer.status, json.loads(answer.body)) == (500, FORMS[path])
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"] == "id-7"

@@ -128,13 +128,13 @@ async def test_who_may_not_ask_does_not_hear_that_the_question_is_malformed(clie
 
 
 async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def forgetful(call: Call) -> Reply:
         return Reply(200, b"secret")
 
-    monkeypatch.setattr("ostiaryd.app.ROUTES", [Route("POST", ONE, forgetful, "ostiary:decide", proves_in_act=True)])
-    answer = await send(build_app(world), "POST", ONE, body=b"")
+    forgets = Route("POST", ONE, forgetful, "ostiary:decide", proves_in_act=True)
+    answer = await send(build_app(world, [forgets]), "POST", ONE, body=b"")
     assert answer.status == 500
     assert b"secret" not in answer.body
     assert "was not authenticated" in caplog.text

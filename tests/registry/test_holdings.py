@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.clock import Clock, SeededRandom
@@ -51,6 +51,11 @@ class Seed:
     has_client_key: bool
     parent: int | None
     is_over: bool
+
+
+PARENT = Seed(agent=0, task=None, jkt=None, has_client_key=False, parent=None, is_over=False)
+CHILD = replace(PARENT, agent=1, parent=0)
+"""A holding, and a holding of another agent that ends only through its parent."""
 
 
 def place(count: int) -> st.SearchStrategy[int | None]:
@@ -127,6 +132,7 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
             await asyncio.to_thread(check, world, loop)
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @example(seeds=[PARENT, CHILD], root=Root.HOLDING, which=0)
     @given(seeds=forests, root=st.sampled_from(list(ROOTS)), which=st.integers(0, 23))
     def check(world: World, loop: asyncio.AbstractEventLoop, seeds: list[Seed], root: Root, which: int) -> None:
         example = f"example {next(examples)}"
