@@ -42,8 +42,8 @@ def test_a_value_of_each_type_is_read(message: bytes, value: int | bytes) -> Non
         (bytes.fromhex("0affffffffffffffffff01"), "ends within a field"),
         (bytes.fromhex("0d010000"), "ends within a field"),
         (bytes.fromhex("0901000000000000"), "ends within a field"),
-        (bytes.fromhex("0b"), "unknown wire type 3"),
-        (bytes.fromhex("0f"), "unknown wire type 7"),
+        (bytes.fromhex("0b"), "unsupported wire type 3"),
+        (bytes.fromhex("0f"), "unsupported wire type 7"),
     ],
 )
 def test_a_message_that_cannot_be_read_is_malformed(message: bytes, problem: str) -> None:

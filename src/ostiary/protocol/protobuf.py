@@ -29,7 +29,7 @@ def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
             case 5:
                 value, at = int.from_bytes(data[at : at + 4], "little"), at + 4
             case _:
-                raise Malformed(f"the message has a field of the unknown wire type {tag & 7}")
+                raise Malformed(f"the message has a field of the unsupported wire type {tag & 7}")
         if at > end:
             raise Malformed("the message ends within a field")
         if not 0 < tag >> 3 <= MAX_FIELD:

@@ -17,6 +17,7 @@ from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 from ostiaryd.tokens.model import (
+    BackchannelDenied,
     InvalidBindingMessage,
     InvalidRequest,
     UnknownUser,
@@ -103,7 +104,11 @@ ROUTES = (
         "/bc-authorize",
         bc_authorize,
         "",
-        errors=(UnknownUser("no person has this name"), InvalidBindingMessage("the message is too long")),
+        errors=(
+            UnknownUser("no person has this name"),
+            InvalidBindingMessage("the message is too long"),
+            BackchannelDenied("a person denied the approval request", hint="continue without this call"),
+        ),
         grants=True,
         body=Content(BackchannelForm, FORM),
         answers={200: BackchannelBody},

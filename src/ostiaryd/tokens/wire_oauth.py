@@ -13,6 +13,7 @@ from ostiary.authorization import bounds, claims
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import (
+    Forbidden,
     NotFound,
     Refused,
 )
@@ -31,7 +32,6 @@ from ostiaryd.tokens.model import (
     CLIENT_CREDENTIALS,
     GRANT_TYPES,
     TOKEN_EXCHANGE,
-    BackchannelDenied,
     ExpiredToken,
     Form,
     InvalidGrant,
@@ -422,13 +422,13 @@ GRANT_ERRORS: tuple[Refused, ...] = (
     UnauthorizedClient("the agent is suspended"),
     UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES)),
     claims.InvalidScope("no scope `files:read`"),
-    InvalidTarget("a token can be for only one resource", hint="send one request for each"),
+    InvalidTarget("a token can be for only one `resource` or `audience`", hint="send one request for each"),
     bounds.InvalidDetails("`authorization_details` is not a list"),
     Unmet("no registered key of the client reaches this level", hint="register a second key"),
     Pending("the person has not answered"),
     SlowDown("the person has not answered", hint="wait 5 seconds more between two polls"),
     ExpiredToken("the request has expired"),
-    BackchannelDenied("the person denied the request"),
+    Forbidden("the person denied the request", code="access_denied"),
     NotFound("the task does not exist"),
 )
 

@@ -110,7 +110,11 @@ def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) ->
         if is_match(workload.selectors, facts, with_digest=with_digest):
             of_agent.setdefault(workload.agent, workload)
     if len(of_agent) > MAX_MATCHES:
-        raise Forbidden(f"the process matches more than {MAX_MATCHES} agents", code="too_many_matches")
+        raise Forbidden(
+            f"the process matches the workloads of more than {MAX_MATCHES} agents",
+            hint="name more selectors in these workloads: --path, --sha256, --unit, --cgroup or --pod",
+            code="too_many_matches",
+        )
     return list(of_agent.values())
 
 

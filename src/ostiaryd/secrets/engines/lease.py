@@ -116,7 +116,9 @@ class _Prefix(NamedTuple):
 
 
 _MOUNTS = (DATABASE_MOUNT, OAUTH_MOUNT, AWS_MOUNT)
-"""The mounts whose credentials have leases."""
+"""The mounts whose leases can be listed, and revoked by a prefix. A certificate of a PKI mount has a lease too, which
+only its id names.
+"""
 
 
 def _parse_prefix(prefix: str) -> _Prefix:
@@ -124,7 +126,7 @@ def _parse_prefix(prefix: str) -> _Prefix:
     creds, _, role = rest.partition("/")
     if mount not in _MOUNTS or (rest and creds != "creds") or "/" in role:
         words = "the prefix must be MOUNT, MOUNT/creds or MOUNT/creds/ROLE"
-        raise Invalid(words, hint=f"the mounts with leases are {', '.join(_MOUNTS)}")
+        raise Invalid(words, hint=f"the leases of these mounts have prefixes: {', '.join(_MOUNTS)}")
     return _Prefix(mount, role)
 
 

@@ -81,7 +81,12 @@ class InvalidBindingMessage(Refused):
 
 
 class BackchannelDenied(Forbidden):
-    """The person denied the request (CIBA section 13: status 403)."""
+    """A person, a policy or a restriction denies the access (RFC 6749 section 4.1.2.1, CIBA sections 11 and 13).
+
+    This class is the refusal of a new backchannel request (POST /bc-authorize), with status 403: a person denied an
+    equal request, the approval of an equal request was used, or the agent made too many approval requests. Every other
+    refusal with this code is a Forbidden.
+    """
 
     code = "access_denied"
 
@@ -273,7 +278,7 @@ def read_form(form: dict[str, list[str]]) -> Form:
     `audience`.
     """
     if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
-        raise InvalidTarget("a token can be for only one resource", hint="send one request for each resource")
+        raise InvalidTarget("a token can be for only one `resource` or `audience`", hint="send one request for each")
     for name, values in form.items():
         if len(values) > 1:
             raise InvalidRequest(

@@ -60,7 +60,7 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
     registry.fill_entry(act, object=person)
     login = describe(act.tx, person)
     if not login.has_password:
-        raise Conflict("the account has no password")
+        raise Conflict("the account has no password", hint="reload the page of your account")
     _check_not_last(bool(login.passkeys))
     store.people.drop_password(act.tx, person)
     store.people.drop_totp(act.tx, person)
@@ -74,7 +74,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
     """
     registry.fill_entry(act, object=person)
     if store.people.totp(act.tx, person) is None:
-        raise Conflict("the account has no authenticator app")
+        raise Conflict("the account has no authenticator app", hint="reload the page of your account")
     store.people.drop_totp(act.tx, person)
     store.people.set_recovery_codes(act.tx, person, ())
     end_sessions(act, person, keep=session)
@@ -85,7 +85,7 @@ def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
     registry.fill_entry(act, object=person, passkey=id[:MAX_NAME])
     login = describe(act.tx, person)
     if id not in {one.id for one in login.passkeys}:
-        raise NotFound("passkey not found")
+        raise NotFound("passkey not found", hint="reload the page of your account")
     _check_not_last(login.has_password or len(login.passkeys) > 1)
     store.people.drop_passkey(act.tx, id, person=person)
     end_sessions(act, person, keep=session)

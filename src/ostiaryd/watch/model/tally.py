@@ -64,8 +64,9 @@ def tally_record(count: int) -> Record:
     """Return the record type of an agent's state for `count` counted values. For a group of peers the record type is a
     `crowd_record`.
     """
-    # `window` is the number of the present window plus one, `spread` is the square of the spread, and `settled` is the
-    # logarithm of the bar after `SETTLED` windows
+    # `window` is the number of the present window plus one; 0 stands for no window yet. `mean` is the mean of the
+    # binary logarithm of (1 + sum), and `spread` is the square of its spread. `settled` is the binary logarithm of
+    # (1 + bar) after `SETTLED` windows, and 0 before
     some = (np.float32, (count,))
     return np.dtype(
         [
@@ -90,7 +91,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
     window = batch.at // WINDOW + 1
     runs = Runs(batch.agent, window)
     agent, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
-    inside, ends = runs.running_sums(values), np.log2(1 + np.array(limits))
+    inside, log_limits = runs.running_sums(values), np.log2(1 + np.array(limits))
     base, bars = np.zeros((len(runs), values.shape[1])), np.full((len(runs), values.shape[1]), np.inf)
     means, windows, since = np.zeros_like(base), np.zeros(len(runs)), np.zeros(len(runs), np.int64)
     new_day(peers, group, batch.now)
@@ -98,13 +99,14 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
         turn = turn[agent[turn] != NOBODY]
         state, others = agents[agent[turn]], usual(peers, group[turn])
         is_over = (state["window"] != 0) & (state["window"] != number[turn])
-        state[is_over] = _after_window(state[is_over], _bar(state, others, ends)[is_over], peers, group[turn][is_over])
+        log_bar = _log_bar(state, others, log_limits)
+        state[is_over] = _after_window(state[is_over], log_bar[is_over], peers, group[turn][is_over])
         fresh = is_over | (state["window"] == 0)
         state["since"][fresh] = batch.number[runs.first[turn]][fresh]
         state["window"] = number[turn]
         base[turn], means[turn] = state["sum"], state["mean"]
         windows[turn], since[turn] = state["windows"], state["since"]
-        bars[turn] = np.round(np.exp2(_bar(state, others, ends)) - 1, 3)
+        bars[turn] = np.round(np.exp2(_log_bar(state, others, log_limits)) - 1, 3)
         state["sum"] += inside[runs.last[turn]]
         agents[agent[turn]] = state
     sums, bars = base[runs.of] + inside, bars[runs.of]
@@ -114,30 +116,37 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
     return Tally(sums, bars, means[runs.of], windows[runs.of], since[runs.of], list(over))
 
 
-def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
-    """Return the binary logarithms of the bars of these agents. `others` are the statistics of their peers, `ends` the
-    logarithms of the limits.
+def _log_bar(state: Records, others: Crowd, log_limits: Floats) -> Floats:
+    """Return the binary logarithm of (1 + bar) for each of these agents. `others` are the statistics of their peers;
+    `log_limits` are the binary logarithms of (1 + limit), in the order of `Limits`.
+
+    Before `YOUNG` windows, an agent has the bar of its peers. From then on its own bar counts, with a weight that grows
+    from one half to one after twice as many windows. If the peers have fewer than `ENOUGH` windows, an agent has its
+    own bar, and before `YOUNG` windows the limit `unknown`.
     """
     windows = state["windows"][:, None]
-    own, theirs = _above(state["mean"], np.sqrt(state["spread"])), _above(others.mean, others.spread)
-    part = np.where(windows >= YOUNG, np.clip(windows / (2 * YOUNG), 0, 1), 0)
-    part = np.where((others.n < ENOUGH) & (windows >= YOUNG), 1, part)
-    bar = np.where((others.n < ENOUGH) & (windows < YOUNG), ends[1], part * own + (1 - part) * theirs)
+    own_bar, peers_bar = _log_bar_of(state["mean"], np.sqrt(state["spread"])), _log_bar_of(others.mean, others.spread)
+    own_weight = np.where(windows >= YOUNG, np.clip(windows / (2 * YOUNG), 0, 1), 0)
+    own_weight = np.where((others.n < ENOUGH) & (windows >= YOUNG), 1, own_weight)
+    bar = own_weight * own_bar + (1 - own_weight) * peers_bar
+    bar = np.where((others.n < ENOUGH) & (windows < YOUNG), log_limits[1], bar)
     bar = np.where(state["settled"] > 0, np.minimum(bar, state["settled"] + 1), bar)
-    clipped: Floats = np.clip(bar, ends[0], ends[2])
+    clipped: Floats = np.clip(bar, log_limits[0], log_limits[2])
     return clipped
 
 
-def _above(mean: Floats, spread: Floats) -> Floats:
-    """Return the binary logarithm of a bar: `SPREADS` spreads above the mean, and at least twice the mean value."""
+def _log_bar_of(mean: Floats, spread: Floats) -> Floats:
+    """Return the binary logarithm of (1 + bar) for a mean and a spread of the logarithm: `SPREADS` spreads above the
+    mean, and at least twice the mean value.
+    """
     return mean + np.maximum(SPREADS * spread, 1)
 
 
-def _after_window(state: Records, bar: Floats, peers: Records, group: Ints) -> Records:
+def _after_window(state: Records, log_bar: Floats, peers: Records, group: Ints) -> Records:
     """Return the states of agents after the end of their window: each sum is learned, at most up to its bar, and set to
-    0.
+    0. `log_bar` is the binary logarithm of (1 + bar).
     """
-    value = np.minimum(np.log2(1 + state["sum"]), bar)
+    value = np.minimum(np.log2(1 + state["sum"]), log_bar)
     learn(peers, group, value)
     state["sum"] = 0
     state["windows"] += 1
@@ -146,5 +155,5 @@ def _after_window(state: Records, bar: Floats, peers: Records, group: Ints) -> R
     state["mean"] += share * off
     state["spread"] = (1 - share) * (state["spread"] + share * off**2)
     now = state["windows"] == SETTLED
-    state["settled"][now] = _above(state["mean"][now], np.sqrt(state["spread"][now]))
+    state["settled"][now] = _log_bar_of(state["mean"][now], np.sqrt(state["spread"][now]))
     return state
