@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import httpx2
@@ -67,6 +68,14 @@ def _missing(row: str) -> list[str]:
     return gone + [name for name in names if not any(re.search(rf"\b{name}\b", text) for text in texts)]
 
 
+def _row(name: str) -> str:
+    """Return the row of the tables whose first cell begins with `name`, with the rows that continue it."""
+    lines = PAGE.splitlines()
+    [first] = [number for number, line in enumerate(lines) if line.startswith(f"| {name}")]
+    further = takewhile(lambda line: line.startswith("| - "), lines[first + 1 :])
+    return "\n".join((lines[first], *further))
+
+
 def test_each_file_and_name_of_the_tables_exists() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
     assert len(rows) > 30
@@ -112,6 +121,11 @@ _EXAMPLES = {
     "a key type of certificates": r"\"P-384\", (\"Ed25519\"|keys)|KeyType\b",
     "a key type or a signature algorithm": r"\"ES384\"",
     "a kind of budget": r"\bVolume\b",
+    "a setting of a detector": r"\bself\._place_of\b|config\.places|\._given\.places|class Orders\b",
+    "a method of the SDK": r"_agent\._renew\(|def _renew\(self, task",
+    "a property of an agent that": r"\bset_segment\b|\"segment\": agent\.segment|class (AgentSpec|AgentChange)\b",
+    "a field of a certificate profile": r"profile\.(usages|wildcards|max_names)|\bSVID_USAGES\b",
+    "a secret engine that signs": r"\b(find_mount_of|forget_certificates|PkiRole|PkiCertificate)\b",
     "data in the extent": r"flows\.blast\b|def blast\b|\.blast\(",
 }
 """Rows of the tables, each with a pattern that finds the newest or clearest examples of the row in the source."""
@@ -121,8 +135,7 @@ _GENERATED = "clients/typescript/src/operations.ts"
 
 @pytest.mark.parametrize(("row", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
 def test_a_row_names_every_file_that_its_example_touches(row: str, pattern: str) -> None:
-    [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {row}")]
-    named = tuple(word for word in re.findall(r"`([^`]+)`", line) if "/" in word)
+    named = tuple(word for word in re.findall(r"`([^`]+)`", _row(row)) if "/" in word)
     sources = [name for name in files() if name.startswith(_SEARCHED) and name != _GENERATED]
     touched = {name for name in sources if re.search(pattern, (ROOT / name).read_text("utf-8", "replace"))}
     assert len(touched) > 1

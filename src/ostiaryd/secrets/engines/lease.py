@@ -116,8 +116,8 @@ class _Prefix(NamedTuple):
 
 
 _MOUNTS = (DATABASE_MOUNT, OAUTH_MOUNT, AWS_MOUNT)
-"""The mounts whose leases can be listed, and revoked by a prefix. A certificate of a PKI mount has a lease too, which
-only its id names.
+"""The mounts whose leases can be listed. The certificates of a PKI mount have leases too: a lease or a prefix of such a
+mount is found by `find_mount_of`, and the leases are never listed.
 """
 
 
@@ -126,7 +126,7 @@ def _parse_prefix(prefix: str) -> _Prefix:
     creds, _, role = rest.partition("/")
     if mount not in _MOUNTS or (rest and creds != "creds") or "/" in role:
         words = "the prefix must be MOUNT, MOUNT/creds or MOUNT/creds/ROLE"
-        raise Invalid(words, hint=f"the leases of these mounts have prefixes: {', '.join(_MOUNTS)}")
+        raise Invalid(words, hint=f"the mounts are {', '.join(_MOUNTS)}; for a revocation also each PKI mount")
     return _Prefix(mount, role)
 
 
