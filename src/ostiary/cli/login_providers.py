@@ -46,7 +46,8 @@ def add(
         issuer: Issuer URL of the OpenID provider, exactly as the provider states it.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
-        preset: Known product, such as `okta`, which fills in scopes, claims and label.
+        preset: Known product, such as `okta`: sets label, scopes and the claim of groups unless given, and accepts only
+            issuers of the product. `google` also demands `--require hd=DOMAIN`.
         label: Text on the button.
         scope: Scope to request besides `openid profile email`; may be given several times.
         group_claim: Claim that has the groups of a person; `realm_access.roles` for a nested one.

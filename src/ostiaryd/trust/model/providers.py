@@ -106,8 +106,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresetDefaults(NamedTuple):
-    """The defaults of a preset. `issuer` is a pattern of the issuers for which it can be used; `example` is such an
-    issuer.
+    """The defaults of a preset. `issuer` is a pattern of the issuers for which the preset can be used; `example` is
+    such an issuer.
     """
 
     label: str
@@ -235,7 +235,7 @@ def check_provider(provider: Provider) -> Provider:
     if needed and needed not in claims:
         raise Invalid(
             f"require the claim `{needed}`; with the preset `{provider.preset}`, every account could log in otherwise",
-            hint=f"--require {needed}=example.com",
+            hint=f"--require {needed}=VALUE, with the value that only accounts of the company have",
         )
     if isinstance(provider.settings, SamlSettings):
         _check_word(provider.issuer, of="the entity id")
