@@ -183,7 +183,7 @@ class _Place:
         }
 
     def _positional(self) -> Any:
-        """Return the next positional argument; after the last, the one that accepts several values, or None."""
+        """Return the next positional argument; after the last, the argument that accepts several values, or None."""
         listed = [one for one in self._arguments() if one.index is not None]
         rest = [one for one in listed if one.index >= self.arguments]
         return (rest or [one for one in listed if one.is_var_positional()] or [None])[0]
