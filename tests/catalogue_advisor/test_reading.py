@@ -194,6 +194,10 @@ def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
         ("output_file", "write"),
         ("dest_folder", "write"),
         ("output_dir", "write"),
+        ("saveTo", "write"),
+        ("save_as", "write"),
+        ("to", "read"),
+        ("local_path", "read"),
         ("outputFormat", "read"),
         ("output_id", "read"),
         ("path", "read"),
@@ -207,6 +211,20 @@ def test_a_read_that_stores_its_result_where_an_argument_says_is_a_write(argumen
     nested = {"type": "object", "properties": {argument: {"type": "string"}}}
     assert tool("get_scan", description="Gets a scan.", options=nested).effect.value == effect
     assert tool("get_scan", hints={"readOnlyHint": True}, **{argument: "string"}).effect is Effect.READ
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "effect"),
+    [
+        ("download_images", "localPath", "write"),
+        ("download_sheet", "target_path", "write"),
+        ("download_images", "path", "read"),
+        ("download_images", "local", "read"),
+        ("get_images", "localPath", "read"),
+    ],
+)
+def test_a_download_to_a_local_path_is_a_write(name: str, argument: str, effect: str) -> None:
+    assert tool(name, description="Gets images.", **{argument: "string"}).effect.value == effect
 
 
 def test_the_message_that_is_replied_to_is_no_recipient_and_a_reference_no_account() -> None:

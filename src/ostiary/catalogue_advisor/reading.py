@@ -132,6 +132,8 @@ _FORMATS = {
 _LINKS = ("uri", "url", "iri")
 _STORED = frozenset(["dest", "destination", "download", "export", "out", "output", "save", "store", "write"])
 _FILES = frozenset(["dir", "directory", "file", "filename", "filepath", "folder", "location", "path"])
+_HERE = frozenset(["local", "target"])
+_TO = frozenset(["as", "into", "to"])
 _RECORDS = frozenset(
     noun(word)
     for word in (
@@ -267,7 +269,7 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
-    elif effect is Effect.READ and not is_hinted and any(map(_is_saved_to, text_arguments(schema))):
+    elif effect is Effect.READ and not is_hinted and _saves(listed.name, schema):
         effect, why = Effect.WRITE, "an argument says where the result is stored"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= {
         kind for path, (kind, _) in kinds.items() if _is_needed(path, schema)
@@ -464,10 +466,17 @@ def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
     return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
 
 
-def _is_saved_to(path: str) -> bool:
-    """Return whether an argument names a file or a folder in which the result of a read is stored."""
-    *stored, head = parts(path.rpartition(".")[2]) or [""]
-    return not _STORED.isdisjoint(stored) and noun(head) in _FILES
+def _saves(name: str, schema: Mapping[str, Any]) -> bool:
+    """Return whether an argument of the tool `name` names a file or a folder in which the result of a read is stored:
+    `savePath`, `save_to`, or the `local_path` of a tool that downloads.
+    """
+    stores = not _STORED.isdisjoint(parts(name))
+    for path in text_arguments(schema):
+        *before, head = parts(path.rpartition(".")[2]) or [""]
+        is_stored, is_file = not _STORED.isdisjoint(before), noun(head) in _FILES
+        if (is_stored and (is_file or head in _TO)) or (stores and is_file and not _HERE.isdisjoint(before)):
+            return True
+    return False
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:

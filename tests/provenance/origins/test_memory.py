@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.authorization.catalogue import Effect, Kind, Tool
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import (
@@ -21,6 +21,7 @@ from ostiary.provenance.origins import (
     Part,
     add_parts,
     check_observed,
+    judge_origins,
     observe_output,
     of_value,
     pack,
@@ -263,23 +264,37 @@ def test_the_domains_of_addresses_that_the_person_stated_or_has_are_known(domain
     [
         ("info", Origin.PERSON),
         ("info@", Origin.PERSON),
-        ("info@home.example", Origin.PERSON),
-        ("bills@home.example", Origin.PERSON),
+        ("info@home.example", Origin.KNOWN),
+        ("bills@home.example", Origin.KNOWN),
         ("info@far.example", Origin.NOWHERE),
         ("bea@home.example", Origin.NOWHERE),
         ("info bills", Origin.NOWHERE),
     ],
 )
-def test_a_short_address_of_the_person_is_one_at_the_host_of_their_own(value: str, origin: Origin) -> None:
+def test_a_short_address_of_the_person_may_be_one_at_the_host_of_their_own(value: str, origin: Origin) -> None:
     memory = remember(KEY, seed("info@ and bills@ go to bea@far.example", own=["ada@home.example"]))
     assert of_value(memory, Kind.ADDRESS, value) is origin
 
 
-def test_domains_and_short_addresses_have_a_limit_and_take_no_room_of_the_words() -> None:
-    words = " ".join(f"a{number}.b{number}.example c{number}@" for number in range(500))
-    memory = remember(KEY, seed(words, own=["ada@home.example"]))
-    known = [of_value(memory, Kind.ADDRESS, f"b{number}.example") for number in range(500)]
+@pytest.mark.parametrize("address", ["harbour.example", "mails.example", "info@mails.example", "https://mails.example"])
+@pytest.mark.parametrize("effect", Effect)
+def test_derived_addresses_are_not_known_to_changes_and_shares(effect: Effect, address: str) -> None:
+    tool = Tool(name="set", effect=effect, kinds={"at": "address"}, confirmed=True)
+    memory = remember(KEY, seed("point shop.harbour.example and info@ to 10.20.30.40", own=["ada@mails.example"]))
+    origin = "nowhere" if effect in (Effect.CHANGE, Effect.WRITE, Effect.SHARE) else "known"
+    assert judge_origins(memory, tool, {"at": address})["origin"] == {"at": origin}
+    assert judge_origins(memory, tool, {"at": [address]})["origin"] == {"at": origin}
+    listed = add_parts(memory, [Part(Origin.KNOWN, ALL_KINDS, memory.hashed([address.removeprefix("https://")]))])
+    assert judge_origins(listed, tool, {"at": address})["origin"] == {"at": "known"}, "of a record, for each effect"
+
+
+def test_derived_addresses_have_a_limit_and_take_no_room_of_the_words() -> None:
+    numbers = range(500)
+    domains = remember(KEY, seed(" ".join(f"a{number}.b{number}.example" for number in numbers)))
+    known = [of_value(domains, Kind.ADDRESS, f"b{number}.example") for number in numbers]
     assert known == [Origin.KNOWN] * MAX_FORMS + [Origin.NOWHERE] * (500 - MAX_FORMS)
-    assert of_value(memory, Kind.ADDRESS, "a499.b499.example") is Origin.PERSON
-    assert of_value(memory, Kind.ADDRESS, "c0@home.example") is Origin.PERSON
-    assert of_value(memory, Kind.ADDRESS, "c499@home.example") is Origin.NOWHERE
+    assert of_value(domains, Kind.ADDRESS, "a499.b499.example") is Origin.PERSON
+    short = remember(KEY, seed(" ".join(f"c{number}@" for number in numbers), own=["ada@home.example"]))
+    known = [of_value(short, Kind.ADDRESS, f"c{number}@home.example") for number in numbers]
+    assert known == [Origin.KNOWN] * MAX_FORMS + [Origin.NOWHERE] * (500 - MAX_FORMS)
+    assert of_value(short, Kind.ADDRESS, "c499@") is Origin.PERSON

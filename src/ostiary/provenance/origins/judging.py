@@ -57,7 +57,7 @@ from ostiary.authorization.catalogue.coverage import EMPTY, UNREADABLE, Leaf, Ru
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
-from ostiary.provenance.origins.links import Decoded, links, spellings
+from ostiary.provenance.origins.links import MAIL, Decoded, links, spellings
 from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
@@ -97,6 +97,8 @@ _PEOPLE = frozenset({PRINCIPAL, ACCOUNT})
 _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 """effects of tools that may follow a link: a change would store the link, and others would act on it"""
 _CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
+_LASTING = _CHANGES | {Effect.SHARE}
+"""effects that policies permit with a known address, but not with one that only follows from the person's addresses"""
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
@@ -386,6 +388,8 @@ class _CallLeaves:
         origin = _of_text(memory, value, self._decoded) if kind is TEXT else of_value(memory, kind, value)
         if origin is None:
             return None, False
+        if origin is KNOWN and kind is ADDRESS and self._tool.effect in _LASTING:
+            origin = KNOWN if of_value(memory.without_derived, kind, value) is KNOWN else NOWHERE
         if kind is AMOUNT and origin > OWN and self._may_be_share():
             origin = min(origin, _of_share(memory, value))
         is_lent = path in self._tool.argument_kinds or (self._may_lend and kind not in _DESTINATIONS)
@@ -492,15 +496,17 @@ def _are_in_fields(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
 
 def _is_described(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
     """Return whether each recipient has in its name a word that the person wrote, or two adjacent words in one. A link
-    or an account has no name.
+    or an account has no name. The name beside a mail address does not count, because a stranger can choose any.
     """
     recipients = [(kind, value) for _, kind, value in all_leaves if kind in _RECIPIENTS]
     return all(
         kind is not ACCOUNT
         and "://" not in text
-        and any(_is_said(memory, name) for name in _NAME.findall(text.rpartition(".")[0] or text))
+        and any(_is_said(memory, name) for name in _NAME.findall(one.rpartition(".")[0] or one))
         for kind, value in recipients
         for text in leaves(value)
+        for part in _parts(kind, text) or [text]
+        for one in MAIL.findall(part) or [part]
     )
 
 

@@ -30,7 +30,7 @@ from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed, split
-from ostiary.provenance.origins.words import is_mail, list_addresses, list_domains, split_identifier, words
+from ostiary.provenance.origins.words import is_mail, list_domains, short_name, split_identifier, words
 
 MARKS = 1 << 13
 KEY_BYTES = 32
@@ -94,6 +94,8 @@ not stored
 """
 NAMED = RETIRED
 """bit that is set beside all kinds for untrusted content that the person named; older guards ignore it"""
+DERIVED = _ADDRESS
+"""kind of a part with addresses that follow from addresses of the person: domains, and short addresses completed"""
 IN_FIELDS = _OBJECT | NAMED
 """kind of a part with identifiers in fields of untrusted records, which the person did not name"""
 SLOT = LINK << 2
@@ -232,6 +234,12 @@ class Memory:
         """A copy of the memory that has only the identifiers in fields of untrusted records."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == IN_FIELDS), (), self.marks)
 
+    @cached_property
+    def without_derived(self) -> Memory:
+        """A copy of the memory without addresses that follow from addresses of the person."""
+        derived = (Origin.KNOWN, DERIVED)
+        return replace(self, parts=tuple(part for part in self.parts if (part.origin, part.kinds) != derived))
+
     def lending(self, kinds: int) -> Memory:
         """Return a memory without labels, in which endorsed documents count only for the kinds of arguments in
         `kinds` (bits).
@@ -301,12 +309,16 @@ def remember(key: bytes, intent: Intent) -> Memory:
     hosts = [mail.partition("@")[2] for mail in own if is_mail(mail)]
     stated_words = scribe.words(intent.words)
     forms = dict.fromkeys(form for word in stated_words for form in split_identifier(word))
-    short = (one for word in stated_words for one in list_addresses(word, hosts))
-    domains = dict.fromkeys(domain for word in (*stated_words, *own) for domain in list_domains(word))
+    short = [name for word in stated_words if (name := short_name(word))]
+    names = END.join(map(scribe.word, islice(short, max(room // 2, 0))))
+    room -= (len(names) + len(END)) // WIDTH
+    mails = (f"{name}@{host}" for name in short for host in hosts)
+    derived = dict.fromkeys(chain(mails, *map(list_domains, (*stated_words, *own))))
     parts = [
         Part(Origin.PERSON, ALL_KINDS, stated),
-        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(chain(short, forms), max(room, 0))))),
-        Part(Origin.KNOWN, _ADDRESS, END.join(map(scribe.word, islice(domains, MAX_FORMS)))),
+        Part(Origin.PERSON, ALL_KINDS, names),
+        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
+        Part(Origin.KNOWN, DERIVED, END.join(map(scribe.word, islice(derived, MAX_FORMS)))),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
         Part(
             Origin.PERSON,

@@ -294,9 +294,7 @@ def list_domains(word: str) -> Iterator[str]:
         yield host
 
 
-def list_addresses(word: str, hosts: Iterable[str]) -> Iterator[str]:
-    """Yield the name in a short address (`info@`), and the addresses at `hosts` with this name."""
+def short_name(word: str) -> str:
+    """Return the name in a short address (`info@`); empty for any other word."""
     name = word[:-1]
-    if word.endswith("@") and _LOCAL.fullmatch(name):
-        yield name
-        yield from (f"{name}@{host}" for host in hosts)
+    return name if word.endswith("@") and _LOCAL.fullmatch(name) else ""
