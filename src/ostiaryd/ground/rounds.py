@@ -37,8 +37,8 @@ class Rounds:
         """Record that the loop with this name and the interval `every_s` (seconds) has ended a round, and the error of
         the round; None without one.
         """
-        said = error.message_with_detail if isinstance(error, Refused) else error
-        message = "" if error is None else f"{type(error).__name__}: {said}"[:200]
+        cause = error.message_with_detail if isinstance(error, Refused) else error
+        message = "" if error is None else f"{type(error).__name__}: {cause}"[:200]
         self.last[loop] = Round(every_s, self.world.now(), message)
 
     def examine(self) -> str:

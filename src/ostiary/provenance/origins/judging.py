@@ -98,7 +98,7 @@ _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 """effects of tools that may follow a link: a change would store the link, and others would act on it"""
 _CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
 _LASTING = _CHANGES | {Effect.SHARE}
-"""effects that policies permit with a known address, but not with one that only follows from the person's addresses"""
+"""effects that policies permit with a known address, but not with an address that follows only from the person's"""
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
