@@ -292,7 +292,7 @@ async def test_a_foreign_lock_ends_the_acts_that_wait_for_it_before_their_statem
         assert await stop == "test stop"
         for refused in await asyncio.gather(*blocked, return_exceptions=True):
             assert isinstance(refused, DatabaseUnavailable)
-            assert LOCK_NOT_AVAILABLE in refused.message
+            assert LOCK_NOT_AVAILABLE in refused.message_with_detail
         assert names(world) == ["test stop"]
     assert await world.writer.submit(lambda tx: tx.run(sql("delete from person"))) >= 0
 
