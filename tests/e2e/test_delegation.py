@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx2
-
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import eventually
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Unavailable
 from tests.e2e.task_echo import who
 
 
@@ -18,7 +17,7 @@ def status(agent: Agent, url: str, *, task: str | None = None, subject: str | No
     """The status of a request; 401 if the response is cut while the task ends."""
     try:
         return agent.get(url, task=task, subject=subject).status_code
-    except httpx2.RemoteProtocolError:
+    except Unavailable:
         return 401
 
 

@@ -6,7 +6,6 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from harness.live_server import ServerFixture, free_socket, serving
@@ -14,6 +13,7 @@ from harness.patience import eventually
 from ostiary.agent import Agent, ApprovalNeeded, AsyncAgent, ServerRefused
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Unavailable
 from tests.e2e.approver import approve, create_deputy
 from tests.e2e.command_line import ostiary
 from tests.e2e.task_echo import who
@@ -50,7 +50,7 @@ async def test_more_for_a_while_asked_for_answered_used_and_gone(live_server: Se
             assert (listed[0]["task_id"], listed[0]["state"], listed[0]["scopes"]) == (more.id, "live", [write])
 
         def is_refused() -> bool:
-            with suppress(httpx2.RemoteProtocolError):  # an answer that was under way breaks off
+            with suppress(Unavailable):  # an answer that was under way breaks off
                 return agent.request("PUT", f"{url}/files/a", task=more.id).status_code == 401
             return False
 

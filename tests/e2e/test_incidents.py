@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from harness.cli import Commands
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import eventually
@@ -16,6 +14,7 @@ from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI
 from ostiary.client.target import TokenRefused
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Unavailable
 from tests.e2e.task_echo import who
 
 RULES = {"GET /api/files/{path*}": "read_file", "GET /api/keys/{path*}": "export_keys"}
@@ -40,7 +39,7 @@ def status(agent: Agent, url: str) -> int:
     """The status of a request; 401 if the agent gets no token, or if the response is cut while the agent is stopped."""
     try:
         return agent.get(url).status_code
-    except (TokenRefused, httpx2.RemoteProtocolError):
+    except (TokenRefused, Unavailable):
         return 401
 
 

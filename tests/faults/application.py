@@ -18,6 +18,7 @@ from harness.person_browser import PersonBrowser
 from ostiary import ambient
 from ostiary.keys import load_key
 from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Unavailable
 from tests.faults.prepared import PreparedServer
 from tests.tokens.code_flow import CALLBACK, VERIFIER, challenge_of
 
@@ -95,7 +96,7 @@ def killed(
     answers: list[httpx2.Response] = []
 
     def send() -> None:
-        with suppress(httpx2.TransportError):
+        with suppress(Unavailable, httpx2.TransportError):
             answers.append(request())
 
     sending = threading.Thread(target=send)

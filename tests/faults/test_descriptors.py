@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx2
 import pytest
 
 from harness.client_certificates import context_of
@@ -17,6 +16,7 @@ from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.http.connections import LINGERING
 from ostiaryd.ground.process import descriptors
 from tests.faults.tally import Tally
@@ -30,7 +30,7 @@ def revoked(server: Server, admin: Agent, agent: str) -> bool:
     body = {"kind": "agent", "id": agent}
     try:
         answer = admin.post(f"{server.url}/api/v1/revoke", resource=f"{admin.issuer}/api/v1", json=body)
-    except httpx2.TransportError:
+    except Unavailable:
         return False
     return answer.status_code == 200
 
