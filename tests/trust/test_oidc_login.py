@@ -242,7 +242,7 @@ async def test_groups_of_userinfo_count_for_the_same_subject(
 async def test_the_name_of_userinfo_counts_where_the_id_token_has_none(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:
-    """As OpenID Connect Core 1.0 section 5.4 has it for the code flow; groups may be in the ID token all the same."""
+    """The code flow of OpenID Connect Core 1.0 section 5.4; groups may be in the ID token all the same."""
     await add(here, provider_of(idp))
     idp.claims = {"groups": ["ops"], "preferred_username": None, "email": None, "name": None}
     idp.userinfo = {"preferred_username": "carla", "email": "carla@example.org", "email_verified": True}

@@ -151,7 +151,7 @@ class CertificateKeeper:
                 order.profile, order.names, lifetime=order.lifetime, key_type=order.key_type, replaces=replaces
             )
         except ServerRefused as refusal:
-            if refusal.code != "foreign_certificate":
+            if replaces is None or refusal.code != "foreign_certificate":
                 raise
             return self._order(replaces=None)
 
