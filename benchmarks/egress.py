@@ -26,6 +26,7 @@ import httptools
 
 from harness.egress import VALUE, ApiAddress, EgressStage, egress_api
 from harness.live_server import ServerFixture, authenticate, own_server
+from harness.server import COMMAND
 from ostiary.guard import Guard
 from ostiary.protocol.destination import MIN_SECRET
 from ostiary.protocol.secret_forms import texts_of
@@ -183,7 +184,11 @@ def search_cost(secret: str) -> tuple[int, float]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with own_server(folder) as live_server, api_process(folder) as api, LocalServers() as servers:
+        with (
+            own_server(folder, command=(COMMAND,)) as live_server,
+            api_process(folder) as api,
+            LocalServers() as servers,
+        ):
             stage, bare = EgressStage(live_server, api, folder), BareProxy(api, folder)
             stage.start(servers)
             tls = ssl.create_default_context(cafile=api.ca_file)

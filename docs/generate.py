@@ -12,6 +12,8 @@ from docs import listings
 from docs.typescript import client_types
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.edge import SMALL_BODY
+from ostiaryd.ground.http.protocol import MAX_FIELDS, MAX_HEAD_BYTES, SLOWEST_S
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.model import SELF
 
@@ -75,12 +77,15 @@ operation. This page and those types are generated from the same values: `make d
   *Authenticated* means a token without a particular scope: the route then returns or changes only the caller's own
   objects. *Anonymous* routes require no token; OAuth endpoints authenticate the client by the members of the form.
 - **Statuses.** The table lists the statuses of success and those refusals that are particular to the route. Every route
-  can also answer 400 (malformed), 413 (body too large), 500 and 503 (with `Retry-After`). A route with a token can
-  answer 401 and 403, a route with a body 415 and 422. The answer for a path that is not listed is 404, and for a method
-  that is not listed 405 with `Allow`.
+  can also answer 400 (malformed), 408 (request too slow), 413 (body too large), 431 (head too large), 500, 501 (a
+  transfer coding other than `chunked`) and 503 (with `Retry-After`). A route with a token can answer 401 and 403, a
+  route with a body 415 and 422. The answer for a path that is not listed is 404, and for a method that is not listed
+  405 with `Allow`.
 - **Refusals** of the administration API are JSON objects with the members `error` (the code), `message` and `hint`.
   Every other protocol has its own format of errors.
-- **Limits.** A body has at most 64 KiB; *large* routes accept `max_request_bytes` from an authenticated caller.
+- **Limits.** The target and the fields of a request have at most {MAX_HEAD_BYTES >> 10} KiB in all, and there are at
+  most {MAX_FIELDS} fields. A request arrives within {SLOWEST_S:g} seconds. A body has at most {SMALL_BODY >> 10} KiB;
+  *large* routes accept `max_request_bytes` from an authenticated caller.
 - **Flags.** *stops*: the route only stops or narrows something, and its act runs before all waiting acts. *grants*: the
   route grants access; after a forward jump of the wall clock, it is refused until an operator confirms the time
   ([clocks](../how-to/clocks.md)). *streams*: the response is sent while it is made. *people*: persons with a key may

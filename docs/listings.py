@@ -8,8 +8,9 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -23,7 +24,7 @@ from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
 from ostiary.authorization.catalogue.tool import Effect
 from ostiary.cli import NAMES, app, load_help
 from ostiary.cli.help_formatter import name_arguments
-from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.mcp import protect
 from ostiary.protocol.errors import Refused
@@ -252,12 +253,13 @@ def _entry(name: str, member: object) -> str:
 def reasons() -> str:
     """Render the codes that rules of a decision give, and the codes of errors."""
     decisions = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in sorted(REASONS.items()))
-    refusals = "\n".join(f"| `{code}` | {text} |" for code, text in sorted(_refusals().items()))
-    listed = REASONS.keys() | _refusals().keys()
-    narrower = "\n".join(
-        f"| `{code}` | {'<br>'.join(messages[:SHOWN_MESSAGES])} |"
-        for code, messages in sorted(narrower_codes().items())
-        if code not in listed
+    meanings, messages = _refusals(), narrower_codes()
+    refusals, narrower = (
+        "\n".join(
+            f"| `{code}` | {'<br>'.join((*meanings.get(code, ()), *messages.get(code, ())[:SHOWN_MESSAGES]))} |"
+            for code in sorted(codes)
+        )
+        for codes in (meanings, messages.keys() - meanings.keys() - REASONS.keys())
     )
     return f"""# Reason codes
 
@@ -278,7 +280,8 @@ A rule of the decision gives these codes to a denied call.
 
 ## Codes of errors
 
-An error refuses a request, or denies a call. If a specification defines the code, the meaning names the section.
+An error refuses a request, or denies a call. If a specification defines the code, the meaning names the section. A row
+has each meaning of its code, and the messages of single refusals that have the code too.
 
 | code | meaning |
 | --- | --- |
@@ -287,8 +290,9 @@ An error refuses a request, or denies a call. If a specification defines the cod
 ## Narrower codes of errors
 
 If a caller can react to one cause of an error, this cause has a code of its own, in place of a code of the table
-above. The message explains the code; … stands for a value. For a code with several messages, the table shows at most
-{SHOWN_MESSAGES} of them.
+above. The message explains the code; … stands for a value. For a code with several
+messages, a row shows at most {SHOWN_MESSAGES} of them. Codes with capital letters are problems of ACME (RFC 8555
+section 6.7).
 
 | code | message |
 | --- | --- |
@@ -296,38 +300,102 @@ above. The message explains the code; … stands for a value. For a code with se
 """
 
 
-def _refusals() -> dict[str, str]:
-    """Return the codes of all refusals that the program defines, with the first paragraph of their docstrings."""
+def _refusals() -> dict[str, list[str]]:
+    """Return the codes of all refusals that the program defines, with the first paragraphs of their docstrings."""
     for path in sorted((ROOT / "src").rglob("*.py")):  # whatever else this process has imported
         if "adapters" not in path.parts and re.search(r'^    code = "', path.read_text("utf-8"), re.MULTILINE):
             import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
-    meanings: dict[str, str] = {}
+    meanings: defaultdict[str, list[str]] = defaultdict(list)
     classes = [Refused]
     for kind in classes:
         classes += kind.__subclasses__()
         if "code" in vars(kind) and kind.__module__.startswith("ostiary"):
             first = " ".join((kind.__doc__ or "").split("\n\n", 1)[0].split())
             if first:
-                meanings.setdefault(kind.code, first.replace("|", "\\|"))
-    return meanings
+                meanings[kind.code].append(first.replace("|", "\\|"))
+    return {code: sorted(texts) for code, texts in meanings.items()}
+
+
+_COMPUTED = {
+    **{f"agent_{state}": [f"the agent `…` is {state}"] for state in AgentState if state is not AgentState.ACTIVE},
+    "agent_expired": ["the agent `…` is expired"],
+    "alreadyRevoked": ["ACME: the certificate is revoked already"],
+    "badPublicKey": ["ACME: the key is weak, known to be bad, or of a type that is not accepted"],
+    "compound": ["ACME: identifiers of the order are refused for several reasons, which `subproblems` has"],
+    "connection": ["ACME: the host of the challenge cannot be reached, or may not be visited"],
+    "dns": ["ACME: the lookup for the challenge failed"],
+    "person_left": ["`…` has left"],
+    "person_suspended": ["`…` is suspended"],
+    "secret_refused": ["the message of the server's Vault API"],
+    "tls": ["ACME: the TLS handshake of the challenge failed"],
+}
+"""Codes that the source computes (`active_agent` of the registry, `Person.absence_code`) or whose message is that of
+another error, with the text of their row.
+"""
 
 
 def narrower_codes() -> dict[str, list[str]]:
-    """Return every code that the source gives to a single refusal (`code="..."`), with the messages of these refusals
-    in the order of the alphabet. Values in a message are rendered as `…`.
+    """Return every code that the source gives to a single refusal, by the name `code` or by the place of the parameter
+    `code`, with the messages of these refusals in the order of the alphabet. Values in a message are rendered as `…`.
     """
-    messages: defaultdict[str, set[str]] = defaultdict(set)
-    for path in (ROOT / "src").rglob("*.py"):
-        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    trees = [[*ast.walk(ast.parse(path.read_text("utf-8")))] for path in sorted((ROOT / "src").rglob("*.py"))]
+    places = {name: place for nodes in trees for name, place in _places(nodes)}
+    messages: defaultdict[str, set[str]] = defaultdict(set, {code: {*texts} for code, texts in _COMPUTED.items()})
+    for nodes in trees:
         assignments = sorted((one for one in nodes if isinstance(one, ast.Assign)), key=lambda one: one.lineno)
         for call in nodes:
-            match call:
-                case ast.Call(args=[message, *_], keywords=[*keywords]):
-                    code = next((one.value for one in keywords if one.arg == "code"), None)
-                    text = _message(message, [one for one in assignments if one.lineno < call.lineno])
-                    if isinstance(code, ast.Constant) and isinstance(code.value, str) and text:
-                        messages[code.value].add(text.replace("|", "\\|"))
-    return {code: sorted(texts) for code, texts in messages.items()}
+            if isinstance(call, ast.Call) and (given := _code_and_message(call, places)):
+                before = [one for one in assignments if one.lineno < call.lineno]
+                text = (_message(given[1], before) or "…").replace("|", "\\|")
+                for code in _codes(given[0], before):
+                    messages[code].add(text)
+    return {code: sorted(texts - {"…"}) for code, texts in messages.items()}
+
+
+def _places(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield the functions and classes whose parameters are a code and a message, with the place of the code."""
+    for node in nodes:
+        match node:
+            case ast.ClassDef(name=name, body=body):
+                functions = [one for one in body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+            case ast.FunctionDef(name=name) if name != "__init__":
+                functions = [node]
+            case _:
+                continue
+        for function in functions:
+            names = [one.arg for one in function.args.args if one.arg != "self"]
+            if "message" in names and "code" in names:
+                yield name, names.index("code")
+
+
+def _code_and_message(call: ast.Call, places: Mapping[str, int]) -> tuple[ast.expr, ast.expr] | None:
+    """Return the expressions of the code and of the message in a call that creates a refusal; else None."""
+    code = next((one.value for one in call.keywords if one.arg == "code"), None)
+    if code is not None and call.args:
+        return code, call.args[0]
+    place = places.get(ast.unparse(call.func).rpartition(".")[2], len(call.args))
+    return (call.args[place], call.args[place + 1]) if place + 1 < len(call.args) else None
+
+
+def _codes(node: ast.expr, before: Sequence[ast.Assign]) -> set[str]:
+    """Return the codes that an expression can have: those of a text, of a choice, or of a variable (`before`)."""
+    match node:
+        case ast.Constant(value=str(text)) if re.fullmatch("[A-Za-z_]+", text):
+            return {text}
+        case ast.IfExp(body=first, orelse=second):
+            return _codes(first, before) | _codes(second, before)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _constants():
+            return {_constants()[name]}
+        case ast.Name(id=name):
+            for one in reversed(before):
+                for target, value in zip(_parts(one.targets[0]), _parts(one.value), strict=False):
+                    if ast.unparse(target) == name:
+                        return _codes(value, ())
+    return set()
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
 def _message(node: ast.expr, before: Sequence[ast.Assign]) -> str:
@@ -353,13 +421,19 @@ _CONSTANT = re.compile(r'^([A-Z_]+) = "([a-z_]+)"$', re.M)
 """A constant of a module whose value has the form of a code."""
 
 
+@cache
+def _constants() -> dict[str, str]:
+    """Return the constants of the source whose values have the form of a code."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py"))]
+    return {name: value for text in texts for name, value in _CONSTANT.findall(text)}
+
+
 def decision_codes() -> set[str]:
     """Return every code that the source gives to a `Reason` of a decision: a text, or a constant with a text. Raises
     ValueError for any other expression, except a `code` that is passed on: the tables of errors describe the codes of
     errors.
     """
     texts = {path: path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py"))}
-    constants = {name: value for text in texts.values() for name, value in _CONSTANT.findall(text)}
     codes = set()
     for path, text in texts.items():
         for node in ast.walk(ast.parse(text)) if "Reason(" in text else ():
@@ -368,8 +442,8 @@ def decision_codes() -> set[str]:
                     match code:
                         case ast.Constant(value=str(literal)):
                             codes.add(literal)
-                        case ast.Name(id=name) if name in constants:
-                            codes.add(constants[name])
+                        case ast.Name(id=name) if name in _constants():
+                            codes.add(_constants()[name])
                         case _ if not re.search(r"\bcode\b", ast.unparse(code)):
                             raise ValueError(f"{path}:{node.lineno}: cannot read the code of this reason")
     return codes

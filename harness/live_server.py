@@ -9,12 +9,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, Server, running
+from harness.server import Server, running
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.guard import Guard, NonceNeeded, Verified
@@ -164,9 +164,17 @@ MAX_AGE_S = 2.0
 
 
 @contextmanager
-def own_server(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,)) -> Iterator[ServerFixture]:
-    """Start a server that the test may kill."""
-    with running(folder / "server", *options, command=command) as server, ServerFixture(server, folder) as live_server:
+def own_server(folder: Path, *options: str, command: Sequence[str | Path] = ()) -> Iterator[ServerFixture]:
+    """Start a server that the test may kill. Without `command`, the server starts from a process that has imported the
+    program.
+    """
+    if command:
+        start: AbstractContextManager[Server] = running(folder / "server", *options, command=command)
+    else:
+        from harness.prepared import PreparedServer  # imported here, because environments of frameworks have no server
+
+        start = PreparedServer(folder / "server", *options)
+    with start as server, ServerFixture(server, folder) as live_server:
         yield live_server
 
 

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from benchmarks.detect.runs import Run
 from ostiary.provenance.noticing import NEW, Profile, learn, notice, total_points
 
@@ -47,8 +49,9 @@ def taught(runs: Iterable[Run]) -> Profile:
     for run in runs:
         if run.kind != "benign":
             continue
-        for _, event in run.calls:
-            profile = learn(profile, event)
+        for session, event in run.calls:
+            noticed = tuple(notice(profile, session, event))
+            profile = learn(profile, msgspec.structs.replace(event, noticed=noticed))
     return profile
 
 

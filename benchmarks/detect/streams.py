@@ -125,7 +125,7 @@ def _followed(
     """The sessions in which the agent was narrowed, each with the call; those of which a person was told."""
     narrowed, alerted = dict[int, int](), set[int]()
     for one in told:
-        risks[one.agent] = risks.get(one.agent, CALM).raised(one.points, one.at)
+        risks[one.agent] = risks.get(one.agent, CALM).raised(one.points, one.at, counted=one.counted)
         place, at = of[one.number]
         score = risks[one.agent].points(one.at)
         if score >= TOLD:

@@ -1,7 +1,7 @@
 """The client: requests rendered beforehand over keep-alive connections, one in flight on each, from one thread.
 
-It looks at nothing but the status and the length of an answer while the clock runs, so one core of it loads one core of
-the server fully.
+While the clock runs, the client reads only the status and the length of an answer. One core of the client therefore
+loads one core of the server fully.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ran:
     """seconds each"""
 
     def quantile(self, part: float) -> float:
-        """The latency that this part of the requests did not exceed."""
+        """Return the latency that this part of the requests did not exceed."""
         return sorted(self.latencies)[min(int(part * len(self.latencies)), len(self.latencies) - 1)]
 
 
@@ -41,47 +41,66 @@ class _Connection:
         self.socket = socket.socket()
         self.socket.bind((source, 0))
         self.socket.setblocking(waits)
-        with suppress(BlockingIOError):  # it goes on by itself
+        with suppress(BlockingIOError):  # the connection is opened in the background
             self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number, self.sent_at = -1, 0.0
         self.received, self.wanted = b"", 0
 
 
+class _Answers:
+    """The answers so far, each at the index of its request."""
+
+    def __init__(self, count: int) -> None:
+        self.statuses, self.heads, self.bodies, self.latencies = (
+            [0] * count,
+            [b""] * count,
+            [b""] * count,
+            [0.0] * count,
+        )
+        self.count = 0
+
+    def take(self, connection: _Connection, latency: float) -> bytes:
+        """Take the whole answer from a connection, which can then carry another request; return the head."""
+        index = connection.number
+        self.latencies[index] = latency
+        self.statuses[index] = int(connection.received[9:12])
+        self.heads[index], _, self.bodies[index] = connection.received.partition(b"\r\n\r\n")
+        connection.received, connection.wanted = b"", -1
+        self.count += 1
+        return self.heads[index]
+
+
 def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Ran:
     """Send every request once and wait for its answer, `connections` of them in flight."""
     count = len(requests)
-    statuses, heads, bodies, latencies = [0] * count, [b""] * count, [b""] * count, [0.0] * count
+    answers = _Answers(count)
     poll = select.epoll()
     opened = {c.socket.fileno(): c for c in (_Connection(port) for _ in range(min(connections, count)))}
     for number in opened:
         poll.register(number, select.EPOLLIN)
     queue = iter(range(count))
-    done, clock = 0, time.perf_counter
+    clock = time.perf_counter
     started = clock()
     for connection in opened.values():
         _send(connection, next(queue), requests, clock())
-    while done < count:
+    while answers.count < count:
         ready = poll.poll(TIMEOUT_S)
         if not ready:
-            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
+            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {answers.count} of {count} came")
         for number, _ in ready:
             connection = opened[number]
             if not _receive(connection):
                 continue
-            index, now = connection.number, clock()
-            latencies[index] = now - connection.sent_at
-            statuses[index] = int(connection.received[9:12])
-            heads[index], _, bodies[index] = connection.received.partition(b"\r\n\r\n")
-            connection.received, connection.wanted = b"", -1
-            done += 1
+            now = clock()
+            answers.take(connection, now - connection.sent_at)
             if (following := next(queue, None)) is not None:
                 _send(connection, following, requests, now)
     seconds = clock() - started
     for connection in opened.values():
         connection.socket.close()
     poll.close()
-    return Ran(seconds, statuses, heads, bodies, latencies)
+    return Ran(seconds, answers.statuses, answers.heads, answers.bodies, answers.latencies)
 
 
 def _send(connection: _Connection, number: int, requests: Sequence[bytes], now: float) -> None:
@@ -90,7 +109,7 @@ def _send(connection: _Connection, number: int, requests: Sequence[bytes], now: 
 
 
 def _receive(connection: _Connection) -> bool:
-    """Take what has come; whether the answer is whole."""
+    """Read the next part of an answer; return whether the answer is whole."""
     part = connection.socket.recv(1 << 18)
     if not part:
         raise ConnectionError("the server closed a connection")
@@ -110,7 +129,7 @@ def _receive(connection: _Connection) -> bool:
 def render(
     method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes = b"", media_type: str = ""
 ) -> bytes:
-    """The bytes of one HTTP/1.1 request."""
+    """Return the bytes of one HTTP/1.1 request."""
     lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if media_type:
@@ -134,22 +153,22 @@ class Offered(Ran):
 def offer(
     port: int, requests: Sequence[bytes], *, rate: float, addresses: int, connections: int | None = None
 ) -> Offered:
-    """Send every request at its time, `rate` a second, whether or not those before are answered (an open loop).
+    """Send every request at its time, `rate` a second, whether or not earlier requests are answered (an open loop).
 
     The clients have `addresses` loopback addresses of their own (127.0.0.2 and so on). A connection carries one request
-    at a time and is used again; where none is idle, another one is opened, so that connections never limit the load.
-    With `connections` there are at most so many, and what is due waits at the client for one of them.
-    A request that is answered 503 is not sent again: each of them is a client that heeds `Retry-After` elsewhere. A
-    latency counts from the time at which the request was due.
+    at a time, and is used again. If none is idle, another connection is opened, so that connections never limit the
+    load. With `connections` there are at most so many, and a due request waits at the client for one of them. A request
+    that is answered 503 is not sent again, as a client that heeds `Retry-After` would do later. A latency counts from
+    the time at which the request was due.
     """
     count = len(requests)
-    statuses, heads, bodies, latencies, late = [0] * count, [b""] * count, [b""] * count, [0.0] * count, [0.0] * count
+    answers, late = _Answers(count), [0.0] * count
     poll, clock = select.epoll(), time.perf_counter
     opened: dict[int, _Connection] = {}
     idle: list[_Connection] = []
     waiting = collections.deque[int]()
     sources = itertools.cycle(f"127.0.0.{2 + number}" for number in range(addresses))
-    sent = done = resent = most = 0
+    sent = resent = most = 0
 
     def send(number: int, now: float) -> None:
         while idle:
@@ -163,20 +182,20 @@ def offer(
         connection = _Connection(port, next(sources), waits=False)
         connection.number = number
         opened[connection.socket.fileno()] = connection
-        poll.register(connection.socket, select.EPOLLOUT)  # it is sent once the server has taken the connection
+        poll.register(connection.socket, select.EPOLLOUT)  # the request is sent when the server accepts
 
     def drop(connection: _Connection) -> None:
         del opened[connection.socket.fileno()]
         connection.socket.close()
 
     started = heard = clock()
-    while done < count:
+    while answers.count < count:
         now = clock()
         while sent < count and started + sent / rate <= now:
             late[sent] = now - (started + sent / rate)
             send(sent, now)
             sent += 1
-        most = max(most, sent - done)
+        most = max(most, sent - answers.count)
         due_s = started + sent / rate - now if sent < count else TIMEOUT_S
         for number, event in poll.poll(max(0.0, min(due_s, 0.05))):
             if (connection := opened.get(number)) is None:
@@ -196,28 +215,24 @@ def offer(
                         send(waiting.popleft(), clock())
                 elif connection.received:
                     raise
-                else:  # closed as the request came: it was not looked at (RFC 9112 section 9.3.1)
+                else:  # closed as the request came, so the server did not read it (RFC 9112 section 9.3.1)
                     resent += 1
                     send(connection.number, clock())
                 continue
             if not is_whole:
                 continue
-            index, heard = connection.number, clock()
-            latencies[index] = heard - (started + index / rate)
-            statuses[index] = int(connection.received[9:12])
-            heads[index], _, bodies[index] = connection.received.partition(b"\r\n\r\n")
-            connection.received, connection.wanted = b"", -1
-            done += 1
-            if b"\r\nconnection: close" in heads[index].lower():
+            heard = clock()
+            head = answers.take(connection, heard - (started + connection.number / rate))
+            if b"\r\nconnection: close" in head.lower():
                 drop(connection)
             else:
                 idle.append(connection)
             if waiting:
                 send(waiting.popleft(), heard)
-        if clock() - heard > TIMEOUT_S and sent > done:
-            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {done} of {count} came")
+        if clock() - heard > TIMEOUT_S and sent > answers.count:
+            raise TimeoutError(f"no answer for {TIMEOUT_S} s; {answers.count} of {count} came")
     seconds = clock() - started
     for connection in opened.values():
         connection.socket.close()
     poll.close()
-    return Offered(seconds, statuses, heads, bodies, latencies, late, resent, most)
+    return Offered(seconds, answers.statuses, answers.heads, answers.bodies, answers.latencies, late, resent, most)

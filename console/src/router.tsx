@@ -78,7 +78,12 @@ const pages = [
     validateSearch: readSecretSearch,
     component: page(() => import("./pages/secrets"), "Secrets"),
   }),
-  at("/certificates", page(() => import("./pages/certificates"), "Certificates")),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/certificates",
+    validateSearch: ({ holder }: Record<string, unknown>) => (typeof holder === "string" && holder ? { holder } : {}),
+    component: page(() => import("./pages/certificates"), "Certificates"),
+  }),
   at("/accounts", page(() => import("./pages/accounts"), "Accounts")),
   at("/connections", page(() => import("./pages/connections"), "Connections")),
   at("/people", page(() => import("./pages/people"), "People")),

@@ -104,8 +104,8 @@ class Door:
 
     `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
     separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For` are trusted. `origins`: web origins whose
-    scripts may call, `"*"` for every origin; without any, the application answers CORS itself. Raises ValueError,
-    Malformed.
+    scripts may call, `"*"` for every origin; without any, the application answers CORS itself. Raises ValueError for
+    malformed `proxies`, Malformed for malformed `origins`.
     """
 
     def __init__(
@@ -115,7 +115,9 @@ class Door:
         self._origins = frozenset(check_origins(origins))
 
     def authenticate(self, scope: Scope) -> Verified:
-        """Verify the token and the proof of a request; return the caller. Raises Refused."""
+        """Verify the token and the proof of a request; return the caller. Raises Refused if either is invalid, or if
+        the request has a forbidden `Origin`.
+        """
         self._check_origin(scope)
         caller = self._guard.verify(
             authorization=_header(scope, b"authorization"),
@@ -128,8 +130,9 @@ class Door:
         return replace(caller, network=network_of(client_address(_address(scope), forwarded, self._proxies)))
 
     def _certificate(self, scope: Scope) -> ClientCertificate | None:
-        """Return the client's certificate: as a trusted proxy forwards it, or else as the application's server
-        states it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Raises Malformed.
+        """Return the client's certificate: as a trusted proxy forwards it, or else as the application's server states
+        it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Return None for a client without a certificate.
+        Raises Malformed for an unreadable one.
         """
         if self._proxies and is_within(_address(scope), self._proxies):
             _check_trailer(scope)
@@ -144,8 +147,8 @@ class Door:
         return ClientCertificate(first, tuple(others))
 
     def answer_preflight(self, scope: Scope) -> Answer | None:
-        """Return the response to a CORS preflight (Fetch section 3.3.2); None for any other request. Raises
-        Forbidden.
+        """Return the response to a CORS preflight (Fetch section 3.3.2); None for any other request. Raises Forbidden
+        for an origin that may not call.
         """
         if scope.get("method") != "OPTIONS" or _header(scope, b"access-control-request-method") is None:
             return None
@@ -180,7 +183,7 @@ class Door:
         """Check the `Origin` of a request that a script sends (MCP 2026-07-28, transports: a server validates
         `Origin`).
 
-        Raises Forbidden.
+        Raises Forbidden if the check fails.
         """
         origin = _header(scope, b"origin")
         if origin is None or not self._origins or "*" in self._origins:
@@ -242,6 +245,8 @@ class Door:
                     refusal.code, refusal.message, acr_values=needed.acr_values, max_age=max_age
                 )
                 return Answer(401, body, [*headers, *challenges])
+            case LengthRequired():
+                return Answer(411, body, headers)
             case Malformed():
                 return Answer(400, body, [*headers, *self._challenges("invalid_request", refusal.message)])
             case _:
@@ -293,17 +298,30 @@ def _end_unclear_request(scope: Scope, send: Send) -> Send:
 
 
 def _check_trailer(scope: Scope) -> None:
-    """Check that a client cannot have sent the fields that a trusted proxy forwards. Raises Malformed.
+    """Check that a client cannot have sent the fields that a trusted proxy forwards. Raises LengthRequired otherwise.
 
     uvicorn with httptools adds the fields of a trailer to the headers (RFC 9110 section 6.5.1 forbids this). A proxy
     that forwards trailers replaces a header of the client, but not a field of the trailer.
     """
     names = [name for name, _ in scope["headers"]]
-    if b"transfer-encoding" in names and (CLIENT_CERT in names or names.count(b"x-forwarded-for") > 1):
-        raise Malformed(
-            "a request with `Transfer-Encoding` has `Client-Cert`, or more than one `X-Forwarded-For`",
-            hint="let the proxy buffer requests (then it sends `Content-Length`), and send one `X-Forwarded-For`",
+    if b"transfer-encoding" not in names:
+        return
+    if CLIENT_CERT in names:
+        raise LengthRequired(
+            "a request with `Client-Cert` has no `Content-Length`: the field may come from a trailer of the client",
+            hint="send `Content-Length`, or let the proxy buffer the body and send its length",
         )
+    if names.count(b"x-forwarded-for") > 1:
+        raise LengthRequired(
+            "a request with two `X-Forwarded-For` has no `Content-Length`: the second may come from a trailer",
+            hint="let the proxy send `X-Forwarded-For` once, or buffer requests",
+        )
+
+
+class LengthRequired(Malformed):
+    """A request must state the length of its body (RFC 9110 section 15.5.12)."""
+
+    code = "length_required"
 
 
 def _with_headers(send: Send, headers: Sequence[tuple[bytes, bytes]], *, replaced: Collection[bytes]) -> Send:
@@ -325,8 +343,8 @@ CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHA
 
 
 def check_origins(origins: Collection[str]) -> Collection[str]:
-    """Return the web origins after checking their form: `"*"`, or `https://HOST[:PORT]` as browsers send it.
-    Raises Malformed.
+    """Return the web origins after checking their form: `"*"`, or `https://HOST[:PORT]` as browsers send it. Raises
+    Malformed for other text.
     """
     if isinstance(origins, str):
         raise Malformed("`origins` is a text instead of a list", hint='give a list: origins=["https://app.example"]')
@@ -404,7 +422,7 @@ class GuardASGI:
                     raise
                 await self._door.refuse(refusal).send(send)
         else:
-            await send({"type": "websocket.close", "code": 1008, "reason": "this server takes no websockets"})
+            await send({"type": "websocket.close", "code": 1008, "reason": "this server accepts no WebSockets"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (preflight := self._door.answer_preflight(scope)) is not None:
@@ -440,8 +458,9 @@ class GuardASGI:
             self._guard.finish(call)
 
     async def _route(self, table: RouteTable, scope: Scope, receive: Receive) -> tuple[Named | None, Scope, Receive]:
-        """Return the tool that a request calls by the routes of the application, and the scope and `receive`
-        for the application. `receive` returns exactly the body on which the guard decides. Raises Malformed.
+        """Return the tool that a request calls by the routes of the application, and the scope and `receive` for the
+        application. `receive` returns exactly the body on which the guard decides. Raises Malformed for a request that
+        the guard and the application could read differently.
         """
         if self._noted != (version := table.version):
             self._guard.listing.store_definitions(table.listing["tools"])
@@ -478,8 +497,8 @@ class Meter:
         """true for Server-Sent Events and WebSockets, whose parts are sent as they arrive"""
 
     async def serve(self, guard: Guard, app: App, scope: Scope, receive: Receive) -> None:
-        """Run the application, which sends its response through this meter. Raises InvalidToken if the
-        connection was cut before the response, FeedStale.
+        """Run the application, which sends its response through this meter. Raises InvalidToken if the connection was
+        cut before the response, FeedStale if the guard's feed is stale.
         """
         async with guard.serving(self._caller) as connection:
             self.connection = connection
@@ -512,7 +531,8 @@ class Meter:
             await self._send(message)
 
     async def _let_go(self, remember: Callable[[str], Awaitable[None]], *, goes_on: bool) -> None:
-        """Add the held parts to the memory of the task, then send them. Raises Withheld.
+        """Add the held parts of the response to the memory of the task, then send the parts. Raises Withheld, and sends
+        nothing, if the memory cannot store the parts.
 
         `goes_on`: true if the response has further parts, which are added to the memory later.
         """
@@ -557,7 +577,7 @@ async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most:
-            raise Malformed(f"the body is over {most} bytes", hint="send less", code="body_too_large")
+            raise Malformed(f"the request body is over {most} bytes", hint="send a smaller body", code="body_too_large")
         is_complete = not message.get("more_body")
     body = b"".join(parts)
     replies = [gone] if gone is not None else [{"type": "http.request", "body": body, "more_body": False}]
@@ -569,8 +589,8 @@ async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
 
 
 async def _refuse_websocket(answer: Answer, scope: Scope, send: Send, *, has_begun: bool) -> None:
-    """Refuse the handshake with the response itself if the server supports that. Otherwise, or if the
-    connection is open, close it.
+    """Refuse a WebSocket. Before the connection is open, send `answer` as the HTTP response, if the application's
+    server supports such a response. In any other case, close the connection.
     """
     if has_begun or "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "denied"})

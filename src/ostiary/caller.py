@@ -47,8 +47,8 @@ class Caller:
         return self._own_uri or self._guard.resource.uri
 
     def cached(self) -> Verified | None:
-        """Return the verified caller while its token is fresh and not revoked; None if a new token is needed.
-        Raises Unavailable.
+        """Return the verified caller while its token is fresh and not revoked; None if a new token is needed. Raises
+        Unavailable while the guard has no current feed.
         """
         if self._cached is None or not self._client.is_fresh(self._cached[1]):
             return None
@@ -59,8 +59,8 @@ class Caller:
         return self._cached[0]
 
     def enter(self) -> Verified:
-        """Return the verified caller. If necessary, get a token first, and present it to the guard. Raises Refused,
-        httpx2.HTTPError.
+        """Return the verified caller. If necessary, get a token first, and present it to the guard. Raises Refused if
+        the server or the guard refuses, or the server does not answer.
         """
         with self._mutex:
             if (cached := self.cached()) is not None:
@@ -80,7 +80,8 @@ class Caller:
     def step_up(self, demand: Reason) -> Verified:
         """Return the caller with a token that meets the demand of a denial (RFC 9470), for the same task.
 
-        Raises StepUpNeeded if the agent cannot get such a token; another Refused, httpx2.HTTPError.
+        Raises StepUpNeeded if the server refuses such a token, Refused if the guard refuses the token, or the server
+        does not answer.
         """
         task = self._task.id if self._task is not None else None
         target = Target(self._uri, task=task, acr_values=demand.acr_values or None, max_age=demand.max_age)
@@ -91,8 +92,8 @@ class Caller:
                 raise StepUpNeeded(target, refusal) from None
 
     def wait(self, approval: str, *, within: float) -> None:
-        """Wait at most `within` seconds until a person has answered the approval with the id `approval`. Raises
-        Refused, httpx2.HTTPError.
+        """Wait at most `within` seconds until a person has answered the approval with the id `approval`. Raises Refused
+        if the server does not show the approval, or does not answer.
         """
         for _ in range(round(within / POLL_S)):
             if not self._is_open(approval):
@@ -112,7 +113,7 @@ class Caller:
 
     def _show(self, token: Token) -> Verified:
         """Present the token to the guard, with a proof that has the guard's nonce if it requires one. Return the
-        verified caller. Raises Refused.
+        verified caller. Raises Refused if the guard does not accept the token.
         """
         nonce = None
         for left in reversed(range(UNHEARD_RETRIES)):

@@ -66,7 +66,7 @@ def load_key(path: Path | str) -> Credential:
             hint="name the file that `--generate-key` wrote, or the `admin.json` in the data folder of the server",
         ) from None
     if mode & 0o077:
-        raise Invalid(f"the credential {path} can be read by others", hint=f"chmod 600 {path}")
+        raise Invalid(f"other users can read the credential {path}", hint=f"chmod 600 {path}")
     return parse_credential(text, of=path)
 
 
@@ -85,7 +85,7 @@ def _open(path: Path | str) -> BinaryIO:
 
 def parse_credential(text: bytes, *, of: Path | str) -> Credential:
     """Parse the credential in a file: a private JWK with or without `client_id`, `issuer` and `client_secret`. Raises
-    Invalid.
+    Invalid for any other content.
 
     `of`: the path of the file, for errors. For a file with a secret and without a key, a key is generated for the
     lifetime of the process.

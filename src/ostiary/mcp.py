@@ -88,7 +88,7 @@ def protect(
     **options: Any,
 ) -> App:
     """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with `auth` settings,
-    Malformed.
+    Malformed for malformed `origins`.
 
     `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
     separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
@@ -153,7 +153,7 @@ def answer_of(params: Mapping[str, Any]) -> str | None:
 
 
 def check_answer(params: Mapping[str, Any]) -> None:
-    """Check that the client accepted the request to wait, if it responded. Raises Forbidden."""
+    """Check that the client accepted the request to wait, if it responded. Raises Forbidden otherwise."""
     if answer_of(params) not in (None, "accept"):
         raise Forbidden(
             "the client declined to wait for a person's approval, so the call did not run",
@@ -333,7 +333,7 @@ class _Hook:
 
 
 def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
-    """Return the verified caller of this request. Raises Unauthenticated."""
+    """Return the verified caller of this request. Raises Unauthenticated for a call without a verified token."""
     caller = ctx.request.scope[VERIFIED] if ctx.request is not None else None
     if not isinstance(caller, Verified):
         raise Unauthenticated(

@@ -168,7 +168,9 @@ class HttpTool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the tool's arguments."""
+        """The JSON Schema of the tool's arguments. Raises Conflict if a parameter of an operation with a body is named
+        `body`.
+        """
         operation = self.operation
         if operation is None:
             names = re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)", self.endpoint.path)
@@ -195,7 +197,7 @@ class OpenApiTable:
         """Read the operations of an OpenAPI document. Raises Malformed for a document without paths."""
         paths = document.get("paths")
         if not isinstance(paths, Mapping):
-            raise Malformed("the OpenAPI document has no `paths`")
+            raise Malformed("the OpenAPI document has no `paths`", hint="give a complete OpenAPI document")
         self._rules = list[_Rule]()
         for path in sorted(paths, key=lambda path: (str(path).count("{"), str(path))):
             for method in METHODS:
@@ -253,7 +255,7 @@ class _Rule:
 
 
 def check_path(raw_path: str) -> None:
-    """Check that all servers divide the path into the same segments. Raises Malformed."""
+    """Check that all servers divide the path into the same segments. Raises Malformed otherwise."""
     if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
         raise Malformed(
             "the path has an encoded separator, a semicolon or an empty segment",
@@ -294,7 +296,9 @@ _UNESCAPED = "/:@!$&'()*+,=~"
 
 
 def listing(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tools of an OpenAPI document in the form of a response to MCP's `tools/list`. Raises Malformed."""
+    """Return the tools of an OpenAPI document in the form of a response to MCP's `tools/list`. Raises Malformed for a
+    document without paths, and for two operations with one name.
+    """
     return OpenApiTable(document).listing
 
 
@@ -416,7 +420,9 @@ def _kind(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
-    """Return the text of a parameter as a JSON value of the declared type. Raises Malformed."""
+    """Return the text of a parameter as a JSON value of the declared type. Raises Malformed for text of another
+    type.
+    """
     kind = _kind(schema, document)
     if kind == "array" and isinstance(value, list):
         items: Mapping[str, Any] = next((one["items"] for one in _shapes(schema, document) if "items" in one), {})

@@ -56,8 +56,8 @@ class RouteTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """The tools of all listed routes, in the order of the routes. If tools have the same name, the first
-        one counts.
+        """The tools of all routes that the OpenAPI document lists, in the order of the routes. Of tools with the same
+        name, only the first counts.
         """
         endpoints = list(_endpoints(self._app))
         names = self._names(endpoints)

@@ -29,7 +29,6 @@ from functools import wraps
 from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar, cast
 
-import httpx2
 import msgspec
 
 from ostiary.caller import AnyCaller, Caller, VerifiedCaller, caller_of
@@ -118,7 +117,8 @@ class Tools:
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Return a decorator that guards a function, blocking or asynchronous, as the tool of this name.
 
-        `leave_out`: parameters that the caller does not choose (`self`, the context of a framework). Raises Invalid.
+        `leave_out`: parameters that the caller does not choose (`self`, the context of a framework). Raises Invalid if
+        the function cannot be guarded.
         """
 
         def guarded(function: Callable[P, T]) -> Callable[P, T]:
@@ -210,8 +210,6 @@ def fail_closed() -> Iterator[None]:
         yield
     except Refused:
         raise
-    except httpx2.HTTPError as error:
-        raise Unavailable(f"cannot get a token: {error}", hint="check that the server is running") from error
     except Exception as error:
         log.exception("the guard of a tool failed, and refuses")
         raise Unavailable(
@@ -255,8 +253,8 @@ def fill_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
 def make_binder(
     function: Callable[..., Any], leave_out: frozenset[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
-    """Return a function that binds positional and keyword arguments to the names of the parameters, with
-    defaults. Raises Invalid.
+    """Return a function that binds positional and keyword arguments to the names of the parameters, with defaults.
+    Raises Invalid for a generator, and for unknown names in `leave_out`.
     """
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise Invalid(

@@ -385,7 +385,9 @@ def facts_of(route: Route) -> RouteFacts:
 
 
 def _confirming(gate: Gate | None) -> Gate:
-    """Return a gate that first checks that the wall clock is confirmed. Raises ClockJumped."""
+    """Return a gate that first checks the wall clock: after a jump that no person has confirmed, the gate raises
+    ClockJumped.
+    """
 
     async def confirm(call: Call) -> Caller | None:
         call.world.now.check_confirmed()
@@ -409,8 +411,8 @@ def _checking_query(wire: Wire, parameters: frozenset[str]) -> Wire:
 
 
 def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
-    """Return a check of the caller that does not mark the proof as used. The gate does that after a large body, or the
-    act of the route does.
+    """Return a check of the caller that does not mark the DPoP proof as used: after a large body, the gate marks the
+    proof; otherwise, the act of the route does.
     """
 
     async def check(call: Call) -> None:
@@ -515,7 +517,8 @@ def _verifying(route: RouteFacts) -> Gate:
 
 def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) -> Caller:
     """Check that an authenticated caller may use a route, and return the caller with the scopes that apply. Role
-    policies decide for a person, the scopes of the token for any other caller. Raises InsufficientScope, Forbidden.
+    policies decide for a person, the scopes of the token for any other caller. Raises InsufficientScope if the token
+    lacks the scope, Forbidden if the policies do not permit.
     """
     if caller.kind == "person":
         return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=caller.acr or KEY)
@@ -567,8 +570,8 @@ def _in_one_act(wire: Wire) -> Wire:
 
 def _answering(wire: Wire, route: RouteFacts) -> Wire:
     """Return the wire function of a route whose response shows something, which checks the caller again before it
-    responds: a search in a thread, or a request to another system, may have taken long. An act has checked that itself,
-    and may have ended its caller.
+    responds: a search in a thread, or a request to another system, may have taken long. After an act, the caller is not
+    checked again: the act itself has checked the caller, and may have ended the caller's access.
     """
 
     async def run(call: Call) -> Reply:
@@ -585,7 +588,9 @@ def _answering(wire: Wire, route: RouteFacts) -> Wire:
 
 
 def _rechecking(wire: Wire, route: RouteFacts) -> Wire:
-    """Return the wire function of a stream, which ends before its next part if the caller has lost the right."""
+    """Return the wire function of a stream. If the caller has lost the right to use the route, the stream ends before
+    its next part.
+    """
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)

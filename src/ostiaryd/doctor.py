@@ -21,7 +21,7 @@ from ostiary.protocol.merkle import leaf_hash, tree_root
 from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.certs.flows import check_hsm, trust_domains
-from ostiaryd.feed.flows import Guards, Streams, missing, send_test
+from ostiaryd.feed.flows import Guards, Streams, find_missing_guards, send_test
 from ostiaryd.feed.flows.missing import MissingGuard
 from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
@@ -56,7 +56,7 @@ ENDS_SOON_S = 14 * 86_400
 MAX_ACTS = 1000
 """Maximum number of acts that may wait for the writer."""
 SECOND = 1_000_000
-_SEE_LOG = "the server's log may say more"
+_SEE_LOG = "the log of the server may have the cause"
 
 
 class Unprotected(Refused):
@@ -145,7 +145,7 @@ class _Visit:
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
         summary = f"a change was in force at {lags}" if lags else "no guard is connected"
-        if gone := await self.world.db.scan(lambda reader: missing(reader, guards, now=self.world.now())):
+        if gone := await self.world.db.scan(lambda reader: find_missing_guards(reader, guards, now=self.world.now())):
             raise Unprotected(
                 f"{summary}; not connected: {', '.join(map(_say_missing, gone[:3]))}",
                 hint="start the guard, if it should run",
@@ -180,7 +180,8 @@ async def _root_key(world: World) -> str:
     if path.stat().st_mode & 0o077:
         raise Conflict(f"{path} is readable by other users", hint=f"chmod 600 {path}")
     raise Unprotected(
-        f"{path} is stored beside the data that it protects", hint="set OSTIARY_ROOT_KEY from a secret store"
+        f"the root key {path} is stored beside the data that the key encrypts",
+        hint="set OSTIARY_ROOT_KEY from a secret store",
     )
 
 
@@ -214,7 +215,9 @@ def _certificates(world: World, reader: Reader) -> str:
 
 
 async def _public_url(world: World) -> str:
-    """Check that tokens and proofs are sent over TLS, with a certificate that has not expired."""
+    """Check that tokens and proofs are sent over TLS, with a certificate that has not expired. Raises Conflict
+    otherwise.
+    """
     url = urlsplit(world.config.public_url)
     if world.config.tls_cert:
         check_certificate(Path(world.config.tls_cert), world.now())
@@ -296,9 +299,9 @@ def _words(world: World, reader: Reader) -> str:
     state any words.
     """
     if names := registry.list_speakers(reader):
-        words = f"{_join_names(names)} may say what their persons asked of tasks that they start"
+        words = f"the agents {_join_names(names)} may themselves state the words of their persons"
         raise Unprotected(words, hint="withdraw the permission: ostiary agent forbid-words NAME")
-    return "no agent says what its person asked: persons and administrators do"
+    return "no agent may state the words of its person: only persons and administrators may"
 
 
 def _join_names(names: Sequence[str]) -> str:
@@ -316,7 +319,7 @@ async def _replay_memory(world: World) -> str:
 
 def _ledger(world: World, reader: Reader) -> str:
     """Check that the head is signed and follows from the stored hashes, and that the newest entries hash to their
-    leaves.
+    leaves. Raises Conflict otherwise.
     """
     frontier, note = ledger.get_head(reader)
     key = ledger.get_log_key(reader, world.keys)
@@ -335,7 +338,9 @@ def _ledger(world: World, reader: Reader) -> str:
 
 
 def _policy(world: World, reader: Reader) -> str:
-    """Check that the active set follows from its files, and passes its own tests."""
+    """Check that the active set follows from its files, and passes its own tests. Raises Conflict if not, Unprotected
+    if the set leaves out safeguards.
+    """
     active = policy.active_policies(reader)
     _, files = policy.show_set(reader, active.hash)
     loaded = load(files)
@@ -347,7 +352,7 @@ def _policy(world: World, reader: Reader) -> str:
     if left_out := policy.plan_activation(reader, active.hash).left_out:
         raise Unprotected(
             f"safeguards of the server that do not apply: {', '.join(left_out)}",
-            hint="apply one again: remove its name from the `*.safeguards.toml` of the set",
+            hint="to apply a safeguard again, remove its name from the `*.safeguards.toml` of the set",
         )
     return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 
@@ -385,7 +390,9 @@ def _threats(world: World, reader: Reader) -> str:
 
 
 async def _queues(world: World) -> str:
-    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have separate lines."""
+    """Check that the queues in memory and at guards are short. Raises Conflict for a queue that is too long. Webhooks
+    and signal streams have separate lines.
+    """
     acts, streams = world.writer.waiting, world.get_singleton(Streams)
     problems = [f"acts waiting to be written: {acts}"] if acts >= MAX_ACTS else []
     if problems := problems + streams.troubles():

@@ -123,7 +123,7 @@ async def examine_file(world: World, path: Path) -> None:
                 await ledger.examine_head(world, head, source=f"the file {file.name}")
     if not count:
         raise Invalid(
-            f"{path} holds no checkpoint that this log has signed",
+            f"{path} contains no checkpoint that this server's ledger has signed",
             hint="name a folder of `ostiary audit export FOLDER`, or a file of it",
         )
 
@@ -162,7 +162,10 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
             done = await replay_messages(world, announcing + batch, resource_id=resource_id, source=source)
             replayed, unverified = replayed + done.replayed, unverified + done.unverified
     if not count:
-        raise NotFound(f"{folder} holds no stops of a guard", hint="name the `spool_dir` of a guard")
+        raise NotFound(
+            f"{folder} contains no stops that a guard has stored",
+            hint="name the folder in the setting `spool_dir` of a guard",
+        )
     return Delivered(replayed, unverified)
 
 
@@ -213,7 +216,7 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
     lost = ledger.list_losses(act.tx)
     if not lost:
         raise Conflict(
-            "the server is not in recovery", hint="nothing to do: no part of the history is known to be missing"
+            "this server is not in recovery", hint="nothing to do: no part of the history is known to be missing"
         )
     active = registry.list_active_agents(act.tx)
     confirmed = _confirmed(act, active, confirm, confirm_all)
@@ -244,7 +247,9 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
 def _confirmed(
     act: Act, active: list[tuple[AgentId, str]], confirm: list[str] | None, confirm_all: int | None
 ) -> set[AgentId]:
-    """Return the agents that stay active after the recovery. Raises NotFound, Conflict."""
+    """Return the agents that stay active after the recovery. Raises NotFound for an unknown agent, Conflict for an
+    agent that is not active, for a wrong number in `confirm_all`, or if no administrator is confirmed.
+    """
     if confirm_all is not None:
         if confirm_all != len(active):
             raise Conflict(
@@ -288,7 +293,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for loss in report["lost"]:
         yield f"missing: entries {loss['from']} (or earlier) to {loss['to'] - 1}, which {loss['source']} has seen"
     for stop in report["replayed"]:
-        yield f"replayed: {stop['kind']} {stop['subject']}, as {stop['source']} knows"
+        yield f"replayed: {stop['kind']} {stop['subject']}, known from {stop['source']}"
     if report["unverified"]:
         yield f"not replayed: {report['unverified']} messages that were signed with a key of the feed which is lost too"
     if report["recovery"]:

@@ -40,10 +40,9 @@ from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.protocol import Protocol
 from ostiaryd.ground.http.tls import Admitted, Certificate
 from ostiaryd.ground.process import descriptors
-from ostiaryd.ground.process.addresses import check_addresses
 from ostiaryd.ground.process.clock import wall_clock
-from ostiaryd.ground.process.dumps import forbid_dumps
 from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.process.limits import check_addresses, forbid_dumps
 from ostiaryd.ground.process.log import Format, log_to
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.incidents.flows import pages, state
@@ -255,7 +254,9 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
 
 
 def _open_workload_api(world: World) -> GrpcServer | None:
-    """Serve the Workload API if the configuration names its socket. Raises Invalid, Unavailable."""
+    """Serve the Workload API if the configuration names its socket; return the server, or None. Raises Invalid if a
+    Python module is missing or the path of the socket cannot be used, Unavailable.
+    """
     if not world.config.workload_socket:
         return None
     try:
@@ -367,7 +368,7 @@ class _Server(uvicorn.Server):
         (config.folder / FIRST_START).unlink(missing_ok=True)
 
     def _open_certificate(self, admitted: Admitted | None) -> Certificate | None:
-        """Return the TLS certificate of a listener; None without TLS. Raises Invalid."""
+        """Return the TLS certificate of a listener; None without TLS. Raises Invalid for unreadable files."""
         config = self._world.config
         if config.tls == "auto":
             files = certs.tls_files(config)
@@ -474,6 +475,8 @@ async def _bootstrap(world: World) -> str | None:
 
 
 async def _invite_admin(world: World) -> str:
-    """Return a new setup link of the person `admin`, which replaces an earlier one. Raises NotFound, Conflict."""
+    """Return a new setup link of the person `admin`, which replaces an earlier one. Raises NotFound if that person does
+    not exist, Conflict if the person may not sign in.
+    """
     link = await act(world, "person.invite", lambda a: create_setup_link(a, "admin", config=world.config))
     return link.url

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.http.protocol import MAX_FIELDS
 
@@ -18,7 +19,7 @@ ENOUGH = 2 << 20
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("flood")) as server:
+    with PreparedServer(tmp_path_factory.mktemp("flood")) as server:
         yield server
 
 

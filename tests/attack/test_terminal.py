@@ -10,7 +10,8 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S
-from harness.server import COMMAND, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND
 from ostiary import ambient
 from ostiary.agent import Agent
 
@@ -27,7 +28,7 @@ TOOLS = (
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("terminal")
-    with running(folder / "server") as server, ServerFixture(server, folder) as live_server:
+    with PreparedServer(folder / "server") as server, ServerFixture(server, folder) as live_server:
         _, key = live_server.resource("https://files.example/mcp")
         with Agent.from_credential(key, url=server.url) as guard:
             records = [record(tool) for tool in TOOLS]

@@ -380,7 +380,7 @@ def test_a_list_that_the_role_does_not_permit_is_not_called_empty(
 ) -> None:
     site = enter_console(live_server, chromium, "petra", "approver")
     chromium.goto(f"{site}/console/people")
-    chromium.wait_for("text=No role of yours permits")
+    chromium.wait_for("text=None of your roles permits")
     assert "No persons yet" not in chromium.text("main")
 
 

@@ -37,6 +37,25 @@ def test_a_person_revokes_a_certificate_and_replaces_the_authorities(chromium: C
         [entry] = server.entries(action="cert.revoke")
         assert entry["person"] == person
 
+        other, other_credential = server.agent()
+        with Agent.from_credential(other_credential) as agent:
+            for _ in range(51):
+                agent.certificate()
+        chromium.goto(f"{site}/console/certificates")
+        chromium.wait_for("#certificates li:nth-of-type(50)")
+        chromium.wait_for(f"#certificates:not(:has([aria-label='Revoke {second.serial}']))")
+        chromium.click("text=Show older certificates")
+        chromium.wait_for(f"[aria-label='Revoke {second.serial}']")
+        chromium.wait_for("#certificates:not(:has-text('Show older certificates'))")
+        chromium.goto(f"{site}/console/agents/{other}")
+        chromium.click("text=All certificates")
+        chromium.wait_for("#certificates li:nth-of-type(50)")
+        chromium.goto(f"{site}/console/certificates?holder={name}")
+        chromium.wait_for(f"#certificates:not(:has(li:nth-of-type(3))) [aria-label='Revoke {second.serial}']")
+        chromium.fill("#certificates input", "sela")
+        chromium.press("Enter")
+        chromium.wait_for("#certificates >> text=No certificate of this holder")
+
         for kind in ("intermediate", "root"):
             chromium.click(f"text=Replace the {kind}")
             chromium.click(f"dialog button:text-is('Replace the {kind}')")

@@ -72,6 +72,11 @@ def allowed(words: str, **more: Any) -> set[str]:
         ("Get rid of old.txt", {"delete_file"}),
         ("Set up a meeting with Ada", {"create_meeting"}),
         ("Put lunch with Ada into my calendar", {"create_meeting"}),
+        ("Look at delete-7 and tell me", set()),  # a name with a number, not a verb
+        ("Look at send-letter_2, please tell me", set()),
+        ("Delete file-7.", {"delete_file"}),
+        ("Settle it, see meeting-7, at most now. Move meeting-7", {"pay_invoice", "create_meeting"}),
+        ("Delete file 7", {"delete_file"}),
     ],
 )
 def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:

@@ -14,6 +14,7 @@ from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.catalogue_advisor.reading import MAX_KINDS, RANK, Reading, propose_catalogue, text_arguments
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.origins import is_effect
+from ostiary.provenance.origins.judging import reaches_out
 from tests.catalogue_advisor.tool_listing import listed
 
 
@@ -188,6 +189,29 @@ def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "effect"),
+    [
+        ("Lists things.\n\nArgs:\n    domain: The domain (e.g. 'light', 'lock')\n    limit: At most", "read"),
+        ('Lists things.\n\n- `domain` (string): one of `light`, "lock"', "read"),
+        ("Lists things.\n\nArgs:\n    domain: The domain (e.g. 'light', 'lock.example')", "send"),
+        ("Lists things.\n\nArgs:\n    domain: The domain (e.g. 'light', 'localhost')", "send"),
+        ("Lists things.\n\nArgs:\n    domain: The domain, not 'light'", "send"),
+        ("Lists things.\n\nArgs:\n    other: such as 'light', 'lock'", "send"),
+        ("Lists things of a domain such as 'light', 'lock'", "send"),
+    ],
+)
+def test_examples_without_the_form_of_a_host_show_that_an_argument_takes_no_host(said: str, effect: str) -> None:
+    assert tool("list_things", description=said, domain="string", other="string").effect == effect
+
+
+def test_the_description_of_an_argument_has_its_examples() -> None:
+    domain = {"type": "string", "description": "The domain, such as 'light' or 'lock'"}
+    assert tool("turn_on", domain=domain).kinds == {}
+    assert tool("list_things", domain=domain, site="string").kinds == {"site": "address"}
+    assert tool("list_things", channel=domain | {"description": "'news' or 'talk'"}).kinds == {"channel": "principal"}
+
+
+@pytest.mark.parametrize(
     ("argument", "effect"),
     [
         ("savePath", "write"),
@@ -211,6 +235,33 @@ def test_a_read_that_stores_its_result_where_an_argument_says_is_a_write(argumen
     nested = {"type": "object", "properties": {argument: {"type": "string"}}}
     assert tool("get_scan", description="Gets a scan.", options=nested).effect.value == effect
     assert tool("get_scan", hints={"readOnlyHint": True}, **{argument: "string"}).effect is Effect.READ
+
+
+@pytest.mark.parametrize(
+    ("argument", "described", "kinds"),
+    [
+        ("savePath", "", {"savePath": "address"}),
+        ("filename", "Save the scan to a file instead of returning it.", {"filename": "address"}),
+        ("target_file", "File to write the result to. By default, none.", {"target_file": "address"}),
+        ("filename", "The scan to read. Nothing is saved or written.", {"filename": "object"}),
+        ("filename", "The scan. It can save time.", {"filename": "object"}),
+        ("label", "The label to save the scan under.", {}),
+    ],
+)
+def test_a_read_judges_the_file_in_which_it_stores_its_result(
+    argument: str, described: str, kinds: dict[str, str]
+) -> None:
+    schema = {argument: {"type": "string", "description": described}}
+    for hints in ({"readOnlyHint": True}, {"readOnlyHint": True, "openWorldHint": True}):
+        hinted = tool("get_scan", hints=hints, **schema)
+        assert (hinted.effect, hinted.kinds) == ("read", kinds)
+        is_stored = "address" in kinds.values()
+        assert reaches_out(hinted, {argument: "/etc/profile"}) == is_stored
+        assert not reaches_out(hinted, {})
+        assert not reaches_out(hinted, {argument: ""})
+    if argument == "filename":
+        said = tool("get_scan", description="Gets a scan.", **schema)
+        assert (said.effect, said.kinds) == ("read", kinds), "a file that may be left out makes no other call a write"
 
 
 @pytest.mark.parametrize(
@@ -356,6 +407,21 @@ def test_an_amount_or_an_account_that_a_call_may_leave_out_makes_no_payment(requ
 @pytest.mark.parametrize("name", ["code", "hs_code", "postalCode", "command", "script"])
 def test_a_code_or_a_command_is_no_text_that_a_person_reads(name: str) -> None:
     assert tool("enter_item", **{name: "string", "note": "string"}).kinds.get(name) != "text"
+
+
+@pytest.mark.parametrize("said", ["CREATE TABLE SQL statement", "The shell command, as text"])
+def test_a_text_in_the_language_of_a_machine_is_no_text_that_a_person_reads(said: str) -> None:
+    described = {"type": "string", "description": said}
+    made = tool("create_table", query=described, statement=described, note=described)
+    assert made.kinds == {"note": "text"}
+    assert tool("create_table", query={"type": "string", "description": "A statement"}).kinds == {"query": "text"}
+
+
+@pytest.mark.parametrize("name", ["truncateFirst", "overwrite", "purge_old", "clearBefore"])
+def test_a_switch_that_makes_a_change_destroy_is_judged(name: str) -> None:
+    switch = {"type": "boolean", "default": False}
+    assert tool("import_rows", **{name: switch, "notify": switch, "overwritten": switch}).kinds == {name: "object"}
+    assert tool("list_rows", **{name: switch}).kinds == {}
 
 
 def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import acme as flows
 from ostiaryd.certs.wire_acme_validation import Validations, validate_due
 from ostiaryd.ground.world import World
@@ -60,7 +61,7 @@ class AcmeStage:
             await asyncio.gather(*(task for _, task in running.values()))
             self.clock.advance(1)
             reader = self.world.db.read()
-            return not running and not flows.list_due(reader, now=self.world.now() + 10**9, limit=1)
+            return not running and not store.acme.list_due(reader, now=self.world.now() + 10**9, limit=1)
 
         async with asyncio.timeout(300):
             while not await is_over():

@@ -19,11 +19,14 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 from ostiary.protocol.jose import b64u
 from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows.revoking import find_certificate
+from ostiaryd.certs.flows.rotation import revoke_authority
 from ostiaryd.certs.model.acme import certificate_id_of
+from ostiaryd.certs.model.certificate import RevocationReason, serial_text
 from ostiaryd.certs.store import certificates
 from ostiaryd.certs.store.acme import get_account
 from ostiaryd.certs.wire_acme_validation import forget_orders
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import HoldingId, Verb
 from tests.certs.acme_fixtures import AcmeStage
@@ -261,6 +264,37 @@ async def test_renewal_information_and_the_replacement_of_a_certificate(stage: A
     await client.post("revoke-cert", {"certificate": b64u(leaf.public_bytes(Encoding.DER))})
     answer = await send(stage.app, "GET", f"/acme/renewal-info/{id}")
     assert datetime.fromisoformat(answer.json["suggestedWindow"]["end"]).timestamp() < stage.world.now() / 10**6
+
+
+@pytest.mark.parametrize("why", ["authority revoked", "agent suspended", "agent expired", "stop"])
+async def test_renewal_is_due_at_once_for_a_certificate_that_is_not_accepted(stage: AcmeStage, why: str) -> None:
+    """A client of a stopped agent is refused until the stop is lifted, and asks again."""
+    client, agent = await stage.client(), stage.agent.agent_id
+    leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
+    serial = serial_text(leaf.serial_number)
+    authority = find_certificate(stage.world.db.read(), serial, now=stage.world.now()).authority
+
+    async def ends() -> float:
+        answer = await send(
+            stage.app, "GET", f"/acme/renewal-info/{certificate_id_of(leaf.public_bytes(Encoding.DER))}"
+        )
+        return datetime.fromisoformat(answer.json["suggestedWindow"]["end"]).timestamp() - stage.world.now() / 10**6
+
+    def happen(act: Act) -> None:
+        match why:
+            case "authority revoked":
+                revoke_authority(act, authority, RevocationReason.KEY_COMPROMISE)
+            case "agent suspended":
+                registry.set_agent_state(act, agent, Verb.SUSPEND)
+            case "agent expired":
+                registry.set_end(act, agent, act.now + 60 * 10**6)
+            case "stop":
+                registry.stop(act, "everything", "", why="a test", by=None)
+
+    assert await ends() > 0
+    await act(stage.world, "test", happen)
+    stage.clock.advance(61)
+    assert await ends() < 0
 
 
 async def test_an_order_that_fails_can_be_replaced_again(stage: AcmeStage) -> None:

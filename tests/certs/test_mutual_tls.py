@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from harness.client_certificates import Made, TestAuthority, context_of
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import own_tls
-from ostiaryd.ground.config import load_config
+from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
@@ -173,7 +173,7 @@ def test_a_server_takes_its_certificate_from_its_own_authority(tmp_path: Path, m
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
     serials = set[int]()
     for _ in range(2):
-        with running(folder, "--tls", "auto", "--mtls-listen", "127.0.0.1:0") as server:
+        with PreparedServer(folder, "--tls", "auto", "--mtls-listen", "127.0.0.1:0") as server:
             described = json.loads((folder / "server.json").read_text())
             assert server.url.startswith("https://127.0.0.1:")
             for url in (server.url, described["mtls_url"]):
@@ -193,3 +193,21 @@ def shown_serial(port: int, roots: Path) -> int:
         der = connection.getpeercert(binary_form=True)
         assert der is not None
         return x509.load_der_x509_certificate(der).serial_number
+
+
+@pytest.mark.parametrize(
+    ("listen", "public_url", "names"),
+    [
+        ("127.0.0.1:8700", "https://127.0.0.1:8700", ["ip:127.0.0.1", "dns:localhost"]),
+        ("[::1]:8700", "https://[::1]:8700", ["ip:::1", "dns:localhost"]),
+        ("0.0.0.0:8700", "https://id.example.com", ["dns:id.example.com"]),
+        ("10.0.0.1:8700", "https://id.example.com", ["dns:id.example.com", "ip:10.0.0.1"]),
+        ("127.0.0.1:8700", "https://id.example.com", ["dns:id.example.com", "ip:127.0.0.1", "dns:localhost"]),
+    ],
+)
+def test_the_names_of_a_server_on_a_loopback_address_include_localhost(
+    config: Config, listen: str, public_url: str, names: list[str]
+) -> None:
+    """The link of the first sign-in has the host `localhost`, because passkeys need a name."""
+    found = own_tls.server_names(replace(config, listen=listen, public_url=public_url))
+    assert list(map(str, found[:-1])) == names

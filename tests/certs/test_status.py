@@ -215,9 +215,8 @@ async def test_a_path_as_old_clients_and_proxies_send_it_is_read(world: World, a
     issued = await issue(world, agent="bot")
     der = _request_with(issued, b"+", b"//", b"=")
     path = b64encode(der).decode()
-    lines = "\n".join(path[start : start + 64] for start in range(0, len(path), 64))
-    for sent in (path, f"/{path}", path.replace("+", " "), path.rstrip("="), lines):
-        answer = await send(app, "GET", f"/ocsp/{quote(sent)}")
+    for sent in (path, f"/{path}", path.replace("+", " "), path.rstrip("="), quote(path)):
+        answer = await send(app, "GET", f"/ocsp/{sent}")
         assert ocsp.load_der_ocsp_response(answer.body).certificate_status is GOOD, sent
 
 

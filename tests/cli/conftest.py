@@ -11,12 +11,13 @@ import pytest
 
 from harness.cli import Commands
 from harness.patience import eventually
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("cli") / "data") as server:
+    with PreparedServer(tmp_path_factory.mktemp("cli") / "data") as server:
         Commands(server.folder).json("person", "create", "ada", "--email", "ada@example.org")
         yield server
 

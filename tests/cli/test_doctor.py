@@ -23,6 +23,7 @@ from harness.cli import Commands, environment
 from harness.clock import Clock
 from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S, eventually
+from harness.prepared import PreparedServer
 from harness.server import Server, running
 from ostiary import ambient
 from ostiary.agent import Agent
@@ -86,7 +87,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that every test leaves in health."""
     folder = tmp_path_factory.mktemp("doctor") / "data"
     folder.mkdir(mode=0o700)
-    with running(folder) as server:
+    with PreparedServer(folder) as server:
         Commands(folder).json("person", "create", "sam", "--email", "s@example.org")
         yield server
 
@@ -156,7 +157,7 @@ def flip_last(data: bytes) -> bytes:
 def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: Server) -> None:
     check_states(patient)
     said = Commands(patient.folder)("doctor").out
-    assert "is stored beside the data that it protects" in said
+    assert "is stored beside the data that the key encrypts" in said
     assert "OSTIARY_ROOT_KEY" in said
 
 
@@ -389,14 +390,14 @@ def test_a_clock_that_is_off_by_more_than_five_seconds(patient: Server, skew_s: 
 def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    with running(folder):
+    with PreparedServer(folder):
         pass
     with closing(sqlite3.connect(folder / "ostiary.db", isolation_level=None)) as db:
         db.execute("update setting set value = 'http://ostiary.example.org' where name = 'public_url'")
         db.execute("update resource set uri = 'http://ostiary.example.org/api/v1' where name = 'ostiary'")
     root = (folder / "root.key").read_text().strip()
     (folder / "root.key").unlink()
-    with environment(OSTIARY_ROOT_KEY=root), running(folder) as server:
+    with environment(OSTIARY_ROOT_KEY=root), PreparedServer(folder) as server:
         assert states(server) == HEALTHY | {"public URL": "fail", "root key": "ok", "state": "fail"}, (
             "a row was changed by hand"
         )

@@ -216,6 +216,25 @@ def test_a_command_in_a_hint_has_its_required_arguments() -> None:
     assert _incomplete("ostiary aws-key create AGENT") == ["ostiary aws-key create AGENT"]
 
 
+def _pages() -> Iterator[tuple[str, str]]:
+    """Yield each page with its text; a command, or a part in code, that goes on in the next line is one line."""
+    for name in files():
+        if name.endswith(".md") and not name.startswith("docs/adr/") and name not in {RECIPES, "CHANGELOG.md"}:
+            text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
+            yield name, re.sub(r"`[^`\n]*\n[^`\n]*`", lambda code: code[0].replace("\n", " "), text)
+
+
+def test_the_options_that_pages_name_are_those_of_the_command() -> None:
+    assert not [(name, wrong) for name, text in _pages() if (wrong := _wrong_options(text))]
+
+
+def test_a_command_in_a_block_of_a_page_has_its_required_arguments() -> None:
+    lines = [(name, line.partition("  #")[0]) for name, text in _pages() for line in text.splitlines()]
+    commands = [(name, line.removeprefix("$ ")) for name, line in lines if line.startswith(("ostiary ", "$ ostiary "))]
+    assert len(commands) > 200
+    assert not [(name, lacking) for name, line in commands if (lacking := _incomplete(line))]
+
+
 def test_version_is_that_of_the_distribution() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", run("--version").out.strip())
 

@@ -22,13 +22,14 @@ from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import ECKey
 
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiary.protocol import dpop, jose
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server")) as server:
+    with PreparedServer(tmp_path_factory.mktemp("server")) as server:
         server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         yield server
 
@@ -131,7 +132,7 @@ def test_the_exemption_of_one_is_none_of_another(server: Server, tmp_path: Path)
 def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
     settings = tmp_path / "strict.toml"
     settings.write_text('client_assertions = "strict"')
-    with running(tmp_path / "server", "--config", str(settings)) as strict:
+    with PreparedServer(tmp_path / "server", "--config", str(settings)) as strict:
         strict.ostiary("person", "create", "olga", "--email", "olga@example.org")
         client_id, key = register(strict, "gateway", tmp_path)
         words = "invalid_client: the client assertion has another audience"

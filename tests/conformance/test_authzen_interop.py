@@ -17,7 +17,8 @@ import pytest
 from decern import Client, DecernError
 
 from harness.patience import PATIENCE_S
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 
 SCHEMA = """
 entity user = { id: String, roles?: Set<String> };
@@ -109,7 +110,7 @@ class Gateway(NamedTuple):
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running(tmp_path_factory.mktemp("interop") / "data") as server:
+    with PreparedServer(tmp_path_factory.mktemp("interop") / "data") as server:
         put(server, tmp_path_factory.mktemp("policies"))
         made = server.ostiary("pep", "create", "gateway", "--network", "127.0.0.1")
         yield Gateway(server.url, made["key"])

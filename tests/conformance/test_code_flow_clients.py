@@ -23,7 +23,8 @@ from joserfc.jwk import ECKey, KeySet
 
 from harness.patience import PATIENCE_S
 from harness.person_browser import PersonBrowser
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiary.protocol import jose
 from tests.support.node import NODE
 
@@ -34,7 +35,7 @@ LOGOUT = "https://app.example.org/bye"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server")) as server:
+    with PreparedServer(tmp_path_factory.mktemp("server")) as server:
         server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         server.ostiary("resource", "create", "files", "--uri", RESOURCE)
         yield server

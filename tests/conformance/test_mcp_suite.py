@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.conformance.everything import everything
 from tests.conformance.mcp_suite import Results, compare, listing
 
@@ -18,7 +18,7 @@ def statuses(results: Results) -> dict[str, list[tuple[str, str]]]:
 
 async def test_the_suite_finds_the_same_of_a_guarded_server_as_of_the_bare_one(tmp_path: Path) -> None:
     catalogue = await listing(everything())
-    with running(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
+    with PreparedServer(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
         bare, guarded, agent = compare(live_server, catalogue, tmp_path, "2026-07-28")
         passed = [name for name, checks in bare.items() if all(status != "FAILURE" for _, status, _ in checks)]
         assert len(passed) >= 38

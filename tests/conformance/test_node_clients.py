@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiary.protocol import jose
 from tests.support.node import NODE
 from tests.support.world import Kind
@@ -32,7 +33,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if kind == "postgres":
         postgres = request.getfixturevalue("postgres_server")
         options = ["--database", postgres.url(postgres.create())]
-    with running(tmp_path_factory.mktemp("server"), *options) as server:
+    with PreparedServer(tmp_path_factory.mktemp("server"), *options) as server:
         server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         server.ostiary("resource", "create", "files", "--uri", RESOURCE)
         yield server

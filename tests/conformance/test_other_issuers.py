@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from harness.patience import PATIENCE_S
 from ostiary import Agent
 from ostiary.agent import AsyncAgent
 from ostiary.client import TokenRefused
@@ -21,8 +18,8 @@ from ostiary.client.issuer import FORMS, Metadata, authenticate
 from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden, Invalid
+from tests.support.node import serving_provider
 
-NODE = Path(__file__).parents[1] / "node"
 RESOURCE = "https://files.example/mcp"
 SECRET = "a secret: with signs & + / of all kinds %"
 KEY = jose.generate("ES256")
@@ -32,26 +29,8 @@ KEY = jose.generate("ES256")
 def issuer(clients: list[dict[str, Any]], **options: Any) -> Iterator[str]:
     """The issuer identifier of a server with these clients, until the block ends."""
     configuration = {"clients": clients, "dpop": False, "nonce": False, "resource": RESOURCE, **options}
-    signing = {**jose.generate("ES256").jwk(), "use": "sig", "alg": "ES256"}
-    process = subprocess.Popen(
-        ["node", NODE / "oidc-provider.mjs", json.dumps(configuration)],
-        env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        for line in process.stdout:
-            if line.strip().isdecimal():
-                break
-        else:
-            raise AssertionError(process.stderr.read())
-        yield f"http://127.0.0.1:{line.strip()}"
-    finally:
-        process.communicate(timeout=PATIENCE_S)
+    with serving_provider("oidc-provider.mjs", configuration) as (port,):
+        yield f"http://127.0.0.1:{port}"
 
 
 def by_key(key: jose.PrivateKey = KEY, **more: Any) -> dict[str, Any]:
@@ -186,7 +165,7 @@ def test_a_client_that_is_not_known_is_refused_in_the_words_of_the_server(creden
         ("https://evil.example/a", RESOURCE, "is not sent to https://evil.example"),
         ("http://files.example/mcp", RESOURCE, "in clear"),
         ("https://files.example:444/mcp", RESOURCE, "is not sent to"),
-        (RESOURCE, None, "only the server itself has named"),
+        (RESOURCE, None, "only the server has named"),
     ],
 )
 def test_a_bearer_token_goes_nowhere_but_to_its_resource(

@@ -47,14 +47,6 @@ UNKNOWN = {"active": False}
 NOBODY = "invalid_client"
 
 
-@pytest.fixture
-async def client(world: World) -> Client:
-    agent, key = await register(world)
-    client = Client(oauth_app(world), world, agent.agent_id, key)
-    await client.token()
-    return client
-
-
 async def another(client: Client, *, name: str = "other", scopes: tuple[str, ...] = ("files:read",)) -> Client:
     agent, key = await register(client.world, name=name, scopes=scopes)
     return replace(client, id=agent.agent_id, key=key)

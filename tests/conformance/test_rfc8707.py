@@ -60,14 +60,6 @@ TABLE = [
 ]
 
 
-@pytest.fixture
-async def client(world: World) -> Client:
-    agent, key = await register(world)
-    client = Client(oauth_app(world), world, agent.agent_id, key)
-    await client.token()
-    return client
-
-
 async def test_resources_and_scopes(client: Client) -> None:
     await check_table(TABLE, client.ask)
 

@@ -9,21 +9,12 @@ import pytest
 from joserfc import jwk, jwt
 
 from ostiary.protocol import jose
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
-from tests.support.api_fixtures import FILES, ISSUER, SECOND, Client, claims_of, oauth_app, reconfigured, register, send
-
-
-@pytest.fixture
-async def client(world: World) -> Client:
-    agent, key = await register(world)
-    client = Client(oauth_app(world), world, agent.agent_id, key)
-    await client.token()
-    return client
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, Client, claims_of, oauth_app, reconfigured, send
 
 
 def header_of(token: str) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import pytest
 
 from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.classes import STANDARD
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec
 from tests.conformance.table import check_table, row
-from tests.support.api_fixtures import FILES, Answer, Client, claims_of, oauth_app, register
+from tests.support.api_fixtures import FILES, Answer, Client, claims_of
 
 BAD, TARGET = "invalid_authorization_details", "invalid_target"
 ELSEWHERE = "https://elsewhere.example/api"
@@ -69,14 +68,6 @@ SHAPE = [
     row("nothing of it at the resource", BAD, details=[READ | {"locations": [ELSEWHERE]}]),
     row("some of it at the resource", details=[READ, READ | {"locations": [ELSEWHERE]}]),
 ]
-
-
-@pytest.fixture
-async def client(world: World) -> Client:
-    agent, key = await register(world)
-    client = Client(oauth_app(world), world, agent.agent_id, key)
-    await client.token()
-    return client
 
 
 async def start(client: Client, *bounds: dict[str, Any]) -> Task:

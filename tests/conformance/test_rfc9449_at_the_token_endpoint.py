@@ -8,7 +8,6 @@ import pytest
 
 from harness.clock import START, Clock
 from ostiary.protocol import dpop, jose
-from ostiaryd.ground.world import World
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import (
     ISSUER,
@@ -19,7 +18,6 @@ from tests.support.api_fixtures import (
     claims_of,
     oauth_app,
     reconfigured,
-    register,
     sign,
 )
 
@@ -62,14 +60,6 @@ TABLE = [
     row("jwk a string", BAD, header={"jwk": "key"}),
     row("crit", BAD, header={"crit": ["b64"], "b64": False}),
 ]
-
-
-@pytest.fixture
-async def client(world: World) -> Client:
-    agent, key = await register(world)
-    client = Client(oauth_app(world), world, agent.agent_id, key)
-    await client.token()
-    return client
 
 
 def proof(client: Client, *, header: dict[str, Any] | None = None, **said: Any) -> str:

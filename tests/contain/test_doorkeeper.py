@@ -11,7 +11,7 @@ from benchmarks.contain import owner, rules
 from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper, active_files, patient
 from harness.live_server import ServerFixture
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.protocol.errors import Refused, Unavailable
 from tests.support.toys import STEAL, Toy
 
@@ -25,7 +25,7 @@ forbid (principal is Agent, action == Action::"call", resource == Tool::"suite/s
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("live_server")
-    with running(folder / "data") as server, ServerFixture(server, folder) as made:
+    with PreparedServer(folder / "data") as server, ServerFixture(server, folder) as made:
         yield made
 
 

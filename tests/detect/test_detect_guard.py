@@ -11,7 +11,7 @@ from benchmarks.contain.doorkeeper import Doorkeeper
 from benchmarks.detect.runs import runs
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.provenance.noticing import NEW, notice
 from tests.support.toys import Toy
 
@@ -20,7 +20,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
     [attacked] = [run for run in runs(Toy(), "obeyed") if run.injection is not None]
     scored = [[(one.detector, one.points) for one in notice(NEW, *call)] for call in attacked.calls]
     assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"
-    with running(tmp_path / "data") as server, ServerFixture(server, tmp_path) as live_server:
+    with PreparedServer(tmp_path / "data") as server, ServerFixture(server, tmp_path) as live_server:
         product = Doorkeeper(live_server, tmp_path, owner.reading(Toy()), without="")
         try:
             assert [row.harmed for row in Plan(Toy()).attacked(product)] == [False]

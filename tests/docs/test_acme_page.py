@@ -12,7 +12,7 @@ import pytest
 
 from harness.live_server import free_socket
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiaryd.ground.config import Config
 from tests.conformance.acme_clients import CERTBOT
 from tests.docs.page_script import JQ, is_in, script
@@ -44,7 +44,7 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
         config.write_text(
             f'acme_networks = "127.0.0.0/8"\nacme_resolvers = "{zone.address}"\nacme_http_port = {port}\n'
         )
-        with running(tmp_path / "server", "--config", str(config)) as server:
+        with PreparedServer(tmp_path / "server", "--config", str(config)) as server:
             path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
             environment = {**os.environ, "PATH": path, "OSTIARY_DATA_DIR": str(server.folder)}
             run = subprocess.run(

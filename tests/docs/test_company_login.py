@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +13,9 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.server import running
-from ostiary.protocol import jose
 from ostiaryd.trust.model.providers import PRESETS
-from tests.docs.page_script import is_in, script
-from tests.support.node import NODE
+from tests.docs.page_script import is_in, run_script, script
+from tests.support.node import serving_provider
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "company-login.md"
 SECRET = "a secret: with signs & + / of all kinds %"
@@ -39,23 +34,8 @@ def provider(redirect_uri: str) -> Iterator[str]:
         "redirect_uris": [redirect_uri],
         "id_token_signed_response_alg": "ES256",
     }
-    signing = {**jose.generate("ES256").jwk(), "use": "sig", "alg": "ES256"}
-    process = subprocess.Popen(
-        ["node", NODE / "login-provider.mjs", json.dumps({"clients": [client], "accounts": ACCOUNTS})],
-        env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        line = next((line for line in process.stdout if line.strip().isdecimal()), "")
-        assert line, process.stderr.read()
-        yield f"http://127.0.0.1:{line.strip()}"
-    finally:
-        process.communicate(timeout=PATIENCE_S)
+    with serving_provider("login-provider.mjs", {"clients": [client], "accounts": ACCOUNTS}) as (port,):
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_the_page_has_a_row_for_each_preset() -> None:
@@ -94,27 +74,13 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with running(tmp_path / "data") as server:
         home = f"http://localhost:{urlsplit(server.url).port}"
         with provider(f"{home}/login/callback/corp") as issuer:
-            environment = os.environ | {
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "OSTIARY_DATA_DIR": str(server.folder),
-                "TERM": "dumb",
-                "COLUMNS": "200",
-                "ISSUER": issuer,
-            }
 
             def run(number: int) -> None:
-                done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]],
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=PATIENCE_S,
+                printed = run_script(
+                    blocks[number - 1], tmp_path, OSTIARY_DATA_DIR=str(server.folder), COLUMNS="200", ISSUER=issuer
                 )
-                assert done.returncode == 0, done.stdout + done.stderr
                 for at, lines in wanted:
-                    assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"
+                    assert at != number or is_in(lines, printed), f"wanted:\n{lines}\nsaid:\n{printed}"
 
             run(1)
             for account, name in (("u-ann", "ann"), ("u-max", "max")):

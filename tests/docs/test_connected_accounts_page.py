@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +16,8 @@ import pytest
 from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
 from harness.server import running
-from ostiary.protocol import jose
-from tests.docs.page_script import is_in, script
-from tests.support.node import NODE
+from tests.docs.page_script import is_in, run_script, script
+from tests.support.node import serving_provider
 from tests.support.token_provider import BASIC, CLIENT, SECRET
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "connected-accounts.md"
@@ -32,23 +27,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "connected-acco
 def provider(redirect_uri: str) -> Iterator[str]:
     """The issuer of npm's `oidc-provider` with one client."""
     client = {"client_id": CLIENT, "client_secret": SECRET, "redirect_uris": [redirect_uri]}
-    signing = {**jose.generate("ES256").jwk(), "use": "sig", "alg": "ES256"}
-    process = subprocess.Popen(
-        ["node", NODE / "account-provider.mjs", json.dumps({"clients": [client], "accounts": ["u-ann"]})],
-        env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        line = next((line for line in process.stdout if line.strip().isdecimal()), "")
-        assert line, process.stderr.read()
-        yield f"http://127.0.0.1:{line.strip()}"
-    finally:
-        process.communicate(timeout=PATIENCE_S)
+    with serving_provider("account-provider.mjs", {"clients": [client], "accounts": ["u-ann"]}) as (port,):
+        yield f"http://127.0.0.1:{port}"
 
 
 def confirm(url: str, home: str) -> str:
@@ -112,28 +92,17 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             notes_api(issuer) as api,
             PersonBrowser(server.url) as browser,
         ):
-            environment = os.environ | {
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            settings = {
                 "OSTIARY_DATA_DIR": str(server.folder),
-                "TERM": "dumb",
                 "COLUMNS": "200",
                 "ISSUER": issuer,
                 "NOTES_API": api,
             }
 
             def run(number: int) -> None:
-                done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", blocks[number - 1]],
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=PATIENCE_S,
-                )
-                assert done.returncode == 0, done.stdout + done.stderr
+                printed = run_script(blocks[number - 1], tmp_path, **settings)
                 for at, lines in wanted:
-                    assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"
+                    assert at != number or is_in(lines, printed), f"wanted:\n{lines}\nsaid:\n{printed}"
 
             server.ostiary("person", "create", "ann", "--email", "ann@example.org")
             browser.set_up(server.ostiary("person", "invite", "ann")["url"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.docs.page_script import missing_in, run_script, script
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "curl.md"
@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "curl.md"
 def test_a_token_and_a_decision_need_nothing_but_curl_and_openssl(tmp_path: Path) -> None:
     text, wanted = script([PAGE.read_text("utf-8")])
     assert len(wanted) == 2
-    with running(tmp_path / "data") as server:
+    with PreparedServer(tmp_path / "data") as server:
         credential = str(server.folder / "admin.json")
         said = run_script(text, tmp_path, OSTIARY_URL=server.url, OSTIARY_CREDENTIAL=credential)
     assert not missing_in(said, wanted), said

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.docs.page_script import is_in, script
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "delegation.md"
@@ -22,7 +22,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     text, wanted = script([re.sub(r"```\nPOST .*?```", "", PAGE.read_text("utf-8"), flags=re.DOTALL)])
     assert len(wanted) == 3
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with running(tmp_path / "data") as server:
+    with PreparedServer(tmp_path / "data") as server:
         environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],

@@ -86,6 +86,31 @@ def test_each_file_and_name_of_the_tables_exists() -> None:
     ]
 
 
+_PLACE = re.compile(
+    r"(?P<names>(?:`\w+`(?:, | and | or |, and ))*`\w+`),? (?:all |both )?(?:in|of) `(?P<path>\w+/[\w/.-]+\.py)`"
+)
+"""Names that the page gives a place, such as `a` and `b` in `src/ostiaryd/app.py`."""
+
+
+def _undefined(row: str) -> list[str]:
+    """Return the names that are neither definitions nor commands of the module in which a row places them."""
+    gone = []
+    for place in _PLACE.finditer(row):
+        text = (ROOT / place["path"]).read_text("utf-8")
+        for name in re.findall(r"`(\w+)`", place["names"]):
+            defined = rf"\b(?:def|class) {name}\b|^\s*{name}\b.*[=:]|\b{name}(?:, \w+)* = |name=\"{name}\""
+            if not re.search(defined, text, re.M):
+                gone.append(name)
+    return gone
+
+
+def test_each_name_is_defined_where_the_tables_place_it() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
+    assert sum(len(re.findall("`", place["names"])) for row in rows for place in _PLACE.finditer(row)) > 600
+    assert {row: gone for row in rows if (gone := _undefined(row))} == {}
+    assert _undefined("| `LOOPS`, `every` and `ground` in `src/ostiaryd/app.py` |") == ["every", "ground"]
+
+
 _EXAMPLES = {
     "a state of an agent": r"State\.QUARANTINED|\"quarantined\"",
     "a kind of database in which": r"mysql_driver|mysql_accounts|\"mysql\":",
@@ -96,9 +121,10 @@ _EXAMPLES = {
     "an effect of a tool": r"Effect\.PAY\b",
     "a kind of an argument": r"\bKind\.ACCOUNT\b",
     "a label of outgoing text": r"\"reveals\"",
-    "an ACME validation": r"\"(http-01|dns-01)\"",
+    "an ACME validation": r"\"(http-01|dns-01)\"|\bACME_TLS\b|\bpeer_certificate\b|\bacme_tls_port\b",
     "an OAuth grant type": r"\bDEVICE_CODE\b",
     "a claim of ID tokens": r'"preferred_username"[,\]]|preferred_username:',
+    "a reason code": r"\"approval_mismatch\"",
     "a format of threat lists": r"\"stix\"",
     "an object of the kill switch": r'case "segment"|\("segment", agent|"owner", "segment", "model"\)|\bfacts\.stops\b'
     r'|check_none_stopped\([^)]*"resource"',
@@ -127,6 +153,15 @@ _EXAMPLES = {
     "a field of a certificate profile": r"profile\.(usages|wildcards|max_names)|\bSVID_USAGES\b",
     "a secret engine that signs": r"\b(find_mount_of|forget_certificates|PkiRole|PkiCertificate)\b",
     "data in the extent": r"flows\.blast\b|def blast\b|\.blast\(",
+    "a metric": r"\bCertificateFigures\b",
+    "a method of MCP": r"prompts/get",
+    "an action of a person on an incident": r"rotate-secrets|rotate_secrets",
+    "a field of the feed": r"\bSecretUseFact\b|\bThreatFact\b",
+    "a chapter of": r"\bchapter\(",
+    "an error of the HTTP API": r"\bclass TooLarge\b|\bTooLarge:",
+    "an HTTP header": r"access-control-(allow|expose)-headers",
+    "a program whose configuration": r"\.vscode",
+    "a filter of the search in the ledger": r"\binsert into entry_about|\bsubjects_between\b",
 }
 """Rows of the tables, each with a pattern that finds the newest or clearest examples of the row in the source."""
 _SEARCHED = ("src/", "console/src/", "clients/typescript/src/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,8 @@ from docs.generate import PAGES
 from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.decision.access.policies import Because
 from ostiary.protocol.secret_forms import SEARCH_REFUSALS
+from ostiaryd.registry.model.agent import AgentState
+from tests.support.sources import ROOT
 
 
 @pytest.mark.impatient  # a page states the limits of a guard
@@ -24,3 +27,29 @@ def test_the_rules_of_decisions_give_exactly_the_codes_of_the_page() -> None:
     codes = listings.decision_codes() | SEARCH_REFUSALS
     assert codes == listings.REASONS.keys(), "add the code and its meaning to docs/listings.py"
     assert codes > {INSUFFICIENT, *get_args(Because)} - {""}
+
+
+_CODE = re.compile(
+    r"""\bcode=\s*"([a-z_]+)"|\b(?:Rejected|_refuse|render_refusal)\(\s*\d{3},\s*"([a-z_]+)"|\bAcmeRefused\(\s*"(\w+)\""""
+)
+"""The code of a single refusal in source, by its name or by its place."""
+
+
+def test_the_page_of_codes_has_each_code_that_the_source_gives_to_a_refusal() -> None:
+    page = listings.reasons()
+    sources = [path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")]
+    given = {next(filter(None, match.groups())) for text in sources for match in _CODE.finditer(text)}
+    given |= {f"agent_{state}" for state in AgentState if state is not AgentState.ACTIVE}
+    given |= {"agent_expired", "person_left", "person_suspended"}  # computed
+    given |= {"elevation_ended", "task_ended", "too_many_questions"}  # variables
+    assert given > {"too_slow", "upstream_timeout", "badNonce", "too_many_keys"}
+    assert {code for code in given if not re.search(rf"^\| `{code}` \| .*\w", page, re.M)} == set()
+
+
+def test_a_code_with_several_meanings_has_all_of_them_in_its_row() -> None:
+    [row] = [line for line in listings.reasons().splitlines() if line.startswith("| `private_address` |")]
+    assert row.split("|")[2].strip().split("<br>") == [
+        "The probe may not visit this address or port.",
+        "the name … leads to an address that is not public",
+        "… resolves to an address that is not public",
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiaryd.ground.config import Config
 from ostiaryd.incidents.flows.blast import MAX_ENTRIES
 from ostiaryd.incidents.model.incidents import ALERT_EVERY, HALTS, SECOND

@@ -1,8 +1,9 @@
-"""The page about reverse proxies: its configurations, run by the real nginx, Caddy and Traefik."""
+"""The page about reverse proxies: its configurations, run by the real nginx, Caddy, Traefik and HAProxy."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def running_nginx(folder: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def caddy(folder: Path, front: int, back: int) -> Iterator[None]:
-    [text] = blocks("caddyfile")
+    _, text = blocks("caddyfile")
     text = text.replace("files.example {", f"http://127.0.0.1:{front} {{").replace(
         "127.0.0.1:8701", f"127.0.0.1:{back}"
     )
@@ -179,26 +180,69 @@ def is_up(url: str) -> bool:
         return False
 
 
-@pytest.mark.slow
-def test_nginx_forwards_client_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    application, front = Application(), port_of_the_system()
-    sock, back = free_socket()
-    url = f"https://localhost:{front}"
-    authority = TestAuthority()
-    root = authority.save(tmp_path / "root.pem")
-    certificate, key = authority.issue("CN=nginx", names=LOCAL).save(tmp_path, "nginx")
-    one, other = self_signed("CN=one", kind="RSA-2048"), self_signed("CN=other")
-    files, others = one.save(tmp_path, "one"), other.save(tmp_path, "other")
+@contextmanager
+def nginx_of_clients(folder: Path, front: int, back: int, certificate: Path, key: Path) -> Iterator[None]:
     _, text = blocks("nginx")
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{front} ssl").replace(
         "127.0.0.1:8701", f"127.0.0.1:{back}"
     )
     text = text.replace("/etc/ssl/files.example.pem", str(certificate)).replace("/etc/ssl/files.example.key", str(key))
+    with running_nginx(folder, text):
+        yield
+
+
+@contextmanager
+def caddy_of_clients(folder: Path, front: int, back: int, certificate: Path, key: Path) -> Iterator[None]:
+    text, _ = blocks("caddyfile")
+    text = text.replace("files.example {", f"https://localhost:{front} {{").replace(
+        "127.0.0.1:8701", f"127.0.0.1:{back}"
+    )
+    text = text.replace("tls {", f"tls {certificate} {key} {{")
+    (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + text)
+    with running(PROGRAMS / "caddy", "run", "--config", folder / "Caddyfile", folder=folder):
+        yield
+
+
+@contextmanager
+def haproxy_of_clients(folder: Path, front: int, back: int, certificate: Path, key: Path) -> Iterator[None]:
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    if program is None:
+        pytest.skip("HAProxy is not installed: apt-get install haproxy")
+    [text] = blocks("haproxy")
+    (folder / "both.pem").write_text(certificate.read_text() + key.read_text())
+    text = text.replace("bind :443", f"bind 127.0.0.1:{front}").replace("127.0.0.1:8701", f"127.0.0.1:{back}")
+    text = text.replace("crt files.example.pem", f"crt {folder / 'both.pem'}")
+    text = text.replace("ca-file ca-certificates.crt", f"ca-file {certificate}")
+    (folder / "haproxy.cfg").write_text(text)
+    with running(program, "-db", "-f", folder / "haproxy.cfg", folder=folder):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("proxy", "buffers"),
+    [
+        pytest.param(nginx_of_clients, True, id="nginx"),
+        pytest.param(caddy_of_clients, False, id="caddy"),
+        pytest.param(haproxy_of_clients, False, id="haproxy"),
+    ],
+)
+def test_a_proxy_forwards_client_certificates(
+    proxy: Any, buffers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, front = Application(), port_of_the_system()
+    sock, back = free_socket()
+    url = f"https://localhost:{front}"
+    authority = TestAuthority()
+    root = authority.save(tmp_path / "root.pem")
+    certificate, key = authority.issue("CN=proxy", names=LOCAL).save(tmp_path, "proxy")
+    one, other = self_signed("CN=one", kind="RSA-2048"), self_signed("CN=other")
+    files, others = one.save(tmp_path, "one"), other.save(tmp_path, "other")
     tools = Catalogue.from_mcp("made", catalogue_of(application.app)).render()["tools"]
     monkeypatch.setenv("OSTIARY_CERTIFICATE_PROXIES", "127.0.0.1/32")  # the test is the proxy of the server
     with own_server(tmp_path) as live:
         resource, guard_key = live.resource(f"{url}/", tools)
-        name, _ = live.agent(f"{resource}:read")
+        name, _ = live.agent(f"{resource}:read", f"{resource}:write")
         live.server.ostiary("agent", "mutual-tls", name, "--certificate", str(files[0]))
         client_id = live.server.ostiary("agent", "show", name)["agent_id"]
         form = {"grant_type": "client_credentials", "client_id": client_id, "resource": f"{url}/"}
@@ -207,7 +251,7 @@ def test_nginx_forwards_client_certificates(tmp_path: Path, monkeypatch: pytest.
         with (
             Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
             serving(GuardASGI(application.app, guard, proxies="127.0.0.1/32"), sock),
-            running_nginx(tmp_path, text),
+            proxy(tmp_path, front, back, certificate, key),
         ):
 
             def ask(shown: tuple[Path, Path] | None, **fields: str) -> int:
@@ -216,9 +260,30 @@ def test_nginx_forwards_client_certificates(tmp_path: Path, monkeypatch: pytest.
 
             eventually(lambda: is_listening(front))
             assert ask(files) == 200
-            forged = {"client-cert": dict(one.fields)["client-cert"]}
+            forged = {name: dict(one.fields)["client-cert"] for name in ("client-cert", "client-cert-chain")}
             assert [ask(others), ask(None)] == [401, 401]
-            assert [ask(others, **forged), ask(None, **forged)] == [401, 401], "nginx replaces the field"
+            assert [ask(others, **forged), ask(None, **forged)] == [401, 401], "the proxy replaces the fields"
+            text = b'"' + b"x" * 1_000 + b'"'
+
+            def send(content: bytes | Iterator[bytes]) -> tuple[int, str]:
+                with httpx2.Client(verify=context_of(root, files)) as http:
+                    headers = bearer | {"content-type": "application/json"}
+                    answer = http.put(f"{url}/files/a", headers=headers, content=content)
+                    return answer.status_code, answer.text
+
+            def is_refused() -> bool:
+                try:
+                    status, body = send(iter([text]))
+                except httpx2.RemoteProtocolError:  # the proxy still sent the body when the guard had answered
+                    return False
+                return status == 411 and "length_required" in body
+
+            taken = (200, f'{{"bytes":{len(text)}}}')
+            assert send(text) == taken
+            if buffers:
+                assert send(iter([text])) == taken
+            else:
+                eventually(is_refused)
 
 
 def is_listening(port: int) -> bool:

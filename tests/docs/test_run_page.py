@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run.md"
 PROGRAMS = Path(__file__).resolve().parents[1] / "run"
@@ -32,7 +32,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "my_agent.py").write_text(re.sub(r"main\(json\.loads\(.*\)(?=\)$)", lambda _: given, agent, flags=re.M))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     said = []
-    with running(tmp_path / "data") as server:
+    with PreparedServer(tmp_path / "data") as server:
         environment = os.environ | {"PATH": path, "OSTIARY_DATA_DIR": str(server.folder), "TERM": "dumb"}
         for command in commands:
             done = subprocess.run(

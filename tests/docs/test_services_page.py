@@ -16,7 +16,7 @@ import pytest
 
 from harness.live_server import free_socket
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.docs.page_script import JQ, missing_in, run_script, script
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "services-with-certificates.md"
@@ -50,7 +50,7 @@ def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> li
     for tool in tools.iterdir():
         tool.chmod(0o755)
     assert wanted
-    with running(folder / "server") as server:
+    with PreparedServer(folder / "server") as server:
         said = run_script(text, folder, path=str(tools), OSTIARY_DATA_DIR=str(server.folder), **settings)
     return missing_in(said, wanted)
 

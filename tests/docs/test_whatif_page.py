@@ -13,7 +13,8 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiaryd.policy import wire_whatif
 from ostiaryd.policy.model import ticket
 
@@ -26,7 +27,7 @@ TOOLS = [{"name": "pay", "effect": "pay", "kinds": {"pin": "secret"}, "arguments
 def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
     """A bank, and an agent that has paid 20, 150 and 250."""
     with (
-        running(tmp_path / "data", "--database", database_url) as server,
+        PreparedServer(tmp_path / "data", "--database", database_url) as server,
         ServerFixture(server, tmp_path) as live_server,
     ):
         catalogue = {"resource": "bank", "tools": TOOLS}

@@ -14,7 +14,7 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
     folder = tmp_path_factory.mktemp("live_server")
     (folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
     with (
-        running(folder / "server", "--config", str(folder / "ostiary.toml")) as server,
+        PreparedServer(folder / "server", "--config", str(folder / "ostiary.toml")) as server,
         ServerFixture(server, folder) as made,
     ):
         yield made

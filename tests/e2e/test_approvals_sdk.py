@@ -19,7 +19,8 @@ from mcp.shared.exceptions import MCPError
 
 from harness.live_server import ServerFixture, authenticate, free_socket, own_server, serving
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.asgi import GuardASGI
 from ostiary.client import Target, TokenRefused
@@ -191,14 +192,14 @@ async def test_an_mcp_error_names_the_approval(live_server: ServerFixture, tmp_p
 
 def test_a_yes_survives_both_sides(tmp_path: Path) -> None:
     folder = tmp_path / "server"
-    with running(folder) as server, ServerFixture(server, tmp_path) as live_server:
+    with PreparedServer(folder) as server, ServerFixture(server, tmp_path) as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
         people = People(live_server)
         with denied(people, tmp_path / "one") as (_, _, id):
             people.answer(people.person(), id)
         people.close()
         port = int(server.url.rpartition(":")[2])
-    with running(folder, port=port), Guard(people.guard_key, spool_dir=tmp_path / "two") as guard:
+    with PreparedServer(folder, port=port), Guard(people.guard_key, spool_dir=tmp_path / "two") as guard:
         who = authenticate(guard, people.agent_key, people.uri)
         assert guard.decide(who, *CALL).decision.allowed
         assert codes(guard.decide(who, *CALL).decision) == ["approval_spent"]

@@ -20,7 +20,6 @@ from mcp.client.auth.extensions.client_credentials import (
 )
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from mcp.shared.exceptions import MCPError
 
 from harness.live_server import ServerFixture, free_socket, serving
@@ -29,27 +28,8 @@ from ostiary.guard import Guard
 from ostiary.keys import load_key
 from ostiary.mcp import DENIED, protect
 from tests.e2e.mcp_files_server import files_server
+from tests.support.mcp_token_storage import MemoryStorage
 from tests.support.pem import pem
-
-
-class Memory:
-    """The storage that the SDK asks for."""
-
-    def __init__(self) -> None:
-        self.token: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.token
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.token = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
 
 
 class Files:
@@ -85,7 +65,7 @@ def files(live_server: ServerFixture, tmp_path: Path) -> Iterator[Files]:
         yield made
 
 
-def private_key_jwt(files: Files, memory: Memory) -> httpx2.Auth:
+def private_key_jwt(files: Files, memory: MemoryStorage) -> httpx2.Auth:
     credential = load_key(files.credential)
     parameters = SignedJWTParameters(
         issuer=credential.client_id,
@@ -99,7 +79,7 @@ def private_key_jwt(files: Files, memory: Memory) -> httpx2.Auth:
     )
 
 
-def client_secret(files: Files, memory: Memory) -> httpx2.Auth:
+def client_secret(files: Files, memory: MemoryStorage) -> httpx2.Auth:
     client_id = load_key(files.credential).client_id
     return ClientCredentialsOAuthProvider(
         files.uri, memory, client_id, files.secret(), issuer=files.live_server.server.url
@@ -119,7 +99,7 @@ def leaf(error: BaseException) -> BaseException:
     return leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-PROVIDERS: dict[str, Callable[[Files, Memory], httpx2.Auth]] = {
+PROVIDERS: dict[str, Callable[[Files, MemoryStorage], httpx2.Auth]] = {
     "private_key_jwt": private_key_jwt,
     "client_secret": client_secret,
 }
@@ -127,7 +107,7 @@ PROVIDERS: dict[str, Callable[[Files, Memory], httpx2.Auth]] = {
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_mcp_sdk_calls_a_guarded_server_until_its_agent_is_revoked(files: Files, provider: str) -> None:
-    memory = Memory()
+    memory = MemoryStorage()
     async with connected(files, PROVIDERS[provider](files, memory)) as client:
         assert len((await client.list_tools()).tools) == 2
         result: Any = await client.call_tool("read_file", {"path": "/a"})
@@ -193,7 +173,7 @@ def test_the_typescript_sdk_calls_a_guarded_server_until_its_agent_is_revoked(
 
 async def token_of(files: Files) -> str:
     """A bearer token as somebody would get one by hand."""
-    memory = Memory()
+    memory = MemoryStorage()
     async with httpx2.AsyncClient(auth=private_key_jwt(files, memory)) as http:
         await http.post(files.uri, json={})
     assert memory.token is not None

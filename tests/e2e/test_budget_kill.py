@@ -18,7 +18,7 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.support.world import Kind
 
 SIZE = 2 if "OSTIARY_FAULT_ROUNDS" in os.environ else 1
@@ -31,7 +31,7 @@ TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}]
 @contextmanager
 def bank(folder: Path, *options: str) -> Iterator[tuple[ServerFixture, Callable[..., subprocess.Popen[str]], str]]:
     """A server, what starts a spender, and the task that all spend under."""
-    with running(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
+    with PreparedServer(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
         resource, guard_key = live_server.resource(URI, TOOLS)
         agent, agent_key = live_server.agent(f"{resource}:write")
         budget = [

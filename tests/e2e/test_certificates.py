@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,9 @@ from harness.server import COMMAND
 from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
-from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, renew_certificate
-from ostiary.protocol.errors import Invalid
+from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, check_after, renew_certificate
+from ostiary.cli.certificates import run_reload
+from ostiary.protocol.errors import Invalid, Unavailable
 from tests.support.tls_service import TlsService
 
 SECOND = 1_000_000
@@ -275,6 +276,54 @@ def test_two_helpers_of_one_folder_renew_once_and_each_tells_its_service(
         assert all("another process is renewing" in failure for failure in kept.failures)
 
 
+def test_a_helper_with_another_order_waits_until_the_folder_is_free(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each would replace the certificate of the other."""
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.05)
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    name, credential = live_server.agent()
+    own = f"uri:spiffe://localhost/agent/{name}"
+    with Agent.from_credential(credential) as agent:
+        kept, same, other = (
+            Keeper(agent, tmp_path, CertificateOrder(names=names, key_type=key_type))
+            for names, key_type in (((own,), "P-256"), ((own, own), "P-256"), ((own,), "P-384"))
+        )
+        with ExitStack() as stack:
+            with kept.running():
+                eventually(lambda: kept.made)
+                with same.running():
+                    eventually(lambda: same.made)
+                stack.enter_context(other.running())
+                eventually(lambda: len(other.failures) >= 2 or other.made)
+                assert other.made == []
+            eventually(lambda: other.made)
+    assert same.made == kept.made
+    assert all(f"another process keeps the certificate `agent P-256 {own}`" in one for one in other.failures)
+    assert [one.key_type for one in (*kept.made, *other.made)] == ["P-256", "P-384"]
+
+
+@pytest.mark.parametrize("share", [0, 255])
+def test_the_questions_of_helpers_whether_a_certificate_is_revoked_do_not_coincide(share: int) -> None:
+    after = check_after(lambda count: bytes([share]) * count)
+    assert after == pytest.approx(CHECK_S * SECOND * (1 if share else 4 / 5), rel=1e-6)
+
+
+@pytest.mark.parametrize("has_certificate", [True, False])
+def test_a_helper_of_a_decommissioned_agent_ends(
+    has_certificate: bool, live_server: ServerFixture, tmp_path: Path
+) -> None:
+    name, credential = live_server.agent()
+    own = ("--as", credential, "--dir", tmp_path)
+    if has_certificate:
+        assert cli(live_server, "cert", "issue", *own).code == 0
+    assert cli(live_server, "agent", "decommission", name).code == 0
+    ran = cli(live_server, "cert", "keep", *own)
+    assert ran.code != 0
+    assert json.loads(ran.err.splitlines()[-1])["error"] == "decommissioned"
+    assert "the agent is decommissioned: its certificate in" in ran.err
+
+
 def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
@@ -327,11 +376,21 @@ def test_a_command_of_reload_that_fails_runs_again_until_it_succeeds(
         helper.send_signal(signal.SIGINT)
         output, errors = helper.communicate(timeout=PATIENCE_S)
     assert output == "", "the certificate is shown once"
-    assert "the certificate is in place, but the service was not reloaded" in errors
+    assert "the new certificate is written, but the service was not reloaded" in errors
     assert "exited with 1" in errors
     kept = load_certificate(folder)
     assert kept is not None
     assert kept.serial == serial, "no further certificate is issued"
+
+
+def test_a_command_of_reload_that_does_not_end_ends_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.cli.certificates.RELOAD_S", 0.5)
+    child = tmp_path / "child"
+    with pytest.raises(Unavailable, match=r"was ended after 0\.5 seconds"):
+        run_reload(["sh", "-c", f"sleep 1000 & echo $! > {child}; wait"])
+    eventually(lambda: not Path("/proc", child.read_text().strip()).exists())
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
@@ -465,7 +524,7 @@ def test_a_helper_keeps_the_certificate_while_the_server_gives_no_other(
     said = {
         "stop": "the kill switch stops task",
         "suspension": "the agent is suspended",
-        "no server": "the server does not answer",
+        "no server": "the server http://127.0.0.1:1 does not answer",
     }
     [failure] = kept.failures
     assert said[why] in failure, "a service with a certificate that may be revoked does not stay silent"
@@ -499,7 +558,7 @@ def test_a_helper_waits_for_a_server_that_is_away(
             eventually(lambda: len(kept.failures) >= 2)
             proxy.refuses = False
             eventually(lambda: kept.made)
-    assert all("the server does not answer" in failure for failure in kept.failures)
+    assert all(f"the server http://127.0.0.1:{proxy.port} does not answer" in failure for failure in kept.failures)
 
 
 POLICY = """

@@ -12,7 +12,7 @@ import pytest
 
 from harness.client_certificates import context_of
 from harness.live_server import ServerFixture
-from harness.server import running
+from harness.prepared import PreparedServer
 from tests.support.workload_clients import EXECUTABLE, build_go, needs_go
 
 GO_CLIENT = Path(__file__).with_name("federation_client.go")
@@ -29,7 +29,7 @@ def servers(folder: Path) -> Iterator[dict[str, ServerFixture]]:
     """Servers of two trust domains. Neither trusts the certificate of the other. Files have the bundle of each."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         environment.setenv("OSTIARY_PRIVATE_HOSTS", "localhost")
-        started = [stack.enter_context(running(folder / n, "--tls", "auto", "--trust-domain", n)) for n in NAMES]
+        started = [stack.enter_context(PreparedServer(folder / n, "--tls", "auto", "--trust-domain", n)) for n in NAMES]
         authorities = folder / "authorities.pem"
         authorities.write_bytes(b"".join((server.folder / "ca.pem").read_bytes() for server in started))
         environment.setenv("SSL_CERT_FILE", str(authorities))

@@ -28,7 +28,8 @@ from starlette.routing import Route
 from harness.client_certificates import LOCAL, Made, TestAuthority, context_of, self_signed
 from harness.live_server import TOOLS, ServerFixture, free_socket
 from harness.patience import PATIENCE_S, eventually
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI
 from ostiary.asgi_tls import TlsProtocol
@@ -99,7 +100,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         patch.setenv("SSL_CERT_FILE", str(root))
         options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--mtls-listen", "127.0.0.1:0")
         with (
-            running(folder / "data", *options, "--starter-policies") as server,
+            PreparedServer(folder / "data", *options, "--starter-policies") as server,
             ServerFixture(server, folder) as live,
         ):
             server.ostiary("trust-anchor", "add", "company", str(root))
@@ -151,6 +152,45 @@ def test_a_client_that_resumes_its_session_authenticates_until_it_is_stopped(
     assert [ask() for _ in range(3)] == [b"HTTP/1.1 200 OK"] * 3
     place.server.ostiary("agent", "suspend", name)
     assert ask() == b"HTTP/1.1 401 Unauthorized"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_bound_token_on_a_resumed_session_ends_with_its_certificate(
+    place: Place, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """A resumed handshake of TLS 1.2 shows no certificate; in TLS 1.3, the server resumes no session."""
+    resumes = version is ssl.TLSVersion.TLSv1_2
+    name, credential = place.live.agent()
+    with Agent.from_credential(credential) as agent:
+        certificate = agent.certificate()
+    certificate.save(tmp_path)
+    context = context_of(place.root, (tmp_path / "cert.pem", tmp_path / "key.pem"))
+    context.minimum_version = context.maximum_version = version
+    session: ssl.SSLSession | None = None
+
+    def send(request: str, body: str = "") -> tuple[int, bool, str]:
+        """The status, whether the session was resumed, and the body of the response."""
+        nonlocal session
+        with (
+            socket.create_connection(("127.0.0.1", place.port), PATIENCE_S) as connection,
+            context.wrap_socket(connection, server_hostname="localhost", session=session) as tls,
+        ):
+            head = f"{request}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            tls.sendall((head + body).encode())
+            answer = b"".join(iter(lambda: tls.recv(65536), b"")).decode()
+            session = tls.session
+            return int(answer.split()[1]), bool(tls.session_reused), answer.partition("\r\n\r\n")[2]
+
+    client_id = place.server.ostiary("agent", "show", name)["agent_id"]
+    form = {"grant_type": "client_credentials", "client_id": client_id, "resource": f"{place.server.url}/api/v1"}
+    status, _, body = send("POST /token HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded", urlencode(form))
+    assert status == 200, body
+    token = json.loads(body)["access_token"]
+    assert claims_of(token)["cnf"].keys() == {"x5t#S256"}
+    shown = f"GET /api/v1/certificates/{certificate.serial} HTTP/1.1\r\nAuthorization: Bearer {token}"
+    assert [send(shown)[:2] for _ in range(2)] == [(200, resumes)] * 2
+    place.server.ostiary("cert", "revoke", certificate.serial)
+    assert send(shown)[:2] == (401, resumes)
 
 
 def test_curl_gets_a_token(place: Place) -> None:

@@ -23,7 +23,8 @@ from mcp.shared.exceptions import MCPError
 
 from harness.live_server import ServerFixture, authenticate, free_socket, own_server, pid_of, serving
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard, Verified, Withheld
@@ -263,12 +264,12 @@ def test_what_is_read_at_one_guard_is_not_told_at_another(bank: Bank, tmp_path: 
 
 def test_the_memory_survives_both_sides(tmp_path: Path) -> None:
     folder = tmp_path / "server"
-    with running(folder) as server, ServerFixture(server, tmp_path) as live_server:
+    with PreparedServer(folder) as server, ServerFixture(server, tmp_path) as live_server:
         bank = Bank(live_server)
         with bank.guard(tmp_path / "1") as (guard, who):
             read(guard, who, "record", {"name": "Ann Lee", "account": ANN}, name="Ann Lee")
         port = int(server.url.rpartition(":")[2])
-    with running(folder, port=port), bank.guard(tmp_path / "1") as (guard, who):
+    with PreparedServer(folder, port=port), bank.guard(tmp_path / "1") as (guard, who):
         assert pays(guard, who, ANN) == ("pointed-at",)
         read(guard, who, "fetch", f"to {EVE}", path="x")
         assert pays(guard, who, EVE) == ("pointed-at", "said-or-recorded")

@@ -15,7 +15,8 @@ import httpx2
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import COMMAND, Server, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND, Server
 from ostiary import Agent
 from ostiary.client.target import TokenRefused
 from ostiary.keys import save_key
@@ -61,7 +62,7 @@ def test_what_an_identity_provider_says_of_a_person_stops_her_agents_and_others_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSTIARY_PRIVATE_HOSTS", "127.0.0.1")
-    with providing() as idp, running(tmp_path / "data") as server:
+    with providing() as idp, PreparedServer(tmp_path / "data") as server:
         idp.now()
         server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         server.ostiary("person", "create", "paul", "--email", "paul@example.org")

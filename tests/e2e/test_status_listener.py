@@ -15,7 +15,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.config import load_config
@@ -28,7 +28,7 @@ def test_the_status_is_read_by_http_and_nothing_else_is_served(tmp_path: Path, m
     config.write_text('tls = "auto"\nstatus_listen = "127.0.0.1:0"\n')
     bases = set[str]()
     for _ in range(2):
-        with running(folder, "--config", str(config)) as server, ServerFixture(server, tmp_path) as fixture:
+        with PreparedServer(folder, "--config", str(config)) as server, ServerFixture(server, tmp_path) as fixture:
             base: str = json.loads((folder / "server.json").read_text())["status_url"]
             bases.add(base)
             _, credential = fixture.agent()

@@ -143,6 +143,6 @@ def test_a_call_that_needs_a_token_is_denied_without_a_server(tmp_path: Path) ->
         place = Place(live_server, tmp_path, max_age=PATIENT_S)
         place.guard.start()
         agent = Agent.from_credential(place.agent_key)
-    with agent, pytest.raises(Refused, match="the server does not answer"):
+    with agent, pytest.raises(Refused, match=f"the server {live_server.server.url} does not answer"):
         Tools(place.guard, agent).admit("read_file", {"path": "/a"})
     place.guard.close()

@@ -20,39 +20,20 @@ import pytest
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import OAuthClientMetadata
 
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.e2e.mcp_files_server import files_server
 from tests.support.client_site import ClientSite, serving_clients
+from tests.support.mcp_token_storage import MemoryStorage
 from tests.support.node import NODE
 
 CALLBACK = "http://localhost:3030/callback"
-
-
-class Memory:
-    """The storage that the SDK asks for."""
-
-    def __init__(self) -> None:
-        self.token: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.token
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.token = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
 
 
 class Files:
@@ -82,7 +63,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory, site: ClientSite) -> I
     folder = tmp_path_factory.mktemp("live_server")
     settings = folder / "ostiary.toml"
     settings.write_text(f"ca_file = {json.dumps(site.ca_file)}\n")
-    with running(folder / "server", "--config", str(settings)) as server, ServerFixture(server, folder) as made:
+    with PreparedServer(folder / "server", "--config", str(settings)) as server, ServerFixture(server, folder) as made:
         yield made
 
 
@@ -101,7 +82,7 @@ def files(live_server: ServerFixture, tmp_path: Path) -> Iterator[Files]:
         yield made
 
 
-def provider(files: Files, memory: Memory, *, document: str | None = None) -> OAuthClientProvider:
+def provider(files: Files, memory: MemoryStorage, *, document: str | None = None) -> OAuthClientProvider:
     """The OAuth client of the SDK, whose user is the person at the browser; `document` is the URL of its metadata."""
     arrived: list[str] = []
 
@@ -128,7 +109,7 @@ async def connected(files: Files, auth: httpx2.Auth) -> AsyncIterator[Client]:
 
 
 async def test_the_mcp_sdk_registers_itself_and_calls_after_the_consent_of_a_person(files: Files) -> None:
-    memory = Memory()
+    memory = MemoryStorage()
     async with connected(files, provider(files, memory)) as client:
         result: Any = await client.call_tool("read_file", {"path": "/a"})
         assert result.structured_content["result"][0] == "text of /a"
@@ -140,7 +121,7 @@ async def test_the_mcp_sdk_registers_itself_and_calls_after_the_consent_of_a_per
 
 
 async def test_the_mcp_sdk_is_known_by_the_url_of_its_metadata_document(files: Files, site: ClientSite) -> None:
-    document, memory = site.put_client("/python.json", client_name="Python reader"), Memory()
+    document, memory = site.put_client("/python.json", client_name="Python reader"), MemoryStorage()
     async with connected(files, provider(files, memory, document=document)) as client:
         await client.call_tool("read_file", {"path": "/a"})
     assert memory.client is not None
@@ -153,7 +134,7 @@ async def test_the_mcp_sdk_is_known_by_the_url_of_its_metadata_document(files: F
 
 async def test_the_mcp_sdk_steps_up_when_a_tool_needs_another_scope(files: Files) -> None:
     files.withheld = f"{files.resource}:write"
-    memory = Memory()
+    memory = MemoryStorage()
     async with connected(files, provider(files, memory)) as client:
         await client.call_tool("read_file", {"path": "/a"})
         assert memory.token is not None

@@ -20,7 +20,8 @@ from spiffe.workloadapi.x509_context import X509Context
 
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually, eventually_async
-from harness.server import COMMAND, Server, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND, Server
 from ostiaryd.certs.model import serial_text
 from tests.support.tls_service import TlsService
 from tests.support.workload_clients import EXECUTABLE, build_go, needs_go
@@ -37,7 +38,7 @@ def sock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def live(tmp_path: Path, sock: Path) -> Iterator[ServerFixture]:
     with (
-        running(tmp_path / "server", "--workload-socket", str(sock)) as server,
+        PreparedServer(tmp_path / "server", "--workload-socket", str(sock)) as server,
         ServerFixture(server, tmp_path) as live,
     ):
         yield live
@@ -134,7 +135,7 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
         for client in clients:
             if client.ident is not None:
                 client.join()
-    with running(folder, "--workload-socket", str(sock)) as server, ServerFixture(server, tmp_path) as live:
+    with PreparedServer(folder, "--workload-socket", str(sock)) as server, ServerFixture(server, tmp_path) as live:
         assert pid_of(server) != process.pid
         assert len(serials) >= 3
         for serial in serials:

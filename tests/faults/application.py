@@ -15,11 +15,11 @@ import httpx2
 from harness.live_server import URI, ServerFixture
 from harness.patience import PATIENCE_S
 from harness.person_browser import PersonBrowser
+from harness.prepared import PreparedServer
 from ostiary import ambient
 from ostiary.keys import load_key
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Unavailable
-from tests.faults.prepared import PreparedServer
 from tests.tokens.code_flow import CALLBACK, VERIFIER, challenge_of
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

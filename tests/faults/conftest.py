@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.prepared import PreparedServer
+from harness.prepared import PreparedServer
 from tests.faults.tally import LONG_FORM, Tally
 
 _PROPERTY = "fault"
@@ -23,11 +23,8 @@ def data_folder() -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[PreparedServer]:
     """A server that is killed and starts again."""
-    server = PreparedServer(tmp_path / "server")
-    try:
+    with PreparedServer(tmp_path / "server") as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 from harness.patience import PATIENCE_S
+from harness.prepared import FORKS
 from harness.server import PATIENT
 from ostiary.cli import main
-from tests.faults.prepared import FORKS
 
 STEPS = frozenset(
     {"execute", "executemany", "commit", "fsync", "write", "rename", "replace", "unlink", "open", "mkdir"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import requests
 
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
-from tests.faults.prepared import PreparedServer
+from harness.prepared import PreparedServer
 from tests.faults.shifted import set_clock, shift
 
 PERMIT_ALL = '@id("all") permit (principal is Agent, action, resource is Secret);'
@@ -22,18 +23,20 @@ class Site:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder / "server"
-        self.server = PreparedServer(self.folder, *options)
+        self.clock = folder / "clock"
+        set_clock(self.clock, 0)
+        self.server = PreparedServer(self.folder, *options, prepare=partial(shift, self.clock))
         self.live_server = ServerFixture(self.server, folder)
 
     def pass_time(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         """Set the clocks of the server and of this process forward."""
         until = time.time() + seconds
-        set_clock(self.server.clock, seconds)
+        set_clock(self.clock, seconds)
         health = f"{self.server.url}/v1/sys/health"
         eventually(lambda: requests.get(health, timeout=PATIENCE_S).json()["server_time_utc"] >= until)
         for name in ("time", "time_ns"):
             monkeypatch.setattr(time, name, getattr(time, name))  # restored at the end of the test
-        shift(self.server.clock)
+        shift(self.clock)
 
     def close(self) -> None:
         self.live_server.admin.close()

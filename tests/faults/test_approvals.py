@@ -14,7 +14,7 @@ import pytest
 
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.guard import Guard, Verified
 from ostiary.protocol.errors import Refused
 from tests.faults.tally import Tally
@@ -48,7 +48,7 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     dice, data = random.Random(rounds), tmp_path / "server"
-    run = running(data)
+    run = PreparedServer(data)
     server = run.__enter__()
     live_server = ServerFixture(server, tmp_path)
     try:
@@ -73,7 +73,7 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
                 os.kill(pid_of(server), signal.SIGKILL)
                 with pytest.raises(AssertionError, match="the server ended with -9"):
                     run.__exit__(None, None, None)
-                run = running(data, port=int(server.url.rpartition(":")[2]))
+                run = PreparedServer(data, port=int(server.url.rpartition(":")[2]))
                 server = run.__enter__()
                 spending.join(2 * PATIENCE_S)
                 lost += passed != [True]

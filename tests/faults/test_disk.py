@@ -17,6 +17,7 @@ from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.postgres_cluster import fill_disk, has_mounts
 from harness.postgres_cluster import small_disk as postgresql_on_small_disk
+from harness.prepared import PreparedServer
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Refused, Unavailable
@@ -92,7 +93,7 @@ def small_disk_of_postgresql(folder: Path) -> Iterator[Disk]:
     scratch.mkdir()
     with (
         postgresql_on_small_disk(mib=320) as postgresql,
-        running(folder, "--database", postgresql.url) as server,
+        PreparedServer(folder, "--database", postgresql.url) as server,
         ServerFixture(server, scratch) as live_server,
     ):
         yield Disk(live_server, postgresql.fill, postgresql.clear)
@@ -153,7 +154,7 @@ def test_a_crash_of_postgresql_whose_log_has_no_space(tmp_path: Path, tally: Tal
     _need_mounts()
     with (
         postgresql_on_small_disk(mib=320, log_mib=log_mib) as postgresql,
-        running(tmp_path / "data", "--database", postgresql.url) as server,
+        PreparedServer(tmp_path / "data", "--database", postgresql.url) as server,
         ServerFixture(server, tmp_path) as live_server,
     ):
         disk = Disk(live_server, postgresql.fill, postgresql.clear)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness.live_server import ServerFixture
+from harness.prepared import PreparedServer
 from ostiaryd.tokens.model.grants import SECOND
 from ostiaryd.tokens.model.refresh import GRACE
 from tests.faults.application import Application, killed
-from tests.faults.prepared import PreparedServer
 from tests.faults.tally import Tally
 
 KILLS = 3

@@ -23,7 +23,8 @@ import pytest
 
 from harness.live_server import ServerFixture, authenticate, is_allowed, pid_of
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND
 from ostiary.guard import Guard
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.postgres import RESERVE_TABLE
@@ -53,7 +54,7 @@ class Stand:
         return ["--database", self._postgres.url(self._database)] if self._postgres else []
 
     def start(self) -> None:
-        self.server = self._stack.enter_context(running(self.data, *self.options, port=self._port))
+        self.server = self._stack.enter_context(PreparedServer(self.data, *self.options, port=self._port))
         self._port = int(self.server.url.rpartition(":")[2])
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import PATIENCE_S, eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI
@@ -25,7 +25,7 @@ def test_a_token_of_a_new_key_is_not_invalid_where_the_feed_is_behind(
     tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.caller.UNHEARD_RETRIES", 3)
-    with running(tmp_path / "data") as server, ServerFixture(server, tmp_path) as live_server:
+    with PreparedServer(tmp_path / "data") as server, ServerFixture(server, tmp_path) as live_server:
         check_a_rotation_that_the_guard_has_not_heard_of(live_server, tmp_path, tally)
 
 

@@ -17,10 +17,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from harness.live_server import ServerFixture
+from harness.prepared import PreparedServer
 from harness.server import COMMAND
 from ostiary.protocol.jose import b64u
 from tests.faults.application import Application, killed
-from tests.faults.prepared import PreparedServer
 from tests.faults.tally import Tally
 
 KILLS = 2

@@ -18,7 +18,8 @@ import pytest
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.postgres_cluster import Cluster, cluster
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from harness.tcp_proxy import Proxy
 from ostiary.protocol.errors import Unavailable
 from tests.faults.tally import Tally
@@ -113,7 +114,7 @@ def test_a_server_goes_on_by_itself_after_a_loss_of_postgresql(
 
     url = postgresql.create("losses")
     faults: list[Callable[[], None]] = [postgresql.terminate_backends, restart, crash]
-    with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+    with PreparedServer(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
         writers = Writers(live_server)
         try:
             for fault in faults * rounds:
@@ -243,7 +244,7 @@ def test_no_fault_of_postgresql_is_an_error_of_the_server_and_stops_work_after_i
     postgresql: Cluster, tmp_path: Path, tally: Tally
 ) -> None:
     url, wrong, tried = postgresql.create("faults"), list[str](), 0
-    with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+    with PreparedServer(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
         agents = [live_server.agent("files:read")[0] for _ in range(2 * len(FAULTS))]
         writers = Writers(live_server)
         try:
@@ -273,7 +274,10 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
     url = postgresql.create("frozen")
     is_frozen, answers = False, Counter[tuple[str, int]]()
     try:
-        with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+        with (
+            PreparedServer(tmp_path / "data", "--database", url) as server,
+            administered(server, tmp_path) as live_server,
+        ):
             live_server.owner()
             assert ready(server).json() == {
                 "status": "ready",
@@ -304,12 +308,12 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
 @pytest.mark.slow
 def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally) -> None:
     url = postgresql.create("servers")
-    with running(tmp_path / "a", "--database", url, *PUBLIC) as a:
+    with PreparedServer(tmp_path / "a", "--database", url, *PUBLIC) as a:
         shutil.copytree(
             tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("server.*", "first-start.*", "*.lock")
         )
         with (
-            running(tmp_path / "b", "--database", url, *PUBLIC) as b,
+            PreparedServer(tmp_path / "b", "--database", url, *PUBLIC) as b,
             administered(a, tmp_path) as live_server_a,
             administered(b, tmp_path) as live_server_b,
         ):
@@ -337,7 +341,7 @@ def test_a_revocation_works_half_a_second_from_postgresql(postgresql: Cluster, t
     proxy = Proxy(postgresql.create("far"))
     with (
         closing(proxy),
-        running(tmp_path / "data", "--database", proxy.url, *PUBLIC) as server,
+        PreparedServer(tmp_path / "data", "--database", proxy.url, *PUBLIC) as server,
         administered(server, tmp_path) as live_server,
     ):
         admin = live_server.admin

@@ -16,7 +16,8 @@ import pytest
 from harness.live_server import URI, ServerFixture, authenticate, is_allowed, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.postgres_cluster import Cluster, cluster
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent
 from ostiary.guard import Guard
@@ -36,7 +37,7 @@ def postgresql() -> Iterator[Cluster]:
 def beside(server: Server, folder: Path, *options: str) -> Iterator[Server]:
     """Another server with the keys of that one."""
     shutil.copytree(server.folder, folder, ignore=shutil.ignore_patterns("server.*", "first-start.*", "*.lock"))
-    with running(folder, *options) as other:
+    with PreparedServer(folder, *options) as other:
         yield other
 
 
@@ -82,7 +83,7 @@ def test_what_one_server_stops_the_guards_of_the_other_deny(
     options = ("--database", postgresql.create("pair"), *PUBLIC)
     broken = tried = 0
     with ExitStack() as stack:
-        a = stack.enter_context(running(tmp_path / "a", *options))
+        a = stack.enter_context(PreparedServer(tmp_path / "a", *options))
         b = stack.enter_context(beside(a, tmp_path / "b", *options))
         live_server_a, live_server_b = ServerFixture(a, tmp_path), ServerFixture(b, tmp_path)
         stack.callback(live_server_a.admin.close)
@@ -120,7 +121,7 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
     with ExitStack() as stack:
         stack.callback(stream.close)
         stack.callback(entrance.close)
-        a = stack.enter_context(running(tmp_path / "a", *options))
+        a = stack.enter_context(PreparedServer(tmp_path / "a", *options))
         b = stack.enter_context(beside(a, tmp_path / "b", *options))
         live_server_a, live_server_b = ServerFixture(a, tmp_path), ServerFixture(b, tmp_path)
         stack.callback(live_server_a.admin.close)
@@ -166,7 +167,7 @@ def test_a_killed_server_leaves_its_guards_denying_and_the_other_granting(
     options = ("--database", postgresql.create("killed"), *PUBLIC)
     with ExitStack() as stack:
         b_stack = ExitStack()
-        a = stack.enter_context(running(tmp_path / "a", *options))
+        a = stack.enter_context(PreparedServer(tmp_path / "a", *options))
         b = b_stack.enter_context(beside(a, tmp_path / "b", *options))
         live_server = ServerFixture(a, tmp_path)
         stack.callback(live_server.admin.close)

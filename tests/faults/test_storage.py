@@ -16,7 +16,8 @@ import pytest
 
 from harness.live_server import URI, ServerFixture, authenticate, is_allowed
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND
 from ostiary.agent import Agent
 from ostiary.guard import Guard
 from ostiary.protocol.errors import Refused
@@ -30,7 +31,7 @@ REFUSALS = ("503 database_lost", "503 database_damaged")
 @contextmanager
 def administered(folder: Path) -> Iterator[ServerFixture]:
     """A real server with `folder / "data"`, and its administrator."""
-    with running(folder / "data") as server, ServerFixture(server, folder) as live_server:
+    with PreparedServer(folder / "data") as server, ServerFixture(server, folder) as live_server:
         yield live_server
 
 

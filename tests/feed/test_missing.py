@@ -8,7 +8,7 @@ from functools import partial
 from harness.clock import Clock
 from harness.registry_fixtures import new_jwk, run_act
 from ostiaryd.feed import store
-from ostiaryd.feed.flows import Guards, Streams, missing
+from ostiaryd.feed.flows import Guards, Streams, find_missing_guards
 from ostiaryd.feed.flows.missing import WITHIN, MissingGuard
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -26,7 +26,7 @@ async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_
     ]
 
     def missed() -> list[MissingGuard]:
-        return missing(world.db.read(), guards.all, now=world.now())
+        return find_missing_guards(world.db.read(), guards.all, now=world.now())
 
     assert missed() == [], "none has ever reported"
     for one, spool in ((files, "f1"), (files, "f2"), (mail, "m1")):

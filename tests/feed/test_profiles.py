@@ -9,7 +9,7 @@ from harness.registry_fixtures import create_holding, new_jwk, register_agent, r
 from ostiary.decision.feed import ProfileFact
 from ostiary.decision.report import CallFacts, CallRecord
 from ostiary.protocol.jose import unb64u
-from ostiary.provenance.noticing import MAX_PROFILE, NEW, Profile, unpack
+from ostiary.provenance.noticing import MAX_PROFILE, NEW, Noticed, Profile, unpack
 from ostiaryd.feed import store
 from ostiaryd.feed.flows import forget_profiles, profiles
 from ostiaryd.ground.world import World
@@ -68,6 +68,15 @@ async def test_what_was_let_through_is_learned_in_tasks_and_what_was_not_is_not(
     assert (habit.tasks, habit.nowhere, habit.outside) == (2, 2, 0)
     assert known(world, agent, resource).habit("files/read_file").tasks == 1
     assert known(world, agent, resource).tasks == 3
+
+
+async def test_what_a_guard_noticed_of_a_call_is_learned_with_the_call(
+    world: World, resource: Resource, agent: Agent
+) -> None:
+    seen = [Noticed(detector="instructed", points=30, says="a value of one text")]
+    await report(world, resource, 1, paid(agent, 0, noticed=seen), paid(agent, 1))
+    habit = known(world, agent, resource).habit("files/pay")
+    assert (habit.tasks, habit.instructed, habit.flowed) == (2, 1, 0)
 
 
 async def test_what_a_guard_says_of_another_resource_or_another_agent_teaches_nothing(

@@ -600,7 +600,7 @@ async def test_kept_messages_are_evidence_of_a_loss_without_the_file_of_the_head
 
 
 async def test_an_empty_folder_is_no_spool(world: World) -> None:
-    with pytest.raises(Refused, match="holds no stops"):
+    with pytest.raises(Refused, match="contains no stops"):
         await replay_spool(world, world.config.folder)
 
 

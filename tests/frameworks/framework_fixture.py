@@ -13,6 +13,7 @@ import pytest
 
 from harness.live_server import MAX_AGE_S, ServerFixture, own_server
 from harness.patience import eventually
+from harness.server import COMMAND
 from ostiary import Agent, Guard, Tools
 from ostiary.authorization.catalogue import definition_of
 from ostiary.decision import access
@@ -97,6 +98,13 @@ class FrameworkFixture:
         return decided, [entry["result"]["status"] for entry in entries if entry.get("result")]
 
 
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
+    """A server that all tests of a framework share; each makes its own agents and resources."""
+    with own_server(tmp_path_factory.mktemp("live_server"), command=(COMMAND,)) as made:
+        yield made
+
+
 @pytest.fixture
 def stage(live_server: ServerFixture, tmp_path: Path) -> Iterator[FrameworkFixture]:
     stage = FrameworkFixture(live_server, tmp_path)
@@ -108,7 +116,7 @@ def stage(live_server: ServerFixture, tmp_path: Path) -> Iterator[FrameworkFixtu
 def orphan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrameworkFixture]:
     """A stage whose server has ended after it let a call pass."""
     folder = tmp_path_factory.mktemp("orphan")
-    with own_server(folder) as live_server:
+    with own_server(folder, command=(COMMAND,)) as live_server:
         stage = FrameworkFixture(live_server, folder, max_age=MAX_AGE_S)
         with stage.tools.admit("read_file", {"path": "/srv/a", "limit": 5}):
             pass
@@ -119,7 +127,7 @@ def orphan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrameworkFixtur
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     """A server whose policies ask a person about large payments."""
-    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
+    with own_server(tmp_path_factory.mktemp("asking"), command=(COMMAND,)) as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
         yield live_server
 
@@ -169,6 +177,7 @@ __all__ = [
     "Listed",
     "asking",
     "judged",
+    "live_server",
     "orphan",
     "people",
     "program_of",

@@ -39,6 +39,7 @@ from mcp_types import ElicitResult, PromptReference
 from harness.live_server import ServerFixture, free_socket, own_server, serving
 from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
+from harness.server import COMMAND
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters.fastmcp import _listed, protect, waits
 from ostiary.authorization.catalogue import definition_of
@@ -672,7 +673,7 @@ def test_a_client_with_oauth_is_known_by_the_url_of_its_metadata_document(
     with serving_clients(tmp_path) as site:
         url, settings = site.put_client("/fastmcp.json", client_name="FastMCP reader"), tmp_path / "ostiary.toml"
         settings.write_text(f"ca_file = {json.dumps(site.ca_file)}\n")
-        with own_server(tmp_path, "--config", str(settings)) as live_server:
+        with own_server(tmp_path, "--config", str(settings), command=(COMMAND,)) as live_server:
             auth = OAuth(client_metadata_url=url)
             assert call_as_person(live_server, tmp_path, monkeypatch, auth, registration="document") == url
 

@@ -232,14 +232,14 @@ async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Framewor
         ({"code_executor": UnsafeLocalCodeExecutor()}, "code_executor"),
     ):
         model = scripted("write_file", {"path": "/srv/a"})
-        with pytest.raises(RuntimeError, match=f"{name} would run undecided"):
+        with pytest.raises(RuntimeError, match=f"{name} would run without a decision"):
             await run(agent_of(stage, model, **options), Guarded(stage.tools))
         assert model.told == []
     named = Guarded(stage.tools, unguarded=["code_executor"])
     model = scripted("write_file", {"path": "/srv/a"})
     await run(agent_of(stage, model, code_executor=UnsafeLocalCodeExecutor()), named)
     assert "denied" in model.told[0]
-    with pytest.raises(RuntimeError, match="far would run undecided"):
+    with pytest.raises(RuntimeError, match="far would run without a decision"):
         await run(Elsewhere(name="far"), Guarded(stage.tools))
     with pytest.raises(AssertionError, match="may not run"):
         await run(Elsewhere(name="far"), Guarded(stage.tools, unguarded=["far"]))

@@ -331,7 +331,7 @@ async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: FrameworkFi
     tool: Any = next(tool for tool in await agent.get_all_tools(run) if tool.name == "read_file")
     assert not await tool.needs_approval(run, {"path": "/srv/a"}, "call-1")
     context = ToolContext(None, tool_name="read_file", tool_call_id="call-1", tool_arguments=other)
-    assert "the arguments differ from the decided ones" in await tool.on_invoke_tool(context, other)
+    assert "the arguments of the call differ from the decided arguments" in await tool.on_invoke_tool(context, other)
     assert stage.ran == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.server import COMMAND, running
-from ostiaryd.ground.process.addresses import LEAST_BYTES
+from ostiaryd.ground.process.limits import LEAST_BYTES
 
 
 def limited(size: int) -> tuple[str | Path, ...]:

@@ -157,6 +157,27 @@ async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
             pass
 
 
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_value_of_a_purpose_stays_readable_when_the_root_key_moves(
+    config: Config, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    old = (config.folder / "root.key").read_text()
+    async with open_world(config) as world:
+        value = world.keys.value_key("p").seal(b"v", context=b"c", random=world.random)
+        earlier = world.keys.root.seal(b"v", context=b"c", random=world.random)
+        assert world.keys.open_value(value, purpose="p", context=b"c") == b"v"
+        assert world.keys.open_value(earlier, purpose="p", context=b"c") == b"v"
+        for purpose, context in (("q", b"c"), ("p", b"d")):
+            with pytest.raises(Conflict):
+                world.keys.open_value(value, purpose=purpose, context=context)
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
+    monkeypatch.setenv("OSTIARY_ROOT_KEY_OLD", old)
+    async with open_world(config) as world:
+        assert world.keys.open_value(value, purpose="p", context=b"c") == b"v"
+        with pytest.raises(Conflict):
+            world.keys.open_value(earlier, purpose="p", context=b"c")
+
+
 def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(
     tmp_path: Path, dice: SeededRandom
 ) -> None:

@@ -226,8 +226,8 @@ async def test_a_stop_is_answered_in_the_round_after_its_commit(world: World, mo
 
     def mark() -> None:
         order.append("committed")
-        loop.call_soon(order.append, "next round")
         world.writer._thread.submit(list).result(PATIENCE_S)  # the thread has told the event loop
+        loop.call_soon(order.append, "next round")
 
     def end(batch: Any) -> None:
         order.append("ended")

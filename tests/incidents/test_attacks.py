@@ -129,7 +129,7 @@ async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
     first = await report_finding(world, one)
     assert flows.examine(world.db.read()) == "1 incidents wait for a person"
     second = await report_finding(world, two)
-    with pytest.raises(Conflict, match="1 open incidents have a response that a limit"):
+    with pytest.raises(Conflict, match="1 open incidents have a response that was not carried out"):
         flows.examine(world.db.read())
     assert first is not None
     assert second is not None

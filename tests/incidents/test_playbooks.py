@@ -7,7 +7,7 @@ import pytest
 from harness.registry_fixtures import get_agent, register_agent
 from ostiary.authorization.cedar.ir import PolicyIR, Scope
 from ostiary.authorization.cedar.values import Uid
-from ostiary.decision.access.playbooks import RESPONSES, is_playbook
+from ostiary.decision.access.policy_kinds import RESPONSES, is_playbook
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.incidents import store

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import Server, running
+from harness.prepared import PreparedServer
+from harness.server import Server
 from ostiary.keys import save_key
 from ostiary.protocol import jose
 from tests.support.sources import ROOT
@@ -62,7 +63,7 @@ def test_the_package_has_the_version_of_the_server_and_no_dependency(package: Pa
 
 
 def test_the_package_calls_a_server_as_an_administrator(package: Path, tmp_path: Path) -> None:
-    with running(tmp_path / "server") as server:
+    with PreparedServer(tmp_path / "server") as server:
         for name in ("olga", "otto"):
             server.ostiary("person", "create", name, "--email", f"{name}@example.org")
         for alg in ("ES256", "EdDSA", "PS256"):

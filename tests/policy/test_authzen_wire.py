@@ -139,7 +139,7 @@ async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_bu
         f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids the request", "f"),
         f'@reason("not on Sundays") @hint("come tomorrow") forbid {scope};': ("not on Sundays", "f"),
         f"permit {scope} when {{ context.x > 9223372036854775807 - context.x }};": (
-            "This could not be decided. Please tell your administrator.",
+            "The request could not be decided. Please tell your administrator.",
             "f",
         ),
     }

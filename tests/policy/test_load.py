@@ -344,8 +344,8 @@ def test_a_step_up_that_helps_is_taken() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (f'@step_up("{TWO_KEYS}") {PAYING} when {{ resource.effect == "pay" }};', "does not read what"),
-        (f'@max_age("60") {PAYING} unless {{ context.acr == "x" }};', "does not read what"),
+        (f'@step_up("{TWO_KEYS}") {PAYING} when {{ resource.effect == "pay" }};', "does not read the assurance"),
+        (f'@max_age("60") {PAYING} unless {{ context.acr == "x" }};', "does not read the assurance"),
         (f'@step_up("urn:nobody:has") {PAYING} unless {{ context.acr == "urn:nobody:has" }};', "no token has"),
         (f'@step_up("{TWO_KEYS}") permit (principal, action, resource);', "`permit`"),
         (f'@max_age("soon") {PAYING} unless {{ context has auth_time }};', "`max_age`"),

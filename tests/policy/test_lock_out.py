@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.prepared import PreparedServer
 from harness.registry_fixtures import new_jwk, newest_entry, register_agent, run_act
-from harness.server import running
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
@@ -22,7 +22,7 @@ from tests.support.policy_fixtures import Ask
 PUT = "/api/v1/policies"
 CALLS = {"a.cedar": 'permit (principal, action == Action::"call", resource);'}
 HEAD = "package ostiary.tokens\nimport rego.v1\ndefault permit := false\n"
-SAID = "under this set, you would get no further token for this server: "
+SAID = "under this policy set, you would get no further token for this server: "
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ async def test_a_set_that_an_upgrade_of_the_engine_refuses_is_logged_at_the_star
 def test_starter_policies_let_a_locked_out_administrator_in(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.cedar").write_text(CALLS["a.cedar"])
-    with running(tmp_path / "data") as server:
+    with PreparedServer(tmp_path / "data") as server:
         locked = server.ostiary("policy", "put", str(tmp_path / "set"), "--lock-out", "--yes")["hash"]
         (tmp_path / "data" / "admin.json.tokens").unlink()  # a token from before the lock-out still counts
         with pytest.raises(AssertionError, match="no policy permits the request"):
             server.ostiary("policy", "list")
-    with running(tmp_path / "data", "--starter-policies") as server:
+    with PreparedServer(tmp_path / "data", "--starter-policies") as server:
         sets = server.ostiary("policy", "list")
         assert [one["hash"] for one in sets if not one["active"]] == [locked]
-    with running(tmp_path / "data") as server:
+    with PreparedServer(tmp_path / "data") as server:
         assert server.ostiary("policy", "list") == sets

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ostiary.decision.access import CALL
-from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.protocol.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
 from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter_files, text

@@ -136,7 +136,10 @@ WRONG = {
     ),
     "no package": ({"levels.rego": "permit := true"}, "begins with one `package NAME`"),
     "two packages": ({"levels.rego": HEAD + "permit := true\npackage ostiary.b"}, "begins with one `package NAME`"),
-    "no policy": ({"x.rego": "package lib\nf := 1", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),
+    "no policy": (
+        {"x.rego": "package lib\nf := 1", "a.cedar": CEDAR_PERMITS},
+        "the Rego modules of the set contain no policy",
+    ),
     "no name": ({"levels.rego": "package ostiary.Levels\npermit := true"}, "is not a valid name of a policy"),
     "the root": ({"levels.rego": "package ostiary\npermit := true"}, "is not a valid name of a policy"),
     "ours": ({"levels.rego": "package ostiary_answers\npermit := true"}, "is reserved for the server"),
@@ -168,7 +171,7 @@ WRONG = {
     "data in our place": ({"levels.rego": PERMITS, "ostiary.data.json": "{}"}, "is not a lower-case word of Rego"),
     "only on the question and the data": (
         {"x.data.json": "{}", "a.cedar": CEDAR_PERMITS},
-        "no package of the set is a policy",
+        "the Rego modules of the set contain no policy",
     ),
     "a remote without OPA": ({"x.opa.toml": 'path = "a/b"'}, "none is configured"),
     "a remote path": ({"x.opa.toml": 'path = "../secrets"'}, "x.opa.toml: "),

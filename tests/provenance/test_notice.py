@@ -116,11 +116,27 @@ def test_a_habit_takes_away_a_part_and_never_all(event: Event) -> None:
     assert points(event, used_to(tool="bank/move", worst=event.worst, links=event.links))["origin_drift"] == fresh
 
 
+INSTRUCTED = Noticed(detector="instructed", points=30, says="the call has a value of an untrusted text")
+FLOWED = Noticed(detector="flow_drift", points=20, says="the plan does not have the tool")
+
+
 def test_no_habit_excuses_what_the_task_is_not_for_nor_what_strangers_ask() -> None:
-    event = call(worst="outside", values_in_text=2, **OUTSIDE_TASK)
+    event = call(worst="outside", values_in_text=2, signs=("unplanned",), **OUTSIDE_TASK)
     usual = points(event, used_to(worst="outside"))
     assert usual["purpose_drift"] == points(event)["purpose_drift"]
     assert usual["instructed"] == points(event)["instructed"] == TOGETHER[2]
+    assert usual["flow_drift"] == points(event)["flow_drift"] == SIGNS["unplanned"]
+
+
+@pytest.mark.parametrize(("found", "lowered"), [(INSTRUCTED, "instructed"), (FLOWED, "flow_drift")])
+def test_a_habit_to_work_with_content_of_strangers_takes_a_part_of_that_finding_alone(
+    found: Noticed, lowered: str
+) -> None:
+    event = call(worst="outside", values_in_text=3, signs=("unplanned", "carries"))
+    fresh, usual = points(event), points(event, used_to(noticed=(found,)))
+    assert round(fresh[lowered] * (1 - HABIT)) <= usual[lowered] < fresh[lowered]
+    assert {name for name in fresh if usual[name] != fresh[name]} == {lowered}
+    assert points(event, used_to(tool="bank/move", noticed=(found,))) == fresh, "a habit of another tool"
 
 
 EVENTS = st.builds(
@@ -187,6 +203,26 @@ def test_a_document_that_the_person_named_composes_with_less_weight() -> None:
     event = paying(session, known, amount=700)
     assert (event.values_in_text, event.is_named) == (2, True)
     assert points(replace(event, is_mixed=False))["instructed"] == round(TOGETHER[2] * NAMED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_named"),
+    [
+        ({"file": "bill-7.txt"}, True),
+        ({"file": "bill-8.txt"}, False),
+        ({"file": "bill-7.txt", "version": "9f2c77"}, False),
+        ({"note": "Please read the bill aloud to all of us"}, False),
+        ({}, False),
+    ],
+)
+def test_a_document_is_named_though_no_owner_has_declared_what_names_it(
+    arguments: dict[str, str], is_named: bool
+) -> None:
+    known = memory("pay what is in bill-7.txt; read the bill aloud")
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in ("file", "note", "version")}}
+    read = Tool(name="fetch", effect=Effect.READ, outside=True, arguments=schema, definition="x" * 43)
+    session = extend_session(BEGUN, known, read, arguments, [PAGE])
+    assert [one.is_named for one in session.texts] == [is_named]
 
 
 def test_a_text_that_is_sent_on_as_strangers_wrote_it_counts_and_so_does_a_link_in_it() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.protocol.errors import Malformed
-from ostiary.provenance.noticing import MAX_PROFILE, NEW, Event, Profile, learn, pack, unpack
-from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS, RECENT, Habit, digest
+from ostiary.provenance.noticing import MAX_PROFILE, NEW, Event, Noticed, Profile, learn, pack, unpack
+from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS, RECENT, VERSION, Habit, digest
 
 
-def call(tool: str = "bank/pay", *, task: str = "tk_1", outcome: str = "allow", **more: str) -> Event:
-    return Event(at=1, action=more.pop("action", "tool.call"), outcome=outcome, tool=tool, task=task, **more)  # type: ignore[arg-type]
+def call(tool: str = "bank/pay", *, task: str = "tk_1", outcome: str = "allow", **more: Any) -> Event:
+    return Event(at=1, action=more.pop("action", "tool.call"), outcome=outcome, tool=tool, task=task, **more)
 
 
 def taught(*events: Event, profile: Profile = NEW) -> Profile:
@@ -28,6 +30,16 @@ def test_what_is_allowed_is_counted_once_in_each_task() -> None:
     habit = taught(call(task="tk_2", worst="person"), profile=profile).habit("bank/pay")
     assert (habit.tasks, habit.outside, habit.nowhere, habit.linked) == (2, 1, 1, 1)
     assert profile.habit("bank/read").tasks == 0
+
+
+def seen(*detectors: str) -> tuple[Noticed, ...]:
+    return tuple(Noticed(detector=name, points=30, says="it is odd") for name in detectors)
+
+
+def test_what_detectors_found_is_counted_once_in_each_task() -> None:
+    profile = taught(call(noticed=seen("instructed", "other")), call(noticed=seen("instructed", "flow_drift")))
+    habit = taught(call(task="tk_2"), profile=profile).habit("bank/pay")
+    assert (habit.tasks, habit.instructed, habit.flowed) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +73,15 @@ def test_of_too_many_tools_the_one_learnt_of_the_longest_ago_goes() -> None:
 
 ORIGINS = st.sampled_from(["", "person", "outside", "nowhere"])
 CALLS = st.builds(
-    lambda tool, task, outcome, worst, links: call(
-        f"t/{tool}", task=f"k{task}", outcome=outcome, worst=worst, links=links
+    lambda tool, task, outcome, worst, links, noticed: call(
+        f"t/{tool}", task=f"k{task}", outcome=outcome, worst=worst, links=links, noticed=noticed
     ),
     st.integers(0, 60),
     st.integers(0, 200),
     st.sampled_from(["allow", "ok", "deny"]),
     ORIGINS,
     ORIGINS,
+    st.sampled_from([(), seen("instructed"), seen("instructed", "flow_drift")]),
 )
 
 
@@ -81,22 +94,39 @@ def test_it_packs_into_512_bytes_and_back(events: list[Event]) -> None:
     assert pack(taught(*events)) == packed, "the same events make the same profile"
     assert profile.tasks <= MAX_TASKS
     for habit in profile.tools.values():
-        assert max(habit.outside, habit.nowhere, habit.linked) <= habit.tasks <= profile.tasks
+        most = max(habit.outside, habit.nowhere, habit.linked, habit.instructed, habit.flowed)
+        assert most <= habit.tasks <= profile.tasks
 
 
 @pytest.mark.parametrize(
-    "habit", [Habit(1, 2), Habit(1, 0, 2), Habit(1, 0, 0, 2), Habit(3, 0, 0, 0), Habit(2, 2, 2, 3)]
+    "habit",
+    [
+        Habit(1, 2),
+        Habit(1, 0, 2),
+        Habit(1, 0, 0, 2),
+        Habit(1, instructed=2),
+        Habit(1, flowed=2),
+        Habit(3, 0, 0, 0),
+        Habit(2, 2, 2, 3),
+    ],
 )
 def test_no_habit_is_of_more_tasks_than_there_were(habit: Habit) -> None:
     """Else points would be taken away that are not there."""
-    assert unpack(pack(Profile(tasks=2, tools={1: Habit(2, 2, 2, 2)}))).tasks == 2
+    assert unpack(pack(Profile(tasks=2, tools={1: Habit(2, 2, 2, 2, 2, 2)}))).tasks == 2
     with pytest.raises(Malformed):
         unpack(pack(Profile(tasks=2, tools={1: habit})))
 
 
 @pytest.mark.parametrize(
     "packed",
-    [b"", b"\0" * 600, pack(NEW)[:-1], pack(NEW) + b"\0", b"\2" + pack(NEW)[1:], pack(learn(NEW, call()))[:-1]],
+    [
+        b"",
+        b"\0" * 600,
+        pack(NEW)[:-1],
+        pack(NEW) + b"\0",
+        bytes([VERSION - 1]) + pack(NEW)[1:],
+        pack(learn(NEW, call()))[:-1],
+    ],
 )
 def test_what_is_no_profile_is_refused(packed: bytes) -> None:
     with pytest.raises(Malformed):

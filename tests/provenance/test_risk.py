@@ -34,6 +34,25 @@ def test_independent_reasons_add_up_to_less_than_their_sum() -> None:
     assert CALM.raised(100, NOW).points(NOW) == MOST
 
 
+@pytest.mark.parametrize(
+    ("before", "counted", "more", "points"),
+    [
+        (CALM.raised(40, NOW), 40, 40, 40),
+        (CALM.raised(40, NOW), 40, 30, 40),
+        (CALM.raised(40, NOW), 40, 70, 70),
+        (CALM.raised(40, NOW), 20, 40, 55),
+        (CALM.raised(40, NOW).raised(50, NOW), 40, 40, 70),
+        (CALM.raised(40, NOW).raised(50, NOW), 40, 70, 85),
+        (CALM, 40, 40, 40),
+        (CALM.raised(100, NOW), 100, 100, 100),
+    ],
+)
+def test_the_same_evidence_counts_once_as_far_as_the_score_has_it(
+    before: Risk, counted: int, more: int, points: int
+) -> None:
+    assert before.raised(more, NOW, counted=counted).points(NOW) == points
+
+
 def test_a_clock_that_goes_back_does_not_lower_it() -> None:
     assert CALM.raised(50, NOW).raised(10, NOW - HALF_LIFE) == Risk(55_000, NOW)
 

@@ -647,7 +647,7 @@ def test_a_secret_goes_to_the_key_of_the_proxy_of_this_agent_alone(stage: Egress
         assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
     finally:
         foreign.close()
-    with pytest.raises(AssertionError, match="the same field"):
+    with pytest.raises(AssertionError, match="already sets this field"):
         stage.add("twice", stage.api.origin, "header", "authorization")
 
 

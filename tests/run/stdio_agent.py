@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import COMMAND, Server, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND, Server
 
 HERE = Path(__file__).parent
 
@@ -23,7 +24,7 @@ CALLS = [["write_file", {"path": "reports/q3.txt", "text": "up 4 %"}], ["read_fi
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("run") / "data") as server:
+    with PreparedServer(tmp_path_factory.mktemp("run") / "data") as server:
         yield server
 
 

@@ -54,7 +54,7 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
         ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter or digit"),
         (
             {"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
-            "would have one name",
+            "would get the same name",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from harness.live_server import ServerFixture, free_port
 from harness.patience import eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from harness.stdio_proxy import StdioProxy, call
 from tests.run.proxy_fixtures import ProxyFixture, proxy_fixture
 
@@ -19,7 +19,7 @@ WRITE = call(1, "write_file", path="/a")
 
 @contextmanager
 def control_plane(folder: Path, port: int) -> Iterator[ServerFixture]:
-    with running(folder, port=port) as server, ServerFixture(server, folder) as live_server:
+    with PreparedServer(folder, port=port) as server, ServerFixture(server, folder) as live_server:
         yield live_server
 
 

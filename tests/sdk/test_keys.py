@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o601])
 def test_a_file_that_others_can_read_is_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
-    with pytest.raises(Invalid, match="read by others"):
+    with pytest.raises(Invalid, match="other users can read"):
         load_key(path)
 
 

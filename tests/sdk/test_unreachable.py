@@ -33,11 +33,19 @@ METHODS: dict[str, Callable[[Any], Any]] = {
     "ask": lambda agent: agent.ask("ap_1"),
     "issuer": lambda agent: agent.issuer() if isinstance(agent, AsyncAgent) else agent.issuer,
 }
+ANSWERS = {
+    "closes": b"",
+    "garbage": b"220 mail\r\n",
+    "no gzip": b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+}
+KINDS = ["refuses", *ANSWERS]
 
 
 @contextmanager
 def dead_server(kind: str) -> Iterator[str]:
-    """Yield the URL of a port that refuses connections, ends each without an answer, or speaks no HTTP."""
+    """Yield the URL of a port that refuses connections, ends each without an answer, speaks no HTTP, or sends a body
+    that is not what its header says.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         if kind == "refuses":
@@ -51,7 +59,7 @@ def dead_server(kind: str) -> Iterator[str]:
                     connection, _ = listener.accept()
                     with connection:
                         connection.recv(65536)
-                        connection.sendall(b"220 mail\r\n" if kind == "garbage" else b"")
+                        connection.sendall(ANSWERS[kind])
             except OSError:
                 return
 
@@ -64,21 +72,31 @@ def dead_server(kind: str) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.parametrize("kind", ["refuses", "closes", "garbage"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_an_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
     with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
-        with pytest.raises(Unavailable, match="does not answer: .") as refused:
+        with pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused:
             METHODS[method](agent)
-        assert refused.value.hint
+        assert "OSTIARY_URL" in refused.value.hint
 
 
-@pytest.mark.parametrize("kind", ["refuses", "closes", "garbage"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hint_of_a_request_to_another_server_does_not_speak_of_the_ostiary_server(kind: str, clock: Clock) -> None:
+    server = Server(clock, KEY)
+    with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), now=clock) as agent:
+        agent._connections = httpx2.Client(mounts={ISSUER: httpx2.MockTransport(server)})
+        with pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused:
+            agent.get(f"{url}/x", resource=f"{url}/x")
+    assert refused.value.hint == "check the URL, and that this server runs"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_asynchronous_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
     with dead_server(kind) as url:
         async with AsyncAgent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
-            with pytest.raises(Unavailable, match="does not answer: ."):
+            with pytest.raises(Unavailable, match=f"the server {url} does not answer: ."):
                 await METHODS[method](agent)
 
 

@@ -22,7 +22,6 @@ from harness.clock import Clock
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, PATIENT, Server, running
-from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.process import commands
@@ -48,7 +47,7 @@ from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 from tests.secrets.account_fixtures import second_server
 from tests.support.incident_fixtures import entries_of
-from tests.support.node import NODE
+from tests.support.node import serving_provider
 from tests.support.webhook_receiver import Receiver, receiving
 
 PATH = "secret/app/shop"
@@ -233,7 +232,7 @@ async def test_a_confined_command_reads_no_file_of_the_server_and_writes_none(tm
     assert result.output == b"the root key"
     (tmp_path / "link").symlink_to(folder)
     for readable in ([str(tmp_path)], [str(folder)], ["/"], [str(folder / "root.key")], [str(tmp_path / "link")]):
-        with pytest.raises(CommandFailed, match="contains the data folder"):
+        with pytest.raises(CommandFailed, match="contains, or lies in, the data folder"):
             await run(tmp_path, "true", readable=readable)
     assert await run(tmp_path, "ls /proc/self/fd; true") == (0, b"")
 
@@ -427,24 +426,9 @@ WITHOUT = {"registration_access_token", "registration_client_uri", "client_secre
 
 @contextmanager
 def registered(*, rotates_secret: bool = True, rotates_token: bool = True) -> Iterator[RegisteredClient]:
-    signing = {**jose.generate("RS256").jwk(), "use": "sig", "alg": "RS256"}
     options = {"rotatesSecret": rotates_secret, "rotatesToken": rotates_token}
-    process = subprocess.Popen(
-        ["node", NODE / "registration-provider.mjs", json.dumps(options)],
-        env={"PATH": os.environ["PATH"], "SIGNING_KEY": json.dumps(signing), "NODE_ENV": "production"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        line = next((line.split() for line in process.stdout if line[:1].isdecimal()), None)
-        assert line, process.stderr.read()
-        yield RegisteredClient(f"http://127.0.0.1:{line[0]}", line[1])
-    finally:
-        process.communicate(timeout=PATIENCE_S)
+    with serving_provider("registration-provider.mjs", options, alg="RS256") as (port, token):
+        yield RegisteredClient(f"http://127.0.0.1:{port}", token)
 
 
 async def test_a_provider_makes_a_new_client_secret_when_the_registration_is_updated(

@@ -23,6 +23,7 @@ from harness.registry_fixtures import (
     run_act,
 )
 from ostiary.protocol.errors import Refused
+from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.registry import flows as registry
@@ -513,7 +514,9 @@ async def test_an_issuer_without_metadata_is_trusted_by_its_keys(world: World, i
     assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
 
 
-async def test_with_an_authorization_the_server_creates_the_stream(world: World, idp: Idp) -> None:
+async def test_with_an_authorization_the_server_creates_the_stream(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await trust(world, idp, authorization="Bearer swordfish")
     ((_, _, headers, body),) = [asked for asked in idp.asked if asked[:2] == ("POST", "/streams")]
     assert headers["authorization"] == "Bearer swordfish"
@@ -526,6 +529,8 @@ async def test_with_an_authorization_the_server_creates_the_stream(world: World,
     assert COMPROMISE in body["events_requested"]
     kept = issuers.find(world.db.read(), idp.issuer)
     assert b"swordfish" not in (kept.sealed or b"")
+    monkeypatch.setattr(world.keys, "root", RootKey(b"n" * 32, source="test"))
+    assert issuers.open_authorization(kept, world.keys) == "Bearer swordfish", "also after the root key was replaced"
     assert made["authorization_header"].encode() not in (kept.secret_digest or b"")
     assert "swordfish" not in str(newest_entry(world))
     assert "swordfish" not in str(await ask(world, "GET", "/issuers"))

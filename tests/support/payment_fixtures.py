@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.live_server import ServerFixture, authenticate
+from harness.live_server import ServerFixture, authenticate, own_server
 from harness.patience import eventually
-from harness.server import running
 from ostiary.agent import Agent
 from ostiary.decision.access import Decision
 from ostiary.guard import Guard, Verified
@@ -134,8 +133,7 @@ def codes(decision: Decision) -> list[str]:
 
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
-    folder = tmp_path_factory.mktemp("asking")
-    with running(folder / "server") as server, ServerFixture(server, folder) as made:
+    with own_server(tmp_path_factory.mktemp("asking")) as made:
         made.api("POST", "/policies", {"files": FILES})
         yield made
 

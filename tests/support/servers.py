@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.live_server import ServerFixture
-from harness.server import running
+from harness.live_server import ServerFixture, own_server
 
 
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     """A server that all tests of a module share; each makes its own agents and resources."""
-    folder = tmp_path_factory.mktemp("live_server")
-    with running(folder / "server") as server, ServerFixture(server, folder) as made:
+    with own_server(tmp_path_factory.mktemp("live_server")) as made:
         yield made

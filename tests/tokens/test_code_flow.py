@@ -210,7 +210,7 @@ async def test_a_client_that_names_no_server_gets_no_token_for_the_only_one(flow
     await flow.open(scope=None, resource=None)
     answer = flow.arrived()
     assert (answer["error"], "code" in answer) == ("invalid_scope", False)
-    assert "neither `resource` nor `scope`" in answer["error_description"]
+    assert "neither a `resource` nor a `scope`" in answer["error_description"]
 
 
 FOREIGN_URIS = [

@@ -85,7 +85,7 @@ async def test_scopes_of_the_token_lie_within_those_of_the_task(client: Client) 
     task = await start(client, scopes=["files:read"])
     assert (await client.token(task=task.task_id))["scope"] == "files:read"
     refused = await client.ask(task=task.task_id, scope="files:write")
-    assert (refused.error, "the task does not have" in refused.json["error_description"]) == ("invalid_scope", True)
+    assert (refused.error, "the task lacks the scopes" in refused.json["error_description"]) == ("invalid_scope", True)
     mistyped = await client.ask(task=task.task_id, scope="files:raed")
     assert (mistyped.error, "did you mean `files:read`?" in mistyped.json["error_description"]) == (
         "invalid_scope",

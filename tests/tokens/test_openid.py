@@ -612,8 +612,8 @@ async def test_a_document_that_changed_after_the_consent_is_asked_about_again(wo
     assert refused.error == "invalid_grant"
     flow.browser.left_to = ""
     await flow.open(redirect_uri="https://elsewhere.example/callback")
-    assert "It has changed its name, keys or redirect addresses since you agreed." in flow.browser.text
-    assert "It sends the answer to elsewhere.example, which is not app.example." in flow.browser.text
+    assert "The application has changed its name, keys or redirect addresses since you agreed." in flow.browser.text
+    assert "The application receives the answer at elsewhere.example, which is not app.example." in flow.browser.text
 
 
 async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out(world: World, app: ASGIApp) -> None:
@@ -623,7 +623,7 @@ async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out
     flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
     flow.browser.left_to = ""
     await flow.open()
-    assert "Its name looks like <code>example-n0tes</code>" in flow.browser.text
+    assert "The name of the application looks like <code>example-n0tes</code>" in flow.browser.text
 
 
 async def test_a_client_cannot_take_the_name_of_an_agent_or_of_this_server_unnoticed(
@@ -633,10 +633,10 @@ async def test_a_client_cannot_take_the_name_of_an_agent_or_of_this_server_unnot
     await make_document(world)
     flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
     await flow.open()
-    assert "Its name looks like <code>examp1e-notes</code>" in flow.browser.text
+    assert "The name of the application looks like <code>examp1e-notes</code>" in flow.browser.text
     await make_document(world, client_name="0stiarу")
     await flow.open()
-    assert "Its name looks like <code>Ostiary</code>" in flow.browser.text
+    assert "The name of the application looks like <code>Ostiary</code>" in flow.browser.text
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
 from ostiary.protocol.errors import Invalid
 from ostiaryd.app import build_app
+from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -562,12 +563,13 @@ async def test_a_person_reads_that_the_provider_does_not_answer_and_signs_in_whe
 
 
 async def test_the_secret_is_encrypted_at_rest_and_a_key_serves_instead(
-    here: World, browser: PageClient, idp: OpenIdProvider
+    here: World, browser: PageClient, idp: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await add(here, provider_of(idp))
     assert made.sealed is not None
     assert SECRET.encode() not in made.sealed
-    assert flows.open_client_secret(made, here.keys) == SECRET
+    monkeypatch.setattr(here.keys, "root", RootKey(b"n" * 32, source="test"))
+    assert flows.open_client_secret(made, here.keys) == SECRET, "also after the root key was replaced"
     await act(here, "test.remove", lambda act: flows.remove_provider(act, "corp"))
     await add(here, provider_of(idp, authentication="private_key_jwt"), secret="")
     assert await log_in(browser, idp) == 303

@@ -10,7 +10,7 @@ import pytest
 from harness.cli import Commands, run
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from harness.server import running
+from harness.prepared import PreparedServer
 from ostiary.protocol.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.watch.model.detector import detectors
@@ -19,7 +19,7 @@ from ostiaryd.watch.model.detector import detectors
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("watched")
-    with running(folder / "server") as server, ServerFixture(server, folder) as made:
+    with PreparedServer(folder / "server") as server, ServerFixture(server, folder) as made:
         yield made
 
 

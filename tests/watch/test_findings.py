@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, new_jwk, register_agent, run_act
@@ -108,6 +109,15 @@ async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_sa
         (4, 5),
     )
     assert store.findings.get(world.db.read(), first.finding_id) == first
+
+
+async def test_the_same_evidence_of_a_guard_raises_the_risk_once(world: World, clock: Clock) -> None:
+    bot = await register_agent(world)
+    await register_agent(world, "other")  # its entry and that of the first are what the server saw itself
+    for detector, points, counted in (("canary", 40, 0), ("first_seen", 40, 40)):
+        one = replace(sighting(1, detector, agent=bot.agent_id, at=clock(), points=points), counted=counted)
+        await run_act(world, partial(flows.record_sighting, one=one, then=flows.no_response))
+    assert risks.get_risk(world.db.read(), bot.agent_id).points(clock()) == 40
 
 
 async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:

@@ -101,6 +101,11 @@ def test_where_a_network_is_is_said_by_who_makes_the_events() -> None:
         assert made.place == place
 
 
+@pytest.mark.parametrize(("detail", "is_asked"), [({}, False), ({"approval": "ap_1"}, True)])
+def test_a_call_that_a_person_decides_says_so(detail: dict[str, Any], is_asked: bool) -> None:
+    assert Reader().event("tool.call", **call(outcome="deny", detail=detail)).is_asked is is_asked
+
+
 def test_no_value_of_an_argument_is_in_an_event() -> None:
     made = Reader().event("tool.call", **call(arguments={"path": "/secret", "text": "do not tell"}))
     assert "secret" not in repr(made)
@@ -149,6 +154,7 @@ def test_time_never_goes_back_and_a_late_report_says_how_late_it_is() -> None:
         ("incident.open", {"agent": "ag_1"}),
         ("respond.limited", {"agent": "ag_1"}),
         ("server.doctor", {"agent": "ag_1"}),
+        ("cert.warn", {"agent": "ag_1"}),
         ("task.expire", {"agent": "ag_1"}),
         ("agent.create", {"person": "pe_1"}),
     ],

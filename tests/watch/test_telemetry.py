@@ -23,7 +23,8 @@ from opentelemetry.trace import StatusCode
 from harness.clock import Clock
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
-from harness.server import COMMAND, Server, running
+from harness.prepared import PreparedServer
+from harness.server import COMMAND, Server
 from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden, Malformed, Refused
 from ostiary.telemetry import MAX_BODY, relay
@@ -259,7 +260,7 @@ def test_each_refusal_has_a_code() -> None:
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("telemetry")
-    with running(folder / "server") as server, ServerFixture(server, folder) as made:
+    with PreparedServer(folder / "server") as server, ServerFixture(server, folder) as made:
         yield made
 
 

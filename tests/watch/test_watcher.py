@@ -188,6 +188,28 @@ def test_all_that_a_guard_noticed_about_a_call_is_one_by_the_name_of_the_stronge
     assert (one.detector, one.points, one.says) == ("b", 72, "strong; weak")
 
 
+@pytest.mark.parametrize("outcome", ["deny", "allow"])
+def test_what_a_guard_noticed_counts_half_where_a_person_decides_the_call(outcome: str) -> None:
+    noticed = (Noticed(detector="a", points=30, says="weak"), Noticed(detector="b", points=60, says="strong"))
+    told = watcher().take([event(0, outcome=outcome, noticed=noticed, is_asked=True)])
+    assert [one.points for one in told if one.detector == "b"] == [36]
+
+
+def test_certain_evidence_counts_wholly_where_a_person_decides_the_call() -> None:
+    noticed = (Noticed(detector="bearer_in_two_networks", points=60, says="two networks"),)
+    [one] = watcher().take([event(0, outcome="allow", noticed=noticed, is_asked=True)])
+    assert (one.points, one.may_narrow) == (60, True)
+
+
+def test_what_a_guard_notices_in_each_task_is_one_piece_of_evidence() -> None:
+    seen = Noticed(detector="odd", points=40, says="it is odd")
+    again, later = 30 * 60, 150 * 60
+    events = [event(n, outcome="allow", at_s=at, noticed=(seen,)) for n, at in enumerate([0, again, later])]
+    assert [one.counted for one in watcher().take(events)] == [0, 20, 2]
+    refusals = [event(n, at_s=n * again) for n in range(9)]
+    assert [one.counted for one in watcher().take(refusals)] == [0] * 9, "each refusal is new evidence"
+
+
 def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
     def named(number: int, points: int, resource: str = "https://a.example") -> Event:
         seen = Noticed(detector=f"odd_{chr(97 + number % 26)}{chr(97 + number // 26)}", points=points, says="it is odd")

@@ -4013,7 +4013,7 @@ export interface Operations {
     body: undefined;
     answer: ClientSecretsBody;
   };
-  /** Revoke a client secret, and the tokens that its agent has as a bearer or by a secret. */
+  /** Revoke a client secret, all bearer tokens of its agent, and the tokens that the agent got with a secret. */
   "DELETE /api/v1/agents/{name}/secrets/{id}": {
     path: {
       name: string;

@@ -400,7 +400,7 @@ function Holdings({ agent }: { agent: AgentDetail }) {
   const certificates = useQuery({
     queryKey: ["agent", agent.name, "certificates"],
     enabled: may("GET /certificates"),
-    queryFn: () => get<{ certificates: Certificate[] }>("/certificates", { holder: agent.agent_id, limit: 50 }),
+    queryFn: () => get<{ certificates: Certificate[]; next: string | null }>("/certificates", { holder: agent.agent_id, limit: 50 }),
   });
   const tasks = useQuery({
     queryKey: ["agent", agent.name, "tasks"],
@@ -455,6 +455,13 @@ function Holdings({ agent }: { agent: AgentDetail }) {
             </span>
           </li>
         ))}
+        {certificates.data?.next && (
+          <li>
+            <Link to="/certificates" search={{ holder: agent.name }}>
+              All certificates
+            </Link>
+          </li>
+        )}
         {clientSecrets.map((one) => (
           <li key={one.id}>
             <span className="tag">Client secret</span>

@@ -1,11 +1,13 @@
 /** Certificates that the authority has issued, and the authorities themselves. */
 
-import { Link } from "@tanstack/react-router";
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
-import { post } from "../api";
-import { Empty, PageHead, Time, type Tone } from "../parts/basics";
+import { get, post } from "../api";
+import { Empty, More, PageHead, Time, type Tone } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
-import { Row, Rows, Section, useList } from "../parts/sections";
+import { REFRESH_MS, Row, Rows, Section, useList } from "../parts/sections";
+import { every } from "../queries";
 import { useMay } from "../session";
 
 interface Certificate {
@@ -31,6 +33,7 @@ interface Authority {
 
 const STATES: Record<string, Tone> = { live: "good", on_hold: "warn", revoked: "bad", active: "good", pending: "info" };
 const COMPROMISED = { reason: "keyCompromise" };
+const PAGE_ROWS = 50;
 
 export function Certificates() {
   const may = useMay();
@@ -46,17 +49,52 @@ export function Certificates() {
 function Issued() {
   const may = useMay();
   const [revoked, setRevoked] = useState<Certificate | null>(null);
-  const list = useList<{ certificates: Certificate[] }>("/certificates");
+  const { holder }: { holder?: string } = useSearch({ strict: false });
+  const navigate = useNavigate();
+  const list = useInfiniteQuery({
+    queryKey: ["certificates", holder],
+    initialPageParam: undefined as string | undefined,
+    queryFn: ({ pageParam }) =>
+      get<{ certificates: Certificate[]; next: string | null }>("/certificates", { holder, limit: PAGE_ROWS, after: pageParam }),
+    getNextPageParam: (page) => page.next ?? undefined,
+    refetchInterval: every(REFRESH_MS),
+  });
+  const rows = list.data?.pages.flatMap((page) => page.certificates) ?? [];
   return (
-    <Section id="certificates" title="Issued certificates" lead="The newest first. A certificate ends with its agent and its task." query={list} next={list.data?.next}>
+    <Section
+      id="certificates"
+      title="Issued certificates"
+      lead="The newest first. A certificate ends with its agent and its task."
+      query={list}
+      action={
+        <search className="actions">
+          <label>
+            <span className="hidden">Holder</span>
+            <input
+              key={holder}
+              className="narrow"
+              placeholder="agent or person"
+              defaultValue={holder}
+              maxLength={128}
+              onBlur={(event) => void navigate({ to: "/certificates", search: { holder: event.target.value.trim() || undefined }, replace: true })}
+              onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()}
+            />
+          </label>
+        </search>
+      }
+    >
       <Rows
         empty={
-          <Empty title="No certificate is issued">
-            Issue one: <code>ostiary cert issue --as agent.json --dir DIR</code>
-          </Empty>
+          holder ? (
+            <Empty title="No certificate of this holder">Remove the name to see the certificates of all holders.</Empty>
+          ) : (
+            <Empty title="No certificate is issued">
+              Issue one: <code>ostiary cert issue --as agent.json --dir DIR</code>
+            </Empty>
+          )
         }
       >
-        {(list.data?.certificates ?? []).map((one) => (
+        {rows.map((one) => (
           <Row
             key={one.serial}
             name={
@@ -84,6 +122,7 @@ function Issued() {
           </Row>
         ))}
       </Rows>
+      <More pages={list}>Show older certificates</More>
       {revoked && (
         <ActionDialog
           title="Revoke a certificate"

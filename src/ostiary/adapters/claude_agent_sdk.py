@@ -66,7 +66,8 @@ def guarded(
     names: Mapping[str, str] = MappingProxyType({}),
     unguarded: Collection[str] = (),
 ) -> ClaudeAgentOptions:
-    """Return the options of a session whose tool calls are decided. Raises Conflict.
+    """Return the options of a session whose tool calls are decided. Raises Conflict for options with hooks that could
+    change arguments after the decision.
 
     `names`: the name of a tool in the catalogue, by its name in the session (`Bash`, `mcp__server__tool`), if the two
     differ. `unguarded`: tools that run without a decision, by the session's name; and sources of undecided hooks, as

@@ -87,8 +87,8 @@ class _Process:
     def admit(
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
     ) -> Any:
-        """Decide the call of `function`, and return a context in which it may run with these arguments. Raises
-        Refused.
+        """Decide the call of `function`, and return a context in which it may run with these arguments. Raises Refused
+        if the call is denied or cannot be decided.
         """
         tools = self._tools_for(name)
         with fail_closed():
@@ -153,10 +153,12 @@ def _below(kind: type) -> set[type]:
 
 
 def _decide_in(kind: type) -> None:
-    """Add the decision to the methods by which a class of tools runs. Raises Conflict."""
+    """Add the decision to the methods by which a class of tools runs. Raises Conflict if the class runs its tools in
+    another way.
+    """
     for name in {"_run", "_arun"} & vars(kind).keys():
         if not inspect.isfunction(method := vars(kind)[name]):
-            raise Conflict(f"`{name}` of {kind.__name__} is not a method, and would run undecided")
+            raise Conflict(f"`{name}` of {kind.__name__} is not a method, and would run without a decision")
         setattr(kind, name, _decided(name, method))
 
 
@@ -235,12 +237,15 @@ def _before(kind: type, name: str, check: Callable[[Any], None]) -> None:
 def _check_original(tool: CrewStructuredTool) -> None:
     if tool._original_tool is None and sanitize_tool_name(tool.name) not in _process.unguarded:
         raise Conflict(
-            f"`{tool.name}` would run undecided", hint="make the tool a BaseTool, or name the tool in `unguarded`"
+            f"`{tool.name}` would run without a decision",
+            hint="make the tool a BaseTool, or name the tool in `unguarded`",
         )
 
 
 def _check_elsewhere(agent: Any) -> None:
-    """Check that no tool runs without a decision at the model's provider or at a remote agent. Raises Conflict."""
+    """Check that no tool runs without a decision at the model's provider or at a remote agent. Raises Conflict
+    otherwise.
+    """
     named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
     if elsewhere := named - _process.unguarded:
         which = ", ".join(sorted(elsewhere))

@@ -61,7 +61,8 @@ def protect(
     origins: Collection[str] = EVERY_ORIGIN,
     suspends: bool = False,
 ) -> None:
-    """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
+    """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict for a server with
+    `auth` settings, and for tools of another guard.
 
     `stdio`: the tools of the agent whose calls come over standard input and output; without `stdio`, these calls are
     denied. `origin`: the public origin, if it differs from that of the resource's URI. `proxies`: networks of reverse
@@ -162,7 +163,7 @@ class _First(Middleware):
             _decided.reset(token)
 
     def check_order(self) -> None:
-        """Check that no other middleware or extension runs outside the decision. Raises Conflict."""
+        """Check that no other middleware or extension runs outside the decision. Raises Conflict otherwise."""
         if self._server.middleware[0] is not self or self._server.middleware[-1] is not self.last:
             raise Conflict(
                 "middleware was added after the guard", hint="call protect(server, guard) after all `add_middleware`"
@@ -174,7 +175,7 @@ class _First(Middleware):
                 )
 
     async def _decide(self, context: MiddlewareContext[Any]) -> Running:
-        """Decide the call of this context. Raises Refused."""
+        """Decide the call of this context. Raises Refused if the call is denied or cannot be decided."""
         self.check_order()
         tool, arguments = _tool_and_arguments(context)
         if (request := _request(context)) is not None:
@@ -190,7 +191,9 @@ class _First(Middleware):
             return await self._shown.admit_async(tool, arguments)
 
     def _identify(self, context: MiddlewareContext[Any]) -> Verified | Tools:
-        """Return the verified caller of this request, or the tools of `stdio`. Raises Unauthenticated."""
+        """Return the verified caller of this request, or the tools of `stdio`. Raises Unauthenticated for a call
+        without a valid token.
+        """
         session, request = context.fastmcp_context, _http_request(context)
         if request is None and self._stdio is not None and session is not None and session.transport == "stdio":
             return self._stdio
@@ -271,7 +274,9 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
-    """Return a request as JSON bytes, by which a later change of the request is detected. Raises Malformed."""
+    """Return a request as JSON bytes, by which a later change of the request is detected. Raises Malformed for a
+    request without a JSON form.
+    """
     return msgspec.json.encode(
         json_argument([context.method, *_tool_and_arguments(context)], "request"), order="deterministic"
     )

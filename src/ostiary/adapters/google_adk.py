@@ -91,7 +91,7 @@ class Guarded(BasePlugin):
     def _check_named(self, names: Collection[str]) -> None:
         if undecided := set(names) - self._unguarded:
             raise Conflict(
-                f"{', '.join(sorted(undecided))} would run undecided",
+                f"{', '.join(sorted(undecided))} would run without a decision",
                 hint="name these tools in `unguarded`, or remove the tools",
             )
 
@@ -169,7 +169,7 @@ def _suspend(context: ToolContext, approval: str, reason: str) -> None:
 
 def _plugin(context: ToolContext) -> Guarded:
     """Return the plugin `Guarded` of the runner in which the tool runs now; several runners may use the tool. Raises
-    Unauthenticated.
+    Unauthenticated if the runner has no such plugin.
     """
     for plugin in context._invocation_context.plugin_manager.plugins:
         if isinstance(plugin, Guarded):

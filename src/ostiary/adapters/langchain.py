@@ -102,7 +102,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
 
     def _check_provider(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> None:
-        """Check that the model's provider runs no tool undecided. Raises Conflict."""
+        """Check that the model's provider runs no tool undecided. Raises Conflict otherwise."""
         if not handler.__name__.startswith("_execute_model"):
             raise Conflict(NOT_LAST, hint=LAST)
         named = {str(tool.get("name") or tool.get("type")) for tool in request.tools if isinstance(tool, dict)}

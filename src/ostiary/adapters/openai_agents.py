@@ -51,7 +51,8 @@ Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
 
 def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> A:
-    """Decide every tool call of this agent, and of the agents that it hands off to. Raises Conflict.
+    """Decide every tool call of this agent, and of the agents that it hands off to. Raises Conflict for an agent that
+    other tools guard.
 
     `unguarded`: names of tools that are not functions, and run without a decision. `suspends`: true if a run is
     interrupted when a person must be asked.
@@ -120,7 +121,8 @@ class _Guarded(Agent[Any]):
         if not isinstance(tool, FunctionTool):
             if tool.name not in self.unguarded:
                 raise Conflict(
-                    f"`{tool.name}` would run undecided", hint="name the tool in `unguarded`, or remove the tool"
+                    f"`{tool.name}` would run without a decision",
+                    hint="name the tool in `unguarded`, or remove the tool",
                 )
             return tool
         if tool._is_agent_tool and not isinstance(tool._agent_instance, _Guarded):
@@ -192,7 +194,9 @@ class _Decides:
         return False
 
     async def _running(self, context: ToolContext[Any], unverified_input: str) -> Running:
-        """Return the call that was decided before, or decide the call now. Raises Refused."""
+        """Return the call that was decided before, or decide the call now. Raises Refused if the call is denied, or its
+        arguments are not a JSON object or have changed since the decision.
+        """
         decided_on, ahead = self._ahead.pop(context.tool_call_id, (None, None))
         if isinstance(ahead, Refused):
             raise ahead
@@ -203,7 +207,7 @@ class _Decides:
             if ahead is None:
                 return await self._admit(arguments)
             if arguments != decided_on:
-                raise Malformed("the arguments differ from the decided ones")
+                raise Malformed("the arguments of the call differ from the decided arguments")
             return ahead
         except Refused:
             with ahead or nullcontext():  # it has not run

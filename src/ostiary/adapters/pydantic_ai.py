@@ -73,13 +73,13 @@ class Guarded(AbstractCapability[Any]):
     async def wrap_output_process(
         self, ctx: RunContext[Any], *, output_context: OutputContext, output: Any, handler: Any
     ) -> Any:
-        """Refuse an output function, unless it is unguarded: it runs on the model's output and is not a tool.
-        Raises Conflict.
+        """Refuse an output function, unless it is unguarded: it runs on the model's output and is not a tool. Raises
+        Conflict for such a function.
         """
         if output_context.has_function and output_context.function_name not in self.unguarded:
             name = output_context.function_name or "one of several"
             raise Conflict(
-                f"the output function {name} runs undecided",
+                f"the output function {name} would run without a decision",
                 hint="make the function a tool, or name the function in `unguarded`",
             )
         return await handler(output)

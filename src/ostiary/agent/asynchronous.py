@@ -33,7 +33,7 @@ from ostiary.agent.identity import (
 )
 from ostiary.client import Auth, Flow, Target, arun
 from ostiary.client.certificate import CertificateFiles
-from ostiary.client.drive import transport_errors_as_unavailable
+from ostiary.client.drive import failures_as_unavailable
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Invalid, Refused
 
@@ -111,8 +111,8 @@ class AsyncAgent(Identity):
         subject: str | None = None,
     ) -> dict[str, Any]:
         """Request a token from the server, and return the members of the response, such as `access_token`. `subject`: a
-        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused,
-        Unavailable.
+        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused if the
+        server issues no token, and Unavailable if the server cannot be reached.
         """
         return await self._run(self._token(Target(resource, scope, task, subject)))
 
@@ -131,7 +131,7 @@ class AsyncAgent(Identity):
         status. Arguments and errors as in `Agent.request`.
         """
         auth = self.auth(resource, scope, task=task, subject=subject)
-        with transport_errors_as_unavailable():
+        with failures_as_unavailable(self.url):
             return await self._http.request(method, url, auth=auth, **rest)
 
     def stream(
@@ -341,7 +341,7 @@ class AsyncTask:
                 await self._agent._run(self._agent._hold(self.id, self._holder, "leave", outcome=outcome))
             if not self.facts.get("end_with_last"):
                 await self.end(outcome)
-        except (Refused, httpx2.HTTPError) as failure:
+        except Refused as failure:
             if kind is None:
                 raise
             log.warning("task %s has failed and could not be ended: %s", self.id, failure)
@@ -352,7 +352,7 @@ class AsyncTask:
             await asyncio.sleep(every)
             try:
                 is_held = await self._agent._run(self._agent._keep(self.id, self._holder))
-            except (Refused, httpx2.HTTPError) as error:
+            except Refused as error:
                 log.warning("the heartbeat of task %s failed: %s", self.id, error)
 
     def task(

@@ -32,7 +32,7 @@ from ostiary.agent.identity import (
 )
 from ostiary.client import Auth, Flow, Target, run
 from ostiary.client.certificate import CertificateFiles
-from ostiary.client.drive import transport_errors_as_unavailable
+from ostiary.client.drive import failures_as_unavailable
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
 
@@ -54,7 +54,8 @@ class Agent(Identity):
     @classmethod
     def from_certificate(cls, certificate: Path | str, key: Path | str, *, client_id: str, url: str) -> Agent:
         """Return an agent that authenticates by a client certificate (mutual TLS, RFC 8705): PEM files of the chain and
-        of the key, which are read again when they change. Its tokens are bound to the certificate. Raises Invalid.
+        of the key, which are read again when they change. Its tokens are bound to the certificate. Raises Invalid if
+        the files cannot be read or do not belong together.
 
         `client_id` is the id of the agent (`ostiary agent mutual-tls`), `url` the URL of the server.
         """
@@ -69,7 +70,8 @@ class Agent(Identity):
         client_id: str | None = None,
         second_key: Path | str | None = None,
     ) -> Agent:
-        """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Raises Invalid.
+        """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Raises Invalid for an
+        unreadable file, or one without the client id or the issuer.
 
         `url`: address of the server, if it differs from the issuer's name. `client_id`: replaces the client id in the
         file. `second_key`: file of a second key that is
@@ -124,8 +126,8 @@ class Agent(Identity):
         subject: str | None = None,
     ) -> dict[str, Any]:
         """Request a token from the server, and return the members of the response, such as `access_token`. `subject`: a
-        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused,
-        Unavailable.
+        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused if the
+        server issues no token, and Unavailable if the server cannot be reached.
         """
         return self._run(self._token(Target(resource, scope, task, subject)))
 
@@ -141,10 +143,11 @@ class Agent(Identity):
         **rest: Any,
     ) -> httpx2.Response:
         """Send an HTTP request with a token and a DPoP proof of this agent, and return the response, whatever its
-        status. `rest`: further arguments of `httpx2.Client.request`. Raises TokenRefused, Unavailable.
+        status. `rest`: further arguments of `httpx2.Client.request`. Raises TokenRefused if the server issues no token,
+        and Unavailable if the server cannot be reached.
         """
         auth = self.auth(resource, scope, task=task, subject=subject)
-        with transport_errors_as_unavailable():
+        with failures_as_unavailable(self.url):
             return self._http.request(method, url, auth=auth, **rest)
 
     def stream(
@@ -175,7 +178,7 @@ class Agent(Identity):
             key_type: `P-256`, `P-384`, `Ed25519`, `RSA-2048`, `RSA-3072` or `RSA-4096`.
             replaces: Serial number of the certificate that the new one renews.
 
-        Raises ServerRefused, Unavailable.
+        Raises ServerRefused if the server issues no certificate, and Unavailable if the server cannot be reached.
         """
         return self._run(
             self._certificate(
@@ -185,7 +188,7 @@ class Agent(Identity):
 
     def certificate_state(self, serial: str) -> str:
         """Return the state of a certificate of this agent: `live`, `on_hold` (by a stop of the kill switch), `revoked`
-        or `expired`. Raises ServerRefused, Unavailable.
+        or `expired`. Raises ServerRefused if the server refuses the request, and Unavailable if it cannot be reached.
         """
         return self._run(self._certificate_state(serial))
 
@@ -201,21 +204,23 @@ class Agent(Identity):
         """Return the secret at a path that begins with its mount, such as `secret/shared/shop` or
         `database/creds/reports`. A database account ends when its lease, the task or this agent ends.
 
-        Raises ServerRefused, Unavailable.
+        Raises ServerRefused if there is no such secret or this agent may not read it, and Unavailable if the server
+        cannot be reached.
         """
         return self._run(self._secret(path, task))
 
     def account_token(self, provider: str, *, scopes: Iterable[str] = (), task: str | None = None) -> AccountToken:
         """Return an access token of the account that the person of the task connected at a provider, such as `github`.
 
-        `scopes`: the requested part of the scopes that the person consented to. Raises ServerRefused, Unavailable.
+        `scopes`: the requested part of the scopes that the person consented to. Raises ServerRefused if the server
+        issues no token, for example because no account is connected, and Unavailable if the server cannot be reached.
         """
         return self._run(self._account_token(provider, scopes, task))
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
         """Wait at most `within` seconds for a person's answer to the approval request of a denied call
         (`Denied.approval`), and return the state of the approval. If a person has approved, an equal call passes once.
-        Raises ServerRefused, Unavailable.
+        Raises ServerRefused if the server refuses the request, and Unavailable if it cannot be reached.
         """
         answer, left = self._run(self._approval(approval)), round(within / POLL_S)
         while answer.is_open and left > 0:
@@ -241,9 +246,10 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Declare a task, and return it as a context manager. `heartbeat`: seconds after which the server ends the
-        task as lost if no process that works under it has reported; inside the block, a thread sends the reports.
-        `data_classes`: the task may call only tools all of whose data classes are in this list. Raises ServerRefused.
+        """Declare a task, and return it as a context manager. `heartbeat`: seconds after which the server ends the task
+        as lost if no process that works under it has reported; inside the block, a thread sends the reports.
+        `data_classes`: the task may call only tools all of whose data classes are in this list. Raises ServerRefused if
+        the server does not start the task.
 
         `words`: the request of the person; `own`: the person's own record; `endorse`: documents that the person named
         (see `ostiary.provenance.intent`). The server accepts these three from an agent only if an operator has allowed
@@ -274,7 +280,7 @@ class Agent(Identity):
 
         Return a task with these scopes. The task ends when its block is left, and expires after that time. If a person
         must approve, wait at most `wait` seconds; then raise ApprovalNeeded. With `break_glass`, for an emergency, two
-        persons must approve. Raises ServerRefused.
+        persons must approve. Raises ServerRefused if the server refuses the elevation.
         """
         scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:
@@ -314,7 +320,7 @@ class Agent(Identity):
 
         Give the other agent the `id` of the task, which is no secret. The other agent works with its own key under
         `task=id`. At the end of the block, the task ends, and the tokens of the other agent under the task are revoked.
-        Raises ServerRefused.
+        Raises ServerRefused if the server does not start the task.
         """
         flow = self._start(
             purpose,
@@ -363,7 +369,7 @@ class Task:
                 self._beats.stop(outcome)
             if not self.facts.get("end_with_last"):
                 self.end(outcome)
-        except (Refused, httpx2.HTTPError) as error:
+        except Refused as error:
             if kind is None:
                 raise
             log.warning("task %s has failed and could not be ended: %s", self.id, error)
@@ -384,7 +390,7 @@ class Task:
         ask_plan: bool = False,
     ) -> Task:
         """Declare a child task of this task for this agent, and return it. The child has at most the access and the
-        lifetime of this task. Raises ServerRefused.
+        lifetime of this task. Raises ServerRefused if the server does not start the task.
         """
         flow = self._agent._start(
             purpose,
@@ -427,7 +433,7 @@ class Task:
 
     def end(self, outcome: str = "done") -> None:
         """End the task as `done`, `failed` or `cancelled`. When this method returns, all tokens of the task are
-        revoked. Raises ServerRefused.
+        revoked. Raises ServerRefused if the server does not end the task.
         """
         self._agent._run(self._agent._end(self.id, outcome))
 
@@ -437,7 +443,7 @@ class Beats:
 
     def __init__(self, agent: Agent, task: str, *, every: float) -> None:
         """Register this process as a holder of the task, and send a heartbeat every `every` seconds. Raises
-        ServerRefused.
+        ServerRefused if the server does not accept the holder.
         """
         self._agent = Agent(agent._client.credential, url=agent._url)
         self._task, self._every, self._holder = task, every, agent._new_holder()
@@ -451,8 +457,8 @@ class Beats:
         self._thread.start()
 
     def stop(self, outcome: str) -> None:
-        """Leave the task. `outcome`: the outcome of the task, if this process is its last holder. Raises
-        ServerRefused.
+        """Leave the task. `outcome`: the outcome of the task, if this process is its last holder. Raises ServerRefused
+        if the server refuses the request.
         """
         self._stopping.set()
         self._thread.join()
@@ -464,5 +470,5 @@ class Beats:
             try:
                 if not self._agent._run(self._agent._keep(self._task, self._holder)):
                     return
-            except (Refused, httpx2.HTTPError) as error:
+            except Refused as error:
                 log.warning("the heartbeat of task %s failed: %s", self._task, error)

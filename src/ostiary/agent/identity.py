@@ -193,7 +193,9 @@ class Identity:
         return token.answer
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Flow[Any]:
-        """Send a request to the API of the server; return its answer. Raises ServerRefused, Unavailable."""
+        """Send a request to the API of the server; return its answer. Raises ServerRefused if the server refuses the
+        request, and Unavailable if it cannot be reached.
+        """
         metadata = yield from self._client.discover()
         base = metadata.api_base(self._url, has_certificate=self._files is not None)
         request = httpx2.Request(method, f"{base}/api/v1{path}", json=dict(body) if body is not None else None)
@@ -203,7 +205,9 @@ class Identity:
         return _read_answer(response)
 
     def _secret(self, path: str, task: str | None, **query: str) -> Flow[Secret]:
-        """Return the secret at a path that begins with its mount. Raises ServerRefused, Unavailable."""
+        """Return the secret at a path that begins with its mount. Raises ServerRefused if there is no such secret or
+        this agent may not read it, and Unavailable if the server cannot be reached.
+        """
         metadata = yield from self._client.discover()
         base = metadata.api_base(self._url, has_certificate=self._files is not None)
         below = _versioned(path)
@@ -216,7 +220,9 @@ class Identity:
         return Secret(path, data, answer["lease_id"], answer["lease_duration"] if answer["lease_id"] else 0)
 
     def _account_token(self, provider: str, scopes: Iterable[str], task: str | None) -> Flow[AccountToken]:
-        """Return an access token of the account of the task's person. Raises ServerRefused, Unavailable."""
+        """Return an access token of the account of the task's person. Raises ServerRefused if the server issues no
+        token, and Unavailable if it cannot be reached.
+        """
         text = " ".join(scopes)
         secret = yield from self._secret(f"oauth/creds/{provider}", task, **({"scopes": text} if text else {}))
         data = secret.data
@@ -234,7 +240,9 @@ class Identity:
         key_type: str,
         replaces: str | None,
     ) -> Flow[AgentCertificate]:
-        """Return a new certificate for a new key. Raises ServerRefused, Unavailable."""
+        """Return a new certificate for a new key. Raises ServerRefused if the server issues no certificate, and
+        Unavailable if it cannot be reached.
+        """
         from ostiary.agent import certificates  # X.509 is slow to import, and most agents have no certificate
 
         key = certificates.NewKey(key_type)
@@ -288,8 +296,8 @@ class Identity:
         return TaskInfo(started["task_id"], started)
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
-        """Request additional scopes for `minutes`, and return the task that has them. Raises ApprovalNeeded,
-        ServerRefused.
+        """Request additional scopes for `minutes`, and return the task that has them. Raises ApprovalNeeded if a person
+        must approve first, ServerRefused.
         """
         body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
         answered = yield from self._call("POST", "/elevations", body)
@@ -298,11 +306,11 @@ class Identity:
         return TaskInfo(answered["task_id"], answered)
 
     def _resume(self, task: str) -> Flow[TaskInfo]:
-        """Return a live task of this agent. Raises ServerRefused."""
+        """Return a live task of this agent. Raises ServerRefused for an ended or unknown task."""
         task_facts = yield from self._call("GET", f"/tasks/{task}")
         if task_facts["state"] != "live":
             raise ServerRefused(
-                f"the task {task} has ended: {task_facts['state']}", hint="start another", code="task_ended"
+                f"the task {task} has ended: {task_facts['state']}", hint="start another task", code="task_ended"
             )
         return TaskInfo(task_facts["task_id"], task_facts)
 
@@ -311,7 +319,9 @@ class Identity:
         return self._call("POST", f"/tasks/{task}/{verb}", {"holder": holder, **more})
 
     def _keep(self, task: str, holder: str) -> Flow[bool]:
-        """Send one heartbeat. Return False once the server no longer accepts this holder. Raises Unavailable."""
+        """Send one heartbeat. Return False once the server no longer accepts this holder. Raises Unavailable if the
+        server cannot be reached.
+        """
         try:
             yield from self._hold(task, holder, "beat")
         except ServerRefused as refusal:
@@ -339,7 +349,7 @@ def _read_answer(response: httpx2.Response) -> Any:
     except msgspec.DecodeError:
         raise Unavailable(
             f"{response.url.host} answered {response.status_code} without JSON",
-            hint="check that this is the URL of the server, and no other server answers in its place",
+            hint="check the URL of the server; a proxy or another server may have answered",
         ) from None
 
 
@@ -379,7 +389,7 @@ def intent_of(
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
     """Return the credential in a file. `client_id` replaces the client id in the file; `url` is the issuer if the file
-    names none. Raises Invalid.
+    names none. Raises Invalid for an unreadable file.
     """
     credential = load_key(path)
     return replace(credential, client_id=client_id or credential.client_id, issuer=credential.issuer or url or "")

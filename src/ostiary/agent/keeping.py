@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from ostiary import ambient
 from ostiary.agent.blocking import Agent
 from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate, prepare_folder, renewal_lock
 from ostiary.agent.identity import ServerRefused
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Refused
 
 RETRY_S, MAX_RETRY_S = 5.0, 300.0
 """Seconds between two attempts if the first one failed, and their maximum. The time doubles after each failure."""
@@ -23,7 +24,11 @@ NAP_S = 30.0
 renews after it resumes, and a certificate that another process wrote is noticed.
 """
 CHECK_S = 300.0
-"""Seconds between two questions to the server whether the certificate in the folder is revoked."""
+"""Maximum seconds between two questions to the server whether the certificate in the folder is revoked. Each time is
+shortened at random by up to a fifth, so that the questions of many agents do not coincide.
+"""
+_DECOMMISSIONED = "the agent is decommissioned"
+"""Beginning of the server's message to an agent that never gets a certificate again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class CertificateOrder:
             return False
         return not self.names or set(map(_fold, self.names)) == set(map(_fold, certificate.names))
 
+    def __str__(self) -> str:
+        return " ".join((self.profile, self.key_type, *sorted(set(map(_fold, self.names)))))
+
 
 def _fold(name: str) -> str:
     """Return a name in the spelling in which servers certify it: only URIs keep their case, and an IPv6 address is
@@ -51,6 +59,13 @@ def _fold(name: str) -> str:
         with suppress(ValueError):
             return f"ip:{ip_address(value)}"
     return name if kind == "uri" else name.lower()
+
+
+def check_after(random: Callable[[int], bytes]) -> int:
+    """Return the microseconds until the next question whether a certificate is revoked: four fifths of CHECK_S, plus a
+    random part of at most a fifth.
+    """
+    return round(CHECK_S * SECOND * (4 + int.from_bytes(random(4), "big") / (1 << 32)) / 5)
 
 
 def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
@@ -69,7 +84,10 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 
 class CertificateKeeper:
     """Renews the certificate in a folder before it expires, and replaces a certificate that is revoked or belongs to
-    another agent. `run` blocks until `stop` is called.
+    another agent. `run` blocks until `stop` is called, or until the agent is decommissioned.
+
+    Keepers of one folder have the same order; a keeper with another order waits until they have ended, because each
+    would replace the certificate of the other.
 
     `on_change` is called with the certificate in the folder when `run` begins, and with each certificate that comes
     into the folder later, also if another process wrote it. The call at the beginning is needed because an earlier
@@ -99,30 +117,73 @@ class CertificateKeeper:
         self._unsaved: AgentCertificate | None = None
         self._check_at = self._tick()
         self._told = ""
+        self._claim: TextIO | None = None
 
     def stop(self) -> None:
         """Let `run` return as soon as possible; it renews no further certificate."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Renew the certificate until `stop` is called."""
+        """Renew the certificate until `stop` is called. Raises Forbidden if the agent is decommissioned."""
+        try:
+            self._run()
+        finally:
+            if self._claim is not None:
+                self._claim.close()
+                self._claim = None
+
+    def _run(self) -> None:
         retry_s = RETRY_S
         while not self._stopped.is_set():
             failed = "the certificate was not renewed"
             try:
+                self._claim = self._claim or self._claim_folder()
                 certificate = self._current() or self._renew()
-                failed = "the certificate is in place, but the service was not reloaded"
+                failed = "the new certificate is written, but the service was not reloaded"
                 self._tell(certificate)
                 retry_s = RETRY_S
                 self._stopped.wait(min(max(self._left(), 0) / SECOND, NAP_S))
                 continue
             except Refused as refusal:
+                self._check_not_decommissioned(refusal)
                 hint = f" ({refusal.hint})" if refusal.hint else ""
                 self._on_failure(f"{failed}: {refusal.message}{hint}")
             except OSError as error:
                 self._on_failure(f"{failed}: {error}")
             self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
             retry_s = min(2 * retry_s, MAX_RETRY_S)
+
+    def _claim_folder(self) -> TextIO:
+        """Return a locked file that states the order to other keepers of the folder; the lock ends with the file.
+        Raises Conflict if another keeper has another order.
+        """
+        prepare_folder(self._folder)
+        with renewal_lock(self._folder):
+            file = (self._folder / ".order").open("a+")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.truncate(0)
+                file.write(str(self._wanted))
+                file.flush()
+            except BlockingIOError:  # another keeper has the lock
+                file.seek(0)
+                if (order := file.read()) != str(self._wanted):
+                    file.close()
+                    raise Conflict(
+                        f"another process keeps the certificate `{order[:200]}` in {self._folder}",
+                        hint="name another folder, or end that process",
+                    ) from None
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return file
+
+    def _check_not_decommissioned(self, refusal: Refused) -> None:
+        """Raise Forbidden if the server refused the agent because the agent is decommissioned."""
+        if refusal.message.startswith(_DECOMMISSIONED):
+            raise Forbidden(
+                f"the agent is decommissioned: its certificate in {self._folder} is revoked, and not renewed any more",
+                hint="get a certificate for another agent",
+                code="decommissioned",
+            ) from refusal
 
     def _renew(self) -> AgentCertificate:
         """Issue a certificate, write it into the folder, and return it. If another process has renewed the certificate
@@ -140,7 +201,7 @@ class CertificateKeeper:
             made.save(self._folder)
         self._unsaved = None
         self._renewal = self._plan(made, is_new=True)
-        self._check_at = self._tick() + round(CHECK_S * SECOND)
+        self._check_at = self._tick() + check_after(self._random)
         return made
 
     def _order(self, *, replaces: str | None) -> AgentCertificate:
@@ -176,20 +237,29 @@ class CertificateKeeper:
 
     def _is_in_force(self, certificate: AgentCertificate) -> bool:
         """Return whether a certificate of the folder is live or on hold, and belongs to the agent. The server is asked
-        once in CHECK_S seconds. A server that cannot be reached, or that refuses the agent, changes nothing; the
-        failure is reported.
+        at least once in CHECK_S seconds. A server that cannot be reached, or that refuses the agent, changes nothing;
+        the failure is reported.
         """
         if self._tick() < self._check_at:
             return True
         try:
-            if self._agent.certificate_state(certificate.serial) not in ("live", "on_hold"):
+            if self._ask_state(certificate.serial) not in ("live", "on_hold"):
                 return False
         except Refused as refusal:
             if refusal.code in ("forbidden", "not_found"):  # another agent's, or not issued by this server
                 return False
+            self._check_not_decommissioned(refusal)
             self._on_failure(f"whether the certificate is revoked is unknown: {refusal.message}")
-        self._check_at = self._tick() + round(CHECK_S * SECOND)
+        self._check_at = self._tick() + check_after(self._random)
         return True
+
+    def _ask_state(self, serial: str) -> str:
+        try:
+            return self._agent.certificate_state(serial)
+        except ServerRefused as refusal:
+            if refusal.code != "invalid_token":
+                raise
+        return self._agent.certificate_state(serial)  # the refusal of a new token says why the earlier token has ended
 
     def _plan(self, certificate: AgentCertificate, *, is_new: bool) -> _Renewal:
         """Return the time of a certificate's renewal.

@@ -127,7 +127,9 @@ class Evidence:
 
 
 def parse_keys(text: str) -> list[NoteKey]:
-    """Return the vkeys of one log from a text with one per line. Raises Malformed."""
+    """Return the vkeys of one log from a text with one per line. Raises Malformed for a text without keys, and for keys
+    of several logs.
+    """
     keys = [parse_vkey(line) for line in text.split("\n") if line]
     if not keys:
         raise Malformed("there is no verification key", hint="write one key in each line: name+id+base64")

@@ -21,7 +21,9 @@ class Unreadable(Exception):
 
 
 def read(folder: Path, path: str, *, limit: int) -> bytes:
-    """Return the content of the plain file `path` under `folder`, at most `limit` bytes. Raises Unreadable."""
+    """Return the content of the plain file `path` under `folder`, at most `limit` bytes. Raises Unreadable for a
+    missing file, a symbolic link, or a file that is too long.
+    """
     place = folder
     for part in path.split("/"):
         place = place / part

@@ -106,7 +106,9 @@ def levels_from(step: int) -> tuple[str, ...]:
 
 
 def parse_acr_values(text: str) -> tuple[str, ...]:
-    """Return the words of `acr_values`, in order of preference, separated by single spaces. Raises Invalid."""
+    """Return the words of `acr_values`, in order of preference, separated by single spaces. Raises Invalid for too many
+    words, or other characters.
+    """
     words = tuple(text.split(" ")) if text else ()
     if len(words) > 16 or not all(map(_ACR.fullmatch, words)):
         raise Invalid(
@@ -117,7 +119,7 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
 
 
 def parse_max_age(text: str) -> int:
-    """Return `max_age` in whole seconds, from 0 to MAX_AGE. Raises Invalid."""
+    """Return `max_age` in whole seconds, from 0 to MAX_AGE. Raises Invalid for any other value."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_AGE):
         raise Invalid(f"`max_age` must be a number of seconds from 0 to {MAX_AGE}")
     return int(text)
@@ -125,7 +127,7 @@ def parse_max_age(text: str) -> int:
 
 def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
     """Return the step-up that the annotations of a policy require (level and maximum age); None if they require none.
-    Raises Invalid.
+    Raises Invalid for malformed annotations.
     """
     if "step_up" not in annotations and "max_age" not in annotations:
         return None

@@ -121,7 +121,9 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:
-    """Return the typed claims of a verified token. `aud` may be a list of one audience. Raises InvalidToken."""
+    """Return the typed claims of a verified token. `aud` may be a list of one audience. Raises InvalidToken for claims
+    that are missing or of another type.
+    """
     aud = claims.get("aud")
     if isinstance(aud, list) and len(aud) == 1:
         claims = {**claims, "aud": aud[0]}
@@ -140,7 +142,7 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
     """Check the issuer and the audience of a token, and that the token is valid at `now`. `now`, `leeway`:
     microseconds.
 
-    The function does not check the signature, the key binding, or revocation. Raises InvalidToken.
+    The function does not check the signature, the key binding, or revocation. Raises InvalidToken if a check fails.
     """
     if claims.iss != issuer:
         raise InvalidToken("the token is from another issuer (`iss`)", hint=f"get a token of {issuer}")
@@ -168,8 +170,8 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
 
 
 def check_certificate(cnf: Confirmation, shown: ClientCertificate | None) -> None:
-    """Check that the client presented the certificate to which its token is bound, if any (RFC 8705 section 3).
-    Raises InvalidToken.
+    """Check that the client presented the certificate to which its token is bound, if any (RFC 8705 section 3). Raises
+    InvalidToken if not.
     """
     if cnf.certificate is None:
         return
@@ -201,14 +203,14 @@ def acting(agents: Sequence[str], *, person: str | None) -> tuple[str, Actor | N
 
 
 def scopes(claims: AccessClaims) -> frozenset[str]:
-    """Return the scopes of a token. Raises InvalidScope."""
+    """Return the scopes of a token. Raises InvalidScope for malformed scopes."""
     return parse_scope(claims.scope)
 
 
 def parse_scope(text: str) -> frozenset[str]:
     """Return the scopes in a `scope` parameter, separated by single spaces; none for the empty text.
 
-    Raises InvalidScope.
+    Raises InvalidScope for other text.
     """
     return _parse_short_scope(text) if len(text) <= SHORT_SCOPE else _parse_scope(text)
 

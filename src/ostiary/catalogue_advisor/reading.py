@@ -14,7 +14,8 @@ look more dangerous, or save a question if name and description agree; they neve
 
 A read from an address in an open world counts as a send, unless a hint says that the tool only reads; its addresses are
 judged in both cases. A read that names the file or the folder in which it stores its result counts as a write, unless a
-hint says that the tool only reads. A tool that needs an amount and the account of a recipient counts as a payment. An
+hint says that the tool only reads or only the description of the argument says so; the file is then judged as an
+address. A tool that needs an amount and the account of a recipient counts as a payment. An
 argument that a call may leave out, such as the account of the caller, makes no payment.
 
 An argument has a kind if its format, another tool's output or its name states the kind. Any other text argument of a
@@ -62,12 +63,14 @@ RANK = {
     Effect.DESTROY: 3,
     Effect.ADMINISTER: 4,
 }
+_DESTROYS = ((Effect.DESTROY,), (Effect.DESTROY, Effect.CHANGE))
 _GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
 MAX_KINDS = 64
 MAX_DEPTH = 4
 MAX_FIELDS = 10_000
 AGREED = "its name and its description"
 A_NUMBER = "a number with decimals"
+STORED_THERE = "the tool stores its result there"
 UNKNOWN = "neither hints nor words state the effect: the origins of the values decide"
 MAX_NAME = 256
 MAX_SENTENCE = 400
@@ -117,6 +120,13 @@ _PLACES = (
     "callback",
 )
 """Names of arguments with an address to which a read connects. Any other address of a read identifies a person."""
+_PLAIN = re.compile(r"(?!localhost$)[^.:/@]+")
+"""an example that has not the form of a host or a link"""
+_QUOTED = re.compile(r"""(?<!\w)(['"`])([^'"`\n]{1,64})\1""")
+_ARGUMENT = re.compile(r"[ \t]*[-*]?[ \t]*`?(\w{1,64})`?[ \t]*(?:\([^()\n]{0,64}\))?:[ \t]+(.+)")
+"""a line of a description that describes one argument: `name: ..`, `- name (string): ..`"""
+_LANGUAGES = frozenset(["command", "cypher", "expression", "graphql", "script", "sql"])
+"""words by which a description says that a machine reads a text"""
 _FORMATS = {
     "email": Kind.ADDRESS,
     "idn-email": Kind.ADDRESS,
@@ -131,6 +141,8 @@ _FORMATS = {
 }
 _LINKS = ("uri", "url", "iri")
 _STORED = frozenset(["dest", "destination", "download", "export", "out", "output", "save", "store", "write"])
+_STORES = frozenset(["save", "store", "write"])
+"""verbs in the description of an argument that names the file for a result"""
 _FILES = frozenset(["dir", "directory", "file", "filename", "filepath", "folder", "location", "path"])
 _HERE = frozenset(["local", "target"])
 _TO = frozenset(["as", "into", "to"])
@@ -184,7 +196,9 @@ class Reading:
 
 
 def propose_catalogue(resource: str, unverified_result: object) -> Reading:
-    """Propose a catalogue from the results of MCP's list methods, all pages together. Raises Malformed, Invalid."""
+    """Propose a catalogue from the results of MCP's list methods, all pages together. Raises Malformed for other
+    results, Invalid for a tool that is not valid.
+    """
     listing = listing_of(unverified_result)
     parsed = parse_listed(listing)
     fields = output_fields(listed.output_schema or {} for listed, _ in parsed)
@@ -260,16 +274,18 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     effect, why = _effect(listed)
     schema = listed.input_schema
     is_read = effect is Effect.READ
+    is_hinted = listed.hints.read_only_hint is True
+    saves = is_read and not is_hinted and _saves(listed.name, schema)
+    lines_of = {match[1]: match[2] for match in map(_ARGUMENT.match, plain.description.splitlines()) if match}
     kinds_of_paths = (
-        (path, _kind(path.rpartition(".")[2], element, schema, fields, is_read=is_read))
+        (path, _kind(path.rpartition(".")[2], element, schema, fields, lines_of, is_read=is_read, may_store=not saves))
         for path, element in _leaves(schema, schema)
     )
     kinds = dict(islice(((path, kind) for path, kind in kinds_of_paths if kind is not None), MAX_KINDS))
-    has = {kind for kind, _ in kinds.values()}
-    is_hinted = listed.hints.read_only_hint is True
+    has = {kind for kind, of in kinds.values() if of != STORED_THERE}
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
-    elif effect is Effect.READ and not is_hinted and _saves(listed.name, schema):
+    elif saves:
         effect, why = Effect.WRITE, "an argument says where the result is stored"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= {
         kind for path, (kind, _) in kinds.items() if _is_needed(path, schema)
@@ -406,17 +422,36 @@ def _element(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
 
 
 def _kind(
-    name: str, schema: Mapping[str, Any], root: Mapping[str, Any], fields: frozenset[str], *, is_read: bool
+    name: str,
+    schema: Mapping[str, Any],
+    root: Mapping[str, Any],
+    fields: frozenset[str],
+    lines_of: Mapping[str, str],
+    *,
+    is_read: bool,
+    may_store: bool,
 ) -> tuple[Kind, str] | None:
+    """Return the kind of an argument, with the reason. `lines_of`: the lines of the tool's description about arguments,
+    by name."""
     types = _types(schema, root)
+    if types == {"boolean"} and not is_read and any(VERBS.get(word) in _DESTROYS for word in parts(name)):
+        return Kind.OBJECT, "by its name, the switch makes the call destroy something"
     if _is_listed(schema, root) or types & {"boolean", "object"}:
         return None
+    if is_read and may_store and "string" in types and _is_stored(name, _described(schema)):
+        return Kind.ADDRESS, STORED_THERE
     proposal = _stated(schema) or _kind_of_name(name, schema, types)
     if proposal is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
         proposal = Kind.OBJECT, "other tools return such a value"
     if proposal is None:
         return (Kind.AMOUNT, A_NUMBER) if "number" in types and not is_read else None
     kind, why = proposal
+    if (
+        kind is Kind.ADDRESS
+        and noun(parts(name)[-1]) in _PLACES
+        and _has_plain_examples(schema, lines_of.get(name, ""))
+    ):
+        return None
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
         return None  # a number cannot be an address, a person or a text
     if not is_read:
@@ -424,6 +459,17 @@ def _kind(
     if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
         return Kind.PRINCIPAL, "the value identifies a person whose data the tool reads"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
+
+
+def _has_plain_examples(schema: Mapping[str, Any], line: str) -> bool:
+    """Return whether the description of an argument quotes at least two examples, none with the form of a host or a
+    link. A value that has this form is nevertheless judged as an address in each call. `line`: the line about the
+    argument in the description of the tool.
+    """
+    described = schema.get("description")
+    text = described if isinstance(described, str) else line
+    examples = [match[2] for match in _QUOTED.finditer(text[:MAX_SENTENCE])]
+    return len(examples) > 1 and "format" not in schema and all(map(_PLAIN.fullmatch, examples))
 
 
 def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
@@ -445,11 +491,12 @@ def _kind_of_name(name: str, schema: Mapping[str, Any], types: set[str]) -> tupl
         return Kind.PRINCIPAL, "by its name, the argument is the name of a person"
     if head in _NUMBERED and not words[:-1] and "string" not in types:
         return None  # a count, not an identifier
-    if head in _HEADS:
+    described = {noun(word) for word in _described(schema)}
+    if head in _HEADS and not (head == "statement" and described & _LANGUAGES):
         return _HEADS[head], f"the name ends with `{head}`"
     if head in GROUPS and "string" in types:
         return Kind.OBJECT, "by its name, the argument identifies a thing"
-    if "string" in types and any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema)):
+    if "string" in types and not described & _LANGUAGES and any(_HEADS.get(word) is Kind.TEXT for word in described):
         return Kind.TEXT, "the description says that it is a text"
     return None
 
@@ -472,11 +519,21 @@ def _saves(name: str, schema: Mapping[str, Any]) -> bool:
     """
     stores = not _STORED.isdisjoint(parts(name))
     for path in text_arguments(schema):
-        *before, head = parts(path.rpartition(".")[2]) or [""]
-        is_stored, is_file = not _STORED.isdisjoint(before), noun(head) in _FILES
-        if (is_stored and (is_file or head in _TO)) or (stores and is_file and not _HERE.isdisjoint(before)):
+        argument = path.rpartition(".")[2]
+        *before, head = parts(argument) or [""]
+        is_here = noun(head) in _FILES and not _HERE.isdisjoint(before)
+        if _is_stored(argument, ()) or (stores and is_here):
             return True
     return False
+
+
+def _is_stored(name: str, described: Iterable[str]) -> bool:
+    """Return whether an argument names the file or the folder in which the result of a read is stored, by its name
+    (`savePath`, `save_to`) or by the words of its description (`filename`: the file to save the result to).
+    """
+    *before, head = parts(name) or [""]
+    is_file, is_stored = noun(head) in _FILES, not _STORED.isdisjoint(before)
+    return (is_stored and (is_file or head in _TO)) or (is_file and not _STORES.isdisjoint(described))
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:

@@ -103,8 +103,9 @@ def review(
 
 
 def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
-    """Return the tool with the owner's answers, marked as confirmed. `answers` maps the member of a question to
-    the answer; a question without an answer takes its suggestion. Raises Invalid.
+    """Return the tool with the owner's answers, marked as confirmed. `answers` maps the member of a question to the
+    answer; a question without an answer takes its suggestion. Raises Invalid for an answer to another question, or an
+    answer that is no choice.
     """
     questions = _review(tool, ToolUsage(), flows or {}).questions
     decided = {question.member: question.suggestion for question in questions} | dict(answers or {})
@@ -135,7 +136,9 @@ def confirm_all(
     *,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
 ) -> Catalogue:
-    """Return the catalogue in which the tools that `answers` names are confirmed. Raises Invalid."""
+    """Return the catalogue in which the tools that `answers` names are confirmed. Raises Invalid for an unknown
+    tool.
+    """
     flowing = flows or {}
     if unknown := sorted(answers.keys() - catalogue.tools.keys()):
         raise Invalid(

@@ -170,7 +170,7 @@ COMMANDS = (
     (
         "incident",
         "ostiary.cli.incidents:incident",
-        "List and resolve incidents: take, release, narrow, decommission.",
+        "List incidents and decide about them: take, release, narrow, decommission.",
         STOP,
     ),
     ("activity", "ostiary.cli.activity:activity", "Follow decisions, findings, actions and risk scores live.", HISTORY),
@@ -320,7 +320,9 @@ def _replace_closed_streams() -> None:
 
 
 def _run(tokens: list[str]) -> int:
-    """Run a command and return its exit code. Raises BrokenPipeError and SystemExit."""
+    """Run a command and return its exit code. Raises BrokenPipeError if the reader of the output has ended, SystemExit
+    with the exit code of a failed command.
+    """
     try:
         if command := next((token for token in tokens if token in NAMES), None):
             load_help(command)

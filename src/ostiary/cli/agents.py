@@ -189,7 +189,7 @@ def depth(name: str, max_depth: int, /, *, session: Here) -> None:
 
 @agent.command(name="segment")
 def segment(name: str, segment: str, /, *, session: Here) -> None:
-    """Move an agent into another segment. Its tokens, and the tokens that were delegated through it, are revoked.
+    """Move an agent into another segment. Tokens of the agent, and of agents that work for it, are revoked.
 
     Args:
         name: Name or id.
@@ -418,7 +418,7 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
 
 @agent.command(name="revoke-secret")
 def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
-    """Revoke a client secret of an agent, and the tokens that the agent has as a bearer or by a secret.
+    """Revoke a client secret of an agent, all bearer tokens of the agent, and the tokens that it got with a secret.
 
     Args:
         name: Name or id.

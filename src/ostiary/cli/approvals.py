@@ -221,9 +221,9 @@ def _show_proposals(value: Mapping[str, Any]) -> None:
         out.print(_plain(one["words"]), markup=False)
         _line("since", " ".join(one["approvals"]))
     for one in value["left_out"]:
-        out.print(_plain(f"no policy can express: {one['words']}: {one['why']}"), markup=False)
+        out.print(_plain(f"no policy can express this call: {one['words']}: {one['why']}"), markup=False)
     if not value["proposals"]:
-        out.print("no call was approved often enough", style="dim")
+        out.print("no call was approved often enough for a proposal", style="dim")
     for name, text in value["files"].items():
         _heading(name)
         out.print(text, markup=False)
@@ -252,7 +252,7 @@ def _show(question: Mapping[str, Any]) -> None:
     )
     _part("with", question["arguments"], question["origins"])
     for name in question["hidden"]:
-        _line(name, "(hidden; your answer covers it)")
+        _line(name, "(not shown to you; your answer applies to this argument too)")
     for name, text in question["outgoing"].items():
         _outgoing(name, text, question["foreign"])
     _part("since", {why["policy"]: why.get("message", "") for why in question["reasons"]}, {})

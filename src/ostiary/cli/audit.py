@@ -295,7 +295,9 @@ def _export(session: Session, folder: Path) -> int:
 
 
 def _key(key_or_file: str) -> str:
-    """Return the verification key `key_or_file`, or the key in the file with this path. Raises Usage."""
+    """Return the verification key `key_or_file`, or the key in the file with this path. Raises Usage if neither is a
+    verification key.
+    """
     is_key = "+" in key_or_file and not Path(key_or_file).exists()
     text = key_or_file if is_key else read_text(Path(key_or_file))
     try:

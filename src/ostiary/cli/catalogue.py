@@ -88,8 +88,8 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
 
 
 def _flows(session: Session, name: str) -> dict[str, dict[str, Flow]]:
-    """Return the recorded source of the values of each argument, by tool and argument. If there are several sources,
-    it is the source of the most tasks.
+    """Return the recorded source of the values of each argument, by tool and argument. If an argument has several
+    sources, the most frequent source over all tasks is returned.
     """
     try:
         listed = session.api("GET", f"/resources/{name}/flows")["flows"]
@@ -115,7 +115,7 @@ def _usage(calls: Sequence[Mapping[str, Any]]) -> dict[str, ToolUsage]:
 
 
 def _parsed(unverified: object) -> dict[str, dict[str, str]]:
-    """Return the answers in a file by tool and member. Raises Usage."""
+    """Return the answers in a file by tool and member. Raises Usage for other JSON."""
     if not isinstance(unverified, dict) or not all(
         isinstance(answers, dict) and all(isinstance(one, str) for one in answers.values())
         for answers in unverified.values()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +26,8 @@ Reason = Literal[
 KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 BATCH = 100
 """Number of certificates in one request."""
+RELOAD_S = 60
+"""Maximum duration of a command of `--reload` in seconds."""
 Folder = Annotated[Path, Parameter(name="--dir")]
 Credential = Annotated[Path | None, Parameter(name="--as")]
 
@@ -175,7 +179,7 @@ def keep(
             session.show(_certificate_body(made), lambda one: out.print(_line(one), markup=False))
         shown = made.serial
         if words:
-            _run(words)
+            run_reload(words)
 
     order = CertificateOrder(profile, name, lifetime=lifetime, key_type=key_type)
     CertificateKeeper(session.agent, folder, order, on_change=note_change, on_failure=session.warn).run()
@@ -216,12 +220,23 @@ def revoke(serial: str, /, *, reason: Reason = "unspecified", session: Here) -> 
     session.show(answer, lambda one: facts(_row(one)))
 
 
-def _run(words: list[str]) -> None:
-    """Run the command that reloads a service after a change of its files. Raises Unavailable if the command fails."""
+def run_reload(words: list[str]) -> None:
+    """Run the command that reloads a service after a change of its files. Raises Unavailable if the command fails.
+
+    The command has a session of its own, so that a command that does not end in time ends with its child processes.
+    """
     try:
-        code = subprocess.run(words, timeout=60, check=False).returncode
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
         raise Unavailable(f"the command {shlex.join(words)} failed: {error}") from None
+    try:
+        code = process.wait(RELOAD_S)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"the command {shlex.join(words)} was ended after {RELOAD_S} seconds") from None
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if code:
         raise Unavailable(f"the command {shlex.join(words)} exited with {code}")
 

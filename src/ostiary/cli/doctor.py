@@ -112,12 +112,14 @@ def _clock(url: str, now: Callable[[], int]) -> str:
 def _credential(session: Session) -> str:
     path = session.credential
     if path.stat().st_mode & 0o077:
-        raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        raise Conflict(f"other users can read {path}", hint=f"chmod 600 {path}")
     return f"only its owner can read {path}"
 
 
 def _strangers(url: str) -> str:
-    """Call without a token, and with a malformed token."""
+    """Check that the server refuses requests without a token and with a malformed token. Raises Conflict if it does
+    not.
+    """
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "DPoP nonsense"}):
         status = httpx2.get(f"{url}/api/v1/agents", headers=headers).status_code
         if status != 401:
@@ -126,7 +128,9 @@ def _strangers(url: str) -> str:
 
 
 def _stolen(session: Session) -> str:
-    """Use a valid token without the key to which the token is bound."""
+    """Check that the server refuses a valid token that is sent without a proof of its key. Raises Conflict if it does
+    not.
+    """
     token = session.agent.token(resource=f"{session.agent.issuer}/api/v1")["access_token"]
     for scheme in ("Bearer", "DPoP"):
         headers = {"Authorization": f"{scheme} {token}"}
@@ -137,7 +141,9 @@ def _stolen(session: Session) -> str:
 
 
 def _replayed(session: Session) -> str:
-    """Send an answered request a second time, as an eavesdropper would."""
+    """Check that the server refuses a copy of an answered request, as an eavesdropper would send it. Raises Conflict if
+    it does not.
+    """
     answered = session.request("GET", "/api/v1/agents", query={"limit": 1})
     decoded(answered)
     headers = {name: answered.request.headers[name] for name in ("authorization", "dpop")}
@@ -149,7 +155,9 @@ def _replayed(session: Session) -> str:
 
 def _default_deny(session: Session) -> str:
     if session.api("POST", "/decide", NOBODY)["decision"]:
-        raise Conflict("the policies allow every request", hint="show the active policies: ostiary policy show")
+        raise Conflict(
+            "the policies allow a request of an unknown subject", hint="show the active policies: ostiary policy show"
+        )
     return "calls that no policy permits are denied"
 
 

@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,49 +141,56 @@ def serve_proxy(
     if place.socket is not None:
         raise Usage("programs use a proxy at HOST:PORT", hint="name host and port: --listen 127.0.0.1:8702")
     is_sealed = forbid_dumps()
-    with tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder,
+        declared_task(credential, session.url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of) as task,
+    ):
+        name = session.api("GET", f"/agents/{credential.client_id}")["name"]
         events = Path(folder) / "events"
         listener = Listener(events)
-        with declared_task(credential, session.url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of) as task:
-            name = session.api("GET", f"/agents/{credential.client_id}")["name"]
-            plan = Plan(
-                server="egress",
-                agent=str(as_),
-                guard=str(guard),
-                uri=egress_uri(name),
-                spool=str(as_.with_suffix(".spool")),
-                mode=str(as_.with_suffix(".egress-mode")),
-                url=session.url,
-                task=task,
-                events=str(events),
-            )
-            gate = Gate(plan)
-            readable = [str(file) for file in (guard, session.credential) if not _close_descriptor(file)]
-            paper = Paper(name, quiet=False)
-            if readable or not is_sealed:
-                named = " and ".join(readable) or "the memory of the proxy"
-                paper.alarm(f"secrets are {NOT_HIDDEN} if the agent runs as this user, who can read {named}")
-            capability, authority = b64u(ambient.random(18)), RunAuthority()
-            ca_out.write_bytes(authority.pem)
-            dialer = Dialer(upstream_tls(upstream_ca), allow_private)
-            proxy = EgressProxy(gate, SecretSource(gate), dialer, authority, capability=capability, alarm=paper.alarm)
-
-            def say(at: Listen) -> None:
-                url = f"http://ostiary:{capability}@{at.host}:{at.port}"
-                if session.as_json:
-                    print(json.dumps({"url": url, "ca": str(ca_out)}), flush=True)
-                else:
-                    out.print(f"ready {url}", markup=False, soft_wrap=True)
-
-            gate.start()
-            try:
-                with paper.following(listener, Names(session), task=task):
-                    asyncio.run(_serve(proxy, place, say))
-            finally:
-                gate.close()
+        plan = Plan(
+            server="egress",
+            agent=str(as_),
+            guard=str(guard),
+            uri=egress_uri(name),
+            spool=str(as_.with_suffix(".spool")),
+            mode=str(as_.with_suffix(".egress-mode")),
+            url=session.url,
+            task=task,
+            events=str(events),
+        )
+        gate, paper = Gate(plan), Paper(name, quiet=False)
+        _warn_of_readers(paper, (guard, session.credential), is_sealed=is_sealed)
+        capability, authority = b64u(ambient.random(18)), RunAuthority()
+        ca_out.write_bytes(authority.pem)
+        dialer = Dialer(upstream_tls(upstream_ca), allow_private)
+        proxy = EgressProxy(gate, SecretSource(gate), dialer, authority, capability=capability, alarm=paper.alarm)
+        say = partial(_print_address, capability=capability, ca=ca_out, as_json=session.as_json)
+        gate.start()
+        with closing(gate), paper.following(listener, Names(session), task=task):
+            asyncio.run(_serve(proxy, place, say))
 
 
-async def _serve(proxy: EgressProxy, listen: Listen, say: Any) -> None:
+def _warn_of_readers(paper: Paper, keys: Iterable[Path], *, is_sealed: bool) -> None:
+    """Close the descriptors among `keys`, and print a warning if the user of this process can read a key from a file or
+    from the memory of this process. `is_sealed`: other processes cannot read the memory.
+    """
+    readable = [str(key) for key in keys if not _close_descriptor(key)]
+    if readable or not is_sealed:
+        place = " and ".join(readable) or "the memory of the proxy"
+        paper.alarm(f"secrets are {NOT_HIDDEN} if the agent runs as this user, who can read {place}")
+
+
+def _print_address(at: Listen, *, capability: str, ca: Path, as_json: bool) -> None:
+    """Print the URL for HTTPS_PROXY."""
+    url = f"http://ostiary:{capability}@{at.host}:{at.port}"
+    if as_json:
+        print(json.dumps({"url": url, "ca": str(ca)}), flush=True)
+    else:
+        out.print(f"ready {url}", markup=False, soft_wrap=True)
+
+
+async def _serve(proxy: EgressProxy, listen: Listen, say: Callable[[Listen], None]) -> None:
     """Serve until a signal ends it."""
     task = asyncio.current_task()
     assert task is not None

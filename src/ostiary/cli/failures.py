@@ -60,7 +60,7 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 "the URL of the server begins with neither `https://` nor `http://`",
                 hint="check OSTIARY_URL and `issuer` in the credential file",
             )
-        case httpx2.TransportError():
+        case httpx2.RequestError():
             return describe_unreachable(error)
         case httpx2.InvalidURL():
             return Usage(f"OSTIARY_URL is not a URL: {error}", hint="set a URL such as https://id.example.org")

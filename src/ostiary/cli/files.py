@@ -16,7 +16,9 @@ MAX_BYTES = 4 << 20
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; for `-`, the content of standard input. Raises Usage."""
+    """Return the content of a file; for `-`, the content of standard input. Raises Usage for an unreadable or too large
+    file.
+    """
     try:
         with open(0 if str(path) == "-" else path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -28,7 +30,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file. Raises Usage."""
+    """Return the text of a file. Raises Usage for an unreadable file, or for content in another encoding than UTF-8."""
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -91,7 +93,7 @@ class PublicKey:
 
     @classmethod
     def read(cls, path: Path) -> PublicKey:
-        """Read the public key from a JWK file. Raises Usage."""
+        """Read the public key from a JWK file. Raises Usage for an unreadable file, and for one without a JWK."""
         value = read_json(path)
         try:
             if isinstance(value, dict) and "d" in value:
@@ -105,7 +107,7 @@ class PublicKey:
 
 
 def key_of(*, generate: Path | None, jwk: Path | None) -> NewKey | PublicKey:
-    """Return the key for the options `--generate-key` and `--jwk`. Raises Usage."""
+    """Return the key for the options `--generate-key` and `--jwk`. Raises Usage unless exactly one of them is given."""
     if generate is not None and jwk is None:
         return NewKey.generate(generate)
     if jwk is not None and generate is None:

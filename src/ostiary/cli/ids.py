@@ -104,7 +104,7 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
     if len(rows) > 1:
         shown = [f"{row[listed.member]} {row.get('name', '')}".rstrip() for row in rows[:MAX_CANDIDATES]]
         more = ", ..." if len(rows) > MAX_CANDIDATES else ""
-        raise Usage(f"`{text}` is ambiguous: {', '.join(shown)}{more}", hint="give more of the id")
+        raise Usage(f"`{text}` is ambiguous: {', '.join(shown)}{more}", hint="write more characters of the id")
     return str(rows[0][listed.member])
 
 

@@ -14,7 +14,7 @@ from ostiary.cli.names import Names
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 
-incident = App(name="incident", help="List and resolve incidents: take, release, narrow, decommission.")
+incident = App(name="incident", help="List incidents and decide about them: take, release, narrow, decommission.")
 TIMELINE_COLUMNS = {
     "at": "TIME",
     "agent": "AGENT",

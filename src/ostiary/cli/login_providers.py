@@ -211,7 +211,10 @@ def _read(path: Path, most: int) -> str:
         with path.open("rb") as file:
             content = file.read(most + 1)
         if len(content) > most:
-            raise Usage(f"{path} has more than {most} bytes", hint="name the right file")
+            raise Usage(
+                f"{path} has more than {most} bytes",
+                hint="name the file that contains only the metadata, or only the client secret",
+            )
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"cannot read {path}: {error}", hint="check the path and its permissions") from None

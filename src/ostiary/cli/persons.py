@@ -46,7 +46,9 @@ def create(
         added = session.api("POST", "/persons", body)
     except ServerRefused as refusal:
         if refusal.code == "name_taken" and made is not None:
-            refusal.hint = f"another name; if {name} is the person: ostiary person add-key {name} --generate-key FILE"
+            refusal.hint = (
+                f"choose another name; if {name} is the person: ostiary person add-key {name} --generate-key FILE"
+            )
         raise
     if made is not None:
         made.save(added["person_id"], issuer=session.agent.issuer)

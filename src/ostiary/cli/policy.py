@@ -92,7 +92,9 @@ def put(
 
 @policy.command(name="unwatch")
 def unwatch(*, session: Here) -> None:
-    """Stop the evaluation of the set that `ostiary policy put --watch` put beside the active set. It stays stored."""
+    """Stop the evaluation of the set that `ostiary policy put --watch` put beside the active set. The set stays
+    stored.
+    """
     session.show(session.api("DELETE", "/policies/watching"), facts)
 
 
@@ -213,10 +215,9 @@ def _print(shown: dict[str, Any]) -> None:
 def _switch(
     session: Session, plan: dict[str, Any], path: str, body: dict[str, Any], *, query: dict[str, Any], yes: bool
 ) -> Any:
-    """Show the plan, ask before safeguards are removed, and activate the new set. Return the server's answer. The
-    server refuses if the active set is no longer the set with which the plan was compared.
-
-    Raises Usage, ServerRefused.
+    """Show the plan, ask before safeguards are removed, and activate the new set. Return the server's answer. Raises
+    Usage if the person does not confirm, ServerRefused if the active set is no longer the set with which the plan was
+    compared.
     """
     if not session.as_json:
         print_plan(plan)
@@ -282,7 +283,7 @@ def _whole(session: Session, hash: str) -> str:
     listed = session.pages("/policies", "policies", limit=100 * PAGE)
     matches = [one["hash"] for one in listed if one["hash"].startswith(hash)]
     if len(matches) > 1:
-        raise Usage(f"`{hash}` is ambiguous: {', '.join(matches)}", hint="give more of the hash")
+        raise Usage(f"`{hash}` is ambiguous: {', '.join(matches)}", hint="write more characters of the hash")
     return str(matches[0]) if matches else hash
 
 
@@ -301,7 +302,9 @@ def active_files(session: Session) -> dict[str, str]:
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """Return the policy files in a folder, by their path in the folder. Raises Usage."""
+    """Return the policy files in a folder, by their path in the folder. Raises Usage for a folder without policy
+    files.
+    """
     if not folder.is_dir():
         raise Usage(f"{folder} is not a folder", hint="name the folder of a policy set: ostiary policy export DIR")
     paths = [path for path in sorted(folder.rglob("*")) if path.name.endswith(SUFFIXES) and path.is_file()]

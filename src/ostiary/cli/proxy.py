@@ -58,7 +58,7 @@ def proxy(
         to: URL of the server; a path that clients append to the printed URL is appended to this URL.
         as_: Credential of the agent, or of a client at another authorization server.
         listen: HOST:PORT, where port 0 takes a free one, or unix:PATH, a socket that only you can open.
-        resource: Resource identifier (RFC 8707) of the tokens; without, the URL of the server.
+        resource: Resource identifier (RFC 8707) of the tokens; without, the URL of `--to`.
         scope: Scope to request; without, all scopes of the task. May be given several times.
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.

@@ -67,7 +67,9 @@ def resources(session: Session, uris: Iterable[str]) -> dict[str, Resource]:
 
 
 def resource(session: Session, name: str) -> Resource:
-    """Return a resource with its catalogue. Raises ServerRefused, and Usage for a catalogue that cannot be read."""
+    """Return a resource with its catalogue. Raises ServerRefused for an unknown resource, and Usage for a catalogue
+    that cannot be read.
+    """
     facts = session.api("GET", f"/resources/{name}")
     text = facts.pop("catalogue")
     try:

@@ -272,7 +272,7 @@ def _change_body(change: Change) -> dict[str, str]:
 
 def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:
     """Return the approved catalogue, the catalogue of the tools in `file`, and the digest of the approved catalogue.
-    Raises Usage, Malformed, Invalid.
+    Raises Usage for a resource without a catalogue, Malformed or Invalid for a file without a list of tools.
     """
     shown = session.api("GET", f"/resources/{name}")
     if shown["catalogue"] is None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import httpx2
 import msgspec
 from cyclopts import Parameter
 from rich.markup import escape
@@ -178,11 +177,10 @@ def _prepare(
     try:
         enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))
         return session.url
-    except (Unavailable, httpx2.TransportError) as error:
+    except Unavailable as error:
         if not place.is_known(servers):
             raise
-        message = error.message if isinstance(error, Refused) else str(error)
-        paper.alarm(f"the Ostiary server does not answer: {message}")
+        paper.alarm(f"the Ostiary server does not answer: {error.message}")
         return session.url
 
 
@@ -269,7 +267,7 @@ def declared_task(
             while not ended.wait(TTL_S / 4):
                 try:
                     task.renew(TTL_S)
-                except (Refused, httpx2.HTTPError) as error:
+                except Refused as error:
                     err.print(f"the task is not renewed: {error}", style="yellow", markup=False)
 
         thread = threading.Thread(target=renew, daemon=True)

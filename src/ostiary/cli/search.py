@@ -76,7 +76,9 @@ def _entity(text: str) -> dict[str, str]:
 def _search(
     session: Session, kind: str, question: dict[str, Any], context: Source | None, limit: int
 ) -> dict[str, Any]:
-    """Return the first `limit` results; `more` is true if there may be other results. Raises NotFound."""
+    """Return the first `limit` results; `more` is true if there may be other results. Raises NotFound if the server
+    does not know the subject or resource, Usage for a limit below 1.
+    """
     if limit < 1:
         raise Usage("`--limit` must be 1 or more", hint=f"leave `--limit` out for {PAGE}")
     if context is not None:

@@ -346,8 +346,8 @@ def _parse_members(members: Sequence[str]) -> dict[str, Any]:
 
 
 def _unseal_key(path: Path) -> X25519PrivateKey:
-    """Return the unseal key in a file. If the file does not exist, create a key and write it durably to the
-    file. Raises Usage.
+    """Return the unseal key in a file. If the file does not exist, create a key and write it durably to the file.
+    Raises Usage if the file cannot be written or has no unseal key.
     """
     if path.exists():
         return _read_key(path)
@@ -364,7 +364,7 @@ def _unseal_key(path: Path) -> X25519PrivateKey:
 
 
 def _read_key(path: Path) -> X25519PrivateKey:
-    """Return the unseal key in an existing file. Raises Usage."""
+    """Return the unseal key in an existing file. Raises Usage for a file without an unseal key."""
     try:
         raw = unb64u(read_text(path).strip())
     except Malformed:

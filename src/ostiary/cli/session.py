@@ -111,7 +111,9 @@ class Session:
 
     @property
     def url(self) -> str:
-        """The URL of the server: the URL that `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage."""
+        """The URL of the server: the URL that `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage if no
+        server is named, or if the file of the data folder is missing or damaged.
+        """
         if (folder := self._folder) is not None:
             try:
                 return str(json.loads((folder / "server.json").read_text("utf-8"))["url"])
@@ -138,7 +140,9 @@ class Session:
 
     @cached_property
     def agent(self) -> Agent:
-        """Return the agent or person of the credential, with which the command sends its requests. Raises Invalid."""
+        """Return the agent or person of the credential, which sends the requests of the command. Raises Usage if no
+        server or no credential is named, Invalid for an unreadable credential.
+        """
         # The URL first: if no server is named, the error must say so, and not that a credential is missing.
         url = self.url
         return self._open(self.credential, url)
@@ -153,7 +157,7 @@ class Session:
         return agent
 
     def act_as(self, credential: Path | None) -> None:
-        """Use another credential from now on; None changes nothing. Raises Invalid."""
+        """Use another credential from now on; None changes nothing. Raises Invalid for an unreadable credential."""
         if credential is not None:
             self.close()
             self.__dict__["agent"] = self._open(credential, self.url)
@@ -376,7 +380,7 @@ def ask(prompt: str) -> str:
 
 
 def _check_path(path: str) -> None:
-    """Check the names and ids in a path. Raises Usage."""
+    """Check the names and ids in a path. Raises Usage if the check fails."""
     if not _PATH.fullmatch(path):
         name = path.rpartition("/")[2]
         raise Usage(f"{name!r} is not a name or an id", hint="names consist of a-z, 0-9, `.`, `_` and `-`")

@@ -192,7 +192,9 @@ def protect(
 
 
 def _stem(target: str) -> str:
-    """Return a resource name derived from a target: `shop` for `shop:api`, `shop.json` and `https://shop.example/mcp`."""
+    """Return a resource name derived from a target: `shop` for `shop:api`, `shop.json` and
+    `https://shop.example/mcp`.
+    """
     if "://" in target:
         return target.partition("://")[2].partition("/")[0].partition(":")[0].partition(".")[0]
     return Path(target).stem if target.endswith(".json") else target.partition(":")[0].rpartition(".")[2]

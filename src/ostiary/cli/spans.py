@@ -13,7 +13,7 @@ _SPAN = re.compile(r"(?:\d{1,9}[smhdw])+")
 
 
 def parse_time(text: str, *, now: int) -> int:
-    """Return the time in microseconds since the epoch; a time without a zone is in UTC. Raises Usage."""
+    """Return the time in microseconds since the epoch; a time without a zone is in UTC. Raises Usage for other text."""
     if _SPAN.fullmatch(text):
         return now - parse_span(text)
     try:
@@ -26,7 +26,7 @@ def parse_time(text: str, *, now: int) -> int:
 
 
 def parse_span(text: str) -> int:
-    """Return the length of a span such as `90d` or `1h30m` in microseconds. Raises Usage."""
+    """Return the length of a span such as `90d` or `1h30m` in microseconds. Raises Usage for other text."""
     if not _SPAN.fullmatch(text):
         raise Usage(f"cannot read {text!r} as a span of time", hint="try 15m, 24h or 90d")
     return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([smhdw])", text))

@@ -85,7 +85,9 @@ def _value(
 def _write(
     session: Session, folder: Path, suggestion: Suggestion, agent: dict[str, Any], registered: dict[str, Resource]
 ) -> None:
-    """Write the suggestion into a new folder. Raises Usage for a folder that exists, FileExistsError."""
+    """Write the suggestion into a new folder. Raises Usage for a folder that exists, FileExistsError if another process
+    creates a file in the folder meanwhile.
+    """
     if folder.exists():
         raise Usage(f"{folder} exists", hint="name a new folder")
     (folder / POLICIES).mkdir(parents=True)

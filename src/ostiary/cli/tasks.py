@@ -252,7 +252,7 @@ def _print_draft(made: dict[str, Any]) -> None:
 
 
 def _own(texts: tuple[str, ...]) -> dict[str, str]:
-    """Return the person's own values by name. Raises Usage."""
+    """Return the person's own values by name. Raises Usage for text in another form, and for a repeated name."""
     own: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -269,7 +269,7 @@ def _document(text: str) -> dict[str, Any]:
     """Parse `TOOL:VALUE[:KINDS]`. VALUE may contain colons: the text after the last colon is KINDS if each of its words
     is a kind.
 
-    Raises Usage.
+    Raises Usage for text in another form.
     """
     tool, _, rest = text.partition(":")
     value, colon, last = rest.rpartition(":")

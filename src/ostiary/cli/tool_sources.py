@@ -36,7 +36,9 @@ ADAPTERS = {
 
 
 def read_listing(target: str) -> dict[str, Any]:
-    """Return the tools of a target in the form of MCP's `tools/list`. Raises Usage, Refused."""
+    """Return the tools of a target in the form of MCP's `tools/list`. Raises Usage for a target without tools, Refused
+    if a file or an MCP server cannot be read.
+    """
     if target.startswith(("http://", "https://")):
         return probe_http(target)
     if target.endswith(".json"):
@@ -55,7 +57,9 @@ def read_listing(target: str) -> dict[str, Any]:
 
 
 def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
-    """Import a module, also from the present folder, and return the object of that name in it. Raises Usage."""
+    """Import a module, also from the present folder, and return the object of that name in it. Raises Usage if the
+    import fails, or if the module has no such object.
+    """
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:

@@ -120,7 +120,8 @@ STOPPING = (
     },
     {
         "command": "agent revoke-secret",
-        "effect": "Revoke a client secret, and the tokens that the agent has as a bearer or by a secret.",
+        "effect": "Revoke a client secret, all bearer tokens of its agent, and the tokens that the agent got with a"
+        " secret.",
         "state": "not in the list",
         "undo": "nothing: agent create-secret",
     },

@@ -26,7 +26,9 @@ _COLUMNS = {
 def fetch_report(
     session: Session, files: Mapping[str, str], *, since: int, until: int | None = None, by: str = ""
 ) -> dict[str, Any]:
-    """Return the report of the server with its ticket, and show the progress. Raises ServerRefused, Unavailable."""
+    """Return the report of the server with its ticket, and show the progress. Raises Unavailable if the server ends its
+    answer before the report, ServerRefused.
+    """
     question = {"files": files, "since": since, "until": until, "by": by}
     with progress() as shown:
         bar = shown.add_task("replaying", total=None)

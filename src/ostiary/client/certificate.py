@@ -20,12 +20,15 @@ class CertificateFiles:
     """
 
     def __init__(self, certificate: Path | str, key: Path | str) -> None:
-        """Read the files. Raises Invalid."""
+        """Read the files. Raises Invalid if a file cannot be read, or if certificate and key do not belong together."""
         self._files = (Path(certificate), Path(key))
         try:
             self._state, self.context = self._look(), self._read()
         except (OSError, ValueError) as error:
-            raise Invalid(f"no client certificate in {certificate} and {key}: {error}") from None
+            raise Invalid(
+                f"cannot use the client certificate {certificate} with the key {key}: {error}",
+                hint="name PEM files of a certificate and its key, without a password",
+            ) from None
 
     def renew(self) -> bool:
         """Read the files if they have changed. Return whether `context` was replaced.
@@ -47,7 +50,9 @@ class CertificateFiles:
         return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in states]
 
     def _read(self) -> ssl.SSLContext:
-        """Read certificate and key, and return the TLS context. Raises OSError (also ssl.SSLError), ValueError."""
+        """Read certificate and key, and return the TLS context. Raises OSError for an unreadable file, ssl.SSLError for
+        a key that does not fit, ValueError for a key with a password.
+        """
         context = httpx2.create_ssl_context()
         context.load_cert_chain(*self._files, password=_refuse_password)
         return context

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import httpx2
 
-from ostiary.client.flows import Client
+from ostiary.client.flows import Client, find_origin
 from ostiary.client.steps import Flow
 from ostiary.client.target import Target
 from ostiary.protocol.errors import Unavailable
@@ -63,31 +63,36 @@ class Auth(httpx2.Auth):
                     await response.aread()
 
 
-def describe_unreachable(error: httpx2.TransportError) -> Unavailable:
-    """Return the transport error of a request to a server as a refusal."""
+def describe_unreachable(error: httpx2.RequestError, ostiary: str = "") -> Unavailable:
+    """Return the failure of a request as a refusal that names the server. `ostiary`: the URL of the Ostiary server;
+    empty if the request was sent to it.
+    """
+    server = find_origin(error.request.url)
+    is_ostiary = not ostiary or server == find_origin(httpx2.URL(ostiary))
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        place = ", which is `ca.pem` in the data folder of a server with --tls auto" if is_ostiary else ""
         return Unavailable(
-            f"the certificate of the server is not trusted: {error}",
-            hint="set SSL_CERT_FILE to the certificate of its authority, which is `ca.pem` in the data folder of "
-            "a server with --tls auto",
+            f"the certificate of the server {server} is not trusted: {error}",
+            hint=f"set SSL_CERT_FILE to the certificate of its authority{place}",
         )
+    how = "check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR"
     return Unavailable(
-        f"the server does not answer: {error or type(error).__name__}",
-        hint="check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR",
+        f"the server {server} does not answer: {error or type(error).__name__}",
+        hint=how if is_ostiary else "check the URL, and that this server runs",
     )
 
 
 @contextmanager
-def transport_errors_as_unavailable() -> Iterator[None]:
-    """Raise Unavailable in place of a transport error of httpx2. An UnsupportedProtocol is raised as it is: the caller
-    gave a wrong URL.
+def failures_as_unavailable(ostiary: str = "") -> Iterator[None]:
+    """Raise Unavailable in place of the failure of a request (`describe_unreachable`). An UnsupportedProtocol is raised
+    as it is: the caller gave a wrong URL.
     """
     try:
         yield
     except httpx2.UnsupportedProtocol:
         raise
-    except httpx2.TransportError as error:
-        raise describe_unreachable(error) from error
+    except httpx2.RequestError as error:
+        raise describe_unreachable(error, ostiary) from error
 
 
 def run(http: httpx2.Client, flow: Flow[T]) -> T:
@@ -95,7 +100,7 @@ def run(http: httpx2.Client, flow: Flow[T]) -> T:
     answer.
     """
     response: httpx2.Response | None = None
-    with closing(flow), transport_errors_as_unavailable():
+    with closing(flow), failures_as_unavailable():
         try:
             while True:
                 step = flow.send(response)
@@ -114,7 +119,7 @@ async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
     not answer.
     """
     response: httpx2.Response | None = None
-    with closing(flow), transport_errors_as_unavailable():
+    with closing(flow), failures_as_unavailable():
         try:
             while True:
                 step = flow.send(response)

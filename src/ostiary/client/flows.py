@@ -104,7 +104,9 @@ class Client:
         self._sender.share_anew()
 
     def discover(self) -> Flow[Metadata]:
-        """Return the issuer's metadata. Raises Unavailable, Malformed."""
+        """Return the issuer's metadata. Raises Unavailable if the issuer has no metadata at its URL, Malformed if the
+        metadata are malformed or name another issuer, Invalid if the issuer accepts no algorithm of this client.
+        """
         if self._metadata is None:
             self._metadata = yield from self._shared.run("metadata", self._fetch_metadata)
             offered = self._metadata.dpop_signing_alg_values_supported or [self.credential.key.public.alg]
@@ -126,7 +128,10 @@ class Client:
             if response.status_code == 200:
                 metadata = _decode(response, Metadata, of="the issuer's metadata")
                 if metadata.issuer not in (self._url, self.credential.issuer) and not is_local(self._url):
-                    raise Malformed(f"{self._url} names the issuer {metadata.issuer}", hint="use the URL of the issuer")
+                    raise Malformed(
+                        f"the metadata at {self._url} belong to another issuer, {metadata.issuer}",
+                        hint=f"use {metadata.issuer} as the URL of the server",
+                    )
                 return metadata
             failures.append(f"{url} answers {response.status_code}")
             if response.status_code >= 500:
@@ -145,8 +150,8 @@ class Client:
         return self._url + url[len(issuer) :] if url.startswith(issuer + "/") else url
 
     def token(self, target: Target) -> Flow[Token]:
-        """Return a token for `target`: the stored token while it is fresh, or else a new one. Raises TokenRefused,
-        Unavailable.
+        """Return a token for `target`: the stored token while it is fresh, or else a new one. Raises TokenRefused if
+        the server issues no token, and Unavailable if it cannot be reached.
         """
         cached = self._tokens.get(target)
         if cached is not None and self.is_fresh(cached) and not self._is_old(cached, target):
@@ -268,7 +273,8 @@ class Client:
 
         If the resource demands a stronger authentication, the request is repeated with a token of such an
         authentication. If the resource refuses the token and the issuer gives no other token, the response of the
-        resource is returned. Raises TokenRefused, StepUpNeeded, Unavailable.
+        resource is returned. Raises TokenRefused if the server issues no token, StepUpNeeded if the resource demands a
+        stronger authentication than the present one, and Unavailable if the resource or the server cannot be reached.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))
@@ -300,7 +306,7 @@ class Client:
                     token = yield from self.token(target := stronger)
                 except TokenRefused as refusal:
                     raise StepUpNeeded(stronger, refusal) from None
-            elif not (_origin(request.url) == _origin(httpx2.URL(self._url)) and self._now.learn(response)):
+            elif not (find_origin(request.url) == find_origin(httpx2.URL(self._url)) and self._now.learn(response)):
                 break
         return response
 
@@ -320,11 +326,13 @@ class Client:
             request.headers["dpop"] = self.proof(method=request.method, uri=uri, token=token, nonce=nonce)
             return request
 
-        server = f"{_origin(request.url)} {target.resource}"
+        server = f"{find_origin(request.url)} {target.resource}"
         return (yield from self._sender.send(request.method, make, server=server))
 
     def proof(self, *, method: str, uri: str, token: Token, nonce: str | None) -> str:
-        """Return a DPoP proof for one request by the key to which the token is bound (RFC 9449 section 4.2)."""
+        """Return a DPoP proof for one request by the key to which the token is bound (RFC 9449 section 4.2). Raises
+        Invalid for a bearer token.
+        """
         if token.key is None:
             raise Invalid("the token is not bound to a key", hint="use an issuer that offers DPoP")
         return dpop.make_proof(
@@ -342,14 +350,15 @@ class Client:
         states it (RFC 9728 section 5); None if the response has no challenge.
 
         Differs from section 3.3: the path of the resource may be above the path of the URL, because an API has many
-        URLs. The resource must have the origin of the URL.
+        URLs. Raises Forbidden if the metadata or the resource belong to another origin, or if the issuer offers only
+        bearer tokens; Unavailable if the metadata cannot be read.
         """
         link = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
         if response.status_code != 401 or link is None:
             return None
         hint = "state `resource` in the request"
-        if _origin(httpx2.URL(link[1])) != _origin(request.url):
-            named, requested = _origin(httpx2.URL(link[1])), _origin(request.url)
+        if find_origin(httpx2.URL(link[1])) != find_origin(request.url):
+            named, requested = find_origin(httpx2.URL(link[1])), find_origin(request.url)
             raise Forbidden(f"the metadata of {requested} is at another origin, {named}", hint=hint)
         described = yield httpx2.Request("GET", link[1])
         if described.status_code != 200:
@@ -357,10 +366,16 @@ class Client:
         resource = _decode(described, _ResourceMetadata, of="the resource's metadata").resource
         url = str(request.url).partition("?")[0]
         if url != resource and not url.startswith(resource.rstrip("/") + "/"):
-            raise Forbidden(f"{url} names the resource {resource}, which does not cover it", hint=hint)
+            raise Forbidden(
+                f"{url} belongs to no resource: its server names {resource}, and the URL is not below that", hint=hint
+            )
         metadata = yield from self.discover()
         if not metadata.offers_dpop:
-            raise Forbidden("a bearer token is not sent to a resource that only the server itself has named", hint=hint)
+            raise Forbidden(
+                "a bearer token is not sent to a resource that the request does not state: only the server has"
+                " named it",
+                hint=hint,
+            )
         if len(self._resources) < MAX_CACHED:
             self._resources[_place(request)] = resource
         return resource
@@ -375,17 +390,19 @@ def _get(url: str, _: str | None) -> httpx2.Request:
 
 def _check_bearer(url: httpx2.URL, target: Target, *, is_bound: bool) -> None:
     """Check that a bearer token may be sent to a URL: only over https, and only to the resource of the token.
-    `is_bound`: true if the token is bound to the certificate of the client, and so is useless to another server.
-    Raises Forbidden.
+    `is_bound`: true if the token is bound to the certificate of the client, and so is useless to another server. Raises
+    Forbidden if the check fails.
     """
     if not is_private(str(url)):
-        raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
+        raise Forbidden(
+            f"a bearer token is not sent to {find_origin(url)} in clear", hint="use the https URL of the resource"
+        )
     resource = httpx2.URL(str(target.resource))
     if is_bound:
         return
-    if resource.scheme in ("http", "https") and _origin(resource) != _origin(url):
+    if resource.scheme in ("http", "https") and find_origin(resource) != find_origin(url):
         raise Forbidden(
-            f"a bearer token for {target.resource} is not sent to {_origin(url)}",
+            f"a bearer token for {target.resource} is not sent to {find_origin(url)}",
             hint="name the resource of the URL",
         )
 
@@ -397,7 +414,8 @@ def _decode(response: httpx2.Response, kind: type[T], *, of: str) -> T:
         raise Malformed(f"{of}: {error}") from None
 
 
-def _origin(url: httpx2.URL) -> str:
+def find_origin(url: httpx2.URL) -> str:
+    """Return the scheme, host and port of a URL."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
@@ -405,4 +423,4 @@ def _place(request: httpx2.Request) -> str:
     """Return the origin and the first path segment of a URL. URLs with the same result are expected to have the same
     resource, until a challenge states another one.
     """
-    return f"{_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"
+    return f"{find_origin(request.url)}/{request.url.path.lstrip('/').partition('/')[0]}"

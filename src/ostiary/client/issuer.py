@@ -32,7 +32,7 @@ class Metadata(msgspec.Struct, frozen=True):
     dpop_signing_alg_values_supported: list[str] | None = None
     protected_resources: list[str] | None = None
     mtls_endpoint_aliases: dict[str, str] | None = None
-    """RFC 8705 section 5"""
+    """URLs of the endpoints for clients with certificates, by the name of the endpoint (RFC 8705 section 5)"""
 
     @property
     def is_ostiary(self) -> bool:

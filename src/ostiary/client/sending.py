@@ -26,7 +26,7 @@ MAX_PAUSES = 3
 MAX_PAUSE_S = 10.0
 """Longest `Retry-After` in seconds for which a request waits; for a longer one, the caller gets the response."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110 section 9.2.2"""
+"""Methods that a client may repeat without a further effect (RFC 9110 section 9.2.2)."""
 SECOND = 1_000_000
 
 
@@ -34,7 +34,7 @@ class Sender:
     """The requests of one client to all its servers. Threads and tasks may share it."""
 
     def __init__(self, now: Callable[[], int]) -> None:
-        """`now`: microseconds since the epoch."""
+        """Create a sender without stored nonces. `now`: a function that returns the wall clock, in microseconds."""
         self._now = now
         self._nonces: dict[str, str] = {}
         """the newest nonce of each server; the token endpoint of the issuer has a separate nonce"""

@@ -101,7 +101,8 @@ def divide_arguments(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Divide the arguments of a call, and return (arguments that may be shown, digests of the secret arguments), both
-    by name. `secrets`: names of the secret arguments; None: all are secret. Raises Malformed.
+    by name. `secrets`: names of the secret arguments; None: all are secret. Raises Malformed for arguments without a
+    digest.
 
     Each digest includes the id of the task, so digests of two tasks cannot be compared.
     """
@@ -122,8 +123,8 @@ def render_ask(ask: ApprovalRequest) -> bytes:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Check that the arguments have at most MAX_ASKED bytes as JSON, so that a person can read them. Raises
-    Malformed.
+    """Check that the arguments have at most MAX_ASKED bytes as JSON, so that a person can read them. Raises Malformed
+    otherwise.
     """
     _check_length(canonical.encode(dict(arguments), floats=True))
 

@@ -229,7 +229,8 @@ def render_message(key: PrivateKey, message: Message) -> bytes:
 
 def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
     """Return the message in a line, after verifying that one of `keys` signed it. The caller must check that the
-    message is fresh and continues the stream. Raises InvalidToken, Malformed.
+    message is fresh and continues the stream. Raises InvalidToken for an invalid signature, Malformed for a malformed
+    message.
     """
     try:
         unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")
@@ -267,7 +268,7 @@ def announced_keys(message: Message) -> JwkSet | None:
     """Return the keys of the feed after a rotation, from the message that announces it; None for any other message.
 
     The old key has signed the message, so a server that lost the new key can verify signatures of the new key. Raises
-    Malformed.
+    Malformed for a malformed message.
     """
     if message.snapshot:
         return None
@@ -275,8 +276,8 @@ def announced_keys(message: Message) -> JwkSet | None:
 
 
 def unverified_message(line: bytes) -> Message:
-    """Return the message of a line without verifying its signature, for lines that were verified before they
-    were stored. Raises Malformed.
+    """Return the message of a line without verifying its signature, for lines that were verified before they were
+    stored. Raises Malformed for other text.
     """
     parts = line.removesuffix(b"\n").split(b".")
     if len(parts) != 3:
@@ -292,7 +293,8 @@ def unverified_place(note: str) -> tuple[str, int]:
     """Return (id of the history, number of entries) in a checkpoint without verifying its signature; ("", 0) if `note`
     is empty.
 
-    No verification is necessary for a checkpoint in a feed message, because the message was signed. Raises Malformed.
+    No verification is necessary for a checkpoint in a feed message, because the message was signed. Raises Malformed
+    for another text.
     """
     if not note:
         return "", 0

@@ -119,7 +119,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
 
     def read_history(self, base: PriorHistory | None = None) -> PriorHistory:
         """Return the present history. `base`: the guard's copy of the history at the time of the request. Raises
-        Malformed.
+        Malformed for an answer without a history.
         """
         if self.past is None:
             raise Malformed("the answer has no history")
@@ -130,7 +130,9 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
         return PriorHistory(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:
-        """Return the memory in the answer; None if the answer has none. Raises Malformed."""
+        """Return the memory in the answer; None if the answer has none. Raises Malformed for a memory that cannot be
+        read.
+        """
         return None if self.body is None else unpack(self.body, key=self.key)
 
 

@@ -102,8 +102,8 @@ class Stage:
                 process.stdout.close()
 
     def _start(self, name: str, *command: str) -> str:
-        """Start a process, and return the first line of its output. Ctrl-C does not reach the process, so that
-        `stop` ends all processes in order. Raises Unavailable.
+        """Start a process, and return the first line of its output. Ctrl-C does not reach the process, so that `stop`
+        ends all processes in order. Raises Unavailable if the process ends before it prints a line.
         """
         log = self.folder / f"{name}.log"
         with log.open("w") as errors:

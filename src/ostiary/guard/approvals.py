@@ -53,7 +53,9 @@ class Approval:
 
     @property
     def digest(self) -> str:
-        """Return a digest of the call that stays equal if the call is repeated with a newer token. Raises Malformed."""
+        """Return a digest of the call that stays equal if the call is repeated with a newer token. Raises Malformed for
+        arguments without a canonical JSON form.
+        """
         ask = self.ask("")
         return canonical.digest([*self.by, ask.policies, ask.tool, ask.arguments, ask.secrets], floats=True)
 
@@ -130,7 +132,8 @@ class PendingApprovals:
 
     def begin(self, digest: str, number: str) -> str:
         """Return the number with which to request an approval of the call `digest`: the number of an earlier equal call
-        without a record, or else `number`. Stores the number before it returns. Raises SpoolFailed.
+        without a record, or else `number`. Stores the number before it returns. Raises SpoolFailed if the number cannot
+        be stored.
         """
         with self._mutex:
             number, spent = self._waiting.pop(digest, (number, ""))

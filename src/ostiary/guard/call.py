@@ -102,7 +102,7 @@ class Call:
         data_class = str(self._size["data_class"])
         if data_class and self.classes and data_class not in self.classes:
             raise Withheld(
-                f"the tool returned data of the class {data_class[:64]!a}; the catalogue states for it only"
+                f"the tool returned data of the class {data_class[:64]!a}, but the catalogue states only"
                 f" {' '.join(sorted(self.classes))}"[:MAX_REASON],
                 hint="the owner of the tool states the data class in the catalogue",
                 code="undeclared_class",

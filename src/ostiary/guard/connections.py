@@ -24,7 +24,7 @@ class Connection:
     why: access.Reason | None = None
 
     def check(self) -> None:
-        """Check that the connection was not cut. Raises InvalidToken."""
+        """Check that the connection was not cut. Raises InvalidToken otherwise."""
         if self.why is not None:
             raise InvalidToken(self.why.message, hint=self.why.hint)
 

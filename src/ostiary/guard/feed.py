@@ -111,7 +111,7 @@ class Feed:
         self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
-        """Check that `message` may follow the last message of this stream. Raises FeedBroken."""
+        """Check that `message` may follow the last message of this stream. Raises FeedBroken otherwise."""
         must: dict[str, object] = {"iss": self.issuer, "aud": "", "stream": "", "snapshot": False, "prev": self.seq}
         match self._place:
             case _Place.OPENING:
@@ -128,7 +128,7 @@ class Feed:
 
     def _check_history(self, message: Message) -> None:
         """Check that the message belongs to the known history of the server, and that the server has lost no part of
-        this history. Raises FeedBroken.
+        this history. Raises FeedBroken otherwise.
         """
         kept = self.kept
         history, size = unverified_place(message.head)

@@ -74,7 +74,8 @@ class Guard:
         tick: Callable[[], int] = ambient.tick,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
-        """Create a guard. Raises Invalid, SpoolFailed.
+        """Create a guard. Raises Invalid for the credential of anything but a resource, SpoolFailed if the spool cannot
+        be used.
 
         `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that the
         server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum age of
@@ -158,7 +159,9 @@ class Guard:
 
     @property
     def resource(self) -> ResourceFact:
-        """Return the guarded resource, as the server describes it. Raises FeedStale."""
+        """Return the guarded resource, as the server describes it. Raises FeedStale if the guard's copy of the server's
+        data is too old.
+        """
         return self.feed.current().resource
 
     def verify(
@@ -203,7 +206,7 @@ class Guard:
 
     def check_alive(self, caller: Verified) -> None:
         """Check during a long call that the token of `caller` is still valid: not expired, revoked or stopped. Raises
-        InvalidToken, Unavailable.
+        InvalidToken if not, Unavailable if the feed is too old to tell.
         """
         with fail_closed():
             if (reason := access.check_liveness(caller.principal, self.feed.current().facts, self._now())) is not None:
@@ -211,7 +214,8 @@ class Guard:
 
     def serving(self, caller: Verified) -> AbstractAsyncContextManager[Connection]:
         """Return a context in which the request of `caller` is served. The block of the context is cancelled if the
-        token is revoked. Raises InvalidToken, FeedStale.
+        token is revoked. Raises InvalidToken if the token is not valid any more, FeedStale if the feed is too old to
+        tell.
         """
         return self.connections.open(caller, lambda: self.feed.current().facts)
 
@@ -278,7 +282,7 @@ class Guard:
     @contextmanager
     def call(self, caller: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
         """Decide and record a call, yield it to the block, which runs the tool, and record the outcome after the block.
-        Raises Denied, Unavailable.
+        Raises Denied if the call is denied, and Unavailable if the call cannot be decided or recorded.
         """
         call = self.decide(caller, tool, arguments)
         call.check()

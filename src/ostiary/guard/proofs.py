@@ -42,7 +42,8 @@ class Proofs:
         """Check a DPoP proof by the key with the thumbprint `jkt`, and mark the proof as used. Return a new nonce for
         the client if half the lifetime of the proof's nonce has passed, otherwise None.
 
-        Raises NonceNeeded, InvalidProof, Unavailable.
+        Raises InvalidProof for an invalid or used proof, NonceNeeded for a proof without a current nonce, Unavailable
+        if the memory of used proofs is full.
         """
         now = self._now()
         nonce: str | None = None
@@ -81,7 +82,9 @@ class Proofs:
 
 
 def access_token(authorization: str | None) -> tuple[Literal["bearer", "dpop"], str]:
-    """Return the scheme and the token of an `Authorization` header. Raises Unauthenticated."""
+    """Return the scheme and the token of an `Authorization` header. Raises Unauthenticated for an empty or malformed
+    header.
+    """
     if authorization is None:
         raise _nothing_sent()
     scheme, _, token = authorization.partition(" ")

@@ -56,7 +56,7 @@ def search_of(call: access.ResolvedCall) -> SecretSearch:
 
 def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[access.Reason | None]:
     """Let the server search the arguments in `need` for secrets. `token`: the `jti` of the call's token. Return the
-    reason for a denial; None if the arguments contain no secret. Raises SecretsUnsearched.
+    reason for a denial; None if the arguments contain no secret. Raises SecretsUnsearched if the server cannot search.
     """
     try:
         check_searchable(need.text)

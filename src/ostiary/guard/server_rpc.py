@@ -43,7 +43,7 @@ approval as spent before it answers.
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
 A = TypeVar("A", bound=SignedAnswer)
-SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
+SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions"})
 """Codes of refusals that prove that the number of a call has not spent an approval and never will."""
 MAX_ASKING = 64
 """Maximum number of calls of a guard that wait for the server at the same time; a further call is denied."""
@@ -172,7 +172,8 @@ class ServerRpc:
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
         """Send a request, and return the parsed answer, whose signature covers this request. `until`: time at which the
-        call stops waiting, in microseconds. Raises Refused, httpx2.HTTPError, OSError.
+        call stops waiting, in microseconds. Raises Refused if the server refuses the request, httpx2.HTTPError or
+        OSError if the server cannot be reached.
         """
         return parse_answer(
             self.post(verb, body, until),
@@ -199,8 +200,8 @@ class ServerRpc:
             return self._send(method, verb, body, until)
 
     def _send(self, method: str, verb: str, body: bytes, until: int) -> bytes:
-        """Send a request to the server, and return the body of the answer. Raises Refused, httpx2.HTTPError,
-        OSError.
+        """Send a request to the server, and return the body of the answer. Raises Refused if the server refuses the
+        request, httpx2.HTTPError or OSError if the server cannot be reached.
         """
         http, auth = self._connected(until)
         headers, left_s = {"content-type": "application/json"}, max((until - self._tick()) / 1e6, 0.001)
@@ -229,7 +230,7 @@ class ServerRpc:
             return self._connection
 
     def _check_time(self, until: int) -> None:
-        """Check that the time `until` has not passed. Raises Unavailable."""
+        """Check that the time `until` has not passed. Raises Unavailable otherwise."""
         if self._tick() >= until:
             raise Unavailable(TOO_LONG)
 
@@ -252,7 +253,9 @@ class _Question:
 
     @property
     def body(self) -> bytes:
-        """Return the body of the request for an approval. Raises Malformed."""
+        """Return the body of the request for an approval. Raises Malformed for arguments without a canonical JSON
+        form.
+        """
         return approval.render_ask(self.need.ask(self.number))
 
     def outcome(self, answer: approval.ApprovalAnswer) -> ApprovalOutcome:

@@ -75,7 +75,7 @@ class Batch:
 
 
 class Spool:
-    """A spool that this process has locked. Any thread may call `append`; only one thread may call the other
+    """A spool that this process has locked. Any thread may call `append`; one thread at a time may call the other
     methods.
     """
 
@@ -312,7 +312,9 @@ class Spool:
 
 
 def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = "", limit: int = DEFAULT_LIMIT) -> Spool:
-    """Create a spool under `spool_dir`. Raises SpoolFailed, Invalid for a limit that leaves no room."""
+    """Create a spool under `spool_dir`. Raises SpoolFailed if the folder cannot be written, Invalid for a limit that
+    leaves no room.
+    """
     if limit <= RESERVE:
         raise Invalid(f"the spool must have more than {RESERVE} bytes", hint="raise `spool_limit`")
     name = random(16).hex()

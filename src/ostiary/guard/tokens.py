@@ -21,7 +21,8 @@ def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
     certificate, which `check_certificate` compares; or an administrator has exempted its agent, or all clients with its
     type of registration, at this resource (`exempt`).
 
-    A token that is bound to a DPoP key always needs a proof (RFC 9449 section 7.2). Raises InvalidToken.
+    A token that is bound to a DPoP key always needs a proof (RFC 9449 section 7.2). Raises InvalidToken if the check
+    fails.
     """
     if claims.cnf is not None and claims.cnf.jkt is None and claims.cnf.certificate is not None:
         return

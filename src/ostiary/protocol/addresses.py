@@ -12,7 +12,7 @@ _ADDRESS = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@(?=.{1,253}\Z)[a-zA
 
 def check_address(address: str, *, name: str) -> str:
     """Return a mail address, after the check that it has the form that every mail server accepts: no quotes, no
-    comments, ASCII. `name` stands for the address in the error. Raises Invalid.
+    comments, ASCII. `name` stands for the address in the error. Raises Invalid for any other address.
     """
     if not _ADDRESS.fullmatch(address):
         raise Invalid(f"{name} must be a mail address such as ada@example.org")
@@ -20,7 +20,7 @@ def check_address(address: str, *, name: str) -> str:
 
 
 def check_server(url: str) -> None:
-    """Check the URL of a mail server. Raises Invalid."""
+    """Check the URL of a mail server. Raises Invalid if the check fails."""
     try:
         parts = urlsplit(url)
         is_wrong = parts.port == 0 or not parts.hostname

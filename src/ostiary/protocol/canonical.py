@@ -56,7 +56,8 @@ def digest(value: object, *, floats: bool = False, max_depth: int = MAX_DEPTH) -
 
 
 def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> object:
-    """Return the JSON value of a text, which need not be canonical. Raises Malformed.
+    """Return the JSON value of a text, which need not be canonical. Raises Malformed for text that is not JSON, repeats
+    a member, or exceeds a limit.
 
     Refused: not UTF-8, a repeated member, NaN, numbers out of range, beyond `max_depth` levels or `max_bytes`.
     """

@@ -12,7 +12,9 @@ from ostiary.protocol.errors import Malformed
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Return a certificate in DER whose extensions, key, names and times can be read. Raises Malformed."""
+    """Return a certificate in DER whose extensions, key, names and times can be read. Raises Malformed for any other
+    certificate.
+    """
     try:
         return _check_readable(x509.load_der_x509_certificate(der))
     except Exception as error:  # noqa: BLE001 because the errors of the library have no class in common

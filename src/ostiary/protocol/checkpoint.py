@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """Return the checkpoint in the text of a note, which must be canonical. Raises Malformed."""
+    """Return the checkpoint in the text of a note, which must be canonical. Raises Malformed for any other text."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
         raise Malformed("a checkpoint must have three or more lines, none of them empty")
@@ -51,7 +51,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def _check_tree(size: int, root: bytes) -> None:
-    """Check that a tree of `size` entries can have the root hash `root`. Raises Malformed."""
+    """Check that a tree of `size` entries can have the root hash `root`. Raises Malformed otherwise."""
     if not 0 <= size <= MAX_SIZE:
         raise Malformed(f"the number of entries of the tree must be 0 to {MAX_SIZE}")
     if len(root) != HASH_BYTES:
@@ -61,7 +61,7 @@ def _check_tree(size: int, root: bytes) -> None:
 
 
 def parse_count(text: str) -> int:
-    """Return a decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed."""
+    """Return a decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed for any other text."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
         raise Malformed("not a decimal number without leading zeros")
     if (count := int(text)) > MAX_SIZE:
@@ -70,7 +70,7 @@ def parse_count(text: str) -> int:
 
 
 def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
-    """Return the signed note. Raises Malformed.
+    """Return the signed note. Raises Malformed if the origin or an extension is not one line.
 
     The caller has checked that the log never signed a checkpoint that contradicts this one, and that `sign` is the
     private half of `key`.

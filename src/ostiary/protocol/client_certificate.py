@@ -42,7 +42,7 @@ class ClientCertificate:
 def forwarded_certificate(headers: Iterable[tuple[bytes, bytes]]) -> ClientCertificate | None:
     """Return the certificate in the fields `Client-Cert` and `Client-Cert-Chain`; None without one.
 
-    Use it only for requests of trusted proxies. Raises Malformed.
+    Use it only for requests of trusted proxies. Raises Malformed for malformed or repeated fields.
     """
     certificates: list[bytes] = []
     chains: list[bytes] = []

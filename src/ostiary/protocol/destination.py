@@ -31,6 +31,7 @@ _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
 )
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 _FRAMING = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect", "keep-alive")
 )
@@ -61,7 +62,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     private: bool = False
 
     def check(self) -> None:
-        """Check that every member of the destination is valid. Raises Invalid."""
+        """Check that every member of the destination is valid. Raises Invalid otherwise."""
         if not NAME.fullmatch(self.name):
             raise Invalid(
                 "`name` must have 1 to 63 lower-case letters, digits and inner hyphens",
@@ -96,7 +97,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def parse_origin(url: str) -> str:
-    """Return the origin `scheme://host[:port]` in lower case, without the port of the scheme. Raises Invalid.
+    """Return the origin `scheme://host[:port]` in lower case, without the port of the scheme. Raises Invalid for other
+    URLs, and for http to another machine.
 
     The scheme is https; http is for this machine alone. A host is a name in ASCII, or an address in its one usual form:
     `2130706433`, `127.1` and `0x7f.1`, which resolvers read as addresses, are refused.
@@ -121,10 +123,11 @@ def parse_origin(url: str) -> str:
 
 
 def parse_host(host: str) -> str:
-    """Return a host in lower case and without a final dot: a name, or an address in its usual form. Raises Invalid."""
+    """Return a host in lower case and without a final dot: a name, or an address in its usual form. Raises Invalid for
+    other text.
+    """
     host = host.lower().removesuffix(".")
-    last = host.rpartition(".")[2]
-    if ":" in host or re.fullmatch(r"\d+|0x[0-9a-f]*", last):
+    if is_address_like(host):
         try:
             address = ip_address(host)
         except ValueError:
@@ -138,6 +141,13 @@ def parse_host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise Invalid("the host is not a name in ASCII", hint="write an international name in its form `xn--`")
     return host
+
+
+def is_address_like(host: str) -> bool:
+    """Return whether a host in lower case is an IP address, or a text that resolvers read as an IPv4 address, such as
+    `2130706433`, `127.1` and `1.0x7f`.
+    """
+    return ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
 
 
 def is_loopback_host(host: str) -> bool:

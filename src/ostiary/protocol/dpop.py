@@ -113,7 +113,8 @@ def check_proof(
     skew_us: int = SKEW,
     verify: Callable[[PublicKey, bytes, bytes], None] = PublicKey.verify,
 ) -> Proof:
-    """Check the proof that the sender of this request holds the key. Raises InvalidProof, UseNonce.
+    """Check the proof that the sender of this request holds the key. Raises InvalidProof if the proof is not valid for
+    this request, UseNonce if it lacks a current nonce.
 
     `unverified_proof`: the value of the `DPoP` header, which must occur once. `uri`: the requested URI with the
     server's configured name, or several URIs if the server has several names; the `Host` header must not be used.
@@ -159,7 +160,9 @@ def check_proof(
 
 
 def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
-    """Return the key in a proof, and the parts of the proof; nothing is verified. Raises InvalidProof."""
+    """Return the key in a proof, and the parts of the proof; nothing is verified. Raises InvalidProof for a malformed
+    proof.
+    """
     try:
         unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
         return _proof_key(unverified_proof.partition(".")[0]), unverified_jws
@@ -171,7 +174,8 @@ def check_shown(
     unverified_proof: str, *, resource: str, ath: str, jkt: str, now: int, window_us: int, skew_us: int = SKEW
 ) -> Proof:
     """Check the proof with which a guard shows the server that the holder of the key `jkt` called the guard's resource
-    with the token whose digest is `ath`; return the checked proof. Times are in microseconds. Raises InvalidProof.
+    with the token whose digest is `ath`; return the checked proof. Times are in microseconds. Raises InvalidProof for
+    any other proof.
 
     The `htu` of the proof must be the URI `resource` or a URI below it; `htm` may be any method. The proof says nothing
     about the arguments of the call.
@@ -236,7 +240,7 @@ def _proof_key(unverified_protected: str) -> PublicKey:
     same header.
 
     Of all tokens, only a proof contains its own key; the caller compares the key's thumbprint with the expected one.
-    For this reason the header may also name the algorithm. Raises InvalidProof.
+    For this reason the header may also name the algorithm. Raises InvalidProof for a header without a usable key.
     """
     header = parse_header(unverified_protected)
     if media_type(header) != TYP:

@@ -122,7 +122,9 @@ def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
 
 
 def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """Verify the proof of a leaf hash (RFC 9162 section 2.1.3.2). Raises ProofFailed."""
+    """Verify the proof of a leaf hash (RFC 9162 section 2.1.3.2). Raises ProofFailed if the proof does not lead to the
+    root.
+    """
     if not 0 <= index < size:
         raise ProofFailed(f"entry {index} is not in a tree of {size} entries")
     position, last, computed = index, size - 1, leaf

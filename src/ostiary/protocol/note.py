@@ -67,7 +67,9 @@ class NoteKey:
 
 
 def parse_vkey(vkey: str) -> NoteKey:
-    """Parse a verifier key (C2SP signed note), whose key id must belong to the key. Raises Malformed."""
+    """Parse a verifier key (C2SP signed note), whose key id must belong to the key. Raises Malformed for any other
+    text.
+    """
     name, _, rest = vkey.partition("+")
     key_id, _, encoded = rest.partition("+")
     raw = decode_base64(encoded)
@@ -104,7 +106,8 @@ class Note:
 
 
 def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others: Iterable[Signature] = ()) -> bytes:
-    """Return the note with the signature by `key`, followed by the signatures `others`. Raises Malformed.
+    """Return the note with the signature by `key`, followed by the signatures `others`. Raises Malformed for a text
+    that a note cannot contain, and for a note beyond a limit.
 
     `sign`: function that signs with the private half of `key`. The new signature is not verified here, because the
     pair was checked when the key was loaded.
@@ -121,7 +124,7 @@ def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others
 
 
 def parse_note(unverified_note: bytes) -> Note:
-    """Return the parts of a note; nothing is verified. Raises Malformed."""
+    """Return the parts of a note; nothing is verified. Raises Malformed for any other text."""
     if len(unverified_note) > MAX_NOTE_BYTES:
         raise Malformed(f"a note must have at most {MAX_NOTE_BYTES} bytes")
     try:
@@ -141,8 +144,8 @@ def parse_note(unverified_note: bytes) -> Note:
 
 
 def open_note(unverified_note: bytes, keys: Iterable[NoteKey]) -> Note:
-    """Return the note if at least one of `keys` signed it and none of their signatures fails. Raises Malformed,
-    Unsigned.
+    """Return the note if at least one of `keys` signed it and none of their signatures fails. Raises Malformed for text
+    that is not a note, Unsigned otherwise.
     """
     note = parse_note(unverified_note)
     trusted = {(key.name, key.key_id): key for key in keys}
@@ -165,7 +168,7 @@ def encode_base64(data: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Return the bytes of canonical base64 (RFC 4648 section 4). Raises Malformed."""
+    """Return the bytes of canonical base64 (RFC 4648 section 4). Raises Malformed for other text."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):  # ValueError: not ASCII

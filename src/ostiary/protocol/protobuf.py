@@ -12,7 +12,7 @@ Value = int | memoryview
 
 
 def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
-    """Yield number and value of each field of a message. Raises Malformed."""
+    """Yield number and value of each field of a message. Raises Malformed for bytes that are not a message."""
     data = memoryview(message)
     at, end = 0, len(data)
     while at < end:
@@ -53,7 +53,7 @@ def encode_bytes(number: int, value: bytes) -> bytes:
 
 
 def _parse_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return a number and the position after it. Raises Malformed."""
+    """Return a number and the position after it. Raises Malformed for a number that does not end."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

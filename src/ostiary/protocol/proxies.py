@@ -11,7 +11,7 @@ Network = IPv4Network | IPv6Network
 
 @lru_cache(maxsize=8)
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Return the networks in a text, separated by spaces. Raises ValueError."""
+    """Return the networks in a text, separated by spaces. Raises ValueError for other text."""
     return tuple(ip_network(word) for word in text.split())
 
 
@@ -31,7 +31,9 @@ def client_address(address: str, forwarded: Sequence[str], proxies: Sequence[Net
 
 @lru_cache(maxsize=4096)
 def is_within_networks(address: str, networks: str) -> bool:
-    """Return whether `address` is in one of the networks in a text, separated by spaces. Raises ValueError."""
+    """Return whether `address` is in one of the networks in a text, separated by spaces. Raises ValueError for other
+    text.
+    """
     return is_within(address, parse_networks(networks))
 
 

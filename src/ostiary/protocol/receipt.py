@@ -44,7 +44,7 @@ def make_receipt(index: int, *, size: int, note: bytes, hash_at: HashAt) -> Rece
 
 
 def parse_receipt(unverified_receipt: bytes) -> Receipt:
-    """Parse a receipt of an entry. Raises Malformed."""
+    """Parse a receipt of an entry. Raises Malformed for any other text."""
     if len(unverified_receipt) > MAX_RECEIPT_BYTES:
         raise Malformed(f"a receipt must have at most {MAX_RECEIPT_BYTES} bytes")
     head, blank, note = unverified_receipt.partition(b"\n\n")

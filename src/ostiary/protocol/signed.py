@@ -47,7 +47,8 @@ def parse_answer(
     unverified_answer: bytes, kind: type[T], *, body: bytes, keys: JwkSet, issuer: str, resource_id: str
 ) -> T:
     """Return the answer after verifying its signature, and that it answers exactly the question `body`. Raises
-    InvalidToken, Malformed, Unauthenticated.
+    InvalidToken for an invalid signature, Malformed for another type of answer, Unauthenticated for the answer to
+    another question.
     """
     try:
         payload = verify_jws(

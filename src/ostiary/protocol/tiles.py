@@ -60,8 +60,8 @@ class Bundle:
 
 
 def parse_path(path: str) -> Tile | Bundle:
-    """Return the tile or bundle of `tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`, in canonical form
-    only. Raises Malformed.
+    """Return the tile or bundle of `tile/<L>/<N>[.p/<W>]` or `tile/entries/<N>[.p/<W>]`, in canonical form only. Raises
+    Malformed for any other path.
     """
     match = _PATH.fullmatch(path)
     if match is None:
@@ -148,7 +148,7 @@ def parse_bundle(data: bytes, width: int) -> list[bytes]:
     """Return the entries of a bundle. Raises Malformed unless there are exactly `width`."""
     entries = list(islice(split_bundle(data), width + 1))
     if len(entries) != width:
-        raise Malformed(f"the bundle does not hold {width} entries")
+        raise Malformed(f"the bundle does not contain exactly {width} entries")
     return entries
 
 

@@ -32,7 +32,7 @@ def normalise_uri(uri: str) -> str:
         raise Malformed(f"the URI is longer than {MAX_URI} characters")
     parts = _URI.match(uri)
     if parts is None or not _TEXT.fullmatch(uri):
-        raise Malformed("not an absolute http or https URI")
+        raise Malformed("the text is not an absolute http or https URI")
     authority = _AUTHORITY.fullmatch(parts["authority"])
     if authority is None:
         raise Malformed("the URI has no plain HOST or HOST:PORT: a user, or a malformed address or port")

@@ -102,7 +102,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """the effects that the words suggest; None: no plan was made, and every effect counts as planned"""
 
     def __post_init__(self) -> None:
-        """Check the limits that the types do not express. Raises InvalidIntent."""
+        """Check the limits that the types do not express. Raises InvalidIntent for an intent beyond a limit."""
         try:
             size = len(self.words.encode())
         except UnicodeEncodeError:
@@ -125,7 +125,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
 
     def check_within(self, outer: Intent | None) -> None:
-        """Check that this intent narrows `outer`, the intent of the parent task. Raises Forbidden.
+        """Check that this intent narrows `outer`, the intent of the parent task. Raises Forbidden otherwise.
 
         The words must be consecutive whole words of the outer words: `pay 100` is no part of `pay 1000`.
         """
@@ -139,7 +139,9 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             )
         if not self.own.items() <= outer.own.items():
             raise Forbidden(
-                "the parent task does not have all values of `own`", hint="leave out the values it lacks", code="widens"
+                "the parent task does not have all values of `own`",
+                hint="leave out the values that the parent task lacks",
+                code="widens",
             )
         above = {(one.tool, one.value): set(one.kinds) for one in outer.endorsed}
         for document in self.endorsed:
@@ -155,7 +157,11 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             raise Forbidden("the parent task has a plan, and this intent has none", hint="add `plan`", code="widens")
         for planned in self.plan:
             if not any(planned.is_within(one) for one in outer.plan):
-                raise Forbidden(f"the plan of the parent task does not allow this for `{planned.tool}`", code="widens")
+                raise Forbidden(
+                    f"the plan of the parent task does not allow as much for `{planned.tool}`",
+                    hint="copy the entry of the tool from the plan of the parent task, or narrow it",
+                    code="widens",
+                )
 
 
 class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -190,7 +196,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 def parse_intent(unverified: object) -> Intent:
-    """Return the intent from a parsed JSON value. Raises InvalidIntent."""
+    """Return the intent from a parsed JSON value. Raises InvalidIntent for any other value."""
     try:
         return convert(unverified, Intent)
     except msgspec.ValidationError as error:

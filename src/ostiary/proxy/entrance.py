@@ -61,7 +61,7 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str) -> Listen:
-        """Parse `HOST:PORT` or `unix:PATH`. Raises Invalid."""
+        """Parse `HOST:PORT` or `unix:PATH`. Raises Invalid for other text."""
         if text.startswith("unix:"):
             return cls(socket=Path(text[5:]))
         match = _HOST.fullmatch(text)
@@ -108,7 +108,12 @@ class Entrance:
         path, _, query = target.partition("?")
         rest = self._below(path)
         if not target.isascii() or "#" in target:
-            raise Rejected(400, "invalid_path", "the path has a character that must be escaped", hint="escape it")
+            raise Rejected(
+                400,
+                "invalid_path",
+                "the path has a character that must be escaped",
+                hint="percent-encode the character",
+            )
         if has_dot_segments(rest):
             raise Rejected(
                 400,
@@ -141,7 +146,7 @@ class Entrance:
 
     def _check_origin(self, headers: Headers) -> None:
         """Check that the request does not come from a web page: browsers send `Origin` or `Sec-Fetch-Site` with such a
-        request. Raises Rejected.
+        request. Raises Rejected otherwise.
         """
         for name, value in headers:
             is_foreign = (name == b"origin" and value.decode("latin-1") != self._origin) or (

@@ -168,8 +168,8 @@ class SseUpstream(GuardedUpstream):
     """
 
     def __init__(self, url: str, gate: Gate, *, prefix: str) -> None:
-        """Guard the MCP server at a URL. `prefix`: the path of the proxy, below which the client sends its
-        messages. Raises Invalid.
+        """Guard the MCP server at a URL. `prefix`: the path of the proxy, below which the client sends its messages.
+        Raises Invalid if `url` is not an http or https URL.
         """
         super().__init__(url, gate)
         self._prefix = prefix
@@ -304,7 +304,7 @@ def passing(headers: Headers) -> Headers:
 
 def _check_named(headers: Headers, text: bytes) -> None:
     """Check that the headers `Mcp-Method` and `Mcp-Name`, if they are sent, equal the method and the tool in the body,
-    because a server may trust the headers. Raises Rejected.
+    because a server may trust the headers. Raises Rejected otherwise.
     """
     claims = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
     if not claims:
@@ -315,7 +315,7 @@ def _check_named(headers: Headers, text: bytes) -> None:
         return  # the gate decides the message
     expected: dict[bytes, Any] = {}
     if len(messages) > 1:
-        raise Rejected(400, "header_mismatch", "a batch has no `Mcp-Method` and no `Mcp-Name`")
+        raise Rejected(400, "header_mismatch", "a batch may not have the header `Mcp-Method` or `Mcp-Name`")
     if messages:
         expected[b"mcp-method"] = messages[0].method
         if messages[0].method == "tools/call":
@@ -324,7 +324,7 @@ def _check_named(headers: Headers, text: bytes) -> None:
             expected[b"mcp-name"] = messages[0].arguments.get(member)
     for name, value in claims:
         if name in expected and _plain(value) != expected[name]:
-            raise Rejected(400, "header_mismatch", f"`{name.decode()}` differs from the body")
+            raise Rejected(400, "header_mismatch", f"the header `{name.decode()}` differs from the body of the request")
 
 
 def _unreadable(headers: Headers) -> Malformed | None:

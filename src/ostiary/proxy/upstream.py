@@ -72,7 +72,9 @@ class Body:
 
 def too_large(max_bytes: int) -> Rejected:
     """Return the refusal of a body that is larger than `max_bytes`."""
-    return Rejected(413, "body_too_large", f"the body is over {max_bytes >> 20} MiB", hint="send less")
+    return Rejected(
+        413, "body_too_large", f"the request body is over {max_bytes >> 20} MiB", hint="send a smaller body"
+    )
 
 
 class Upstream:
@@ -140,7 +142,7 @@ class Upstream:
             try:
                 local = self._local(str(response.request.url.join(place)), base)
             except httpx2.InvalidURL as error:
-                raise Rejected(502, "upstream_failed", f"the server redirects to no valid URL: {error}") from error
+                raise Rejected(502, "upstream_failed", f"the server redirects to an invalid URL: {error}") from error
             headers.append((b"location", local.encode("ascii", "ignore")))
         return status, headers
 

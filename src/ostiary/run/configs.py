@@ -160,7 +160,8 @@ def parse_config(text: object, *, of: str) -> Config:
     words = [one.word for one in (*stdio, *remote)]
     if twice := [one.name for one in (*stdio, *remote) if words.count(one.word) > 1]:
         raise Usage(
-            f"{of}: the servers {', '.join(map(ascii, twice))} would have one name", hint="rename one of these servers"
+            f"{of}: the servers {', '.join(map(ascii, twice))} would get the same name",
+            hint="rename one of these servers",
         )
     return Config(text, member, tuple(stdio), tuple(remote))
 

@@ -230,7 +230,7 @@ def _answered(refusal: Malformed) -> tuple[Id, int]:
 
 
 def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
-    """Check that a line answers only requests in flight. Raises Unavailable.
+    """Check that a line answers only requests in flight. Raises Unavailable otherwise.
 
     A second answer to a call, or an answer to a cancelled call, would reach the client unchecked. Some clients take an
     answer with the id `"1"`, or without an `id`, for the answer to the request `1`.

@@ -94,7 +94,7 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def returned(self) -> list[object]:
         """Return the outputs of the tool, and the whole error. A client may read either if an answer has both. Raises
-        Malformed.
+        Malformed for an answer that no client can read.
         """
         outputs: list[object] = []
         if self.result:
@@ -151,8 +151,8 @@ def lines(descriptor: int) -> Iterator[bytes]:
 
 
 def read(unverified_line: bytes) -> list[Message]:
-    """Return the messages of a line from the agent; none for a blank line. Raises Malformed. For a single
-    request with an id and invalid parameters, raises InvalidParams.
+    """Return the messages of a line from the agent; none for a blank line. Raises Malformed for a line that is not
+    JSON-RPC. For a single request with an id and invalid parameters, raises InvalidParams.
     """
     text = unverified_line.rstrip(b"\r\n")
     if not text.strip(b" \t"):
@@ -183,7 +183,9 @@ def server_messages(line: bytes) -> list[Answer]:
 
 
 def _read_loosely(line: bytes) -> list[Answer]:
-    """Return the answers in a line that is not strict JSON; none for text that is no JSON. Raises Malformed."""
+    """Return the answers in a line that is not strict JSON; none for text that is no JSON. Raises Malformed for text
+    that looks like JSON and that no client can read.
+    """
     if not line.strip().removeprefix(_BOM).lstrip().startswith(_BEGINNINGS):
         return []  # no JSON, such as a greeting on standard output or an error page
     value = _parse_loosely(line)
@@ -192,7 +194,7 @@ def _read_loosely(line: bytes) -> list[Answer]:
 
 
 def _parse_loosely(text: bytes) -> Any:
-    """Return the JSON value as the most lenient clients read it. Raises Malformed."""
+    """Return the JSON value as the most lenient clients read it. Raises Malformed for text that no client can read."""
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):
@@ -202,7 +204,7 @@ def _parse_loosely(text: bytes) -> Any:
         whole = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # no half surrogate pairs
         return json.loads(whole)
     except (ValueError, RecursionError):
-        raise Malformed("the server's answer cannot be read") from None
+        raise Malformed("the server's answer is not JSON that a client can read") from None
 
 
 def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
@@ -239,7 +241,7 @@ def _message(value: object) -> Message:
 
 
 def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
-    """Return the request as a tool and its arguments. Raises Malformed."""
+    """Return the request as a tool and its arguments. Raises Malformed for a request without these members."""
     if not isinstance(params, dict):
         raise Malformed("`params` must be an object")
     if method == "tools/call":
@@ -264,7 +266,7 @@ def _check_names(value: Mapping[str, Any], allowed: set[str]) -> None:
 
 
 def _check_alike(value: object) -> None:
-    """Check that no two names of the same object differ only in case. Raises Malformed."""
+    """Check that no two names of the same object differ only in case. Raises Malformed otherwise."""
     if isinstance(value, dict):
         if len({name.casefold() for name in value}) != len(value):
             raise Malformed("the names of two arguments differ only in case")

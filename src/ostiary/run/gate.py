@@ -112,7 +112,9 @@ class Gate:
     """The guard of one MCP server or API of a run, with the token of the agent. Thread-safe."""
 
     def __init__(self, plan: Plan) -> None:
-        """Prepare the guard of a plan; `start` connects it. Raises Invalid, SpoolFailed."""
+        """Prepare the guard of a plan; `start` connects it. Raises Invalid for a credential or a catalogue that cannot
+        be used, SpoolFailed if the spool cannot be used.
+        """
         self._plan, self._event_sender = plan, EventSender(plan.events)
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
@@ -212,7 +214,7 @@ class Gate:
 
     def serving(self, verdict: Verdict) -> AbstractAsyncContextManager[object]:
         """Return a context in which an allowed call runs. Its block is cancelled as soon as the token of the agent is
-        revoked. Raises InvalidToken, Unavailable.
+        revoked. Raises InvalidToken if the token is not valid any more, Unavailable if the feed is too old to tell.
         """
         return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
@@ -353,7 +355,9 @@ class Gate:
             return False
 
     def _enter(self) -> None:
-        """Get a token and show it to the guard. Raises Refused, httpx2.HTTPError."""
+        """Get a token and show it to the guard. Raises Refused if the server does not answer or issues no token, or the
+        guard refuses the token.
+        """
         caller = self._caller.enter()
         if self._trouble is not None and self._ready.is_set():
             self._event_sender.send(Trouble(server=self._plan.server, text="the Ostiary server answers again"))

@@ -24,7 +24,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bool = False) -> dict[str, Any]:
     """Return the lists of the server, all pages together, and its capabilities.
 
-    Raises Unavailable, Malformed, Invalid.
+    Raises Unavailable if the server does not answer, Malformed or Invalid for answers that are not lists of MCP.
     """
     try:
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:

@@ -37,11 +37,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def read_plan(path: Path) -> Plan:
-    """Return the plan that `ostiary run` wrote for a proxy into a file. Raises Invalid."""
+    """Return the plan that `ostiary run` wrote for a proxy into a file. Raises Invalid for an unreadable file."""
     try:
         with path.open("rb") as file:
             return json_decoder(Plan)(file.read(MAX_BYTES))
     except OSError as error:
         raise Invalid(f"cannot read the plan {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is not a plan of `ostiary run`: {error}", hint="`ostiary run` writes them") from None
+        raise Invalid(
+            f"{path} is not a plan of `ostiary run`: {error}", hint="name a file that `ostiary run` has written"
+        ) from None

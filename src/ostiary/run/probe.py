@@ -48,8 +48,8 @@ def probe(
     command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
     """Start an MCP server by `command`, and return its capabilities and its complete lists of tools, resources and
-    prompts, for `Catalogue.from_mcp`. The server ends before the function returns. Raises Unavailable, Malformed,
-    Invalid.
+    prompts, for `Catalogue.from_mcp`. The server ends before the function returns. Raises Unavailable if the server
+    does not start or answer, Malformed or Invalid for answers that are not lists of MCP.
     """
     try:
         server = subprocess.Popen(

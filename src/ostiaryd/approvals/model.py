@@ -271,7 +271,7 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
 
 
 def check_open(question: Question, *, now: int) -> None:
-    """Check that an approval request is open. Raises Conflict."""
+    """Check that an approval request is open. Raises Conflict otherwise."""
     if (state := question.state_at(now)) is not ApprovalState.OPEN:
         raise Conflict(
             f"the approval request is already {state}",
@@ -327,7 +327,7 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
 
 def check_stated(question: Question, value: str | None) -> None:
     """Check that an approval states the value of the argument `must_state`, if the approval request has one. Raises
-    Forbidden.
+    Forbidden otherwise.
     """
     name, argument = question.about.must_state, question.about.stated
     if argument is None:
@@ -415,7 +415,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
 
 
 def check_reason(text: str) -> str:
-    """Return the reason that a person gave for an answer, after checking its form. Raises Invalid."""
+    """Return the reason that a person gave for an answer, after checking its form. Raises Invalid for another form."""
     return check_text(text, of="reason", limit=MAX_REASON)
 
 

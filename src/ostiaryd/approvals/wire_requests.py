@@ -163,7 +163,8 @@ def render(refusal: Refused) -> Reply:
 
 def _idempotency_key(call: Call) -> str | None:
     """Return the digest under which the idempotency key of this caller is stored; None without a key. The digest
-    includes the caller, so keys of different callers never collide. Raises Malformed.
+    includes the caller, so keys of different callers never collide. Raises Malformed for a key that is empty or too
+    long.
     """
     key = call.header(b"idempotency-key")
     if key is None:

@@ -24,8 +24,10 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.protocol.jose import unb64u
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import acme
 from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.flows.revoking import is_live
 from ostiaryd.certs.model.acme import (
     KINDS,
     MEDIA_TYPE,
@@ -210,7 +212,7 @@ class _Revocation(msgspec.Struct):
 
 async def _verify(call: Call, *, brings_key: bool | None = False) -> acme.SignedRequest:
     """Verify the signature of a request, and return the request. Its nonce is not marked as used yet. Raises
-    AcmeRefused.
+    AcmeRefused if the JWS, its URL, its nonce, its account or its signature is wrong.
 
     `brings_key`: True if the JWS must contain the key (`jwk`), False if the JWS must name an account (`kid`), None if
     both are allowed.
@@ -221,7 +223,7 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> acme.Signed
     try:
         call.expect(MEDIA_TYPE)
         if len(call.body) > (most := min(config.max_request_bytes, SMALL_BODY)):
-            raise TooLarge(f"the body is over {most} bytes")
+            raise TooLarge(f"the request body is over {most} bytes")
         jws = parse_jws(call.parse_json())
         if jws.url != call.uri + (f"?{call.query}" if call.query else ""):
             raise Unauthorized("the `url` of the JWS is not the URL of the request")
@@ -231,7 +233,7 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> acme.Signed
         jwk: object = jws.jwk
         if jws.kid:
             account = jws.kid.removeprefix(_url(config, "account/"))
-            stored = acme.find_account(world.db.read(), account) if account != jws.kid else None
+            stored = store.acme.get_account(world.db.read(), account) if account != jws.kid else None
             if stored is None:
                 raise AcmeRefused("accountDoesNotExist", "the `kid` of the JWS is not an account of this server")
             jwk = stored.jwk
@@ -283,7 +285,7 @@ async def _act_of_key(call: Call, request: acme.SignedRequest, action: str, flow
 
 async def _read(call: Call, request: acme.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
     """Return the result of `read` for a request that only reads (POST-as-GET). The request marks the nonce as used, and
-    changes nothing else. Raises AcmeRefused.
+    changes nothing else. Raises AcmeRefused if the payload is not empty, or the account may not act.
     """
 
     def run(tx: Tx) -> T:
@@ -299,7 +301,7 @@ async def _read(call: Call, request: acme.SignedRequest, read: Callable[[Reader,
 
 
 def _payload(request: acme.SignedRequest, kind: type[T]) -> T:
-    """Return the JSON object of a request; unknown members are ignored. Raises AcmeRefused."""
+    """Return the JSON object of a request; unknown members are ignored. Raises AcmeRefused for another payload."""
     try:
         return convert(canonical.parse(request.payload, max_depth=8), kind)
     except (msgspec.ValidationError, Malformed) as error:
@@ -382,7 +384,7 @@ async def change_account(call: Call) -> Reply:
 
 
 def _check_own(call: Call, account: AcmeAccount) -> AcmeAccount:
-    """Return the account if the request's path names this account. Raises Unauthorized."""
+    """Return the account if the request's path names this account. Raises Unauthorized otherwise."""
     if call.params["id"] != account.account_id:
         raise Unauthorized("the account belongs to another key")
     return account
@@ -395,7 +397,7 @@ async def list_orders(call: Call) -> Reply:
 
     def read(reader: Reader, account: AcmeAccount) -> list[str]:
         _check_own(call, account)
-        return acme.list_orders(reader, account.account_id, after=after, limit=ORDERS_AT_ONCE)
+        return store.acme.list_orders(reader, account.account_id, after=after, limit=ORDERS_AT_ONCE)
 
     ids = await _read(call, request, read)
     headers = []
@@ -585,7 +587,7 @@ async def show_renewal(call: Call) -> Reply:
     start, end = renewal_window(
         not_before=certificate.not_before,
         not_after=certificate.not_after,
-        is_ended=certificate.revoked_at is not None,
+        is_ended=not is_live(reader, certificate, now=now),
         now=now,
     )
     after = poll_after_s(not_before=certificate.not_before, not_after=certificate.not_after)
@@ -716,7 +718,7 @@ _PEM = Content(media_types=(PEM,))
 
 def _post(path: str, wire: Any, answers: dict[int, Any], **more: Any) -> Route:
     errors = (
-        TooLarge("the body is over 65536 bytes", hint="send less"),
+        TooLarge("the request body is over 65536 bytes", hint="send a smaller body"),
         AcmeRefused("badNonce", "the nonce was used before"),
         Unauthorized("the account is deactivated", status=401),
         Unauthorized("the order belongs to another account"),

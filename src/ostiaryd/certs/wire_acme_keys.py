@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import msgspec
 
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import acme
 from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.model.acme import SECOND, AcmeKey
@@ -87,7 +88,7 @@ async def list_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: acme.list_keys(reader, after=page.after, limit=page.limit),
+        lambda reader, page: store.acme.list_keys(reader, after=page.after, limit=page.limit),
         _show,
         cursor=lambda key: key.kid,
     )

@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.proxies import parse_networks
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import acme
 from ostiaryd.certs.model.acme import (
     ACME_TLS,
@@ -96,7 +97,7 @@ async def validate_due(world: World) -> None:
     for id in [id for id, (_, task) in running.items() if task.done()]:
         running.pop(id)[1].result()
     busy = Counter(account for account, _ in running.values())
-    for one in await world.db.scan(lambda reader: acme.list_due(reader, now=world.now(), limit=LOOKED_AT)):
+    for one in await world.db.scan(lambda reader: store.acme.list_due(reader, now=world.now(), limit=LOOKED_AT)):
         if len(running) >= AT_ONCE:
             return
         if one.authorization_id not in running and busy[one.account] < OF_ACCOUNT:
@@ -110,12 +111,12 @@ async def _validate(world: World, authorization: Authorization) -> None:
     id = authorization.authorization_id
     until = world.now() + CLAIM_S * SECOND
     try:
-        if not await world.writer.submit(lambda tx: acme.claim(tx, id, until=until)):
+        if not await world.writer.submit(lambda tx: store.acme.claim(tx, id, until=until)):
             return
         refusal = await _attempt(world, authorization)
         if refusal is not None and authorization.attempts < len(RETRY_S):
             due_at = world.now() + RETRY_S[authorization.attempts] * SECOND
-            await world.writer.submit(lambda tx: acme.postpone(tx, id, due_at=due_at))
+            await world.writer.submit(lambda tx: store.acme.postpone(tx, id, due_at=due_at))
         else:
             await act(world, "acme.validate", partial(acme.settle, authorization=authorization, refusal=refusal))
     except Refused as refused:
@@ -126,7 +127,7 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
     """Connect to the host and check its response to the challenge. Return the refusal if the response does not prove
     control of the name; None if it does.
     """
-    account = acme.find_account(world.db.read(), authorization.account)
+    account = store.acme.get_account(world.db.read(), authorization.account)
     assert account is not None, "accounts are never deleted"
     expected = key_authorization(authorization.token, account.jkt)
     reach = reach_of(world.config)
@@ -143,11 +144,13 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
                 check_http_answer(body, expected)
             case "dns-01":
                 check_dns_answer(await reach.resolver.texts(f"_acme-challenge.{host}"), expected)
-            case _:
+            case "tls-alpn-01":
                 shown = await peer_certificate(
                     host, server_name=server_name(name), protocol=ACME_TLS, reach=reach, within_s=WITHIN_S
                 )
                 check_tls_answer(shown.der, shown.protocol, name, expected)
+            case unknown:
+                raise AssertionError(f"no validation of {unknown}")
         await _check_caa(world.config, authorization, reach.resolver)
     except AcmeRefused as refusal:
         return refusal
@@ -167,7 +170,8 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
 
 async def _check_caa(config: Config, authorization: Authorization, resolver: Resolver) -> None:
     """Check the CAA records of a DNS name: the records of the closest domain, at or above the name, that has CAA
-    records (RFC 8659 section 3). Raises AcmeRefused (`caa`), DnsFailed.
+    records (RFC 8659 section 3). Raises AcmeRefused (`caa`) if the records do not permit this authority, and DnsFailed
+    if they cannot be read.
     """
     name = authorization.identifier
     if not config.acme_caa_domains or name.kind is not NameKind.DNS:
@@ -199,4 +203,4 @@ async def forget_orders(world: World) -> None:
     """Delete orders, with their authorizations, a day after the expiry of the order."""
     before, count = world.now.horizon - FORGET_AFTER, FORGOTTEN_AT_ONCE
     while count == FORGOTTEN_AT_ONCE:
-        count = await world.writer.submit(lambda tx: acme.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))
+        count = await world.writer.submit(lambda tx: store.acme.prune(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -9,7 +9,7 @@ from typing import Annotated, NotRequired, TypedDict
 import msgspec
 from msgspec import Meta
 
-from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, NotFound, Refused, Unavailable
 from ostiaryd.certs import flows, store
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_pem
@@ -241,7 +241,9 @@ async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refuse
 
 
 def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:
-    """Check that the caller may request certificates for a holder. Raises NotFound, Forbidden."""
+    """Check that the caller may request certificates for a holder. Raises NotFound for an unknown holder, Forbidden
+    otherwise.
+    """
     if caller.is_admin:
         return
     if person is not None and registry.find_person(reader, person).person_id == caller.id:
@@ -286,8 +288,15 @@ async def list_certificates(call: Call) -> Reply:
 
 
 def _holder_id(reader: Reader, name: str) -> str:
-    agent = registry.get_agent(reader, name)
-    return agent.agent_id if agent is not None else registry.find_person(reader, name).person_id
+    if (agent := registry.get_agent(reader, name)) is not None:
+        return agent.agent_id
+    try:
+        return registry.find_person(reader, name).person_id
+    except NotFound:
+        raise NotFound(
+            f"there is no agent or person {name[:100]!a}",
+            hint="`ostiary agent list` and `ostiary person list` show all",
+        ) from None
 
 
 async def show_certificate(call: Call) -> Reply:

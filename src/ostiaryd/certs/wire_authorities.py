@@ -201,7 +201,10 @@ def _read_chain(text: str) -> list[x509.Certificate]:
     try:
         return load_pem_certificates(text)
     except Malformed:
-        raise Malformed("`chain` is not a list of certificates in PEM") from None
+        raise Malformed(
+            "`chain` is not a list of certificates in PEM",
+            hint="send the certificate of the intermediate first, and then those above it up to the root",
+        ) from None
 
 
 def _render_authority(authority: Authority) -> AuthorityBody:

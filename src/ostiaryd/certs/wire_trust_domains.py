@@ -185,8 +185,8 @@ def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool
 
 
 async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> TrustBundle:
-    """Return the bundle at a URL. A redirect to another valid URL is followed. Raises Invalid, Malformed,
-    Unavailable.
+    """Return the bundle at a URL. A redirect to another valid URL is followed. Raises Unavailable if the endpoint
+    fails, Malformed or Invalid for a document that is not a bundle.
     """
     config, peer = world.config, None
     if endpoint_spiffe_id:
@@ -213,7 +213,7 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
 
 
 def _check_url(world: World, url: str) -> str:
-    """Return the URL of a bundle endpoint if the URL is valid (5.2.1.1). Raises Invalid."""
+    """Return the URL of a bundle endpoint if the URL is valid (5.2.1.1). Raises Invalid otherwise."""
     if not url.startswith("https://"):
         raise Invalid("the URL of a bundle endpoint must be https", hint="https://HOST/PATH")
     return check_named(url, of="the URL of the bundle endpoint", private=world.config.private)

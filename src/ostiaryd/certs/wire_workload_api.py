@@ -71,7 +71,9 @@ class Caller(NamedTuple):
 
 
 def open_workload_api(world: World, path: Path) -> GrpcServer:
-    """Serve the Workload API on a Unix socket at `path`. Raises Invalid, Unavailable."""
+    """Serve the Workload API on a Unix socket at `path`. Raises Invalid for an unusable path, Unavailable if the server
+    cannot listen there.
+    """
     return GrpcServer(world, path, WorkloadApi(world).methods())
 
 
@@ -212,7 +214,9 @@ class WorkloadApi:
                 await subscription.is_due.wait()
 
     async def _attest(self, peer: PeerProcess) -> Caller:
-        """Return the caller: the process with the workloads that it matches. Raises PeerGone, Forbidden."""
+        """Return the caller: the process with the workloads that it matches. Raises PeerGone if the process has ended,
+        Forbidden if it matches no workload.
+        """
         reader = self._world.db.read()
         facts = _facts_of(await peer.read_facts())
         matches = match_process(reader, facts, with_digest=False)

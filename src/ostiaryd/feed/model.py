@@ -193,6 +193,7 @@ def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
         tool=entry.tool or "",
         worst=str(context.get("origin_worst", "")),
         links=str(context.get("links_worst", "")),
+        noticed=tuple(record.noticed),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.feed.flows import Guard, Guards, argument_sources, describe_behaviour, missing, send_test
+from ostiaryd.feed.flows import Guard, Guards, argument_sources, describe_behaviour, find_missing_guards, send_test
 from ostiaryd.feed.flows.behaviour import BehaviourBody
 from ostiaryd.feed.flows.sources import SourceOfArgument
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
@@ -91,7 +91,7 @@ async def list_missing(call: Call) -> Reply:
     """List the resources whose guards reported within a week, and of which none is connected."""
     guards = call.world.get_singleton(Guards)
     await guards.refresh()
-    rows = await call.world.db.scan(lambda reader: missing(reader, guards.all, now=call.world.now()))
+    rows = await call.world.db.scan(lambda reader: find_missing_guards(reader, guards.all, now=call.world.now()))
     return reply({"missing": [{"resource": name, "reported_at": at // SECOND} for name, at in rows]})
 
 

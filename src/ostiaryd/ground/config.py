@@ -489,7 +489,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **options: Any) -> Config:
     """Return the configuration from the file, the environment and the command line (`options`). Each of them overrides
-    the ones before. Raises Invalid.
+    the ones before. Raises Invalid for an unreadable file, or an unknown or invalid setting.
     """
     values: dict[str, Any] = {}
     if file is not None:
@@ -516,7 +516,9 @@ def read_environment(prefix: str) -> dict[str, str]:
 
 
 def read_places(file: str) -> Places:
-    """Return the places of networks in the configured file; none if `file` is empty. Raises Invalid."""
+    """Return the places of networks in the configured file; none if `file` is empty. Raises Invalid for an unreadable
+    file.
+    """
     if not file:
         return Places({})
     try:
@@ -528,7 +530,7 @@ def read_places(file: str) -> Places:
 
 def read_statement_issuers(file: str) -> dict[str, object]:
     """Return the JWK Set of each trusted issuer of software statements in the configured file, not parsed, by issuer;
-    none if `file` is empty. Raises Invalid.
+    none if `file` is empty. Raises Invalid for an unreadable file.
     """
     if not file:
         return {}
@@ -617,7 +619,9 @@ def _checked(config: Config) -> Config:
 
 
 def check_public_url(public_url: str) -> str:
-    """Return the public URL after checking it. The public URL is also the issuer identifier. Raises Invalid."""
+    """Return the public URL after checking it. The public URL is also the issuer identifier. Raises Invalid for http to
+    another machine, or a malformed URL.
+    """
     url = _check_base_url(public_url, name="the public URL")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Invalid(
@@ -628,7 +632,7 @@ def check_public_url(public_url: str) -> str:
 
 
 def _check_base_url(text: str, *, name: str) -> SplitResult:
-    """Return the parts of a URL to which the server appends paths. Raises Invalid."""
+    """Return the parts of a URL to which the server appends paths. Raises Invalid for any other URL."""
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
         raise Invalid(f"{name} `{text}` must be http(s)://HOST[:PORT][/PATH]")

@@ -100,7 +100,9 @@ async def search(call: Call) -> Reply:
 
 
 def _parse_search(call: Call, words: AbstractSet[str]) -> tuple[dict[str, str | int], int]:
-    """Return the filters of a search, and the number of entries of its page. Raises Invalid."""
+    """Return the filters of a search, and the number of entries of its page. Raises Invalid for an unknown, repeated or
+    malformed filter.
+    """
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
         if name not in words | _NUMBERS:

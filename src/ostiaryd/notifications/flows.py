@@ -61,7 +61,8 @@ def add(
 
     `private`: hosts with private addresses that the operator's configuration allows.
 
-    Raises Invalid, Conflict (`webhook_exists`, `too_many_webhooks`).
+    Raises Invalid for an invalid URL, action or form, Conflict if the URL has a webhook (`webhook_exists`) or the limit
+    is reached (`too_many_webhooks`).
     """
     if url.startswith(MAIL):
         check_address(url.removeprefix(MAIL), name="the address after `mailto:`")
@@ -89,7 +90,7 @@ def add(
 
 
 def remove(act: Act, id: str) -> None:
-    """Delete a webhook. Raises NotFound."""
+    """Delete a webhook. Raises NotFound for an unknown webhook."""
     webhook = find(act.tx, id)
     registry.fill_entry(act, object=webhook.webhook_id, origin=origin(webhook.url))
     store.delete(act.tx, webhook.webhook_id)
@@ -101,7 +102,7 @@ def record_test(act: Act) -> None:
 
 
 def find(reader: Reader, id: str) -> Webhook:
-    """Return a webhook by its id. Raises NotFound."""
+    """Return a webhook by its id. Raises NotFound if there is none."""
     if (webhook := store.get(reader, id)) is None:
         raise NotFound("webhook not found", hint="list the webhooks with `ostiary webhook list`")
     return webhook
@@ -236,7 +237,8 @@ def subscribe(
     """Store a push subscription: the browser gets a message about each new approval request that the person may answer.
 
     `keys`: the browser's public key and authentication secret. `private`: hosts with private addresses that the
-    configuration allows. Raises Invalid, Conflict (`too_many_subscriptions`).
+    configuration allows. Raises Invalid for an invalid endpoint or key, Conflict if the person has too many browsers
+    (`too_many_subscriptions`).
     """
     check_named(endpoint, of="`endpoint`", private=private)
     registry.fill_entry(act, object=origin(endpoint), browser=browser)
@@ -263,7 +265,7 @@ def subscribe(
 
 
 def unsubscribe(act: Act, person: str, id: str) -> None:
-    """Delete a push subscription of the person. Raises NotFound."""
+    """Delete a push subscription of the person. Raises NotFound if there is none."""
     subscription = store.get_subscription(act.tx, id)
     if subscription is None or subscription.person != person:
         raise NotFound("push subscription not found", hint="GET /api/v1/push lists your subscriptions")

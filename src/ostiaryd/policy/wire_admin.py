@@ -33,7 +33,7 @@ from ostiaryd.registry.flows import act_as, fill_entry
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 SECOND = 1_000_000
-LOCKED_OUT = "under this set, you would get no further token for this server: {}"
+LOCKED_OUT = "under this policy set, you would get no further token for this server: {}"
 
 
 Flag = Literal["true", "false"]
@@ -144,7 +144,9 @@ async def put_set(call: Call) -> Reply:
 
 
 def _check_active(act: Act, call: Call) -> None:
-    """Check the header `If-Match` against the active set (RFC 9110 section 13.1.1). Raises PreconditionFailed."""
+    """Check the header `If-Match` against the active set (RFC 9110 section 13.1.1). Raises PreconditionFailed if the
+    header names another set.
+    """
     expected = call.header(b"if-match")
     active = store.active_hash(act.tx)
     if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
@@ -159,7 +161,7 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 
 
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
-    """Check that the set can be a watching set. Raises Invalid."""
+    """Check that the set can be a watching set. Raises Invalid otherwise."""
     if gate is not None:
         raise Invalid("`whatif` cannot be combined with `watch`", hint="send only one of the two")
     if loaded.ready.program is not None:
@@ -182,7 +184,7 @@ def _flag(call: Call, name: str) -> bool:
 
 def _check_lock_out(why: str, *, locks: bool) -> None:
     """Check that the caller would still get tokens under the set, unless `locks` permits a lockout. `why`: why the
-    caller would be denied a token; empty if it would not. Raises Conflict.
+    caller would be denied a token; empty if the caller would get one. Raises Conflict otherwise.
     """
     if why and not locks:
         hint = "permit `issue_token` for an administrator, or confirm: --lock-out"
@@ -303,27 +305,19 @@ CHANGED = PreconditionFailed(
 )
 
 ROUTES = (
-    Route(
-        "POST",
-        "/api/v1/policies",
-        put_set,
-        ADMIN,
-        errors=(CHANGED,),
-        body=NewSet,
-        is_large=True,
-        answers={200: TestedPolicySet, 201: PolicySetBody},
-        query=PUT_QUERY,
-    ),
-    Route(
-        "PUT",
-        "/api/v1/policies",
-        put_set,
-        ADMIN,
-        errors=(CHANGED,),
-        body=NewSet,
-        is_large=True,
-        answers={200: TestedPolicySet, 201: PolicySetBody},
-        query=PUT_QUERY,
+    *(
+        Route(
+            method,
+            "/api/v1/policies",
+            put_set,
+            ADMIN,
+            errors=(CHANGED,),
+            body=NewSet,
+            is_large=True,
+            answers={200: TestedPolicySet, 201: PolicySetBody},
+            query=PUT_QUERY,
+        )
+        for method in ("POST", "PUT")
     ),
     Route(
         "GET",

@@ -174,7 +174,7 @@ def render(refusal: Refused) -> Reply:
 
 def read(call: Call, kind: type[T]) -> T:
     """Return the body of a request, which must be I-JSON, as a value of the type `kind`. Unknown members are ignored,
-    as section 5 requires. Raises Malformed.
+    as section 5 requires. Raises Malformed for any other body.
     """
     call.expect("application/json")
     body = call.body
@@ -229,7 +229,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _check_members(body: bytes, value: object) -> None:
-    """Check that no object in `body` has a member twice. `value` is the decoded body. Raises Malformed.
+    """Check that no object in `body` has a member twice. `value` is the decoded body. Raises Malformed for a repeated
+    member.
 
     The check compares the number of colons in the text and in the encoding of the value. The decoder keeps only the
     last of two equal members, so its value then has fewer colons. A lower count is due to a member that was sent twice,
@@ -378,7 +379,7 @@ _NEXT = {
 
 _UNSAID = {
     "no_permit": "You are not permitted to do this.",
-    "policy_error": "This could not be decided. Please tell your administrator.",
+    "policy_error": "The request could not be decided. Please tell your administrator.",
 }
 """Sentences for users by reason code, for reasons whose own message names policies."""
 

@@ -10,8 +10,8 @@ The process gets policies and rows, and no access to the database, files or the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -71,8 +71,8 @@ class Asking:
     def __init__(self, _: World) -> None:
         self.is_busy = False
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
         """Let the block run the only what-if of the server at this time. Raises Unavailable if another what-if runs."""
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
@@ -94,7 +94,7 @@ async def ask(call: Call) -> Reply:
         "policy.whatif",
         lambda act: flows.begin_whatif(act, query.files, since=query.since, until=query.until, by=call.caller),
     )
-    with call.world.get_singleton(Asking).place():
+    async with call.world.get_singleton(Asking).place():
         loaded = await load_set(call.world, query.files, has_engine=call.caller.is_admin)
     lines = _report_lines(call.world, loaded, span, by=query.by, caller=call.caller.id)
     return Reply(200, lines, media_type="application/jsonl", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
@@ -108,28 +108,33 @@ async def _report_lines(
     """
     loop = asyncio.get_running_loop()
     due, report = 0.0, None
+    replaying = replay(world, candidate_of(loaded, by), span)
     try:
-        with world.get_singleton(Asking).place():
-            async with aclosing(replay(world, candidate_of(loaded, by), span)) as replaying:
-                async for done in replaying:
-                    if isinstance(done, Report):
-                        report = done
-                    elif loop.time() >= due:
-                        due = loop.time() + TELL_S
-                        yield _line({"done": done, "of": span.stop - span.first})
+        async with world.get_singleton(Asking).place(), aclosing(replaying):
+            async for step in replaying:
+                if isinstance(step, Report):
+                    report = step
+                elif loop.time() >= due:
+                    due = loop.time() + TELL_S
+                    yield _line({"done": step, "of": span.stop - span.first})
         assert report is not None
-        ticket = Ticket(loaded.hash, span.first, span.stop, report.changed, report.not_known, world.now())
-        sealed = seal_ticket(ticket, key=ticket_key(world.keys.secret("nonce")), caller=caller)
-        yield _line({"report": report, "entries": [span.first, span.stop], "ticket": sealed})
+        yield _report_line(world, loaded, span, report, caller=caller)
     except Refused as error:
         yield _line({"error": error.code, "message": error.message, "hint": error.hint})
+
+
+def _report_line(world: World, loaded: Loaded, span: Span, report: Report, *, caller: str) -> bytes:
+    """Return the line with the report and the ticket with which `caller` can put the set."""
+    ticket = Ticket(loaded.hash, span.first, span.stop, report.changed, report.not_known, world.now())
+    sealed = seal_ticket(ticket, key=ticket_key(world.keys.secret("nonce")), caller=caller)
+    return _line({"report": report, "entries": [span.first, span.stop], "ticket": sealed})
 
 
 async def replay(
     world: World, candidate: Candidate, span: Span, *, within_s: float = ALL_S
 ) -> AsyncGenerator[int | Report, None]:
     """Replay the entries of `span` in a separate process. Yield the number of compared entries after each page, and at
-    the end the report. `within_s`: maximum seconds. Raises Unavailable.
+    the end the report. `within_s`: maximum seconds. Raises Unavailable after that time, or if the process fails.
     """
     child = Child()
     until = asyncio.get_running_loop().time() + within_s
@@ -162,7 +167,7 @@ class Child:
         self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)
 
     async def ask(self, request: Request) -> Answer:
-        """Send a message to the process, and return its response. Raises Unavailable."""
+        """Send a message to the process, and return its response. Raises Unavailable if the process fails."""
         return await asyncio.to_thread(self._ask, request)
 
     def _ask(self, request: Request) -> Answer:

@@ -179,8 +179,8 @@ async def _end(call: Call, session: Session) -> Reply:
 
 
 def _parameters(call: Call) -> dict[str, str]:
-    """Return the parameters of the provider's response, each at most once (RFC 6749 section 3.1). Raises
-    AccountRefused.
+    """Return the parameters of the provider's response, each at most once (RFC 6749 section 3.1). Raises AccountRefused
+    for a repeated parameter.
     """
     values = parse_form(call.query.encode("latin-1"))
     if any(len(sent) > 1 for sent in values.values()):

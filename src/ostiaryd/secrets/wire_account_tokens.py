@@ -96,7 +96,9 @@ def callback_uri(world: World, provider: AccountProvider) -> str:
 
 
 async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
-    """Fetch and return the metadata of an authorization server. Raises Invalid, Unavailable."""
+    """Fetch and return the metadata of an authorization server. Raises Invalid if there are no valid metadata,
+    Unavailable if the server cannot be reached.
+    """
     check_named(issuer, of="the issuer", private=world.config.private)
     answers = []
     for url in metadata_urls(issuer):
@@ -123,7 +125,7 @@ async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
 
 async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectAttempt, code: str) -> TokenAnswer:
     """Exchange the code of an authorization response for tokens (RFC 6749 section 4.1.3); return the token response.
-    Raises AccountRefused, Unavailable.
+    Raises AccountRefused if the provider refuses, and Unavailable if it cannot be reached.
     """
     form = {
         "grant_type": "authorization_code",
@@ -135,14 +137,17 @@ async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectA
 
 
 async def _ask(world: World, provider: AccountProvider, form: dict[str, str]) -> TokenAnswer:
-    """Send a token request, and return the token response. Raises AccountRefused, ProviderDown, Sealed."""
+    """Send a token request, and return the token response. Raises AccountRefused if the provider refuses, ProviderDown
+    if it cannot be reached, and Sealed while the secrets are sealed.
+    """
     status, body = await _post(world, provider, provider.token_endpoint, form)
     return parse_token_answer(provider, status, body)
 
 
 async def _post(world: World, provider: AccountProvider, url: str, form: dict[str, str]) -> tuple[int, bytes]:
     """Send a form with the client authentication of this server (RFC 6749 section 2.3, RFC 7523); return the status and
-    the body of the response. Raises ProviderDown, Sealed, Conflict.
+    the body of the response. Raises ProviderDown if the provider cannot be reached, Sealed while the secrets are
+    sealed, and Conflict if the stored client secret cannot be decrypted.
     """
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     match provider.authentication:
@@ -272,7 +277,8 @@ async def _store_answer(
 
 async def _claim(world: World, issue: account_tokens.IssueToken) -> account_tokens.Refresh | AccessToken:
     """Claim the refresh of an account and return it; or return the shared access token, if another refresh has brought
-    a new one meanwhile. Raises Sealed, NotConnected, ProviderDown.
+    a new one meanwhile. Raises ProviderDown if another refresh takes too long, NotConnected if the account is not
+    connected any more, and Sealed while the secrets are sealed.
     """
 
     def claim(tx: Tx) -> account_tokens.Refresh | AccessToken | None:
@@ -286,8 +292,8 @@ async def _claim(world: World, issue: account_tokens.IssueToken) -> account_toke
 
 
 async def _refresh(world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh) -> TokenAnswer:
-    """Send a refresh request (RFC 6749 section 6), and return the token response. Raises AccountRefused, ProviderDown,
-    Sealed.
+    """Send a refresh request (RFC 6749 section 6), and return the token response. Raises AccountRefused if the provider
+    refuses, ProviderDown if it cannot be reached or the claim has expired, and Sealed while the secrets are sealed.
     """
     form = {"grant_type": "refresh_token", "refresh_token": refresh.refresh_token}
     if issue.scopes != issue.account.scopes:
@@ -412,7 +418,8 @@ async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAn
 
 async def _revoke(world: World, provider: AccountProvider, token: str, *, hint: str) -> None:
     """Revoke a token at the provider (RFC 7009 section 2), if the provider supports revocation. `hint`: the type of the
-    token. Raises ProviderDown, Sealed.
+    token. Raises ProviderDown if the provider cannot be reached or answers with an error, Sealed while the secrets are
+    sealed.
     """
     if not provider.revocation_endpoint:
         return

@@ -196,7 +196,9 @@ def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[LastSecretU
 
 
 def _find_reader(call: Call, name: str | None) -> str:
-    """Return the id of the agent or person with this name; an empty text if `name` is None. Raises NotFound."""
+    """Return the id of the agent or person with this name; an empty text if `name` is None. Raises NotFound if there is
+    none.
+    """
     if name is None:
         return ""
     agent = registry.get_agent(call.world.db.read(), name)

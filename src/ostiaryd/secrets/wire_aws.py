@@ -319,7 +319,7 @@ def _scope(call: Call) -> aws.ArnScope:
 
 
 def _check_name(name: str) -> str:
-    """Return a name of a secret that is also a path of the Vault API. Raises Invalid."""
+    """Return a name of a secret that is also a path of the Vault API. Raises Invalid otherwise."""
     try:
         return check_path(name)
     except Malformed as error:
@@ -383,7 +383,9 @@ async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, 
 
 
 def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
-    """Return a secret. Raises NothingStored, and SecretState if the secret is scheduled for deletion."""
+    """Return a secret. Raises NothingStored if there is none, and SecretState if the secret is scheduled for
+    deletion.
+    """
     secret = store.keyvalue.get(act.tx, MOUNT, name)
     if secret is None or _is_purged(secret, act.now):
         raise NothingStored("Secrets Manager can't find the specified secret.")
@@ -515,7 +517,7 @@ def _number_of_token(secret: Secret, token: str) -> int | None:
 
 def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], token: str, place: _Place) -> None:
     """Check that the version `number`, which an earlier request with `token` stored, has the value `value`. Raises
-    SecretExists.
+    SecretExists otherwise.
     """
     present = keyvalue.read_value(act, MOUNT, name, number)[2]
     if present is None or msgspec.json.decode(present) != value:
@@ -571,7 +573,7 @@ def _number_of_id(act: Act, name: str, secret: Secret, version_id: str) -> int |
 
 
 def _find_version(act: Act, name: str, secret: Secret, version_id: str) -> int:
-    """Return the number of a version that has a value. Raises NothingStored."""
+    """Return the number of a version that has a value. Raises NothingStored if there is none."""
     number = _number_of_id(act, name, secret, version_id)
     version = None if number is None else store.keyvalue.version(act.tx, MOUNT, name, number)
     if version is None or version.is_destroyed or version.is_deleted(act.now):

@@ -194,8 +194,8 @@ async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
 
 
 def open_backend(world: World, stored: StoredBackend) -> Backend:
-    """Return the client of a back end, if the configuration still names its address. Raises Forbidden, Sealed,
-    Conflict.
+    """Return the client of a back end, if the configuration still names its address. Raises Forbidden if it does not,
+    Sealed while the secrets are sealed, and Conflict if the stored credentials cannot be decrypted.
     """
     config = stored.config
     check_address(config.address, permitted=world.config.secret_backends.split())

@@ -156,7 +156,7 @@ def _make_provider(
     world: World, new: NewAccountProvider, preset: AccountPreset, issuer: str, metadata: ServerMetadata | None
 ) -> AccountProvider:
     """Return a provider. Each setting comes from the request; if absent, from the preset; if absent there, from the
-    metadata. Raises Invalid.
+    metadata. Raises Invalid if a setting is missing, or two do not fit together.
     """
     authorization, token = new.authorization_endpoint, new.token_endpoint
     authorization = (

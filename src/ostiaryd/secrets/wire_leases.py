@@ -116,7 +116,7 @@ async def _connect(call: Call, upstream: ConnectDatabase) -> None:
 
 def _act_still(act: Act, *, holding: str, flow: Callable[[Act], None]) -> None:
     """Run a flow in the act that follows a request to another system, if the caller with this holding may still act.
-    Raises NotFound, Forbidden.
+    Raises NotFound or Forbidden otherwise.
     """
     registry.check_holder(act.tx, holding, now=act.now)
     flow(act)
@@ -135,7 +135,7 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
 
     async def check() -> None:
         if world.now() > lease.issued_at + CREATE_S * SECOND:
-            raise DatabaseDown("the database is too slow", hint="try again")
+            raise DatabaseDown(f"the database did not create the account within {CREATE_S} s", hint="try again")
         leases.check_creating(store.leases.get(world.db.read(), lease.lease_id))
 
     def create(raw: Any) -> None:

@@ -79,7 +79,7 @@ class JwtMethodKeys:
 
     async def get(self, owner: str, config: JwtConfig, *, within: int) -> jose.JwkSet:
         """Return the key set of a configuration, fetched at most `within` microseconds ago. `owner`: the id of the
-        configuration in the cache. Raises BackendFailed.
+        configuration in the cache. Raises BackendFailed if the keys cannot be fetched.
         """
         try:
             async with asyncio.timeout(WITHIN_S), self._turns.setdefault(owner, asyncio.Lock()):
@@ -94,7 +94,9 @@ class JwtMethodKeys:
             ) from None
 
     async def _discover(self, owner: str, config: JwtConfig) -> str:
-        """Return the URL of the keys from the discovery document. Raises Unavailable, Invalid."""
+        """Return the URL of the keys from the discovery document. Raises Unavailable if the issuer cannot be reached,
+        Invalid if the document is malformed.
+        """
         now, kept = self._world.now(), self._documents.get(owner)
         if kept is None or not kept.at <= now < kept.at + FRESH:
             kept = _Document(await _fetch_jwks_uri(self._world, config), now)
@@ -125,7 +127,10 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
 
 
 async def log_in_by_jwt(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
-    """Log in by a token of another issuer, and return the Vault token. Raises LoginRefused, BackendFailed, Sealed."""
+    """Log in by a token of another issuer, and return the Vault token. Raises LoginRefused for a token that is not
+    valid or not admitted, BackendFailed if the issuer's keys cannot be fetched, and Sealed while the secrets are
+    sealed.
+    """
     body, world = request.read_body(JwtLogin), call.world
     reader = world.db.read()
     flows.check_open(reader)
@@ -163,7 +168,9 @@ async def _log_in(
 
 
 async def _verify(keys: JwtMethodKeys, owner: str, config: JwtConfig, unverified_jwt: str) -> dict[str, object]:
-    """Verify the signature of a token, and return its claims. Raises InvalidToken, BackendFailed."""
+    """Verify the signature of a token, and return its claims. Raises InvalidToken for a token that is not valid,
+    BackendFailed if the keys cannot be fetched.
+    """
     jose.parse_jws(unverified_jwt)  # keys are fetched only for a well-formed token
     if config.jwt_validation_pubkeys:
         return verify_token(unverified_jwt, read_public_keys(tuple(config.jwt_validation_pubkeys)), config)
@@ -180,7 +187,8 @@ async def _verify(keys: JwtMethodKeys, owner: str, config: JwtConfig, unverified
 
 async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
     """Log in by the client certificate of the connection, and return the Vault token. Without `name` in the body, the
-    login is at the only role that admits the certificate. Raises LoginRefused, Malformed, Sealed.
+    login is at the only role that admits the certificate. Raises LoginRefused without a certificate, or if not exactly
+    one role admits it, Malformed for a malformed body, and Sealed while the secrets are sealed.
     """
     name, shown = request.read_body(_CertificateLogin).name, call.certificate
     if shown is None:
@@ -239,7 +247,8 @@ async def log_in_by_service_account(call: Call, request: VaultRequest, method: M
 
 async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *, audience: str) -> ServiceAccount:
     """Let the cluster verify the token of a service account, and return the service account. The token also
-    authenticates the request to the cluster. Raises Forbidden, BackendFailed, LoginRefused.
+    authenticates the request to the cluster. Raises Forbidden if the cluster refuses the token, LoginRefused if the
+    token is malformed, BackendFailed if the cluster cannot be reached or fails.
     """
     try:
         jose.parse_jws(unverified_jwt)  # only a well-formed token is sent to the cluster and put into a header

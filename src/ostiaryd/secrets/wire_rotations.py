@@ -144,7 +144,7 @@ async def _send(world: World, path: str) -> None:
 
 async def _post(world: World, call: RotationCall) -> bool:
     """Send a signed call to the URL of a service; return True, since the old value stays valid until the second call.
-    Raises ServiceRefused, Unavailable.
+    Raises ServiceRefused if the service answers with an error, Unavailable if it cannot be reached.
     """
     body, headers = render_call(call.kind, call.data, id=call.id, now=world.now(), key=call.key)
     private, ca_file = world.config.private, world.config.ca_file
@@ -157,8 +157,8 @@ async def _post(world: World, call: RotationCall) -> bool:
 
 
 async def _run_command(world: World, call: RotationCall) -> bool:
-    """Run the command of a rotation; return whether the old value still works. Raises Invalid, ServiceRefused,
-    CommandFailed.
+    """Run the command of a rotation; return whether the old value still works. Raises Invalid for an unknown command,
+    CommandFailed if the command cannot run, ServiceRefused if the command reports a failure.
     """
     command = rotations.find_command(world.config.rotation_commands, call.config.command)
     result = await run_command(

@@ -145,7 +145,9 @@ async def _write(backend: Backend, path: str, value: Mapping[str, Any], *, is_dr
 
 
 async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, Any]]:
-    """Return all values below a folder of a back end, by path. Raises BackendFailed, Conflict, NothingStored."""
+    """Return all values below a folder of a back end, by path. Raises NothingStored if the folder is empty, Conflict if
+    there are too many or too large values, BackendFailed if the back end fails.
+    """
     stored = backends.find_backend(world.db.read(), source.mount)
     reader, backend = world.get_singleton(BackendReader), open_backend(world, stored)
     paths, folders = ([], [source.path]) if source.is_folder else ([source.path], [])

@@ -280,7 +280,7 @@ _FIXED = ("auth/", "sys/")
 
 
 def _read_request(call: Call, method: VaultMethod) -> VaultRequest:
-    """Return the request of a call. Raises Invalid, Malformed."""
+    """Return the request of a call. Raises Malformed or Invalid for a path, a body or a header that is not valid."""
     _check_headers(call)
     path = check_path(call.params["path"])
     return VaultRequest(method=method, path=path, body=_body_of(call), query=_query_of(call))
@@ -288,7 +288,7 @@ def _read_request(call: Call, method: VaultMethod) -> VaultRequest:
 
 def _find_open(call: Call, method: VaultMethod, path: str) -> Callable[[], Awaitable[Reply]] | None:
     """Return the function that answers a request that needs no token; None if the path needs a token. Raises
-    UnsupportedOperation, Malformed.
+    UnsupportedOperation for another method, Malformed for a malformed path.
     """
     if path in _OPEN:
         _require(method, VaultMethod.READ)
@@ -352,8 +352,8 @@ async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
 
 
 async def _run_operation(call: Call, request: VaultRequest, login_method: Mount | None) -> Answer:
-    """Run the operation of a request as one act of the authenticated caller, and return the response. Raises
-    KeyNeeded.
+    """Run the operation of a request as one act of the authenticated caller, and return the response. Raises KeyNeeded
+    if a key must be generated first.
     """
     try:
         mount, unbound, enabled = _find(call, request, login_method)
@@ -390,7 +390,7 @@ def _find(
     call: Call, request: VaultRequest, method: Mount | None
 ) -> tuple[str, flows.Operation | flows.CallerOperation, Mount | None]:
     """Return the mount's path, the operation of a request, and the record of the mount (None for a fixed mount). Raises
-    NothingStored, UnsupportedOperation, Malformed, Invalid.
+    UnsupportedOperation or NothingStored for an unsupported operation or path, Malformed or Invalid for a wrong body.
     """
     path = request.path
     kind, _, rest = path.partition("/")
@@ -456,7 +456,9 @@ def _authorize_vault(
     caller: flows.VaultCaller,
     exists: Callable[[Act], bool] | None = None,
 ) -> None:
-    """Check that the Vault policies of the caller's token permit a request. Raises Forbidden, Malformed."""
+    """Check that the Vault policies of the caller's token permit a request. Raises Forbidden if they do not, Malformed
+    for a malformed request.
+    """
     if not flows.lists_of(caller):
         return
     path, capability = _place_of(request.method, request.path), _CAPABILITIES[request.method]
@@ -512,7 +514,9 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
 
 
 def _check_headers(call: Call) -> None:
-    """Check that the request has no unsupported header that would change the meaning of the request. Raises Invalid."""
+    """Check that the request has no unsupported header that would change the meaning of the request. Raises Invalid
+    otherwise.
+    """
     if (namespace := call.header(b"x-vault-namespace")) and namespace.strip("/") not in ("", "root"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
     if call.params["path"] in _UNWRAPPED:
@@ -520,8 +524,8 @@ def _check_headers(call: Call) -> None:
 
 
 def _check_unwrapped(call: Call) -> None:
-    """Check that the request does not ask for response wrapping, since its response cannot be wrapped. Raises
-    Invalid.
+    """Check that the request does not ask for response wrapping, since its response cannot be wrapped. Raises Invalid
+    otherwise.
     """
     if call.header(b"x-vault-wrap-ttl"):
         raise Invalid(
@@ -531,7 +535,7 @@ def _check_unwrapped(call: Call) -> None:
 
 def _wrap_seconds(call: Call) -> int | None:
     """Return the lifetime in seconds that the request's wrapping header states; None if the request has no such header.
-    Raises Invalid.
+    Raises Invalid for a malformed header, or a lifetime out of range.
     """
     text = call.header(b"x-vault-wrap-ttl")
     if not text:
@@ -558,7 +562,7 @@ def _method_of(call: Call) -> VaultMethod:
 
 def _is_list(call: Call) -> bool:
     """Return whether a GET lists: its parameter `list` is one of the texts that stand for true in Vault. Raises
-    Malformed.
+    Malformed for another text.
     """
     text = _query_of(call).get("list", "")
     if text not in (*_TRUE, *_FALSE):
@@ -568,7 +572,7 @@ def _is_list(call: Call) -> bool:
 
 def _body_of(call: Call) -> dict[str, Any]:
     """Return the members of the request's body. As in Vault, the body is JSON, whatever content type the request
-    states. Raises Malformed.
+    states. Raises Malformed if the body is not a JSON object, or has a null character.
     """
     if not call.body or call.method in ("GET", "HEAD", "LIST"):
         return {}
@@ -637,7 +641,9 @@ def _render(call: Call, answer: Answer) -> VaultEnvelope:
 
 
 def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, seconds: int) -> Answer:
-    """Wrap a response, and return the response that contains the wrapping token. Raises Invalid."""
+    """Wrap a response, and return the response that contains the wrapping token. Raises Invalid for a response that
+    comes from another system.
+    """
     if answer.upstream is not None:
         raise Invalid("a response that comes from another system cannot be wrapped", code="no_wrapping")
     path, config = call.params["path"], call.world.config
@@ -1082,7 +1088,7 @@ _SYSTEM = {
 
 def _find_system(method: VaultMethod, path: str) -> _System | None:
     """Return the handling of a request about the token or the server; None for another path. Raises
-    UnsupportedOperation.
+    UnsupportedOperation for another method.
     """
     system = _SYSTEM.get(_MOUNT_OF if path.startswith(_MOUNT_OF) else path)
     if system is not None:

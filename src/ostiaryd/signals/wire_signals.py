@@ -62,8 +62,8 @@ class IssuerKeys:
 
 
 async def verify_token(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
-    """Return the content of a security event token, verified with a key of its issuer. Raises SetRefused,
-    Unavailable.
+    """Return the content of a security event token, verified with a key of its issuer. Raises SetRefused for a token
+    that is not valid, Unavailable if the issuer's keys cannot be fetched.
     """
     key_sets = world.get_singleton(IssuerKeys).sets
 
@@ -86,7 +86,8 @@ async def accept_token(world: World, issuer: Issuer, unverified_set: str, *, req
     """Verify a security event token, apply its event, and record it. Return False if the token was received before, so
     that it has no effect.
 
-    Raises SetRefused, Unavailable, TooMuch.
+    Raises SetRefused for a token that is not valid, Unavailable if the issuer's keys cannot be fetched, and TooMuch
+    above the limit of the issuer.
     """
     flow: Callable[[Act], int]
     bucket = world.get_singleton(IssuerBuckets).of(issuer.issuer_id)

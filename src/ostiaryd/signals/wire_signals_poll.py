@@ -87,15 +87,15 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
 
 
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
-    """Acknowledge the tokens of the last poll; return the next tokens by their `jti`. Raises Unavailable."""
+    """Acknowledge the tokens of the last poll; return the next tokens by their `jti`. Raises Unavailable if the issuer
+    cannot be reached, or its response is malformed.
+    """
     pollers = world.get_singleton(Pollers)
     owed = pollers.owed.get(issuer.issuer_id, PendingAcknowledgements())
     body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}
     headers = {"content-type": "application/json", "accept": "application/json", "content-language": "en"}
     if issuer.sealed is not None:
-        headers["authorization"] = world.keys.root.open(
-            issuer.sealed, context=issuers.encryption_context(issuer)
-        ).decode()
+        headers["authorization"] = issuers.open_authorization(issuer, world.keys)
     answer = await send_request(
         "POST",
         issuer.endpoint,

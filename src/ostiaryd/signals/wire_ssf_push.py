@@ -88,8 +88,7 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
     headers = {"content-type": MEDIA_TYPE, "accept": "application/json"}
     try:
         if stream.sealed is not None:
-            opened = world.keys.root.open(stream.sealed, context=streams.encryption_context(stream))
-            headers["authorization"] = opened.decode()
+            headers["authorization"] = streams.open_header(stream, world.keys)
         answer = await send_request(
             "POST",
             stream.endpoint,

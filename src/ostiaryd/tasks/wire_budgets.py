@@ -30,15 +30,11 @@ async def set_allowance(call: Call) -> Reply:
     """Set the daily budgets of an agent. Units that were used today still count."""
     limits = parse_limits(call.json(Allowance).limits, classes=call.world.config.classes)
     await registry.act_as(call, "agent.budget", lambda act: flows.set_allowance(act, call.params["name"], limits))
-    return _show(call)
+    return await show_allowance(call)
 
 
 async def show_allowance(call: Call) -> Reply:
     """Show the daily budgets of an agent, with the units that are left today."""
-    return _show(call)
-
-
-def _show(call: Call) -> Reply:
     reader = call.world.db.read()
     agent = registry.find_agent(reader, call.params["name"])
     return reply({"budgets": flows.balances(reader, flows.allowance(reader, agent), now=call.world.now())})

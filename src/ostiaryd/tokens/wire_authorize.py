@@ -101,9 +101,9 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
     try:
         opened = await open_request(call, client, parameters)
     except Refused as refusal:
-        address, prompt = _return_address(client, parameters), read_one(parameters, "prompt").split()
+        address, prompt = parse_return_address(parameters, client), read_one(parameters, "prompt").split()
         return await _answering(call, client, address, _raise(refusal), prompt=prompt)
-    address = _return_address(client, opened)
+    address = parse_return_address(opened, client)
     work = _begin(call, client, opened, address)
     return await _answering(call, client, address, work, prompt=read_one(opened, "prompt").split())
 
@@ -127,7 +127,7 @@ async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
 async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
     if client.metadata.require_pushed_authorization_requests:
         raise InvalidRequest(
-            "this client must push its authorization requests", hint="send the parameters to `/par` by POST"
+            "this client must push its authorization requests (RFC 9126)", hint="send the parameters to `/par` by POST"
         )
     request = _parse(call, client, parameters, address)
     # requested in the future: no earlier login counts as made for this request
@@ -158,7 +158,7 @@ async def push(call: Call) -> Reply:
         registry.fill_entry(act, object=client.client_id)
         if client.metadata.require_signed_request_object and "request" not in values:
             raise InvalidRequest("this client must sign its authorization requests", hint="send `request` (RFC 9101)")
-        request = _parse(call, client, form, _return_address(client, form))
+        request = _parse(call, client, form, parse_return_address(form, client))
         jkt = proofs.possession.jkt or request.jkt
         if request.jkt not in ("", jkt):
             raise InvalidRequest("`dpop_jkt` is not the key of the DPoP proof")
@@ -176,8 +176,8 @@ async def _proceed(
     """Respond to a valid authorization request: with a code if the person need not sign in or consent, otherwise with
     the login page or the consent page.
 
-    `since` is the time of the request in microseconds; only a later login satisfies a demand for a new login. The code
-    is issued in one act, which repeats all checks.
+    `since` is the time of the request in microseconds: if the request demands a new login, the login must be later. The
+    code is issued in one act, which repeats all checks.
     """
     world = call.world
     session = await sessions.session_of(call)
@@ -294,17 +294,15 @@ def _consent_page(
 
 
 async def _client_of(call: Call, parameters: Parameters) -> OAuthClient:
-    """Return the client of an authorization request. Raises InvalidRequest, InvalidClient."""
+    """Return the client of an authorization request. Raises InvalidRequest unless exactly one `client_id` was sent,
+    InvalidClient for an unknown client.
+    """
     if not (client_id := read_one(parameters, "client_id")):
         raise InvalidRequest("`client_id` is missing, or was sent more than once")
     client = await trust.resolve_client(call.world, client_id, network=call.network, request_id=call.request_id)
     if AUTHORIZATION_CODE not in client.metadata.grant_types:
-        raise InvalidRequest("the client is not registered for `authorization_code`")
+        raise InvalidRequest("the client is not registered for the grant type `authorization_code`")
     return client
-
-
-def _return_address(client: OAuthClient, parameters: Parameters) -> ReturnAddress:
-    return parse_return_address(parameters, client)
 
 
 def _parse(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> AuthorizationRequest:

@@ -122,7 +122,7 @@ async def enter_code(call: Call) -> Reply:
 
 async def _find_device(call: Call, session: Session, unverified_code: str) -> Device:
     """Return the device request with a user code. A wrong code counts against the attempts of the session (RFC 8628
-    section 5.1). Raises NotFound, LoginThrottled.
+    section 5.1). Raises NotFound if there is none, LoginThrottled after too many attempts.
     """
     slots = [
         logins.slot_of(call.world.keys, CODE, f"device {session.person}"),

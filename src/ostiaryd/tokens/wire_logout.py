@@ -91,8 +91,8 @@ async def _end(call: Call, session: Session, request: LogoutRequest) -> Reply:
 
 
 def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
-    """Return the page after the logout from `session` (None without one). If the legitimacy of the target is confirmed,
-    the browser continues to the target.
+    """Return the page after the logout from `session` (None without a session). If the target may be trusted, the
+    browser continues to the target; otherwise the page has a link.
     """
     if request.url and request.client is not None:
         is_own = session is not None and request.person == session.person
@@ -103,8 +103,8 @@ def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
 
 
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
-    """Return a valid logout request. Raises InvalidRequest. Do not redirect that error: the URI of the request is not
-    trusted.
+    """Return a valid logout request. Raises InvalidRequest for a wrong hint, client or URI. Do not send this error to
+    the URI of the request, which is not trusted.
     """
     claims: dict[str, object] = {}
     if hint := form.get("id_token_hint"):

@@ -204,9 +204,8 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 async def read_sender(call: Call, form: Form) -> Sender:
     """Return the client id in a form and the unverified credentials of the request. Fetch the metadata document and the
-    keys of a client that is not an agent. Raises InvalidClient, InvalidRequest, Unavailable.
-
-    The act reads the record of the client.
+    keys of a client that is not an agent; the record of any other client is read later, in the act. Raises
+    InvalidClient, InvalidRequest; Unavailable if the document or the keys cannot be fetched.
     """
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client_id = trust.claimed_client_id(unverified)
@@ -356,7 +355,9 @@ async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
 
 
 def _check_grant_type(form: Form) -> None:
-    """Check the grant type of a token request. Raises InvalidRequest, UnsupportedGrantType."""
+    """Check the grant type of a token request. Raises InvalidRequest if it is missing, UnsupportedGrantType if it is
+    unknown.
+    """
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:
@@ -426,7 +427,7 @@ GRANT_ERRORS: tuple[Refused, ...] = (
     bounds.InvalidDetails("`authorization_details` is not a list"),
     Unmet("no registered key of the client reaches this level", hint="register a second key"),
     Pending("the person has not answered"),
-    SlowDown("the person has not answered", hint="wait 5 seconds more between two polls"),
+    SlowDown("the person has not answered", hint="wait 5 seconds longer between two polls"),
     ExpiredToken("the request has expired"),
     Forbidden("the person denied the request", code="access_denied"),
     NotFound("the task does not exist"),

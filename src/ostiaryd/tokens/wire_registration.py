@@ -110,8 +110,8 @@ async def delete(call: Call) -> Reply:
 
 
 def _members(call: Call) -> dict[str, Any]:
-    """Return the client metadata in the request body, a JSON object. Raises InvalidClientMetadata,
-    UnsupportedMediaType.
+    """Return the client metadata in the request body, a JSON object. Raises InvalidClientMetadata for another body,
+    UnsupportedMediaType for another `Content-Type`.
     """
     call.expect("application/json")
     try:
@@ -121,7 +121,7 @@ def _members(call: Call) -> dict[str, Any]:
     if not isinstance(unverified, dict):
         raise InvalidClientMetadata("the body is not a JSON object")
     if b"\\u0000" in call.body:
-        raise InvalidClientMetadata("the body has a null character in it")
+        raise InvalidClientMetadata("the body contains a null character")
     return unverified
 
 
@@ -133,7 +133,7 @@ def _bearer(call: Call) -> str | None:
         return None
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise InvalidRegistrationToken("the Authorization header is not `Bearer` with a token")
+        raise InvalidRegistrationToken("the Authorization header must be `Bearer` with the registration token")
     return token.strip()
 
 

@@ -23,8 +23,9 @@ def read_one(parameters: Parameters, name: str) -> str:
 
 async def open_request(call: Call, client: OAuthClient, parameters: Parameters) -> Parameters:
     """Return the parameters of an authorization request: those in its signed request object, if it has one, and only
-    those (RFC 9101 section 5). Raises InvalidRequest, InvalidRequestObject, RequestNotSupported, InvalidClient,
-    Unavailable.
+    those (RFC 9101 section 5). Raises InvalidRequest if the client must sign and did not, InvalidRequestObject for an
+    invalid object, RequestNotSupported for an object without a signature or of a client without keys, InvalidClient or
+    Unavailable if the keys of the client cannot be read.
     """
     unverified = read_one(parameters, "request")
     if not unverified:

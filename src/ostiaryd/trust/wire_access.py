@@ -25,8 +25,9 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
 
     The proof is marked as used first, and whether token and holder are live is read afterwards: the event loop does no
     other work between this check and the first read of the wire function. With `allows_pep`, the API key of a static
-    PEP is accepted too. Raises AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an
-    error gets its `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
+    PEP is accepted too. Raises Unauthenticated without credentials, AccessRefused for an invalid token or key,
+    InvalidProof or NonceNeeded for the DPoP proof, Malformed for malformed headers. The response to an error gets its
+    `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
     if (person := _session_caller(call)) is not None:
@@ -77,9 +78,8 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 
 def find_caller_again(call: Call, reader: Reader) -> Caller:
     """Return the caller of a request whose gate has authenticated it, as `reader` shows it now: in an act, or in the
-    course of a long response.
-
-    Raises AccessRefused, Unauthenticated.
+    course of a long response. Raises AccessRefused if the access has ended meanwhile, Unauthenticated if the browser
+    session has ended.
     """
     caller, now = call.caller, call.world.now()
     if caller.token is None and caller.kind != "pep":
@@ -164,7 +164,7 @@ def _session_caller(call: Call, act: Act | None = None) -> Caller | None:
     is no session or the header is set. The session is read in `act`, or before the act for None.
 
     The request must come from a page of this server (`Origin`, `Sec-Fetch-Site`); only a GET may omit `Origin`. Raises
-    ForgedForm.
+    ForgedForm for a request from another site.
     """
     if b"authorization" in call.by_name:
         return None
@@ -232,8 +232,8 @@ def require_scope(call: Call, caller: Caller, scope: str) -> None:
 
 
 def request_of(call: Call) -> flows.Request:
-    """Return the credentials of a request. Raises Malformed; InvalidProof for more than one proof (RFC 9449
-    section 4.3).
+    """Return the credentials of a request. Raises Malformed for a repeated header, InvalidProof for more than one proof
+    (RFC 9449 section 4.3).
     """
     unverified_proof = call.header(b"dpop", twice=InvalidProof)
     return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)

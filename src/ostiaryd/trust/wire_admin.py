@@ -203,7 +203,7 @@ async def revoke_resource_secret(call: Call) -> Reply:
 
 
 async def revoke_secret(call: Call) -> Reply:
-    """Revoke a client secret, and the tokens that its agent has as a bearer or by a secret."""
+    """Revoke a client secret, all bearer tokens of its agent, and the tokens that the agent got with a secret."""
     agent, id = call.params["name"], call.params["id"]
     await act_as(call, "secret.revoke", lambda act: flows.revoke_secret(act, agent, id))
     return await list_secrets(call)
@@ -216,7 +216,7 @@ class BearerClassesBody(TypedDict):
 
 
 def _class_of(call: Call) -> flows.BearerClass:
-    """Return the class of registration in the path. Raises NotFound."""
+    """Return the class of registration in the path. Raises NotFound for an unknown class."""
     for name in get_args(flows.BearerClass):
         if call.params["registration"] == name:
             return cast(flows.BearerClass, name)

@@ -75,7 +75,9 @@ class Begun(NamedTuple):
 
 
 def find_provider_of(call: Call, protocol: str) -> Provider:
-    """Return the provider in the path, if it uses `protocol` (`oidc` or `saml`). Raises NotFound."""
+    """Return the provider in the path, if it uses `protocol` (`oidc` or `saml`). Raises NotFound for an unknown
+    provider, and for one of the other protocol.
+    """
     provider = providers.find_provider(call.world.db.read(), call.params["provider"])
     if provider.protocol != protocol:
         raise NotFound("there is no login provider with this name and protocol", hint="start again at the login page")
@@ -91,7 +93,9 @@ def callback_uri(config: Config, provider: Provider) -> str:
 
 
 def begin_attempt(call: Call, provider: Provider) -> Begun:
-    """Return a new login attempt, with the requirements in the parameters of `/login`. Raises Invalid."""
+    """Return a new login attempt, with the requirements in the parameters of `/login`. Raises Invalid for malformed
+    parameters.
+    """
     world, demand = call.world, parse_demand(call.query_one)
     session = find_session(world.db.read(), session_cookie(call), world.now())
     attempt = Attempt(
@@ -114,7 +118,9 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
 
 
 def end_attempt(call: Call, provider: Provider) -> Attempt:
-    """Return the attempt that the browser began at this provider, from its cookie. Raises ProviderRefused."""
+    """Return the attempt that the browser began at this provider, from its cookie. Raises ProviderRefused if the
+    browser has no unexpired attempt at the provider.
+    """
     secret = call.world.keys.derive("login attempt")
     return open_attempt(
         one_cookie(call, PROVIDER_COOKIE), provider=provider.provider_id, secret=secret, now=call.world.now()
@@ -137,7 +143,8 @@ async def log_in_identity(
     call: Call, provider: Provider, identity: Identity, attempt: Attempt, *, spend: Spend | None = None
 ) -> Reply:
     """Admit a person whom a provider has authenticated, begin a session, and redirect to `return_to`. Raises
-    ProviderRefused.
+    ProviderRefused if the assertion was used before, if the provider does not state a demanded new authentication, or
+    if the person may not log in.
 
     If the provider had to authenticate the person again, its response must state that it did. `spend` is the assertion
     of the provider, which is marked as used, and refused if it was used before.

@@ -99,8 +99,9 @@ def _is_met(call: Call, demand: Demand, session: Session | None) -> bool:
 
 
 def _goes_on_after_expiry(login: Callable[[Call], Awaitable[Reply]]) -> Callable[[Call], Awaitable[Reply]]:
-    """Let a form of a login that has expired lead on if the session of the browser meets its requirements: the person
-    has used another tab for the login. Otherwise show the login page with the refusal and the requirements of the form.
+    """Return a wire function that runs `login`, and that also answers an expired login form. If the session of the
+    browser meets the requirements of the form, because the person used another tab for the login, redirect as after a
+    login. Otherwise show the login page with the refusal and the requirements of the form.
     """
 
     @wraps(login)
@@ -280,7 +281,7 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, retur
 
 
 def _find_invited(call: Call, unverified_code: str) -> Person:
-    """Return the person to whom a setup link belongs. Raises NotFound."""
+    """Return the person to whom a setup link belongs. Raises NotFound for a used or expired link."""
     reader = call.world.db.read()
     return registry.find_person(reader, find_setup_link(reader, unverified_code, now=call.world.now()))
 

@@ -89,7 +89,7 @@ class OpenIdProviders:
         self.key_sets = KeySets()
 
     async def metadata(self, provider: Provider) -> ProviderMetadata:
-        """Return the discovery document of a provider. Raises Unavailable."""
+        """Return the discovery document of a provider. Raises Unavailable if the document cannot be fetched or used."""
         now, kept = self._world.now(), self._kept.get(provider.provider_id)
         if kept is None or not kept.at <= now < kept.at + FRESH:
             metadata = await fetch_metadata(self._world, provider.issuer)
@@ -97,25 +97,29 @@ class OpenIdProviders:
         return kept.metadata
 
     async def keys(self, provider: Provider, metadata: ProviderMetadata, *, within: int) -> jose.JwkSet:
-        """Return the key set of a provider, fetched at most `within` microseconds ago. Raises Unavailable."""
+        """Return the key set of a provider, fetched at most `within` microseconds ago. Raises Unavailable if the
+        provider does not send its keys.
+        """
         now, private = self._world.now(), self._world.config.private
         return await self.key_sets.get(provider.provider_id, metadata.jwks_uri, now=now, within=within, private=private)
 
 
 async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
-    """Fetch the discovery document of an issuer, check its URLs, and return it. Raises Unavailable, Invalid."""
+    """Fetch the discovery document of an issuer, check its URLs, and return it. Raises Unavailable if the document
+    cannot be fetched or is malformed, Invalid for a URL that the server must not call.
+    """
     private = world.config.private
     headers = {"accept": "application/json"}
     answer = await send_request(
         "GET", discovery_url(issuer), headers=headers, within_s=FETCH_S, max_bytes=MAX_METADATA, private=private
     )
     if answer.status != 200:
-        raise Unavailable(f"the discovery document of the provider: the remote server answers {answer.status}")
+        raise Unavailable(f"cannot read the discovery document of the provider: its server answers {answer.status}")
     try:
         parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
         metadata = check_metadata(convert(parsed, ProviderMetadata), issuer=issuer)
     except (Malformed, msgspec.ValidationError) as error:
-        raise Unavailable(f"the discovery document of the provider: {str(error)[:200]}") from None
+        raise Unavailable(f"the discovery document of the provider is malformed: {str(error)[:200]}") from None
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
         if url := getattr(metadata, name):
             check_named(url, of=f"`{name}` of the provider", private=private)
@@ -214,7 +218,8 @@ async def _redeem(
     code: str,
 ) -> TokenAnswer:
     """Exchange the code for tokens at the provider, and return its response (Core 3.1.3.1, RFC 7636 section 4.5).
-    Raises ProviderRefused, Unavailable.
+    Raises ProviderRefused if the provider does not accept the code or sends another response, Unavailable if the
+    provider fails.
     """
     form = {
         "grant_type": "authorization_code",
@@ -321,7 +326,8 @@ async def _with_userinfo(
 ) -> dict[str, Any]:
     """Return the claims of the ID token. If it lacks groups, required claims or a name, as it may in the code flow
     (Core 5.4), add the claims of userinfo, which must have the same `sub` (Core 5.3). Claims of the ID token take
-    precedence. If only a name is missing, userinfo may fail. Raises ProviderRefused, Unavailable.
+    precedence. If only a name is missing, userinfo may fail. Raises ProviderRefused if userinfo is about another
+    person, Unavailable if userinfo is needed and fails.
     """
     has_groups = not provider.group_claim or read_group_claim(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
@@ -341,7 +347,7 @@ async def _with_userinfo(
 
 
 async def _read_userinfo(world: World, url: str, access_token: str) -> dict[str, Any]:
-    """Return the claims of the userinfo endpoint. Raises Unavailable."""
+    """Return the claims of the userinfo endpoint. Raises Unavailable for any response other than a JSON object."""
     answered = await send_request(
         "GET",
         url,

@@ -164,7 +164,9 @@ async def add_provider(call: Call) -> Reply:
 
 
 async def _saml_provider(world: World, new: NewProvider) -> Provider:
-    """Return the SAML provider that a metadata document describes. Raises Invalid, Malformed, Conflict."""
+    """Return the SAML provider that a metadata document describes. Raises Malformed or Invalid for a document that is
+    not valid, or for other settings in the request.
+    """
     if new.issuer or new.client_id or new.client_secret or new.preset:
         raise Invalid(
             "a SAML provider cannot have an issuer, client or preset",
@@ -257,7 +259,7 @@ async def unlink_account(call: Call) -> Reply:
 
 
 async def _check_reachable(world: World, issuer: str) -> None:
-    """Check that the discovery document and the keys of an issuer can be fetched and used. Raises Invalid."""
+    """Check that the discovery document and the keys of an issuer can be fetched and used. Raises Invalid otherwise."""
     try:
         metadata = await fetch_metadata(world, issuer)
         await fetch_keys(metadata.jwks_uri, private=world.config.private)

@@ -146,8 +146,8 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
 
 
 def _inflated(call: Call) -> bytes:
-    """Return the body of the request, decompressed if the content encoding is gzip. Raises UnsupportedMediaType,
-    Malformed, TooLarge.
+    """Return the body of the request, decompressed if the content encoding is gzip. Raises UnsupportedMediaType for
+    another encoding, Malformed for data that cannot be decompressed, TooLarge for a body that is too long.
     """
     how, most = (call.header(b"content-encoding") or "identity").strip().lower(), call.world.config.max_request_bytes
     if how == "identity":
@@ -182,27 +182,17 @@ OTLP = RouteProtocol("OpenTelemetry", render, RpcStatus, ("application/x-protobu
 
 OTLP_BODY = Content(dict[str, Any], tuple(TYPES), example={})
 
-ROUTES = (
+ROUTES = tuple(
     Route(
         "POST",
-        "/v1/traces",
-        take_traces,
+        path,
+        take,
         SELF,
         errors=(TooMuch(_TOO_MUCH, hint=_SAMPLE),),
         is_large=True,
         protocol=OTLP,
         body=OTLP_BODY,
         answers={200: OTLP_BODY},
-    ),
-    Route(
-        "POST",
-        "/v1/logs",
-        take_logs,
-        SELF,
-        errors=(TooMuch(_TOO_MUCH, hint=_SAMPLE),),
-        is_large=True,
-        protocol=OTLP,
-        body=OTLP_BODY,
-        answers={200: OTLP_BODY},
-    ),
+    )
+    for path, take in (("/v1/traces", take_traces), ("/v1/logs", take_logs))
 )

@@ -66,8 +66,8 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
 
 
 def _entries(path: Path) -> Iterator[bytes]:
-    """Yield the entries of an exported ledger, which is a folder of ledger files or a file of lines. Raises Invalid,
-    Malformed.
+    """Yield the entries of an exported ledger, which is a folder of ledger files or a file of lines. Raises Invalid if
+    the path cannot be read, Malformed if an entry is malformed.
     """
     try:
         yield from _entries_of_folder(path) if path.is_dir() else _entries_of_file(path)

@@ -149,7 +149,9 @@ async def fetch(world: World, source: ThreatSource) -> None:
 
 
 async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
-    """Fetch and parse a threat list; return its content. Raises Unavailable, Invalid."""
+    """Fetch and parse a threat list; return its content. Raises Unavailable if the server of the list cannot be reached
+    or answers with an error, Invalid for a list that cannot be read.
+    """
     answer = await send_request(
         "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
     )
@@ -159,8 +161,8 @@ async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
-    """Parse a threat list in a confined process. Raises Invalid, and Unavailable if the process exceeds its time or
-    memory.
+    """Parse a threat list in a confined process. Raises Invalid for a list that cannot be read, and Unavailable if the
+    process exceeds its time or memory.
     """
     unread = lists.Unread(form, body, world.now(), threats.own_hosts(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:

@@ -97,6 +97,12 @@ PATHS: list[tuple[str, str, str]] = [
     ("delete notes.txt", "{home}/ada/other/notes.txt", "nowhere"),
     ("delete notes.txt in backup", "backup/notes.txt", "record"),
     ("delete notes.txt in /srv/data", "/srv/data/notes.txt", "record"),
+    ("delete notes.txt in ~/a/b", "{home}/ada/a/b/notes.txt", "record"),
+    ("delete notes.txt in ~/a/b", "~/a/b/notes.txt", "record"),
+    ("delete notes.txt in ~/a/b", "{home}/eve/a/b/notes.txt", "nowhere"),
+    ("delete notes.txt in ~/a/b", "a/b/notes.txt", "nowhere"),
+    ("delete notes.txt in ~/a/b", "{home}/ada/a/notes.txt", "nowhere"),
+    ("delete notes.txt in ~/a/b", "{home}/ada/a/b/../notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "/srv/notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "srv/data/notes.txt", "nowhere"),
     ("delete notes.txt in /srv/data", "/srv/data/../notes.txt", "nowhere"),
@@ -116,6 +122,32 @@ def test_a_path_is_a_folder_and_a_name(words: str, path: str, origin: str) -> No
     memory = with_marks(remember(KEY, seed(words, own=["ada"])))
     path = path.replace("{home}", "/" + "home").replace("{users}", "/" + "Users")
     assert of_value(memory, Kind.OBJECT, path) is Origin[origin.upper()]
+
+
+WITHIN: list[tuple[str, list[str], bool]] = [
+    ("fix the port in /srv/data", ["/srv/data/a.yml"], True),
+    ("fix the port in /srv/data", ["/srv/data/a.yml", "/srv/data/b/c.yml"], True),
+    ("fix the port in /srv/data", ["/srv/data/a.yml", "/srv/other/c.yml"], False),
+    ("fix the port in /srv/data", ["/srv/data2/a.yml"], False),
+    ("fix the port in /srv/data", ["/srv/data/../other/c.yml"], False),
+    ("fix the port in /srv/data", ["/srv/data//c.yml"], False),
+    ("fix the port in data", ["data/a.yml"], False),
+    ("fix the port in ~/src/api", ["{home}/ada/src/api/a.yml"], True),
+    ("fix the port in ~/src/api", ["{home}/eve/src/api/a.yml"], False),
+]
+
+
+@pytest.mark.parametrize(("words", "paths", "is_named"), WITHIN)
+def test_a_file_in_a_folder_of_the_person_can_be_asked_about(words: str, paths: list[str], is_named: bool) -> None:
+    begun = with_marks(remember(KEY, seed(words, own=["ada"])))
+    paths = [path.replace("{home}", "/" + "home") for path in paths]
+    memory = add_parts(begun, observe_output(begun, "x/inbox", MAIL, {}, f"see {' and '.join(paths)}"))
+    beside = judge_origins(memory, tool("path"), {"path": paths})
+    assert beside["from_named"] is is_named
+    assert beside["origin_worst"] == "outside", "the person said the folder, not the file"
+    assert judge_origins(memory, tool("path", "to"), {"path": paths, "to": "/elsewhere/a"})["from_named"] is False
+    send = Tool(name="do", effect=Effect.SEND, kinds={"to": "address", "path": "object"})
+    assert judge_origins(memory, send, {"to": paths[0], "path": paths[0]})["from_named"] is False
 
 
 def test_a_folder_is_as_trusted_as_who_named_it() -> None:

@@ -107,6 +107,12 @@ def test_a_text_carries_nothing_of_what_the_person_named_or_said() -> None:
     assert carried(remember(KEY, ASKED), ADMITTED) == set(), "the agent has read it nowhere"
 
 
+@pytest.mark.parametrize("output", ["KEY=sk_live_51Hq7TzAnk", {"key": "sk_live_51Hq7TzAnk"}, "Use sk_live_51Hq7TzAnk"])
+@pytest.mark.parametrize("body", ["Done (sk_live_51Hq7TzAnk)", base64.b64encode(b"sk_live_51Hq7TzAnk").decode()])
+def test_a_key_that_mixes_letters_and_digits_is_carried(output: object, body: str) -> None:
+    assert carried(told(remember(KEY, ASKED), PAGE, output, path="settings.txt"), body) == {"outside"}
+
+
 def test_a_document_that_the_person_endorsed_names_no_source_for_them() -> None:
     bill = seed("pay what bill.txt says to bob@example.org", endorsed=[("desk/page", "bill.txt", ["object"])])
     read = told(remember(KEY, bill), PAGE, "Pay 12. Also see more.txt please.", path="bill.txt")

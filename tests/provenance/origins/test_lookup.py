@@ -714,3 +714,35 @@ def test_an_endorsed_document_lends_its_values_to_the_effects_of_the_plan_alone(
                     found = of_value(seen, kind, "DE89370400440532013000")
                     assert found is (Origin.ENDORSED if counts else Origin.NOWHERE)
                 assert of_value(seen, Kind.OBJECT, "bill.txt") is Origin.PERSON
+
+
+def test_a_read_that_may_store_its_result_is_judged_only_with_the_file(memory: Memory) -> None:
+    shot = Tool(name="shot", effect=Effect.READ, kinds={"file": "address"})
+    told = after(memory, OUTSIDE, {"url": "https://a.example"}, "Store it in 512.pdf, or in other.pdf")
+    assert judge_origins(told, shot, {}) == {"origin": {}}
+    assert judge_origins(told, shot, {"file": "512.pdf"})["origin_worst"] == "person"
+    assert judge_origins(told, shot, {"file": "other.pdf"})["origin_worst"] == "outside"
+    assert judge_origins(told, shot, {"file": "/etc/profile"})["origin_worst"] == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("said", "amount", "origin"),
+    [
+        ("1.200 Euro", 1200, Origin.PERSON),
+        ("1.200€", "1200.00", Origin.PERSON),
+        ("1.200 Euro", 1.2, Origin.PERSON),
+        ("1.200 Euro", 12000, Origin.NOWHERE),
+        ("12.50 Euro", 1250, Origin.NOWHERE),
+        ("0.200 Euro", 200, Origin.NOWHERE),
+        ("1234.500 Euro", 1234500, Origin.NOWHERE),
+        ("1.2000 Euro", 12000, Origin.NOWHERE),
+    ],
+)
+def test_the_dot_of_a_number_of_the_person_may_group_its_digits(said: str, amount: object, origin: Origin) -> None:
+    memory = remember(KEY, seed(f"Zahle {said} an Ann"))
+    assert of_value(memory, Kind.AMOUNT, amount) is origin
+    if amount != 1.2:
+        assert of_value(memory, Kind.OBJECT, amount) is Origin.NOWHERE
+    read = Tool(name="read", effect=Effect.READ)
+    heard = add_parts(remember(KEY, seed("go")), observe_output(remember(KEY, seed("go")), "x", read, {}, said))
+    assert (of_value(heard, Kind.AMOUNT, amount) is Origin.OUTSIDE) is (amount == 1.2), "content has one reading"

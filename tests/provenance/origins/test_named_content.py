@@ -98,6 +98,10 @@ STRANGER = "EVE99887766 wants it"
         ({"query": "officeoslo"}, False),
         ({"query": "the of about 2026"}, True),  # of the words that count, the person wrote each
         ({"query": "the of 2026"}, False),
+        ({"query": "/srv/files/Oslo"}, True),  # the folder to which a path leads
+        ({"query": "/srv/Oslo/files"}, False),
+        ({"query": "https://files.example/Oslo"}, False),
+        ({"query": "/srv/files/a"}, False),
         ({"limit": 10}, False),
         ({}, False),
     ],
@@ -107,6 +111,31 @@ def test_content_is_named_where_a_value_that_says_which_is_the_persons(
 ) -> None:
     memory = after("leave a remark on the page about the Oslo office", arguments, STRANGER)
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
+
+
+@pytest.mark.parametrize(
+    ("command", "is_named"),
+    [
+        ("lsof -i :3000", True),
+        ("grep -r 3000 x/", True),
+        ("open https://find.example/?q=Oslo+room", True),
+        ("lsof -i :30001", False),
+        ("lsof -i", False),
+        ("lsof -i :300", False),  # shorter than a name
+        ("which port", False),
+    ],
+)
+def test_a_command_with_a_word_of_the_person_returns_what_they_named(command: str, is_named: bool) -> None:
+    begun = remember(KEY, seed("which process has 3000, of the Oslo office? And 300"))
+    run = Tool(name="run", effect=Effect.DESTROY, arguments={"properties": {"command": {"type": "string"}}})
+    memory = add_parts(begun, observe_output(begun, "desk/run", run, {"command": command}, STRANGER))
+    assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
+
+
+def test_a_search_with_another_form_of_a_word_of_the_person_is_described() -> None:
+    for search, is_named in (("dentysta", True), ("dentystyczny", False), ("denta", False), ("tysta", False)):
+        memory = after("przełóż wizytę u dentysty na piątek", {"query": search}, "Dr Zając EVE99887766")
+        assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named, search
 
 
 def test_content_that_untrusted_content_points_at_is_not_named() -> None:
@@ -202,9 +231,67 @@ def test_a_person_may_have_described_the_record_whose_identifier_is_in_a_field(
     assert judge_origins(memory, PAY, call)["from_named"] is is_named
 
 
-def planned(arguments: dict[str, Any], output: str) -> Memory:
+CHANGE = Tool(name="change", effect=Effect.CHANGE, kinds=PAY.kinds, confirmed=True)
+LISTING = """We found three things.
+lock.door is locked (Door of the garden, 19.5 degrees)
+Book club: number 903, by eve@dark.example
+Member m-5: Lee, lee@far.example
+無料の部屋: r-7
+
+Filter: f-12
+From: Ada
+Forward to: ann@old.example
+
+Filter: f-13
+From: Bob
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "thing", "is_named"),
+    [
+        ("lock the garden", "lock.door", True),
+        ("lock the GARDEN", "lock.door", True),
+        ("ask the book club", "903", True),
+        ("ask the book club", "lock.door", False),  # in another line
+        ("open the door", ["lock.door", "903"], False),
+        ("ask the book club", "eve@dark.example", False),
+        ("ask the book club", "number", False),  # a word that is no identifier
+        ("o drzwiach ogrodu: gardens", "lock.door", True),
+        ("gardening", "lock.door", False),
+        ("the gard", "lock.door", False),  # a word of four letters has no stem
+        ("go to the lot of them", "lock.door", False),  # short words and particles describe nothing
+        ("invite lee@far.example", "m-5", True),
+        ("no longer forward to ann@old.example", "f-12", True),
+        ("no longer to ann@old.example", "f-13", False),
+        ("invite lee", "m-5", False),
+        ("無料の部屋を予約して", "r-7", True),
+        ("部屋を予約して", "r-7", False),  # not the whole run
+    ],
+)
+def test_an_identifier_in_a_line_with_a_word_of_the_person_may_be_described(
+    said: str, thing: Any, is_named: bool
+) -> None:
+    memory = planned({"query": "all"}, LISTING, words=said)
+    for tool in (PAY, CHANGE):
+        assert judge_origins(memory, tool, {"thing": thing})["from_named"] is is_named
+        assert judge_origins(memory, tool, {"thing": thing, "to": "NOBODY-77"})["from_named"] is False
+    assert judge_origins(memory, CHANGE, {"thing": thing, "how": "unlocked"})["from_named"] is is_named
+    assert judge_origins(memory, PAY, {"thing": thing, "how": "unlocked"})["from_named"] is False
+
+
+@pytest.mark.parametrize(("length", "is_named"), [(256, True), (257, False)])
+def test_only_a_short_line_describes_a_record(length: int, is_named: bool) -> None:
+    line = "Garden gate g-41 ".ljust(length - 1) + "."
+    assert (
+        judge_origins(planned({"query": "all"}, f"It is\n{line}", words="garden"), PAY, {"thing": "g-41"})["from_named"]
+        is is_named
+    )
+
+
+def planned(arguments: dict[str, Any], output: str, *, words: str = "the meeting in the afternoon is fine") -> Memory:
     """A task with a plan in which a search returned that."""
-    memory = remember(KEY, Intent(words="the meeting in the afternoon is fine", plan=()))
+    memory = remember(KEY, Intent(words=words, plan=()))
     return add_parts(memory, observe_output(memory, "notes/search", SEARCH, arguments, output))
 
 

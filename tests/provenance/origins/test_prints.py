@@ -65,14 +65,16 @@ def test_a_field_of_many_words_is_no_fact() -> None:
     assert checksum(scribe, field) not in source_prints(scribe, ["a text"], [field], room=ROOM)
 
 
-@pytest.mark.parametrize("word", ["ada@home.example", "https://a.example", "12345", "2291"])
+@pytest.mark.parametrize(
+    "word", ["ada@home.example", "https://a.example", "12345", "2291", "k_9fq_51hqtz7n", "ab1cdefg", "1ab2cdef"]
+)
 def test_a_word_that_tells_is_found_in_any_text(word: str) -> None:
     scribe = Scribe(KEY)
     assert is_telling(word)
     assert checksum(scribe, word) in source_prints(scribe, [f"it is {word} and no other one than this"], room=ROOM)
 
 
-@pytest.mark.parametrize("word", ["2026", "123", "@ada", "word"])
+@pytest.mark.parametrize("word", ["2026", "123", "@ada", "word", "b1cdefg", "abcdefg1", "1abcdefg", "ab1c-defg"])
 def test_a_word_that_many_texts_have_tells_nothing(word: str) -> None:
     assert not is_telling(word)
 

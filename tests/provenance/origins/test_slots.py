@@ -154,6 +154,8 @@ def test_a_document_that_is_endorsed_for_amounts_says_how_much() -> None:
         ("in 2024", []),
         ("on 2026-05-01 pay 7", ["7"]),
         ("by 3 pm pay 3.50", ["3.5"]),
+        ("1.200 Euro und 12.5 %", ["1200"]),
+        ("0.200 and 1234.500 and 1.2000", ["0.2", "1234.5", "1.2"]),
     ],
 )
 def test_numbers_of_the_words_that_may_say_how_much(text: str, found: list[str]) -> None:

@@ -49,9 +49,19 @@ def test_who_is_refused_all_day_buys_twice_the_bar_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("reasons", "is_found"),
-    [((), True), (("outside_task",), True), (("approval_needed",), False), (("approval_needed", "no_permit"), True)],
+    [
+        ((), True),
+        (("outside_task",), True),
+        (("approval_denied",), True),
+        (("approval_needed",), False),
+        (("approval_needed", "no_permit"), True),
+        (("memory_unavailable",), False),
+        (("feed_stale",), False),
+        (("unavailable",), False),
+        (("memory_unavailable", "no_permit"), True),
+    ],
 )
-def test_questions_of_ours_are_no_refusals(reasons: tuple[str, ...], is_found: bool) -> None:
+def test_questions_of_ours_and_our_outages_are_no_refusals(reasons: tuple[str, ...], is_found: bool) -> None:
     events = [
         Event(at=SECOND, action="tool.call", outcome="deny", agent="ag_1", reasons=reasons, number=i) for i in range(20)
     ]

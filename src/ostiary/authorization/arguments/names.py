@@ -71,4 +71,4 @@ def skeleton(name: str) -> str:
     invisible characters, and with similar letters of other alphabets replaced by Latin letters.
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_LOOKALIKES)
-    return "".join(one for one in folded if one.isalnum())
+    return "".join(filter(str.isalnum, folded))

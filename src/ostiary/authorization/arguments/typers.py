@@ -11,9 +11,11 @@ from ostiary.authorization.cedar.values import Value
 
 Fuel: TypeAlias = list[int]
 Typer: TypeAlias = Callable[[Any, int, Fuel], Value]
-"""A function of (value, remaining levels, [remaining steps]) that returns the Cedar value. Raises BadArguments."""
+"""A function of (value, remaining levels, [remaining steps]) that returns the Cedar value. Raises BadArguments for a
+value that the schema does not permit.
+"""
 Check: TypeAlias = Callable[[Any], None]
-"""A check of a value against the schema. Raises BadArguments."""
+"""A check of a value against the schema. Raises BadArguments if the check fails."""
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:
@@ -32,7 +34,7 @@ def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
 
 
 def never(value: Any, depth: int, fuel: Fuel) -> Value:
-    """Refuse every value, as the schema `false` does. Raises BadArguments."""
+    """Refuse every value, as the schema `false` does. Raises BadArguments for every value."""
     raise BadArguments("is not allowed by the schema")
 
 

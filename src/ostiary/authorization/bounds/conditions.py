@@ -106,7 +106,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return None
 
     def __post_init__(self) -> None:
-        """Check that the condition is not empty or contradictory. Raises InvalidDetails."""
+        """Check that the condition is not empty or contradictory. Raises InvalidDetails otherwise."""
         if not any(getattr(self, name) is not None for name in self.__struct_fields__):
             raise InvalidDetails("a condition is empty", hint=f"state one of: {', '.join(self.__struct_fields__)}")
         for scalar in self.choices() or ():

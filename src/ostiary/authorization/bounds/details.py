@@ -43,7 +43,9 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """conditions by name or dotted path of the argument"""
 
     def __post_init__(self) -> None:
-        """Check the limits that the types do not express, such as the number of conditions. Raises InvalidDetails."""
+        """Check the limits that the types do not express, such as the number of conditions. Raises InvalidDetails for
+        details beyond a limit.
+        """
         if not 0 < len(self.locations) <= MAX_LOCATIONS:
             raise InvalidDetails(f"`locations` must have 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
@@ -57,7 +59,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                     f"`actions` must have 1 to {MAX_ACTIONS} members", hint="leave `actions` out for all tools"
                 )
             if not all(0 < len(action) <= MAX_NAME for action in self.actions):
-                raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
+                raise InvalidDetails(f"each member of `actions` must have 1 to {MAX_NAME} characters")
         if self.datatypes is not None:
             if not 0 < len(self.datatypes) <= MAX_CLASSES:
                 raise InvalidDetails(
@@ -108,8 +110,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 def parse_details(value: object, *, classes: Collection[str] | None = None) -> tuple[ToolDetail, ...]:
-    """Return the details in the parsed JSON array `authorization_details`. `classes`: all known data classes;
-    None: not checked. Raises InvalidDetails.
+    """Return the details in the parsed JSON array `authorization_details`. `classes`: all known data classes; None: not
+    checked. Raises InvalidDetails for malformed details, or details beyond a limit.
     """
     if not isinstance(value, list):
         raise InvalidDetails("`authorization_details` is not a JSON array")

@@ -100,7 +100,7 @@ class Amount(
     """name or dotted path of the counted argument, as in bounds"""
 
     def __post_init__(self) -> None:
-        """Check the form of the limit and its number of digits. Raises InvalidBudget."""
+        """Check the form of the limit and its number of digits. Raises InvalidBudget for another form."""
         if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
             raise InvalidBudget(
                 "the `limit` of an amount is a decimal number above zero, as a string",
@@ -188,7 +188,7 @@ class Volume(
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
-        """Check that `per_call` is not more than the limit. Raises InvalidBudget."""
+        """Check that `per_call` is not more than the limit. Raises InvalidBudget otherwise."""
         if self.per_call > self.limit:
             raise InvalidBudget(
                 "`per_call` of a volume is more than its `limit`: no call could pass",
@@ -256,7 +256,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
     """Return the limits in a parsed JSON array. `classes`: all known data classes; None: not checked. Raises
-    InvalidBudget.
+    InvalidBudget for malformed limits, and for two limits that count the same.
     """
     try:
         limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])

@@ -48,7 +48,9 @@ def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
 
 
 def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
-    """Return the cost of a call with these arguments, in units by account. Raises BadAmount."""
+    """Return the cost of a call with these arguments, in units by account. Raises BadAmount if an argument that the
+    cost depends on is not a valid amount.
+    """
     costs_by_account = {}
     for id, daily, cost, _ in prices:
         costs_by_account[account_of(id, now) if daily else id] = cost(arguments)

@@ -39,8 +39,8 @@ class Catalogue:
 
     @classmethod
     def parse(cls, unverified: bytes | str) -> Catalogue:
-        """Return the catalogue in a JSON text, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`.
-        Raises Malformed, Invalid.
+        """Return the catalogue in a JSON text, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises
+        Malformed for other text, Invalid for a tool that is not valid.
         """
         value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
         try:
@@ -51,19 +51,22 @@ class Catalogue:
 
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
-        """Return a catalogue from the results of MCP's list methods (all pages together), see `listing_of`.
-        Raises Malformed, Invalid.
+        """Return a catalogue from the results of MCP's list methods (all pages together), see `listing_of`. Raises
+        Malformed for other results, Invalid for a tool that is not valid.
         """
         listing = listing_of(unverified_result)
         return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
 
     @classmethod
     def listed(cls, resource: str, listing: Mapping[str, Any], tools: Sequence[Tool]) -> Catalogue:
-        """Return a catalogue of the tools that a server lists, and of the MCP methods that the server offers,
-        up to MAX_TOOLS together. Raises Malformed, Invalid.
+        """Return a catalogue of the tools that a server lists, and of the MCP methods that the server offers, up to
+        MAX_TOOLS together. Raises Malformed for other results, Invalid for a tool with the name of an MCP method.
         """
         if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
-            raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP", hint="rename it")
+            raise Invalid(
+                f"the server lists a tool `{like}`, which is the name of a method of MCP",
+                hint="rename the tool at the server",
+            )
         methods = list(offered(listing))[: max(0, MAX_TOOLS - len(tools))]
         return cls.of(resource, [*tools, *methods])
 
@@ -92,7 +95,7 @@ class Catalogue:
         return frozenset((*(self.data_classes or ()), *(tool.data_classes or ())))
 
     def check_classes(self, allowed: Collection[str]) -> None:
-        """Check that every data class is in `allowed`. Raises Invalid."""
+        """Check that every data class is in `allowed`. Raises Invalid otherwise."""
         check_known(self.data_classes or (), allowed)
         for tool in self.tools.values():
             check_known(tool.data_classes or (), allowed)

@@ -68,9 +68,9 @@ LISTS = ("tools", "resources", "resourceTemplates", "prompts")
 
 
 def listing_of(unverified: object) -> dict[str, Any]:
-    """Return the combined results of MCP's list methods. `unverified` is one object with several lists, or a
-    list of results, with or without JSON-RPC envelopes; a method may have several pages. `capabilities` may be
-    included, as `initialize` and `server/discover` return them. Raises Malformed.
+    """Return the combined results of MCP's list methods. `unverified` is one object with several lists, or a list of
+    results, with or without JSON-RPC envelopes; a method may have several pages. `capabilities` may be included, as
+    `initialize` and `server/discover` return them. Raises Malformed for other results.
     """
     listing: dict[str, Any] = {}
     for part in unverified if isinstance(unverified, list) else [unverified]:
@@ -96,7 +96,9 @@ def listing_of(unverified: object) -> dict[str, Any]:
 
 
 def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
-    """Return each tool of a `listing_of`, with the digest of its definition. Raises Malformed."""
+    """Return each tool of a `listing_of`, with the digest of its definition. Raises Malformed for a tool with an
+    unsupported name, and for other results.
+    """
     for tool in listing.get("tools", ()):
         name = tool.get("name") if isinstance(tool, Mapping) else None
         if isinstance(name, str) and not TOOL_NAME.fullmatch(name):
@@ -112,8 +114,8 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
 
 
 def definition_of(unverified: Mapping[str, Any]) -> str:
-    """Return base64url(SHA-256) of the definition of a tool, one member of `tools`. Null members count as
-    absent. Raises Malformed.
+    """Return base64url(SHA-256) of the definition of a tool, one member of `tools`. Null members count as absent.
+    Raises Malformed for a definition without a canonical JSON form.
     """
     shown = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
     return canonical.digest(shown, floats=True)

@@ -91,7 +91,7 @@ class _Offered(msgspec.Struct, rename="camel"):
 
 
 def offered(listing: Mapping[str, Any]) -> Iterator[Tool]:
-    """Yield the methods that a server offers, from the result of `listing_of`. Raises Malformed."""
+    """Yield the methods that a server offers, from the result of `listing_of`. Raises Malformed for other results."""
     try:
         offered = convert(listing, _Offered)
     except msgspec.ValidationError as error:

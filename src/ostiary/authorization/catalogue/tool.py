@@ -125,8 +125,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     def is_outside(self) -> bool:
         """Return whether third parties may have written the tool's results.
 
-        The default is False only for a tool in a closed world that its owner wrote by hand: a hint of the server never
-        makes content trusted.
+        The owner states it. Without a statement, the result is False only if the owner wrote the entry by hand and
+        marked the tool as closed-world: a hint of the server never makes content trusted.
         """
         return (self.open_world or self.definition != "") if self.outside is msgspec.UNSET else self.outside
 
@@ -159,7 +159,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @cached_property
     def typed(self) -> Arguments:
-        """Return the compiled schema of the tool's arguments. Raises Invalid."""
+        """Return the compiled schema of the tool's arguments. Raises Invalid for a schema that is not supported."""
         return Arguments(self.arguments | {"type": "object"})
 
 
@@ -187,8 +187,8 @@ def _check_schema(tool: Tool) -> None:
 
 
 def _check_presentation(tool: Tool) -> None:
-    """Check that no presentation argument contains an argument with a kind, because approvals must show the
-    latter. Raises Invalid.
+    """Check that no presentation argument contains an argument with a kind, because approvals must show the latter.
+    Raises Invalid otherwise.
     """
     for name in tool.presentation:
         inside = [path for path in tool.argument_kinds if f"{path}.".startswith(f"{name}.")]

@@ -204,7 +204,9 @@ def compile_set(policies: ir.PolicySetIR) -> Compiled:
 
 
 def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
-    """Return the place of a policy in a bucket, and the rest of its scope, which the policy's function must test."""
+    """Return the bucket in which the policy is stored, and the rest of its scope, which the policy's function must
+    test.
+    """
     scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
     scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")
     for part in ("equals", "within", "type"):

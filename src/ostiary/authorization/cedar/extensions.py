@@ -76,7 +76,7 @@ class Duration(msgspec.Struct, frozen=True, gc=False):
 
 
 def check_usable(*operands: object) -> None:
-    """Check that no operand is Unusable. Raises Unreadable."""
+    """Check that no operand is Unusable. Raises Unreadable otherwise."""
     for operand in operands:
         if type(operand) is Unusable:
             raise Unreadable(operand)
@@ -220,7 +220,7 @@ def duration(text: object) -> Duration:
 
 
 def offset(start: object, length: object) -> Datetime:
-    """Return the datetime `start` plus a duration. Raises EvaluationError."""
+    """Return the datetime `start` plus a duration. Raises EvaluationError for values of other types."""
     if type(start) is not Datetime or type(length) is not Duration:
         check_usable(start, length)
         raise EvaluationError("offset needs a datetime and a duration")
@@ -228,7 +228,7 @@ def offset(start: object, length: object) -> Datetime:
 
 
 def duration_since(end: object, start: object) -> Duration:
-    """Return the duration from `start` to `end`. Raises EvaluationError."""
+    """Return the duration from `start` to `end`. Raises EvaluationError for values of other types."""
     if type(end) is not Datetime or type(start) is not Datetime:
         check_usable(end, start)
         raise EvaluationError("durationSince needs two datetimes")

@@ -204,7 +204,9 @@ def parse(data: bytes) -> PolicySetIR:
 
 
 def check(policies: PolicySetIR) -> None:
-    """Check the limits that the types do not express. Raises Invalid."""
+    """Check the limits that the types do not express. Raises Invalid for policies beyond a limit, and for two policies
+    with one id.
+    """
     if len(policies.policies) > MAX_POLICIES:
         raise Invalid(f"a policy set has more than {MAX_POLICIES} policies")
     if len({policy.id for policy in policies.policies}) != len(policies.policies):
@@ -220,8 +222,8 @@ def check(policies: PolicySetIR) -> None:
 
 
 def _check_expression(root: Expr, policy_id: str) -> None:
-    """Check the depth of an expression, its type names, and that names in a record are distinct. Raises
-    Invalid. The function does not recurse, so that a deep expression cannot exhaust Python's stack.
+    """Check the depth of an expression, its type names, and that names in a record are distinct. Raises Invalid if the
+    check fails. The function does not recurse, so that a deep expression cannot exhaust Python's stack.
     """
     open_ = [(root, 1)]
     while open_:
@@ -235,7 +237,9 @@ def _check_expression(root: Expr, policy_id: str) -> None:
         if isinstance(node, Record) and len(dict(node.fields)) != len(node.fields):
             raise Invalid(f"policy {policy_id}: a record has the same name twice")
         if isinstance(node, ArityError) and len(node.args) == node.expected:
-            raise Invalid(f"policy {policy_id}: a call has the wrong number of arguments")
+            raise Invalid(
+                f"policy {policy_id}: a call is marked as having the wrong number of arguments, but its number is right"
+            )
         open_.extend((child, depth + 1) for child in children(node))
 
 

@@ -144,7 +144,7 @@ def _as_set(operator: str, value: object) -> frozenset[object]:
 
 
 def attribute(base: object, name: str, entities: Entities) -> object:
-    """Return `base.name`. Raises EvaluationError or KeyError."""
+    """Return `base.name`. Raises EvaluationError if the entity does not exist, KeyError if it lacks the attribute."""
     if type(base) is dict:
         return base[name]
     if type(base) is Uid:

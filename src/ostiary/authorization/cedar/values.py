@@ -137,7 +137,9 @@ class Overlay(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, base: Entities, *near: Entity) -> Overlay:
-        """Return the store `base` with these entities in front of it."""
+        """Return the store `base` with the entities of `near`, which take precedence over entities with the same name
+        in `base`.
+        """
         return cls(base, {one.uid: one for one in near})
 
     def get(self, uid: Uid, /) -> Entity | None:
@@ -147,7 +149,7 @@ class Overlay(msgspec.Struct, frozen=True, gc=False):
         return self.near.get(uid) or self.base.get(uid)
 
     def find(self, principal: Uid, action: Uid, resource: Uid) -> tuple[Entity, Entity, Entity]:
-        """Return these entities of a request. An entity that neither store has has no attributes."""
+        """Return these entities of a request. An entity that is in neither store has no attributes."""
         near, base = self.near, self.base
         return (
             near.get(principal) or base.get(principal) or absent(principal),
@@ -177,7 +179,9 @@ def is_type_name(name: str) -> bool:
 
 
 def parse_uid(unverified: object) -> Uid:
-    """Return the `Uid` of `{"type": .., "id": ..}`, with or without `__entity` around it. Raises Malformed."""
+    """Return the `Uid` of `{"type": .., "id": ..}`, with or without `__entity` around it. Raises Malformed for any
+    other value.
+    """
     if type(unverified) is dict and unverified.keys() == {"__entity"}:
         unverified = unverified["__entity"]
     if type(unverified) is not dict or unverified.keys() != {"type", "id"}:
@@ -262,7 +266,8 @@ def _extension(call: object, depth: int) -> Value:
 
 
 def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
-    """Return a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
+    """Return a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed for other
+    JSON, Invalid for an entity that occurs twice.
 
     The ancestors of each entity are computed from the parents. Cycles, duplicates and too many ancestors are refused.
     """
@@ -275,7 +280,7 @@ def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) ->
             raise Malformed("an entity must be an object with `uid`, `attrs`, `parents` and perhaps `tags`")
         name = parse_uid(item["uid"])
         if name in parents:
-            raise Invalid(f"{name} comes twice")
+            raise Invalid(f"the entity {name} occurs twice")
         if type(item.get("parents", [])) is not list:
             raise Malformed("`parents` must be a list")
         parents[name] = tuple(parse_uid(parent) for parent in item.get("parents", []))

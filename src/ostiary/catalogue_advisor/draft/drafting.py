@@ -102,7 +102,7 @@ def draft(
 
     If the words match no tool, the plan is empty: a person is asked about every call with an effect, unless all values
     of the call come from the person. `may_name_recipient`: true if recipients may come from a document that the person
-    named; the author of the document then chooses them. Raises InvalidIntent.
+    named; the author of the document then chooses them. Raises InvalidIntent for an intent beyond a limit.
     """
     asks = parse_intent({"words": words, "own": dict(own or {})})  # check the size of the words before they are parsed
     offers = _offers(catalogues, scopes, bounds)

@@ -30,6 +30,8 @@ _CLAUSE = re.compile(r"[!?;\n]+|[.,](?=\s|$)|\b(?:and|then|but|or|after that)\b"
 _SENTENCE = re.compile(r"[!?\n]+|\.(?=\s|$)")
 _FILE = re.compile(r"[\w~./-]*[\w-]\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})")
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_CODE = re.compile(r"(?=\S*\d)[^\W\d_]\w*(?:[-_.]\w+)+")
+"""the name of a thing that contains a number, such as a branch or a ticket (`fix-412`)"""
 _QUOTED = re.compile(r"(?<!\w)'([^'\n]{3,120})'(?!\w)|\"([^\"\n]{3,120})\"")
 _FROM = re.compile(r"\b(?:in|from|per|see|following|on|at|by|file|document|note|page|letter)\s?\W?$", re.IGNORECASE)
 _BEFORE = 40
@@ -67,7 +69,9 @@ class Call:
 
 
 def calls(words: str) -> Iterator[Call]:
-    """Yield the requests of the clauses. Quoted text and names of documents are not read as requests."""
+    """Yield the requests of the clauses. Quoted text, names of documents and names with a number are not read as
+    requests.
+    """
     for sentence in _SENTENCE.split(replace_phrasal_verbs(_unnamed(words))):
         wants = bool(_WANTS.search(sentence))
         clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
@@ -88,12 +92,19 @@ def calls(words: str) -> Iterator[Call]:
 
 def _unnamed(words: str) -> str:
     plain = _QUOTED.sub(" ", words)
-    return re.sub(r"\S+", lambda token: _ends(token[0]) if _is_document(token[0].strip(_AROUND)) else token[0], plain)
+    return re.sub(r"\S+", lambda token: _read_as(token[0], token[0].strip(_AROUND)), plain)
 
 
-def _ends(token: str) -> str:
-    """Return `file` in place of the name of a document, with the punctuation that followed the name."""
-    return "file" + token[len(token.rstrip(_AROUND)) :]
+def _read_as(token: str, name: str) -> str:
+    """Return `file` in place of the name of a document, and only the words that are no verbs of a name with a number;
+    with the punctuation that followed the name. Any other token is unchanged.
+    """
+    end = token[len(token.rstrip(_AROUND)) :]
+    if _is_document(name):
+        return "file" + end
+    if _CODE.fullmatch(name):
+        return " ".join(word for word in parts(name) if verb(word) is None) + end
+    return token
 
 
 def _is_document(name: str) -> bool:

@@ -169,28 +169,16 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         if context.is_full and policies.relies_on_history and judgement.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
         call_context = {**(call_context or {}), HISTORY: history}
-    if judgement.allowed:
-        return Decision(
-            allowed=True,
-            verdict=True,
-            policy_hash=policies.hash,
-            policies=judgement.policies,
-            watched=judgement.watched,
-            errors=judgement.errors,
-            arguments=typed,
-            call_context=call_context,
-            noticed=noticed,
-        )
     return Decision(
-        allowed=resource.mode == "watch",
-        verdict=False,
+        allowed=judgement.allowed or resource.mode == "watch",
+        verdict=judgement.allowed,
         policy_hash=policies.hash,
-        reasons=reasons_of(judgement, policies),
+        reasons=() if judgement.allowed else reasons_of(judgement, policies),
         policies=judgement.policies,
         watched=judgement.watched,
         errors=judgement.errors,
         arguments=typed,
-        asks=asks_of(judgement, policies),
+        asks=None if judgement.allowed else asks_of(judgement, policies),
         call_context=call_context,
         noticed=noticed,
     )
@@ -233,7 +221,11 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
             if agent not in exceptions or (fact := exceptions.get(agent)) is None:
                 continue
             if fact.state != "active":
-                return Reason("agent_not_active", f"agent {agent} is {fact.state}", "ask its owner or an administrator")
+                return Reason(
+                    "agent_not_active",
+                    f"agent {agent} is {fact.state}",
+                    "ask the owner of the agent, or an administrator",
+                )
             if epoch is not None and epoch < fact.epoch:
                 return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
     ended = facts.ended_tasks
@@ -256,7 +248,11 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
             if now >= restriction.until:
                 continue
             if restriction.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
-                return Reason("narrowed", f"agent {agent} may only read for now", "ask its owner or an administrator")
+                return Reason(
+                    "narrowed",
+                    f"agent {agent} may only read for now",
+                    "ask the owner of the agent, or an administrator",
+                )
             if (
                 restriction.kind == "step_up"
                 and (reason := find_unproved(principal.claims.acr, principal.claims.auth_time, restriction, now=now))

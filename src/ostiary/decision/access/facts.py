@@ -59,7 +59,9 @@ class Principal:
     )
 
     def __init__(self, claims: AccessClaims) -> None:
-        """Parse the scopes and details of a token. Raises InvalidScope, InvalidDetails."""
+        """Parse the scopes and details of a token. Raises InvalidScope for malformed scopes, InvalidDetails for
+        malformed details.
+        """
         self.claims = claims
         self.scopes: frozenset[str] = scopes(claims)
         self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
@@ -186,7 +188,9 @@ class Protected:
         mode: Literal["enforce", "watch"] = "enforce",
         catalogue_hash: str = "",
     ) -> None:
-        """Compile the schemas of a resource's tools; without a catalogue no tool is known. Raises Invalid."""
+        """Compile the schemas of a resource's tools; without a catalogue no tool is known. Raises Invalid for a schema
+        that is not supported.
+        """
         self.catalogue_hash = catalogue_hash
         self.name, self.uri, self.segment, self.mode = name, uri, segment, mode
         resource = resource_entity(name, uri=uri, segment=segment)

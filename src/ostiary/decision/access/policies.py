@@ -30,9 +30,8 @@ from ostiary.authorization.cedar.ir import EntityLit, PolicyIR, PolicySetIR, chi
 from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
 from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, policy_names
-from ostiary.decision.access.playbooks import is_playbook
+from ostiary.decision.access.policy_kinds import API_ROUTE, PERSON, ROLE, is_playbook, is_role_policy
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all, question
-from ostiary.decision.access.role_policies import API_ROUTE, PERSON, ROLE, is_role_policy
 
 CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"

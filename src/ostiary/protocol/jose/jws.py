@@ -44,7 +44,7 @@ def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws
     """Return the parts of a token. Its header must have a string `alg`, known and well-formed members, and no
     extension.
 
-    Raises InvalidToken.
+    Raises InvalidToken for any other token.
     """
     if len(unverified_token) > max_bytes:
         raise InvalidToken(f"the token is longer than {max_bytes} bytes")
@@ -67,7 +67,7 @@ def verify_jws(
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> Jws:
     """Return the parts of a token after verifying its signature with the key that `key_for` returns for its header.
-    Raises InvalidToken.
+    Raises InvalidToken for another type or algorithm, and for an invalid signature.
 
     `typ`: the accepted types in lower case and without `application/`; None among them accepts a token without type.
     """
@@ -94,7 +94,7 @@ def verify_jwt(
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> dict[str, object]:
     """Return the claims of a token with a valid signature, valid times, and the expected issuer and audience. Raises
-    InvalidToken.
+    InvalidToken if one of these checks fails.
 
     `now` and `leeway` are microseconds. `typ` as in `verify_jws`.
     """
@@ -138,7 +138,7 @@ def protect(header: Mapping[str, object]) -> str:
 
 
 def parse_claims(payload: bytes) -> dict[str, object]:
-    """Return the claims set, a JSON object. Raises InvalidToken."""
+    """Return the claims set, a JSON object. Raises InvalidToken for other content."""
     try:
         claims = canonical.parse(payload, max_depth=MAX_DEPTH)
     except Malformed as error:
@@ -149,7 +149,9 @@ def parse_claims(payload: bytes) -> dict[str, object]:
 
 
 def check_times(claims: Mapping[str, object], *, now: int, leeway: int = 0) -> None:
-    """Check `exp`, `nbf` and `iat` where present: RFC 7519 sections 4.1.4 to 4.1.6. Raises InvalidToken."""
+    """Check `exp`, `nbf` and `iat` where present: RFC 7519 sections 4.1.4 to 4.1.6. Raises InvalidToken if the check
+    fails.
+    """
     if "exp" in claims and now - leeway >= numeric_date(claims, "exp"):
         raise InvalidToken("the token has expired")
     if "nbf" in claims and now + leeway < numeric_date(claims, "nbf"):
@@ -179,7 +181,7 @@ def media_type(header: Header) -> str | None:
 @lru_cache(maxsize=4096)
 def parse_header(unverified_protected: str) -> Header:
     """Return the header of a token after checking its members. The result is cached, because the tokens of an issuer
-    have the same header. Raises InvalidToken.
+    have the same header. Raises InvalidToken for a malformed header.
     """
     try:
         header = canonical.parse(unb64u(unverified_protected), max_bytes=MAX_HEADER_BYTES, max_depth=MAX_DEPTH)

@@ -34,7 +34,9 @@ class PublicKey:
     _verify: Verify = field(repr=False)
 
     def verify(self, signature: bytes, data: bytes) -> None:
-        """Verify that this key made the signature of `data`; an ECDSA signature is r || s. Raises InvalidToken."""
+        """Verify that this key made the signature of `data`; an ECDSA signature is r || s. Raises InvalidToken
+        otherwise.
+        """
         try:
             self._verify(signature, data)
         except InvalidSignature:
@@ -67,7 +69,7 @@ class PrivateKey:
 
 
 def parse_public_jwk(jwk: object) -> PublicKey:
-    """Parse a public key (RFC 7517). Raises InvalidKey."""
+    """Parse a public key (RFC 7517). Raises InvalidKey for an unsupported, malformed or private key."""
     members = _members(jwk)
     if any(name in members for name in PRIVATE_MEMBERS):
         raise InvalidKey("a public key has private members", hint="the key is compromised: make a new one")

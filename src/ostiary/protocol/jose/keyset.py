@@ -18,7 +18,9 @@ class JwkSet:
 
     @classmethod
     def parse(cls, value: object) -> JwkSet:
-        """Parse a JWK Set from `{"keys": [...]}`. Raises InvalidKey."""
+        """Parse a JWK Set from `{"keys": [...]}`. Raises InvalidKey for other JSON, and for a set with a private
+        key.
+        """
         jwks = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(jwks, list):
             raise InvalidKey("a JWK Set must be a JSON object with an array `keys`")

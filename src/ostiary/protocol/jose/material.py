@@ -158,7 +158,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     if n.bit_length() not in RSA_BITS or not n & 1:
         raise InvalidKey(f"an RSA key must have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
-        raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
+        raise InvalidKey("the exponent (`e`) of an RSA key must be odd and between 65537 and 2^64")
     if all(n % prime in powers for prime, powers in _ROCA):
         raise InvalidKey("the RSA key comes from a faulty key generator (CVE-2017-15361)", hint="generate a new key")
     native, size = rsa.RSAPublicNumbers(e, n).public_key().verify, (n.bit_length() + 7) // 8
@@ -217,7 +217,7 @@ def render_public_jwk(key: object) -> dict[str, str]:
 
 def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
     """Return the decoded base64url member `name` of a JWK, which must have `size` bytes unless `size` is None (RFC 7518
-    section 6.2.1.2). Raises InvalidKey.
+    section 6.2.1.2). Raises InvalidKey for a missing or malformed member.
     """
     text = jwk.get(name)
     if not isinstance(text, str) or not text:
@@ -235,7 +235,7 @@ def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
 
 def _int(jwk: Members, name: str) -> int:
     """Return the integer in the member `name` of a JWK, a Base64urlUInt (RFC 7518 section 2), which must have no
-    leading zero byte. Raises InvalidKey.
+    leading zero byte. Raises InvalidKey for a missing or malformed member.
     """
     value = _bytes(jwk, name)
     if value[0] == 0:

@@ -83,7 +83,7 @@ def pack_counterparts(counterparts: Counterparts) -> bytes:
 
 
 def unpack_counterparts(body: bytes) -> Counterparts:
-    """Return the counterparts that `pack_counterparts` packed. Raises Malformed."""
+    """Return the counterparts that `pack_counterparts` packed. Raises Malformed for other bytes."""
     try:
         return msgpack_decoder(Counterparts)(body)
     except msgspec.DecodeError as error:

@@ -143,7 +143,7 @@ def pack_history(history: History) -> bytes:
 
 
 def unpack_history(body: bytes) -> History:
-    """Return the history that `pack_history` packed. Raises Malformed."""
+    """Return the history that `pack_history` packed. Raises Malformed for other bytes."""
     try:
         return msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:

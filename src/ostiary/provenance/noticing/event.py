@@ -53,6 +53,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """names of the arguments with descriptions of their values, shortened"""
     reasons: tuple[str, ...] = ()
     """codes of the reasons of a denial"""
+    is_asked: bool = False
+    """true if a person is asked about the call, or the call uses the approval of a person"""
     bytes: int = 0
     records: int = 0
     key: str = ""

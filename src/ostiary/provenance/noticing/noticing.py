@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from ostiary.provenance.noticing.event import Event
 from ostiary.provenance.noticing.finding import Noticed
-from ostiary.provenance.noticing.profile import FOREIGN, Profile
+from ostiary.provenance.noticing.profile import FOREIGN, Habit, Profile
 from ostiary.provenance.noticing.session import Session
 
 GRAVE = frozenset({"pay", "destroy", "administer"})
@@ -31,7 +31,7 @@ the bounds of the task may then be too narrow
 ORIGIN = {"outside": 20, "nowhere": 25}
 """points by the least trusted origin of a value; a value from nowhere may have been hidden in content that was read"""
 MORE_IF_GRAVE = 15
-LINKS = 50
+LINKS = 35
 TOGETHER = (0, 30, 30, 70)
 """points by the number of values of the call in one untrusted text: 0, 1, 2, and 3 or more"""
 MIXED, NAMED = 0.6, 0.5
@@ -85,20 +85,23 @@ def _score(profile: Profile, session: Session, event: Event) -> Iterator[tuple[s
             DRIFT_AS_SAID if as_said else DRIFT,
             f"tried to {effect} with {tool}, outside its task",
         )
+    habit = profile.habit(event.tool)
     if is_foreign:
-        yield "origin_drift", _score_origins(profile, event), f"{tool} with {_describe_foreign(event)}"
+        yield "origin_drift", _score_origins(habit, event), f"{tool} with {_describe_foreign(event)}"
     left = (NAMED if event.is_named else 1) * (MIXED if event.is_mixed else 1)
+    left *= _unusual(habit.tasks, habit.instructed)
     points = round(left * TOGETHER[min(event.values_in_text, len(TOGETHER) - 1)])
     source = "a document that the person named" if event.is_named else f"one of {len(session.texts)} untrusted texts"
     yield "instructed", points, f"{tool} with {event.values_in_text} values of {source}"
     if is_foreign or event.values_in_text:
         signs = [name for name in event.signs if name in SIGNS]
-        points = combine_points(SIGNS[name] for name in signs)
-        yield "flow_drift", round(MIXED * points) if event.is_mixed else points, f"{tool}: {', '.join(signs)}"
+        left = _unusual(habit.tasks, habit.flowed) * (MIXED if event.is_mixed else 1)
+        points = round(left * combine_points(SIGNS[name] for name in signs))
+        yield "flow_drift", points, f"{tool}: {', '.join(signs)}"
 
 
-def _score_origins(profile: Profile, event: Event) -> int:
-    habit, left = profile.habit(event.tool), 1.0
+def _score_origins(habit: Habit, event: Event) -> int:
+    left = 1.0
     if base := ORIGIN.get(event.worst, 0):
         base += MORE_IF_GRAVE * (event.effect in GRAVE)
         left -= base / 100 * _unusual(habit.tasks, habit.outside if event.worst == "outside" else habit.nowhere)

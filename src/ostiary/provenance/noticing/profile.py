@@ -15,29 +15,31 @@ import msgspec
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance.noticing.event import Event
 
-VERSION = 1
+VERSION = 2
 MAX_PROFILE = 512
-MAX_TOOLS = 48
+MAX_TOOLS = 44
 MAX_TASKS = 64
 """maximum number of counted tasks; at the next task, all counters are halved"""
 RECENT = 4
 _HEAD = struct.Struct(f"<BBB{RECENT}I")
-_ROW = struct.Struct("<IBBBBB")
-_CALLED, _OUTSIDE, _NOWHERE, _LINKED = 1, 2, 4, 8
+_ROW = struct.Struct("<IBBBBBBB")
+_CALLED, _OUTSIDE, _NOWHERE, _LINKED, _INSTRUCTED, _FLOWED = 1, 2, 4, 8, 16, 32
 """bits of `Habit.marks`, one for each counter"""
 FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The number of tasks in which the agent called a tool; and of these, the numbers of tasks with values from
-    untrusted content, with values from nowhere, and with untrusted links. `marks`: bits of the counters that
-    the current task has already raised.
+    untrusted content, with values from nowhere, with untrusted links, and with a finding of `instructed` and of
+    `flow_drift`. `marks`: bits of the counters that the current task has already raised.
     """
 
     tasks: int = 0
     outside: int = 0
     nowhere: int = 0
     linked: int = 0
+    instructed: int = 0
+    flowed: int = 0
     marks: int = 0
 
 
@@ -83,7 +85,9 @@ def learn(profile: Profile, event: Event) -> Profile:
             tasks, tools = tasks // 2, {name: half for name, habit in tools.items() if (half := _halved(habit)).tasks}
     habit = tools.get(tool, NEVER)
     counters = _CALLED | _OUTSIDE * (event.worst == "outside") | _NOWHERE * (event.worst == "nowhere")
+    detectors = {one.detector for one in event.noticed}
     counters |= _LINKED * (event.links in FOREIGN)
+    counters |= _INSTRUCTED * ("instructed" in detectors) | _FLOWED * ("flow_drift" in detectors)
     fresh = counters & ~habit.marks
     if not fresh and not is_new:
         return profile
@@ -93,6 +97,8 @@ def learn(profile: Profile, event: Event) -> Profile:
         habit.outside + bool(fresh & _OUTSIDE),
         habit.nowhere + bool(fresh & _NOWHERE),
         habit.linked + bool(fresh & _LINKED),
+        habit.instructed + bool(fresh & _INSTRUCTED),
+        habit.flowed + bool(fresh & _FLOWED),
         habit.marks | counters,
     )
     if len(tools) > MAX_TOOLS:
@@ -101,21 +107,28 @@ def learn(profile: Profile, event: Event) -> Profile:
 
 
 def _halved(habit: Habit) -> Habit:
-    return Habit(habit.tasks // 2, habit.outside // 2, habit.nowhere // 2, habit.linked // 2)
+    return Habit(
+        habit.tasks // 2,
+        habit.outside // 2,
+        habit.nowhere // 2,
+        habit.linked // 2,
+        habit.instructed // 2,
+        habit.flowed // 2,
+    )
 
 
 def pack(profile: Profile) -> bytes:
     """Return a profile in its stored form."""
     head = _HEAD.pack(VERSION, profile.tasks, len(profile.tools), *profile.recent)
     rows = (
-        _ROW.pack(name, one.tasks, one.outside, one.nowhere, one.linked, one.marks)
+        _ROW.pack(name, one.tasks, one.outside, one.nowhere, one.linked, one.instructed, one.flowed, one.marks)
         for name, one in profile.tools.items()
     )
     return head + b"".join(rows)
 
 
 def unpack(packed: bytes) -> Profile:
-    """Return the profile that `pack` packed. Raises Malformed."""
+    """Return the profile that `pack` packed. Raises Malformed for other bytes."""
     try:
         version, tasks, count, *recent = _HEAD.unpack_from(packed)
         rows = [_ROW.unpack_from(packed, _HEAD.size + at * _ROW.size) for at in range(count)]
@@ -124,6 +137,6 @@ def unpack(packed: bytes) -> Profile:
     if version != VERSION or len(packed) != _HEAD.size + count * _ROW.size or count > MAX_TOOLS or tasks > MAX_TASKS:
         raise Malformed("the bytes are not a profile of this version")
     tools = {name: Habit(*row) for name, *row in rows}
-    if any(not max(one.outside, one.nowhere, one.linked) <= one.tasks <= tasks for one in tools.values()):
+    if any(not max(counters) <= called <= tasks for _, called, *counters, _ in rows):
         raise Malformed("a habit counts more tasks than the profile")
     return Profile(tasks, tuple(recent), tools)

@@ -29,12 +29,17 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
         """
         return (self._left(now) + SCALE // 2) // SCALE
 
-    def raised(self, points: int, now: int) -> Risk:
+    def raised(self, points: int, now: int, *, counted: int = 0) -> Risk:
         """Return the risk after one more finding with `points` at `now` (microseconds). The finding counts as
         independent of earlier findings, and the score never exceeds 100 points.
+
+        `counted`: points that an earlier finding of the same evidence has left. As far as the score has them, they
+        count once.
         """
         left = self._left(now)
-        return Risk(left + (MOST * SCALE - left) * points // MOST, max(now, self.at))
+        same = min(left, counted * SCALE)
+        more = max(0, points * SCALE - same)
+        return Risk(left + (MOST * SCALE - left) * more // max(1, MOST * SCALE - same), max(now, self.at))
 
     @property
     def until(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ostiary.authorization.catalogue import Tool
 from ostiary.provenance.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
-from ostiary.provenance.origins.judging import declared_values, leaves
+from ostiary.provenance.origins.judging import judged_leaves, leaves
 from ostiary.provenance.origins.layouts import layout_of
 from ostiary.provenance.origins.scribe import WIDTH, Scribe
 
@@ -81,6 +81,10 @@ def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
 
 
 def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether all values that name the objects of the call come from the person or an endorsed document."""
-    named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
+    """Return whether all values that name the objects of the call come from the person or an endorsed document. A value
+    without a declared kind counts by its form.
+    """
+    named = [
+        of_value(memory, kind, value) for _, kind, value in judged_leaves(memory, tool, arguments) if kind in POINTS
+    ]
     return bool(named) and max(named) <= Origin.ENDORSED

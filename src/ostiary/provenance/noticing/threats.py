@@ -68,7 +68,7 @@ Threats = Mapping[str, ThreatList]
 
 
 def parse_marks(packed: bytes) -> frozenset[bytes]:
-    """Return the marks of a list from their packed form, MARK_BYTES each. Raises Invalid."""
+    """Return the marks of a list from their packed form, MARK_BYTES each. Raises Invalid for other bytes."""
     if len(packed) % MARK_BYTES:
         raise Invalid(f"marks of a threat list are {MARK_BYTES} bytes each")
     return frozenset(packed[at : at + MARK_BYTES] for at in range(0, len(packed), MARK_BYTES))
@@ -187,7 +187,8 @@ def _of_host(host: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
 
 
 def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
-    """Return the mark of an indicator and, for a network, the IP version and the length of the prefix. Raises Invalid.
+    """Return the mark of an indicator and, for a network, the IP version and the length of the prefix. Raises Invalid
+    for text that is no indicator.
 
     Networks that are too wide, and host names of one label, are refused.
     """
@@ -222,9 +223,11 @@ def _network(value: str) -> tuple[bytes, tuple[int, int] | None]:
     try:
         network = ip_network(value.strip("[]"), strict=False)
     except ValueError:
-        raise Invalid("not an address") from None
+        raise Invalid("the text is neither an IP address nor a network") from None
     if network.prefixlen < WIDEST[network.version]:
-        raise Invalid(f"a network of /{network.prefixlen} is too wide: at least /{WIDEST[network.version]}")
+        raise Invalid(
+            f"a network of /{network.prefixlen} is too wide: the prefix needs at least {WIDEST[network.version]} bits"
+        )
     if network.is_loopback or network.is_unspecified or network.is_link_local or network.is_multicast:
         raise Invalid("the address is not global (loopback, link-local, multicast)")
     if network.num_addresses == 1:

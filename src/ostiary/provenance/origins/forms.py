@@ -61,17 +61,39 @@ def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
     if home := _home(text, of):
         rest = text[len(home) :]
         exact = of(f"~/{rest}")
-        return exact if exact <= Origin.OWN else max(min(of(rest), path_origin(rest, of)), Origin.RECORD)
-    steps = text.removeprefix("/").split("/")
+        if exact <= Origin.OWN:
+            return exact
+        return max(min(of(rest), _of_steps(rest, "", of), _of_steps(rest, "~/", of)), Origin.RECORD)
+    start = "/" * text.startswith("/")
+    return _of_steps(text.removeprefix("/"), start, of)
+
+
+def _of_steps(text: str, start: str, of: Callable[[str], Origin]) -> Origin:
+    """Return the origin of a path that consists of a folder and of names within it. `start`: the characters before the
+    folder.
+    """
+    steps = text.split("/")
     if not 1 < len(steps) <= MAX_STEPS:
         return Origin.NOWHERE
-    start = "/" * text.startswith("/")
     best = [Origin.NOWHERE] * (len(steps) + 1)
     for end in range(1, len(steps) + 1):
         for begin in range(end):
             group = of("/".join(steps[begin:end]) if begin else start + "/".join(steps[:end]))
             best[end] = min(best[end], max(best[begin], group) if begin else group)
     return max(best[-1], Origin.RECORD)
+
+
+def is_within(text: str, of: Callable[[str], Origin]) -> bool:
+    """Return whether a path leads into a folder that the person stated as a path."""
+    steps = text.split("/")
+    if not 2 < len(steps) <= MAX_STEPS or any(step in ("", ".", "..") for step in steps[1:]):
+        return False
+    home = _home(text, of)
+    folders = ("/".join(steps[:end]) for end in range(2, len(steps)))
+    return any(
+        of(folder) is Origin.PERSON or (folder.startswith(home) and of(f"~/{folder[len(home) :]}") is Origin.PERSON)
+        for folder in folders
+    )
 
 
 def _home(text: str, of: Callable[[str], Origin]) -> str:

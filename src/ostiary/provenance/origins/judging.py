@@ -19,7 +19,8 @@
                      the times; absent without any
     origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
     from_named       true if one of these values is in untrusted content that the person named, or if all of them are
-                     identifiers of objects in fields of records; absent unless `origin_best` is `outside`
+                     identifiers of objects in fields of records or in lines with a word of the person, or files in
+                     folders that the person stated; absent unless `origin_best` is `outside`
     described        true if only untrusted content names the recipients, and each has in its name a word of the
                      person; otherwise absent
     mentioned        true if one of these values is from a record, and untrusted content has the same value; for a call
@@ -30,8 +31,8 @@
                      the person named; otherwise absent
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
     substituted      true if the call has a value from a record in place of a value that the person named (`slots`), or,
-                     after untrusted content, departs from a text that the schema lists and the person stated (for a
-                     call other than a change), or leaves out a number of the person and has another quantity; otherwise
+                     after untrusted content, departs from a text that the schema lists and the person stated (a change
+                     only with another value), or leaves out a number of the person and has another quantity; otherwise
                      absent
 
 Every leaf of the arguments is judged: by the kind that the catalogue states, or by the form of the value if no rule
@@ -48,7 +49,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any, cast
 
@@ -56,7 +57,7 @@ from ostiary.authorization.catalogue import Effect, Kind, Tool
 from ostiary.authorization.catalogue.coverage import EMPTY, UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
-from ostiary.provenance.origins.forms import path_origin, split_origins
+from ostiary.provenance.origins.forms import is_within, path_origin, split_origins
 from ostiary.provenance.origins.links import MAIL, Decoded, links, spellings
 from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
@@ -66,6 +67,7 @@ from ostiary.provenance.origins.slots import is_substitute, leaves_number
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.provenance.origins.words import (
     MAX_SHORT,
+    UNSPACED,
     compact,
     count_alnum,
     decimal,
@@ -86,10 +88,11 @@ _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that name recipients and objects"""
-IDENTIFIES = POINTS | {SECRET}
 NAMES = POINTS | {TEXT}
 """kinds that select the content that a call returns"""
 _SLOTS = POINTS | {AMOUNT}
+_SIGNIFICANT = POINTS | {SECRET, AMOUNT}
+"""kinds of recipients, objects, secrets and amounts"""
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 _RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
 _PEOPLE = frozenset({PRINCIPAL, ACCOUNT})
@@ -113,7 +116,10 @@ MIN_LONG = 64
 """length in characters from which a text without spaces may be the encoded form of longer content"""
 MAX_WORDS = 256
 """maximum number of words of one value; a value with more counts as from nowhere"""
-_NAME = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{MIN_NAME},{MAX_NAME}}}(?![^\W\d_])")
+_NAME = re.compile(
+    rf"(?<![^\W\d_])(?:[^\W\d_]{{{MIN_NAME},{MAX_NAME}}}|{UNSPACED.pattern}{{2,{MAX_NAME}}})(?![^\W\d_])"
+)
+_WORD = re.compile(rf"(?<![^\W_])[^\W_]{{{MIN_NAME},{MAX_NAME}}}(?![^\W_])")
 _SEARCHED = re.compile(r"(?<![^\s\"'():,;])[^\W\d_][^\s\"'():,;]*(?!:)(?=[\s\"'(),;]|$)")
 """a word of a search, not an operator before a word (`from:ada`)"""
 _SAYS = re.compile(r"[^\W_]")
@@ -124,10 +130,15 @@ _MARKS = " \t\r\n,;.:/'\""
 """characters that may stand beside a value without a change of its meaning"""
 _SAID = frozenset({PERSON, RECORD})
 """origins of a value that the person stated, as a whole or in parts (`path_origin`)"""
+_IN_RECORDS = frozenset({RECORD, KNOWN})
+_ABSENT = -1
+"""stands for the origin of a role without values; less than each origin"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
 """a judged leaf: its path, the kind by which it is judged, and its value"""
+_LeafOrigin = tuple[str, Kind, object, Origin, bool]
+"""a judged leaf, its origin, and whether the call only follows the link that the leaf is"""
 
 
 def is_effect(tool: Tool) -> bool:
@@ -150,9 +161,18 @@ def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether policies on origins apply to a call. True if the call has an effect, or is a read in an
     open world with a link or a host in a text.
     """
-    if tool.effect is not Effect.READ or is_effect(tool):
+    if _acts(tool, arguments):
         return True
     return tool.open_world and any(_may_link(leaf, None) for leaf in tool.coverage.leaves(arguments))
+
+
+def _acts(tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call has an effect, or sends or stores data. A read that may leave out its address does so only
+    with an address.
+    """
+    if tool.effect is not Effect.READ:
+        return True
+    return tool.open_world and any(kind is ADDRESS for _, kind, _ in declared_values(tool, arguments))
 
 
 def _may_carry(leaf: Leaf) -> bool:
@@ -244,103 +264,158 @@ def judge_origins(
     object of this tool as a record does (`known`), because the person may have said the number about another thing.
     """
     values = CallValues(tool, arguments) if values is None else values
-    if not is_effect(tool):
+    if not _acts(tool, arguments):
         return _read_judged(memory, arguments, values)
-    claimed = values.leaves
     call_leaves = _CallLeaves(memory, tool, arguments, values, is_planned=is_planned)
-    origin: Record = {}
-    worst_of: dict[str, Origin] = {}
-    of_kind = [-1] * len(_PLACE)
-    times: list[Origin] = []
-    fixed = -1
-    is_grave = tool.effect in GRAVE
-    best, mentioned = NOWHERE + 1, False
-    has_followed = has_stated = has_other = False
-    from_outside: list[Judged] = []
-    found_in_records: list[tuple[Kind, object]] = []
-    for path, kind, value in call_leaves.all:
-        value_origin, is_followed = call_leaves.judge(path, kind, value)
-        if value_origin is None:
-            continue
-        has_followed = has_followed or is_followed
-        if kind is TIME and tool.kinds.get(path) == FIXED_TIME:
-            fixed = max(fixed, value_origin)
-        elif kind is TIME and (is_grave or value_origin is not NOWHERE):
-            times.append(value_origin)
-        if (value_origin is RECORD or value_origin is KNOWN) and kind in _SLOTS:
-            found_in_records.append((kind, value))
-        if value_origin > of_kind[place := _PLACE[kind]]:
-            of_kind[place] = value_origin
-        if kind in IDENTIFIES or kind is AMOUNT:
-            best = min(best, value_origin)
-            if value_origin is OUTSIDE:
-                from_outside.append((path, kind, value))
-            elif value_origin is not PERSON:
-                has_other = True
-            elif kind in _PEOPLE:
-                has_stated = True
-            if RECORD <= value_origin <= KNOWN and not is_followed and not mentioned:
-                mentioned = of_value(memory.outside, kind, value) is OUTSIDE
-        if value_origin >= worst_of.get(path, PERSON):
-            worst_of[path] = value_origin
-            origin[path] = _NAMES[value_origin]
-    principal, account, address, thing, secret, amount, _, linked = of_kind
-    to_whom = max(principal, account, address)
-    pointed = max(to_whom, thing)
-    worst, done = max(pointed, secret, fixed), max(to_whom, secret, amount, fixed)
-    if times:
-        when = min(times)
-        if when > OWN or is_grave:
-            when = max(times)
-        if worst < 0 and amount < 0:
-            worst = when
-        if done < 0:
-            done = when
-    if memory.has_read_outside:
-        names_nothing = worst < 0 and amount < 0
-        if names_nothing and not is_grave:
-            names_nothing = tool.confirmed is True and not _says_something(memory, claimed)
-        if names_nothing or _empties(tool, call_leaves.all, arguments, claimed):
-            worst = pointed = NOWHERE
-    if not mentioned and (choices := _unsaid_choices(memory, tool, claimed)):
-        mentioned = any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in choices)
-
-    context: Record = {"origin": origin}
-    for role, least_trusted in (
-        ("origin_worst", worst),
-        ("amount_worst", amount),
-        ("object_worst", pointed),
-        ("recipient_worst", to_whom),
-        ("done_worst", done),
-        ("links_worst", linked),
+    origins = call_leaves.judge_all()
+    significant = [one for one in origins if one[1] in _SIGNIFICANT]
+    least_trusted = _least_trusted(tool, origins)
+    if memory.has_read_outside and (
+        _is_on_everything(memory, tool, least_trusted, values.leaves)
+        or _empties(tool, call_leaves.all, arguments, values.leaves)
     ):
-        if least_trusted >= 0:
-            context[role] = _NAMES[least_trusted]
-    if pointed < 0 and not POINTS.isdisjoint(tool.argument_kinds.values()):
+        least_trusted["origin_worst"] = least_trusted["object_worst"] = NOWHERE
+
+    context: Record = {"origin": _names_by_path(origins)}
+    for role, least in least_trusted.items():
+        context[role] = _NAMES[least]
+    if "object_worst" not in least_trusted and not POINTS.isdisjoint(tool.argument_kinds.values()):
         context["object_worst"] = _NAMES[NOWHERE]
-    if best <= NOWHERE:
+    best = min([origin for _, _, _, origin, _ in significant], default=None)
+    if best is not None:
         context["origin_best"] = _NAMES[best]
-    if best <= NOWHERE or mentioned:
-        context["mentioned"] = mentioned
-    if has_followed:
-        context["followed"] = True
-    if len(from_outside) == 1 and has_stated and not has_other and fixed <= PERSON and memory.plan is not None:
-        [(path, _, value)] = from_outside
-        if _is_only_mail(memory, tool, path, value):
-            context["only_address"] = True
+    is_mentioned = _is_mentioned(memory, tool, significant, values.leaves)
+    if significant or is_mentioned:
+        context["mentioned"] = is_mentioned
     if best is OUTSIDE:
-        named = memory.named
-        is_named = any(of_value(named, kind, value) is OUTSIDE for _, kind, value in from_outside)
-        has_unknown = max(pointed, secret) > OUTSIDE
-        context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
-        if to_whom is OUTSIDE and _is_described(memory, from_outside):
-            context["described"] = True
-    is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
-    if not is_replaced and memory.has_read_outside:
-        is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(memory, memory.outside, claimed)
-    if is_replaced:
+        context |= _untrusted_sources(memory, tool, significant, least_trusted)
+    if [path for path, _, _, _, is_followed in origins if is_followed]:
+        context["followed"] = True
+    if memory.plan is not None and _needs_only_mail(memory, tool, origins):
+        context["only_address"] = True
+    if _is_substituted(memory, tool, arguments, origins, values):
         context["substituted"] = True
     return context
+
+
+def _least_trusted(tool: Tool, origins: Iterable[_LeafOrigin]) -> dict[str, int]:
+    """Return the least trusted origin of the values of each role, by the name of the attribute. A role without values
+    is absent.
+    """
+    is_grave = tool.effect in GRAVE
+    of_kind, fixed = [_ABSENT] * len(_PLACE), _ABSENT
+    free: list[Origin] = []
+    for path, kind, _, origin, _ in origins:
+        if origin > of_kind[place := _PLACE[kind]]:
+            of_kind[place] = origin
+        if kind is not TIME:
+            continue
+        if tool.kinds.get(path) == FIXED_TIME:
+            fixed = max(fixed, origin)
+        elif is_grave or origin is not NOWHERE:
+            free.append(origin)
+    principal, account, address, thing, secret, amount, _, linked = of_kind
+    recipient = max(principal, account, address)
+    pointed = max(recipient, thing)
+    worst, done = max(pointed, secret, fixed), max(recipient, secret, amount, fixed)
+    if free:
+        follows = min(free) <= OWN and not is_grave  # an end follows from a beginning that the person stated
+        time = min(free) if follows else max(free)
+        worst = time if worst == amount == _ABSENT else worst
+        done = time if done == _ABSENT else done
+    roles = {
+        "origin_worst": worst,
+        "amount_worst": amount,
+        "object_worst": pointed,
+        "recipient_worst": recipient,
+        "done_worst": done,
+        "links_worst": linked,
+    }
+    return {role: origin for role, origin in roles.items() if origin != _ABSENT}
+
+
+def _is_on_everything(memory: Memory, tool: Tool, least_trusted: Mapping[str, int], claimed: Iterable[Leaf]) -> bool:
+    """Return whether a call may be on everything, because it names nothing: neither a recipient, an object, a secret,
+    an amount nor a time that counts. An effect that is not grave, of a confirmed tool, may instead have a text, or a
+    choice or number of the person.
+    """
+    if "origin_worst" in least_trusted or "amount_worst" in least_trusted:
+        return False
+    return tool.effect in GRAVE or (tool.confirmed is True and not _says_something(memory, claimed))
+
+
+def _names_by_path(origins: Iterable[_LeafOrigin]) -> Record:
+    """Return the name of the least trusted origin of each argument."""
+    worst: dict[str, Origin] = {}
+    for path, _, _, origin, _ in origins:
+        if path not in worst or origin > worst[path]:
+            worst[path] = origin
+    return {path: _NAMES[origin] for path, origin in worst.items()}
+
+
+def _is_mentioned(memory: Memory, tool: Tool, significant: Iterable[_LeafOrigin], claimed: Iterable[Leaf]) -> bool:
+    """Return whether untrusted content has a value that the call has from a record, or a listed value that the person
+    did not state.
+    """
+    for _, kind, value, origin, is_followed in significant:
+        may_count = origin in _IN_RECORDS and not is_followed
+        if may_count and of_value(memory.outside, kind, value) is OUTSIDE:
+            return True
+    choices = _unsaid_choices(memory, tool, claimed)
+    return any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in choices)
+
+
+def _untrusted_sources(
+    memory: Memory, tool: Tool, significant: Iterable[_LeafOrigin], least_trusted: Mapping[str, int]
+) -> Record:
+    """Return `from_named` and `described`, for a call whose most trusted value is from untrusted content."""
+    from_outside = [(path, kind, value) for path, kind, value, origin, _ in significant if origin is OUTSIDE]
+    is_named = any(of_value(memory.named, kind, value) is OUTSIDE for _, kind, value in from_outside)
+    has_unknown = least_trusted.get("object_worst") is NOWHERE or any(
+        kind is SECRET and origin is NOWHERE for _, kind, _, origin, _ in significant
+    )
+    unknown = {kind for _, kind, _, origin, _ in significant if origin is NOWHERE}
+    may_be_shown = not has_unknown or (tool.effect not in GRAVE and unknown <= {OBJECT, AMOUNT})
+    is_found = (may_be_shown and _are_in_fields(memory, from_outside)) or (
+        not has_unknown and _are_within(memory, from_outside)
+    )
+    context: Record = {"from_named": is_named or is_found}
+    if least_trusted.get("recipient_worst") is OUTSIDE and _is_described(memory, from_outside):
+        context["described"] = True
+    return context
+
+
+def _needs_only_mail(memory: Memory, tool: Tool, origins: Iterable[_LeafOrigin]) -> bool:
+    """Return whether the person stated all significant values of a call, among them a recipient, except for one: the
+    only mail address that the task has read.
+    """
+    unstated: list[_LeafOrigin] = []
+    has_stated = False
+    for one in origins:
+        path, kind, _, origin, _ = one
+        if kind in _SIGNIFICANT or (kind is TIME and tool.kinds.get(path) == FIXED_TIME):
+            if origin is not PERSON:
+                unstated.append(one)
+            elif kind in _PEOPLE:
+                has_stated = True
+    if len(unstated) != 1 or not has_stated:
+        return False
+    [(path, _, value, origin, _)] = unstated
+    return origin is OUTSIDE and _is_only_mail(memory, tool, path, value)
+
+
+def _is_substituted(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], origins: Iterable[_LeafOrigin], values: CallValues
+) -> bool:
+    """Return whether a call has another value in place of a value of the person: a value from a record in place of a
+    named one; or, after untrusted content, another choice or quantity.
+    """
+    in_records = [(kind, value) for _, kind, value, origin, _ in origins if kind in _SLOTS and origin in _IN_RECORDS]
+    if in_records and _have_substitute(memory, values.judge_leaves(memory), in_records):
+        return True
+    return memory.has_read_outside and (
+        _departs_from_choice(memory, tool, arguments) or _replaces_number(memory, memory.outside, values.leaves)
+    )
 
 
 class _CallLeaves:
@@ -380,7 +455,16 @@ class _CallLeaves:
         named = [(path, value) for path, kind, value in self.all if kind in POINTS]
         return split_origins(self._memory, self._tool.arguments, named) if len(named) > 1 else {}
 
-    def judge(self, path: str, kind: Kind, value: object) -> tuple[Origin | None, bool]:
+    def judge_all(self) -> list[_LeafOrigin]:
+        """Return the leaves with their origins, without texts that have neither links nor mail addresses."""
+        origins: list[_LeafOrigin] = []
+        for path, kind, value in self.all:
+            origin, is_followed = self._judge(path, kind, value)
+            if origin is not None:
+                origins.append((path, kind, value, origin, is_followed))
+        return origins
+
+    def _judge(self, path: str, kind: Kind, value: object) -> tuple[Origin | None, bool]:
         """Return the origin of a leaf, and whether the call only follows the link that the leaf is. The origin is None
         for a text without links and mail addresses.
         """
@@ -451,11 +535,13 @@ def _empties(tool: Tool, all_leaves: Iterable[Judged], arguments: Mapping[str, A
 
 def _departs_from_choice(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether the person stated a text that the schema lists for an argument, and the call has another value in
-    this argument, or none. False for a change, for a list, and for a task without a plan.
+    this argument, or none. A change departs only with another value. False for a list, and for a task without a plan.
     """
-    if memory.plan is None or tool.effect in _CHANGES:
+    if memory.plan is None:
         return False
     for name, choice in tool.choices.items():
+        if tool.effect in _CHANGES and name not in arguments:
+            continue
         value = arguments.get(name, choice.default)
         stated = [one for one in choice.texts if of_value(memory, OBJECT, one) is PERSON]
         if stated and value not in stated and not isinstance(value, list):
@@ -494,6 +580,15 @@ def _are_in_fields(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
     return all(of_value(in_fields, kind, value) is OUTSIDE for _, kind, value in all_leaves)
 
 
+def _are_within(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
+    """Return whether all leaves name files in folders that the person stated."""
+    return all(
+        kind is OBJECT and is_within(text, lambda one: _of_phrase(memory, one, BIT[OBJECT]))
+        for _, kind, value in all_leaves
+        for text in leaves(value)
+    )
+
+
 def _is_described(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
     """Return whether each recipient has in its name a word that the person wrote, or two adjacent words in one. A link
     or an account has no name. The name beside a mail address does not count, because a stranger can choose any.
@@ -515,8 +610,16 @@ def _is_said(memory: Memory, name: str) -> bool:
     name = name.lower()
     divided = ((name[:at], name[at:]) for at in range(MIN_NAME, len(name))) if len(name) <= MAX_NAME else ()
     return not is_particle(name) and any(
-        memory.find_words(words_, ALL_KINDS) is PERSON for words_ in chain([(name,)], divided)
+        memory.find_words(words_, ALL_KINDS) is PERSON for words_ in chain([words(name, is_source=False)], divided)
     )
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Yield the words and mail addresses of a text, in lower case, by which a person may describe a thing: words of at
+    least MIN_NAME letters, or of two characters of a script without spaces, and no particles.
+    """
+    names = chain(_NAME.findall(text), MAIL.findall(text) if "@" in text else ())
+    return (name for one in names if not is_particle(name := one.lower()))
 
 
 def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
@@ -529,9 +632,10 @@ def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the person named or described the content that a read returns. True if a value that selects the
+    """Return whether the person named or described the content that a call returns. True if a value that selects the
     content is the person's, has a word of the person, or is in content that the person named or described; and no such
-    value is from other untrusted content. Search words count as such values.
+    value is from other untrusted content. Search words count as such values. Of a call with an effect, which a plan or
+    a person permits, one word of the person in a value is enough (a command, a link with a query).
     """
     is_named = False
     for leaf in tool.coverage.leaves(arguments):
@@ -544,17 +648,32 @@ def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
             if value_origin is OUTSIDE and not is_led:
                 return False
             is_named = is_named or is_led or value_origin <= ENDORSED or _describes(memory, leaf.value)
+            is_named = is_named or (tool.effect is not Effect.READ and _has_word(memory, leaf.value))
     return is_named
 
 
+def _has_word(memory: Memory, value: object) -> bool:
+    """Return whether a text has a word or a number of the person, of at least MIN_NAME characters."""
+    runs = islice(_WORD.finditer(value[:MAX_TEXT]), MAX_WORDS) if isinstance(value, str) else ()
+    return any(_is_said(memory, run[0]) for run in runs)
+
+
 def _describes(memory: Memory, search: object) -> bool:
-    """Return whether the person wrote at least half of the words and mail addresses of a search. Numbers, short words
-    and the names of operators (`from:ada`) do not count.
+    """Return whether the person wrote at least half of the words and mail addresses of a search, perhaps with other
+    endings, or the name of the folder or file to which a path leads. Numbers, short words and the names of operators
+    (`from:ada`) do not count.
     """
     if not isinstance(search, str) or len(search) > MAX_TEXT:
         return False
+    folder, is_path, name = search.rpartition("/")
+    if is_path and "://" not in folder and len(name) >= MIN_NAME and _is_said(memory, name):
+        return True
     names = [name for name in _SEARCHED.findall(search) if len(name) >= MIN_NAME and not is_particle(name)]
-    return 0 < len(names) <= MAX_WORDS and 2 * sum(_is_said(memory, name) for name in names) >= len(names)
+    if not 0 < len(names) <= MAX_WORDS:
+        return False
+    hash_of = partial(hashed, memory.key)
+    count = sum(_is_said(memory, name) or memory.has_stem(name.lower(), hash_of) for name in names)
+    return 2 * count >= len(names)
 
 
 def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
@@ -620,7 +739,7 @@ def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
     candidates = [
         (kind, value)
         for _, kind, value in all_leaves
-        if kind in _SLOTS and of_value(memory, kind, value) in (RECORD, KNOWN)
+        if kind in _SLOTS and of_value(memory, kind, value) in _IN_RECORDS
     ]
     return _have_substitute(memory, all_leaves, candidates)
 

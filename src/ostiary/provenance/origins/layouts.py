@@ -4,7 +4,8 @@ A layout has a frame (names of fields, bullets, cells) and values in it. In JSON
 values cannot forge the frame (`Layout.is_escaped`). In every other layout, a value with a line break may continue with
 lines that look like the frame, and no parser can distinguish them. For such a layout, `certain` yields the fields that
 no value can have forged: the fields before the first field that has free text anywhere in the output, because the
-author of free text may write line breaks.
+author of free text may write line breaks. If the fields of a list item share a line (`Layout.is_inline`), any value can
+forge further fields: no field is certain, and `certain` must not be called.
 
     layout_of("- name: Ann\\n  room: 4\\n- name: Bob\\n  room: 5")      [{"name": "Ann", "room": "4"}, {"name": ..}]
 """
@@ -55,7 +56,7 @@ class Layout(NamedTuple):
     is_escaped: bool
     """True if no value can forge a part of the frame"""
     is_inline: bool = False
-    """true if several fields share a line, so that any string can forge further fields"""
+    """true if the fields of a list item share a line, so that any string can forge further fields"""
 
 
 class _Line(msgspec.Struct, frozen=True, gc=False):

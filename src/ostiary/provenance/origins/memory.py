@@ -11,7 +11,7 @@ allows too much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
@@ -30,7 +30,15 @@ from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed, split
-from ostiary.provenance.origins.words import is_mail, list_domains, short_name, split_identifier, words
+from ostiary.provenance.origins.words import (
+    is_mail,
+    list_domains,
+    list_stems,
+    short_name,
+    split_identifier,
+    thousands,
+    words,
+)
 
 MARKS = 1 << 13
 KEY_BYTES = 32
@@ -97,7 +105,9 @@ NAMED = RETIRED
 DERIVED = _ADDRESS
 """kind of a part with addresses that follow from addresses of the person: domains, and short addresses completed"""
 IN_FIELDS = _OBJECT | NAMED
-"""kind of a part with identifiers in fields of untrusted records, which the person did not name"""
+"""kind of a part with identifiers in fields of untrusted records, which the person did not name, and in lines with a
+word of the person
+"""
 SLOT = LINK << 2
 """bit for facts about fields of records (`slots`); older guards store these facts without reading them"""
 NUMBER = b"\0\1"
@@ -185,6 +195,16 @@ class Memory:
     def has_listed(self) -> bool:
         """True if the task has read a list of names that untrusted content may have requested."""
         return any(LISTED in part.words for part in self.parts if part.kinds == UNREQUESTED)
+
+    @cached_property
+    def stated_words(self) -> frozenset[bytes]:
+        """The hashes of the person's words and of their stems."""
+        stated = (part.words for part in self.parts if part.origin == Origin.PERSON and part.kinds == ALL_KINDS)
+        return frozenset(word for (word,) in chain.from_iterable(iter_unpack(f"{WIDTH}s", words) for words in stated))
+
+    def has_stem(self, word: str, hash_of: Callable[[str], bytes]) -> bool:
+        """Return whether the person wrote a word with the same stem. `hash_of`: the hash of a word, perhaps cached."""
+        return any(hash_of(stem) in self.stated_words for stem in list_stems(word))
 
     @cached_property
     def own(self) -> frozenset[bytes]:
@@ -312,12 +332,17 @@ def remember(key: bytes, intent: Intent) -> Memory:
     short = [name for word in stated_words if (name := short_name(word))]
     names = END.join(map(scribe.word, islice(short, max(room // 2, 0))))
     room -= (len(names) + len(END)) // WIDTH
+    grouped = (f"#{digits}" for word in stated_words if (digits := thousands(word)))
+    stems = (first for word in stated_words for first in list_stems(word)[:1])
+    others = dict.fromkeys(chain(grouped, stems))
+    room_of_others = min(MAX_FORMS, max(ROOM[Origin.PERSON] - len(stated) // WIDTH - 2 * MAX_FORMS, 0) // 2)
     mails = (f"{name}@{host}" for name in short for host in hosts)
     derived = dict.fromkeys(chain(mails, *map(list_domains, (*stated_words, *own))))
     parts = [
         Part(Origin.PERSON, ALL_KINDS, stated),
         Part(Origin.PERSON, ALL_KINDS, names),
         Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
+        Part(Origin.PERSON, ALL_KINDS, END.join(map(scribe.word, islice(others, room_of_others)))),
         Part(Origin.KNOWN, DERIVED, END.join(map(scribe.word, islice(derived, MAX_FORMS)))),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
         Part(
@@ -434,7 +459,7 @@ def pack(memory: Memory) -> bytes:
 
 
 def unpack(body: bytes, *, key: bytes) -> Memory:
-    """Return the memory that `pack` packed. Raises Malformed."""
+    """Return the memory that `pack` packed. Raises Malformed for other bytes."""
     try:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
@@ -444,7 +469,9 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Check that a guard is permitted to state these parts of an output: their origins and kinds. Raises Malformed."""
+    """Check that a guard is permitted to state these parts of an output: their origins and kinds. Raises Malformed
+    otherwise.
+    """
     for part in more:
         if part.kinds in LABEL_ROOM:
             if (

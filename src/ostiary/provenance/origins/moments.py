@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from ostiary.provenance.origins.words import decimal
+from ostiary.provenance.origins.words import decimal, thousands
 
 _NAMES = (
     "january",
@@ -63,13 +63,15 @@ MAX_NUMBERS = 32
 
 
 def numbers(words: Sequence[str]) -> list[str]:
-    """Return the numbers among words that may be amounts: no percentages, no years, no parts of dates."""
+    """Return the numbers among words that may be amounts: no percentages, no years, no parts of dates. The dot of
+    `1.200` groups digits.
+    """
     spelled: dict[str, None] = {}
     places = (at for at, one in enumerate(words) if one[:1].isdigit())
     for place in islice(places, MAX_NUMBERS):
         word = words[place]
         around = words[max(0, place - 3) : place + 4]
-        number = None if word.endswith("%") else decimal(word)
+        number = None if word.endswith("%") else thousands(word) or decimal(word)
         if number is not None and not _YEARS.fullmatch(number) and moments(around) == moments(_without(around, word)):
             spelled[number] = None
     return [*spelled]

@@ -6,8 +6,9 @@ time, or a name of one or two words has the origin `known`. Values that reach or
 longer numbers) never have this origin. A field that is an opaque identifier (a UUID, or a short word of letters and
 digits) is known as an object only, never as a payee or a recipient.
 
-If a text has a layout, the identifiers in its fields are stored apart (IN_FIELDS): a call whose only values are such
-identifiers asks a person where it would be denied, because the person may have described the record.
+If a text has a layout, the identifiers in its fields are stored apart (IN_FIELDS), and so are the identifiers in each
+short line that has a word of the person. A call whose only values from untrusted content are such identifiers asks a
+person where it would be denied, because the person may have described the record.
 
 In all other content, a record counts as named if the call identified it by values that the task may use for this, or if
 the record has such a value that no other record has. The content of an endorsed document counts for the kinds of
@@ -24,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -65,6 +66,7 @@ from ostiary.provenance.origins.system_fields import (
     WRITTEN,
     Found,
     has_only_names,
+    list_described,
     list_identifiers,
     of_field,
 )
@@ -125,8 +127,11 @@ def observe_output(
     if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
         mark = NAMED if names_content(memory, tool, arguments) else 0
         groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
-        if layout is not None and not mark and memory.plan is not None:
-            groups[Origin.OUTSIDE, IN_FIELDS] = [*islice(list_identifiers(layout), MAX_LISTED)]
+        if not mark and memory.plan is not None:
+            in_fields = () if layout is None else list_identifiers(layout)
+            is_text = isinstance(output, str) and (layout is None or not layout.is_escaped)
+            in_lines = list_described(memory, scribe, cast(str, output)) if is_text else ()
+            groups[Origin.OUTSIDE, IN_FIELDS] = [*islice(dict.fromkeys(chain(in_fields, in_lines)), MAX_LISTED)]
     elif kinds and tool.is_outside:
         # For kinds that it is not endorsed for, the document is untrusted content that the person named.
         groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups.get((Origin.ENDORSED, kinds), [])

@@ -3,7 +3,8 @@
 A *span* is a run of `SPAN` words. Of a source, every `STRIDE`-th span is stored, and of a text, all spans are looked
 up; so every run of `SPAN + STRIDE - 1` words that a text repeats is found. If a source is too long for its space, fewer
 spans are stored. A *fact* is too short for a span and has meaning alone: a long number, a date, a mail address, a link,
-two neighbouring words spelled like names, or a complete field of two to four words.
+a word of mixed letters and digits as keys and codes are, two neighbouring words spelled like names, or a complete field
+of two to four words.
 
 A fingerprint is a checksum of keyed hashes of words, which reveals nothing without the key of the task.
 """
@@ -34,6 +35,11 @@ MAX_FIELD = 64
 """maximum length in characters of a value of a layout that is a fact"""
 _ALNUM = re.compile(r"[^\W_]")
 _DIGITS = re.compile(r"\d")
+MIN_MIXED = 8
+"""minimum length in characters of letters and digits that are mixed as in a key"""
+_RUN = re.compile(rf"[^\W_]{{{MIN_MIXED},}}")
+_MIXED = re.compile(r"[^\W\d_]\d+[^\W\d_]|\d[^\W\d_]+\d")
+"""a digit between letters, or letters between digits"""
 _OPENING = "(\"'[{*_<“„«"
 _ENDING = ".,;:!?"
 _CLOSING = frozenset(_ENDING)
@@ -47,7 +53,7 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     runs: list[bytes] = []
     examined: set[str] = set()
     for reading, phrase in scribe.spoken(texts):
-        if "@" in reading or ":" in reading or has_digits(reading):
+        if "@" in reading or ":" in reading or _DIGITS.search(reading):
             for word in [one for one in phrase + scribe.otherwise(reading) if not one.isalpha()]:
                 if word not in examined:
                     examined.add(word)
@@ -139,15 +145,17 @@ def fingerprint(checksum: int) -> bytes:
 
 
 def is_telling(word: str) -> bool:
-    """Return whether a single word has meaning alone: a mail address, a link, or a word with enough digits that
-    is no year.
+    """Return whether a single word has meaning alone: a mail address, a link, a word with enough digits that is no
+    year, or a word that mixes letters and digits.
     """
     if "@" in word[1:] or "://" in word:
         return True
     if len(word) < MIN_DIGITS:
         return False
     digits = len(_DIGITS.findall(word))
-    return digits > MIN_DIGITS or (digits == MIN_DIGITS and word[0] not in "@~" and not _is_year(word))
+    if digits > MIN_DIGITS or (digits == MIN_DIGITS and word[0] not in "@~" and not _is_year(word)):
+        return True
+    return digits > 0 and any(map(_MIXED.search, _RUN.findall(word)))
 
 
 def has_digits(text: str) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from ostiary.authorization.catalogue import Kind
 from ostiary.provenance.origins.identifiers import identifiers
-from ostiary.provenance.origins.judging import BIT
+from ostiary.provenance.origins.judging import BIT, names_in
 from ostiary.provenance.origins.layouts import Layout, certain, fields
 from ostiary.provenance.origins.links import readings
-from ostiary.provenance.origins.memory import ALL_KINDS, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, Memory, Origin
 from ostiary.provenance.origins.moments import moments
+from ostiary.provenance.origins.scribe import Scribe
 from ostiary.provenance.origins.words import words
 
 MAX_DEPTH = 32
@@ -55,6 +56,14 @@ _OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za
 """An opaque identifier: letters and digits, at most 25 characters, because addresses of cryptocurrencies have
 26 or more.
 """
+MAX_LINE = 256
+"""maximum length in characters of a line that can describe a record"""
+_BLANK = re.compile(r"\n[ \t]*\r?\n")
+_FIELD = re.compile(r"[^\n:]{1,64}:(?:\s|$)")
+_MARKED = re.compile(
+    r"(?<![\w@/.+-])(?=[A-Za-z_.-]*\d|[A-Za-z]+[._]\w)[A-Za-z\d](?:[\w.-]{0,34}\w)?(?![\w@/+]|[:.-]\w)", re.ASCII
+)
+"""a word with a digit, or with a dot or an underscore inside"""
 _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
 """The form of an IBAN (ISO 13616), with any checksum."""
 Found = tuple[Origin, int, str]
@@ -121,3 +130,27 @@ def list_identifiers(layout: Layout) -> Iterator[str]:
     for name, text in unforged:
         if name.lower() not in WRITTEN and (_NUMBER.fullmatch(text) or _is_identifier(text)):
             yield text
+
+
+def list_described(memory: Memory, scribe: Scribe, text: str) -> Iterator[str]:
+    """Yield the identifiers in each of the first MAX_LISTED short lines with identifiers that has a word of the person,
+    perhaps with another ending: `Book club (id 903)`. Lines of fields that no blank line divides count as one line.
+    """
+    short = (line for line in _lines(text) if len(line) <= MAX_LINE)
+    for marked, line in islice(((marks, line) for line in short if (marks := _MARKED.findall(line))), MAX_LISTED):
+        if any(_is_said(memory, scribe, name) for name in names_in(line)):
+            yield from marked
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text, and adjacent lines of fields (`name: value`) together."""
+    for block in _BLANK.split(text):
+        lines = block.splitlines()
+        yield from [block] if all(map(_FIELD.match, lines)) else lines
+
+
+def _is_said(memory: Memory, scribe: Scribe, name: str) -> bool:
+    """Return whether the person wrote a word or a mail address, perhaps with another ending."""
+    if scribe.word(name) in memory.stated_words or memory.has_stem(name, scribe.word):
+        return True
+    return not name.isascii() and memory.find(scribe.phrase(name)) is Origin.PERSON

@@ -59,8 +59,9 @@ _FORMS = (
 )
 """forms of numbers, each with the characters that group its digits; `1.200` is 1.2"""
 _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
-_UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
-_PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
+UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
+"""a character of a script without spaces between words"""
+_PARTS = re.compile(f"{UNSPACED.pattern}|[^{UNSPACED.pattern[1:-1]}]+")
 _HOST = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,62}\.)+[a-z]{2,63}")
 _LOCAL = re.compile(r"[a-z0-9][a-z0-9._+-]{1,62}")
 MAX_NUMBER, MAX_SHORT = 40, 6
@@ -77,6 +78,28 @@ _PARTICLES = frozenset(
     )
 )
 """words that many English sentences have, whatever they are about"""
+
+
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
+_INFLECTED = re.compile(r"[^\W\d_]{5,}")
+MIN_STEM, MAX_ENDING = 4, 2
+
+
+def thousands(word: str) -> str:
+    """Return the digits of a number such as `1.200`, whose dot groups its digits in many languages; empty for any other
+    word.
+    """
+    return word.replace(".", "") if _THOUSANDS.fullmatch(word) else ""
+
+
+def list_stems(word: str) -> list[str]:
+    """Return the beginnings of a word that may be its stem. The first one, without MAX_ENDING letters, is stored. Never
+    equal to a word of a text.
+    """
+    if not _INFLECTED.fullmatch(word) or UNSPACED.match(word):
+        return []
+    shortest = max(MIN_STEM, len(word) - MAX_ENDING)
+    return [f"\x1e{word[:end]}" for end in range(shortest, len(word) + 1)]
 
 
 def is_particle(text: str) -> bool:
@@ -194,7 +217,7 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
             word = domain[1].lower() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
         elif word:
             word = word.lower()
-        if not word.isascii() and _UNSPACED.search(word):
+        if not word.isascii() and UNSPACED.search(word):
             pieces += _PARTS.findall(word)
         elif word and (not is_source or _ALNUM.search(word)):
             pieces.append(word)

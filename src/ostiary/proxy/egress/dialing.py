@@ -31,7 +31,9 @@ class Dialer:
         self._tls, self._private = tls, frozenset(private)
 
     async def connect(self, at: Authority, *, is_tls: bool, may_be_private: bool) -> Connection:
-        """Return a connection to a server. Raises Rejected."""
+        """Return a connection to a server. Raises Rejected if the server cannot be reached, does not answer in time, or
+        has a certificate that is not trusted.
+        """
         is_open = may_be_private or at.host in self._private
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -50,7 +52,7 @@ class Dialer:
             raise Rejected(502, "upstream_failed", f"{at} cannot be reached: {error.strerror or error}") from None
 
     async def _connect(self, addresses: list[str], at: Authority, *, is_tls: bool) -> Connection:
-        """Connect to the first address that accepts a connection. Raises OSError."""
+        """Connect to the first address that accepts a connection. Raises OSError if no address accepts a connection."""
         context, name = (self._tls, at.host) if is_tls else (None, None)
         last: OSError = OSError("no address")
         for address in addresses[:MAX_ADDRESSES]:

@@ -127,8 +127,8 @@ class _Upstream:
         return await self.reader.read(CHUNK)
 
     def next_event(self) -> object:
-        """Return the next event of an answer; all received parts of a body are one event. Raises Rejected,
-        h11.RemoteProtocolError.
+        """Return the next event of an answer; all received parts of a body are one event. Raises Rejected for a head
+        that is too long or has folded lines, h11.RemoteProtocolError for a malformed answer.
         """
         if self.http.their_state is h11.SEND_RESPONSE:
             check_answer_head(self.http.trailing_data[0])
@@ -247,7 +247,7 @@ class _Conversation(ClientConnection):
             raise _port_closed(at)
         await self._event()  # the end of the head
         if self._http.trailing_data[0]:
-            raise Rejected(400, "malformed", "the program sent more before the tunnel was open")
+            raise Rejected(400, "malformed", "the program sent data before the tunnel was open")
         context = await asyncio.to_thread(self._proxy.authority.context, at.host)
         await self._send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
         try:
@@ -264,7 +264,9 @@ class _Conversation(ClientConnection):
 
     def _check_program(self, headers: Headers) -> None:
         if not self._proxy.admits(headers):
-            raise Rejected(407, "no_password", "the proxy is for one program", hint="use the URL in HTTPS_PROXY")
+            raise Rejected(
+                407, "no_password", "the request lacks the password of this proxy", hint="use the URL in HTTPS_PROXY"
+            )
         self._is_admitted = True
 
     async def _answer(self, request: h11.Request) -> None:
@@ -328,7 +330,7 @@ class _Conversation(ClientConnection):
                 match[1].lower() != scheme
                 or parse_authority(match[2].decode("latin-1"), default_port=HTTPS_PORT) != tunnel
             ):
-                raise Rejected(421, "wrong_host", "the URL of the request is not in the tunnel's host")
+                raise Rejected(421, "wrong_host", "the URL of the request names another host than the tunnel")
             if match is None and not target.startswith(b"/"):
                 raise Rejected(400, "malformed", "the target of the request is not a path")
         usual = HTTP_PORT if tunnel is None else HTTPS_PORT
@@ -442,7 +444,7 @@ class _Conversation(ClientConnection):
     async def _check_no_secret(self, exchange: _Exchange) -> object:
         """Check that the request, as the program sent it, contains no secret of this run, which the program could only
         have from a leak. Return the forms of secrets for which the request was searched; later secrets may add forms.
-        Raises Rejected.
+        Raises Rejected if the check fails.
         """
         masks, request = self._proxy.secrets.masks, exchange.request
         forms = masks.forms
@@ -484,7 +486,7 @@ class _Conversation(ClientConnection):
 
     def _check_host(self, at: Authority) -> None:
         """Check that the name of the host contains no secret of this run, because DNS resolvers see the name. Raises
-        Rejected.
+        Rejected otherwise.
         """
         if self._proxy.secrets.masks.find_in_host(at.host):
             raise _secret_sent()
@@ -529,7 +531,7 @@ class _Conversation(ClientConnection):
         try:
             await upstream.send(*events)
         except h11.LocalProtocolError:  # the message of the error could quote a secret
-            raise Rejected(400, "malformed", "the request cannot be sent on as HTTP/1.1") from None
+            raise Rejected(400, "malformed", "the request cannot be forwarded as HTTP/1.1") from None
         up = asyncio.create_task(self._pump_up(exchange, upstream))
         down = asyncio.create_task(self._pump_down(exchange, upstream))
         try:
@@ -635,7 +637,7 @@ class _Conversation(ClientConnection):
         try:
             self._hold(h11.Response(status_code=event.status_code, headers=self._returned(event), reason=reason))
         except h11.LocalProtocolError:
-            raise Rejected(502, "upstream_failed", "the server's answer cannot be passed on as HTTP/1.1") from None
+            raise Rejected(502, "upstream_failed", "the server's answer cannot be forwarded as HTTP/1.1") from None
 
     def _hold_data(self, data: bytes) -> None:
         if data:
@@ -669,7 +671,7 @@ class _Conversation(ClientConnection):
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
         """Check that the body or the frames of the answer are not compressed. This is necessary if they may contain
-        secrets, or are added to the memory of the task. Raises Rejected.
+        secrets, or are added to the memory of the task. Raises Rejected if the check fails.
         """
         encodings = [value for name, value in event.headers if name in _ENCODINGS]
         call = exchange.verdict.call if exchange.verdict is not None else None
@@ -807,7 +809,7 @@ def _origin(at: Authority, *, is_tls: bool) -> str:
 
 def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
     """Check that the placeholder of the destination `name` is sent to the origin that owns the secret, in a permitted
-    place. Raises Rejected.
+    place. Raises Rejected otherwise.
     """
     one = exchange.owned.get(name)
     if one is None:

@@ -35,7 +35,7 @@ class Authority(NamedTuple):
 
 
 def check_head(head: bytes) -> None:
-    """Check the bytes of a request head, with the empty line at its end. Raises Rejected."""
+    """Check the bytes of a request head, with the empty line at its end. Raises Rejected if the check fails."""
     if len(head) > MAX_HEAD:
         raise Rejected(431, "head_too_large", f"the head of the request has over {MAX_HEAD >> 10} KiB")
     if _BARE.search(head):
@@ -56,15 +56,16 @@ def check_head(head: bytes) -> None:
 
 
 def check_answer_head(data: bytes) -> None:
-    """Check the head of an answer at the beginning of `data`, if it is complete: a header that goes on in the next line
-    is refused (RFC 9112 section 5.2), because it could divide a secret, and so is a long head. Raises Rejected.
+    """Check the head of an answer at the beginning of `data`, if it is complete: a header that continues in the next
+    line is refused (RFC 9112 section 5.2), because it could divide a secret, and so is a long head. Raises Rejected if
+    the check fails.
     """
     if (end := _HEAD_END.search(data)) is None:
         return
     if end.start() > MAX_HEAD:
         raise Rejected(502, "upstream_failed", f"the head of the server's answer has over {MAX_HEAD >> 10} KiB")
     if _FOLDED.search(data, 0, end.start() + 1):
-        raise Rejected(502, "upstream_failed", "a header of the server's answer goes on in the next line")
+        raise Rejected(502, "upstream_failed", "a header of the server's answer continues in the next line")
 
 
 def normalize_path(path: bytes) -> bytes:
@@ -87,7 +88,7 @@ def normalize_path(path: bytes) -> bytes:
 
 
 def check_framing(headers: Headers) -> None:
-    """Check the headers that determine the length of the body. Raises Rejected."""
+    """Check the headers that determine the length of the body. Raises Rejected if the check fails."""
     for name, value in headers:
         if name == b"transfer-encoding" and value.lower() != b"chunked":
             raise _malformed("the transfer encoding is not `chunked`")

@@ -70,9 +70,9 @@ def answer(
     behalf the agent acts; or a person who may answer all approval requests. 2. The approval request must be open, and
     its agent must still be permitted to act. 3. Each person answers once. 4. One denial settles the approval request.
     Once enough persons have approved, the approval is valid for one call, until its end and while the keys that signed
-    the answers are valid. A denial ends earlier covers of similar calls. Raises NotFound, Forbidden (`own_chain`,
-    `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an agent that has
-    ended), Conflict (`question_settled`, `answered_already`), Invalid.
+    the answers are valid. A denial also ends earlier approvals that cover similar calls. Raises NotFound, Forbidden
+    (`own_chain`, `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an
+    agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)
@@ -83,7 +83,7 @@ def answer(
     task = tasks.live(act.tx, question.task, now=act.now)
     if says is Says.DENY and narrowing != WHOLE:
         raise Invalid(
-            "leave out `strike`, `uses` and `at_most`: a denial is for the whole request",
+            "`strike`, `uses` and `at_most` cannot be used in a denial, which is for the whole request",
             hint="approve, and leave out the parts that must not run",
         )
     if says is Says.APPROVE:
@@ -140,7 +140,9 @@ def _hold(act: Act, question: Question, answers: list[Answer], *, until: int, na
 
 
 def expire(act: Act, id: str) -> None:
-    """Mark an approval request as expired. Raises NotFound, and Conflict if it has not expired."""
+    """Mark an approval request as expired. Raises NotFound for an unknown approval request, and Conflict if it has not
+    expired.
+    """
     question = find_question(act, id)
     _note(act, question)
     if question.state is not ApprovalState.OPEN or act.now < question.ends_at:
@@ -149,7 +151,9 @@ def expire(act: Act, id: str) -> None:
 
 
 def cancel(act: Act, id: str) -> Question:
-    """Cancel an open approval request, and return it. Raises NotFound, and Conflict if it is not open."""
+    """Cancel an open approval request, and return it. Raises NotFound for an unknown approval request, and Conflict if
+    it is not open.
+    """
     question = find_question(act, id)
     _note(act, question)
     check_open(question, now=act.now)

@@ -69,7 +69,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
 
 
 def check_not_again(question: Question, *, now: int) -> None:
-    """Refuse a call that a person denied, or whose approval was spent. Raises Forbidden.
+    """Refuse a call that a person denied, or whose approval was spent. Raises Forbidden for such a call.
 
     Until the end of the approval request or of the approval, the server treats the repeated call as a retry, and asks
     no person again.
@@ -82,14 +82,14 @@ def check_not_again(question: Question, *, now: int) -> None:
     if state is ApprovalState.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
             f"the approval was already used ({id})",
-            hint="request a new approval: an approval covers one call",
+            hint="an approval covers one call or request; the same one can ask again when the approval has expired",
             code="approval_spent",
         )
 
 
 def _check_room(act: Act, task: Task) -> None:
     """Check that the agent and the task do not have too many open approval requests, so that persons are not flooded.
-    Raises Forbidden.
+    Raises Forbidden otherwise.
     """
     of_agent, of_task = store.count_open(act.tx, agent=task.agent, task=task.task_id, now=act.now)
     hint, code = "wait for the answers", "too_many_questions"
@@ -107,7 +107,7 @@ def _check_room(act: Act, task: Task) -> None:
 
 def _check_denied(act: Act, made: Question, task: Task) -> None:
     """Refuse an approval request about a tool for which persons denied two approval requests of this task. Raises
-    Forbidden.
+    Forbidden for such a request.
 
     Otherwise an agent could tire persons by many requests with slightly different values, or from several parts of a
     task. In a standing task, which has no end, a denial counts until the end of its approval request.

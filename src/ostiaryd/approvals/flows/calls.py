@@ -38,8 +38,9 @@ def ask_about_call(
     1. The token is live and for this resource, its task is live, the tool is known, and the asking policies are in the
     server's policy set. 2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or
     a covering approval is used; otherwise an approval request is created. A request with the same number
-    (`request.call`) is about the same call, until the end of the approval. Raises Forbidden (also `approval_mismatch`,
-    and as `ask` does), NotFound, Conflict, Malformed.
+    (`request.call`) is about the same call, until the end of the approval. Raises Forbidden if no approval is possible
+    (also `approval_mismatch`, and as `ask` does), NotFound for an unknown tool or approval, Conflict if another policy
+    set has become active, Malformed for secret arguments without a digest.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -132,7 +133,8 @@ def _covered(
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
-    """Return the live task of a live token for this resource, with its delegation chain. Raises Forbidden.
+    """Return the live task of a live token for this resource, with its delegation chain. Raises Forbidden if there is
+    none.
 
     If the token came by token exchange, the chain includes the holders of all exchanged tokens.
     """
@@ -202,7 +204,8 @@ def describe(
 
 def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return two parts of the arguments, as the server's catalogue classifies them: values that may be shown, and
-    digests of the others. Raises Forbidden, Malformed.
+    digests of the others. Raises Forbidden for an argument in both parts, Malformed for secret arguments without a
+    digest.
     """
     if both := request.arguments.keys() & request.secrets.keys():
         raise Forbidden(
@@ -213,7 +216,9 @@ def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> 
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:
-    """Check that the approval that the agent named is for this call and is not spent. Raises NotFound, Forbidden."""
+    """Check that the approval that the agent named is for this call and is not spent. Raises NotFound for an unknown
+    approval, Forbidden otherwise.
+    """
     question = find_question(act, id)
     if question.digest != digest:
         raise Forbidden(
@@ -223,7 +228,7 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
 
 
 def find_question(act: Act, id: str) -> Question:
-    """Return an approval request by id. Raises NotFound."""
+    """Return an approval request by id. Raises NotFound if there is none."""
     if (question := store.get_question(act.tx, id)) is None:
         raise NotFound(
             "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"

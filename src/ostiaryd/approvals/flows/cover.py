@@ -38,7 +38,7 @@ def measure(
 ) -> tuple[Extent | None, bool]:
     """Return the extent of a call, the calls to which an approval of it may extend; None if an approval can only be for
     this one call. The second value is true if untrusted content mentions a value that identifies the object of the
-    call. Raises Malformed.
+    call. Raises Malformed for arguments without a digest.
     """
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False
@@ -93,7 +93,8 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
 
 def read_covers(about: About, covers: str | None) -> bool:
     """Return true if the person approves similar calls (`task`), false for this call only (`call`). Without a choice
-    (None), the default of the approval request applies. Raises Invalid.
+    (None), the default of the approval request applies. Raises Invalid if the person chooses `task` for an approval
+    that covers one call only.
     """
     if covers == "task" and about.extent is None:
         raise Invalid("an approval of this call covers one call only", hint="leave `covers` out")

@@ -99,7 +99,9 @@ def request(
 
 
 def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str]:
-    """Check a request for an elevation, and return its scopes. Raises Invalid, Forbidden."""
+    """Check a request for an elevation, and return its scopes. Raises Invalid for a request beyond a limit, Forbidden
+    for scopes to which the agent may not be elevated.
+    """
     scopes, most = parse_scopes(requested.scopes), MAX_MINUTES_OF_GLASS if requested.break_glass else MAX_MINUTES
     registry.fill_entry(
         act,

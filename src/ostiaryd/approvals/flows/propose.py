@@ -36,7 +36,7 @@ class Proposal(TypedDict):
 
 
 def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Proposal]:
-    """Return the proposals for an agent (name or id). Raises NotFound."""
+    """Return the proposals for an agent (name or id). Raises NotFound for an unknown agent."""
     agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
     return [

@@ -51,7 +51,8 @@ def ask_about_question(
 ) -> Question:
     """Return the approval request about a denied evaluation that lacks only an approval.
 
-    Raises NotRequestable, Malformed for a request that is too long for a person to read, and as `ask` does.
+    Raises NotRequestable if no approval would change the decision, Malformed for a request that is too long for a
+    person to read, and as `ask` does.
     """
     evaluator = policy.Evaluator(
         act.tx, ours := policy.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys

@@ -45,7 +45,7 @@ def is_responsible(
 def check_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> None:
-    """Check that a person may answer an approval request. Raises Forbidden (`not_your_agent`)."""
+    """Check that a person may answer an approval request. Raises Forbidden (`not_your_agent`) otherwise."""
     about = question.about
     if person == about.sole or _is_among(reader, person, everything):
         return

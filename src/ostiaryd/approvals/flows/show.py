@@ -34,7 +34,9 @@ def may_see_all(by: Caller) -> bool:
 
 
 def find_visible(reader: Reader, id: str, *, by: Caller) -> Question:
-    """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound."""
+    """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound if there
+    is none.
+    """
     question = store.get_question(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
         raise NotFound(
@@ -158,8 +160,8 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
 
 
 def _holding(question: Question, *, now: int) -> Callable[[Any], Any]:
-    """Return a function that removes the value that a person must state from any value; after the request is settled, a
-    function that changes nothing.
+    """Return a function that removes, from any value, the part that a person must state. Without such a part, or once
+    the request is settled, the function changes nothing.
     """
     stated = question.about.stated
     return (

@@ -44,7 +44,6 @@ from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowe
 from ostiaryd.certs.model.profiles import find_profile
 from ostiaryd.certs.model.requests import CertificateSigningRequest
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ledger.flows import Act
@@ -58,6 +57,7 @@ DEFAULT_KEY_DAYS = 30
 MAX_KEY_DAYS = 366
 MAX_PATTERNS = 20
 MAX_UNUSED_KEYS = 100
+_PURPOSE = "acme key"
 """Maximum number of unused MAC keys of one holder: keys that are not revoked or expired and have created no account."""
 
 
@@ -148,7 +148,7 @@ def create_key(
         holder=holder,
         profile=profile,
         names=tuple(map(check_pattern, names)),
-        sealed=_aead(act.tx.keys).seal(secret, context=_context(kid, holder), random=act.tx.random),
+        sealed=act.tx.keys.value_key(_PURPOSE).seal(secret, context=_context(kid, holder), random=act.tx.random),
         created_at=act.now,
         expires_at=act.now + days * DAY,
         account=None,
@@ -160,7 +160,9 @@ def create_key(
 
 
 def revoke_key(act: Act, kid: str) -> AcmeKey:
-    """Revoke a MAC key, and deactivate the ACME account that was created with it. Raises NotFound, Conflict."""
+    """Revoke a MAC key, and deactivate the ACME account that was created with it. Raises NotFound for an unknown key,
+    Conflict for a revoked key.
+    """
     key = find_key(act.tx, kid)
     registry.fill_entry(act, object=key.holder, kid=key.kid, account=key.account)
     if key.revoked_at is not None:
@@ -183,15 +185,10 @@ def revoke_unused_keys(act: Act) -> int:
 
 
 def find_key(reader: Reader, kid: str) -> AcmeKey:
-    """Return a MAC key by its id. Raises NotFound."""
+    """Return a MAC key by its id. Raises NotFound if there is none."""
     if (key := store.acme.get_key(reader, kid)) is None:
         raise NotFound("ACME key not found", hint="list the keys with `ostiary acme key list`")
     return key
-
-
-def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
-    """Return at most `limit` MAC keys, sorted by id, whose ids are after `after`."""
-    return store.acme.list_keys(reader, after=after, limit=limit)
 
 
 # --- accounts
@@ -200,7 +197,9 @@ def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
 def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) -> tuple[AcmeAccount, bool]:
     """Return the account of a key, and whether the account is new. If the key has no account, create the account.
 
-    `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused.
+    `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused if a
+    lookup finds no account, if the external account binding is missing or wrong, or if its MAC key is unknown, used,
+    revoked or expired.
     """
     if (account := store.acme.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
@@ -217,7 +216,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
     mac = store.acme.get_key(act.tx, kid := binding_kid(new.binding))
     if mac is None:
         raise Unauthorized(f"the key {kid[:64]!a} of the external account binding is unknown")
-    secret = _aead(act.tx.keys).open(mac.sealed, context=_context(mac.kid, mac.holder))
+    secret = act.tx.keys.value_key(_PURPOSE).open(mac.sealed, context=_context(mac.kid, mac.holder))
     check_binding(new.binding, url=url, jwk=key.bare_jwk, mac_key=secret)
     account = AcmeAccount(
         account_id=act.new_id("ac"),
@@ -239,14 +238,10 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
     return account, True
 
 
-def find_account(reader: Reader, id: str) -> AcmeAccount | None:
-    """Return an account by its id; None if there is none."""
-    return store.acme.get_account(reader, id)
-
-
 def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
     """Mark the nonce of an account's request as used, check that the account and its holder may act, and return the
-    account. Raises AcmeRefused.
+    account. Raises AcmeRefused if the nonce was used before, the key of the account has changed, or the account or its
+    holder may not act.
     """
     spend_nonce(tx, request)
     account = store.acme.get_account(tx, request.account)
@@ -258,7 +253,7 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
 
 def begin(act: Act, request: SignedRequest) -> AcmeAccount:
     """Authorize a request inside an act (`authorize`), and write the account and its holder into the act's ledger
-    entry; return the account. Raises AcmeRefused.
+    entry; return the account. Raises AcmeRefused as `authorize` does.
     """
     if (account := store.acme.get_account(act.tx, request.account)) is not None:
         _note(act, account)
@@ -266,7 +261,9 @@ def begin(act: Act, request: SignedRequest) -> AcmeAccount:
 
 
 def change_contacts(act: Act, account: AcmeAccount, contacts: Sequence[str]) -> AcmeAccount:
-    """Replace the contacts of an account; return the account. Raises AcmeRefused."""
+    """Replace the contacts of an account; return the account. Raises AcmeRefused for more contacts than allowed, or a
+    contact that is not a `mailto:` URL with one address.
+    """
     changed = replace(account, contacts=check_contacts(contacts))
     store.acme.change_account(act.tx, changed)
     return changed
@@ -301,7 +298,7 @@ def spend_nonce(tx: Tx, request: SignedRequest) -> None:
 
 
 def check_holder(tx: Tx, holder: str, *, now: int) -> None:
-    """Check that an account's holder, an agent or a person, may act. Raises AcmeRefused (`unauthorized`)."""
+    """Check that an account's holder, an agent or a person, may act. Raises AcmeRefused (`unauthorized`) otherwise."""
     try:
         if not is_person_id(holder):
             registry.active_agent(tx, holder, now=now)
@@ -347,7 +344,8 @@ def create_order(
     """Create an order, with an authorization for each identifier; return both.
 
     `not_after`: the end of the certificate that the client requests, in microseconds. `replaces`: the ARI identifier
-    (RFC 9773) of the certificate to replace. Raises AcmeRefused.
+    (RFC 9773) of the certificate to replace. Raises AcmeRefused if the account has too many open orders, may not have
+    one of the names, requests an end in the past, or may not replace the certificate.
     """
     registry.fill_entry(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
     if store.acme.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
@@ -396,7 +394,9 @@ def create_order(
 
 
 def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Authorization]]:
-    """Return an order of the ACME account `account`, with the order's authorizations. Raises AcmeRefused."""
+    """Return an order of the ACME account `account`, with the order's authorizations. Raises AcmeRefused if the order
+    is unknown or belongs to another account.
+    """
     return _find_order(reader, id, account=account), store.acme.list_authorizations(reader, id)
 
 
@@ -409,13 +409,10 @@ def _find_order(reader: Reader, id: str, *, account: str) -> Order:
     return order
 
 
-def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
-    """Return at most `limit` ids of an account's orders, sorted, after the id `after`."""
-    return store.acme.list_orders(reader, account, after=after, limit=limit)
-
-
 def find_authorization(reader: Reader, id: str, *, account: str) -> Authorization:
-    """Return an authorization of an account. Raises AcmeRefused."""
+    """Return an authorization of an account. Raises AcmeRefused if the authorization is unknown or belongs to another
+    account.
+    """
     authorization = store.acme.get_authorization(reader, id)
     if authorization is None:
         raise AcmeRefused("malformed", "authorization not found", status=404)
@@ -426,7 +423,8 @@ def find_authorization(reader: Reader, id: str, *, account: str) -> Authorizatio
 
 def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization:
     """Start a challenge: mark the authorization's validation by the challenge type `type` as due, and return the
-    authorization. A challenge that the client started before is returned unchanged. Raises AcmeRefused.
+    authorization. A challenge that the client started before is returned unchanged. Raises AcmeRefused if the
+    authorization has no challenge of this type, is not pending, or has another chosen challenge.
     """
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.fill_entry(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
@@ -443,7 +441,7 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
 
 def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authorization:
     """Deactivate an authorization, and return it. If the order of the authorization is open, the order becomes invalid.
-    Raises AcmeRefused.
+    Raises AcmeRefused if the authorization is neither pending nor valid.
     """
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.fill_entry(act, object=authorization.authorization_id, name=authorization.identifier.value)
@@ -453,23 +451,6 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
     store.acme.change_authorization(act.tx, given_up)
     _follow(act, given_up, Problem("unauthorized", "an authorization was deactivated"))
     return given_up
-
-
-def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
-    """Return at most `limit` ACME authorizations whose validation is due at `now` (microseconds), the oldest first."""
-    return store.acme.list_due(reader, now=now, limit=limit)
-
-
-def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim the validation of an authorization for this process until `until` (microseconds). Return False if another
-    process has claimed it.
-    """
-    return store.acme.claim(tx, id, until=until)
-
-
-def postpone(tx: Tx, id: str, *, due_at: int) -> None:
-    """Schedule the next attempt of a validation at `due_at` (microseconds)."""
-    store.acme.postpone(tx, id, due_at=due_at)
 
 
 def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) -> None:
@@ -552,7 +533,7 @@ def _check_names(
     """Check that the holder of an account may get a certificate for these names.
 
     The names must match the patterns of the account's MAC key, and the profile and the policies must permit the names
-    for at least one key type of the profile. Raises AcmeRefused (`rejectedIdentifier`).
+    for at least one key type of the profile. Raises AcmeRefused (`rejectedIdentifier`) otherwise.
     """
     key = find_key(act.tx, account.kid)
     profile = find_profile(load_profiles(config.certificate_profiles), key.profile)
@@ -602,7 +583,7 @@ def _lifetime_s(not_after: int | None, *, now: int) -> int | None:
 def _check_replaces(
     tx: Tx, account: AcmeAccount, identifiers: Sequence[CertificateName], replaces: str, *, now: int
 ) -> None:
-    """Check that an order may replace the certificate `replaces` (RFC 9773 section 5). Raises AcmeRefused."""
+    """Check that an order may replace the certificate `replaces` (RFC 9773 section 5). Raises AcmeRefused otherwise."""
     certificate = find_by_id(tx, replaces, now=now)
     if not store.acme.has_order(tx, account.account_id, certificate.serial):
         raise Unauthorized("the certificate to replace belongs to another account")
@@ -619,7 +600,8 @@ def finalize(
     act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config
 ) -> tuple[Order, list[Authorization]]:
     """Issue the certificate of a ready order for the key in `csr`; return the order with its authorizations. If the
-    request is refused, the order stays ready. Raises AcmeRefused.
+    request is refused, the order stays ready. Raises AcmeRefused if the order is not ready, or if the certificate
+    signing request or its key is refused.
     """
     order, authorizations = find_order(act.tx, id, account=account.account_id)
     registry.fill_entry(act, object=order.order_id, account=account.account_id)
@@ -663,8 +645,8 @@ def is_account_key(reader: Reader, public_key: bytes) -> bool:
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
-    """Return the certificate of an order, and the certificates of its chain in DER without the root. Raises
-    AcmeRefused.
+    """Return the certificate of an order, and the certificates of its chain in DER without the root. Raises AcmeRefused
+    if the order is unknown, or its certificate is not yet issued or has expired.
     """
     order = _find_order(reader, order_id, account=account)
     if order.serial is None:
@@ -677,7 +659,9 @@ def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tup
 
 
 def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
-    """Return a certificate by its ARI identifier (RFC 9773). Raises AcmeRefused."""
+    """Return a certificate by its ARI identifier (RFC 9773). Raises AcmeRefused if the identifier is malformed or this
+    server did not issue the certificate.
+    """
     _, serial = parse_certificate_id(certificate_id)
     try:
         certificate = find_certificate(reader, serial_text(serial), now=now)
@@ -693,7 +677,8 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Revoca
     control of all names of the certificate.
 
     Only the account that ordered the certificate can state the reason `keyCompromise`, since this reason blocks the
-    certificate's key permanently. Raises AcmeRefused.
+    certificate's key permanently. Raises AcmeRefused for any other account, for this reason from another account, and
+    for an unknown or revoked certificate.
     """
     certificate = _find_presented(act, der)
     is_own = store.acme.has_order(act.tx, account.account_id, certificate.serial)
@@ -711,7 +696,7 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Revoca
 
 def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: RevocationReason) -> None:
     """Revoke a certificate at the request of the holder of its private key, which signed the request. Raises
-    AcmeRefused.
+    AcmeRefused if another key signed the request, or the certificate is unknown or revoked.
     """
     act.entry.key = key.thumbprint
     certificate = _find_presented(act, der)
@@ -734,15 +719,6 @@ def _revoke(act: Act, certificate: Certificate, reason: RevocationReason) -> Non
         revoke(act, certificate.serial, reason)
     except Conflict as refusal:
         raise AcmeRefused("alreadyRevoked", refusal.message) from None
-
-
-def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete up to `limit` orders that expired before `before` (microseconds); return the number of deleted orders."""
-    return store.acme.prune(tx, before=before, limit=limit)
-
-
-def _aead(keys: Keyring) -> RootKey:
-    return RootKey(keys.derive("acme key"), source="derived")
 
 
 def _context(kid: str, holder: str) -> bytes:

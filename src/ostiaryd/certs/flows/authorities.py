@@ -114,7 +114,8 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float =
     """Generate `count` new keys, in the HSM if an HSM is configured, which makes each within `within_s` seconds. The
     default is three keys: for a root, for an intermediate, and for the intermediate's OCSP responder.
 
-    RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid, Unavailable.
+    RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid for an unsupported
+    type of key, Unavailable if the HSM fails.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
@@ -231,7 +232,7 @@ def create_intermediate(
 
 
 def _check_key_is_here(root: Authority) -> None:
-    """Check that the key of a root is on this server. Raises Conflict."""
+    """Check that the key of a root is on this server. Raises Conflict otherwise."""
     if not root.has_key:
         hint = "create a request for the owner of the root: ostiary ca request --write FILE"
         raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
@@ -286,7 +287,7 @@ def _prepare(
 
 
 def _seal(act: Act, id: AuthorityId, key: PrivateKey) -> bytes:
-    return _root_key(act.tx.keys).seal(encode_private_key(key), context=_context(id), random=act.tx.random)
+    return act.tx.keys.value_key(_PURPOSE).seal(encode_private_key(key), context=_context(id), random=act.tx.random)
 
 
 def _insert(act: Act, authority: Authority) -> Authority:
@@ -338,7 +339,7 @@ def _locations(status_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType
 
 
 def find_responder(reader: Reader, authority: Authority) -> Authority:
-    """Return the OCSP responder of an intermediate. Raises NotFound."""
+    """Return the OCSP responder of an intermediate. Raises NotFound if there is none."""
     for one in store.authorities.authorities(reader):
         if one.kind is AuthorityKind.RESPONDER and one.parent == authority.authority_id:
             return one
@@ -356,7 +357,7 @@ def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
 
 
 def find_authority(reader: Reader, id: str) -> Authority:
-    """Return an authority by its id. Raises NotFound."""
+    """Return an authority by its id. Raises NotFound if there is none."""
     if (authority := store.authorities.get(reader, id)) is None:
         raise NotFound("authority not found", hint="list the authorities with `ostiary ca show`")
     return authority
@@ -380,10 +381,6 @@ def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
     roots = [one for one in store.authorities.authorities(reader) if one.kind is AuthorityKind.ROOT]
     roots.sort(key=lambda one: (one.state is not AuthorityState.ACTIVE, -one.created_at))
     return tuple(one.certificate for one in roots)
-
-
-def _root_key(keys: Keyring) -> RootKey:
-    return RootKey(keys.derive(_PURPOSE), source="derived")
 
 
 _PURPOSE = "certificate authority"

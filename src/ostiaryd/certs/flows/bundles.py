@@ -123,7 +123,7 @@ def _rotate_key(act: Act) -> None:
     keys_in_order = store.bundles.svid_keys(act.tx)
     if not keys_in_order or _needs_successor(keys_in_order, act.now):
         key = jose.generate("ES256")
-        sealed = RootKey(act.tx.keys.derive(_PURPOSE), source="derived").seal(
+        sealed = act.tx.keys.value_key(_PURPOSE).seal(
             canonical.encode(key.jwk()), context=_context(key.public.kid), random=act.tx.random
         )
         store.bundles.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if keys_in_order else act.now)

@@ -72,7 +72,9 @@ class Holder(NamedTuple):
 
 @lru_cache(maxsize=8)
 def load_profiles(file: str) -> dict[str, Profile]:
-    """Return the profiles by name: the built-in profiles, and the profiles in `file`. Raises Invalid."""
+    """Return the profiles by name: the built-in profiles, and the profiles in `file`. Raises Invalid for an unreadable
+    file or an invalid profile.
+    """
     return parse_profiles(read_certificate_profiles(file))
 
 
@@ -226,8 +228,8 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, request: Certificate
 
 
 def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str | None) -> Holder:
-    """Return the holder of a new certificate: an agent, a person, or the server. Raises NotFound, Forbidden,
-    Invalid.
+    """Return the holder of a new certificate: an agent, a person, or the server. Raises NotFound for an unknown agent
+    or person, Forbidden for the task of another agent, Invalid if both are named.
     """
     if person is not None:
         if agent is not None or task is not None:
@@ -257,7 +259,7 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
 
 def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
     """Check that the certificate to renew, `replaces`, belongs to the holder. If the certificate is already deleted,
-    the check passes. Raises Invalid, Forbidden.
+    the check passes. Raises Invalid for a malformed serial number, Forbidden otherwise.
     """
     old = None if replaces is None else store.certificates.find_holder(act.tx, parse_serial(replaces), now=act.now)
     if old not in (None, holder.id):

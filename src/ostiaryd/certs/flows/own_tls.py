@@ -60,10 +60,14 @@ def tls_password(keys: Keyring) -> str:
 
 
 def server_names(config: Config) -> tuple[CertificateName, ...]:
-    """Return the names of this server: the hosts of its URLs, its listening addresses, and its SPIFFE ID."""
+    """Return the names of this server: the hosts of its URLs, its listening addresses, and its SPIFFE ID. A server on
+    a loopback address is also named `localhost`, because browsers offer passkeys to a host with a name only.
+    """
     listeners = [urlsplit(f"//{address}").hostname for address in (config.listen, config.mtls_listen) if address]
     hosts = [urlsplit(url).hostname for url in (config.public_url, config.mtls_url) if url]
-    names = (_name(host) for host in (*hosts, *listeners) if host and not _is_any(host))
+    names = [_name(host) for host in (*hosts, *listeners) if host and not _is_any(host)]
+    if any(name.kind is NameKind.IP and ip_address(name.value).is_loopback for name in names):
+        names.append(make_name(NameKind.DNS, "localhost"))
     return tuple(dict.fromkeys((*names, parse_name(f"uri:spiffe://{config.trust_domain}/{SERVER}"))))
 
 

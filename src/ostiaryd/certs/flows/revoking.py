@@ -20,7 +20,9 @@ FORGOTTEN_AT_ONCE = 1000
 
 
 def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
-    """Return a certificate by its serial number in hexadecimal. Raises Invalid, NotFound."""
+    """Return a certificate by its serial number in hexadecimal. Raises Invalid for a malformed number, NotFound for an
+    unknown one.
+    """
     if (certificate := store.certificates.get(reader, parse_serial(serial), now=now)) is None:
         raise NotFound("certificate not found", hint="list the certificates with `ostiary cert list`")
     return certificate
@@ -94,8 +96,8 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
     A key that is reported as compromised is never certified again.
 
     `by` is the caller, None for the server itself. Agents and persons can revoke their own certificates, owners the
-    certificates of their agents, and administrators all certificates. Raises NotFound, Forbidden, Conflict
-    (`already_revoked`).
+    certificates of their agents, and administrators all certificates. Raises NotFound for an unknown certificate,
+    Forbidden for any other caller, and Conflict (`already_revoked`) for a revoked certificate.
     """
     certificate = find_certificate(act.tx, serial, now=act.now)
     registry.fill_entry(
@@ -115,7 +117,7 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
 
 def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | None) -> None:
     """Check that the caller is the certificate's holder, an owner of the agent that holds the certificate, an
-    administrator, or the server (None). Raises Forbidden.
+    administrator, or the server (None). Raises Forbidden otherwise.
     """
     if by is None or by.is_admin or by.id == certificate.holder:
         return

@@ -59,7 +59,8 @@ ENDED_AT_ONCE = 500
 def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
     """Create the root and the intermediate, and return the intermediate.
 
-    `permitted`: names to which the intermediate is limited. Raises Invalid, Conflict (`authority_exists`).
+    `permitted`: names to which the intermediate is limited. Raises Invalid for invalid names, Conflict
+    (`authority_exists`) if there is a root already.
     """
     permitted = check_permitted(permitted)
     if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
@@ -218,7 +219,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
     1. Clients must accept the chain (`check_chain`), and its first certificate must have the key of the pending
     intermediate. 2. The certificates above are stored as authorities without a key, and the imported intermediate
     replaces the active intermediate. The imported intermediate ends as soon as one certificate of the chain ends.
-    Raises Invalid, Conflict.
+    Raises Invalid for an unusable chain, Conflict if no request for an intermediate is pending.
     """
     pending = pending_import(act.tx)
     fill_entry(act, object=pending.authority_id)

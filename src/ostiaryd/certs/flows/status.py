@@ -92,7 +92,7 @@ class OcspResponder:
         self._second = self._signed = 0
 
     def answer(self, unverified_request: bytes) -> bytes:
-        """Return the OCSP response to a request, both in DER. Raises Malformed."""
+        """Return the OCSP response to a request, both in DER. Raises Malformed for a malformed request."""
         return self._answer(parse_ocsp_request(unverified_request), self._find)
 
     def _find(self, reader: Reader, serial: str, now: int) -> OcspSubject | None:
@@ -189,7 +189,7 @@ class RevocationLists:
 
     async def get(self, authority_id: str, shard: int | None) -> bytes:
         """Return the complete revocation list of an authority, or, with `shard`, one partition of the list, in DER.
-        Raises NotFound.
+        Raises NotFound for an unknown authority or partition.
         """
         reader = self._world.db.read()
         authority = find_authority(reader, authority_id)

@@ -66,8 +66,8 @@ def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid
 
 
 def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, config: Config) -> tuple[str, str]:
-    """Issue a JWT-SVID to the agent of a workload; return the SPIFFE ID of the agent, and the token. Raises Invalid,
-    Forbidden.
+    """Issue a JWT-SVID to the agent of a workload; return the SPIFFE ID of the agent, and the token. Raises Invalid for
+    malformed audiences, Forbidden if the agent is not active or the policies do not permit the JWT-SVID.
     """
     act.check_granting()
     agent = _active_agent(act, workload)
@@ -98,7 +98,8 @@ def validate_jwt_svid(
     """Verify a JWT-SVID for `audience`; return its SPIFFE ID and its claims.
 
     The token's trust domain must be this server's own, or a federated trust domain that at least one of `agents`
-    trusts. A JWT-SVID of an agent of this server is valid only while that agent is active. Raises Invalid.
+    trusts. A JWT-SVID of an agent of this server is valid only while that agent is active. Raises Invalid for a
+    JWT-SVID that is not valid.
     """
     if not audience or not unverified_token:
         raise Invalid("`audience` and `svid` are required")
@@ -121,7 +122,7 @@ def validate_jwt_svid(
 
 
 def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
-    """Check that the subject of a JWT-SVID is an active agent of this server. Raises Invalid."""
+    """Check that the subject of a JWT-SVID is an active agent of this server. Raises Invalid otherwise."""
     try:
         registry.active_agent(reader, subject.path.removeprefix("/agent/"), now=now)
     except Refused as refusal:
@@ -129,7 +130,9 @@ def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
 
 
 def _active_agent(act: Act, workload: Workload) -> Agent:
-    """Return the active agent of a workload, and write the agent into the act's ledger entry. Raises Forbidden."""
+    """Return the active agent of a workload, and write the agent into the act's ledger entry. Raises Forbidden if the
+    agent is not active.
+    """
     agent = registry.active_agent(act.tx, workload.agent, now=act.now)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     registry.fill_entry(act, object=agent.agent_id, workload=workload.workload_id)

@@ -79,7 +79,7 @@ def add_trust_domain(
 
 def remove_trust_domain(act: Act, name: str) -> TrustDomain:
     """Remove a federated trust domain, and return it. The workloads of the agents that trusted it lose its bundle at
-    once. Raises NotFound.
+    once. Raises NotFound if there is none.
     """
     domain = find_trust_domain(act.tx, name)
     registry.fill_entry(act, object=domain.name)
@@ -89,7 +89,9 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 
 
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Let the workloads of an agent trust a federated trust domain; return the trust domain. Raises NotFound."""
+    """Let the workloads of an agent trust a federated trust domain; return the trust domain. Raises NotFound for an
+    unknown trust domain or agent.
+    """
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if store.trust_domains.allow(act.tx, domain.name, holder.agent_id):
@@ -98,7 +100,9 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound."""
+    """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound for an
+    unknown trust domain or agent, and for an agent that does not trust it.
+    """
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.trust_domains.disallow(act.tx, domain.name, holder.agent_id):
@@ -111,7 +115,7 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 
 def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
-    """Return a federated trust domain by its name. Raises NotFound."""
+    """Return a federated trust domain by its name. Raises NotFound if there is none."""
     if (domain := store.trust_domains.get(reader, name)) is None:
         raise NotFound(
             f"trust domain {name[:64]!a} not found", hint="list the trust domains: ostiary trust-domain list"
@@ -121,7 +125,7 @@ def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
 
 def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> tuple[bytes, ...]:
     """Return the X.509 authorities, in the latest bundle, of the trust domain of a bundle endpoint (SPIFFE Federation,
-    5.2.2.4). Raises NotFound, Unavailable.
+    5.2.2.4). Raises NotFound for an unknown trust domain, Unavailable if this server has no bundle of its own yet.
     """
     if endpoint.trust_domain == config.trust_domain:
         return own_bundle(reader, config).x509
@@ -152,7 +156,8 @@ def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
 
 def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> TrustDomain:
     """Store a fetched bundle of a trust domain, and wake the streams of workloads; return the trust domain. Raises
-    NotFound, BackwardBundle, OwnAuthority.
+    NotFound if the trust domain was removed, BackwardBundle for an older bundle than the stored one, OwnAuthority for a
+    bundle with an authority of this server.
     """
     domain = find_trust_domain(act.tx, name)
     registry.fill_entry(

@@ -82,7 +82,9 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
 
 
 def remove_workload(act: Act, id: str) -> Workload:
-    """Remove a workload, and return it. Its processes lose the identity of the agent. Raises NotFound."""
+    """Remove a workload, and return it. Its processes lose the identity of the agent. Raises NotFound if there is
+    none.
+    """
     if (workload := store.workloads.get(act.tx, id)) is None:
         raise NotFound("workload not found", hint="see `ostiary agent workload list`")
     registry.fill_entry(
@@ -94,7 +96,7 @@ def remove_workload(act: Act, id: str) -> Workload:
 
 
 def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> list[Workload]:
-    """Return a page of all workloads, or of the workloads of an agent. Raises NotFound."""
+    """Return a page of all workloads, or of the workloads of an agent. Raises NotFound for an unknown agent."""
     holder = None if agent is None else registry.find_agent(reader, agent)
     return store.workloads.page(reader, page, agent=None if holder is None else holder.agent_id)
 

@@ -280,13 +280,13 @@ class UnverifiedJws(NamedTuple):
 @lru_cache(maxsize=1024)
 def _parse_key_with(jwk: bytes, alg: str) -> jose.PublicKey:
     """Return the public key of a JWK for signatures with the algorithm `alg`. The result is cached, because an order
-    takes seven or more requests with one key. Raises AcmeRefused.
+    takes seven or more requests with one key. Raises AcmeRefused if the key cannot be used with the algorithm.
     """
     key = parse_key(msgspec.json.decode(jwk))
     try:
         return jose.parse_public_jwk({**key.bare_jwk, "alg": alg})
     except jose.InvalidKey:
-        raise BadAlgorithm(f"the key does not sign with {alg[:20]!a}", ALGORITHMS) from None
+        raise BadAlgorithm(f"the key cannot be used for signatures with {alg[:20]!a}", ALGORITHMS) from None
 
 
 class _Flattened(msgspec.Struct):
@@ -308,7 +308,8 @@ class _Header(msgspec.Struct):
 
 
 def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
-    """Return the parts of a flattened JWS. Raises AcmeRefused.
+    """Return the parts of a flattened JWS. Raises AcmeRefused for another form, another kind of algorithm, an
+    unsupported extension, a missing or a forbidden nonce, or not exactly one of `kid` and `jwk`.
 
     `macs`: whether the algorithm must be a MAC, as in an external account binding; otherwise it must be a signature
     algorithm. `has_nonce`: whether a nonce is required; otherwise a nonce is refused.
@@ -340,7 +341,9 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
 
 
 def parse_key(jwk: object) -> jose.PublicKey:
-    """Return the public key of an account from its JWK. Raises AcmeRefused."""
+    """Return the public key of an account from its JWK. Raises AcmeRefused if the key is malformed, weak or of an
+    unsupported type.
+    """
     try:
         return jose.parse_public_jwk(jwk)
     except jose.InvalidKey as error:
@@ -349,7 +352,7 @@ def parse_key(jwk: object) -> jose.PublicKey:
 
 def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key: bytes) -> None:
     """Check that an external account binding is valid: the MAC key has signed the account's key for this URL (RFC 8555
-    section 7.3.4). Raises AcmeRefused.
+    section 7.3.4). Raises AcmeRefused otherwise.
     """
     jws = parse_jws(binding, macs=True, has_nonce=False)
     if not hmac.compare_digest(hmac.digest(mac_key, jws.signing_input, MACS[jws.alg]), jws.signature):
@@ -365,8 +368,8 @@ def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key:
 
 
 def binding_kid(binding: object) -> str:
-    """Return the id of the MAC key that an external account binding names. The MAC is not verified. Raises
-    AcmeRefused.
+    """Return the id of the MAC key that an external account binding names. The MAC is not verified. Raises AcmeRefused
+    if the binding is malformed.
     """
     return parse_jws(binding, macs=True, has_nonce=False).kid
 
@@ -398,7 +401,9 @@ def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
 
 
 def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
-    """Return the contacts if there are at most 10, each a `mailto:` URL with one address. Raises AcmeRefused."""
+    """Return the contacts if there are at most 10, each a `mailto:` URL with one address. Raises AcmeRefused
+    otherwise.
+    """
     if len(contacts) > MAX_CONTACTS:
         raise AcmeRefused("invalidContact", f"an account may have at most {MAX_CONTACTS} contacts")
     for contact in contacts:
@@ -438,7 +443,9 @@ def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[Certifica
 
 
 def _identifier(type: str, value: str) -> CertificateName:
-    """Return an identifier as a name. Raises AcmeRefused (`unsupportedIdentifier`, `malformed`)."""
+    """Return an identifier as a name. Raises AcmeRefused for a type other than `dns` and `ip`
+    (`unsupportedIdentifier`), or a malformed value (`malformed`).
+    """
     if type not in (NameKind.DNS, NameKind.IP):
         raise AcmeRefused("unsupportedIdentifier", f"identifiers of the type {type[:20]!a} are not supported")
     try:
@@ -451,7 +458,9 @@ def _identifier(type: str, value: str) -> CertificateName:
 
 
 def parse_instant(text: str, *, name: str) -> int:
-    """Return the time that an RFC 3339 text states, in microseconds. Raises AcmeRefused."""
+    """Return the time that an RFC 3339 text states, in microseconds. Raises AcmeRefused for other text, or a time
+    without a zone.
+    """
     try:
         moment = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
     except ValueError:
@@ -493,21 +502,24 @@ def server_name(name: CertificateName) -> str:
 
 def check_http_answer(body: bytes, authorization: str) -> None:
     """Check that the response to http-01 is the key authorization, with optional white space at the end. Raises
-    AcmeRefused.
+    AcmeRefused otherwise.
     """
     if not hmac.compare_digest(body.rstrip(), authorization.encode()):
         raise AcmeRefused("incorrectResponse", "the server does not answer with the key authorization", status=403)
 
 
 def check_dns_answer(texts: Iterable[bytes], authorization: str) -> None:
-    """Check that one of the TXT records is the value of dns-01 for the key authorization. Raises AcmeRefused."""
+    """Check that one of the TXT records is the value of dns-01 for the key authorization. Raises AcmeRefused
+    otherwise.
+    """
     expected = dns_value(authorization).encode()
     if not any(hmac.compare_digest(text, expected) for text in texts):
         raise AcmeRefused("incorrectResponse", "no TXT record has the digest of the key authorization", status=403)
 
 
 def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, authorization: str) -> None:
-    """Check the certificate that a TLS server presented for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
+    """Check the certificate that a TLS server presented for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused if the
+    check fails.
 
     The certificate must name only the host, and its critical extension `acmeIdentifier` must have the digest of the key
     authorization.
@@ -538,7 +550,9 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
 
 
 def check_requested_names(order: Order, requested: Sequence[CertificateName]) -> None:
-    """Check that a certificate signing request has exactly the names of the order. Raises AcmeRefused (`badCSR`)."""
+    """Check that a certificate signing request has exactly the names of the order. Raises AcmeRefused (`badCSR`)
+    otherwise.
+    """
     if set(requested) != set(order.identifiers):
         raise AcmeRefused("badCSR", "the names of the certificate signing request are not those of the order")
 
@@ -556,7 +570,9 @@ def certificate_id_of(der: bytes) -> str:
 
 
 def parse_certificate_id(text: str) -> tuple[bytes, int]:
-    """Return the issuer's key identifier and the serial number from an ARI identifier. Raises AcmeRefused."""
+    """Return the issuer's key identifier and the serial number from an ARI identifier. Raises AcmeRefused for other
+    text.
+    """
     issuer, _, serial = text.partition(".")
     try:
         parsed = unb64u(issuer), int.from_bytes(unb64u(serial))
@@ -571,7 +587,8 @@ def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int)
     """Return the window (start, end) in microseconds in which a client should renew a certificate (RFC 9773).
 
     The window begins after two thirds of the lifetime and takes a twelfth of the lifetime, so that renewals are spread
-    over time. If the certificate has ended (`is_ended`), the window is in the past, so that clients renew at once.
+    over time. If the certificate is not accepted any more (`is_ended`), the window is in the past, so that clients
+    renew at once.
     """
     life = not_after - not_before
     if is_ended:

@@ -234,7 +234,9 @@ def build_responder_certificate(
 
 
 def check_permitted(permitted: Sequence[str]) -> tuple[str, ...]:
-    """Return the names to which a new authority is limited, in their normal form. Raises Invalid."""
+    """Return the names to which a new authority is limited, in their normal form. Raises Invalid for names that are not
+    DNS names.
+    """
     names = tuple(map(parse_name, permitted))
     if any(name.kind is not NameKind.DNS or name.is_wildcard for name in names):
         raise Invalid("the names of an authority must be DNS names", hint="write a name as dns:example.com")
@@ -243,7 +245,7 @@ def check_permitted(permitted: Sequence[str]) -> tuple[str, ...]:
 
 def check_constraints(certificate: x509.Certificate) -> None:
     """Check that the name constraints in the certificate of another authority are permitted DNS names, which may begin
-    with a dot. Raises Invalid.
+    with a dot. Raises Invalid otherwise.
     """
     for text in read_permitted(certificate):
         try:

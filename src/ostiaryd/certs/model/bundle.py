@@ -54,7 +54,9 @@ class JwtAuthority(NamedTuple):
     key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
     def verify(self, alg: str, signature: bytes, text: bytes) -> None:
-        """Check that `signature` is a signature of `text` by this key with the algorithm `alg`. Raises InvalidToken."""
+        """Check that `signature` is a signature of `text` by this key with the algorithm `alg`. Raises InvalidToken
+        otherwise.
+        """
         hashed = _HASHES[alg[2:]]
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
@@ -86,7 +88,7 @@ class TrustBundle(NamedTuple):
 
     def find(self, kid: object, alg: str) -> JwtAuthority:
         """Return the key that verifies a JWT-SVID: the key with this `kid`; or, without `kid`, the only key for `alg`.
-        Raises InvalidToken.
+        Raises InvalidToken unless there is exactly one such key.
         """
         keys = [one for one in self.jwt if one.accepts(alg) and (kid is None or one.kid == kid)]
         if len(keys) != 1:
@@ -118,7 +120,7 @@ EMPTY = TrustBundle((), ())
 
 
 def parse_bundle(body: bytes) -> TrustBundle:
-    """Return the bundle in a JSON document. Raises Malformed, Invalid."""
+    """Return the bundle in a JSON document. Raises Malformed for other JSON, Invalid for unusable keys."""
     content = canonical.parse(body, max_bytes=MAX_BUNDLE)
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list):

@@ -42,7 +42,7 @@ def domains_above(host: str) -> list[str]:
 def check_caa(
     records: Sequence[CaaRecord], *, is_wildcard: bool, domains: frozenset[str], account_url: str, method: str
 ) -> None:
-    """Check that the CAA records permit this authority to certify a name. Raises AcmeRefused (`caa`).
+    """Check that the CAA records permit this authority to certify a name. Raises AcmeRefused (`caa`) otherwise.
 
     `records` are the records of the closest domain that has any. `domains` are the domain names by which CAA records
     name this authority; `method` is the type of the challenge.

@@ -136,7 +136,7 @@ def make_serial(now: int, random: bytes) -> str:
 
 def parse_serial(text: str) -> str:
     """Return a serial number in its normal form: hexadecimal digits in lower case. The text may have colons. Raises
-    Invalid.
+    Invalid for other text.
     """
     digits = text.replace(":", "").lower()
     if not digits or len(digits) > 40 or any(digit not in "0123456789abcdef" for digit in digits):

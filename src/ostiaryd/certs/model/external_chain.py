@@ -64,7 +64,7 @@ def public_key_of(certificate: x509.Certificate) -> PublicKey:
 
 
 def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate is an authority's, valid now, and signed by `issuer`. Raises Invalid."""
+    """Check that a certificate is an authority's, valid now, and signed by `issuer`. Raises Invalid otherwise."""
     name = _name(certificate)
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -86,7 +86,7 @@ def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *,
 
 def _check_limits(certificate: x509.Certificate, below: Sequence[x509.Certificate]) -> None:
     """Check that a certificate permits the authorities `below` it in the chain, and TLS certificates that these
-    authorities issue. Raises Invalid.
+    authorities issue. Raises Invalid otherwise.
     """
     counted = sum(one.subject != one.issuer for one in below)  # RFC 5280 section 4.2.1.9: without self-issued
     for extension in certificate.extensions:

@@ -25,7 +25,9 @@ _HEADERS = frozenset(("alg", "kid", "typ"))
 
 
 def check_audiences(audiences: Sequence[str]) -> None:
-    """Check the audiences of a new JWT-SVID: 1 to `MAX_AUDIENCES`, distinct and not empty. Raises Invalid."""
+    """Check the audiences of a new JWT-SVID: 1 to `MAX_AUDIENCES`, distinct and not empty. Raises Invalid if the check
+    fails.
+    """
     if not 1 <= len(audiences) <= MAX_AUDIENCES:
         raise Invalid(f"a JWT-SVID must have 1 to {MAX_AUDIENCES} audiences", hint="state one audience if possible")
     if len(set(audiences)) != len(audiences) or not all(
@@ -46,7 +48,8 @@ def sign_jwt_svid(
 def verify_jwt_svid(
     unverified_token: str, *, audience: str, bundle_of: Callable[[SpiffeId], TrustBundle], now: int
 ) -> tuple[SpiffeId, dict[str, Any]]:
-    """Verify a JWT-SVID for `audience`; return its subject and its claims. Raises InvalidToken.
+    """Verify a JWT-SVID for `audience`; return its subject and its claims. Raises InvalidToken for an invalid
+    signature, header or claim.
 
     `bundle_of` returns the bundle of a trust domain, and raises if the trust domain is not trusted. 1. The header must
     have only members of the specification. 2. The subject must be a SPIFFE ID with a path. 3. A key of the subject's

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 
+from ostiary.protocol.destination import is_address_like
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs.model.spiffe_id import SPIFFE, parse_spiffe_id
 
@@ -78,7 +79,7 @@ class CertificateName(NamedTuple):
 
 @lru_cache(maxsize=1024)  # the default names of a profile are parsed for each of its certificates
 def parse_name(text: str) -> CertificateName:
-    """Return the name that `text`, `<kind>:<value>`, states, in its normal form. Raises Invalid."""
+    """Return the name that `text`, `<kind>:<value>`, states, in its normal form. Raises Invalid for other text."""
     kind, colon, value = text.partition(":")
     if not colon or kind not in _KINDS:
         raise Invalid(
@@ -88,7 +89,9 @@ def parse_name(text: str) -> CertificateName:
 
 
 def make_name(kind: NameKind, value: str) -> CertificateName:
-    """Return the name of a kind and a value, in its normal form. Raises Invalid."""
+    """Return the name of a kind and a value, in its normal form. Raises Invalid for an unknown kind or a malformed
+    value.
+    """
     match kind:
         case NameKind.DNS:
             return CertificateName(kind, _normalise_host(value, wildcard=True))
@@ -125,11 +128,11 @@ def lower_ascii(text: str) -> str:
 
 
 def _normalise_host(text: str, *, wildcard: bool) -> str:
-    """Return a host in lower case. Raises Invalid."""
+    """Return a host in lower case. Raises Invalid for other text."""
     host = lower_ascii(text)
     bare = host.removeprefix("*.") if wildcard else host
     labels = bare.split(".")
-    if len(host) > 253 or not all(map(_is_label, labels)) or labels[-1].isdigit():
+    if len(host) > 253 or not all(map(_is_label, labels)) or is_address_like(bare):
         raise Invalid(
             f"{host[:100]!a} is not a DNS name",
             hint="write international names as A-labels (xn--...), without a final dot",
@@ -154,8 +157,8 @@ def _is_label(label: str) -> bool:
 
 
 def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:
-    """Return the names of the subjectAltName extension of a request, each once, in their normal form. Raises
-    Invalid.
+    """Return the names of the subjectAltName extension of a request, each once, in their normal form. Raises Invalid
+    for an unsupported or malformed name.
     """
     return check_count(tuple(dict.fromkeys(make_name(*decode_general_name(one)) for one in extension)))
 
@@ -177,14 +180,14 @@ def decode_general_name(general: x509.GeneralName) -> CertificateName:
 
 
 def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ...]:
-    """Return the names if there are at most `MAX_NAMES`. Raises Invalid."""
+    """Return the names if there are at most `MAX_NAMES`. Raises Invalid for more names."""
     if len(names) > MAX_NAMES:
         raise Invalid(f"the request has {len(names)} names; at most {MAX_NAMES} are allowed")
     return names
 
 
 def check_uris(names: Iterable[CertificateName]) -> None:
-    """Check that a SPIFFE ID is the only URI of a certificate with these names. Raises Invalid."""
+    """Check that a SPIFFE ID is the only URI of a certificate with these names. Raises Invalid otherwise."""
     uris = {name for name in names if name.kind is NameKind.URI}
     if len(uris) > 1 and any(uri.is_spiffe_id for uri in uris):
         raise Invalid(
@@ -194,7 +197,7 @@ def check_uris(names: Iterable[CertificateName]) -> None:
 
 
 def check_pattern(pattern: str) -> str:
-    """Return `pattern` if it is a valid pattern of names. Raises Invalid."""
+    """Return `pattern` if it is a valid pattern of names. Raises Invalid otherwise."""
     kind, _, value = pattern.partition(":")
     if value == "*" and kind in _KINDS:
         return pattern

@@ -78,7 +78,8 @@ def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:
     """Return the profiles by name: the built-in profiles, and those in a TOML document with a table `[profile.NAME]`
     for each.
 
-    A profile in the document replaces a built-in profile of the same name. Raises Invalid.
+    A profile in the document replaces a built-in profile of the same name. Raises Invalid for other TOML, and for an
+    invalid profile.
     """
     if unknown := set(document) - {"profile"}:
         raise Invalid(f"profiles: unknown key {min(unknown)[:64]!a}", hint="write tables [profile.NAME]")
@@ -117,7 +118,7 @@ def _default_names(profile: Profile, *, holder: str, trust_domain: str) -> list[
 
 
 def find_profile(profiles: Mapping[str, Profile], name: str) -> Profile:
-    """Return a profile by its name. Raises NotFound."""
+    """Return a profile by its name. Raises NotFound if there is none."""
     if name not in profiles:
         raise NotFound(
             f"the certificate profile {name[:64]!a} is unknown", hint=f"use one of {', '.join(sorted(profiles))}"
@@ -168,7 +169,7 @@ def choose_names(
 
 def choose_lifetime(profile: Profile, requested_s: int | None) -> int:
     """Return the lifetime of a certificate in seconds: the requested lifetime, or the lifetime of the profile. Raises
-    Invalid.
+    Invalid for a lifetime beyond the limits of the profile.
     """
     if requested_s is None:
         return profile.lifetime_s

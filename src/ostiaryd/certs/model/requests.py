@@ -66,7 +66,9 @@ class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csr(text: str) -> bytes:
-    """Return the DER of a certificate signing request: the only block of a PEM text. Raises Malformed."""
+    """Return the DER of a certificate signing request: the only block of a PEM text. Raises Malformed for other
+    text.
+    """
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     if (blocks := text.count("-----BEGIN ")) > 1:
@@ -89,7 +91,7 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
     ignored, since the profile states the usages.
 
     `may_be_authority`: accept a request for a CA certificate, whose common name does not count as a name. Raises
-    BadRequest, BadKey.
+    BadRequest for a malformed request or an unsupported extension, BadKey for a weak or compromised key.
     """
     if len(der) > MAX_CSR_BYTES:
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
@@ -165,7 +167,7 @@ _ECDSA = {
 
 
 def _check_signature(csr: x509.CertificateSigningRequest, key: CheckedKey) -> None:
-    """Check that `key`, the public key of the request, made its signature. Raises BadRequest.
+    """Check that `key`, the public key of the request, made its signature. Raises BadRequest otherwise.
 
     An ECDSA signature is verified with the parsed key: `is_signature_valid` would parse the key again and search for
     its kind, which takes a quarter of the time of the verification.

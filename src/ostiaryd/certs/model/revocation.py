@@ -51,10 +51,10 @@ def decode_ocsp_path(text: str) -> bytes:
     """Return the bytes of the OCSP request in a URL path (RFC 6960 appendix A.1); no bytes if the path is not
     Base64.
 
-    The path may begin with a further slash, have a space in place of a plus sign, have line breaks, or lack the
-    padding, as old clients and proxies send it.
+    The path may begin with a further slash, have a space in place of a plus sign, or lack the padding, as old clients
+    and proxies send it.
     """
-    base64 = unquote(text).lstrip("/").replace(" ", "+").replace("\r", "").replace("\n", "").rstrip("=")
+    base64 = unquote(text).lstrip("/").replace(" ", "+").rstrip("=")
     try:
         return b64decode(base64 + "=" * (-len(base64) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -65,7 +65,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
     """Return the content of an OCSP request about one certificate. A request about several certificates is refused (RFC
     5019 section 2.1.1).
 
-    The limit on the size of a request also limits the cost of its parsing. Raises Malformed.
+    The limit on the size of a request also limits the cost of its parsing. Raises Malformed for any other request.
     """
     if len(der) > MAX_OCSP_BYTES:
         raise Malformed(f"the OCSP request is over {MAX_OCSP_BYTES} bytes")

@@ -28,7 +28,7 @@ class SpiffeId(NamedTuple):
 
 
 def check_trust_domain(name: str) -> str:
-    """Return `name` if it is a valid name of a trust domain. Raises Invalid."""
+    """Return `name` if it is a valid name of a trust domain. Raises Invalid otherwise."""
     if not _TRUST_DOMAIN.fullmatch(name):
         raise Invalid(
             f"the trust domain {name[:64]!a} must have 1 to 255 characters of a-z, 0-9, `.`, `-` and `_`",
@@ -38,7 +38,7 @@ def check_trust_domain(name: str) -> str:
 
 
 def parse_spiffe_id(text: str) -> SpiffeId:
-    """Return a SPIFFE ID from its text. Raises Invalid."""
+    """Return a SPIFFE ID from its text. Raises Invalid for other text."""
     name, slash, path = text.removeprefix(SPIFFE).partition("/")
     if not text.startswith(SPIFFE) or len(text) > MAX_SPIFFE_ID:
         raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")

@@ -67,14 +67,15 @@ def parse_stored(content: bytes) -> TrustBundle:
 
 
 def check_other_domain(name: str, *, own: str) -> str:
-    """Return `name` if it is the valid name of a trust domain other than the server's own. Raises Invalid."""
+    """Return `name` if it is the valid name of a trust domain other than the server's own. Raises Invalid otherwise."""
     if check_trust_domain(name) == own:
         raise Invalid(f"`{name}` is the trust domain of this server")
     return name
 
 
 def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | None) -> SpiffeId | None:
-    """Return the SPIFFE ID of a trust domain's bundle endpoint; None for the profile `https_web`. Raises Invalid.
+    """Return the SPIFFE ID of a trust domain's bundle endpoint; None for the profile `https_web`. Raises Invalid if
+    SPIFFE ID and bundle do not fit together.
 
     A first bundle is required if the endpoint is in the same trust domain, and refused otherwise (SPIFFE Federation,
     5.2.2.2).
@@ -100,7 +101,7 @@ def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | Non
 
 def check_foreign(name: str, bundle: TrustBundle, *, own: TrustBundle) -> None:
     """Check that the bundle of another trust domain has no key of this server's own trust domain. Otherwise the
-    authority of this server would certify identities of both. Raises OwnAuthority.
+    authority of this server would certify identities of both. Raises OwnAuthority if the check fails.
     """
     if bundle.public_keys & own.public_keys:
         raise OwnAuthority(

@@ -74,8 +74,8 @@ class WorkloadFacts(NamedTuple):
 
 
 def check_selectors(selectors: Selectors) -> Selectors:
-    """Return the selectors if they are well-formed and specific enough to identify an agent's processes. Raises
-    Invalid.
+    """Return the selectors if they are well-formed and specific enough to identify an agent's processes. Raises Invalid
+    otherwise.
     """
     for name in ("uid", "gid"):
         value = getattr(selectors, name)

@@ -67,7 +67,7 @@ def encode_jwt_bundles(bundles: Mapping[str, bytes]) -> bytes:
 
 
 def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
-    """Return the audiences and the SPIFFE ID of a JWTSVIDRequest. Raises Malformed."""
+    """Return the audiences and the SPIFFE ID of a JWTSVIDRequest. Raises Malformed for other bytes."""
     audiences, spiffe_id = [], ""
     for number, value in parse_fields(message):
         if number == 1:
@@ -89,7 +89,7 @@ def encode_jwt_svids(svids: Sequence[tuple[str, str]]) -> bytes:
 
 
 def parse_validate_request(message: bytes) -> tuple[str, str]:
-    """Return the audience and the token of a ValidateJWTSVIDRequest. Raises Malformed."""
+    """Return the audience and the token of a ValidateJWTSVIDRequest. Raises Malformed for other bytes."""
     texts = {1: "", 2: ""}
     for number, value in parse_fields(message):
         if number in texts:
@@ -105,7 +105,7 @@ def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
 
 
 def check_empty_request(message: bytes) -> None:
-    """Check that the message is a valid encoding of a request without fields. Raises Malformed."""
+    """Check that the message is a valid encoding of a request without fields. Raises Malformed otherwise."""
     for _ in parse_fields(message):
         pass
 
@@ -149,7 +149,7 @@ def _encode_value(value: object) -> bytes:
 
 
 def _text(value: int | memoryview) -> str:
-    """Return the string of a field. Raises Malformed."""
+    """Return the string of a field. Raises Malformed for a field of another type."""
     if isinstance(value, int):
         raise Malformed("a field of the message has another type")
     try:

@@ -10,7 +10,7 @@ from ostiaryd.certs.model.spiffe_id import SpiffeId
 
 
 def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
-    """Check that a certificate is an end-entity X509-SVID with the expected SPIFFE ID. Raises Invalid."""
+    """Check that a certificate is an end-entity X509-SVID with the expected SPIFFE ID. Raises Invalid otherwise."""
     try:
         extensions = load_certificate(unverified_der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value

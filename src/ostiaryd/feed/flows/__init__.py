@@ -6,7 +6,7 @@ from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.behaviour import describe_behaviour
 from ostiaryd.feed.flows.guards import Guard, Guards, send_test, share_guards
 from ostiaryd.feed.flows.memory import add_outputs, happen, past, recall
-from ostiaryd.feed.flows.missing import missing
+from ostiaryd.feed.flows.missing import find_missing_guards
 from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
 from ostiaryd.feed.flows.replay import Delivered, follow_history, replay_messages
@@ -27,11 +27,11 @@ __all__ = [
     "count_call",
     "describe_behaviour",
     "draw",
+    "find_missing_guards",
     "follow_history",
     "forget_profiles",
     "give_back",
     "happen",
-    "missing",
     "note_asked",
     "past",
     "recall",

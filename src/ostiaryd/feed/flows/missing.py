@@ -22,7 +22,7 @@ class MissingGuard(NamedTuple):
     reported_at: int
 
 
-def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[MissingGuard]:
+def find_missing_guards(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[MissingGuard]:
     """Return each resource whose guards have sent a report within `WITHIN` and of which no guard is in `connected`."""
     present = {guard.resource_id for guard in connected}
     return [

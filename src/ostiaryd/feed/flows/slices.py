@@ -74,7 +74,7 @@ def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
 
 def _own_spool(act: Act, id: str, resource_id: str) -> None:
     """Check that the spool belongs to this resource and is open. A new spool is assigned to this resource. Raises
-    Forbidden.
+    Forbidden if the check fails.
     """
     spool = store.spool(act.tx, id)
     if spool is None:
@@ -91,5 +91,7 @@ def _take_turn(act: Act, spool: str, turn: int) -> None:
     """
     if not store.take_turn(act.tx, spool, turn):
         raise Conflict(
-            "the server has already handled a later request of this guard", hint="ask again", code="out_of_turn"
+            "the server has already handled a later request of this guard",
+            hint="send a new request",
+            code="out_of_turn",
         )

@@ -110,11 +110,13 @@ class Hsm:
             one.destroy()
 
     def check(self) -> None:
-        """Check that the HSM responds. Raises Unavailable."""
+        """Check that the HSM responds. Raises Unavailable otherwise."""
         self._run(lambda session: session.generate_random(ID_BITS))
 
     def sign(self, key_id: str, text: bytes, mechanism: Mechanism) -> bytes:
-        """Return the signature of `text` by a key, in the raw form of PKCS #11. Raises NotFound, Unavailable."""
+        """Return the signature of `text` by a key, in the raw form of PKCS #11. Raises NotFound if the HSM does not
+        have the key, Unavailable if the HSM fails.
+        """
         from pkcs11 import ObjectClass
 
         def sign(session: Session) -> bytes:
@@ -144,7 +146,7 @@ class Hsm:
         has waited too long for the operation that runs. `undo` runs after an operation that takes longer.
         """
         if (late := self._late) is not None and not late.done():
-            raise self._unavailable("the HSM has not answered in time, and has not ended the operation since")
+            raise self._unavailable("an earlier operation of the HSM exceeded its time limit, and still runs")
         answer: Future[T] = Future()
         jobs = self._queue()
         jobs.put((answer, partial(self._try, operation)))
@@ -181,7 +183,7 @@ class Hsm:
 
     def _try(self, operation: Callable[[Session], T]) -> T:
         """Return the result of an operation in the session. If the operation fails, open a new session and repeat it
-        once. Raises NotFound, Unavailable.
+        once. Raises NotFound if the HSM does not have the key, Unavailable if the HSM fails.
         """
         from pkcs11.exceptions import NoSuchKey, PinIncorrect, PKCS11Error
 
@@ -298,7 +300,7 @@ def _generate(session: Session, key_type: str, id: bytes) -> PublicKey:
     if not made[Attribute.NEVER_EXTRACTABLE] or not made[Attribute.ALWAYS_SENSITIVE]:
         made.destroy()
         public.destroy()
-        raise Conflict("the HSM would allow the private key to be read", hint="use another token")
+        raise Conflict("the HSM would allow the private key to be read", hint="use another token of an HSM")
     return public
 
 
@@ -369,7 +371,7 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """Let the HSM sign the data, or a digest (`Prehashed`), and return the signature in the form of `cryptography`.
-        Raises Unavailable, NotFound.
+        Raises NotFound if the HSM does not have the key, Unavailable if the HSM fails.
         """
         from pkcs11 import Mechanism
         from pkcs11.util.ec import encode_ecdsa_signature
@@ -392,8 +394,8 @@ class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
         return self._public
 
     def sign(self, data: Any) -> bytes:
-        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
-        NotFound.
+        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises NotFound if the HSM
+        does not have the key, Unavailable if the HSM fails.
         """
         from pkcs11 import Mechanism
 
@@ -416,8 +418,8 @@ class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
-        NotFound.
+        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises NotFound if the HSM
+        does not have the key, Unavailable if the HSM fails.
         """
         from pkcs11 import Mechanism
 

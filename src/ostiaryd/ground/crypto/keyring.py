@@ -90,8 +90,9 @@ class RootKey:
 def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool) -> RootKey:
     """Load `OSTIARY_ROOT_KEY` (base64) if set, otherwise `root.key` in the data folder (0600).
 
-    `create`: if `root.key` is missing, create it. Use this only if nothing is encrypted yet. Raises Conflict, Invalid,
-    Unavailable.
+    `create`: if `root.key` is missing, create it. Use this only if nothing is encrypted yet. Raises Conflict for a file
+    that is missing or that other users can read, Invalid for another value, Unavailable if the file cannot be read or
+    written.
     """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
         return RootKey(_decode(text, of="OSTIARY_ROOT_KEY"), source="environment")
@@ -223,6 +224,21 @@ class Keyring:
         if purpose not in self._derived:
             self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
         return self._derived[purpose]
+
+    def value_key(self, purpose: str) -> RootKey:
+        """Return the key that encrypts the values of a purpose, for example client secrets of login providers. The key
+        does not change when the root key is replaced.
+        """
+        return RootKey(self.derive(purpose), source="derived")
+
+    def open_value(self, sealed: bytes, *, purpose: str, context: bytes) -> bytes:
+        """Return a value that `value_key` of this purpose encrypted. A value of an earlier version, which the root key
+        itself encrypted, is opened with the root key. Raises Conflict if neither key encrypted the value.
+        """
+        try:
+            return self.value_key(purpose).open(sealed, context=context)
+        except Conflict:
+            return self.root.open(sealed, context=context)
 
     def keyed_hash(self, purpose: str) -> KeyedHash:
         """Return the HMAC with SHA-256 under the key that `derive` returns for this purpose."""

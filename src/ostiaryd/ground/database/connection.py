@@ -61,11 +61,15 @@ class DatabaseConnection(Protocol):
         ...
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
-        """Execute a statement, and return the cursor of its rows. Raises DatabaseUnavailable."""
+        """Execute a statement, and return the cursor of its rows. Raises DatabaseUnavailable if the database cannot
+        execute the statement.
+        """
         ...
 
     def execute_each(self, reads: Sequence[Read]) -> list[list[tuple[Any, ...]]]:
-        """Execute several statements in one round trip, and return the rows of each. Raises DatabaseUnavailable."""
+        """Execute several statements in one round trip, and return the rows of each. Raises DatabaseUnavailable if the
+        database cannot execute the statements.
+        """
         ...
 
     def read_ahead(self, reads: Sequence[Read]) -> None:
@@ -197,7 +201,8 @@ class SqliteConnection:
 
     def begin_now(self) -> bool:
         """Begin a write transaction without waiting, and check the files of the database. Return false, without a
-        transaction, if another process is writing. Raises LostDatabase.
+        transaction, if another process is writing. Raises LostDatabase if a file of the database was replaced, removed
+        or cut.
         """
         self._wait(False)
         try:
@@ -211,7 +216,7 @@ class SqliteConnection:
 
     def _check_files(self) -> None:
         """Store whether other connections have written since the last check, and check that the paths still name the
-        opened files. Raises LostDatabase.
+        opened files. Raises LostDatabase otherwise.
         """
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
@@ -261,8 +266,8 @@ class SqliteConnection:
 
     def move_log(self) -> None:
         """Move committed pages from the log to the database file. This can run in any thread while the connection
-        writes. If the log is long, the next commit moves the remaining pages and empties the log. Raises LostDatabase,
-        DatabaseUnavailable.
+        writes. If the log is long, the next commit moves the remaining pages and empties the log. Raises LostDatabase
+        if a file of the database was replaced, removed or cut, DatabaseUnavailable if SQLite fails.
         """
         try:
             with self._files.moving() as may_move, closing(sqlite3.connect(self._uri, uri=True)) as mover:

@@ -100,7 +100,7 @@ class DatabaseFiles:
     @contextmanager
     def moving(self) -> Iterator[bool]:
         """Permit another thread to move pages from the log to the database in this block; otherwise a change of the
-        database between two commits counts as a loss. Raises LostDatabase.
+        database between two commits counts as a loss. Raises LostDatabase if a file was replaced, removed or cut.
 
         Yields false if the database has changed since the last commit: then nothing may be moved. The next batch
         determines whether another process has committed or the database is lost.
@@ -118,7 +118,7 @@ class DatabaseFiles:
                     self._seen[0] = self._look()[0]
 
     def check_begun(self, *, is_alone: bool) -> None:
-        """Check the files before a batch writes. Raises LostDatabase.
+        """Check the files before a batch writes. Raises LostDatabase if the check fails.
 
         `is_alone`: no other connection has committed since the last batch.
         """
@@ -132,7 +132,8 @@ class DatabaseFiles:
 
     @contextmanager
     def committing(self) -> Iterator[None]:
-        """Check the files before the block, which commits, and again after the block. Raises LostDatabase.
+        """Check the files before the block, which commits, and again after the block. Raises LostDatabase if a check
+        fails.
 
         Before the commit only the log may have grown, by pages that did not fit into memory.
         """
@@ -146,7 +147,7 @@ class DatabaseFiles:
 
     def check_rolled_back(self) -> None:
         """Check the files after a rollback: a part of the transaction may be in the log, without a commit. Raises
-        LostDatabase.
+        LostDatabase if the check fails.
 
         After a loss, nothing is checked.
         """
@@ -192,7 +193,7 @@ class DatabaseFiles:
 
     def _look(self) -> list[os.stat_result]:
         """Return the present state of the files, after checking that the paths name the opened files and that the
-        database has not become shorter. Raises LostDatabase.
+        database has not become shorter. Raises LostDatabase otherwise.
         """
         if self._loss is not None:
             raise LostDatabase(self._loss.detail)

@@ -154,7 +154,7 @@ def _render(sequence: int, head: Head) -> bytes:
 
 def _newest(content: bytes) -> tuple[int, Head | None]:
     """Return the sequence number and the head of the newest complete slot; (0, None) if nothing was written yet. Raises
-    Conflict.
+    Conflict for a damaged file.
     """
     if not any(content):
         return 0, None

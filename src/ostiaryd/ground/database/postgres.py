@@ -148,7 +148,7 @@ class PostgresConnection:
             unused[0].close()
 
     def check(self) -> None:
-        """Check that the server answers. Raises DatabaseUnavailable."""
+        """Check that the server answers. Raises DatabaseUnavailable otherwise."""
         self._execute("select 1")
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
@@ -432,7 +432,7 @@ class PostgresConnection:
             raise DatabaseUnavailable("the connection to the database was lost", hint="try again in a moment") from None
         if isinstance(error, psycopg.OperationalError):
             raise DatabaseUnavailable(
-                "the database cannot execute this now",
+                "the database cannot execute the statement now",
                 hint="try again in a moment",
                 detail=f"SQLSTATE {error.sqlstate}",
             ) from None

@@ -65,7 +65,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             while True:
                 ready = yield state
                 if not ready and (time.monotonic() > until or not self.is_current()):
-                    raise Silent("the server does not answer")
+                    raise Silent("the database server does not answer")
                 state = gen.send(ready)
         except StopIteration as end:
             result: T = end.value
@@ -131,8 +131,9 @@ class PostgresServer:
             self._monitor.join()
 
     def connect(self, *, times: int, holds_lock: bool) -> PostgresConnection:
-        """Open a connection that is replaced after a loss, and whose waits end after `times` the timeout. `holds_lock`:
-        whether the connection may write, which it does under the lock of the writer. Raises DatabaseUnavailable.
+        """Open a connection that is replaced after a loss, and whose waits end after the timeout multiplied by `times`.
+        `holds_lock`: whether the connection may write, which it does under the lock of the writer. Raises
+        DatabaseUnavailable.
         """
         connection = PostgresConnection(self, times=times, holds_lock=holds_lock)
         with self._lock:

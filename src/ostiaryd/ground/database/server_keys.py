@@ -39,8 +39,8 @@ def create_keys(tx: Tx, root: RootKey) -> None:
 
 def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
     """Create a new active key for this use and algorithm, retire the present one, and return the kid of the new key.
-    The retired key verifies until `forget_keys`. Raises Invalid for a use without this algorithm, and for the key of
-    the ledger.
+    The retired key still verifies signatures until `forget_keys` deletes it. Raises Invalid for a use without this
+    algorithm, and for the key of the ledger.
     """
     if alg not in USES.get(use, ()):
         hint = f"algorithms: {', '.join(USES[use])}" if use in USES else f"uses: {', '.join(USES)}"

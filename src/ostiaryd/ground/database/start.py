@@ -37,7 +37,7 @@ def was_restored(folder: Path) -> bool:
 
 def check_file(db: Database) -> None:
     """Check that the SQLite database exists and is not empty. Do nothing for PostgreSQL. Call it for a data folder that
-    was used before. Raises Conflict.
+    was used before. Raises Conflict if the check fails.
     """
     if db.is_sqlite and not (db.path.is_file() and db.path.stat().st_size):
         state = "empty" if db.path.is_file() else "missing"
@@ -57,7 +57,7 @@ def has_keys(reader: Reader) -> bool:
 
 def check_identity(reader: Reader, pinned: Head | None) -> None:
     """Check that the database contains the ledger of the pin in this data folder. Do nothing if nothing was pinned yet
-    (None). Raises Conflict.
+    (None). Raises Conflict if the check fails.
     """
     if pinned is None:
         return

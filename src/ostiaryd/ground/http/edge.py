@@ -189,7 +189,8 @@ class Call(msgspec.Struct):
     @property
     def certificate(self) -> ClientCertificate | None:
         """Return the certificate of the client: from the TLS handshake, or as a configured proxy forwards it (RFC
-        9440); None without one. The certificate of the proxy itself is never returned. Raises Malformed.
+        9440); None without one. The certificate of the proxy itself is never returned. Raises Malformed for a malformed
+        header of the proxy.
         """
         networks = self.world.config.certificate_networks
         return forwarded_certificate(self.headers) if networks and is_within(self.address, networks) else self.shown
@@ -212,7 +213,7 @@ class Call(msgspec.Struct):
 
     def json(self, kind: type[T]) -> T:
         """Return the body as a value of this type, parsed as strict JSON: no duplicate keys, limited depth. The content
-        type must be JSON. Raises Malformed, UnsupportedMediaType.
+        type must be JSON. Raises Malformed for another body, UnsupportedMediaType for another content type.
         """
         self.expect("application/json")
         if b"\\u0000" in self.body:  # no supported database stores a null character
@@ -223,12 +224,12 @@ class Call(msgspec.Struct):
             raise Malformed(str(error)) from None
 
     def parse_json(self) -> object:
-        """Parse the body as strict JSON. Raises Malformed."""
+        """Parse the body as strict JSON. Raises Malformed for other text."""
         return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
 
     def form(self) -> dict[str, list[str]]:
         """Return the parameters of a form body, each with all its values (RFC 8707 permits several `resource`). Raises
-        Malformed, UnsupportedMediaType.
+        Malformed for another body, UnsupportedMediaType for another content type.
         """
         self.expect("application/x-www-form-urlencoded")
         return parse_form(self.body)
@@ -243,7 +244,7 @@ class Call(msgspec.Struct):
         return values[0] if values else None
 
     def expect(self, media_type: str) -> None:
-        """Check that the content type of the request is this media type. Raises UnsupportedMediaType."""
+        """Check that the content type of the request is this media type. Raises UnsupportedMediaType otherwise."""
         if not self.has_type(media_type):
             sent = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
             raise UnsupportedMediaType(f"the content type `{sent[:100]}` is not supported", hint=f"send {media_type}")
@@ -491,10 +492,12 @@ class Endpoint:
         return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:
-        """Check that the body is not larger than the limit of the route. Raises TooLarge."""
+        """Check that the body is not larger than the limit of the route. Raises TooLarge otherwise."""
         if len(body) > self.max_body:
-            hint = "send less" if self._check is None else "send less, or raise max_request_bytes"
-            raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
+            hint = "send a smaller body"
+            if self._check is not None:
+                hint += ", or increase the setting `max_request_bytes`"
+            raise TooLarge(f"the request body is over {self.max_body} bytes", hint=hint)
 
     def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
         """Return the response to a request whose own response could not be sent. Call it in the handler of that

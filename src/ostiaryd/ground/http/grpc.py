@@ -296,7 +296,7 @@ def _listen(path: Path) -> socket.socket:
     """Return a listening socket at `path` to which every user may connect. A socket at which no server listens is
     replaced.
 
-    Raises Invalid, Unavailable.
+    Raises Invalid for an unusable path, Unavailable if another server listens there.
     """
     if not path.is_absolute() or len(os.fsencode(path)) > MAX_PATH:
         raise Invalid(f"the socket path `{path}` is not absolute, or longer than {MAX_PATH} bytes")
@@ -576,7 +576,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._finish(id, status, message, with_headers=not has_headers)
 
     async def _send_in_time(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
-        """Send a message. If the caller does not read it in time, reset the call. Raises ProtocolError."""
+        """Send a message. If the caller does not read it in time, reset the call. Raises ProtocolError if the caller
+        has left or reads too slowly.
+        """
         try:
             async with asyncio.timeout(STUCK_S):
                 await self._send(id, stream, message, with_headers=with_headers)

@@ -38,7 +38,7 @@ class Page:
 
 
 def parse_page(limit: str | None, after: str | None) -> Page:
-    """Return the requested page, parsed from the query parameters. Raises Invalid."""
+    """Return the requested page, parsed from the query parameters. Raises Invalid for a malformed parameter."""
     if after is not None and len(after) > MAX_CURSOR:
         raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     if limit is None:

@@ -490,7 +490,7 @@ class Protocol(HttpToolsProtocol):
             raise self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header, and check the number and the size of the headers."""
+        """Check the number and the size of the fields until now. Keep a field of the head; ignore a trailer field."""
         self._unseen = 0
         self._fields += 1
         self._seen += len(name) + len(value) + 4

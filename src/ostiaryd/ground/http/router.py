@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from urllib.parse import unquote
 
 import httptools
@@ -52,7 +53,7 @@ class SegmentRouter(Router):
     def __init__(self, routes: Iterable[Route]) -> None:
         routes = list(routes)
         for route in routes:  # the endpoint refuses a line break in a path parameter, in the form of its protocol
-            route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+            route.path_regex = _compile(route.path_regex.pattern)
         super().__init__(routes, redirect_slashes=False)
         self._root = _Node([(_place_of(route.path), route) for route in routes])
         fixed = [
@@ -72,7 +73,7 @@ class SegmentRouter(Router):
         """Return the endpoint of the first route that matches, as uvicorn and Starlette would find it.
 
         Return None for a request that needs ASGI: no matching route, a HEAD, or a response that may be streamed. Raises
-        HttpParserInvalidURLError.
+        HttpParserInvalidURLError for a malformed target.
         """
         if (target := self._fixed.get((method, url))) is not None:
             return target
@@ -100,6 +101,12 @@ class SegmentRouter(Router):
                 break
             node = node.children[segment]
         return node
+
+
+@cache
+def _compile(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern once in a process: the cache of `re` does not hold these patterns and Starlette's own."""
+    return re.compile(pattern, re.DOTALL)
 
 
 def _place_of(path: str) -> list[str]:

@@ -218,7 +218,7 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
         Failed(),
         Unavailable("the server cannot answer now", hint="try again later"),
     ),
-    "size": (TooLarge("the body is over 65536 bytes", hint="send less"),),
+    "size": (TooLarge("the request body is over 65536 bytes", hint="send a smaller body"),),
     "scope": (
         Unauthenticated("not authenticated", hint="send `Authorization: DPoP` with a proof"),
         Forbidden(

@@ -46,7 +46,9 @@ class Admitted(NamedTuple):
 
 
 def expiry(certificate: Path) -> datetime:
-    """Return the end of validity of the certificate in a PEM file. Raises OSError, ValueError."""
+    """Return the end of validity of the certificate in a PEM file. Raises OSError for an unreadable file, ValueError
+    for other content.
+    """
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
 
 
@@ -112,8 +114,8 @@ class Certificate:
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in states)
 
     def _read(self) -> ssl.SSLContext:
-        """Return a TLS context made from the certificate and its key. Raises OSError, ValueError (including
-        ssl.SSLError).
+        """Return a TLS context made from the certificate and its key. Raises OSError for an unreadable file, ValueError
+        (or its subclass ssl.SSLError) for an unusable certificate or key.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -157,6 +159,6 @@ def shown_certificate(transport: Any) -> ClientCertificate | None:
 
 def _no_password() -> str:
     """Refuse a key with a password, because the password cannot be entered when the files are read again. Raises
-    ValueError.
+    ValueError for such a key.
     """
     raise ValueError("the key has a password")

@@ -22,7 +22,7 @@ def with_suffix(route: Route) -> tuple[Route, Route]:
 
 def check_suffix(call: Call, identifier: str, *, of: str) -> None:
     """Check that the rest of the path of the request, after the path of the document, is empty or the path of the
-    identifier. Raises NotFound.
+    identifier. Raises NotFound otherwise.
 
     `of` names the kind of the identifier in the error.
     """

@@ -87,7 +87,9 @@ class DatabaseDriver(Protocol):
     """
 
     def connect(self, target: DatabaseTarget) -> Any:
-        """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+        """Open a connection with the first password that the server accepts. Raises DatabaseDown if the server accepts
+        none, or cannot be reached.
+        """
 
     def is_working(self, raw: Any) -> bool:
         """Return whether an idle connection still works."""
@@ -110,7 +112,7 @@ def log_in(
     describe: Callable[[Exception, str], str],
 ) -> T:
     """Return the connection that `login` opens with the first of the target's passwords that the server accepts. Raises
-    DatabaseDown.
+    DatabaseDown if the server accepts none, or cannot be reached.
 
     `error` is the exception class of a refused login. `describe` returns its message without the password.
     """

@@ -3,18 +3,17 @@
 No redirect is followed; no proxy and no credential is taken from the environment. Off this machine, a URL must be
 https. A fetched URL is never logged: the URL of a webhook may hold a secret.
 
-`Fetcher` sends requests to an origin that the configuration names. `request` and `deliver` send requests to URLs that
-another party named through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`, threat
-lists. Such a party must not reach hosts through this server that only this server can reach. Every address of the host
-must therefore be public (`denied_networks`), and the connection uses the address that was checked, so that a change of
-the name in between has no effect.
+`Fetcher` sends requests to an origin that the configuration names. `send_request` and `deliver` send requests to URLs
+that another party named through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`,
+threat lists. Such a party must not reach hosts through this server that only this server can reach. Every address of
+the host must therefore be public (`denied_networks`), and the connection uses the address that was checked, so that a
+change of the name in between has no effect.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -27,6 +26,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpx2
 
 from ostiary.protocol.denied_networks import Address, is_private, is_public
+from ostiary.protocol.destination import is_address_like
 from ostiary.protocol.errors import Invalid, Unavailable
 
 MAX_ANSWER = 64 << 10
@@ -34,12 +34,12 @@ MAX_URL = 1000
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 
 
 def check_origin(url: str, *, name: str) -> None:
-    """Check that a configured URL may be fetched. `name` is the setting in errors. Raises Invalid."""
+    """Check that a configured URL may be fetched. `name` is the setting in errors. Raises Invalid if the check
+    fails.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")
@@ -60,7 +60,7 @@ class Answer(NamedTuple):
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
-    """Check a URL that another party named, and return it. Raises Invalid.
+    """Check a URL that another party named, and return it. Raises Invalid if the check fails.
 
     `of` names the URL in errors. `private` are hosts that the operator permits although their addresses are not public.
     The addresses of a host name are checked later, at each request, because they can change.
@@ -76,8 +76,8 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
 
 
 def check_url(url: str, *, of: str) -> SplitResult:
-    """Return the parts of an http or https URL, after checking that its host is in its usual spelling.
-    Raises Invalid.
+    """Return the parts of an http or https URL, after checking that its host is in its usual spelling. Raises Invalid
+    otherwise.
     """
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
@@ -94,7 +94,9 @@ def check_url(url: str, *, of: str) -> SplitResult:
 
 
 def follow(url: str, location: str) -> str:
-    """Return the URL to which a redirect of `url` leads, not checked (RFC 9110 section 10.2.2). Raises Invalid."""
+    """Return the URL to which a redirect of `url` leads, not checked (RFC 9110 section 10.2.2). Raises Invalid for a
+    redirect without a valid URL.
+    """
     try:
         return urljoin(url, location)
     except ValueError:
@@ -108,11 +110,10 @@ def _literal(host: str, *, of: str) -> Address | None:
     Resolvers also accept `2130706433`, `0x7f.1` and `127.1` as addresses, which people who read a list of hosts do not
     recognise.
     """
-    is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     if "%" in host:
         raise Invalid(f"{of} has a `%` in its host", hint="write the host without escapes and without a zone")
     try:
-        return ip_address(host) if is_number else None
+        return ip_address(host) if is_address_like(host) else None
     except ValueError:
         raise Invalid(
             f"{of} has a host that is not an IP address in its usual spelling",
@@ -142,8 +143,8 @@ async def _sending(
     *,
     ca_pem: str = "",
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request on a new connection, and yield the response, whose body is not read yet. Raises Invalid,
-    Unavailable.
+    """Send a request on a new connection, and yield the response, whose body is not read yet. Raises Invalid for a URL
+    that the server must not call, Unavailable if the remote server fails.
     """
     check_named(url, of="the URL", private=private)
     parts = urlsplit(url)
@@ -179,7 +180,7 @@ def _tls(ca_file: str, ca_pem: str) -> ssl.SSLContext:
     """Return a TLS context that trusts the authorities of the system and those in the file `ca_file`. If `ca_pem` is
     given, trust only the authorities in it.
 
-    Raises Unavailable.
+    Raises Unavailable if the file or the authorities cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if ca_pem else httpx2.create_ssl_context(trust_env=False)
     try:
@@ -195,7 +196,9 @@ def _tls(ca_file: str, ca_pem: str) -> ssl.SSLContext:
 
 @lru_cache(maxsize=64)
 def _tls_of(roots: tuple[bytes, ...]) -> ssl.SSLContext:
-    """Return a TLS context that trusts only these certificates, for any host name. Raises Unavailable."""
+    """Return a TLS context that trusts only these certificates, for any host name. Raises Unavailable if the
+    certificates are missing or malformed.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -219,8 +222,8 @@ async def send_request(
     peer: PeerTrust | None = None,
     ca_pem: str = "",
 ) -> Answer:
-    """Send a request to a URL that another party named, and return the response, with any status. Raises Invalid,
-    Unavailable.
+    """Send a request to a URL that another party named, and return the response, with any status. Raises Invalid for a
+    URL that the server must not call, Unavailable if the remote server fails or answers with too much.
 
     The authorities in `ca_file` are trusted in addition to those of the system, the authorities in `ca_pem` instead of
     them. With `peer`, the server is authenticated only by `peer`, before its response is read.
@@ -254,8 +257,8 @@ async def deliver(
     """Send a POST request with a JSON body to a URL that another party named; return the status, and the seconds of
     the header `Retry-After` of the response (0 without it, or if it is a date).
 
-    The body of the response is not read. `ca_file` has the meaning that it has in `request`. Raises Invalid,
-    Unavailable.
+    The body of the response is not read. `ca_file` has the meaning that it has in `send_request`. Raises Invalid for a
+    URL that the server must not call, Unavailable if the remote server fails.
     """
     sent = {"content-type": "application/json", **headers}
     async with _sending("POST", url, body, sent, within_s, private, ca_file) as response:
@@ -288,7 +291,7 @@ async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address
 
 
 def _check_reachable(host: str, addresses: Collection[Address], *, private: Collection[str]) -> None:
-    """Check that every address of a host is public, or that the host is in `private`. Raises Invalid."""
+    """Check that every address of a host is public, or that the host is in `private`. Raises Invalid otherwise."""
     for address in addresses:
         if is_public(address) or (host in private and is_private(address)):
             continue

@@ -44,7 +44,8 @@ class KeySets:
     async def get(
         self, owner: str, url: str, *, now: int, within: int = FRESH, private: Collection[str] = (), ca_pem: str = ""
     ) -> jose.JwkSet:
-        """Return the key set at `url`, fetched at most `within` microseconds ago. Raises Invalid, Unavailable.
+        """Return the key set at `url`, fetched at most `within` microseconds ago. Raises Invalid for a URL that the
+        server must not call, Unavailable if the keys cannot be fetched or read.
 
         `owner` is the id of the party, which is never reused, so that a party that is registered again does not get
         cached keys. `ca_pem` has the meaning that it has in `fetch.send_request`.
@@ -65,7 +66,7 @@ class KeySets:
 
 async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
     """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.send_request`. Raises
-    Invalid, Unavailable.
+    Invalid for a URL that the server must not call, Unavailable if the keys cannot be fetched or read.
     """
     headers = {"accept": "application/jwk-set+json, application/json"}
     answer = await send_request(

@@ -126,7 +126,7 @@ class MysqlConnection:
         try:
             yield
         except MALFORMED:
-            raise InterfaceError("the server does not speak the protocol") from None
+            raise InterfaceError("the server does not speak the protocol of MySQL") from None
         finally:
             limit.cancel()
 
@@ -150,7 +150,9 @@ class _RefusedLogin:
 
 
 def connect(target: DatabaseTarget) -> MysqlConnection:
-    """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+    """Open a connection with the first password that the server accepts. Raises DatabaseDown if the server accepts
+    none, or cannot be reached.
+    """
     try:
         import pymysql
     except ImportError:

@@ -23,7 +23,7 @@ def emit(tx: Tx, topic: str, body: bytes) -> None:
     """Append a message to a topic of the outbox in this transaction.
 
     After the commit, the writer calls its listeners with the names of the topics that have new messages; a listener
-    reads the messages with `after`.
+    reads the messages with `messages_after`.
     """
     tx.send(_INSERT, topic=topic, body=body, at=tx.now)
     tx.topics.add(topic)

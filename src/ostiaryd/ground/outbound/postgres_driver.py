@@ -40,7 +40,9 @@ INSTALL = "on the server: pip install 'ostiary[postgres]'"
 
 
 def connect(target: DatabaseTarget) -> BoundedConnection:
-    """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
+    """Open a connection with the first password that the server accepts. Raises DatabaseDown if the server accepts
+    none, or cannot be reached.
+    """
     try:
         import psycopg
 

@@ -91,8 +91,9 @@ async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_
     """Return the body of the response 200 at a URL, after at most `max_redirects` redirects, within `within_s` seconds
     in total.
 
-    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for a response that is neither 200 nor a redirect. Too many
-    redirects, and a body of more than `max_bytes` bytes, are ConnectionFailed.
+    Raises DnsFailed or ConnectionFailed if the host does not answer, Denied for an address or a port that the server
+    must not call, and Invalid for a response that is neither 200 nor a redirect. Too many redirects, and a body of more
+    than `max_bytes` bytes, are ConnectionFailed.
     """
     try:
         async with asyncio.timeout(within_s):
@@ -150,7 +151,8 @@ async def peer_certificate(
 ) -> PeerCertificate:
     """Return the certificate that the TLS server of a host presents for a server name and an application protocol.
 
-    The connection is closed after the handshake. Raises DnsFailed, ConnectionFailed, Denied, TlsFailed.
+    The connection is closed after the handshake. Raises DnsFailed, ConnectionFailed or TlsFailed for a failure at that
+    step, Denied for an address that the server must not call.
     """
     failure = ""
     try:

@@ -55,7 +55,9 @@ class Resolver:
         return addresses
 
     async def texts(self, name: str) -> list[bytes]:
-        """Return the TXT records of a name, at most `MAX_RECORDS`, each with its strings joined. Raises DnsFailed."""
+        """Return the TXT records of a name, at most `MAX_RECORDS`, each with its strings joined. Raises DnsFailed if
+        the name servers fail.
+        """
         return [b"".join(record.strings) for record in await self._records(name, "TXT")]
 
     async def caa(self, name: str) -> list[tuple[int, str, str]]:
@@ -103,7 +105,7 @@ class Resolver:
 
 def parse_name_servers(text: str) -> list[tuple[str, int]]:
     """Return the name servers in a text: `ADDRESS[:PORT]` separated by spaces, for IPv6 with a port `[ADDRESS]:PORT`.
-    Raises Invalid.
+    Raises Invalid for other text.
     """
     servers: list[tuple[str, int]] = []
     for word in text.split():

@@ -214,7 +214,7 @@ class Clock:
         return not self.course.is_jump(wall=self._wall(), boot=boot)
 
     def check_confirmed(self) -> None:
-        """Check that the wall clock need not be confirmed. Raises ClockJumped."""
+        """Check that the wall clock need not be confirmed. Raises ClockJumped otherwise."""
         if not self.is_confirmed:
             raise ClockJumped
 

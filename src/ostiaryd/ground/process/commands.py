@@ -92,7 +92,8 @@ async def run_command(
     status. All processes that it started are ended with it.
 
     `is_confined`: limit its access to files by Landlock. `readable` are then further files and folders that the command
-    may read; none of them may be in `secret_folder` or contain it. Raises CommandFailed.
+    may read; none of them may be in `secret_folder` or contain it. Raises CommandFailed if the command cannot start,
+    fails, prints too much or takes too long.
     """
     if is_confined:
         _check_confinement(readable, secret_folder)
@@ -131,7 +132,7 @@ async def run_command(
 
 
 def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
-    """Check that the kernel can prevent a command from reading a folder. Raises CommandFailed."""
+    """Check that the kernel can prevent a command from reading a folder. Raises CommandFailed otherwise."""
     if landlock_version() < 1:
         raise CommandFailed(
             "the kernel has no Landlock, which confines the command", hint="set `unconfined = true` for the command"
@@ -140,7 +141,7 @@ def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
     for path in (*READABLE, *readable):
         place = Path(path).resolve()
         if hidden.is_relative_to(place) or place.is_relative_to(hidden):
-            raise CommandFailed(f"the command may read {path}, which contains the data folder, or is in it")
+            raise CommandFailed(f"the command may read {path}, which contains, or lies in, the data folder")
 
 
 class _CommandProcess(asyncio.SubprocessProtocol):

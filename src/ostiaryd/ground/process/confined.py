@@ -187,7 +187,8 @@ class Confined:
 
 def _exchange(child: subprocess.Popen[bytes], body: bytes, *, until: float) -> bytes:
     """Send a body to a child process and return the answer, before `until` (monotonic clock, seconds). Raises
-    TimeoutError, OSError, EOFError, ValueError.
+    TimeoutError after that time, EOFError or OSError if the process has ended, ValueError for an answer that is too
+    long.
     """
     assert child.stdin is not None
     assert child.stdout is not None
@@ -218,7 +219,7 @@ def _receive(pipe: IO[bytes], count: int, until: float) -> bytes:
 
 def _wait(pipe: IO[bytes], event: int, until: float) -> None:
     """Wait until the pipe is ready for reading or writing (`event`), at most until `until` (monotonic clock, seconds).
-    Raises TimeoutError.
+    Raises TimeoutError after that time.
     """
     ready = select.poll()
     ready.register(pipe, event)

@@ -45,7 +45,7 @@ class PeerGone(Unavailable):
     code = "peer_gone"
 
     def __init__(self, message: str = "the process that opened the connection has ended") -> None:
-        super().__init__(message, hint="connect again")
+        super().__init__(message, hint="open a new connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,9 @@ def _open_by_id(pid: int, uid: int, gid: int, none_waited_at: int) -> PeerProces
 
 
 def _started_at(pid: int) -> int:
-    """Return the latest time at which the process can have started (boot clock, microseconds). Raises PeerGone."""
+    """Return the latest time at which the process can have started (boot clock, microseconds). Raises PeerGone if the
+    process has ended.
+    """
     ticks = os.sysconf("SC_CLK_TCK")
     try:
         started = int(_read(pid, "stat").rpartition(")")[2].split()[19])  # field 22 (starttime) of proc(5)
@@ -181,7 +183,7 @@ def _read_facts(peer: PeerProcess, has_digest: bool) -> ProcessFacts:
     if (uid, gid) != (peer.uid, peer.gid):
         raise Forbidden(
             "the process has changed its user or group since it connected",
-            hint="connect again",
+            hint="open a new connection",
             code="peer_changed",
         )
     return ProcessFacts(peer.pid, uid, gid, path, digest, cgroups)

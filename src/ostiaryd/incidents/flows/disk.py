@@ -47,7 +47,9 @@ def _note(act: ledger.Act) -> None:
 
 
 async def examine_disk(world: World) -> str:
-    """Return the line about disks for `ostiary doctor`. Raises DiskFull and Conflict."""
+    """Return the line about disks for `ostiary doctor`. Raises DiskFull if the disk has too little space, Conflict if a
+    write has failed on a full disk or the reserve could not be created.
+    """
     return await asyncio.to_thread(_examine, world)
 
 

@@ -105,7 +105,7 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
     these paths, and the paths that a person must replace.
 
     If an earlier value that the agent read is still in its grace period, the grace period ends now. A canary secret is
-    not rotated, since its value gives no access. Raises NotFound.
+    not rotated, since its value gives no access. Raises NotFound for an unknown incident.
     """
     incident: Incident = find_incident(act.tx, id)
     note_incident(act, incident)
@@ -123,14 +123,14 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
 
 def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
     """Return the next leases of the agent of an incident: leases with an id after `after`, at most as many as one act
-    revokes. Raises NotFound.
+    revokes. Raises NotFound for an unknown incident.
     """
     agent = find_incident(reader, id).agent
     return leases.list_of_agent(reader, agent, after=after, limit=leases.REVOKED_AT_ONCE)
 
 
 def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
-    """Revoke these leases of the agent of an incident. Raises NotFound."""
+    """Revoke these leases of the agent of an incident. Raises NotFound for an unknown incident."""
     incident = find_incident(act.tx, id)
     leases.revoke_leases(act, next_leases, why=f"incident {incident.incident_id}")
     note_incident(act, incident, revoked=len(next_leases))

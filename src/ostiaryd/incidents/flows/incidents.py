@@ -36,7 +36,7 @@ MAX_NARROW_HOURS = 7 * 24
 
 
 def find_incident(reader: Reader, id: str) -> Incident:
-    """Return an incident by id. Raises NotFound."""
+    """Return an incident by id. Raises NotFound if there is none."""
     if (incident := store.get(reader, id)) is None:
         raise NotFound(f"incident {id[:70]!a} not found", hint="list the incidents with `ostiary incident list`")
     return incident
@@ -46,7 +46,7 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     """Quarantine an agent on an explicit order, regardless of the limits of automatic responses; return the agent's
     incident, which waits for a person.
 
-    `source`: the author of the order, as a person sees it. Raises NotFound.
+    `source`: the author of the order, in words for a person. Raises NotFound for an unknown agent.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     risk = registry.get_risk(act.tx, agent.agent_id).points(act.now)
@@ -65,7 +65,10 @@ def examine(reader: Reader) -> str:
     """
     waiting, limited = store.count_waiting(reader), store.count_held_back(reader)
     if limited:
-        message = f"{limited} open incidents have a response that a limit or a lack of evidence prevented"
+        message = (
+            f"{limited} open incidents have a response that was not carried out, because of a limit or for lack"
+            " of evidence"
+        )
         raise Conflict(
             message, hint="list the incidents: ostiary incident list; take one: ostiary incident take ID --reason .."
         )
@@ -75,8 +78,9 @@ def examine(reader: Reader) -> str:
 def close(
     act: Act, id: str, verb: Verb, *, why: str, by: Caller, hours: int = 24, is_real: bool | None = None
 ) -> Incident:
-    """Record the decision of a person: take the incident, release the agent, release the agent for only reads during
-    `hours`, or decommission the agent. Return the incident.
+    """Record the decision of a person: take the incident, release the agent, restrict the agent to reads for `hours`,
+    or decommission the agent. Return the incident. A person who takes the incident works on it: it stays open, and
+    only step 1 applies.
 
     1. Check that the state of the incident permits the decision, and that the caller may decide. 2. Undo the responses,
     or decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
@@ -112,7 +116,8 @@ def close(
 def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
     """Add a note of a person to an open or closed incident; return the note.
 
-    Raises NotFound, Forbidden (`no_person`), Invalid, Conflict (`too_many_notes`).
+    Raises NotFound for an unknown incident, Forbidden (`no_person`) for any other caller, Invalid for an invalid text,
+    and Conflict (`too_many_notes`) at the limit of notes.
     """
     incident = find_incident(act.tx, id)
     note_incident(act, incident, why=says[:MAX_NOTE])

@@ -56,7 +56,8 @@ def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
 
 def _value(reader: Reader, target: What, name: str) -> str:
     """Return the value by which guards recognise the subject in tokens: an id, a resource URI, a segment or a model.
-    Raises NotFound, Invalid, Conflict.
+    Raises NotFound for an unknown subject, Invalid for a malformed or superfluous name, Conflict for the server's own
+    API.
     """
     match target:
         case "task":

@@ -94,7 +94,7 @@ def list_connected_agents(reader: Reader, incident: Incident) -> list[ConnectedA
 
 
 def choose_agent(connected: Sequence[ConnectedAgent], name: str) -> list[ConnectedAgent]:
-    """Return a list with the connected agent of this name or id. Raises NotFound."""
+    """Return a list with the connected agent of this name or id. Raises NotFound if no such agent is connected."""
     chosen = [one for one in connected if name in (one.agent.name, one.agent.agent_id)]
     if not chosen:
         hint = "the member `connected` of the timeline lists the agents"

@@ -136,7 +136,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def check_waits(incident: Incident, verb: Verb) -> None:
     """Check that the decision `verb` is possible in the incident's state: the incident is open, or the incident is
     narrowed and `verb` is release or decommission. An incident that a person has taken cannot be taken again. Raises
-    Conflict.
+    Conflict if the decision is not possible.
     """
     if incident.is_closed and not (incident.state is IncidentState.NARROWED and verb in AFTER_NARROW):
         raise Conflict(
@@ -145,7 +145,7 @@ def check_waits(incident: Incident, verb: Verb) -> None:
             code="incident_closed",
         )
     if verb is Verb.TAKE and incident.state is IncidentState.TAKEN:
-        hint = f"see: ostiary incident show {incident.incident_id}"
+        hint = f"find out who works on the incident: ostiary incident show {incident.incident_id}"
         raise Conflict("a person has taken the incident already", hint=hint, code="incident_taken")
 
 

@@ -278,9 +278,12 @@ async def rotate_secrets(call: Call) -> Reply:
 
 
 def _check_may_see(by: Caller) -> None:
-    """Check that the caller may read incidents. Raises Forbidden."""
+    """Check that the caller may read incidents. Raises Forbidden otherwise."""
     if not (by.may_read or (by.kind == "person" and APPROVE in by.scopes)):
-        raise Forbidden("only persons, and callers with the scope `ostiary:read`, may read incidents")
+        raise Forbidden(
+            "only persons, and callers with the scope `ostiary:read`, may read incidents",
+            hint="read incidents as a person, or ask an administrator for the scope `ostiary:read`",
+        )
 
 
 def _brief(reader: Reader, incident: Incident, *, now: int) -> IncidentBody:

@@ -241,8 +241,8 @@ def present_history(reader: Reader) -> str:
 def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
     """Return the head that a checkpoint of this log states.
 
-    Raises Malformed, and Unsigned if this log has not signed the checkpoint: only a checkpoint with this log's
-    signature is evidence.
+    Raises Malformed for a malformed note, and Unsigned if this log has not signed the checkpoint: only a checkpoint
+    with this log's signature is evidence.
     """
     key = store.get_log_key(reader, keys)
     checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)

@@ -77,7 +77,7 @@ class PushMessage(msgspec.Struct, frozen=True):
 
 def parse_browser_keys(p256dh: str, auth: str) -> tuple[bytes, bytes]:
     """Return the public key and the authentication secret of a browser (Push API, `PushEncryptionKeyName`), from
-    base64url. Raises Invalid.
+    base64url. Raises Invalid for other text.
     """
     try:
         point = unb64u(p256dh)

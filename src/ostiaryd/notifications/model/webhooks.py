@@ -149,8 +149,8 @@ def outcome_of_mail(code: int) -> Outcome:
 
 
 def check_form(url: str, form: Form) -> None:
-    """Check that the message format fits the URL: `mail` for `mailto:`, any other format for `https:`. Raises
-    Invalid.
+    """Check that the message format fits the URL: `mail` for `mailto:`, any other format for `https:`. Raises Invalid
+    otherwise.
     """
     if form == "mail" and not url.startswith(MAIL):
         raise Invalid("the form `mail` needs a URL mailto:ADDRESS", hint="for an https URL, use another --form")
@@ -170,7 +170,7 @@ def origin(url: str) -> str:
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
     """Check the names of a webhook's actions; return each once, or the default actions if there are none. Raises
-    Invalid.
+    Invalid if the check fails.
     """
     if len(actions) > MAX_ACTIONS:
         raise Invalid(f"a webhook has at most {MAX_ACTIONS} events, not {len(actions)}")

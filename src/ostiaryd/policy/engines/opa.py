@@ -60,7 +60,7 @@ class Opa:
         self._call(_library.OpaAddPolicy, name.encode(), text.encode())
 
     def add_data(self, text: bytes) -> None:
-        """Merge a JSON object into `data`. Raises OpaError."""
+        """Merge a JSON object into `data`. Raises OpaError for other text."""
         self._call(_library.OpaAddData, b"", text)
 
     def query(self, query: str, input: bytes = b"") -> list[Result]:

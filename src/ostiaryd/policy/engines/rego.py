@@ -104,7 +104,9 @@ def _compile(program: _Program) -> dict[str, str]:
 
 
 def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
-    """Return the names of the rules of each policy, as OPA parses the modules. Raises OpaError, _Invalid."""
+    """Return the names of the rules of each policy, as OPA parses the modules. Raises OpaError for a module that is not
+    Rego, _Invalid for a refused built-in or a package without `permit` and `forbid`.
+    """
     rules: dict[str, set[str]] = defaultdict(set)
     modes: dict[str, list[object]] = defaultdict(list)
     for name, text in program.modules.items():
@@ -130,7 +132,7 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
 
 
 def parse_module(name: str, text: str) -> dict[str, Any]:
-    """Return OPA's syntax tree of a module. Raises OpaError."""
+    """Return OPA's syntax tree of a module. Raises OpaError for a module that is not Rego."""
     [result] = _reader.query("rego.parse_module(input.name, input.text)", _encode({"name": name, "text": text}))
     return _decode_module(result.expressions[0].value)
 

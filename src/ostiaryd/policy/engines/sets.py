@@ -98,8 +98,8 @@ decode_answer = msgpack_decoder(Parsed | Needs)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return the answer to one upload: the accepted set, or the work that the server must do. Raises Malformed,
-    Invalid.
+    """Return the answer to one upload: the accepted set, or the work that the server must do. Raises Malformed or
+    Invalid for a set that is not accepted.
     """
     upload = _decode_upload(body)
     engine = _Rehearsal(upload)

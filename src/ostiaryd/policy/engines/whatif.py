@@ -2,7 +2,7 @@
 
 Candidate        -> {}
 Rows             -> {} when all are compared, {"lacks": digest} if a catalogue is needed first
-CatalogueText    -> the same, for the remaining rows
+CatalogueText    -> as for Rows, for the remaining rows
 Ended            -> {"report": ..}
 """
 

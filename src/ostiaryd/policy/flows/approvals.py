@@ -44,8 +44,8 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     """Mark an approval as spent by the call with the random number `call`, and return the names of the policies that
     asked for approval.
 
-    Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent approval
-    (`approval_spent`), and an ended one (`approval_ended`).
+    Raises NotFound for an unknown approval, and Forbidden for an approval of another request (`approval_mismatch`), a
+    spent approval (`approval_spent`), and an ended one (`approval_ended`).
     """
     approved, holding = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if approved is None:
@@ -55,7 +55,7 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
             "the approval is for another request", hint="request an approval of this call", code="approval_mismatch"
         )
     if holding is None or not holding.is_live(act.now):
-        raise Forbidden("the approval has ended", hint="ask again", code="approval_ended")
+        raise Forbidden("the approval has ended", hint="request a new approval", code="approval_ended")
     if not store.spend_approved(act.tx, id, call=call):
         raise Forbidden(
             "the approval was spent before",
@@ -103,7 +103,7 @@ def decide_approved(
 
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:
-    """Return a tool of the resource, prepared for decisions. Raises NotFound."""
+    """Return a tool of the resource, prepared for decisions. Raises NotFound if the catalogue has no such tool."""
     if (ready := prepared_resource(reader, resource).tools.get(tool)) is None:
         raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
     return ready

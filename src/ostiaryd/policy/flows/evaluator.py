@@ -145,7 +145,8 @@ class Evaluator:
 
     def resolve(self, question: EvaluationRequest) -> Resolved:
         """Return the request with the entities that policies see, and with the registry's facts about them. Raises
-        Unanswerable, Forbidden, NotFound.
+        Unanswerable for a request that no policy can name, Forbidden for an agent that is not active, NotFound for an
+        unknown agent, resource or tool.
         """
         subject = question.subject
         if REGISTERED.get(subject.type) == "Agent":
@@ -168,7 +169,9 @@ class Evaluator:
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
 
     def check_secrets(self, resolved: ToolCall) -> None:
-        """Check that a call of a tool has no secret that a proxy used for an agent in its chain. Raises SecretSent."""
+        """Check that a call of a tool has no secret that a proxy used for an agent in its chain. Raises SecretSent if
+        it has.
+        """
         if self._keys is not None:
             principal, arguments = resolved.call.principal, resolved.call.arguments
             agents = [agent for agent, _ in principal.agents]

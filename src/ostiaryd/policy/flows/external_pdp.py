@@ -98,12 +98,16 @@ class _Rego:
         self._loaded: set[str] = set()
 
     def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
-        """Return the answer of the confined process to the request `body`. Raises Invalid, Unavailable."""
+        """Return the answer of the confined process to the request `body`. Raises Invalid for a program that does not
+        compile, Unavailable if the process fails.
+        """
         self.load(program)
         return self.confined.ask(body, within_s=within_s)
 
     def load(self, program: Program) -> None:
-        """Compile a program in the process, unless it is compiled already. Raises Invalid, Unavailable."""
+        """Compile a program in the process, unless it is compiled already. Raises Invalid for a program that does not
+        compile, Unavailable if the process fails.
+        """
         life = self.confined.start()
         if life != self._life:
             self._life, self._loaded = life, set()
@@ -135,9 +139,12 @@ class Engines:
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
-        """Check that this server can evaluate the remote policies of a program. Raises Invalid."""
+        """Check that this server can evaluate the remote policies of a program. Raises Invalid otherwise."""
         if program.remote and self._opa is None:
-            raise Invalid("the set asks a remote OPA, and none is configured", hint="set opa_url in the configuration")
+            raise Invalid(
+                "the policy set asks a remote OPA server, and none is configured",
+                hint="set `opa_url` in the configuration of this server",
+            )
         if not program.policies:
             return
         if find_spec("opa_bindings") is None:
@@ -267,7 +274,7 @@ async def check_at_start(world: World) -> None:
 
 def check_numbers(body: bytes) -> None:
     """Check that a 64-bit float can represent each number in the body exactly, because OPA would otherwise get a
-    changed number. Raises Malformed.
+    changed number. Raises Malformed otherwise.
     """
     if _LONG_NUMBER.search(body):
         try:

@@ -260,8 +260,8 @@ def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
 def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
-    """Return the verdict of the policies on additional scopes for a limited time. A policy that asks for
-    approval applies even if no policy permits. Raises RemotePoliciesNeeded.
+    """Return the verdict of the policies on additional scopes for a limited time. A policy that asks for approval
+    applies even if no policy permits. Raises RemotePoliciesNeeded if a verdict of remote policies is missing.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
@@ -278,7 +278,9 @@ def judge_elevation(
 def _check(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> str:
-    """Return the hash of the policies if they permit the action. Raises Forbidden, RemotePoliciesNeeded."""
+    """Return the hash of the policies if they permit the action. Raises Forbidden if not, RemotePoliciesNeeded if a
+    verdict of remote policies is missing.
+    """
     judgement, policies = _judge(act, agent, action, resource, handed, links)
     if not judgement.allowed:
         first = reasons_of(judgement, policies)[0]
@@ -289,7 +291,9 @@ def _check(
 def _judge(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> tuple[Judgement, Policies]:
-    """Ask the policies, and record the question and the deciding policies. Raises RemotePoliciesNeeded."""
+    """Ask the policies, and record the question and the deciding policies. Raises RemotePoliciesNeeded if a verdict of
+    remote policies is missing.
+    """
     policies, principal = active_policies(act.tx), agent_with_facts(agent)
     remote = answers_of(act, policies)
     chain = handed.chain

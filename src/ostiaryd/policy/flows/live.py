@@ -124,7 +124,8 @@ class LiveEntries:
     ) -> AsyncGenerator[bytes, None]:
         """Return the events of a new stream behind the `Last-Event-ID` `place`; without a `place`, from now on.
 
-        `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`).
+        `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`) if the
+        server or the caller has too many streams.
         """
         if not self._has_room(caller):
             raise Conflict(

@@ -29,7 +29,8 @@ class SetParser(Parser):
 async def load_set(world: World, files: dict[str, str], *, has_engine: bool = True) -> Loaded:
     """Return the set, ready to decide. If `has_engine` is false, a set with policies that are not Cedar is refused.
 
-    Raises Malformed, Invalid (`policy_test_failed` for a test, `too_costly` beyond the limits), Unavailable.
+    Raises Malformed or Invalid for a set that is not valid, Invalid (`policy_test_failed`) for a test that fails,
+    Invalid (`too_costly`) beyond the limits, and Unavailable if no process can examine the set.
     """
     check_files(files)
     parser, engines = world.get_singleton(SetParser), world.get_singleton(Engines)

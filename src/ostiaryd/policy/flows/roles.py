@@ -27,14 +27,15 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
     (microseconds).
 
     On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
-    `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
+    `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`) if no role of the
+    person permits the route.
     """
     holder = _holder(reader, caller.id, caller.name, acr)
     permitted = _permitted_scopes(reader, holder, route, now=now)
     if not permitted:
         suitable = ", ".join(_sufficient_roles(reader, holder, route, now=now))
         raise Forbidden(
-            f"no role of yours permits `{route.method} {route.path}`",
+            f"none of your roles permits `{route.method} {route.path}`",
             hint=(f"roles that permit it: {suitable}; " if suitable else "")
             + "an administrator grants roles: ostiary role grant NAME ROLE",
             code="role_required",
@@ -83,7 +84,9 @@ def check_consent(
     scopes: Collection[str],
     now: int,
 ) -> None:
-    """Check that role policies let a client act for a person at a resource. Raises Forbidden (`role_required`)."""
+    """Check that role policies let a client act for a person at a resource. Raises Forbidden (`role_required`)
+    otherwise.
+    """
     holder = _holder(reader, person, registry.find_person(reader, person).name, "")
     entity, _ = resource_with_facts(reader, resource)
     verdict = active_set(reader).roles.may_consent(
@@ -107,7 +110,9 @@ def check_person_certificate(
     lifetime_s: int,
     now: int,
 ) -> None:
-    """Check that role policies let a person have a certificate for these names. Raises Forbidden (`role_required`)."""
+    """Check that role policies let a person have a certificate for these names. Raises Forbidden (`role_required`) if
+    not.
+    """
     holder = _holder(reader, person.person_id, person.name, "")
     verdict = active_set(reader).roles.may_have_certificate(
         holder, profile=profile, names=names, key_type=key_type, lifetime_s=lifetime_s, now=now

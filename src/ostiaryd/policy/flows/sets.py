@@ -38,7 +38,7 @@ _compiled: dict[str, Ready] = {}
 def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None) -> PolicySet:
     """Store a set that `load` accepted, and activate it; the set that was active before remains stored.
 
-    Raises Invalid, Conflict if the `gate` refuses the set.
+    Raises Invalid or Conflict if the `gate` refuses the set.
     """
     fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active_hash(act.tx))
     if gate is not None:
@@ -50,7 +50,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
 
 def activate(act: Act, hash: str) -> PolicySet:
-    """Activate a stored set. Raises NotFound."""
+    """Activate a stored set. Raises NotFound for an unknown hash."""
     summary = find_set(act.tx, hash)
     fill_entry(act, object=hash, before=store.active_hash(act.tx))
     if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
@@ -71,7 +71,7 @@ def plan_put(reader: Reader, loaded: Loaded) -> Plan:
 
 
 def plan_activation(reader: Reader, hash: str) -> Plan:
-    """Return the changes that activating a stored set would make. Raises NotFound."""
+    """Return the changes that activating a stored set would make. Raises NotFound for an unknown hash."""
     return plan_switch(_contents(reader, store.active_hash(reader)), _contents(reader, find_set(reader, hash).hash))
 
 
@@ -96,7 +96,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     switch removes.
 
     Records the removed safeguards and the safeguards that are left out; removed safeguards also get an entry of their
-    own. Raises Conflict (`policy_changed`, `loses_safeguards`).
+    own. Raises Conflict otherwise (`policy_changed`, `loses_safeguards`).
     """
     fill_entry(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
     if store.active_hash(act.tx) != plan.against:
@@ -162,8 +162,8 @@ def active_set(reader: Reader) -> Ready:
 
 
 def ready_set(reader: Reader, hash: str) -> Ready:
-    """Return a stored set, ready to decide. The first call for a set compiles it, which takes up to a second.
-    Raises NotFound.
+    """Return a stored set, ready to decide. The first call for a set compiles it, which takes up to a second. Raises
+    NotFound for an unknown hash.
     """
     compiled = _compiled.get(hash)
     if compiled is not None:
@@ -180,7 +180,7 @@ def _remember(made: Ready) -> Ready:
 
 
 def find_set(reader: Reader, hash: str) -> PolicySet:
-    """Return the summary of a stored set or the starter set. Raises NotFound."""
+    """Return the summary of a stored set or the starter set. Raises NotFound for an unknown hash."""
     summary = store.get(reader, hash)
     if summary is None and hash == starter_files().hash:
         summary = _starter_summary()
@@ -196,7 +196,7 @@ def no_set(hash: str) -> NotFound:
 
 def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
     """Return at most `limit` policy sets that follow the set with the hash `after`: newest first, the starter set last.
-    Raises NotFound.
+    Raises NotFound for an unknown hash.
     """
     behind = find_set(reader, after) if after else None
     if behind is not None and behind.created_at == 0:
@@ -208,7 +208,7 @@ def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
 
 
 def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
-    """Return a set with its files. Raises NotFound."""
+    """Return a set with its files. Raises NotFound for an unknown hash."""
     return find_set(reader, hash), store.files(reader, hash) or starter_files().files
 
 

@@ -21,7 +21,8 @@ class Span(NamedTuple):
 
 
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
-    """Record the question; return the range of entries. Raises Forbidden, Malformed, Invalid.
+    """Record the what-if in the entry; return the range of ledger entries to replay. Raises Forbidden for an agent
+    without the scope, Malformed or Invalid for unusable files, Invalid for an empty period.
 
     A caller could learn values of arguments by specially written policy sets. An agent therefore needs the scope of the
     decision point besides the scope to read; for a person, role policies have decided already.
@@ -64,6 +65,6 @@ def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
         also = f", and {ticket.not_known} could not be replayed" if ticket.not_known else ""
         raise Conflict(
             f"{ticket.changed} recorded verdicts would change{also}; at most {gate.max_changes} may",
-            hint="nothing is changed; allow more with --max-changes",
+            hint="nothing was changed; to activate the set, allow more with --max-changes",
             code="would_change",
         )

@@ -15,8 +15,8 @@ from ostiary.authorization.claims import MAX_LINKS, Link
 from ostiary.decision.access import CALL, RISK, Judgement, Policies, RemoteSource
 from ostiary.decision.access.chain import agent_of, chain_of
 from ostiary.decision.access.facts import resource_entity
-from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.decision.access.policies import Because
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.history import NOTHING, history_context
@@ -54,7 +54,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
         """Run the case, and return in words how the verdict differs from the expectation; empty if it does not differ.
-        Raises Unanswerable.
+        Raises Unanswerable for a case that no policy can name.
         """
         judgement = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judgement.allowed else "ask" if judgement.because == "approval_needed" else "deny"
@@ -164,7 +164,7 @@ def _completed(whole: Record, stated: object) -> Record:
 
 
 def parse_cases(name: str, text: str) -> list[Case]:
-    """Return the cases of the file `name`. Raises Malformed."""
+    """Return the cases of the file `name`. Raises Malformed for other text than test cases."""
     try:
         return convert(tomllib.loads(text), _File).case
     # errors of TOML syntax, of types, or of numbers with thousands of digits

@@ -76,7 +76,9 @@ def seal_denial(key: PrivateKey, denied: Denial) -> str:
 
 
 def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: EvaluationRequest, now: int) -> Denial:
-    """Verify the token of a denial of `question`; return the denial. Raises BadBinding, ExpiredDenial."""
+    """Verify the token of a denial of `question`; return the denial. Raises BadBinding for a token of another request
+    or server, ExpiredDenial for an old token.
+    """
     try:
         payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_TOKEN).payload
         denied = _decode(payload)
@@ -86,15 +88,17 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: E
     if not is_it:
         raise BadBinding(
             "`denial.binding_token` is not of a denial of this request by this server",
-            hint="send the denial and the request as they were",
+            hint="send the token of the denial, with the request unchanged",
         )
     if now >= denied.exp * SECOND:
-        raise ExpiredDenial("the denial has expired", hint="evaluate again")
+        raise ExpiredDenial("the denial has expired", hint="evaluate the request again, and use the new denial")
     return denied
 
 
 def binding_hash(question: EvaluationRequest) -> str:
-    """Return base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed."""
+    """Return base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed for arguments without a
+    canonical form.
+    """
     subject = msgspec.to_builtins(question.subject)
     if (properties := subject.get("properties")) is not None:
         subject["properties"] = {name: value for name, value in properties.items() if name != "act"}

@@ -33,9 +33,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dict[Uid, Entity], str]:
-    """Return the entities of all files, and the same entities as one JSON text (empty for none).
-
-    Raises Malformed, Invalid.
+    """Return the entities of all files, and the same entities as one JSON text (empty for none). Raises Malformed for
+    other JSON, Invalid for an entity that a set cannot state, and for too many entities.
     """
     items = [
         _completed(name, item, vocabulary) for name, text in of_kind(files, ENTITIES) for item in _items(name, text)
@@ -49,7 +48,9 @@ def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dic
 
 
 def check_entities(text: str, schema: cedarpy.Schema) -> None:
-    """Check that entities match the schema; `text` is the result of `read_entities`. Raises Invalid."""
+    """Check that entities match the schema; `text` is the result of `read_entities`. Raises Invalid for an entity that
+    does not match.
+    """
     if not text or _fits(text, schema):
         return
     for item in msgspec.json.decode(text):
@@ -81,8 +82,8 @@ def _items(name: str, text: str) -> list[Json]:
 
 
 def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
-    """Return the entity with its attribute `id`. Raises Malformed, and Invalid for an entity that a set cannot
-    state.
+    """Return the entity with its attribute `id`. Raises Malformed for members of a wrong type, and Invalid for an
+    entity that a set cannot state.
     """
     uid = _uid(name, item.get("uid"))
     parents = item.get("parents", [])
@@ -90,7 +91,10 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
         raise Malformed(f"{name}: `parents` must be a list")
     for one in (uid, *(_uid(name, parent) for parent in parents)):
         if one.type in BASE_TYPES:
-            raise Invalid(f"{name}: the server states {str(one)[:200]}, a file cannot", hint="remove it")
+            raise Invalid(
+                f"{name}: a file cannot state {str(one)[:200]}, because the server states entities of this type",
+                hint="remove the entity from the file",
+            )
         if one.type not in vocabulary.types:
             raise Invalid(f"{name}: {unknown_type_message(one.type, vocabulary.types.keys() - BASE_TYPES)}")
     attrs = item.get("attrs", {})

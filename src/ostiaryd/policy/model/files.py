@@ -24,7 +24,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 def check_files(files: Mapping[str, str]) -> None:
-    """Check the files of a set: their number, their names, their kinds and their total size. Raises Invalid."""
+    """Check the files of a set: their number, their names, their kinds and their total size. Raises Invalid for a set
+    beyond a limit.
+    """
     if not 0 < len(files) <= MAX_FILES:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
     for name in files:
@@ -43,7 +45,9 @@ def of_kind(files: Mapping[str, str], suffix: str) -> list[tuple[str, str]]:
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """Return the hash of a set: the SHA-256, in base64url, of the canonical JSON of its files. Raises Malformed."""
+    """Return the hash of a set: the SHA-256, in base64url, of the canonical JSON of its files. Raises Malformed for
+    text that is not valid Unicode.
+    """
     return canonical.digest(dict(files))
 
 

@@ -152,10 +152,13 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
 
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
     """Check the program of a set, and return the function that evaluates its remote policies for the tests. Raises
-    Invalid.
+    Invalid if the engine cannot evaluate the program.
     """
     if engine is None:
-        raise Invalid("the set has policies in Rego or OPA, which cannot be evaluated here", hint="use Cedar alone")
+        raise Invalid(
+            "the set has policies in Rego or OPA, and only administrators may evaluate such a set",
+            hint="use Cedar alone",
+        )
     engine.check(program)
     return lambda question: engine.ask(program, question)
 
@@ -291,8 +294,8 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
-    """Check that each own policy of a set with the id of a safeguard is an exact copy of this safeguard. Raises
-    Invalid.
+    """Check that each own policy of a set with the id of a safeguard is an exact copy of this safeguard. Raises Invalid
+    if not.
     """
     ids = {policy.id for policy in extended}
     for policy in own:
@@ -305,8 +308,8 @@ def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> No
 
 
 def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
-    """Check the approvers that a policy names. An approver may be registered after the policy is put. Raises
-    Invalid.
+    """Check the approvers that a policy names. An approver may be registered after the policy is put. Raises Invalid
+    for malformed names, and without @ask.
     """
     named = approvers(policy)
     if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
@@ -319,7 +322,7 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
 
 def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
     """Check the step-up that a policy demands. The policy must be a `forbid` whose condition reads the assurance of the
-    token, and tokens with the demanded `acr` must exist. Raises Invalid.
+    token, and tokens with the demanded `acr` must exist. Otherwise raises Invalid.
     """
     try:
         demand = assurance.read_annotations(policy.annotations)
@@ -328,14 +331,16 @@ def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
     if demand is None:
         return
     if policy.effect != "forbid":
-        raise Invalid(f"policy {name!a}: @step_up says why a `forbid` forbids, and this is a `permit`")
+        raise Invalid(f"policy {name!a}: @step_up belongs to a `forbid`, and this policy is a `permit`")
     if unknown := [value for value in demand.acr_values if value not in assurance.ACRS]:
         hint = "there are " + " and ".join(assurance.ACRS)
         raise Invalid(f"policy {name!a}: no token has the `acr` {unknown[0]!a}", hint=hint)
     looked_at = {attr for condition in policy.conditions for attr in _of_context(condition)}
     if (demand.acr_values and not looked_at & {"acr", "amr"}) or (demand.max_age and "auth_time" not in looked_at):
         hint = "write `unless { context.acr == .. }`, or for @max_age `context.auth_time`"
-        raise Invalid(f"policy {name!a}: its condition does not read what @step_up or @max_age demands", hint=hint)
+        raise Invalid(
+            f"policy {name!a}: its condition does not read the assurance that @step_up or @max_age demands", hint=hint
+        )
 
 
 def _of_context(root: ir.Expr) -> Iterator[str]:

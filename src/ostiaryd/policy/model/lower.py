@@ -43,8 +43,8 @@ def lower(text: str) -> ir.PolicySetIR:
     """
     if growth(text) > MAX_GROWTH:
         raise Invalid(
-            "the policies become too long when Cedar writes them out",
-            hint="ask `has a.b` and `is .. in ..` of a plain attribute, not of a longer expression",
+            "the policies become too long when Cedar expands them",
+            hint="apply `has a.b` and `is .. in ..` to a plain attribute, not to a longer expression",
         )
     try:
         return lower_json(msgspec.json.decode(cedarpy.policies_to_json_str(text)))
@@ -70,12 +70,15 @@ def _line_of_error(text: str) -> int:
 
 
 def lower_json(policy_set: _Json) -> ir.PolicySetIR:
-    """Return the IR of a policy set in Cedar's JSON format. Raises NotModelled or Invalid.
-
-    The name of a policy is its `@id` if no other policy has or can have that name, otherwise the id that Cedar gave it.
+    """Return the IR of a policy set in Cedar's JSON format. Raises NotModelled for an unsupported feature, Invalid for
+    text beyond a limit. The name of a policy is its `@id` if no other policy has or can have that name, otherwise the
+    id that Cedar gave it.
     """
     for template_id in policy_set["templates"]:
-        raise NotModelled(f"template {template_id} is not linked to anything", hint="write a policy")
+        raise NotModelled(
+            f"the template {template_id} is not linked to entities",
+            hint="write a policy without `?principal` and `?resource`",
+        )
     bodies: dict[str, _Json] = policy_set["staticPolicies"]
     wished = Counter(_annotations(body).get("id") for body in bodies.values())
     policies = []
@@ -181,7 +184,7 @@ _BINARY_CALLS: dict[str, ir.BinaryOp] = {
 
 def _expression(node: _Json) -> ir.Expr:
     """Return the expression of a node. The node has exactly one member, whose name is the kind of the expression.
-    Raises NotModelled.
+    Raises NotModelled for an unknown kind.
     """
     [(name, body)] = node.items()
     if name in _UNARY:

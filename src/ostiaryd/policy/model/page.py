@@ -69,7 +69,7 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
     """Check that a request continues the search of its page token: same search, same policies, and same limit, unless
-    `limit` is None. Raises Invalid.
+    `limit` is None. Raises Invalid otherwise.
     """
     if place.search != search:
         message = "the search differs from the search of the page token"

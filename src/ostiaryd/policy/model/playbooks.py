@@ -15,7 +15,7 @@ import msgspec
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
-from ostiary.decision.access.playbooks import RESPONSE_ACTIONS, RESPONSES, is_playbook
+from ostiary.decision.access.policy_kinds import RESPONSE_ACTIONS, RESPONSES, is_playbook
 from ostiary.protocol.errors import Invalid
 
 LONGEST_MINUTES = 7 * 24 * 60
@@ -90,10 +90,13 @@ def _compiled(policies: Iterable[ir.PolicyIR]) -> Compiled:
 
 
 def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
-    """Return a playbook if its annotations are valid. Raises Invalid."""
+    """Return a playbook after checking its annotations. Raises Invalid for a wrong one."""
     name, annotations = policy.id, policy.annotations
     if wrong := sorted(annotations.keys() & {"ask", "step_up", "max_age"}):
-        raise Invalid(f"playbook {name!a}: @{wrong[0]} is for decisions", hint="a playbook permits or forbids")
+        raise Invalid(
+            f"playbook {name!a}: @{wrong[0]} is an annotation for decisions on requests, not for playbooks",
+            hint="remove the annotation: a playbook permits or forbids a response",
+        )
     for annotation, most in (("minutes", LONGEST_MINUTES), ("calls", MAX_CALLS)):
         text = annotations.get(annotation)
         if text is not None and not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):

@@ -148,7 +148,8 @@ def record(properties: dict[str, Any] | None) -> Record:
 
 def stated_assurance(context: Mapping[str, object]) -> dict[str, Any]:
     """Return the assurance of the agent's token that the context of a request states: `acr`, the `amr` that belongs to
-    it, and `auth_time` in seconds since the epoch (None if it is not stated). Raises Unanswerable.
+    it, and `auth_time` in seconds since the epoch (None if it is not stated). Raises Unanswerable for values of another
+    type.
     """
     acr, auth_time = context.get("acr", ""), context.get("auth_time")
     if not isinstance(acr, str):

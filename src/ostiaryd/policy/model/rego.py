@@ -55,7 +55,7 @@ class Engine(Protocol):
     """An engine that evaluates the Rego policies, or the policies at a remote OPA, of a program."""
 
     def check(self, program: Program) -> None:
-        """Check that the engine can compile a program. Raises Invalid, Unavailable."""
+        """Check that the engine can compile a program. Raises Invalid if it cannot, Unavailable if the engine fails."""
 
     def ask(self, program: Program, question: bytes) -> RemoteVerdict:
         """Return the verdicts of a program on a request (JSON). An error of a policy is part of its verdict. Raises
@@ -69,8 +69,8 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
-    """Return the policies in the files of a set that are not Cedar; None if all policies are Cedar. Raises Malformed,
-    Invalid.
+    """Return the policies in the files of a set that are not Cedar; None if all policies are Cedar. Raises Malformed
+    for a file that cannot be read, Invalid for a name or a number of policies that is not allowed.
     """
     modules = dict(of_kind(files, REGO))
     watching = _packages(modules)
@@ -84,7 +84,10 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
     data = {_data_name(name): _data(name, text) for name, text in of_kind(files, DATA)}
     if not watching:
         if unused := [*modules, *(name for name, _ in of_kind(files, DATA))]:
-            raise Invalid(f"{unused[0]}: no package of the set is a policy", hint="package ostiary.NAME")
+            raise Invalid(
+                f"{unused[0]}: the Rego modules of the set contain no policy",
+                hint="name the package of a policy `ostiary.NAME`",
+            )
         return None
     if len(watching) > MAX_POLICIES:
         raise Invalid(
@@ -94,7 +97,7 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
 
 
 def check_data_names(files: Mapping[str, str]) -> None:
-    """Check that no two files of a new set define the same `data.NAME`. Raises Invalid.
+    """Check that no two files of a new set define the same `data.NAME`. Raises Invalid if two do.
 
     Stored sets are not checked again: if two files define the same name, the last file applies.
     """
@@ -106,7 +109,8 @@ def check_data_names(files: Mapping[str, str]) -> None:
 
 def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
     """Return the names of the policies in Rego modules, each with True if it is in watch mode. The engine compares this
-    result with that of OPA's parser. Raises Malformed, Invalid.
+    result with that of OPA's parser. Raises Malformed for a module without one `package`, Invalid for a wrong name or
+    `mode`.
     """
     modes: dict[str, list[str]] = defaultdict(list)
     for name, text in modules.items():
@@ -118,7 +122,10 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
         if (match := _POLICY.fullmatch(package[0])) is not None:
             modes[match[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
-            raise Invalid(f"{name}: `{package[0][:100]}` is not a valid name of a policy", hint="package ostiary.NAME")
+            raise Invalid(
+                f"{name}: `{package[0][:100]}` is not a valid name of a policy",
+                hint="name the package of a policy `ostiary.NAME`",
+            )
     for policy, found_modes in modes.items():
         if len(found_modes) > 1 or not {"watch", "enforce"}.issuperset(found_modes):
             raise Invalid(
@@ -160,7 +167,7 @@ def _data_name(name: str) -> str:
 
 def _data(name: str, text: str) -> str:
     """Return the text of a data file if it is JSON. The text is returned unchanged, because conversion to Python floats
-    would change numbers. Raises Malformed.
+    would change numbers. Raises Malformed for other text.
     """
     try:
         canonical.parse(text, max_bytes=MAX_DATA)

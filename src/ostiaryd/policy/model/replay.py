@@ -58,7 +58,7 @@ class Replay:
 
     def judge(self, posed: Posed, *, at: int) -> Judgement:
         """Return the judgement of the policy set on a request that was decided at `at` (microseconds). Raises
-        Unreplayable, Lacking.
+        Unreplayable if a fact was not stored, Lacking if a catalogue must be loaded first.
         """
         try:
             if posed.question is not None:
@@ -89,7 +89,7 @@ class Replay:
         return self._ask(facts.entities, principal, CALL, ready.uid, context, read_chain(context), posed.approved)
 
     def _check_risk(self, kept: Record) -> None:
-        """Check that the risk was stored if the policies depend on it. Raises Unreplayable."""
+        """Check that the risk was stored if the policies depend on it. Raises Unreplayable otherwise."""
         if self._policies.relies_on_risk and RISK not in kept:
             raise Unreplayable("the risk score was not stored")
 
@@ -159,7 +159,7 @@ class Replay:
         """
         if all(self._policies.remote.values()):
             return ()
-        raise Unreplayable("the policies are Rego, which is not replayed")
+        raise Unreplayable("an enforced policy is not Cedar, and such policies are not replayed")
 
     def _entity(self, recorded: Seen | None) -> Entity:
         match recorded:

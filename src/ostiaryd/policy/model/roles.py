@@ -15,7 +15,7 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.compile import Verdict, compile_set
 from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Entity, Record, Uid, entity
-from ostiary.decision.access.role_policies import (
+from ostiary.decision.access.policy_kinds import (
     ANSWER,
     API_ROUTE,
     CONSENT,

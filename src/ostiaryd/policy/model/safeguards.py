@@ -1,5 +1,5 @@
-"""Safeguards and role policies of the server, which are added to every policy set. A set can leave one out by its name,
-with a reason.
+"""Safeguards and role policies of the server, which are added to every policy set. A set can leave out a safeguard or a
+role policy by its name, with a reason.
 
 The added policies are stored with the set, as files under `LAYER` and `ROLES_LAYER`, which are names that an upload
 cannot have. A set therefore decides the same after an update of the server that changes safeguards or role policies.
@@ -95,8 +95,8 @@ def is_copy(policy: ir.PolicyIR) -> bool:
 
 
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of the safeguards and role policies that a set leaves out, each with the reason. Raises Malformed,
-    Invalid.
+    """Return the ids of the safeguards and role policies that a set leaves out, each with the reason. Raises Malformed
+    for a file that is not TOML of this form, Invalid for a wrong or repeated name, and for a missing reason.
     """
     reasons: dict[str, str] = {}
     names = {*safeguards(), *roles()} - {EVERY_PERSON}
@@ -120,7 +120,7 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
                     f"{name}: the safeguard {id!a} is left out twice", hint="name the safeguard in one file only"
                 )
             if not reason.strip():
-                raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write why")
+                raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write the reason")
             reasons[id] = reason
     return reasons
 

@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 
 def check_policies(name: str, text: str) -> int:
     """Check the text of a file of policies. Return the number of its semicolons, which is an upper limit for the number
-    of policies. Raises Malformed, Invalid.
+    of policies. Raises Malformed for a string without an end, Invalid for text beyond a limit.
     """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
@@ -57,8 +57,8 @@ def check_policies(name: str, text: str) -> int:
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """Check the text of a Cedar schema; return its identifiers and operators in the order of the text. Raises
-    Malformed, Invalid.
+    """Check the text of a Cedar schema; return its identifiers and operators in the order of the text. Raises Malformed
+    for a string without an end, Invalid for text beyond a limit.
     """
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []

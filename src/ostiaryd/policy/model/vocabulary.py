@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.policy_kinds import RESPONSES
 
 _NAMESPACE = re.compile(r"namespace (\S+) \{")
 _ENTITY = re.compile(r"( *)entity (\w+)")

@@ -181,7 +181,7 @@ class Comparison:
 
     def _judge(self, posed: Posed, at: int) -> Generator[str, None, Judgement]:
         """Return the verdict of the candidate on a request; yield the digest of each missing text of a catalogue.
-        Raises Unreplayable.
+        Raises Unreplayable if a fact was not stored.
         """
         while True:
             try:

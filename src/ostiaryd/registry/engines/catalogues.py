@@ -24,7 +24,9 @@ _decode = json_decoder(Upload)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return the uploaded catalogue in the form of Ostiary, as canonical JSON. Raises Malformed, Invalid."""
+    """Return the uploaded catalogue in the form of Ostiary, as canonical JSON. Raises Malformed for other JSON, Invalid
+    for a tool that is not valid.
+    """
     upload = _decode(body)
     unverified = msgspec.json.decode(upload.unverified)
     catalogue = parse_catalogue(upload.resource, unverified, classes=upload.classes)

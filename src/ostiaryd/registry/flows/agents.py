@@ -79,8 +79,8 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
 def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by: Caller | None = None) -> Agent:
     """Change the state of an agent by a verb, and return the agent. If it leaves `active`, all its holdings end.
 
-    Raises NotFound, Forbidden, and Conflict if the verb does not apply in this state or the agent has no accountable
-    owner.
+    Raises NotFound for an unknown agent, Forbidden if the caller may not use the verb, and Conflict if the verb does
+    not apply in this state or the agent has no accountable owner.
     """
     agent, _ = _move(act, find_agent(act.tx, id_or_name), verb, why=why, by=by)
     return agent
@@ -140,8 +140,8 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
 
 
 def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
-    """Replace the scopes of an agent, and return the agent. If it loses a scope, all its holdings end. Raises NotFound,
-    Invalid.
+    """Replace the scopes of an agent, and return the agent. If it loses a scope, all its holdings end. Raises NotFound
+    for an unknown agent, Invalid for malformed scopes.
     """
     agent = _living(act, id_or_name)
     changed = replace(agent, scopes=parse_scopes(scopes))
@@ -234,8 +234,8 @@ def activate(act: Act, agent: Agent) -> Agent:
 
 
 def check_end(end: int, *, now: int) -> int:
-    """Return `end` (microseconds) after checking that it is in the future and at most ten years away.
-    Raises Invalid.
+    """Return `end` (microseconds) after checking that it is in the future and at most ten years away. Raises Invalid
+    otherwise.
     """
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid("the end must be in the future, at most ten years from now")
@@ -261,7 +261,7 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
 
 def _check_fit(act: Act, agent: Agent) -> None:
     """Check that an agent may become active: it has an active owner or deputy, it has a valid key or is keyless, and it
-    has not expired. Raises Conflict.
+    has not expired. Raises Conflict otherwise.
     """
     _check_answerable(act, agent)
     if not agent.is_keyless and not store.keys.list_active(act.tx, agent.agent_id, now=act.now):

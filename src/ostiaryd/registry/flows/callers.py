@@ -39,7 +39,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
     """Run `flow` in an act whose entry names the caller of the request, and return its result.
 
     After an act of a person, at least one person must be an administrator. An agent with the administrator scope may
-    remove the last such person, because the agent itself remains. Raises Conflict (`last_administrator`).
+    remove the last such person, because the agent itself remains. Raises Conflict (`last_administrator`) otherwise.
     """
 
     def run(act: Act) -> T:
@@ -74,7 +74,7 @@ def fill_entry(act: Act, *, object: str, owner: str | None = None, **detail: Any
 
 def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:
     """Check that the caller may use this verb for the agent: an administrator may use all verbs, the owner those in
-    `OWNER_MAY`. Raises Forbidden.
+    `OWNER_MAY`. Raises Forbidden otherwise.
 
     A caller of None is the server itself: an expiry, or a detector.
     """
@@ -89,7 +89,7 @@ def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None
 
 
 def check_admin(caller: Caller | None) -> None:
-    """Check that the caller is an administrator, or the server itself (None). Raises Forbidden."""
+    """Check that the caller is an administrator, or the server itself (None). Raises Forbidden otherwise."""
     if caller is not None and not caller.is_admin:
         raise Forbidden("only administrators may do this", hint=f"request a token with the scope {ADMIN}")
 

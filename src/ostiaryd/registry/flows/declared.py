@@ -22,7 +22,7 @@ def check_declared(reader: Reader, scopes: Iterable[str]) -> None:
     """Check that a registered resource declares each scope. Only for administrators, because the error names similar
     declared scopes.
 
-    Raises Invalid (`undeclared_scope`).
+    Raises Invalid (`undeclared_scope`) if the check fails.
     """
     for scope in sorted(scopes):
         if not _is_declared(reader, scope):

@@ -42,7 +42,7 @@ def expire_agent(act: Act, id: str) -> Agent:
 
 
 def expire_key(act: Act, jkt: str) -> None:
-    """Revoke a key that has expired. Raises NotFound, and Conflict if it has not expired."""
+    """Revoke a key that has expired. Raises NotFound for an unknown key, and Conflict if it has not expired."""
     key = store.keys.get_key(act.tx, jkt)
     if key is not None and key.is_active(act.now):
         raise Conflict("this key has not expired")

@@ -45,29 +45,33 @@ def is_privileged(reader: Reader, id: str) -> bool:
 
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:
-    """Return an agent by id or name. Raises NotFound."""
+    """Return an agent by id or name. Raises NotFound if there is none."""
     if (agent := store.agents.get_agent(reader, id_or_name)) is None:
         raise NotFound(f"there is no agent {id_or_name[:_SHOWN]!a}", hint="`ostiary agent list` shows all")
     return agent
 
 
 def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
-    """Return an agent if it may act at `now` (microseconds). Raises NotFound, and Forbidden with the agent's state, or
-    `stopped`, as the code.
+    """Return an agent if it may act at `now` (microseconds). Raises NotFound for an unknown agent, and Forbidden
+    otherwise, with a code such as `agent_suspended` or `stopped`.
     """
     agent = find_agent(reader, id_or_name)
     if agent.is_active(now):
         check_not_stopped(store.stops.list_stops(reader), names_of_agent(agent))
         return agent
     state = agent.state if agent.state is not AgentState.ACTIVE else "expired"
-    hint = "register its first key" if agent.state is AgentState.PENDING else "ask its owner or an administrator"
+    hint = (
+        "register its first key"
+        if agent.state is AgentState.PENDING
+        else "ask the owner of the agent, or an administrator"
+    )
     raise Forbidden(f"the agent `{agent.name}` is {state}", hint=hint, code=f"agent_{state}")
 
 
 def check_holder(reader: Reader, holding: str, *, now: int) -> None:
     """Check that an agent whose holding has authenticated it may still act at `now` (microseconds), for an act or a
-    response that follows a request to another system. Raises NotFound; Forbidden, with the code `holding_ended` if the
-    holding has ended.
+    response that follows a request to another system. Raises NotFound for an unknown agent, and Forbidden otherwise,
+    with the code `holding_ended` if the holding has ended.
     """
     present = store.holdings.get_holding(reader, holding)
     if present is None or not present.is_live(now):
@@ -80,7 +84,7 @@ def check_holder(reader: Reader, holding: str, *, now: int) -> None:
 
 
 def find_person(reader: Reader, id_or_name: str) -> Person:
-    """Return a person by id or name. Raises NotFound."""
+    """Return a person by id or name. Raises NotFound if there is none."""
     if (person := store.owners.get_person(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person {id_or_name[:_SHOWN]!a}",
@@ -90,14 +94,14 @@ def find_person(reader: Reader, id_or_name: str) -> Person:
 
 
 def find_team(reader: Reader, id_or_name: str) -> Team:
-    """Return a team by id or name. Raises NotFound."""
+    """Return a team by id or name. Raises NotFound if there is none."""
     if (team := store.owners.team(reader, id_or_name)) is None:
         raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}", hint="`ostiary team list` shows all")
     return team
 
 
 def find_owner(reader: Reader, id_or_name: str) -> Owner:
-    """Return a person or a team. Raises NotFound."""
+    """Return a person or a team. Raises NotFound if there is none."""
     if (owner := store.owners.get_owner(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person or team {id_or_name[:_SHOWN]!a}",
@@ -107,7 +111,7 @@ def find_owner(reader: Reader, id_or_name: str) -> Owner:
 
 
 def find_resource(reader: Reader, id_or_name: str) -> Resource:
-    """Return a resource by id or name. Raises NotFound."""
+    """Return a resource by id or name. Raises NotFound if there is none."""
     if (resource := store.resources.get_resource(reader, id_or_name)) is None:
         raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
     return resource

@@ -23,8 +23,8 @@ def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = N
     """Register and return a public key of an agent. The first key makes a pending agent active. `not_after` is in
     microseconds.
 
-    Raises NotFound, InvalidKey, and Conflict for a key that is already registered, too many keys, or a decommissioned
-    agent.
+    Raises NotFound for an unknown agent, InvalidKey for an unusable key, and Conflict for a key that is already
+    registered, too many keys, or a decommissioned agent.
     """
     agent = find_agent(act.tx, id_or_name)
     fill_entry(act, object=agent.agent_id, owner=agent.owner)
@@ -54,7 +54,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
     """Revoke a key, and end everything that was obtained with it or is bound to it; return the number of ended objects
     by kind. With `of`, only a key of this agent is found.
 
-    Raises NotFound. If the key was already revoked, remaining objects are ended.
+    Raises NotFound if there is none. If the key was already revoked, remaining objects are ended.
     """
     key = store.keys.get_key(act.tx, jkt)
     if key is None or of not in (None, key.agent):
@@ -90,7 +90,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
 
 def check_unknown_key(act: Act, jkt: str) -> None:
     """Check that the key was never registered by an agent, a guard or a person, because a key identifies one of them.
-    Raises Conflict.
+    Raises Conflict otherwise.
     """
     if store.keys.find_key_owner(act.tx, jkt) is not None:
         raise Conflict(

@@ -27,7 +27,8 @@ _NO_HEIR = "nobody"
 
 
 def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
-    """Mark an owner as left, with all consequences; return the number of ended objects by kind. Raises NotFound.
+    """Mark an owner as left, with all consequences; return the number of ended objects by kind. Raises NotFound if
+    there is none.
 
     1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
     member is revoked in the same way. 2. All holdings of all agents of the owner end, and the epoch of each agent
@@ -57,7 +58,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
 def return_person(act: Act, id_or_name: str) -> Person:
     """Make a person who left active again, and return the person. Agents that passed to a deputy stay with the deputy.
 
-    Raises NotFound, Conflict for a suspended person.
+    Raises NotFound for an unknown person, Conflict for a suspended person.
     """
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, was=person.state.value)
@@ -67,8 +68,8 @@ def return_person(act: Act, id_or_name: str) -> Person:
 
 
 def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Suspend and return an active person, and end the person's tokens and unspent approvals. Raises NotFound,
-    Conflict.
+    """Suspend and return an active person, and end the person's tokens and unspent approvals. Raises NotFound for an
+    unknown person, Conflict for a person who is not active.
 
     The package `tokens` ends the sessions and consents in the same act.
     """
@@ -83,7 +84,7 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
 def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     """Resume and return a suspended person, who can sign in again. Ended sessions and consents are not restored.
 
-    Raises NotFound, Conflict.
+    Raises NotFound for an unknown person, Conflict for a person who is not suspended.
     """
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, why=why)

@@ -49,8 +49,9 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
 
 
 def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
-    """Set the person who takes over the agents when this person or team leaves; return the owner. Raises NotFound,
-    Conflict, Invalid.
+    """Set the person who takes over the agents when this person or team leaves; return the owner. Raises NotFound for
+    an unknown owner or person, Conflict for a deputy who is not active, Invalid for a person who would be their own
+    deputy.
     """
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
@@ -106,7 +107,9 @@ def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) ->
 
 
 def active_person(act: Act, id_or_name: str) -> Person:
-    """Return an active person. Raises NotFound, and Conflict if the person has left or is suspended."""
+    """Return an active person. Raises NotFound for an unknown person, and Conflict if the person has left or is
+    suspended.
+    """
     person = find_person(act.tx, id_or_name)
     if not person.is_active:
         raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)

@@ -27,8 +27,8 @@ _parsed: dict[str, Catalogue | None] = {}
 def create_resource(
     act: Act, *, name: str, uri: str, mode: Mode = Mode.ENFORCE, segment: str = "default", jwk: object = None
 ) -> Resource:
-    """Register and return a resource. `jwk` is the public key of its guard (None for no guard). Raises Invalid,
-    InvalidKey, Conflict.
+    """Register and return a resource. `jwk` is the public key of its guard (None for no guard). Raises Invalid for a
+    malformed name or URI, InvalidKey for an unusable key, Conflict for a taken name, URI or key.
     """
     public = None if jwk is None else jose.parse_public_jwk(jwk)
     resource = Resource(
@@ -66,7 +66,9 @@ def create_resource(
 
 
 def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
-    """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound."""
+    """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound for an unknown
+    resource.
+    """
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
     store.resources.set_mode(act.tx, resource.resource_id, mode)
@@ -75,8 +77,8 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
 
 
 def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
-    """Replace the key of a resource's guard, end the tokens of the old key, and return the resource. Raises NotFound,
-    InvalidKey, Conflict.
+    """Replace the key of a resource's guard, end the tokens of the old key, and return the resource. Raises NotFound
+    for an unknown resource, InvalidKey for an unusable key, Conflict for a key that is in use.
     """
     resource = find_resource(act.tx, id_or_name)
     public = jose.parse_public_jwk(jwk)
@@ -111,7 +113,8 @@ def set_catalogue(
 
     Members that the new catalogue leaves out, such as data classes, keep their values. `is_proposed`: the server made
     the catalogue, and no person has confirmed it. `was`: the hash of the catalogue on which the new one is based; if
-    another one is in force, Conflict is raised. Raises NotFound, Invalid, Conflict.
+    another one is in force, Conflict is raised. Raises NotFound for an unknown resource, Invalid for the catalogue of
+    another resource, Conflict as above.
     """
     resource = find_resource(act.tx, id_or_name)
     if (before := store.resources.get_catalogue(act.tx, resource.resource_id)) is not None:
@@ -146,7 +149,7 @@ def set_catalogue(
 
 def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
     """Set the data classes that every tool of the resource handles in addition to those of the tool, and return the
-    resource. Raises NotFound.
+    resource. Raises NotFound for an unknown resource.
     """
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))

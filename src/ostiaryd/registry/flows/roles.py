@@ -19,7 +19,7 @@ MAX_ROLES = 32
 
 def grant_role(act: Act, subject: str, role: str) -> Owner:
     """Give a role to a person or team (id or name), and return the owner. If the owner already has the role, nothing
-    changes. Raises NotFound, Invalid, Conflict.
+    changes. Raises NotFound for an unknown owner, Invalid for a malformed role, Conflict for too many roles.
     """
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
@@ -32,7 +32,7 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
 
 def revoke_role(act: Act, subject: str, role: str) -> Owner:
     """Take a role from a person or team (id or name), including assignments by identity providers, and return the
-    owner. Raises NotFound.
+    owner. Raises NotFound if there is none.
     """
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
@@ -68,5 +68,5 @@ def end_roles(act: Act, subject: str) -> None:
 
 
 def list_role_assignments(reader: Reader, subject: str) -> list[RoleAssignment]:
-    """Return the role assignments of a person or team (id or name). Raises NotFound."""
+    """Return the role assignments of a person or team (id or name). Raises NotFound for an unknown person or team."""
     return store.roles.of_subject(reader, find_owner(reader, subject).id)

@@ -138,7 +138,7 @@ def show_agent_key(key: AgentKey) -> AgentKeyBody:
 
 
 def show_agent_detail(reader: Reader, id_or_name: str, *, trust_domain: str) -> AgentDetail:
-    """Return an agent with its newest keys as JSON. Raises NotFound."""
+    """Return an agent with its newest keys as JSON. Raises NotFound for an unknown agent."""
     agent = find_agent(reader, id_or_name)
     all_keys = store.keys.of_agent(reader, agent.agent_id)
     return {
@@ -153,7 +153,7 @@ def show_agent_detail(reader: Reader, id_or_name: str, *, trust_domain: str) -> 
 
 def show_moved_agent(reader: Reader, id_or_name: str, *, trust_domain: str, seq: int, committed_at: int) -> MovedAgent:
     """Return an agent with the number of the change in the feed and the time of its commit, after a change of its
-    state. Raises NotFound.
+    state. Raises NotFound for an unknown agent.
     """
     detail = show_agent_detail(reader, id_or_name, trust_domain=trust_domain)
     return {**detail, "seq": seq, "committed_at": committed_at}

@@ -30,7 +30,8 @@ def stop(
     server. `restores`: the stop was in force before its loss, so the limit of stops does not apply. The limit does not
     apply to `everything` either, which is one stop.
 
-    The stop is in force from the commit of this act. Raises Conflict (`stopped_already`, `too_many_stops`).
+    The stop is in force from the commit of this act. Raises Conflict if the target is already stopped
+    (`stopped_already`) or the limit is reached (`too_many_stops`).
     """
     fill_entry(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     if target != "everything" and not restores:
@@ -47,7 +48,7 @@ def stop(
 
 
 def lift_stop(act: Act, target: What, value: str) -> None:
-    """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound."""
+    """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound if there is no such stop."""
     fill_entry(act, object=value or target, stop=target, value=value)
     if not store.stops.delete(act.tx, target, value):
         raise NotFound(f"{name_target(target, value)} is not stopped", hint="list the stops: ostiary kill list")
@@ -55,10 +56,12 @@ def lift_stop(act: Act, target: What, value: str) -> None:
 
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
-    """Check that no stop of this kind is on one of these values. Raises Forbidden."""
+    """Check that no stop of this kind is on one of these values. Raises Forbidden otherwise."""
     check_not_stopped(store.stops.list_stops(reader), [(target, value) for value in values if value is not None])
 
 
 def check_person_not_stopped(reader: Reader, person: str) -> None:
-    """Check that neither a stop on this person as owner nor a stop on everything is in force. Raises Forbidden."""
+    """Check that neither a stop on this person as owner nor a stop on everything is in force. Raises Forbidden
+    otherwise.
+    """
     check_not_stopped(store.stops.list_stops(reader), [("owner", person), ("everything", "")])

@@ -174,7 +174,9 @@ class AgentKey:
 
 
 def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
-    """Return the scopes, each `<resource name>:<class>` or an alias; at most 100. Raises Invalid."""
+    """Return the scopes, each `<resource name>:<class>` or an alias; at most 100. Raises Invalid for other text, and
+    for more scopes.
+    """
     if len(unverified_scopes) > MAX_SCOPES:
         raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")
     scopes = frozenset(SCOPE_ALIASES.get(scope, scope) for scope in unverified_scopes)
@@ -188,7 +190,7 @@ def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
 
 
 def check_depth(depth: int) -> int:
-    """Return the maximum delegation depth of an agent after checking its range. Raises Invalid."""
+    """Return the maximum delegation depth of an agent after checking its range. Raises Invalid otherwise."""
     if not 0 <= depth <= MAX_DEPTH:
         raise Invalid(f"the depth must be 0 to {MAX_DEPTH}")
     return depth

@@ -21,7 +21,7 @@ _EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL}
 
 def check_name(unverified_name: str, *, of: str = "name") -> str:
     """Return a name after checking that it cannot be mistaken for an id or another name. `of` is the kind of name in
-    errors. Raises Invalid.
+    errors. Raises Invalid for any other name.
     """
     name = unverified_name
     if _NAME.fullmatch(name):
@@ -39,7 +39,7 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
 
 def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
     """Return a text for people after checking it: 1 to `limit` characters, none of them invisible or a control
-    character. `of` names the text in errors. Raises Invalid.
+    character. `of` names the text in errors. Raises Invalid for any other text.
     """
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")
@@ -52,7 +52,9 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def check_email(address: str) -> str:
-    """Return an e-mail address after checking its form (RFC 5321 section 4.1.2, ASCII, unquoted). Raises Invalid."""
+    """Return an e-mail address after checking its form (RFC 5321 section 4.1.2, ASCII, unquoted). Raises Invalid for
+    any other text.
+    """
     if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address):
         raise Invalid("the e-mail address is not valid", hint="write the address as name@example.org")
     return address

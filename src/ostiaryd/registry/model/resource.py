@@ -51,7 +51,7 @@ class Resource:
 
 def check_uri(unverified_uri: str) -> str:
     """Return a resource identifier in canonical form, after checking that it begins with https, or with http on
-    loopback. Raises Invalid.
+    loopback. Raises Invalid for any other URI.
     """
     uri = unverified_uri
     if "#" in uri:
@@ -78,7 +78,7 @@ def parse_catalogue(resource: str, unverified: object, *, classes: Collection[st
     with or without an envelope.
 
     `classes` are all data classes that the catalogue may name. Hundreds of tools take some milliseconds. Raises
-    Malformed, Invalid.
+    Malformed for other JSON, Invalid for a tool that is not valid.
     """
     if isinstance(unverified, dict) and "jsonrpc" in unverified:
         unverified = unverified.get("result")

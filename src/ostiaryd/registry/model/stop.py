@@ -58,10 +58,10 @@ def find_stop(stops: list[Stop], names: Iterable[tuple[str, str]]) -> Stop | Non
 
 
 def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
-    """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
+    """Check that no stop names one of the pairs (kind, value). Raises Forbidden otherwise."""
     if stops and (stop := find_stop(stops, names)) is not None:
         label = name_target(stop.target_kind, stop.value)
-        raise Forbidden(f"the kill switch stops {label}", hint="ask an administrator", code="stopped")
+        raise Forbidden(f"the kill switch stops {label}", hint="ask an administrator to lift the stop", code="stopped")
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
@@ -74,7 +74,9 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 
 
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
-    """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict."""
+    """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict
+    otherwise.
+    """
     count = len(stops) if is_ours else sum(stop.said_by is not None for stop in stops)
     if count >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(

@@ -146,7 +146,7 @@ class RiskPlace(NamedTuple):
 
 
 def _parse_place(after: str, now: int) -> RiskPlace:
-    """Return the position of a cursor; without a cursor, the beginning. Raises Invalid."""
+    """Return the position of a cursor; without a cursor, the beginning. Raises Invalid for another or an old cursor."""
     if not after:
         return RiskPlace(now, 101, "")
     match = _CURSOR.fullmatch(after)
@@ -193,7 +193,9 @@ def _render(row: AgentRow, now: int) -> AgentTableRow:
 
 
 def _sort(call: Call) -> Sort | None:
-    """Return the requested order of the table; None for the order by risk score. Raises Invalid."""
+    """Return the requested order of the table; None for the order by risk score. Raises Invalid for an unknown order,
+    or an order that other parameters exclude.
+    """
     if call.query_one("sort") != BY_RISK:
         return member_of(call, "sort", Sort) or Sort.NAME
     if call.query_one("unused") is not None:

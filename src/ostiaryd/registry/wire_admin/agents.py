@@ -155,7 +155,9 @@ async def list_agents(call: Call) -> Reply:
 
 
 def parse_filter(call: Call) -> AgentFilter:
-    """Return the filter of a list of agents. Raises Invalid, and NotFound for an unknown owner."""
+    """Return the filter of a list of agents. Raises Invalid for an invalid parameter, and NotFound for an unknown
+    owner.
+    """
     owner, unused = call.query_one("owner"), call.query_one("unused")
     if unused is not None and not (unused.isascii() and unused.isdigit() and len(unused) <= 10):
         raise Invalid("`unused` must be a number of seconds")
@@ -176,7 +178,9 @@ def parse_filter(call: Call) -> AgentFilter:
 
 
 def member_of(call: Call, name: str, of: type[E]) -> E | None:
-    """Return the member of an enumeration that a query parameter names; None without the parameter. Raises Invalid."""
+    """Return the member of an enumeration that a query parameter names; None without the parameter. Raises Invalid for
+    any other word.
+    """
     text = call.query_one(name)
     try:
         return None if text is None else of(text)
@@ -222,7 +226,9 @@ async def list_holdings(call: Call) -> Reply:
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    """Return the end (microseconds) and the id in a cursor of the list of holdings. Raises Invalid."""
+    """Return the end (microseconds) and the id in a cursor of the list of holdings. Raises Invalid for any other
+    cursor.
+    """
     at, _, id = cursor.partition(":")
     if not cursor:
         return 1 << 62, ""
@@ -331,7 +337,9 @@ def _detail(call: Call, id_or_name: str) -> AgentDetail:
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:
-    """Return the time that is `expires_in` seconds from now, in microseconds; None for None. Raises Invalid."""
+    """Return the time that is `expires_in` seconds from now, in microseconds; None for None. Raises Invalid for a time
+    out of range.
+    """
     if expires_in is None:
         return None
     if not 1 <= expires_in <= flows.MAX_LIFETIME_S:

@@ -169,8 +169,8 @@ async def set_key(call: Call) -> Reply:
 
 
 async def _parse_catalogue(world: World, resource: str, unverified: dict[str, Any]) -> Catalogue:
-    """Parse a catalogue in a confined process, and return it. Raises Malformed, Invalid (`too_costly` if parsing
-    exceeds its limits), Unavailable.
+    """Parse a catalogue in a confined process, and return it. Raises Malformed or Invalid for a catalogue that is not
+    valid, Invalid (`too_costly`) if parsing exceeds its limits, and Unavailable if too many uploads wait.
     """
     upload = Upload(resource, msgspec.Raw(msgspec.json.encode(unverified)), world.config.classes)
     text = await world.get_singleton(CatalogueParser).parse(encode_upload(upload))

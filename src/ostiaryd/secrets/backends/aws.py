@@ -50,7 +50,9 @@ class AwsBackend:
         self._now, self._random = now, random
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value of the secret whose name is `path`. Raises NothingStored, BackendFailed, Invalid."""
+        """Return the value of the secret whose name is `path`. Raises NothingStored if there is no such secret,
+        BackendFailed if AWS fails or answers with something else, Invalid for a malformed path.
+        """
         answer = await self._ask("GetSecretValue", {"SecretId": aws.check_name(path)})
         if answer.get("Name") != path:
             raise BackendFailed("the response of the back end is about another secret")
@@ -67,7 +69,7 @@ class AwsBackend:
 
     async def list_names(self, folder: str) -> list[str]:
         """Return the names in a folder: for each secret below the folder, the next segment of the secret's name. Raises
-        BackendFailed.
+        BackendFailed if AWS fails, or lists too many secrets.
         """
         names: set[str] = set()
         body: dict[str, Any] = {"MaxResults": 100}
@@ -130,7 +132,7 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
             "the secret is scheduled for deletion at the back end", hint="restore the secret at the back end"
         )
     if match[1] == "ResourceExistsException":
-        return Conflict("the value at the back end has changed since it was read", hint="synchronise again")
+        return Conflict("the value at the back end has changed since it was read", hint="synchronise the secrets again")
     return BackendFailed(f"the back end answers {match[1]}")
 
 

@@ -161,7 +161,7 @@ def _global_region(region: str) -> str:
 
 def parse_xml(body: bytes) -> ElementTree.Element:
     """Return the XML document that AWS sent. A document with declarations of types or entities, or in UTF-16, which
-    could hide them, is refused. Raises BackendFailed.
+    could hide them, is refused. Raises BackendFailed for such a document, and for other text.
     """
     if b"<!" in body or b"\0" in body:
         raise BackendFailed("the response of AWS has an XML declaration of types, or is in UTF-16; both are refused")

@@ -24,17 +24,21 @@ class EnvironmentBackend:
         self._variables = {name: value for name, value in variables.items() if _NAME.fullmatch(name)}
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value of a variable. Raises NothingStored, BackendFailed."""
+        """Return the value of a variable. Raises NothingStored if the variable is not set, BackendFailed if the value
+        is too long.
+        """
         if path not in self._variables:
             raise NothingStored("no value is stored at this path")
         return check_value({"value": self._variables[path]})
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets: the names of the variables without the prefix. Raises BackendFailed."""
+        """Return the names of the secrets: the names of the variables without the prefix. Raises BackendFailed for too
+        many names, or a name that is none.
+        """
         return [] if folder else check_names(list(self._variables), "")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Refuse to write, because this back end is read-only. Raises Conflict."""
+        """Refuse to write, because this back end is read-only. Raises Conflict always."""
         raise Conflict(
             "the environment is a read-only back end", hint="use this back end as the source, or write to a Vault"
         )

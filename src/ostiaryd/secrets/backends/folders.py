@@ -38,7 +38,7 @@ class _Folder:
         self._address, self._kept = Path(config.address), kept
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Refuse to write, because this back end is read-only. Raises Conflict."""
+        """Refuse to write, because this back end is read-only. Raises Conflict always."""
         raise Conflict(
             "a folder of secrets is a read-only back end", hint="use this back end as the source, or write to a Vault"
         )
@@ -52,7 +52,7 @@ class _Folder:
         except OSError as error:
             raise BackendFailed(f"the folder cannot be read: {error.strerror}") from None
         if root.is_relative_to(kept) or kept.is_relative_to(root):
-            raise BackendFailed("the folder of the back end is the data folder of this server")
+            raise BackendFailed("the folder of the back end contains, or lies in, the data folder of this server")
         return root
 
 
@@ -60,7 +60,9 @@ class KubernetesBackend(_Folder):
     """A folder in which each folder is a mounted secret of Kubernetes."""
 
     async def read(self, path: str) -> BackendValue:
-        """Return the members of a secret. Raises NothingStored, BackendFailed."""
+        """Return the members of a secret. Raises NothingStored if there is no such secret, BackendFailed if the server
+        may not read it or it is too long.
+        """
         _check_visible(path)
         return await _in_thread(lambda: self._read(path))
 
@@ -99,7 +101,9 @@ class FilesBackend(_Folder):
     """
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value in a file. Raises NothingStored, BackendFailed."""
+        """Return the value in a file. Raises NothingStored if there is no such file, BackendFailed if the server may
+        not read it or it is too long.
+        """
         _check_visible(path)
         return await _in_thread(lambda: _parse(_read_text(self.root(), path)))
 
@@ -131,7 +135,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 def _check_visible(path: str) -> None:
     """Check that no segment of the path begins with a dot, because `..data` would be a second path to a mounted secret.
-    Raises NothingStored.
+    Raises NothingStored otherwise.
     """
     if any(name.startswith(".") for name in path.split("/")):
         raise NothingStored("no value is stored at this path")
@@ -171,7 +175,9 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _read_text(root: Path, path: str) -> str:
-    """Return the text of a regular file below a folder. Raises NothingStored, BackendFailed."""
+    """Return the text of a regular file below a folder. Raises NothingStored if there is no such file, BackendFailed if
+    the server may not read the file, or the file is too long or not UTF-8.
+    """
     try:
         descriptor = os.open(_resolve(root, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

@@ -37,5 +37,8 @@ class Remote(NamedTuple):
         except Unavailable as refusal:
             raise BackendFailed(f"the back end failed: {refusal.message}", hint=refusal.hint) from None
         if answer.status in REDIRECTS:
-            raise BackendFailed("the back end answers with a redirect, which is not followed")
+            raise BackendFailed(
+                "the back end answers with a redirect, which is not followed",
+                hint="configure the address to which the back end redirects",
+            )
         return answer

@@ -32,7 +32,9 @@ class VaultBackend:
         self._headers = {"x-vault-token": credentials["token"], "x-vault-request": "true"}
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value at a path. Raises NothingStored, BackendFailed."""
+        """Return the value at a path. Raises NothingStored if there is no such value, BackendFailed if the back end
+        fails or refuses the request.
+        """
         data = await self._ask("GET", "data", path)
         if not self._is_versioned:
             return check_value(data)
@@ -41,7 +43,7 @@ class VaultBackend:
 
     async def list_names(self, folder: str) -> list[str]:
         """Return the names directly in a folder of the Vault mount; names of folders end with a slash. Raises
-        BackendFailed.
+        BackendFailed if the back end fails or refuses the request.
         """
         try:
             data = await self._ask("GET", "metadata", folder, query="?list=true")
@@ -50,8 +52,8 @@ class VaultBackend:
         return check_names(data.get("keys"), folder)
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value. A store of version 2 refuses the write if its value is not `present` any more. Raises
-        Conflict, BackendFailed.
+        """Write a value. A store of version 2 refuses the write if its value is not `present` any more. Raises Conflict
+        for such a refusal, BackendFailed if the back end fails or refuses the request otherwise.
         """
         body: dict[str, Any] = dict(data)
         if self._is_versioned:
@@ -76,8 +78,8 @@ class VaultBackend:
         return await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
 
     async def _ask(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> dict[str, Any]:
-        """Send a request and return the member `data` of the response. Raises NothingStored, Conflict,
-        BackendFailed.
+        """Send a request and return the member `data` of the response. Raises NothingStored for an unknown path,
+        Conflict if the value has changed, BackendFailed for any other error or response.
         """
         answer = await self._send(method, kind, path, query=query, body=body)
         match answer.status:
@@ -101,4 +103,4 @@ class VaultBackend:
 
 
 def _changed() -> Conflict:
-    return Conflict("the value at the back end has changed since it was read", hint="synchronise again")
+    return Conflict("the value at the back end has changed since it was read", hint="synchronise the secrets again")

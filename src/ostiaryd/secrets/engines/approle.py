@@ -75,7 +75,7 @@ class _SecretIdName(Struct):
 
 def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperation:
     """Return the operation of a request to the AppRole method at `mount` (`auth/approle-2`); `rest` is the path below
-    the mount. Raises UnsupportedOperation, NothingStored.
+    the mount. Raises UnsupportedOperation or NothingStored for an unsupported operation or path.
     """
     path = f"{mount.removeprefix('auth/')}/{rest}"
     kind, _, below = rest.partition("/")

@@ -83,7 +83,9 @@ class _RoleBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Malformed or Invalid for a wrong body.
+    """
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and (kind, name) == ("roles", ""):
         return Operation(SecretAction.LIST, "roles/", "list", _list)

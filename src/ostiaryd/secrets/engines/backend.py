@@ -28,7 +28,9 @@ OPTIONS: dict[str, str] | None = {"version": "2"}
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Invalid for an invalid name.
+    """
     name, below = split_path(request.path)
     kind, path = split_path(below)
     if kind not in ("data", "metadata"):

@@ -26,7 +26,9 @@ from ostiaryd.secrets.model.request import (
 
 
 def find_operation(request: VaultRequest) -> CallerOperation:
-    """Return the operation of a request. Raises UnsupportedOperation, Malformed, Invalid."""
+    """Return the operation of a request. Raises UnsupportedOperation for an unsupported operation or path, Malformed or
+    Invalid for a wrong body.
+    """
     path = check_path(request.path).removeprefix(CUBBYHOLE).removeprefix("/")
     if request.method is VaultMethod.LIST:
         folder = path if not path or path.endswith("/") else f"{path}/"

@@ -32,7 +32,9 @@ value.
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation for an unsupported operation or path, Invalid for
+    an empty body.
+    """
     path = request.path
     if request.method is VaultMethod.LIST:
         folder = path if not path or path.endswith("/") else f"{path}/"

@@ -76,7 +76,9 @@ class _Metadata(msgspec.Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Malformed or Invalid for a wrong body.
+    """
     kind, path = split_path(request.path)
     if kind == "config" and not path:
         return _find_config(mount, request)

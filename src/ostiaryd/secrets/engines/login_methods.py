@@ -67,7 +67,7 @@ def find_operation(
     """Return the operation of a request to the login method at `mount` (such as `auth/jwt-2`). `rest` is the path below
     the mount; `private` are the private hosts that the operator permits.
 
-    Raises UnsupportedOperation, NothingStored, Invalid.
+    Raises UnsupportedOperation or NothingStored for an unsupported operation or path, Invalid for a wrong body.
     """
     path = f"{mount.removeprefix('auth/')}/{rest}"
     kind, _, name = rest.partition("/")
@@ -98,7 +98,9 @@ def find_operation(
 
 
 def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
-    """Check that `body` sets none of the members in `unsupported`, which has the reason for each. Raises Invalid."""
+    """Check that `body` sets none of the members in `unsupported`, which has the reason for each. Raises Invalid
+    otherwise.
+    """
     for name, why in unsupported.items():
         if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported: {why}")

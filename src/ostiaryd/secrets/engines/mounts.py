@@ -84,7 +84,9 @@ class _Tuning(_Config, frozen=True):
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request. Raises UnsupportedOperation, NothingStored, Invalid."""
+    """Return the mount and the operation of a request. Raises UnsupportedOperation for an unsupported operation or
+    path, Invalid for a wrong body.
+    """
     path = check_path(request.path).removeprefix("sys/").removesuffix("/")
     kind, _, name = path.partition("/")
     if kind == "remount" and not name:
@@ -117,7 +119,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
 
 
 def _check_members(request: VaultRequest) -> None:
-    """Check that a request about a mount sets no member that this server would ignore. Raises Invalid."""
+    """Check that a request about a mount sets no member that this server would ignore. Raises Invalid otherwise."""
     config = request.body.get("config")
     for members in (request.body, config if isinstance(config, dict) else {}):
         refuse_members(members, _UNSUPPORTED)

@@ -38,7 +38,9 @@ class _TokenBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Malformed or Invalid for wrong parameters.
+    """
     kind, name = split_path(request.path)
     if kind != "creds" or not name:
         raise NothingStored("no handler for route", code="no_route")

@@ -83,7 +83,9 @@ SHORTEST_CRL_S, LONGEST_CRL_S = 600, 366 * 86_400
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Malformed or Invalid for a wrong body.
+    """
     path, is_known = request.path.removesuffix("/"), False
     for pattern, method, action, name, run in _OPERATIONS:
         if (match := re.fullmatch(pattern, path)) is not None:

@@ -35,8 +35,8 @@ class _Policy(Struct):
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request. Raises UnsupportedOperation, NothingStored, Malformed,
-    Invalid.
+    """Return the mount and the operation of a request. Raises UnsupportedOperation or NothingStored for an unsupported
+    operation or path, Malformed or Invalid for a wrong body.
     """
     path = check_path(request.path).removeprefix("sys/").removesuffix("/")
     is_old = path.partition("/")[0] == "policy"

@@ -119,7 +119,7 @@ for all).
 
 def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> CallerOperation:
     """Return the operation of a request below `auth/token/`. `make` is the function that issues a child token. Raises
-    UnsupportedOperation, NothingStored, Malformed.
+    UnsupportedOperation or NothingStored for an unsupported operation or path, Malformed for a wrong body.
     """
     path = f"token/{rest}"
     kind, _, name = rest.partition("/")
@@ -167,7 +167,7 @@ def _create(
             hint="create a token of the type service, and limit its `ttl` and `num_uses`",
         )
     if body.id or body.entity_alias:
-        raise Invalid("`id` and `entity_alias` are not supported", hint="leave both out")
+        raise Invalid("`id` and `entity_alias` are not supported", hint="leave out both members")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
         raise Invalid(
             f"`meta` may have at most {MAX_METADATA} members, and `display_name` at most {MAX_TEXT} characters"

@@ -136,7 +136,9 @@ class OpenKey(msgspec.Struct, frozen=True):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation, NothingStored, Malformed, Invalid."""
+    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
+    path, Malformed or Invalid for a wrong body.
+    """
     if request.path.endswith("/") and request.method is not VaultMethod.LIST:
         raise NothingStored("no handler for route", code="no_route")
     kind, rest = split_path(request.path)
@@ -174,7 +176,9 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
 
 
 def find_tool(request: VaultRequest) -> Operation:
-    """Return the operation of a request below `sys/tools/`. Raises NothingStored, UnsupportedOperation, Invalid."""
+    """Return the operation of a request below `sys/tools/`. Raises UnsupportedOperation or NothingStored for an
+    unsupported operation or path, Invalid for a wrong body.
+    """
     kind, parameter = split_path(request.path.removeprefix(TOOLS))
     if kind not in _TOOLS:
         raise NothingStored("unsupported path", hint=f"use {' or '.join(_TOOLS)}", code="unsupported_path")
@@ -503,7 +507,7 @@ def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
 
 
 def _signature_form(item: _Item, *, in_path: str) -> transit_signature.SignatureForm:
-    """Return the form of a signature that a request states. Raises Invalid."""
+    """Return the form of a signature that a request states. Raises Invalid for an unknown form."""
     if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # only used by RSA keys, as in Vault
         raise Invalid("unsupported `signature_algorithm`", hint="use pss or pkcs1v15")
     if item.marshaling_algorithm not in ("asn1", "jws"):

@@ -90,7 +90,7 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
 
 
 def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
-    """Return the access keys of an agent, given by id or name. Raises NotFound."""
+    """Return the access keys of an agent, given by id or name. Raises NotFound for an unknown agent."""
     return store.access_keys.of_agent(reader, registry.find_agent(reader, agent).agent_id)
 
 
@@ -113,8 +113,9 @@ def authenticate_signed(
     """Return the agent that signed a request, and write the agent into the act's ledger entry.
 
     A request that changes something is accepted only once. A read may be repeated while its time is valid, because two
-    equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound,
-    Sealed.
+    equal reads in one second have the same signature. Raises SignatureRefused for a wrong or repeated signature,
+    TokenRefused for an access key that is unknown, has ended, was revoked or is not valid from this address, NotFound
+    or Forbidden if the agent may not act, and Sealed while the secrets are sealed.
     """
     key = store.access_keys.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
@@ -125,11 +126,15 @@ def authenticate_signed(
     secret = open_value(act.tx, key.secret, ("aws", key.id, 1), keys=act.tx.keys).decode()
     if not request.has_signature_of(secret):
         raise SignatureRefused(
-            "the signature was not made with this access key's secret key", hint="check the secret key"
+            "the signature was not made with this access key's secret key",
+            hint="check the secret access key of the client",
         )
     act.entry.agent, act.entry.token = key.agent, key.id
     if not is_within_networks(address, key.network):
-        raise TokenRefused("the access key is not valid from this network", hint="create one for this network")
+        raise TokenRefused(
+            "the access key is not valid from this network",
+            hint="create an access key for this network: ostiary aws-key create AGENT --network NETWORK",
+        )
     if is_change:
         digest = bytes.fromhex(request.unverified_signature)[:DIGEST_BYTES]
         is_retry = act.again is not None

@@ -165,8 +165,9 @@ def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken |
 def _find_permitted(
     act: Act, name: str, requested: frozenset[str]
 ) -> tuple[AccountProvider, ConnectedAccount, frozenset[str]]:
-    """Return the provider, the account and the scopes of an access token that the caller may get. Raises NotFound,
-    NotConnected, AccountRefused, Forbidden, Invalid.
+    """Return the provider, the account and the scopes of an access token that the caller may get. Raises NotFound for
+    an unknown provider, NotConnected if the person has no account there, Invalid for scopes outside the consent, and
+    Forbidden or AccountRefused if the person may not use the account.
     """
     provider, account = _find_account(act, name)
     scopes = choose_scopes(account, provider, requested)
@@ -200,7 +201,7 @@ def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
 
 def _check_trusted(act: Act, person: str) -> None:
     """Check that the task began with an agent for which `person` is accountable, or to which `person` has given
-    consent. Raises Forbidden.
+    consent. Raises Forbidden otherwise.
     """
     first = act.entry.actors[-1] if act.entry.actors else act.entry.agent
     assert first is not None  # the caller was authenticated in this act
@@ -335,7 +336,9 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
     holding = registry.get_holding(act.tx, issue.lease.holding)
     is_live = lease is not None and lease.state is LeaseState.CREATING and holding is not None
     if not is_live or holding is None or not holding.is_live(act.now):
-        ended = Conflict("the lease ended while its token was fetched", hint="request again", code="lease_ended")
+        ended = Conflict(
+            "the lease ended while its token was fetched", hint="request a new access token", code="lease_ended"
+        )
         return _refuse(act, issue, ended)
     if account is None or account.state is not AccountState.ACTIVE:
         return _refuse(act, issue, NotConnected("the connection has ended meanwhile", hint=AGAIN))

@@ -60,7 +60,9 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
 
 
 def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
-    """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid."""
+    """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid if the server
+    has no access to AWS.
+    """
     registry.fill_entry(act, object=f"{AWS_MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
     stored = find_root(act.tx)
     store.aws_accounts.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
@@ -74,7 +76,9 @@ def find_root(reader: Reader) -> store.aws_accounts.StoredRoot:
 
 
 def open_root(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
-    """Return the server's access to AWS, and its secret key. Raises Invalid, Sealed, Conflict."""
+    """Return the server's access to AWS, and its secret key. Raises Invalid if there is none, Sealed while the secrets
+    are sealed, Conflict if the stored key cannot be decrypted.
+    """
     stored = find_root(reader)
     return stored.config, open_value(reader, stored.secret_key, _PLACE, keys=keys).decode()
 
@@ -137,15 +141,17 @@ def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
 
 
 def open_pending(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
-    """Return the access to AWS with the rotation's new key, and the new secret key. Raises Sealed, Conflict."""
+    """Return the access to AWS with the rotation's new key, and the new secret key. Raises Sealed while the secrets are
+    sealed, Conflict if the rotation has ended.
+    """
     if (stored := store.aws_accounts.root(reader, store.aws_accounts.PENDING)) is None:
         raise Conflict("the rotation has ended already")
     return stored.config, open_value(reader, stored.secret_key, _PENDING_PLACE, keys=keys).decode()
 
 
 def use_new_key(act: Act, old_key: str) -> None:
-    """Use the rotation's new key from now on, and schedule the deletion of the old key at AWS. Raises Sealed,
-    Conflict.
+    """Use the rotation's new key from now on, and schedule the deletion of the old key at AWS. Raises Sealed while the
+    secrets are sealed, Conflict if the rotation has ended.
     """
     config, _ = _find_rotating(act, old_key)
     pending, secret_key = open_pending(act.tx, keys=act.tx.keys)
@@ -157,13 +163,15 @@ def use_new_key(act: Act, old_key: str) -> None:
 
 
 def end_root_rotation(act: Act, new_key: str) -> None:
-    """Record that the old key of a rotation is deleted at AWS. Raises Conflict."""
+    """Record that the old key of a rotation is deleted at AWS. Raises Conflict if the rotation has ended."""
     config, _ = _find_rotating(act, new_key)
     store.aws_accounts.replace_root(act.tx, config, replace(config, rotation=None))
 
 
 def fail_root_rotation(act: Act, key: str, why: str) -> None:
-    """Record that a step of the rotation failed because of `why`, and schedule the next attempt. Raises Conflict."""
+    """Record that a step of the rotation failed because of `why`, and schedule the next attempt. Raises Conflict if the
+    rotation has ended.
+    """
     config, rotation = _find_rotating(act, key)
     attempts = rotation.attempts + 1
     registry.fill_entry(act, object=_OBJECT, attempts=attempts, why=why[:MAX_ERROR])
@@ -192,7 +200,7 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
         store.aws_accounts.role(act.tx, name) is None
         and len(store.aws_accounts.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES
     ):
-        raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
+        raise Conflict(f"the server has {MAX_ROLES} AWS roles, which is the limit", hint="delete a role of `aws/roles`")
     store.aws_accounts.put_role(act.tx, name, role)
 
 
@@ -220,7 +228,8 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     username = make_account(
         registry.find_agent(act.tx, agent).name,
         name,
-        # the name of a session may have at most 32 characters, as an account in MySQL
+        # the kind selects only the length of the name: at AWS, a user may have 64 characters, more than an account in
+        # PostgreSQL, and a session 32, as an account in MySQL
         kind="postgresql" if is_user else "mysql",
         now=act.now,
         random=act.tx.random,

@@ -23,10 +23,12 @@ _decode_credentials = json_decoder(dict[str, str])
 
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
-    """Store a back end, or replace its configuration; return it. Raises Conflict, Sealed."""
+    """Store a back end, or replace its configuration; return it. Raises Conflict if the server has too many back ends,
+    and Sealed while the secrets are sealed.
+    """
     registry.fill_entry(act, object=f"{BACKEND_MOUNT}/{name}", kind=config.kind.value, address=config.address)
     if store.backends.get(act.tx, name) is None and len(store.backends.get_all(act.tx)) >= MAX_BACKENDS:
-        raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove one")
+        raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove a back end")
     store.backends.put(
         act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (BACKEND_MOUNT, name, 1))
     )
@@ -36,14 +38,16 @@ def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping
 
 
 def delete_backend(act: Act, name: str) -> None:
-    """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound."""
+    """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound if
+    there is none.
+    """
     registry.fill_entry(act, object=f"{BACKEND_MOUNT}/{name[:64]}")
     if not store.backends.delete(act.tx, name):
         raise NotFound("back end not found", hint="list the back ends with `ostiary secret backend list`")
 
 
 def find_backend(reader: Reader, name: str) -> StoredBackend:
-    """Return the configuration of a back end by its name. Raises NothingStored."""
+    """Return the configuration of a back end by its name. Raises NothingStored if there is none."""
     if (stored := store.backends.get(reader, name)) is None:
         raise NothingStored(
             "back end not found", hint="list the back ends with `ostiary secret backend list`", code="no_route"
@@ -52,7 +56,9 @@ def find_backend(reader: Reader, name: str) -> StoredBackend:
 
 
 def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) -> dict[str, str]:
-    """Return the decrypted credentials of a back end. Raises Sealed, Conflict."""
+    """Return the decrypted credentials of a back end. Raises Sealed while the secrets are sealed, Conflict if the
+    stored credentials cannot be decrypted.
+    """
     plain = open_value(reader, stored.credentials, (BACKEND_MOUNT, stored.name, 1), keys=keys)
     return _decode_credentials(plain)
 

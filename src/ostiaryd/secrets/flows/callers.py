@@ -109,8 +109,8 @@ def token_digest(keys: Keyring, unverified_token: str) -> bytes:
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
-    """Return the caller of a request, and write the caller into the act's ledger entry. Raises TokenRefused,
-    AccessRefused, Forbidden, NotFound.
+    """Return the caller of a request, and write the caller into the act's ledger entry. Raises TokenRefused or
+    AccessRefused for a token or a key that is not valid, NotFound or Forbidden if the agent may not act.
     """
     if credentials.request is None:
         caller = _authenticate_token(act, credentials.unverified_token, address=credentials.address)
@@ -146,7 +146,9 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
 
 
 def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
-    """Return the caller whom a live token authenticates, under the task of the token. Raises NotFound, Forbidden."""
+    """Return the caller whom a live token authenticates, under the task of the token. Raises NotFound for an unknown
+    agent or task, Forbidden if one of them has ended or is stopped.
+    """
     agent, task = find_live(act, holding.agent, holding.task)
     own = _scopes(agent, task, token.scopes)
     return VaultCaller(agent, task, own, token.acr, token.details, holding.id, token=token)
@@ -189,8 +191,8 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
 
 
 def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
-    """Return an agent that may act now, and the agent's live task with its delegation chain. Raises NotFound,
-    Forbidden.
+    """Return an agent that may act now, and the agent's live task with its delegation chain. Raises NotFound for an
+    unknown agent or task, Forbidden if one of them has ended or is stopped, or the task belongs to another agent.
     """
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_task(agent)
@@ -223,8 +225,8 @@ def authorize(
     policies.
 
     `request`: the request into which the secret is put; the bounds see its members as arguments, and the policies see
-    them in the context. `token_scopes`: the scopes of the access token that the operation issues. Raises Forbidden,
-    RemotePoliciesNeeded.
+    them in the context. `token_scopes`: the scopes of the access token that the operation issues. Raises Forbidden if
+    one of them denies, and RemotePoliciesNeeded if a policy needs another evaluator.
     """
     _check_restrictions(act, caller, action)
     members = tuple((f"request_{name}", value) for name, value in request.items()) if request else ()
@@ -281,7 +283,7 @@ def try_scopes(find: Callable[[], frozenset[str]], requested: frozenset[str]) ->
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
-    """Check the restrictions of each agent in the delegation chain. Raises Forbidden.
+    """Check the restrictions of each agent in the delegation chain. Raises Forbidden if the check fails.
 
     A throttled agent gets no secret, because only guards count calls.
     """
@@ -328,21 +330,21 @@ def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
     """Return whether a caller may act on a path. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded.
+    RemotePoliciesNeeded if a policy needs another evaluator.
     """
     return passes(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
     """Return whether a caller may run an operation. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded.
+    RemotePoliciesNeeded if a policy needs another evaluator.
     """
     return passes(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 
 def passes(check: Callable[[], object]) -> bool:
     """Return whether a check does not raise Refused. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded.
+    RemotePoliciesNeeded if a policy needs another evaluator.
     """
     try:
         check()

@@ -45,7 +45,9 @@ MAX_SHOWN_AGENTS = 20
 
 
 def add_provider(act: Act, provider: AccountProvider, *, client_secret: str) -> AccountProvider:
-    """Add a provider at which persons can connect accounts; return it. Raises Invalid, Conflict, Sealed."""
+    """Add a provider at which persons can connect accounts; return it. Raises Invalid for invalid settings, Conflict
+    for a name that is taken, or too many providers, and Sealed while the secrets are sealed.
+    """
     _note_provider(act, provider)
     check_provider(provider)
     if store.connected_accounts.provider(act.tx, provider.name) is not None:
@@ -72,7 +74,8 @@ def change_provider(
     roles: tuple[str, ...] | None = None,
 ) -> AccountProvider:
     """Change settings of a provider, and return it. None, or an empty `client_secret`, leaves a setting unchanged. A
-    connected account keeps only the scopes that the provider still has. Raises NotFound, Invalid, Sealed.
+    connected account keeps only the scopes that the provider still has. Raises NotFound for an unknown provider,
+    Invalid for invalid settings, and Sealed while the secrets are sealed.
     """
     provider = find_provider(act.tx, name)
     changed = replace(
@@ -92,7 +95,7 @@ def change_provider(
 
 def remove_provider(act: Act, name: str) -> None:
     """Mark a provider as removed. Its connected accounts end; when their tokens are revoked, the provider is deleted.
-    Raises NotFound.
+    Raises NotFound if there is none.
     """
     provider = find_provider(act.tx, name)
     _note_provider(act, provider)
@@ -124,7 +127,7 @@ def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:
-    """Return a provider that is not marked as removed. Raises NotFound."""
+    """Return a provider that is not marked as removed. Raises NotFound if there is none."""
     provider = store.connected_accounts.provider(reader, name)
     if provider is None or provider.removed_at is not None:
         raise NotFound(
@@ -163,10 +166,10 @@ def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyri
 
 def _check_same(present: AccountProvider | None, provider: AccountProvider) -> None:
     """Check that `present`, the stored provider, is the same as `provider` and was not removed and added again under
-    this name. Raises Conflict.
+    this name. Raises Conflict otherwise.
     """
     if present is None or present.added_at != provider.added_at:
-        raise Conflict("the provider was removed meanwhile", hint="begin again")
+        raise Conflict("the provider was removed meanwhile", hint="begin again on the page of connected accounts")
 
 
 def _seal_secret(act: Act, name: str, client_secret: str) -> Envelope:
@@ -205,8 +208,8 @@ def _note_provider(act: Act, provider: AccountProvider) -> None:
 
 
 def check_may_connect(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that the person has a role that may connect accounts at this provider, and use them. Raises
-    AccountRefused.
+    """Check that the person has a role that may connect accounts at this provider, and use them. Raises AccountRefused
+    otherwise.
     """
     if not may_connect(reader, provider, person):
         raise AccountRefused(
@@ -240,7 +243,7 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
 
 def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
     """Check that a person has no connection at a provider that is active, or that is still being ended there. A broken
-    connection passes the check. Raises Conflict, Sealed.
+    connection passes the check. Raises Conflict otherwise, and Sealed while the secrets are sealed.
     """
     check_open(reader)
     present = store.connected_accounts.find(reader, person, provider.name)
@@ -300,7 +303,7 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
     """End a connection: its access tokens end now, and its refresh token is then revoked at the provider.
 
     `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account even if the
-    provider has not revoked its token. Raises NotFound.
+    provider has not revoked its token. Raises NotFound if there is none.
     """
     act.entry.object = account_id[:200]
     account = store.connected_accounts.get(act.tx, account_id)
@@ -313,7 +316,7 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
 
 
 def end_own_account(act: Act, name: str, person: str) -> None:
-    """End the connection of a person at the provider `name`. Raises NotFound."""
+    """End the connection of a person at the provider `name`. Raises NotFound if there is none."""
     act.entry.object = name[:64]
     account = store.connected_accounts.find(act.tx, person, name)
     if account is None:
@@ -400,7 +403,8 @@ def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
     """Claim the revocation of an account's refresh token for this process, and return the token. Return None if no
-    revocation is due, or another process has the claim. Raises Sealed, Conflict.
+    revocation is due, or another process has the claim. Raises Sealed while the secrets are sealed, Conflict if the
+    stored token cannot be decrypted.
     """
     if not store.connected_accounts.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None

@@ -28,7 +28,7 @@ def put_value(act: Act, caller: VaultCaller, path: str, value: object) -> None:
     holding = token_of(caller).holding
     present = store.cubbyhole.paths(act.tx, holding, limit=MAX_VALUES)
     if len(present) >= MAX_VALUES and path not in present:
-        raise Invalid(f"the token has {MAX_VALUES} private values, which is the limit", hint="delete one")
+        raise Invalid(f"the token has {MAX_VALUES} private values, which is the limit", hint="delete a private value")
     above = registry.get_holding(act.tx, holding)
     assert above is not None  # the caller was authenticated in this act
     envelope = seal_value(act.tx, msgspec.json.encode(value), place_of(holding, path))
@@ -36,12 +36,16 @@ def put_value(act: Act, caller: VaultCaller, path: str, value: object) -> None:
 
 
 def has_value(act: Act, caller: VaultCaller, path: str) -> bool:
-    """Return whether the caller's token has a private value at a path. Raises TokenRefused."""
+    """Return whether the caller's token has a private value at a path. Raises TokenRefused if the caller has no Vault
+    token.
+    """
     return store.cubbyhole.get(act.tx, token_of(caller).holding, path) is not None
 
 
 def read_value(act: Act, caller: VaultCaller, path: str) -> bytes:
-    """Return a private value of the caller's token as JSON. Raises NothingStored, Sealed, TokenRefused."""
+    """Return a private value of the caller's token as JSON. Raises NothingStored if the token has no value at the path,
+    TokenRefused if the caller has no Vault token, and Sealed while the secrets are sealed.
+    """
     holding = token_of(caller).holding
     if (envelope := store.cubbyhole.get(act.tx, holding, path)) is None:
         raise NothingStored("the token has no value at this path")
@@ -50,7 +54,7 @@ def read_value(act: Act, caller: VaultCaller, path: str) -> bytes:
 
 def list_names(act: Act, caller: VaultCaller, folder: str) -> list[str]:
     """Return the names in a folder of the caller's token; the name of a folder ends with a slash. `folder` is empty or
-    ends with a slash. Raises NothingStored, TokenRefused.
+    ends with a slash. Raises NothingStored if the folder is empty, TokenRefused if the caller has no Vault token.
     """
     paths = store.cubbyhole.paths(act.tx, token_of(caller).holding, limit=MAX_VALUES)
     below = [path.removeprefix(folder).partition("/") for path in paths if path.startswith(folder)]
@@ -60,7 +64,9 @@ def list_names(act: Act, caller: VaultCaller, folder: str) -> list[str]:
 
 
 def delete_value(act: Act, caller: VaultCaller, path: str) -> None:
-    """Delete a private value of the caller's token. Do nothing if there is none. Raises TokenRefused."""
+    """Delete a private value of the caller's token. Do nothing if there is none. Raises TokenRefused if the caller has
+    no Vault token.
+    """
     store.cubbyhole.delete(act.tx, token_of(caller).holding, path)
 
 

@@ -66,17 +66,19 @@ def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
 
 
 def delete_connection(act: Act, name: str) -> None:
-    """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
+    """Delete a connection, if it exists. Raises Invalid if the connection still has leases (`has_leases`) or roles
+    (`has_roles`).
+    """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}")
     if store.leases.has_any(act.tx, name):
         raise Invalid("the connection has leases", hint="revoke the leases first", code="has_leases")
     if store.databases.has_roles(act.tx, name):
-        raise Invalid("the connection has roles", hint="delete them first", code="has_roles")
+        raise Invalid("the connection has roles", hint="delete the roles first", code="has_roles")
     store.databases.delete_config(act.tx, name)
 
 
 def find_connection(reader: Reader, name: str) -> StoredDatabase:
-    """Return a database connection (`database/config/NAME`) by its name. Raises Invalid."""
+    """Return a database connection (`database/config/NAME`) by its name. Raises Invalid for an unknown name."""
     if (stored := store.databases.config(reader, name)) is None:
         raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
     return stored
@@ -84,7 +86,7 @@ def find_connection(reader: Reader, name: str) -> StoredDatabase:
 
 def find_target(reader: Reader, name: str, *, keys: Keyring) -> DatabaseTarget:
     """Return the server of a connection, with the passwords that may be valid for its user: the present and the pending
-    password. Raises Invalid, Conflict.
+    password. Raises Invalid for an unknown connection, Conflict if a stored password cannot be decrypted.
     """
     stored = find_connection(reader, name)
     sealed = [one for one in (stored.password, stored.pending) if one is not None]
@@ -147,7 +149,9 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
     if store.databases.role(act.tx, name) is None and len(store.databases.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
-        raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
+        raise Conflict(
+            f"the server has {MAX_ROLES} database roles, which is the limit", hint="delete a role of `database/roles`"
+        )
     store.databases.put_role(act.tx, name, role)
 
 
@@ -164,7 +168,7 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     present = store.databases.static(act.tx, name)
     if present is None:
         if len(store.databases.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
-            raise Conflict(f"the server has {MAX_ROLES} static roles, which is the limit", hint="delete one")
+            raise Conflict(f"the server has {MAX_ROLES} static roles, which is the limit", hint="delete a static role")
         store.databases.put_static(act.tx, name, role, due_at=act.now + TAKEOVER_S * SECOND)
         begin_rotation(act, name)
         return True
@@ -191,13 +195,15 @@ def rotate_now(act: Act, name: str) -> bool:
 
 
 def check_permitted(stored: StoredDatabase, role: str) -> None:
-    """Check that a role may use the database connection `stored`, which lists its allowed roles. Raises Invalid."""
+    """Check that a role may use the database connection `stored`, which lists its allowed roles. Raises Invalid
+    otherwise.
+    """
     if not may_use(stored.config, role):
         raise Invalid(f"{role!a} is not an allowed role", hint="add the role to `allowed_roles` of the connection")
 
 
 def find_static(reader: Reader, name: str) -> StoredStatic:
-    """Return a static database role (`database/static-roles/NAME`) by its name. Raises Invalid."""
+    """Return a static database role (`database/static-roles/NAME`) by its name. Raises Invalid for an unknown name."""
     if (stored := store.databases.static(reader, name)) is None:
         raise Invalid(f"unknown role: {name}", code="no_role")
     return stored
@@ -232,7 +238,9 @@ def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticR
 
 
 def check_pending_static(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
-    """Check that `password` is still the pending password of a static role. Raises Invalid, Conflict."""
+    """Check that `password` is still the pending password of a static role. Raises Invalid if there is no such role,
+    Conflict if another rotation has replaced the password.
+    """
     if pending_static(reader, name, keys=keys)[1] != password:
         raise Conflict("another rotation has replaced this password")
 

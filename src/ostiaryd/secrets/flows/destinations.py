@@ -87,7 +87,7 @@ def create_destination(
         raise Conflict(f"the destination `{name}` exists already", hint=hint)
     if (other := store.destinations.find_same_field(act.tx, destination)) is not None:
         raise Conflict(
-            f"`{other}` sets the same field of requests to {destination.origin}",
+            f"the destination `{other}` already sets this field of requests to {destination.origin}",
             hint=f"remove the destination `{other}` first",
         )
     if store.destinations.count(act.tx) >= MOST:
@@ -101,7 +101,7 @@ def create_destination(
 
 
 def delete_destination(act: Act, name: str) -> None:
-    """Delete a destination: proxies put its secret into no further request. Raises NotFound."""
+    """Delete a destination: proxies put its secret into no further request. Raises NotFound if there is none."""
     registry.fill_entry(act, object=name[:64])
     if store.destinations.get(act.tx, name) is None:
         raise NotFound("destination not found", hint="list the destinations with `ostiary egress list`")
@@ -200,13 +200,13 @@ def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
 
 
 def usable_token(token: AccessToken) -> UsableSecret:
-    """Return an access token as the value for a request. Raises Invalid."""
+    """Return an access token as the value for a request. Raises Invalid for a token that no request can contain."""
     return UsableSecret(check_secret(token.text), token.expires_at)
 
 
 def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
     """Return the member `member` of a secret as the value for a request. An empty `member` is the only member. Raises
-    Invalid.
+    Invalid if the secret has no such member, or, for an empty `member`, not exactly one.
     """
     if not member and len(data) != 1:
         raise Invalid(
@@ -218,7 +218,9 @@ def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
 
 
 def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
-    """Check that the path of a secret, its member and its scopes fit together. Raises Invalid, Malformed."""
+    """Check that the path of a secret, its member and its scopes fit together. Raises Invalid if they do not, Malformed
+    for a malformed path.
+    """
     mount, path = split_path(check_path(secret))
     is_account = mount == OAUTH_MOUNT
     match mount, split_path(path):

@@ -51,8 +51,8 @@ def put_value(
     new current version cancels a scheduled deletion of the secret.
 
     `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
-    version, which becomes current only with the label for it. Raises Invalid (`cas_required`, `cas_mismatch`,
-    `too_large`), StagesExceeded.
+    version, which becomes current only with the label for it. Raises Invalid if `cas` is required (`cas_required`) or
+    does not match (`cas_mismatch`) or the value is too long (`too_large`), and StagesExceeded for too many labels.
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:
@@ -86,7 +86,7 @@ def put_value(
 
 def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, number: int | None) -> None:
     """Move a staging label of a secret to the version `number`; None removes the label, which is not that of the
-    current version. Raises StagesExceeded.
+    current version. Raises StagesExceeded for too many labels.
     """
     registry.fill_entry(act, object=f"{mount}/{path}", stage=label, version=number)
     moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
@@ -94,7 +94,7 @@ def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, numb
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
-    """Return a secret and its version `number`; 0 is the current version. Raises NothingStored."""
+    """Return a secret and its version `number`; 0 is the current version. Raises NothingStored if there is none."""
     secret = store.keyvalue.get(reader, mount, path)
     version = None
     if secret is not None:
@@ -118,7 +118,8 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
     """Return a secret, its version `number`, and the value as JSON, for an agent. If the secret is a canary, quarantine
     the agent.
 
-    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
+    The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
+    if the stored value cannot be decrypted.
     """
     secret, version, value = examine_value(act, mount, path, number)
     if secret.is_canary:
@@ -130,7 +131,8 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     """Return a secret, its version `number`, and the value as JSON, for an administrator; a canary secret quarantines
     no administrator.
 
-    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
+    The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
+    if the stored value cannot be decrypted.
     """
     act.entry.object = f"{mount}/{path}"
     if number:
@@ -148,8 +150,8 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
 def open_current(act: Act, mount: str, path: str, *, may_be_deleted: bool = False) -> bytes | None:
     """Return the current value as JSON for the server itself; this read does not count as a use of the secret.
 
-    The value is None if the version is destroyed, or is deleted unless `may_be_deleted`. Raises NothingStored,
-    Conflict.
+    The value is None if the version is destroyed, or is deleted unless `may_be_deleted`. Raises NothingStored if there
+    is no such secret, Conflict if the stored value cannot be decrypted.
     """
     _, version = find_version(act.tx, mount, path)
     if version.is_destroyed or (version.is_deleted(act.now) and not may_be_deleted):

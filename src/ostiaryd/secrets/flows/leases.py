@@ -52,7 +52,7 @@ class RenewedMeanwhile(Conflict):
     code = "renewed_meanwhile"
 
     def __init__(self, present: Lease) -> None:
-        super().__init__("another renewal of the lease was in progress", hint="renew again")
+        super().__init__("another renewal of the lease was in progress", hint="renew the lease again")
         self.present = present
 
 
@@ -114,7 +114,9 @@ def add_lease(
     assert token is not None
     if store.leases.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
         raise Conflict(
-            f"the agent has {MAX_LEASES} leases, which is the limit", hint="revoke some", code="too_many_leases"
+            f"the agent has {MAX_LEASES} leases, which is the limit",
+            hint="revoke leases that are not needed",
+            code="too_many_leases",
         )
     login = registry.get_holding(act.tx, token)
     assert login is not None
@@ -153,9 +155,11 @@ def add_lease(
 
 
 def check_creating(present: Lease | None) -> None:
-    """Check that the account of a lease is still to be created: the lease has not ended. Raises Conflict."""
+    """Check that the account of a lease is still to be created: the lease has not ended. Raises Conflict otherwise."""
     if present is None or present.state is not LeaseState.CREATING:
-        raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
+        raise Conflict(
+            "the lease ended while its account was created", hint="request new credentials", code="lease_ended"
+        )
 
 
 def confirm_lease(act: Act, lease: Lease) -> None:
@@ -165,7 +169,9 @@ def confirm_lease(act: Act, lease: Lease) -> None:
     _note_lease(act, lease)
     holding = registry.get_holding(act.tx, lease.holding)
     if holding is None or not holding.is_live(act.now) or not store.leases.confirm(act.tx, lease.lease_id):
-        raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
+        raise Conflict(
+            "the lease ended while its account was created", hint="request new credentials", code="lease_ended"
+        )
     registry.check_holder(act.tx, lease.holding, now=act.now)
 
 
@@ -204,7 +210,8 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
     """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` (microseconds)
-    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. Raises Invalid.
+    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. Raises Invalid
+    for another's lease, or if the role of the lease has been deleted.
     """
     act.check_granting()
     lease = find_own(act, lease_id)
@@ -251,7 +258,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     """End a lease by its id, and schedule the removal of its account now, also if a later attempt is scheduled already.
 
     `is_forgotten`: delete the lease even if its account may still exist. A lease whose account is being created is not
-    deleted; the server then removes the account afterwards. Raises NotFound.
+    deleted; the server then removes the account afterwards. Raises NotFound if there is none.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.leases.get(act.tx, lease_id)) is None:

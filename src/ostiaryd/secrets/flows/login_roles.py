@@ -68,14 +68,15 @@ def put_role(
     """Store a role of the caller's agent, and return it. `change` receives the present settings (empty for a new role)
     and returns the new settings.
 
-    `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid.
+    `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid for invalid settings, or too many
+    roles.
     """
     registry.fill_entry(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
     role = store.login_roles.get(act.tx, mount, agent, name)
     if role is None:
         if len(store.login_roles.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
-            raise Invalid(f"the agent has {MAX_ROLES} roles at this mount, which is the limit", hint="delete one")
+            raise Invalid(f"the agent has {MAX_ROLES} roles at this mount, which is the limit", hint="delete a role")
         role = LoginRole(mount, agent, name, role_id or _new_id(act), {})
         _check_role_id(act, role)
     settings = change(role.settings)
@@ -92,7 +93,7 @@ def _check_size(settings: dict[str, object]) -> None:
 
 
 def _check_role_id(act: Act, role: LoginRole) -> None:
-    """Check that no other role of the mount has the role ID of this role. Raises Invalid."""
+    """Check that no other role of the mount has the role ID of this role. Raises Invalid otherwise."""
     present = store.login_roles.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
         raise Invalid("the role ID, or the name of the role, is in use by another role")
@@ -104,7 +105,7 @@ def read_settings(role: LoginRole) -> RoleSettings:
 
 
 def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:
-    """Return a role of the caller's agent. Raises NothingStored."""
+    """Return a role of the caller's agent. Raises NothingStored if there is none."""
     registry.fill_entry(act, object=f"{mount}/{name[:128]}")
     role = store.login_roles.get(act.tx, mount, caller.agent.agent_id, name)
     if role is None:
@@ -125,7 +126,7 @@ def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
 
 
 def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: str) -> None:
-    """Set the role ID of a role. Raises Invalid, NothingStored."""
+    """Set the role ID of a role. Raises Invalid for a malformed role ID, NothingStored for an unknown role."""
     role = find_role(act, caller, mount, name)
     if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
         raise Invalid(f"`role_id` must have 1 to {MAX_ID_TEXT} printable characters")
@@ -168,7 +169,8 @@ def _end(act: Act, secret_ids: list[SecretId], *, why: str = "the role was delet
 def change_settings(
     caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object], *, durations: Collection[str] = ()
 ) -> dict[str, object]:
-    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid.
+    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid for an unsupported type
+    of token, and for malformed settings.
 
     `durations` names the members, besides those of tokens, that are times; the API accepts texts such as `1h`, and the
     server stores seconds.
@@ -206,7 +208,7 @@ def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, ob
     roles there.
 
     Otherwise a token that may change only the configuration could log in with the access of a stronger token that wrote
-    a role. Raises Invalid.
+    a role. Raises Invalid if the settings are too long.
     """
     registry.fill_entry(act, object=f"{mount}/config")
     agent = caller.agent.agent_id
@@ -223,7 +225,7 @@ def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, ob
 
 
 def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
-    """Return the configuration of the caller's agent for a login method. Raises NothingStored."""
+    """Return the configuration of the caller's agent for a login method. Raises NothingStored if there is none."""
     if (stored := store.login_roles.get(act.tx, mount, caller.agent.agent_id, CONFIG)) is None:
         raise NothingStored("the method is not configured")
     return stored.settings
@@ -239,7 +241,7 @@ def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
 
 def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
     """Return the authority of a role of `ROLE_METHODS`: a secret ID without a text, and its holding. Raises
-    LoginRefused.
+    LoginRefused if the authority has ended.
     """
     for one in store.login_roles.secret_ids(act.tx, role, limit=1):
         holding = registry.get_holding(act.tx, one.holding)
@@ -270,7 +272,8 @@ def generate_secret_id(
     """Create a secret ID of a role; return its text and its record. `text` is the text that the caller chose, or empty
     for a random text.
 
-    `uses`, `seconds`: limits of the secret ID; None: the limits of the role. Raises Invalid, NothingStored.
+    `uses`, `seconds`: limits of the secret ID; None: the limits of the role. Raises NothingStored for an unknown role,
+    Invalid for limits beyond those of the role, for a text that is taken or malformed, and for too many secret IDs.
     """
     act.check_granting()
     role = find_role(act, caller, mount, name)
@@ -284,7 +287,10 @@ def generate_secret_id(
     if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
         raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
     if len(store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
-        raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs, which is the limit", hint="destroy some")
+        raise Invalid(
+            f"the role has {MAX_SECRET_IDS} secret IDs, which is the limit",
+            hint="destroy secret IDs that are not needed",
+        )
     text = text or _new_id(act)
     if len(text) > MAX_ID_TEXT or not text.isprintable():
         raise Invalid(f"`secret_id` must have 1 to {MAX_ID_TEXT} printable characters")
@@ -353,7 +359,7 @@ def _is_beyond(value: int, limit: int) -> bool:
 def find_secret_id(
     act: Act, caller: VaultCaller, mount: str, name: str, unverified: str, *, is_accessor: bool
 ) -> SecretId:
-    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored."""
+    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored if there is none."""
     role = find_role(act, caller, mount, name)
     if is_accessor:
         one = store.login_roles.get_by_accessor(act.tx, unverified)
@@ -373,7 +379,7 @@ def destroy_secret_id(act: Act, one: SecretId) -> None:
 
 
 def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> list[str]:
-    """Return the accessors of the secret IDs of a role. Raises NothingStored."""
+    """Return the accessors of the secret IDs of a role. Raises NothingStored if there is none."""
     role = find_role(act, caller, mount, name)
     listed = [one.accessor for one in store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)]
     if not listed:
@@ -385,7 +391,7 @@ def use_secret_id(
     act: Act, mount: str, role_id: str, unverified: str, *, address: str
 ) -> tuple[LoginRole, SecretId, Holding]:
     """Return the role, the secret ID and its holding for a login, and count the login as a use of the secret ID. Raises
-    LoginRefused.
+    LoginRefused if one of the two is wrong or has ended, or the secret ID is bound to other addresses.
     """
     role = store.login_roles.get_by_id(act.tx, mount, role_id)
     digest = _digest(act, role or LoginRole(mount, "", "", None, {}), unverified)

@@ -48,7 +48,8 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     """Log an agent in with an access token for this server's API: a bearer token, or a bound token with its DPoP proof;
     return the Vault token.
 
-    The Vault token has the task, scopes and bounds of the access token, and ends with it. Raises LoginRefused.
+    The Vault token has the task, scopes and bounds of the access token, and ends with it. Raises LoginRefused if the
+    token is not valid or the agent may not log in.
     """
     check_open(act.tx)
     act.check_granting()
@@ -80,8 +81,8 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
-    """Log an agent in with its client id (`role_id`) and a client secret; return the Vault token. Raises
-    LoginRefused.
+    """Log an agent in with its client id (`role_id`) and a client secret; return the Vault token. Raises LoginRefused
+    if one of the two is wrong, or the agent may not log in.
     """
     check_open(act.tx)
     act.check_granting()
@@ -135,7 +136,8 @@ def login_by_secret_id(
 
 def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
     """Return the role with this name of a login method. An empty `name` is the default role of the method's JWT
-    configuration, if exactly one agent has configured the method. Raises LoginRefused.
+    configuration, if exactly one agent has configured the method. Raises LoginRefused for an unknown role, or an empty
+    `name` without such a default.
     """
     if not name and (only := store.login_roles.only_config(reader, mount)) is not None:
         name = convert(only.settings, JwtConfig).default_role
@@ -222,7 +224,9 @@ def login_by_role(
 
 
 def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, now: int) -> RoleLogin:
-    """Return the login by verified claims, if a role of a JWT method admits the claims. Raises LoginRefused."""
+    """Return the login by verified claims, if a role of a JWT method admits the claims. Raises LoginRefused if the role
+    does not admit the claims.
+    """
     try:
         return RoleLogin(*check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=now))
     except InvalidToken as refusal:
@@ -230,8 +234,8 @@ def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, 
 
 
 def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> RoleLogin:
-    """Return the login by a client certificate, if a role of a cert method admits the certificate. Raises
-    LoginRefused.
+    """Return the login by a client certificate, if a role of a cert method admits the certificate. Raises LoginRefused
+    if the role does not admit the certificate, or the certificate is not valid.
     """
     settings = convert(role.settings, CertificateRole)
     try:
@@ -260,7 +264,7 @@ def _log_in_by_role(
     certificate: str | None = None,
 ) -> Login:
     """Issue a token with the authority in `secret_id`: a secret ID of AppRole, or the authority of a role. Return the
-    token. Raises LoginRefused.
+    token. Raises LoginRefused if the role is bound to other addresses, or the agent may not log in.
     """
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id

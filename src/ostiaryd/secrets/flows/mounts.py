@@ -58,7 +58,7 @@ def enable_mount(act: Act, mount: Mount) -> None:
         raise Invalid("the version of a key-value store must be 1 or 2")
     _check_free(act.tx, mount.path)
     if len(store.mounts.get_all(act.tx)) >= MAX_MOUNTS:
-        raise Invalid(f"the server has {MAX_MOUNTS} mounts, which is the limit", hint="disable one")
+        raise Invalid(f"the server has {MAX_MOUNTS} mounts, which is the limit", hint="disable a mount")
     _put(act, mount)
 
 
@@ -71,14 +71,14 @@ def _put(act: Act, mount: Mount) -> None:
 
 
 def _check_free(reader: Reader, path: str) -> None:
-    """Check that no mount is at, above or below a path. Raises Invalid."""
+    """Check that no mount is at, above or below a path. Raises Invalid otherwise."""
     for used in (*_FIXED, *(one.path for one in store.mounts.get_all(reader))):
         if f"{path}/".startswith(f"{used}/") or f"{used}/".startswith(f"{path}/"):
             raise Invalid(f"path is already in use at {used}/")
 
 
 def find_mount(reader: Reader, path: str) -> Mount:
-    """Return the mount that an agent made at exactly this path. Raises Invalid."""
+    """Return the mount that an agent made at exactly this path. Raises Invalid if there is none."""
     mount = store.mounts.find(reader, [path])
     if mount is None:
         kind, at = ("auth", path.removeprefix(AUTH)) if path.startswith(AUTH) else ("secret", path)
@@ -88,7 +88,7 @@ def find_mount(reader: Reader, path: str) -> Mount:
 
 def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int | None, max_ttl: int | None) -> None:
     """Change the description (text) and the lifetimes (seconds) of a mount; None leaves a member as it is. Raises
-    Invalid.
+    Invalid for an unknown or a fixed mount.
     """
     registry.fill_entry(act, object=path)
     if path in _FIXED:
@@ -100,7 +100,7 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
 
 def move_mount(act: Act, source: str, target: str) -> None:
     """Move a mount without content to another path. A mount with content cannot move, because a stored value is bound
-    to its path. Raises Invalid.
+    to its path. Raises Invalid for a mount with content, an unknown mount, or a path that it cannot have.
     """
     registry.fill_entry(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
@@ -133,7 +133,7 @@ def disable_mount(act: Act, path: str) -> None:
     counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.mounts.count_content, store.pki.count)]
     if max(counts) > MAX_CLEARED:
         raise Invalid(
-            f"the mount contains more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first"
+            f"the mount contains more than {MAX_CLEARED} secrets, versions and keys", hint="delete some of them first"
         )
     store.mounts.clear(act.tx, path)
     login_roles.clear(act, path)
@@ -143,7 +143,7 @@ def disable_mount(act: Act, path: str) -> None:
 
 def check_enabled(reader: Reader, mount: Mount | None) -> None:
     """Check that an enabled mount is still enabled at its path. None, which stands for a fixed mount, passes. Raises
-    NothingStored.
+    NothingStored if the check fails.
     """
     if mount and ((present := store.mounts.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
         raise NothingStored(f"no handler for route {mount.path!a}", code="no_route")

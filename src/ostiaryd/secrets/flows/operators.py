@@ -38,7 +38,8 @@ class StoredSecret(NamedTuple):
 def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None = None) -> StoredSecret:
     """Store a value as a new version of a secret, and return the secret and the version, without the value. In the
     mount `kv`, the earlier version is deleted. `cas`: the number that the current version must have; 0: the secret must
-    be new. Raises Invalid, Malformed, Sealed.
+    be new. Raises Malformed or Invalid for a wrong path, Invalid for a value that is too long or another `cas`, and
+    Sealed while the secrets are sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -49,7 +50,9 @@ def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None
 
 
 def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
-    """Return a version of a secret with its value; 0 is the current version. Raises NothingStored, Sealed, Conflict."""
+    """Return a version of a secret with its value; 0 is the current version. Raises NothingStored if there is no such
+    version or it is deleted, Sealed while the secrets are sealed, Conflict if the stored value cannot be decrypted.
+    """
     act.entry.object = path
     mount, rest = _find_place(path)
     check_open(act.tx)
@@ -62,7 +65,9 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
 
 
 def list_names(reader: Reader, folder: str) -> list[str]:
-    """Return the names in a folder; names of folders end with a slash. Raises NothingStored, Malformed, Sealed."""
+    """Return the names in a folder; names of folders end with a slash. Raises NothingStored if the folder is empty,
+    Conflict if it has too many names, Malformed for a malformed path, and Sealed while the secrets are sealed.
+    """
     check_open(reader)
     mount, rest = split_path(check_path(folder if folder.endswith("/") else f"{folder}/"))
     _check_mount(mount)
@@ -73,7 +78,8 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     """Mark a secret as a canary secret, or remove the mark.
 
     A secret that an agent has read cannot become a canary secret, because its honest readers would be quarantined.
-    Raises NothingStored, Conflict (`secret_in_use`), Invalid, Malformed.
+    Raises NothingStored if there is no such secret, Conflict (`secret_in_use`) if an agent has read it, Malformed or
+    Invalid for a wrong path.
     """
     act.entry.object = path
     registry.fill_entry(act, object=path, marked=is_canary)
@@ -91,7 +97,7 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
 
 
 def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUse]:
-    """Return a page of secrets with their last reads and rotations. Raises Invalid."""
+    """Return a page of secrets with their last reads and rotations. Raises Invalid for an unknown mount."""
     _check_mount(where.mount)
     return store.keyvalue.uses(reader, where, after=page.after, limit=page.limit)
 
@@ -120,7 +126,8 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
     """Delete the current version of a secret, which can be restored; or, with `with_versions` or in the mount `kv`, the
-    secret with all versions. Raises NothingStored, Sealed, Malformed, Invalid.
+    secret with all versions. Raises NothingStored if there is no such secret, Malformed or Invalid for a wrong path,
+    and Sealed while the secrets are sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -136,7 +143,9 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
 
 
 def _find_place(path: str) -> tuple[str, str]:
-    """Return the mount of a path, and the path below the mount. Raises Malformed, Invalid."""
+    """Return the mount of a path, and the path below the mount. Raises Malformed for a malformed path, Invalid for a
+    path that is no secret of a key-value mount.
+    """
     mount, rest = split_path(check_path(path))
     _check_mount(mount)
     if not rest or rest.endswith("/"):

@@ -174,7 +174,7 @@ def put_role(act: Act, mount: str, name: str, role: PkiRole) -> None:
         store.pki.role(act.tx, mount, name) is None
         and len(store.pki.roles(act.tx, mount, limit=MAX_ROLES)) >= MAX_ROLES
     ):
-        raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
+        raise Invalid(f"the mount has {MAX_ROLES} roles, which is the limit", hint="delete a role of the mount")
     store.pki.put_role(act.tx, mount, name, role)
 
 
@@ -324,8 +324,8 @@ def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
 
 
 def find_own_lease(act: Act, lease: str) -> PkiCertificate:
-    """Return the certificate in force whose lease id is `lease`, if it belongs to the caller's agent. Raises
-    Invalid.
+    """Return the certificate in force whose lease id is `lease`, if it belongs to the caller's agent. Raises Invalid if
+    there is none.
     """
     certificate = store.pki.get_by_lease(act.tx, lease)
     is_own = certificate is not None and certificate.agent == act.entry.agent

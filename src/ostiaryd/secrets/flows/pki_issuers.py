@@ -90,7 +90,7 @@ class SignedCertificate(NamedTuple):
 
 def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
     """Return an issuer of a mount by its id or name; the name `default` stands for the default issuer. Raises
-    IssuerNotFound.
+    IssuerNotFound if there is none.
     """
     every = store.pki.issuers(reader, mount)
     chosen = store.pki.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
@@ -129,7 +129,9 @@ def open_signer(act: Act, mount: str, ref: str) -> Signer:
 
 
 def open_key(reader: Reader, issuer: PkiIssuer, *, keys: Keyring) -> PrivateKey:
-    """Return the private key of an issuer. Raises Sealed, Conflict."""
+    """Return the private key of an issuer. Raises Sealed while the secrets are sealed, Conflict if the stored key
+    cannot be decrypted.
+    """
     envelope = store.pki.key_of(reader, issuer.issuer_id)
     assert envelope is not None  # the caller has checked that the issuer has a key
     return parse_private_key(open_value(reader, envelope, _place(issuer.issuer_id), keys=keys))
@@ -144,8 +146,8 @@ def _place(issuer_id: str) -> Place:
 
 
 def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
-    """Create an issuer with a new key and a self-signed certificate; return the certificate. Raises Invalid,
-    KeyNeeded.
+    """Create an issuer with a new key and a self-signed certificate; return the certificate. Raises Invalid for an
+    order that is not valid, KeyNeeded if the key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -186,7 +188,7 @@ def request_intermediate(
     act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None
 ) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
     """Create an issuer with a new key and no certificate yet; return the issuer and its certificate request. Raises
-    Invalid, KeyNeeded.
+    Invalid for an order that is not valid, KeyNeeded if the key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -202,7 +204,7 @@ def _add_issuer(
     checked = check_key(act, public_key)
     _check_name(act, mount, name)
     if len(store.pki.issuers(act.tx, mount)) >= MAX_ISSUERS:
-        raise Invalid(f"the mount has {MAX_ISSUERS} issuers, which is the limit", hint="delete one")
+        raise Invalid(f"the mount has {MAX_ISSUERS} issuers, which is the limit", hint="delete an issuer")
     issuer = PkiIssuer(
         issuer_id=act.new_id("is"),
         mount=mount,
@@ -228,8 +230,8 @@ def _check_name(act: Act, mount: str, name: str) -> None:
 
 
 def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer:
-    """Set the name of an issuer, and return the issuer; None leaves the name unchanged. Raises Invalid,
-    IssuerNotFound.
+    """Set the name of an issuer, and return the issuer; None leaves the name unchanged. Raises IssuerNotFound if there
+    is no such issuer, Invalid for a malformed name, or a name that another issuer has.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if name is None or name == issuer.name:
@@ -241,7 +243,9 @@ def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer
 
 
 def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
-    """Make an issuer the default issuer of its mount, and return it. Raises IssuerNotFound."""
+    """Make an issuer the default issuer of its mount, and return it. Raises IssuerNotFound if there is no such
+    issuer.
+    """
     issuer = find_issuer(act.tx, mount, ref)
     store.pki.put_settings(act.tx, mount, replace(store.pki.settings(act.tx, mount), default_issuer=issuer.issuer_id))
     return issuer
@@ -250,7 +254,7 @@ def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
 def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
     """Revoke an issuer, and return it. The issuer signs no further certificates, and its revocation list contains all
     its certificates. An issuer that is revoked already, or has no certificate yet, is returned unchanged. Raises
-    IssuerNotFound.
+    IssuerNotFound if there is no such issuer.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if issuer.revoked_at is not None or not issuer.certificate:
@@ -284,7 +288,8 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
     imported issuer, with the id of the issuer that has the private key, or an empty text.
 
     If the mount has the private key of a certificate already, the certificate becomes the certificate of that key's
-    issuer. `needs_key`: refuse a bundle without a private key of the mount. Raises Invalid, Malformed.
+    issuer. `needs_key`: refuse a bundle without a private key of the mount. Raises Malformed or Invalid for a bundle
+    that cannot be read, is too long, or lacks such a key.
     """
     act.check_granting()
     bundle_key = _read_key(text)
@@ -305,7 +310,9 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
 
 
 def _read_key(text: str) -> PrivateKey | None:
-    """Return the private key in a text in PEM; None if there is none. Raises Invalid, Malformed."""
+    """Return the private key in a text in PEM; None if there is none. Raises Malformed or Invalid for several keys, or
+    for a key that is too long, cannot be read or cannot sign certificates.
+    """
     if text.count(_KEY_MARK) > 2:
         raise Invalid("the bundle has more than one private key")
     if (match := _KEY.search(text)) is None:
@@ -403,12 +410,12 @@ def holding_of(serial: str) -> str:
 
 
 def subject_of(order: AuthorityOrder) -> x509.Name:
-    """Return the subject that the request for an authority states. Raises Invalid."""
+    """Return the subject that the request for an authority states. Raises Invalid for a malformed attribute."""
     return build_subject(check_text(order.common_name), order)
 
 
 def parse_domains(order: AuthorityOrder) -> tuple[str, ...]:
-    """Return the DNS names that a new authority may certify; empty: all names. Raises Invalid."""
+    """Return the DNS names that a new authority may certify; empty: all names. Raises Invalid for a malformed name."""
     return check_permitted([f"dns:{one}" for one in order.permitted_dns_domains])
 
 
@@ -421,7 +428,8 @@ def check_key(act: Act, public_key: bytes) -> CheckedKey:
 
 def check_path_length(above: int | None, requested: int) -> int | None:
     """Return the maximum number of authorities below a new authority; None: no limit. `above` is the limit of its
-    issuer, `requested` the requested limit (-1: none). Raises Invalid.
+    issuer, `requested` the requested limit (-1: none). Raises Invalid if a limit is out of range, or higher than the
+    issuer permits.
     """
     if not -1 <= requested <= MAX_PATH_LENGTH:
         raise Invalid(f"`max_path_length` must be -1 to {MAX_PATH_LENGTH}")

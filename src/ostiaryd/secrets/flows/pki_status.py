@@ -49,7 +49,9 @@ class PublicResource(NamedTuple):
 
 
 def find_resource(reader: Reader, path: str) -> PublicResource | None:
-    """Return the public resource at a path below `/v1/`; None for any other path. Raises NothingStored."""
+    """Return the public resource at a path below `/v1/`; None for any other path. Raises NothingStored if there is
+    none.
+    """
     if (match := _PUBLIC.fullmatch(path)) is None:
         return None
     mount = store.mounts.find(reader, [match[1]])
@@ -66,7 +68,9 @@ def find_resource(reader: Reader, path: str) -> PublicResource | None:
 
 
 async def render_resource(world: World, resource: PublicResource) -> tuple[bytes, str]:
-    """Return a public resource and its media type. Raises NotFound, Sealed."""
+    """Return a public resource and its media type. Raises NotFound if there is no such list, Sealed while the secrets
+    are sealed.
+    """
     issuer, name = resource
     if name == "ca":
         return issuer.certificate, CERTIFICATE
@@ -109,7 +113,9 @@ class MountOcspResponder(OcspResponder):
     live_per_s = 50  # the key of an issuer may be RSA, whose signatures take milliseconds
 
     def answer_at(self, mount: str, unverified_request: bytes) -> bytes:
-        """Return the OCSP response to a request about a certificate of `mount`, both in DER. Raises Malformed."""
+        """Return the OCSP response to a request about a certificate of `mount`, both in DER. Raises Malformed if the
+        request is malformed.
+        """
         try:
             check_open(self._world.db.read())
         except Sealed:
@@ -158,7 +164,9 @@ class MountRevocationLists:
         self._building = asyncio.Lock()
 
     async def get(self, issuer_id: str) -> bytes:
-        """Return the revocation list of an issuer in DER. Raises NotFound, Sealed."""
+        """Return the revocation list of an issuer in DER. Raises NotFound if there is no such list, Sealed while the
+        secrets are sealed.
+        """
         reader = self._world.db.read()
         check_open(reader)
         issuer = store.pki.get_issuer(reader, issuer_id)

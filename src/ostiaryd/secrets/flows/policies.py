@@ -65,7 +65,7 @@ def put_policy(act: Act, name: str, text: str) -> None:
     AccessList([rules])
     is_new = name not in store.policies.find(act.tx, [name])
     if is_new and len(store.policies.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
-        raise Invalid(f"the server has {MAX_POLICIES} policies, which is the limit", hint="delete one")
+        raise Invalid(f"the server has {MAX_POLICIES} policies, which is the limit", hint="delete a policy")
     store.policies.put(act.tx, name, text)
     registry.fill_entry(act, object=f"sys/policies/acl/{name}", paths=len(rules))
 
@@ -79,7 +79,7 @@ def check_name(name: str) -> str:
 
 def read_policy(reader: Reader, name: str) -> str:
     """Return the text of a Vault policy by its name: empty for the fixed policies `root` and `ostiary`, the standard
-    text for `default` if none is stored. Raises NothingStored.
+    text for `default` if none is stored. Raises NothingStored for an unknown name.
     """
     if name in (ROOT, UNRESTRICTED):
         return ""
@@ -111,7 +111,8 @@ def choose_policies(
     """Return the names of the policies of a new token: `names`, or, if there are none, the policies of the caller.
     None: no Vault policy limits the token, as for the only name `ostiary`.
 
-    `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid.
+    `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid for a name
+    such as `root`, for `ostiary` with other names, or for too many names.
     """
     present = policies_of(caller)
     if not names:
@@ -147,7 +148,9 @@ def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
 
 
 def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
-    """Check that a caller may give these policies to a new token: at most the caller's own policies. Raises Invalid."""
+    """Check that a caller may give these policies to a new token: at most the caller's own policies. Raises Invalid
+    otherwise.
+    """
     if len(lists_of(caller)) > MAX_BOUNDS:
         raise Invalid(
             f"a token may be limited by at most {MAX_BOUNDS} lists of policies of the tokens above", code="too_deep"
@@ -163,7 +166,9 @@ def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> N
 
 
 def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> None:
-    """Check that the Vault policies of a caller permit a request. Raises Forbidden, Malformed."""
+    """Check that the Vault policies of a caller permit a request. Raises Forbidden if they do not, Malformed for a
+    malformed request.
+    """
     for names in lists_of(caller):
         access = _access_of(act.tx, caller, names)
         if not access.permits(request):

@@ -68,12 +68,14 @@ class RotationCall(NamedTuple):
 
 @lru_cache(maxsize=8)
 def load_commands(file: str) -> dict[str, RotationCommand]:
-    """Return the rotation commands of the file `file` by name. Raises Invalid."""
+    """Return the rotation commands of the file `file` by name. Raises Invalid if the file cannot be read or is
+    malformed.
+    """
     return parse_commands(read_rotation_commands(file))
 
 
 def find_command(file: str, name: str) -> RotationCommand:
-    """Return the rotation command `name` of the file `file`. Raises Invalid."""
+    """Return the rotation command `name` of the file `file`. Raises Invalid if there is no such command."""
     if (command := load_commands(file).get(name)) is None:
         raise Invalid(
             f"the setting `rotation_commands` has no command {name[:64]!a}",
@@ -94,7 +96,7 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     registry.fill_entry(act, object=path)
     present = store.rotations.get(act.tx, path)
     if present is None and store.rotations.count(act.tx) >= MAX_ROTATIONS:
-        raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove one")
+        raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove a rotation")
     if present is not None and present.retire_at is not None:
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
     key, due_at = act.tx.random(KEY_BYTES), act.now + config.period * SECOND
@@ -105,14 +107,14 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
 
 
 def delete_rotation(act: Act, path: str) -> None:
-    """Delete a rotation; the secret stays. Raises NotFound."""
+    """Delete a rotation; the secret stays. Raises NotFound if there is none."""
     registry.fill_entry(act, object=path[:200])
     if not store.rotations.delete(act.tx, path):
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
 
 
 def find_rotation(reader: Reader, path: str) -> Rotation:
-    """Return the rotation of a secret. Raises NotFound."""
+    """Return the rotation of a secret. Raises NotFound if there is none."""
     if (rotation := store.rotations.get(reader, path)) is None:
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
     return rotation
@@ -136,7 +138,7 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
         raise aws.SecretState("the secret is scheduled for deletion", hint="restore the secret")
     if not store.rotations.hasten(act.tx, path, token=token):
         if rotation.retire_at is None:
-            raise Conflict("a rotation of the secret is in progress", hint="wait for its end")
+            raise Conflict("a rotation of the secret is in progress", hint="wait for the end of the rotation")
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
 
 
@@ -204,8 +206,9 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
     rotation of a secret that does not exist is removed (None).
 
     A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the
-    provider of an OAuth client has no new value, because the provider makes it. Raises NotFound, NothingStored, Sealed,
-    Conflict.
+    provider of an OAuth client has no new value, because the provider makes it. Raises NotFound for an unknown
+    rotation, NothingStored if the secret lacks its member, Sealed while the secrets are sealed, and Conflict if a
+    stored value cannot be decrypted.
     """
     rotation = find_rotation(act.tx, path)
     config, attempt = rotation.config, rotation.attempt
@@ -245,8 +248,8 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     """Record a successful call. After a call with a new value, the new value becomes the value of the secret; after a
     call at the end of a grace period, the grace period ends.
 
-    `is_old_valid`: whether the old value still works, so that a grace period begins. Raises NotFound, NothingStored,
-    Conflict.
+    `is_old_valid`: whether the old value still works, so that a grace period begins. Raises NotFound for an unknown
+    rotation, NothingStored if the secret was deleted, and Conflict if the rotation has ended.
     """
     registry.fill_entry(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
@@ -296,7 +299,7 @@ def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: 
 
 def fail_call(act: Act, path: str, why: str) -> None:
     """Record that a call failed because of `why`, and schedule the next attempt. The value of the secret stays. Raises
-    NotFound.
+    NotFound if there is no such rotation.
     """
     attempts = find_rotation(act.tx, path).attempts + 1
     registry.fill_entry(act, object=path, attempts=attempts, why=why[:MAX_ERROR])

@@ -53,7 +53,7 @@ class SealStatus(NamedTuple):
 
 
 def check_open(reader: Reader) -> None:
-    """Check that stored secrets can be read and written: the seal is open. Raises Sealed."""
+    """Check that stored secrets can be read and written: the seal is open. Raises Sealed otherwise."""
     if _is_sealed(reader):
         raise Sealed("the secrets are sealed", hint="run: ostiary secret unseal --key-file FILE")
 
@@ -64,13 +64,15 @@ def _is_sealed(reader: Reader) -> bool:
 
 
 def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
-    """Return a value, encrypted with a new data key and bound to its place. Raises Sealed, Conflict."""
+    """Return a value, encrypted with a new data key and bound to its place. Raises Sealed while the secrets are sealed,
+    Conflict if the wrapping key cannot be decrypted.
+    """
     return sealing.seal_under(make_data_key(tx, place), plain, random=tx.random)
 
 
 def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
     """Return a new data key, with which a value at this place can be encrypted later, even while the secrets are
-    sealed. Raises Sealed, Conflict.
+    sealed. Raises Sealed while the secrets are sealed, Conflict if the wrapping key cannot be decrypted.
     """
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
@@ -132,7 +134,9 @@ def _open(stored: store.seal.StoredKey, keys: Keyring) -> WrappingKey:
 
 
 def examine_keys(reader: Reader, keys: Keyring) -> int:
-    """Decrypt each wrapping key as a check; return the number of wrapping keys. Raises Conflict."""
+    """Decrypt each wrapping key as a check; return the number of wrapping keys. Raises Conflict if a key cannot be
+    decrypted.
+    """
     return len([_open(key, keys) for key in store.seal.keys(reader)])
 
 
@@ -185,7 +189,8 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
 
 def rotate_keys(act: Act) -> SealStatus:
     """Create a new wrapping key, and return the state of the seal. Afterwards, `renew_envelopes` encrypts every value
-    again with a new data key under the new wrapping key. Raises Sealed, Conflict.
+    again with a new data key under the new wrapping key. Raises Sealed while the secrets are sealed, Conflict if too
+    many earlier wrapping keys are still in use.
     """
     act.entry.object = "secrets"
     check_open(act.tx)

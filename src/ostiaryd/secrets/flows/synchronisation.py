@@ -64,7 +64,9 @@ class SyncPlace(NamedTuple):
 
 
 def parse_place(path: str) -> SyncPlace:
-    """Return the place that a path such as `secret/app/` or `backend/NAME/app/` names. Raises Malformed, Invalid."""
+    """Return the place that a path such as `secret/app/` or `backend/NAME/app/` names. Raises Malformed for a malformed
+    path, Invalid for the path of another mount.
+    """
     mount, rest = split_path(check_path(path))
     if mount == BACKEND_MOUNT:
         name, below = split_path(rest)
@@ -78,7 +80,8 @@ def write_values(
     act: Act, target: SyncPlace, values: Mapping[str, Mapping[str, Any]], *, is_dry: bool
 ) -> list[PathChange]:
     """Store the values that differ from the present values; return the change at each path. `values` is by path below
-    the target. `is_dry`: store nothing. Raises Invalid, Sealed.
+    the target. `is_dry`: store nothing. Raises Invalid for a value that is too long, Sealed while the secrets are
+    sealed.
     """
     check_open(act.tx)
     changes = []
@@ -99,7 +102,9 @@ def write_values(
 
 
 def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
-    """Return the present values at a place, by the path below the place. Raises NothingStored, Conflict, Sealed."""
+    """Return the present values at a place, by the path below the place. Raises NothingStored if there are none,
+    Conflict if a stored value cannot be decrypted, and Sealed while the secrets are sealed.
+    """
     check_open(act.tx)
     paths = list(_list_paths(act, source))
     start = len(source.path)

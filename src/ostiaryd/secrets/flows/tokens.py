@@ -141,7 +141,7 @@ def issue_token(
     """Issue a token that is valid for `seconds` from the addresses in `network`, and return it.
 
     The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key. Raises
-    LoginRefused.
+    LoginRefused if the agent has none.
     """
     resource = registry.get_resource_by_uri(act.tx, config.api)
     if resource is None or not trust.may_have_bearer(act.tx, grant.agent, resource.resource_id, registration=""):

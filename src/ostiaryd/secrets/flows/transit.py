@@ -83,14 +83,16 @@ def create_key(
 
 
 def check_new(act: Act, key: TransitKey) -> None:
-    """Check the settings of a new key, and that the server may have one more key. Raises Invalid."""
+    """Check the settings of a new key, and that the server may have one more key. Raises Invalid if the check fails."""
     check_derivation(key.kind, is_derived=key.is_derived, is_convergent=key.is_convergent)
     _check_period(key.auto_rotate_s)
     _check_count(act)
 
 
 def _check_period(seconds: int) -> int:
-    """Return the period of automatic rotations in seconds; 0 for none. Raises Invalid."""
+    """Return the period of automatic rotations in seconds; 0 for none. Raises Invalid if the period is neither 0 nor an
+    hour or longer.
+    """
     if seconds and seconds < SHORTEST_PERIOD_S:
         raise Invalid("auto rotate period must be 0 to disable or at least an hour")
     return seconds
@@ -139,7 +141,7 @@ def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> 
 
 def postpone_rotation(act: Act, name: str, *, why: str) -> None:
     """Record that an automatic rotation failed because of `why`, and schedule the next attempt after a day. Raises
-    Invalid.
+    Invalid for an unknown key.
     """
     store.transit.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
     registry.fill_entry(act, object=object_of(name), why=why)
@@ -159,7 +161,8 @@ def configure_key(
     """Set the versions that the key accepts and uses, the period of its automatic rotations, and whether the key may be
     deleted, exported and saved as a backup; return the key.
 
-    None leaves a setting unchanged. Once `is_exportable` or `allows_backup` is set, it cannot be unset. Raises Invalid.
+    None leaves a setting unchanged. Once `is_exportable` or `allows_backup` is set, it cannot be unset. Raises Invalid
+    for an unknown key, and for settings that are out of range or would unset one of the two.
     """
     key = find_key(act, name)
     if (key.is_exportable and is_exportable is False) or (key.allows_backup and allows_backup is False):
@@ -215,7 +218,9 @@ def list_names(act: Act, mount: str) -> list[str]:
 
 
 def open_material(act: Act, key: TransitKey, version: int) -> bytes:
-    """Return the decrypted material of a version of a key. Raises Invalid, Conflict."""
+    """Return the decrypted material of a version of a key. Raises Invalid for an unknown version, Conflict if the
+    stored material cannot be decrypted.
+    """
     envelope = store.transit.material(act.tx, key.name, version)
     if envelope is None:
         raise Invalid("the version of the key does not exist")
@@ -255,7 +260,7 @@ def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
 
 def trim_key(act: Act, name: str, version: int) -> TransitKey:
     """Permanently delete the versions of a key before `version`, and return the key. Versions that the key still
-    accepts cannot be deleted. Raises Invalid.
+    accepts cannot be deleted. Raises Invalid for a version outside the permitted range.
     """
     key = find_key(act, name)
     if not key.min_encryption_version:
@@ -277,7 +282,8 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
     """Return a key, and the material of its readable versions as text, by version number.
 
     `use`: one of `EXPORTS`, or `PUBLIC`. `version`: a version number, `latest`, or an empty text for all versions.
-    Raises Invalid, NothingStored.
+    Raises NothingStored if there is no such key, Invalid if the key may not be exported, has no such version, or has no
+    material for this use.
     """
     registry.fill_entry(act, object=object_of(name), use=use)
     key = store.transit.get(act.tx, name)
@@ -296,8 +302,8 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
 
 
 def backup_key(act: Act, name: str) -> str:
-    """Return a backup of a key: a text with the unencrypted material of all its versions. Raises Invalid,
-    BackupRefused.
+    """Return a backup of a key: a text with the unencrypted material of all its versions. Raises BackupRefused if the
+    key may not be exported or saved as a backup, Invalid if there is no such key.
     """
     key = find_key(act, name)
     if not key.is_exportable:

@@ -16,7 +16,7 @@ from ostiaryd.secrets.model.transit_keys import TransitKey, object_of, render_pu
 
 def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str:
     """Return the public key, in PEM, for which keys are wrapped that are imported into a mount. The first request
-    creates the key. `generated`: see `take_key`. Raises KeyNeeded.
+    creates the key. `generated`: see `take_key`. Raises KeyNeeded if the key pair must be generated first.
     """
     name = wrapping_name(mount)
     key = store.transit.get(act.tx, name) or transit.create_key(act, name, WRAPPING_KIND, generated=generated)
@@ -24,7 +24,9 @@ def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str
 
 
 def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
-    """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid."""
+    """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid if the key
+    exists, or for other content.
+    """
     registry.fill_entry(act, object=object_of(new.name), type=new.kind[:32])
     if store.transit.get(act.tx, new.name) is not None:
         raise Invalid(
@@ -36,7 +38,7 @@ def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: ha
 
 def import_version(act: Act, mount: str, name: str, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
     """Add the material that is wrapped in `content` to an imported key as its latest version, and return the key.
-    Raises Invalid.
+    Raises Invalid for a key that was not imported, or for other content.
     """
     key = transit.find_key(act, name)
     if not key.is_imported:

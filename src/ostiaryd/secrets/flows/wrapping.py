@@ -87,8 +87,8 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
 
 
 def unwrap_answer(act: Act, unverified_token: str) -> bytes:
-    """Return a wrapped answer, and delete it, so that the wrapping token works only once. Raises WrappingRefused,
-    Sealed.
+    """Return a wrapped answer, and delete it, so that the wrapping token works only once. Raises WrappingRefused if the
+    wrapping token is unknown, used or expired, and Sealed while the secrets are sealed.
     """
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
@@ -99,7 +99,9 @@ def unwrap_answer(act: Act, unverified_token: str) -> bytes:
 
 
 def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
-    """Replace the wrapping token of an answer; its expiry stays the same. Raises WrappingRefused, Sealed."""
+    """Replace the wrapping token of an answer; its expiry stays the same. Raises WrappingRefused if the wrapping token
+    is unknown, used or expired, and Sealed while the secrets are sealed.
+    """
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
     store.wrapping.delete(act.tx, digest)
@@ -111,7 +113,9 @@ def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
 
 
 def find_wrapping(act: Act, unverified_token: str) -> WrappedAnswer:
-    """Return the record of a wrapped answer, without deleting it. Raises WrappingRefused."""
+    """Return the record of a wrapped answer, without deleting it. Raises WrappingRefused if the wrapping token is
+    unknown, used or expired.
+    """
     _, wrapped = _find(act, unverified_token)
     registry.fill_entry(act, object=wrapped.path, wrapped=wrapped.accessor)
     return wrapped

@@ -311,7 +311,7 @@ class AccessList:
         self._compiled = compile_set(ir.PolicySetIR(tuple(map(_translate, self._permitting))))
 
     def permits(self, request: AclRequest) -> bool:
-        """Return whether the policies permit a request. Raises Malformed."""
+        """Return whether the policies permit a request. Raises Malformed for a malformed request."""
         context = _context_of(request)
         path = self._find_path(request.path, is_list=request.capability == "list" or request.is_check)
         return path is not None and self._is_permitted(path, request.capability, context)
@@ -432,7 +432,7 @@ def _glob_pieces(value: str) -> tuple[str, ...] | None:
 
 
 def _context_of(request: AclRequest) -> Record:
-    """Return the context in which a request is decided. Raises Malformed."""
+    """Return the context in which a request is decided. Raises Malformed if two parameters differ only in case."""
     values: Record = {name.lower(): render_value(value) for name, value in request.parameters.items()}
     if len(values) != len(request.parameters):
         raise Malformed("two parameters differ only in upper and lower case")

@@ -72,7 +72,7 @@ class SecretState(Conflict):
 
 
 def check_name(name: str) -> str:
-    """Return the name of a secret in the AWS API, if it is valid. Raises Invalid."""
+    """Return the name of a secret in the AWS API, if it is valid. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name):
         raise Invalid("`Name` must have 1 to 256 letters, digits and characters of /_+=.@-")
     return name
@@ -97,7 +97,7 @@ class ArnScope(NamedTuple):
 
     def read_id(self, secret_id: str) -> str:
         """Return the name of the secret that a `SecretId` identifies: a name, an ARN, or an ARN without its suffix.
-        Raises Invalid.
+        Raises Invalid if the ARN names another region or account, or the name is malformed.
         """
         match = _ARN.fullmatch(secret_id)
         if match is None:
@@ -133,7 +133,7 @@ class PasswordOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_rules(rules: RotationRules) -> Schedule:
-    """Return the schedule of a rotation. Raises Invalid."""
+    """Return the schedule of a rotation. Raises Invalid unless the rules state exactly one valid schedule."""
     days, expression = rules.AutomaticallyAfterDays, rules.ScheduleExpression
     if (days is None) == (expression is None):
         raise Invalid("You must specify AutomaticallyAfterDays or ScheduleExpression in RotationRules, but not both.")
@@ -161,7 +161,9 @@ def render_rules(seconds: int, expression: str, window: str) -> dict[str, Any]:
 
 
 def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:
-    """Return the custom metadata of a secret after tags, pairs of key and value, were added. Raises Invalid."""
+    """Return the custom metadata of a secret after tags, pairs of key and value, were added. Raises Invalid for a
+    repeated key, a key that begins with `aws:`, or too many tags.
+    """
     added = {f"{TAG}{key}": value for key, value in tags}
     if len(added) < len(tags):
         raise Invalid("`Tags` has a key more than once")
@@ -212,7 +214,7 @@ def token_version(key: str) -> int | None:
 
 def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
     """Return the token of a request, which becomes the id of the new version. If the request has no token, return a
-    random one. Raises Invalid.
+    random one. Raises Invalid for a token of another length, or with characters that are not printable.
     """
     if token is None:
         return random(16).hex()
@@ -275,7 +277,9 @@ def seal_cursor(last: bytes, *, key: bytes, of: str, nonce: bytes) -> str:
 
 
 def open_cursor(unverified_token: str, *, key: bytes, of: str) -> bytes:
-    """Return the item of a `NextToken` that this server issued for this agent and list. Raises WrongCursor."""
+    """Return the item of a `NextToken` that this server issued for this agent and list. Raises WrongCursor for any
+    other token.
+    """
     try:
         sealed = unb64u(unverified_token[:MAX_CURSOR])
         return AESGCM(key).decrypt(sealed[:12], sealed[12:], of.encode())
@@ -316,7 +320,8 @@ def render_value(stored: bytes) -> dict[str, str]:
 
 def make_password(options: PasswordOptions, *, random: Callable[[int], bytes]) -> str:
     """Return a random password with the options of `GetRandomPassword`. A space is a character that the password can
-    have, and no type that the password must have. Raises Invalid.
+    have, and no type that the password must have. Raises Invalid if the length is out of range, or no character is
+    left.
     """
     length, needs_all = options.PasswordLength, options.RequireEachIncludedType
     classes = [

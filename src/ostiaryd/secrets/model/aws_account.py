@@ -127,7 +127,7 @@ def check_root(root: AwsRoot, secret_key: str, *, permitted: Sequence[str]) -> A
 
 
 def check_role(role: AwsRole) -> AwsRole:
-    """Return the role if its members are valid and fit together. Raises Invalid."""
+    """Return the role if its members are valid and fit together. Raises Invalid otherwise."""
     is_user, assumes = (role.credential_type is one for one in (AwsCredentialType.USER, AwsCredentialType.ROLE))
     arns = [*role.policy_arns, *([role.permissions_boundary] if role.permissions_boundary else [])]
     for kind, named in (("role", role.role_arns), ("policy", arns)):
@@ -149,7 +149,9 @@ def check_role(role: AwsRole) -> AwsRole:
 
 
 def check_policy(document: Any) -> str:
-    """Return an AWS policy document as text; empty if there is none. Raises Invalid."""
+    """Return an AWS policy document as text; empty if there is none. Raises Invalid for other text, and for a document
+    that is too long.
+    """
     if document in ("", None):
         return ""
     try:
@@ -158,12 +160,14 @@ def check_policy(document: Any) -> str:
     except Malformed:
         raise Invalid(f"`policy_document` is not JSON of at most {MAX_POLICY} bytes") from None
     if not isinstance(value, dict) or "Statement" not in value or len(text) > MAX_POLICY:
-        raise Invalid("`policy_document` is not a policy of AWS, which has `Version` and `Statement`")
+        raise Invalid("`policy_document` is not a policy of AWS with a `Statement`, or is too long")
     return text
 
 
 def choose_arn(role: AwsRole, requested: str) -> str:
-    """Return the ARN of the role to assume: the requested ARN, or the only ARN of the role. Raises Invalid."""
+    """Return the ARN of the role to assume: the requested ARN, or the only ARN of the role. Raises Invalid if the role
+    does not have the requested ARN, or has several and none is requested.
+    """
     if requested and requested not in role.role_arns:
         raise Invalid("`role_arn` is not one of the role's `role_arns`", code="role_arn_denied")
     if not requested and len(role.role_arns) > 1:

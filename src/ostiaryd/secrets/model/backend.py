@@ -109,7 +109,7 @@ class Backend(Protocol):
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it is a valid name of a back end. Raises Invalid."""
+    """Return `name` if it is a valid name of a back end. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name) or name == RESERVED:
         raise Invalid(
             "the name of a back end must have 1 to 64 lower-case letters, digits, hyphens and underscores",
@@ -176,7 +176,7 @@ def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapp
 
 
 def parse_answer(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the response of a back end. Raises BackendFailed."""
+    """Return the JSON object in the response of a back end. Raises BackendFailed for any other response."""
     try:
         answer = canonical.parse(body, max_bytes=MAX_ANSWER)
     except Malformed:

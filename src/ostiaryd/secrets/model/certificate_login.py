@@ -45,14 +45,14 @@ class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def anchors(self) -> list[x509.Certificate]:
-        """Return the trust anchors of the role: the certificate of a client must lead to one of them. Raises
-        Malformed.
+        """Return the trust anchors of the role: the certificate of a client must lead to one of them. Raises Malformed
+        if they cannot be read.
         """
         return load_pem_certificates(self.certificate)
 
 
 def check_role(role: CertificateRole) -> None:
-    """Check the settings of a role of a cert login method. Raises Invalid."""
+    """Check the settings of a role of a cert login method. Raises Invalid if the check fails."""
     try:
         count = len(role.anchors)
     except Malformed:

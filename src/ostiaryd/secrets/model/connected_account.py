@@ -231,7 +231,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 def check_provider(provider: AccountProvider) -> AccountProvider:
-    """Return the provider if its settings are valid. Raises Invalid."""
+    """Return the provider if its settings are valid. Raises Invalid otherwise."""
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
         raise Invalid("`label` must have 1 to 40 printable characters")
@@ -269,7 +269,7 @@ _RESERVED = frozenset(
 
 
 def check_scopes(scopes: tuple[str, ...], *, separator: str = " ") -> None:
-    """Check the scopes of a configuration or a request. Raises Invalid."""
+    """Check the scopes of a configuration or a request. Raises Invalid if the check fails."""
     if len(scopes) > MAX_SCOPES or len(" ".join(scopes)) > MAX_SCOPE_TEXT:
         raise Invalid(f"`scopes` may have at most {MAX_SCOPES} scopes with {MAX_SCOPE_TEXT} characters in all")
     for scope in scopes:
@@ -285,7 +285,9 @@ def parse_scopes(text: str, *, separator: str = " ") -> frozenset[str]:
 
 
 def check_metadata(metadata: ServerMetadata, *, issuer: str) -> ServerMetadata:
-    """Return the metadata if they are of `issuer` and support a client such as this server. Raises Invalid."""
+    """Return the metadata if they are of `issuer` and support a client such as this server. Raises Invalid
+    otherwise.
+    """
     if metadata.issuer != issuer:
         raise Invalid("the metadata state another issuer", hint="write the issuer exactly as the provider states it")
     if "code" not in metadata.response_types_supported:
@@ -358,7 +360,8 @@ _decode = json_decoder(ConnectAttempt)
 
 
 def check_response(answer: Mapping[str, str], attempt: ConnectAttempt, provider: AccountProvider) -> str:
-    """Return the authorization code in an authorization response. Raises AccountRefused.
+    """Return the authorization code in an authorization response. Raises AccountRefused if the provider refused, or a
+    check fails.
 
     1. `state` must equal the state of the attempt. 2. `iss` must be the issuer of the provider (RFC 9207 section 2.4).
     3. The response must not be an error.
@@ -437,7 +440,9 @@ def check_token_answer(
     scopes that were not requested.
     """
     if answer.token_type.lower() != provider.token_type:
-        raise AccountRefused(f"{provider.label} issued a token of another type", code="wrong_token_type")
+        raise AccountRefused(
+            f"{provider.label} issued a token of another type than {provider.token_type!a}", code="wrong_token_type"
+        )
     seconds = answer.expires_in
     if isinstance(seconds, str):
         seconds = int(seconds) if re.fullmatch(r"\d{1,10}", seconds) else None
@@ -459,7 +464,8 @@ def check_token_answer(
 
 def choose_scopes(account: ConnectedAccount, provider: AccountProvider, requested: frozenset[str]) -> frozenset[str]:
     """Return the scopes of a new access token: `requested`; if empty, all scopes of the consent that the provider still
-    has. Raises Invalid, NotConnected.
+    has. Raises Invalid for a scope outside the consent, or a part of the scopes that the provider cannot issue;
+    NotConnected if no scope is left.
     """
     granted = account.scopes & frozenset(provider.scopes)
     if granted != account.scopes and (provider.shares_tokens or not granted):

@@ -126,14 +126,16 @@ class ConnectionParts(NamedTuple):
 
 
 def check_name(name: str, *, of: str) -> str:
-    """Return `name` if it is a valid name of a connection or a role. `of`: the word for the error. Raises Invalid."""
+    """Return `name` if it is a valid name of a connection or a role. `of`: the word for the error. Raises Invalid
+    otherwise.
+    """
     if not _NAME.fullmatch(name):
         raise Invalid(f"the name of a {of} must have 1 to 64 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
-    """Return `username` if it is a valid name of an existing account. Raises Invalid."""
+    """Return `username` if it is a valid name of an existing account. Raises Invalid otherwise."""
     longest = MAX_ACCOUNT[kind]
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
         raise Invalid(
@@ -175,7 +177,7 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
 
 def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
     """Return the form of passwords in statements. The default is a verifier if the kind of server has verifiers,
-    otherwise the password. Raises Invalid.
+    otherwise the password. Raises Invalid for an unknown form.
     """
     match text or ("scram-sha-256" if kind == "postgresql" else "password"):
         case "password":
@@ -186,12 +188,15 @@ def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
 
 
 def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL in the format of Go's MySQL driver, which Vault uses. Raises Invalid."""
+    """Return the parts of a connection URL in the format of Go's MySQL driver, which Vault uses. Raises Invalid for
+    other text.
+    """
     match = _MYSQL_URL.fullmatch(url)
     if match is None:
         raise Invalid(
-            "`connection_url` must have the form {{username}}:{{password}}@tcp(HOST:PORT)/DATABASE[?tls=true]",
-            hint="write @unix(PATH) for a Unix socket; send `username` and `password` as separate members",
+            "`connection_url` must have tcp(HOST:PORT)/ or unix(PATH)/, and no other option than `tls`",
+            hint="write {{username}}:{{password}}@tcp(HOST:PORT)/DATABASE?tls=true, and send `username` and `password`"
+            " as separate members",
         )
     _, network, place, name, mode = match.groups()
     database = unquote(name)
@@ -216,7 +221,7 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
 
 
 def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL. Raises Invalid.
+    """Return the parts of a connection URL. Raises Invalid for other text.
 
     User and password must be Vault's templates, so that the URL contains no password. Options other than `sslmode` and
     `host` (the folder of a Unix socket) are refused, because they make libpq read files or connect to another server.
@@ -228,7 +233,10 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     except ValueError:
         raise Invalid("`connection_url` is not a URL") from None
     if parts.scheme not in ("postgresql", "postgres") or parts.fragment:
-        raise Invalid("`connection_url` must have the form postgresql://{{username}}:{{password}}@HOST:PORT/DATABASE")
+        raise Invalid(
+            "`connection_url` must begin with postgresql:// and have no `#`",
+            hint="write postgresql://{{username}}:{{password}}@HOST:PORT/DATABASE",
+        )
     names = [name for name, _ in options]
     if unfit := next((name for name in names if name not in ("sslmode", "host") or names.count(name) > 1), None):
         raise Invalid(
@@ -276,7 +284,7 @@ def _is_loopback(host: str) -> bool:
 
 def parse_statements(value: object, *, field: str) -> tuple[str, ...]:
     """Return the statements in a text or in a list of texts; each text may be base64, as in Vault. `field`: the member,
-    for the error. Raises Invalid.
+    for the error. Raises Invalid for another type, a statement that is too long, or an unknown placeholder.
     """
     texts = [value] if isinstance(value, str) else value
     if texts is None or texts == [""]:
@@ -317,7 +325,7 @@ def make_account(
     agent: str, role: str, *, kind: DatabaseKind = "postgresql", now: int, random: Callable[[int], bytes]
 ) -> str:
     """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`, with agent and role shortened, and the seconds
-    of `now` (microseconds). For MySQL, whose names are short, without the seconds.
+    of `now` (microseconds), at most 55 characters. For MySQL, whose names are short, without the seconds: at most 32.
     """
     longest = 4 if kind == "mysql" else 10
     parts = [_UNFIT.sub("-", text.lower()).strip("-")[:longest] or "x" for text in (agent, role)]
@@ -359,14 +367,14 @@ def may_use(config: DatabaseConfig, role: str) -> bool:
 
 
 def check_ttl(default: int, longest: int) -> None:
-    """Check the default and the maximum lifetime of a role's leases. Raises Invalid."""
+    """Check the default and the maximum lifetime of a role's leases. Raises Invalid if the check fails."""
     if default > longest:
         raise Invalid("`default_ttl` must not be longer than `max_ttl`")
 
 
 def parse_allowed_roles(value: Any) -> tuple[str, ...]:
-    """Return the names of the roles that may use a connection, from a list, or from a text with commas. Raises
-    Invalid.
+    """Return the names of the roles that may use a connection, from a list, or from a text with commas. Raises Invalid
+    for too many names, or a malformed name.
     """
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) > MAX_DATABASES or not all(isinstance(one, str) for one in names):

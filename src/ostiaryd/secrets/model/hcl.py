@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 def parse_hcl(text: str) -> list[Block]:
     """Return the top-level members of a text in HCL; if the text begins with a brace, it is read as JSON. Raises
-    Malformed.
+    Malformed for other text, and for a text that is too long.
     """
     if len(text.encode()) > MAX_BYTES:
         raise Malformed(f"the policy has more than {MAX_BYTES} bytes")
@@ -158,7 +158,7 @@ class _Reader:
             raise Malformed(f"line {token.line}: more than {MAX_ITEMS} members and elements")
 
     def read_block(self) -> Block:
-        """Return the next top-level block of the policy text. Raises Malformed."""
+        """Return the next top-level block of the policy text. Raises Malformed if the text is no block."""
         token = self._next()
         if token.kind not in ("word", "text"):
             raise Malformed(f"line {token.line}: expected a name, found {token.value!a}")

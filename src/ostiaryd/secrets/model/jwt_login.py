@@ -76,7 +76,7 @@ class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_config(config: JwtConfig) -> None:
-    """Check a configuration, except the address of its URL. Raises Invalid, Malformed."""
+    """Check a configuration, except the address of its URL. Raises Invalid or Malformed if the check fails."""
     sources = (config.oidc_discovery_url, config.jwks_url, config.jwt_validation_pubkeys)
     if sum(map(bool, sources)) != 1:
         raise Invalid(
@@ -98,8 +98,8 @@ def check_config(config: JwtConfig) -> None:
 
 @lru_cache(maxsize=64)
 def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
-    """Return the public keys in texts in PEM. An RSA key is returned once for each of its algorithms. Raises
-    Invalid.
+    """Return the public keys in texts in PEM. An RSA key is returned once for each of its algorithms. Raises Invalid
+    for a text that is no supported public key.
     """
     keys: list[jose.PublicKey] = []
     for text in texts:
@@ -113,7 +113,7 @@ def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
 
 
 def check_role(role: JwtRole) -> None:
-    """Check the settings of a role of a JWT login method. Raises Invalid."""
+    """Check the settings of a role of a JWT login method. Raises Invalid if the check fails."""
     if not role.user_claim:
         raise Invalid("a user claim must be defined on the role", hint="user_claim")
     if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):
@@ -122,7 +122,7 @@ def check_role(role: JwtRole) -> None:
             hint="bound_audiences, bound_subject, bound_claims or token_bound_cidrs",
         )
     if role.bound_claims_type not in ("string", "glob"):
-        raise Invalid("invalid `bound_claims_type`", hint="string or glob")
+        raise Invalid("invalid `bound_claims_type`", hint="use string or glob")
     for name in ("clock_skew_leeway", "expiration_leeway", "not_before_leeway"):
         if not -1 <= getattr(role, name) <= LONGEST_LEEWAY_S:
             raise Invalid(f"`{name}` must be -1 to {LONGEST_LEEWAY_S} seconds")
@@ -171,7 +171,7 @@ def _choose(key: jose.PublicKey, header: jose.Header) -> jose.PublicKey:
 
 def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, now: int) -> tuple[str, dict[str, str]]:
     """Check the claims of a verified token against a role; return the user, and the metadata that the role maps from
-    claims. Raises InvalidToken.
+    claims. Raises InvalidToken if the check fails.
 
     `issuer`: the required `iss`; empty: any.
     """
@@ -231,7 +231,7 @@ def find_claim(claims: Mapping[str, object], name: str) -> object | None:
 
 def _check_times(role: JwtRole, claims: Mapping[str, object], *, now: int) -> None:
     """Check the times of a token. The token must have `exp`, `nbf` or `iat`; a missing `exp` or `nbf` is computed from
-    the others. Raises InvalidToken.
+    the others. Raises InvalidToken if the token has none of the three, has expired, or is not valid yet.
     """
     times = {name: jose.numeric_date(claims, name) for name in ("iat", "nbf", "exp") if name in claims}
     if not times:

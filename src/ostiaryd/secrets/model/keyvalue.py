@@ -136,7 +136,7 @@ def stages_of(secret: Secret) -> dict[str, int]:
 def attach_stages(secret: Secret, number: int, labels: Iterable[str]) -> Secret:
     """Return the secret after the version `number` got staging labels from the versions that had them. The first
     version becomes current without a label. If another version becomes current, the version that was current gets
-    `PREVIOUS`. Raises StagesExceeded.
+    `PREVIOUS`. Raises StagesExceeded for too many labels.
     """
     stages = {PREVIOUS: 0, **stages_of(secret), **dict.fromkeys(labels, number)}
     current = stages.pop(CURRENT, number)
@@ -187,7 +187,9 @@ def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
 
 
 def parse_number(value: int | str) -> int:
-    """Return the number of a version in a request; 0 stands for the current version. Raises Invalid."""
+    """Return the number of a version in a request; 0 stands for the current version. Raises Invalid for a number out of
+    range.
+    """
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         value = int(value)
     if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
@@ -196,19 +198,21 @@ def parse_number(value: int | str) -> int:
 
 
 def check_max_versions(count: int) -> int:
-    """Return `count` if it is a valid number of versions to keep. Raises Invalid."""
+    """Return `count` if it is a valid number of versions to keep. Raises Invalid otherwise."""
     if not 0 <= count <= MAX_VERSIONS:
         raise Invalid(f"`max_versions` must be 0 to {MAX_VERSIONS}")
     return count
 
 
 def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return the custom metadata if they are valid. Raises Invalid."""
+    """Return the custom metadata if they are valid. Raises Invalid otherwise."""
     attributes = {key: value for key, value in custom.items() if key.startswith(ATTRIBUTE)}
     if len(custom) - len(attributes) > MAX_CUSTOM:
         raise Invalid(f"`custom_metadata` may have at most {MAX_CUSTOM} keys")
     if len(attributes) > MAX_ATTRIBUTES:
-        raise Invalid(f"a secret may have at most {MAX_ATTRIBUTES} attributes of the API of AWS", hint="remove tags")
+        raise Invalid(
+            f"a secret may have at most {MAX_ATTRIBUTES} attributes of the API of AWS", hint="remove tags of the secret"
+        )
     for key, value in attributes.items():
         if _CONTROL.search(key + value):
             raise Invalid("a tag or description contains a control character")

@@ -58,7 +58,9 @@ class ServiceAccount(NamedTuple):
 
 
 def check_config(config: KubernetesConfig) -> None:
-    """Check a configuration, except whether the server may connect to its host. Raises Invalid, Malformed."""
+    """Check a configuration, except whether the server may connect to its host. Raises Invalid without a host,
+    Malformed if the certificate authorities cannot be read.
+    """
     if not config.kubernetes_host:
         raise Invalid("no host provided", hint="set kubernetes_host=https://HOST:PORT")
     if config.kubernetes_ca_cert:
@@ -66,7 +68,7 @@ def check_config(config: KubernetesConfig) -> None:
 
 
 def check_role(role: KubernetesRole) -> None:
-    """Check the settings of a role of a kubernetes login method. Raises Invalid."""
+    """Check the settings of a role of a kubernetes login method. Raises Invalid if the check fails."""
     for name in ("bound_service_account_names", "bound_service_account_namespaces"):
         texts = getattr(role, name)
         if not texts:
@@ -102,7 +104,7 @@ class _Review(msgspec.Struct, frozen=True):
 
 def parse_review(answer: Mapping[str, Any]) -> ServiceAccount | None:
     """Return the service account in a token review; None if the cluster refused the token, or the token does not belong
-    to a service account. Raises BackendFailed.
+    to a service account. Raises BackendFailed for any other response.
     """
     try:
         status = convert(answer, _Review).status

@@ -103,14 +103,16 @@ class SecretId(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_role_name(name: str) -> str:
-    """Return `name` if it is a valid name of a role. Raises Invalid."""
+    """Return `name` if it is a valid name of a role. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name):
         raise Invalid("the name of a role must have 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def check_networks(networks: list[str], *, field: str) -> list[str]:
-    """Return the networks if they are valid. `field`: the member, for the error. Raises Invalid."""
+    """Return the networks if they are valid. `field`: the member, for the error. Raises Invalid for too many networks,
+    or a text that is no network.
+    """
     if len(networks) > MAX_NETWORKS:
         raise Invalid(f"`{field}` may have at most {MAX_NETWORKS} networks", hint="join networks to fewer, larger ones")
     try:

@@ -58,7 +58,7 @@ def prefixes(path: str) -> list[str]:
 
 def parse_ttl(value: object, *, field: str) -> int | None:
     """Return a lifetime of a mount in seconds; 0 for `system`, the lifetime of the server; None if the request has
-    none, or has 0. Raises Invalid.
+    none, or has 0. Raises Invalid for other text.
     """
     if value == "system":
         return 0

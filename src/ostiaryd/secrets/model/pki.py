@@ -237,7 +237,8 @@ class PkiCertificate(Struct, frozen=True, kw_only=True):
 
 def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
     """Return the members of a body as a value of the type `kind`. A list may be a text with commas, and a number or a
-    truth value may be a text, as the Vault command line sends them. Raises Malformed, Invalid.
+    truth value may be a text, as the Vault command line sends them. Raises Invalid for an unsupported member, Malformed
+    for other values.
     """
     for name in _UNSUPPORTED:
         if is_set(body.get(name)):
@@ -266,7 +267,7 @@ def _read_texts(value: object, *, field: str) -> list[str]:
 
 def choose_key_type(kind: str, bits: int) -> str:
     """Return the type of the key to generate, from the members `key_type` (`kind`) and `key_bits` (`bits`). Raises
-    Invalid.
+    Invalid if there is no such type.
     """
     if kind in ("any", "ec") and bits in (0, 256, 384):
         return f"P-{bits or 256}"
@@ -281,7 +282,7 @@ def choose_key_type(kind: str, bits: int) -> str:
 
 
 def check_key_type(role: PkiRole, key_type: str) -> None:
-    """Check that a role allows certificates for keys of this type. Raises Invalid."""
+    """Check that a role allows certificates for keys of this type. Raises Invalid otherwise."""
     kind, _, bits = key_type.partition("-")
     kind = {"P": "ec", "RSA": "rsa", "Ed25519": "ed25519"}[kind]
     if role.key_type not in ("any", kind) or (role.key_bits and bits and int(bits) < role.key_bits):
@@ -290,7 +291,9 @@ def check_key_type(role: PkiRole, key_type: str) -> None:
 
 
 def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
-    """Return the key usage extension for names of Vault such as `DigitalSignature`. Raises Invalid."""
+    """Return the key usage extension for names of Vault such as `DigitalSignature`. Raises Invalid for an unknown name,
+    or a usage that only authorities have.
+    """
     chosen: set[str] = set()
     for name in names:
         usage = _KEY_USAGES.get(name.lower().removeprefix("keyusage"))
@@ -304,7 +307,7 @@ def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
 
 
 def parse_usages(role: PkiRole, names: Iterable[str]) -> tuple[Usage, ...]:
-    """Return the extended key usages of certificates of a role. Raises Invalid."""
+    """Return the extended key usages of certificates of a role. Raises Invalid for an unsupported usage."""
     chosen: dict[Usage, None] = {}
     for flag, usage in (("server", "server"), ("client", "client"), ("code_signing", "code")):
         if getattr(role, f"{flag}_flag"):
@@ -320,7 +323,7 @@ def parse_usages(role: PkiRole, names: Iterable[str]) -> tuple[Usage, ...]:
 
 
 def check_role(role: PkiRole) -> PkiRole:
-    """Return the role if its members are valid and fit together. Raises Invalid."""
+    """Return the role if its members are valid and fit together. Raises Invalid otherwise."""
     if role.key_type != "any":
         choose_key_type(role.key_type, role.key_bits)
     parse_key_usage(role.key_usage)
@@ -334,14 +337,16 @@ def check_role(role: PkiRole) -> PkiRole:
 
 
 def build_subject(common_name: str, directory: Directory) -> x509.Name:
-    """Return the distinguished name with this common name and these attributes. Raises Invalid."""
+    """Return the distinguished name with this common name and these attributes. Raises Invalid for a malformed
+    attribute.
+    """
     attributes = [(oid, text) for name, oid in DIRECTORY.items() for text in getattr(directory, name)]
     return _build_name([*attributes, (NameOID.COMMON_NAME, common_name)] if common_name else attributes)
 
 
 def rebuild_subject(subject: x509.Name) -> x509.Name:
-    """Return the subject of a certificate request, with its attributes encoded in their default forms. Raises
-    Invalid.
+    """Return the subject of a certificate request, with its attributes encoded in their default forms. Raises Invalid
+    for a malformed attribute.
     """
     return _build_name([(one.oid, one.value if isinstance(one.value, str) else "") for one in subject])
 
@@ -358,7 +363,7 @@ def _build_name(attributes: Sequence[tuple[x509.ObjectIdentifier, str]]) -> x509
 
 
 def check_text(text: str) -> str:
-    """Return `text` if it can be an attribute of a subject: printable and not too long. Raises Invalid."""
+    """Return `text` if it can be an attribute of a subject: printable and not too long. Raises Invalid otherwise."""
     if not 0 < len(text) <= MAX_COMMON_NAME or not text.isprintable():
         raise Invalid(f"an attribute of the subject must have 1 to {MAX_COMMON_NAME} printable characters")
     return text
@@ -371,7 +376,7 @@ def read_common_name(subject: x509.Name) -> str:
 
 def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateName, ...]:
     """Return the names of the certificate that a request states: its alternative names, and the common name if it is a
-    host or a mailbox. Raises Invalid.
+    host or a mailbox. Raises Invalid for a malformed name, or too many names.
     """
     names = [*map(parse_host, order.alt_names)]
     names += [make_name(NameKind.IP, one) for one in order.ip_sans]
@@ -383,12 +388,14 @@ def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateNa
 
 
 def parse_host(text: str) -> CertificateName:
-    """Return the name in a text: a host, or a mailbox. Raises Invalid."""
+    """Return the name in a text: a host, or a mailbox. Raises Invalid for other text."""
     return make_name(NameKind.EMAIL if "@" in text else NameKind.DNS, text)
 
 
 def check_common_name(role: PkiRole, common_name: str) -> None:
-    """Check that a role allows a common name. Raises Invalid, Forbidden."""
+    """Check that a role allows a common name. Raises Invalid for a missing or malformed name, Forbidden for a name that
+    the role does not allow.
+    """
     if not common_name:
         if role.require_cn:
             raise Invalid(
@@ -406,7 +413,7 @@ def check_common_name(role: PkiRole, common_name: str) -> None:
 
 
 def check_names(role: PkiRole, names: Sequence[CertificateName]) -> None:
-    """Check that a role of a PKI mount allows all these names. Raises Invalid."""
+    """Check that a role of a PKI mount allows all these names. Raises Invalid otherwise."""
     for name in names:
         match name.kind:
             case NameKind.IP:

@@ -133,7 +133,8 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"VaultRequest({self.method} {self.path})"
 
     def read_body(self, kind: type[T], *, has_nulls: bool = False) -> T:
-        """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed.
+        """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed for
+        another body.
 
         Vault's command line sends each member as a text, so numbers and truth values are read from texts, too.
         A member that is `null` is absent, as in Vault. `has_nulls`: true for a type in which `null` is a value.
@@ -146,7 +147,7 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def convert_members(members: Mapping[str, Any], kind: type[T]) -> T:
     """Return the members of a request as a value of the type `kind`. Numbers and truth values may be texts. Raises
-    Malformed.
+    Malformed for other members, and for numbers out of range.
     """
     try:
         value = convert(members, kind, strict=False)
@@ -166,7 +167,8 @@ def is_set(value: object) -> bool:
 
 
 def check_path(path: str) -> str:
-    """Return the path below `/v1/` if it is valid. A slash at the end is kept, since a list needs it. Raises Malformed.
+    """Return the path below `/v1/` if it is valid. A slash at the end is kept, since a list needs it. Raises Malformed
+    otherwise.
 
     The path was percent-decoded once. A path that two programs could read differently is refused: empty segments,
     segments of dots only (`.` and `..`), control characters, backslashes, percent signs, text that is not in Unicode

@@ -110,7 +110,7 @@ _decode_answer = json_decoder(CommandAnswer)
 
 def check_config(path: str, config: RotationConfig) -> RotationConfig:
     """Return the configuration of a rotation if it is valid. The address of a URL is checked at each request. Raises
-    Invalid, Malformed.
+    Invalid or Malformed otherwise.
     """
     mount, rest = split_path(check_path(path))
     if mount != MOUNT or not rest or rest.endswith("/"):
@@ -153,8 +153,8 @@ def render_call(kind: str, data: dict[str, Any], *, id: str, now: int, key: byte
 
 
 def parse_commands(document: Mapping[str, Any]) -> dict[str, RotationCommand]:
-    """Return the rotation commands by name, from a TOML document with a table `[command.NAME]` for each. Raises
-    Invalid.
+    """Return the rotation commands by name, from a TOML document with a table `[command.NAME]` for each. Raises Invalid
+    for other TOML, for an invalid command, and for too many commands.
     """
     if unknown := set(document) - {"command"}:
         raise Invalid(f"rotation commands: unknown key {min(unknown)[:64]!a}", hint="write tables [command.NAME]")
@@ -225,8 +225,8 @@ def _list_texts(values: Iterable[object]) -> set[str]:
 
 
 def find_token(current: Mapping[str, object]) -> str:
-    """Return the member of a secret that is the token for the registration of the OAuth client. Raises
-    ServiceRefused.
+    """Return the member of a secret that is the token for the registration of the OAuth client. Raises ServiceRefused
+    if the secret has no valid token.
     """
     token = current.get(REGISTRATION_TOKEN)
     if not isinstance(token, str) or not _is_credential(token):
@@ -235,7 +235,9 @@ def find_token(current: Mapping[str, object]) -> str:
 
 
 def parse_registration(status: int, body: bytes, *, current: Mapping[str, object]) -> dict[str, Any]:
-    """Return the registration in the response of a provider (RFC 7592 section 3). Raises ServiceRefused."""
+    """Return the registration in the response of a provider (RFC 7592 section 3). Raises ServiceRefused for any other
+    response.
+    """
     if status != 200:
         raise ServiceRefused(f"the provider answers {status}")
     try:

@@ -88,7 +88,9 @@ class Cron(NamedTuple):
 
 
 def parse_schedule(expression: str, window: str = "") -> Schedule:
-    """Return a schedule. `window`: the member `Duration`; a rotation begins when the window opens. Raises Invalid."""
+    """Return a schedule. `window`: the member `Duration`; a rotation begins when the window opens. Raises Invalid for a
+    malformed or unsupported schedule or window.
+    """
     if match := _RATE.fullmatch(expression):
         period = shortest = int(match[1]) * (DAY_S if match[2] == "day" else HOUR_S)
         last_hour = 0
@@ -110,7 +112,7 @@ def parse_schedule(expression: str, window: str = "") -> Schedule:
 
 @lru_cache(maxsize=256)
 def parse_cron(expression: str) -> Cron:
-    """Return a cron expression. Raises Invalid."""
+    """Return a cron expression. Raises Invalid for other text."""
     match = _CRON.fullmatch(expression)
     if match is None:
         raise _wrong("it must be rate(N hours), rate(N days) or cron(0 HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK *)")

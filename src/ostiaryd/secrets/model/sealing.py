@@ -114,7 +114,9 @@ def close_key(key: WrappingKey, *, under: bytes, random: Random) -> bytes:
 
 
 def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
-    """Return the wrapping key in `sealed`, decrypted with the key `under` of the keyring. Raises Conflict."""
+    """Return the wrapping key in `sealed`, decrypted with the key `under` of the keyring. Raises Conflict if the stored
+    key is damaged.
+    """
     try:
         return WrappingKey(number, _decrypt(under, sealed, _key_context(number)))
     except (InvalidTag, ValueError):
@@ -122,7 +124,9 @@ def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
 
 
 def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
-    """Return a wrapping key, encrypted for the unseal key whose public part is `public`. Raises Invalid."""
+    """Return a wrapping key, encrypted for the unseal key whose public part is `public`. Raises Invalid if `public` is
+    not a public key of an unseal key.
+    """
     try:
         return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
     except ValueError:  # a point of low order: anyone could compute the shared secret
@@ -151,7 +155,7 @@ def decode_key(text: str, *, field: str) -> bytes:
 
 
 def check_unseal_key(unverified_key: bytes, *, public: bytes) -> bytes:
-    """Return the unseal key if its public part is `public`. Raises Forbidden."""
+    """Return the unseal key if its public part is `public`. Raises Forbidden otherwise."""
     if len(unverified_key) == KEY_BYTES:
         shown = X25519PrivateKey.from_private_bytes(unverified_key).public_key().public_bytes_raw()
         if shown == public:  # public keys are compared, so the time of the comparison reveals no secret

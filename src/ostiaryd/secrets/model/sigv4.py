@@ -81,7 +81,8 @@ def read_request(
     headers: Sequence[tuple[bytes, bytes]], body: bytes, *, path: str, query: str, host: str, region: str, now: int
 ) -> SignedRequest:
     """Check that a POST request has a well-formed signature for this host, region, service, body and time; return the
-    request. Raises SignatureRefused, Malformed.
+    request. Raises SignatureRefused if the signature is missing or does not cover this request, Malformed if the
+    request is malformed.
     """
     values = _canonical(headers)
     authorization = values.get("authorization")
@@ -172,7 +173,7 @@ def render_date(at: int) -> str:
 
 def _parse_authorization(authorization: str) -> list[str]:
     """Return the id of the key, the day, the region, the service, the names of the signed headers, and the signature.
-    Raises SignatureIncomplete.
+    Raises SignatureIncomplete for other text.
     """
     algorithm, _, rest = authorization.partition(" ")
     parts = [part.strip().partition("=") for part in rest.split(",")]

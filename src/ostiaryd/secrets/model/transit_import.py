@@ -37,7 +37,9 @@ def wrapping_name(mount: str) -> str:
 
 
 def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorithm]:
-    """Return wrapped material, and the hash algorithm of its padding. Raises Invalid."""
+    """Return wrapped material, and the hash algorithm of its padding. Raises Invalid for an unknown hash, or material
+    of another length.
+    """
     if hash_name not in HASHES:
         raise Invalid(f"unknown hash function: {hash_name[:32]}", hint=f"use one of {', '.join(HASHES)}")
     if not text:
@@ -49,8 +51,8 @@ def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorith
 
 
 def unwrap_material(kind: str, wrapping: bytes, content: bytes, method: hashes.HashAlgorithm) -> bytes:
-    """Return the material for a key of the type `kind` that is wrapped in `content` for the private key `wrapping`.
-    Raises Invalid; the message contains no part of the material.
+    """Return the key material in `content`, which is wrapped for the key pair `wrapping`. Raises Invalid if `content`
+    is not the material of a key of the type `kind`; the message contains no part of the material.
     """
     if kind not in KINDS:
         raise Invalid("unknown key type", hint=f"use one of {', '.join(sorted(KINDS))}")

@@ -145,7 +145,7 @@ class VersionedText(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it is a valid name of a key. Raises Invalid."""
+    """Return `name` if it is a valid name of a key. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name):
         raise Invalid("the name of a key must have 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
@@ -188,7 +188,7 @@ def render_text(version: int, content: bytes) -> str:
 
 def parse_text(text: str, *, of: str) -> VersionedText:
     """Return the version and the bytes of a ciphertext, a signature or an HMAC. `of`: the word for the error. Raises
-    Invalid.
+    Invalid for other text.
     """
     match = TEXT.fullmatch(text)
     if match is None:
@@ -212,7 +212,7 @@ def decode_base64(text: str, *, field: str) -> bytes:
 
 
 def check_derivation(kind: str, *, is_derived: bool, is_convergent: bool) -> None:
-    """Check that a key of the type `kind` may have these settings. Raises Invalid."""
+    """Check that a key of the type `kind` may have these settings. Raises Invalid otherwise."""
     if is_convergent and not is_derived:
         raise Invalid("convergent encryption requires derivation to be enabled", hint="set `derived`")
     if is_derived and kind not in AEAD:
@@ -257,8 +257,8 @@ def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: by
 
 
 def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> bytes:
-    """Return the plain text of `content`, which `encrypt` made with the same associated data `bound`. Raises
-    Invalid.
+    """Return the plain text of `content`, which `encrypt` made with the same associated data `bound`. Raises Invalid if
+    the key, the content or `bound` is another one.
     """
     try:
         if kind in RSA_BITS:
@@ -292,7 +292,7 @@ def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
 
 
 def hash_of(name: str) -> hashes.HashAlgorithm:
-    """Return the hash algorithm with this name in the Vault API. Raises Invalid."""
+    """Return the hash algorithm with this name in the Vault API. Raises Invalid for an unknown name."""
     if name not in HASHES:
         raise Invalid("unsupported hash algorithm", hint=f"use one of {', '.join(HASHES)}")
     return HASHES[name]()
@@ -330,7 +330,7 @@ def render_public_key(kind: str, material: bytes) -> str:
 
 def usable_version(key: TransitKey, version: int) -> int:
     """Return the version of the key that encrypts or signs: the requested version; for 0, the latest version. Raises
-    Invalid.
+    Invalid for a version that does not exist, or that the key does not use any more.
     """
     if version == 0:
         return key.latest_version
@@ -342,7 +342,7 @@ def usable_version(key: TransitKey, version: int) -> int:
 
 
 def check_readable(key: TransitKey, version: int) -> None:
-    """Check that the key still accepts ciphertexts and signatures of this version. Raises Invalid."""
+    """Check that the key still accepts ciphertexts and signatures of this version. Raises Invalid otherwise."""
     if version > key.latest_version:
         raise Invalid("invalid ciphertext: version is too new")
     if version < key.min_decryption_version:
@@ -354,7 +354,7 @@ def check_readable(key: TransitKey, version: int) -> None:
 
 def render_material(use: str, kind: str, material: bytes) -> str:
     """Return the material for one of the uses in `EXPORTS`, or the public key for the use `PUBLIC`, in Vault's form:
-    base64, or PEM for a curve and for RSA. Raises Invalid.
+    base64, or PEM for a curve and for RSA. Raises Invalid if keys of this type do not have this use.
     """
     if use == PUBLIC:
         if kind not in SIGNING:
@@ -411,7 +411,7 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
 
 def check_material(backup: KeyBackup) -> None:
     """Check the material of each version of a backup. This takes time, so check first whether the caller may restore a
-    backup. Raises Invalid.
+    backup. Raises Invalid if it does not fit the type of the key.
     """
     if not all(is_material(backup.key.kind, one.material) for one in backup.versions):
         raise _wrong_backup()

@@ -37,7 +37,9 @@ class SignatureForm(NamedTuple):
 
 
 def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
-    """Return the signature of data, or of a hash of data. ECDSA signatures are in DER. Raises Invalid."""
+    """Return the signature of data, or of a hash of data. ECDSA signatures are in DER. Raises Invalid if the input
+    cannot be a hash of the stated algorithm.
+    """
     try:
         if kind == "ed25519":
             _check_unhashed(form)
@@ -50,7 +52,9 @@ def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
 
 
 def has_signature(kind: str, material: bytes, data: bytes, signature: bytes, form: SignatureForm) -> bool:
-    """Return whether `signature` was made with this key for the data, or for this hash of data. Raises Invalid."""
+    """Return whether `signature` was made with this key for the data, or for this hash of data. Raises Invalid for a
+    form that keys of this type do not have.
+    """
     try:
         if kind == "ed25519":
             _check_unhashed(form)
@@ -79,7 +83,9 @@ def _prehashed(form: SignatureForm) -> utils.Prehashed | hashes.HashAlgorithm:
 
 
 def _rsa_hash(form: SignatureForm) -> utils.Prehashed | utils.NoDigestInfo | hashes.HashAlgorithm:
-    """Return the hash algorithm of an RSA signature. `none` signs the input itself, as TLS 1.1 does. Raises Invalid."""
+    """Return the hash algorithm of an RSA signature. `none` signs the input itself, as TLS 1.1 does. Raises Invalid for
+    `none` with another padding, or without `prehashed`.
+    """
     if form.algorithm != "none":
         return _prehashed(form)
     if not form.is_hashed or form.padding != "pkcs1v15":
@@ -88,7 +94,9 @@ def _rsa_hash(form: SignatureForm) -> utils.Prehashed | utils.NoDigestInfo | has
 
 
 def _rsa_padding(kind: str, form: SignatureForm, *, is_new: bool) -> padding.PKCS1v15 | padding.PSS:
-    """Return the padding of an RSA signature. `is_new`: false to verify a signature. Raises Invalid."""
+    """Return the padding of an RSA signature. `is_new`: false to verify a signature. Raises Invalid for an unsupported
+    padding or salt length.
+    """
     if form.padding == "pkcs1v15":
         return padding.PKCS1v15()
     if form.algorithm == "none":
@@ -121,7 +129,7 @@ def render_signature(kind: str, version: int, signature: bytes, *, is_jws: bool)
 
 
 def parse_signature(kind: str, text: str, *, is_jws: bool) -> VersionedText:
-    """Return the version and the bytes of a signature; those of a curve are in DER. Raises Invalid."""
+    """Return the version and the bytes of a signature; those of a curve are in DER. Raises Invalid for other text."""
     if not is_jws:
         return parse_text(text, of="signature")
     match = TEXT.fullmatch(text)

@@ -122,13 +122,13 @@ class LeasedToken(NamedTuple):
 
 
 def provider(reader: Reader, name: str) -> AccountProvider | None:
-    """Return a provider; None if there is none."""
+    """Return a provider, also a provider that is marked as removed; None if there is none."""
     row = reader.one(_PROVIDER, name=name)
     return None if row is None else _provider(row)
 
 
 def providers(reader: Reader, *, is_removed: bool = False) -> list[AccountProvider]:
-    """Return the providers, sorted by name; with `is_removed`, only the providers that are marked as removed."""
+    """Return all providers, sorted by name; with `is_removed`, only the providers that are marked as removed."""
     return [_provider(row) for row in reader.all(_REMOVED if is_removed else _PROVIDERS)]
 
 

@@ -41,7 +41,9 @@ def verify(raw: MysqlConnection) -> None:
 
 
 def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Take the locks of accounts, and keep them until the connection returns to its pool. Raises DatabaseConflict."""
+    """Take the locks of accounts, and keep them until the connection returns to its pool. Raises DatabaseConflict if
+    another request holds a lock.
+    """
     for username in sorted(usernames):
         if raw.execute(_LOCK, (username,)) != [(1,)]:
             raise was_refused("other work on the account is in progress", is_conflict=True)
@@ -117,7 +119,7 @@ def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str
 
 def _end_sessions(raw: MysqlConnection, username: str) -> None:
     """End the sessions of an account, and wait until no session is left, because a session continues after its account
-    is dropped. Raises Invalid.
+    is dropped. Raises Invalid if sessions are left after a few seconds.
     """
     import pymysql
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -13,6 +14,7 @@ from ostiaryd.signals.flows import delivery
 from ostiaryd.signals.model.issuers import MAX_ISSUERS, Issuer, after_failed_poll
 from ostiaryd.signals.model.sets import MAX_WORD, SECOND
 
+_PURPOSE = "authorization at issuers of signals"
 POLL_S = 40
 """Maximum seconds of a poll; the transmitter may delay its answer for most of this time."""
 
@@ -21,7 +23,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
     """Trust the signals that an issuer signs; return the issuer. `authorization`: the Authorization header that this
     server sends to the issuer, empty if this server sends no requests.
 
-    Raises Conflict (`issuer_exists`, `too_many_issuers`).
+    Raises Conflict if the issuer is trusted already (`issuer_exists`) or the limit is reached (`too_many_issuers`).
     """
     registry.fill_entry(
         act,
@@ -42,14 +44,16 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
         hint = "remove an issuer: ostiary signal distrust ISSUER_ID"
         raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
-        root, plain = act.tx.keys.root, authorization.encode()
-        issuer = replace(issuer, sealed=root.seal(plain, context=encryption_context(issuer), random=act.tx.random))
+        key, plain = act.tx.keys.value_key(_PURPOSE), authorization.encode()
+        issuer = replace(issuer, sealed=key.seal(plain, context=_context(issuer), random=act.tx.random))
     store.issuers.insert(act.tx, issuer)
     return issuer
 
 
 def distrust(act: Act, id_or_url: str) -> Issuer:
-    """Stop trusting an issuer, and return the issuer. The effects of its earlier signals stay. Raises NotFound."""
+    """Stop trusting an issuer, and return the issuer. The effects of its earlier signals stay. Raises NotFound for an
+    unknown issuer.
+    """
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
     store.issuers.delete(act.tx, issuer.issuer_id)
@@ -57,7 +61,9 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
 
 
 def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
-    """Link a `sub` of the issuer to a person; return the person's id. Raises NotFound, Invalid."""
+    """Link a `sub` of the issuer to a person; return the person's id. Raises NotFound for an unknown issuer or person,
+    Invalid for an empty, too long or unprintable `sub`.
+    """
     issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
     registry.fill_entry(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
@@ -67,7 +73,9 @@ def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
 
 
 def unlink(act: Act, id_or_url: str, sub: str) -> None:
-    """Remove the link between a person and the `sub` of an issuer. Raises NotFound."""
+    """Remove the link between a person and the `sub` of an issuer. Raises NotFound for an unknown issuer, or a `sub`
+    without a link.
+    """
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.issuers.unlink(act.tx, issuer.issuer_id, sub):
@@ -79,7 +87,7 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
     """Store `state`, which the next verification event of the issuer must contain; return the issuer.
 
-    Raises NotFound; Conflict if this server cannot send requests to the issuer.
+    Raises NotFound for an unknown issuer; Conflict if this server cannot send requests to the issuer.
     """
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
@@ -93,7 +101,7 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
 
 
 def find(reader: Reader, id_or_url: str) -> Issuer:
-    """Return an issuer by id or URL. Raises NotFound."""
+    """Return an issuer by id or URL. Raises NotFound if there is none."""
     if (issuer := store.issuers.get(reader, id_or_url)) is None:
         raise NotFound("issuer not found", hint="list the issuers with `ostiary signal issuers`")
     return issuer
@@ -116,10 +124,15 @@ def describe_problems(reader: Reader) -> list[str]:
     return [f"{one.issuer}: {one.trouble}" for one in store.issuers.issuers(reader) if one.trouble]
 
 
-def encryption_context(issuer: Issuer) -> bytes:
-    """Return the associated data of the encryption of an issuer's authorization, so that the ciphertext is valid only
-    for this issuer.
+def open_authorization(issuer: Issuer, keys: Keyring) -> str:
+    """Return the decrypted authorization for the requests to an issuer that has one. Raises Conflict if another root
+    key encrypted it.
     """
+    assert issuer.sealed is not None
+    return keys.open_value(issuer.sealed, purpose=_PURPOSE, context=_context(issuer)).decode()
+
+
+def _context(issuer: Issuer) -> bytes:
     return f"issuer of signals|{issuer.issuer_id}".encode()
 
 

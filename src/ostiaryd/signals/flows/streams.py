@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.outbound.fetch import check_named
@@ -37,6 +38,7 @@ from ostiaryd.signals.model.streams import (
     check_requested,
 )
 
+_PURPOSE = "authorization headers of streams"
 PUSH_S = 15
 """Maximum seconds of one push."""
 PASSED = 500
@@ -59,7 +61,9 @@ class RequestedStream(msgspec.Struct, frozen=True):
 
 
 def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Create a stream for events from now on; return the stream. Raises Invalid, Conflict (`too_many_streams`)."""
+    """Create a stream for events from now on; return the stream. Raises Invalid for an invalid configuration, Conflict
+    if the limit is reached (`too_many_streams`).
+    """
     id = StreamId(act.new_id("st"))
     registry.fill_entry(act, object=id)
     if store.streams.count(act.tx) >= MAX_STREAMS or len(store.streams.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
@@ -90,8 +94,8 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
 
 
 def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Set the members that the request contains, and keep the other members (PATCH); return the stream. Raises
-    NotFound, Invalid.
+    """Set the members that the request contains, and keep the other members (PATCH); return the stream. Raises NotFound
+    for an unknown stream, Invalid for an invalid configuration.
     """
     changed = _configured(act.tx, _noted(act, id, by), requested, config=config)
     store.streams.update(act.tx, changed)
@@ -101,19 +105,21 @@ def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config:
 
 def replace_configuration(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """Set the members that the request contains, and reset the other members to their defaults (PUT); return the
-    stream. Raises NotFound, Invalid.
+    stream. Raises NotFound for an unknown stream, Invalid for an invalid configuration.
     """
     full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(requested).items()}
     return change(act, id, RequestedStream(**full), by=by, config=config)
 
 
 def delete(act: Act, id: str, *, by: Caller) -> None:
-    """Delete a stream. Raises NotFound."""
+    """Delete a stream. Raises NotFound for an unknown stream."""
     store.streams.delete(act.tx, _noted(act, id, by).stream_id)
 
 
 def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
-    """Return a stream of the receiver `by`, or, if `by` is None for an administrator, any stream. Raises NotFound."""
+    """Return a stream of the receiver `by`, or, if `by` is None for an administrator, any stream. Raises NotFound if
+    there is none.
+    """
     stream = store.streams.get(reader, id)
     if stream is None or (by is not None and stream.receiver != by.id):
         raise NotFound("stream not found")
@@ -124,7 +130,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     """Enable, pause or disable a stream (SSF 8.1.2); return the stream.
 
     A paused stream keeps its signals for later; a disabled stream drops them. If an administrator (`by` is None)
-    changes the status, the receiver gets an event about the change. Raises NotFound.
+    changes the status, the receiver gets an event about the change. Raises NotFound for an unknown stream.
     """
     stream = _noted(act, id, by)
     registry.fill_entry(act, object=stream.stream_id, was=stream.status, status=status)
@@ -153,7 +159,7 @@ def send_verification(act: Act, id: str, state: str | None, *, by: Caller | None
     """Send a verification event over the stream (SSF 8.1.4), at the request of the receiver or of an administrator
     (`by` is None).
 
-    Raises NotFound; TooSoon within a minute of the previous verification.
+    Raises NotFound for an unknown stream; TooSoon within a minute of the previous verification.
     """
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
@@ -164,8 +170,8 @@ def send_verification(act: Act, id: str, state: str | None, *, by: Caller | None
 
 
 def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
-    """Send the receiver no further signals about a subject (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict
-    (`too_many_subjects`).
+    """Send the receiver no further signals about a subject (SSF 8.1.3.3). Raises NotFound for an unknown stream,
+    SetRefused for a malformed subject, Conflict if the limit is reached (`too_many_subjects`).
     """
     stream = _noted(act, id, by)
     spelling = canonical_form(parse_subject(subject))
@@ -180,7 +186,7 @@ def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
 
 def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     """Send the receiver signals about a removed subject again. A stream has all subjects except the removed subjects.
-    Raises NotFound, SetRefused.
+    Raises NotFound for an unknown stream, SetRefused for a malformed subject.
     """
     stream = _noted(act, id, by)
     store.streams.restore_subject(act.tx, stream.stream_id, canonical_form(parse_subject(subject)))
@@ -197,16 +203,20 @@ def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: C
     if delivery.method == POLL:
         return replace(stream, method=POLL, endpoint="", sealed=None)
     endpoint = check_named(delivery.endpoint_url or "", of="`endpoint_url`", private=config.private)
-    header = delivery.authorization_header
-    context = encryption_context(stream)
-    sealed = None if header is None else tx.keys.root.seal(header.encode(), context=context, random=tx.random)
+    header, key = delivery.authorization_header, tx.keys.value_key(_PURPOSE)
+    sealed = None if header is None else key.seal(header.encode(), context=_context(stream), random=tx.random)
     return replace(stream, method=PUSH, endpoint=endpoint, sealed=sealed, due_at=0, attempts=0)
 
 
-def encryption_context(stream: Stream) -> bytes:
-    """Return the associated data of the encryption of a stream's Authorization header, so that the ciphertext is valid
-    only for this stream.
+def open_header(stream: Stream, keys: Keyring) -> str:
+    """Return the decrypted Authorization header of a stream that has one. Raises Conflict if another root key
+    encrypted it.
     """
+    assert stream.sealed is not None
+    return keys.open_value(stream.sealed, purpose=_PURPOSE, context=_context(stream)).decode()
+
+
+def _context(stream: Stream) -> bytes:
     return f"stream of signals|{stream.stream_id}".encode()
 
 

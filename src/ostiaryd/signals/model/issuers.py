@@ -134,7 +134,9 @@ def find_unsupported_member(issuer: Issuer, subject: Subject) -> str:
 
 
 def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
-    """Check the mail domains of an issuer, and return each domain once, in lower case. Raises Invalid."""
+    """Check the mail domains of an issuer, and return each domain once, in lower case. Raises Invalid if the check
+    fails.
+    """
     lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
     if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
         raise Invalid(

@@ -88,7 +88,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def parse_set(
     unverified_set: str, *, issuer: str, audience: str, key_for: Callable[[jose.Header], jose.PublicKey], now: int
 ) -> SecurityEvent:
-    """Verify a token from `issuer` to `audience` at `now` (microseconds). Raises SetRefused.
+    """Verify a token from `issuer` to `audience` at `now` (microseconds), and return its event. Raises SetRefused if
+    one of these checks fails.
 
     1. The token has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4.
     The token is not of another kind (SSF 4.1.3: no `sub`, no `exp`), and `iat` is in the permitted range. 5. The token

@@ -102,7 +102,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_delivery(delivery: Delivery) -> Delivery:
     """Check the method and the header of a stream's delivery. The caller checks the URL of a push endpoint. Raises
-    Invalid.
+    Invalid if one of them is wrong.
     """
     if delivery.method == POLL:
         return delivery
@@ -118,7 +118,7 @@ def check_delivery(delivery: Delivery) -> Delivery:
 
 def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Check the number and length of the requested event types. Unknown types are stored, and have no effect (SSF
-    8.1.1). Raises Invalid.
+    8.1.1). Raises Invalid for too many types, and for a type that is empty or too long.
     """
     if events is not None and (len(events) > MAX_EVENTS or any(not 0 < len(one) <= MAX_TEXT for one in events)):
         raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or a type that is empty or too long")

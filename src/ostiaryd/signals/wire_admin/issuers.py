@@ -194,7 +194,9 @@ async def list_links(call: Call) -> Reply:
 
 
 async def _metadata(world: World, issuer: str) -> dict[str, Any]:
-    """Return the transmitter metadata of the issuer (SSF 7.2). Raises Unavailable, Invalid."""
+    """Return the transmitter metadata of the issuer (SSF 7.2). Raises Unavailable if the issuer cannot be reached or
+    answers with an error, Invalid for malformed metadata, or metadata of another issuer.
+    """
     answer = await send_request(
         "GET",
         discovery_url(issuer),
@@ -219,7 +221,8 @@ async def _make_stream(
     world: World, new: NewIssuer, metadata: dict[str, Any], id: IssuerId, secret: str
 ) -> dict[str, Any]:
     """Create a stream to this server at the issuer; return the issuer's response (SSF 8.1.1.1), with `endpoint_url` of
-    its member `delivery`. Raises Unavailable, Invalid.
+    its member `delivery`. Raises Unavailable if the issuer cannot be reached or creates no stream, Invalid for another
+    response.
     """
     delivery = {"method": METHODS[new.method]}
     if new.method == "push":
@@ -244,9 +247,10 @@ async def _make_stream(
 
 
 async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
-    """Send a request with this server's authorization to the issuer; return the response. Raises Unavailable."""
-    assert issuer.sealed is not None
-    authorization = world.keys.root.open(issuer.sealed, context=issuers.encryption_context(issuer)).decode()
+    """Send a request with this server's authorization to the issuer; return the response. Raises Unavailable if the
+    issuer cannot be reached.
+    """
+    authorization = issuers.open_authorization(issuer, world.keys)
     sent = b"" if body is None else canonical.encode(body)
     return await send_request(
         method, url, body=sent, headers=_headers(authorization), within_s=FETCH_S, private=world.config.private

@@ -90,7 +90,9 @@ def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
 
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:
-    """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget."""
+    """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget
+    otherwise.
+    """
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(
             f"one call could return more than one call of the task above, which returns at most {most}",
@@ -123,7 +125,7 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     """Set the daily limits (UTC) of an agent, and return the agent. Units that were used today still count.
 
     Tokens contain the limits in force. If a limit is new, or the maximum of one call changes, all holdings of the agent
-    end. Raises NotFound, and InvalidBudget for a limit with a smaller unit than before.
+    end. Raises NotFound for an unknown agent, and InvalidBudget for a limit with a smaller unit than before.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
@@ -176,7 +178,8 @@ def spend(
     """Charge a call that the server itself allows to all these budgets, or to none of them if one has too few units.
 
     A volume is charged with the largest amount that the call may return, because the server does not see the result.
-    `classes`: data classes that the tool handles. Raises Exhausted, BadAmount.
+    `classes`: data classes that the tool handles. Raises Exhausted for a budget with too few units, BadAmount if the
+    call states no valid amount.
     """
     cost = costs(prices(budgets, tool, classes), arguments, now=act.now)
     touched = [budget for budget in budgets if cost.get(budget.account(act.now))]

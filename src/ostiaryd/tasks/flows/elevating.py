@@ -20,7 +20,7 @@ MAX_ELEVATIONS = 10
 
 def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
     """Set the scopes that an agent may request temporarily; return the agent and the scopes. Elevations with other
-    scopes end. Raises NotFound, Invalid.
+    scopes end. Raises NotFound for an unknown agent, Invalid for an invalid scope.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     eligible = parse_scopes(scopes)
@@ -43,7 +43,9 @@ def elevate(
     break_glass: bool,
     approval: str | None,
 ) -> Task:
-    """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
+    """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`) for other scopes, Conflict if
+    the agent has too many elevations, and Invalid for an invalid reason.
+    """
     if extra := scopes - store.elevations.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",

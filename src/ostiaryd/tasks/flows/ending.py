@@ -43,8 +43,8 @@ def end_task(act: Act, task: Task, state: TaskState) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """End a task that has expired, or whose holders have all stopped sending heartbeats, and return it. Raises
-    NotFound, and Conflict if neither is true.
+    """End a task that has expired, or whose holders have all stopped sending heartbeats, and return it. Raises NotFound
+    for an unknown task, and Conflict if neither is true.
     """
     task = find_task(act.tx, id)
     registry.fill_entry(act, object=task.task_id, agent=task.agent)

@@ -10,7 +10,7 @@ from ostiaryd.tasks.model import Task, standing_agent, standing_task
 
 
 def find_task(reader: Reader, id: str) -> Task:
-    """Return a declared task, or the standing task of an agent, in any state. Raises NotFound."""
+    """Return a declared task, or the standing task of an agent, in any state. Raises NotFound if there is none."""
     if (task := store.tasks.get_task(reader, id)) is not None:
         return task
     if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:

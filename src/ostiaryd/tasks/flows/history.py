@@ -44,7 +44,8 @@ class PrunedTask(TypedDict):
 def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
     """Return the ledger's description of a deleted task: `state` is `pruned`. Times are seconds since the epoch.
 
-    The task's agent, the agent's owner, and callers that may read everything may see it. Raises NotFound, Forbidden.
+    The task's agent, the agent's owner, and callers that may read everything may see it. Raises NotFound for an unknown
+    task, Forbidden for any other caller.
     """
     begun = _start_entry(reader, id)
     detail = begun.detail or {}
@@ -68,7 +69,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
 
 
 def _start_entry(reader: Reader, id: str) -> Entry:
-    """Return the entry that recorded the start of a task. Raises NotFound."""
+    """Return the entry that recorded the start of a task. Raises NotFound if there is none."""
     for action in STARTED if id.startswith("tk_") else ():
         for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
             if (entry := decode_entry(body)).object == id or entry.task == id:

@@ -91,7 +91,9 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
 
 
 def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
-    """Check that the tool of an endorsed document exists, and that the task has its scope. Raises InvalidIntent."""
+    """Check that the tool of an endorsed document exists, and that the task has its scope. Raises InvalidIntent
+    otherwise.
+    """
     name, _, tool = document.tool.partition("/")
     resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)

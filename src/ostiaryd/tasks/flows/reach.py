@@ -23,7 +23,7 @@ scope.
 def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
     """Check the bounds of a task. Each location must be the server's API, a registered resource of which the task has a
     scope, or, if `unregistered`, any https URI. Each tool must be in the catalogue, and the task must have its scope.
-    Raises InvalidDetails, Forbidden.
+    Raises InvalidDetails if a location or a tool is unknown, Forbidden if the task lacks a scope.
     """
     for detail in task.bounds:
         for location in detail.locations:

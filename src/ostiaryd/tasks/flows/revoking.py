@@ -26,8 +26,8 @@ class RevokedKind(StrEnum):
 
 
 def revoke(act: Act, kind: RevokedKind, id: str, *, by: Caller | None = None) -> Counter[str]:
-    """Revoke an object and everything derived from it; return the number of ended objects by kind. Raises NotFound,
-    Forbidden.
+    """Revoke an object and everything derived from it; return the number of ended objects by kind. Raises NotFound for
+    an unknown object, Forbidden for any other caller.
 
     Administrators and the owner of the agent that holds the object may revoke. Only administrators may revoke owners.
     """
@@ -93,7 +93,8 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
 def decommission_agent(act: Act, id_or_name: str, *, why: str = "", by: Caller | None = None) -> None:
     """Decommission an agent, and end its tasks and the tasks that it delegated.
 
-    Raises NotFound, Forbidden, Conflict.
+    Raises NotFound for an unknown agent, Forbidden if the caller may not decommission it, Conflict if it is already
+    decommissioned.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner)
@@ -134,7 +135,7 @@ def cancel_for(act: Act, person: PersonId) -> Counter[str]:
 
 def cancel(act: Act, id: str) -> Counter[str]:
     """End a live task as cancelled, together with everything issued under it; return the number of ended objects by
-    kind. Raises NotFound.
+    kind. Raises NotFound for an unknown task.
     """
     return end_task(act, find_task(act.tx, id), TaskState.CANCELLED)
 

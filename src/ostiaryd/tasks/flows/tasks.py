@@ -110,7 +110,7 @@ def _narrow_to_parent(act: Act, task: Task, doer: Agent, parent: str, *, is_whol
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Check that one more live task is permitted. Raises Conflict (`too_many_tasks`).
+    """Check that one more live task is permitted. Raises Conflict (`too_many_tasks`) otherwise.
 
     A task under another one counts for that task. Any other task counts for its agent, separately for each person.
     """
@@ -129,7 +129,8 @@ def _check_room(act: Act, task: Task) -> None:
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
     """Set the end of a live task to `ttl_s` seconds from now, and return the task. The end may be neither after the end
-    of the task above nor before the present end. Raises as `live` does, and Conflict.
+    of the task above nor before the present end. Raises as `live` does; Conflict for an elevation or a task without a
+    holder; Invalid for an earlier end.
     """
     task, doer = _task_of_caller(act, id, by=by)
     live(act.tx, id, now=act.now)
@@ -152,7 +153,8 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
 def end(act: Act, id: str, outcome: TaskState = TaskState.DONE, *, by: Caller | None = None) -> Task:
     """End a task, all tasks under it, and everything issued under any of them; return the task.
 
-    Raises NotFound, Forbidden, Conflict.
+    Raises NotFound for an unknown task, Forbidden if the caller may not end it, Conflict for a standing task and for a
+    task that has ended.
     """
     task, _ = _task_of_caller(act, id, by=by)
     registry.fill_entry(act, object=task.task_id, outcome=outcome.value)
@@ -171,7 +173,7 @@ def find_visible(reader: Reader, id: str, *, by: Caller) -> Task:
     """Return a task if the caller may see it: its agent, the agents of the tasks above, their owners, and callers that
     may read everything.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound for an unknown task, Forbidden for any other caller.
     """
     task = find_task(reader, id)
     if not by.may_read:
@@ -181,7 +183,7 @@ def find_visible(reader: Reader, id: str, *, by: Caller) -> Task:
 
 def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
     """Return the id of the agent whose tasks the caller may list; None if the caller may list the tasks of all agents.
-    Raises NotFound, Forbidden.
+    Raises NotFound for an unknown agent, Forbidden if the caller may not see its tasks.
     """
     if agent is None and by.may_read:
         return None
@@ -195,21 +197,23 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     """Return a task under which its agent may act at `now` (microseconds), with its delegation chain. Its scopes are
     limited to the present scopes of its agent and of each agent above.
 
-    Raises NotFound. Raises Forbidden if the task or a task above has ended, if its agent or an agent above is not
-    active or is stopped, or if the person on whose behalf the task runs is not active.
+    Raises NotFound for an unknown task. Raises Forbidden if the task or a task above has ended, if its agent or an
+    agent above is not active or is stopped, or if the person on whose behalf the task runs is not active.
     """
     task = find_task(reader, id)
     doer = registry.active_agent(reader, task.agent, now=now)
     if not task.is_live(now):
         code = ELEVATION_ENDED if task.elevated else "task_ended"
-        raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another", code=code)
+        raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another task", code=code)
     if task.person is not None and not (person := registry.find_person(reader, task.person)).is_active:
         raise Forbidden(f"the person on whose behalf the task runs {person.absence}", code=person.absence_code)
     return with_chain(reader, task, doer, now=now)
 
 
 def _task_of_caller(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
-    """Return the task and its agent, if the caller may change the task. Raises NotFound, Forbidden."""
+    """Return the task and its agent, if the caller may change the task. Raises NotFound for an unknown task, Forbidden
+    if the caller may not change it.
+    """
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
     registry.fill_entry(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
@@ -218,7 +222,7 @@ def _task_of_caller(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agen
 
 
 def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
-    """Check that the caller has a task above this one, or may change it by `_check_own`. Raises Forbidden."""
+    """Check that the caller has a task above this one, or may change it by `_check_own`. Raises Forbidden otherwise."""
     doer = registry.find_agent(reader, task.agent)
     if caller is not None and any(one.agent == caller.id for one in above(reader, task)):
         return
@@ -226,7 +230,9 @@ def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
 
 
 def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
-    """Check that the caller is the agent, its owner, an administrator, or the server (None). Raises Forbidden."""
+    """Check that the caller is the agent, its owner, an administrator, or the server (None). Raises Forbidden
+    otherwise.
+    """
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
     if not registry.answers_for(reader, caller.id, agent):
@@ -237,7 +243,7 @@ def _find_person(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) 
     """Return the person on whose behalf the task runs. A caller without administrator rights may only name a person who
     is accountable for the agent.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound for an unknown person, Forbidden for an inactive person, or another person.
     """
     person = registry.find_person(act.tx, id_or_name)
     if not person.is_active:

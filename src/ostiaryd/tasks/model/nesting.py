@@ -19,7 +19,8 @@ def put_under(task: Task, parent: Task) -> Task:
     """Return the task narrowed to its parent: scopes, bounds and end lie within those of the parent, and person and
     intent are those of the parent.
 
-    Raises Forbidden, InvalidDetails.
+    Raises Forbidden for a scope that the parent lacks or another person, InvalidDetails if the bounds go beyond its
+    bounds.
     """
     if extra := task.scopes - parent.scopes:
         scopes = " ".join(sorted(extra))

@@ -221,7 +221,7 @@ def check_size(
     *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
 ) -> None:
     """Check that the purpose, bounds, budget and intent (without its plan) of a task have at most `MAX_TASK_BYTES`
-    together. Raises TaskTooLarge.
+    together. Raises TaskTooLarge otherwise.
     """
     without_plan = None if intent is None else msgspec.structs.replace(intent, plan=None)
     intent_bytes = 0 if without_plan is None else len(canonical.encode(msgspec.to_builtins(without_plan)))
@@ -235,7 +235,9 @@ def check_size(
 
 
 def check_ttl(seconds: int) -> int:
-    """Return a task's lifetime in microseconds after checking that it is 1 second to 30 days. Raises Invalid."""
+    """Return a task's lifetime in microseconds after checking that it is 1 second to 30 days. Raises Invalid
+    otherwise.
+    """
     if not 1 <= seconds <= MAX_TTL_S:
         raise Invalid(f"the ttl must be 1 to {MAX_TTL_S} seconds")
     return seconds * SECOND

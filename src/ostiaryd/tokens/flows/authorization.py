@@ -102,10 +102,8 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
 
 def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: int) -> StoredRequest:
     """Return the stored authorization request that `request_uri` names, if `client` sent it, and it is neither answered
-    nor expired.
-
-    Raises InvalidRequest. Do not redirect that error to the redirect URI of the request: the client may have removed
-    the URI from its registration.
+    nor expired. Otherwise raises InvalidRequest. Do not send this error to the redirect URI of the request: the client
+    may have removed the URI from its registration.
     """
     stored = store.authorization.get_request(reader, key_of(request_uri.removeprefix(REQUEST_URI)))
     is_live = stored is not None and now < stored.expires_at and stored.used_at is None
@@ -139,14 +137,14 @@ def make_offer(
     """Return the scopes and bounds at one resource that the consent page offers for a request.
 
     An agent that an administrator registered can get the scopes that the administrator gave it. Any other client can
-    get the scopes that the resource declares; the person decides about them. Raises InvalidScope, InvalidTarget,
-    InvalidDetails.
+    get the scopes that the resource declares; the person decides about them. Raises InvalidScope if the client can get
+    none of the scopes, InvalidTarget for a resource without consents, InvalidDetails for bounds at another resource.
     """
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):
         if not request.identity:
             raise InvalidScope(
-                "the client sent neither `resource` nor `scope`",
+                "the client requested neither a `resource` nor a `scope`",
                 hint="update the MCP client, or set scopes of the resource in the client; a sign-in needs `openid`",
             )
         return Offer(resource="", scopes=frozenset(), details=())
@@ -179,7 +177,8 @@ def choose_step(
     first).
 
     A login after `requested_at` (microseconds) satisfies a demand for a new login, so the person is not asked to sign
-    in twice for one request. Raises LoginRequired, Unmet, ConsentRequired, Forbidden (`role_required`).
+    in twice for one request. Raises LoginRequired and ConsentRequired if `prompt=none` forbids the step, Unmet if the
+    login is too weak, Forbidden (`role_required`) if the roles of the person do not permit the client.
     """
     is_silent = "none" in request.prompt
     assurance = None if session is None else _meet(request, session, requested_at=requested_at, now=now)
@@ -237,11 +236,14 @@ def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int,
 
 
 def _refuse_login(request: AuthorizationRequest, session: Session) -> None:
-    """Refuse a request that the login of the session does not satisfy. Raises LoginRequired if the request names
+    """Raise the refusal of a request that the login of the session does not satisfy: LoginRequired if the request names
     another person, otherwise Unmet.
     """
     if request.subject not in ("", session.person):
-        raise LoginRequired("the request names another person")
+        raise LoginRequired(
+            "another person is signed in than the person whom the request names",
+            hint="sign out, and sign in as that person",
+        )
     raise Unmet(
         f"the person signed in at the level {session.acr}",
         hint=f"sign in with one of the levels {' or '.join(request.acr_values)}",
@@ -357,8 +359,8 @@ def agree(
 
 
 def _check_unchanged(act: Act, client: OAuthClient, *, digest: str) -> None:
-    """Check that the client is active, and that `digest` is the digest of its present metadata and of `client`. Raises
-    InvalidClient, InvalidRequest.
+    """Check that the client is active, and that its stored metadata and `client` still have the digest `digest`. Raises
+    InvalidClient for an unknown or stopped client, InvalidRequest for changed metadata.
     """
     if {trust.get_oauth_client(act.tx, client.client_id).digest, client.digest} != {digest}:
         raise InvalidRequest(

@@ -113,7 +113,7 @@ def redeem(
         )
     request = store.backchannel.backchannel(act.tx, _request(auth_req_id))
     if request is None or request.client != client.id:
-        raise InvalidGrant("there is no backchannel request of this client with this `auth_req_id`")
+        raise InvalidGrant("this client has no backchannel request with this `auth_req_id`")
     registry.fill_entry(act, object=request.approval)
     answered_at = _check_answered(request, now=act.now)
     _spend(act, request)

@@ -84,7 +84,7 @@ def remember(
     the earlier one ends. Raises InvalidRequest for a lifetime that is not offered.
     """
     if seconds not in LIFETIMES_S:
-        raise InvalidRequest("this lifetime is not offered", hint="reload the page")
+        raise InvalidRequest("the page does not offer this lifetime", hint="reload the page")
     trust.note_client_use(act, client.client_id)
     old = store.consents.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
     kept, expires_at = frozenset[str](), act.now + seconds * SECOND
@@ -128,7 +128,7 @@ def check_person(
     """Check that the role policies permit a person to let a client act for them at the resource `uri`. With an empty
     `uri` (identity only), do nothing.
 
-    Raises Forbidden (`role_required`).
+    Raises Forbidden (`role_required`) if the check fails.
     """
     resource = registry.get_resource_by_uri(reader, uri) if uri else None
     if resource is not None:
@@ -147,11 +147,11 @@ def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
     """Withdraw and return a consent: its grants, tasks and tokens end in this act. A consent that has ended is returned
     unchanged.
 
-    If `person` (an id) is given, only a consent of that person is found. Raises NotFound.
+    If `person` (an id) is given, only a consent of that person is found. Raises NotFound if there is none.
     """
     consent = find_consent(act.tx, id)
     if person not in (None, consent.person):
-        raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
+        raise NotFound("consent not found", hint="list the consents: ostiary consent list")
     registry.fill_entry(act, object=consent.consent_id, client=consent.client_id, agent=consent.agent)
     act.entry.person = consent.person
     end_consent(act, consent, why="withdrawn")
@@ -184,9 +184,9 @@ def end_grant(act: Act, id: str, task: str, *, why: str) -> None:
 
 
 def find_consent(reader: Reader, id: str) -> Consent:
-    """Return a consent, ended or not. Raises NotFound."""
+    """Return a consent, ended or not. Raises NotFound for an unknown id."""
     if (consent := store.consents.get(reader, id)) is None:
-        raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
+        raise NotFound("consent not found", hint="list the consents: ostiary consent list")
     return consent
 
 

@@ -86,7 +86,7 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
         raise InvalidGrant("the device code is not valid, or was issued to another client")
     if device.answered_at is None:
         if act.now >= device.expires_at:
-            raise ExpiredToken("the device code has expired", hint="begin again")
+            raise ExpiredToken("the device code has expired", hint="request a new device code")
         if act.now - device.polled_at < device.interval_s * SECOND:
             raise SlowDown(f"poll at most once in {device.interval_s} s", hint=f"add {SLOWER_S}")
         raise Pending("the person has not answered yet")

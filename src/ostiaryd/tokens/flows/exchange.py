@@ -73,7 +73,9 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     if (agent := client.agent) is None:
         raise UnauthorizedClient("only agents can exchange tokens")
     if not possession.is_bound:
-        raise dpop.InvalidProof("a DPoP-bound token cannot be exchanged for a bearer token", hint="send `DPoP`")
+        raise dpop.InvalidProof(
+            "a DPoP-bound token cannot be exchanged for a bearer token", hint="send a DPoP proof in the header `DPoP`"
+        )
     subject = _verify(act, request.unverified_subject, of="subject", config=config)
     act.entry.detail = {"subject_token": subject.jti}
     _check_recipient(subject, agent, config=config)
@@ -118,10 +120,8 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
 
 
 def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
-    """Verify an access token of this server, and return its claims. The token must be live and bound to a key, and its
-    agent active. `of` (`subject` or `actor`) names the parameter in errors.
-
-    Raises InvalidRequest.
+    """Verify an access token of this server, and return its claims. Raises InvalidRequest if the token is not live or
+    not bound to a key, or if its agent is not active. `of` (`subject` or `actor`) names the parameter in errors.
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)
@@ -136,7 +136,7 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
 
 def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> None:
     """Check that the client may exchange the subject token: the token is the client's own, or the client is both its
-    audience (`aud`) and named in `may_act`. Raises InvalidRequest.
+    audience (`aud`) and named in `may_act`. Raises InvalidRequest otherwise.
     """
     if subject.client_id == agent.agent_id:
         return
@@ -148,7 +148,7 @@ def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> 
 
 def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, config: Config) -> None:
     """Check that the actor token was issued to the client for this server, has no delegation chain, and is bound to the
-    key that the request proves. Raises InvalidRequest.
+    key that the request proves. Raises InvalidRequest otherwise.
     """
     if actor.client_id != agent.agent_id:
         raise InvalidRequest(
@@ -156,7 +156,9 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
             hint="send an actor token of the client that exchanges, or none",
         )
     if actor.aud != config.api:
-        raise InvalidRequest("`actor_token`: the audience is not this server (`aud`)", hint=config.api)
+        raise InvalidRequest(
+            "`actor_token`: the audience is not this server (`aud`)", hint=f"get an actor token for {config.api}"
+        )
     if actor.sub != agent.agent_id or actor.chain:
         raise InvalidRequest(
             "`actor_token`: the token was issued through another agent",
@@ -202,7 +204,8 @@ def _target(
     config: Config,
 ) -> Target:
     """Return the target of the new token. If an agent exchanges its own token, the audience stays the same; otherwise
-    the request may name another. Raises InvalidTarget.
+    the request may name another. Raises InvalidTarget for two targets, for a new audience of the agent's own token, and
+    if the target is the client itself.
     """
     uri = request.resource
     if request.audience is not None:
@@ -212,7 +215,10 @@ def _target(
         uri = named
     if subject.client_id == agent.agent_id:
         if uri not in (None, subject.aud):
-            raise InvalidTarget("the agent's own token keeps its audience", hint=subject.aud)
+            raise InvalidTarget(
+                "the agent's own token keeps its audience",
+                hint=f"leave `resource` and `audience` out, or send {subject.aud}",
+            )
         uri = subject.aud
     target = choose_target(act, uri, requested=requested, available=available, config=config)
     if target.agent is not None and target.agent.agent_id == agent.agent_id:

@@ -174,7 +174,9 @@ def _begin(
     key: str,
     config: Config,
 ) -> Granted:
-    """Begin the task and the grant of a code, mark the code as used, and return the tokens. Raises InvalidGrant."""
+    """Begin the task and the grant of a code, mark the code as used, and return the tokens. Raises InvalidGrant if the
+    consent was narrowed, or if the session has ended.
+    """
     _check_consent(act, consent, proofs.client)
     bounds, identity = code.request.bounds(classes=config.classes), code.request.identity
     if not consent.allows(code.request.scopes | identity, bounds):
@@ -245,7 +247,7 @@ def _start(
     config: Config,
 ) -> Task:
     """Begin and return the task of a grant, with the scopes and bounds that the person agreed to, for `seconds`. Raises
-    InvalidGrant.
+    InvalidGrant if the task cannot start, for example because the agent has lost a scope.
     """
     try:
         return tasks.start(
@@ -292,7 +294,8 @@ def _continue(act: Act, id: str, consent: Consent, code: store.authorization.Cod
     """Return the task of an earlier grant on the same consent, for a new grant with the login of `code`.
 
     The task keeps its memory, budgets and delegated parts. The earlier grants of the task end, because their login is
-    older. Raises InvalidGrant.
+    older. Raises InvalidGrant for a task that has ended or belongs to another consent, and for other scopes or bounds
+    than those of the task.
     """
     earlier = [grant for grant in store.authorization.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
     if not earlier:
@@ -356,7 +359,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
 
 
 def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
-    """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant."""
+    """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant if the agent is not active."""
     if proofs.agent is not None and proofs.agent.id == agent_id:
         return proofs.agent
     try:
@@ -382,7 +385,7 @@ def end_reused(act: Act, grant_id: str) -> None:
 
 def check_task(act: Act, task: Task) -> None:
     """Check that the person's consent still covers a task, with the checks of a refresh. A task that was not started on
-    a consent passes. Raises InvalidGrant.
+    a consent passes. Raises InvalidGrant if the consent or the client is no longer in force.
     """
     if task.person is None:
         return
@@ -397,7 +400,7 @@ def check_task(act: Act, task: Task) -> None:
 
 def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
     """Check that a consent is in force, that the client has not changed its metadata since the consent, and that role
-    policies still permit it. Raises InvalidGrant.
+    policies still permit it. Raises InvalidGrant otherwise.
     """
     if not consent.is_live(act.now):
         raise InvalidGrant("the consent was withdrawn, or has expired")
@@ -421,8 +424,9 @@ def _issue(
     is_refreshed: bool,
     config: Config,
 ) -> Granted:
-    """Issue and return the tokens of a grant, no wider than the present access of its task. Raises InvalidScope,
-    InvalidTarget, InvalidProof, InvalidGrant.
+    """Issue and return the tokens of a grant, no wider than the present access of its task. Raises InvalidScope or
+    InvalidTarget for access beyond the grant, InvalidProof if a required DPoP proof is missing, InvalidGrant if less
+    than a second of the task is left.
     """
     possession, proved = proofs.possession, Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
     if not possession.is_bound:
@@ -468,7 +472,8 @@ def _narrow(
     act: Act, token_request: TokenRequest, grant: PersonGrant, task: Task, *, config: Config
 ) -> tuple[Target, frozenset[str]]:
     """Return the target and the scopes of the access token that a grant issues. The target is the resource of the
-    grant, or the userinfo endpoint. Raises InvalidScope, InvalidTarget.
+    grant, or the userinfo endpoint. Raises InvalidScope or InvalidTarget if the person did not consent to the scope or
+    the target.
     """
     userinfo, request, uri = Target(config.issuer + USERINFO), grant.request, token_request.resource
     scopes, identity = parse_scope(token_request.scope), request.identity
@@ -478,11 +483,16 @@ def _narrow(
     if uri is not None and request.resource is not None and is_origin_of(uri, request.resource):
         uri = request.resource
     if uri not in (None, request.resource, userinfo.uri):
-        raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")
+        raise InvalidTarget(
+            "the person did not consent to this resource", hint="begin with a new authorization request"
+        )
     is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - identity)
     if is_about_person:
         if OPENID not in identity:
-            raise InvalidTarget("the identity of the person was not consented to", hint="ask for the scope `openid`")
+            raise InvalidTarget(
+                "the person did not consent to the scope `openid`",
+                hint="begin with a new authorization request for `openid`",
+            )
         return userinfo, (identity & scopes or identity) | {OPENID}
     target = choose_target(act, request.resource, requested=frozenset(), available=task.scopes, config=config)
     return target, task.scopes & scopes if scopes else task.scopes
@@ -490,7 +500,7 @@ def _narrow(
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
     """Check that a client may have a token that is bound to no key for the target. Every client may have one for
-    userinfo (ADR 80). Raises InvalidProof.
+    userinfo (ADR 80). Raises InvalidProof otherwise.
     """
     if target.resource is not None and not trust.may_have_bearer(
         act.tx, client.id, target.resource.resource_id, registration=client.registration

@@ -33,8 +33,8 @@ class Asker:
 
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
-    """Authenticate the client that wants to introspect or revoke a token by its client assertion.
-    Raises InvalidClient.
+    """Authenticate the client that wants to introspect or revoke a token by its client assertion. Raises InvalidClient
+    for an invalid assertion.
     """
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
@@ -42,7 +42,7 @@ def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) ->
 
 def asker_by_secret(act: Act, credentials: Credentials) -> Asker:
     """Authenticate an agent or a resource that wants to introspect or revoke a token, by its client secret. With a
-    secret, no agent has the rights of an administrator. Raises InvalidClient.
+    secret, no agent has the rights of an administrator. Raises InvalidClient for a wrong secret.
     """
     if is_resource_id(credentials.client_id or ""):
         return Asker(trust.check_resource_secret(act, credentials).resource_id, False)
@@ -54,7 +54,8 @@ def asker_by_client(
 ) -> Asker:
     """Authenticate a client that no administrator registered and that wants to introspect or revoke a token, by the
     keys `keys` of its metadata, or by its secret or certificate. With `accepts_public`, a public client is accepted
-    without authentication; introspection needs authentication (RFC 7662 section 2.1). Raises InvalidClient.
+    without authentication; introspection needs authentication (RFC 7662 section 2.1). Raises InvalidClient if the
+    authentication fails.
     """
     proved = trust.authenticate_oauth_client(act, credentials, keys, config=config)
     if proved.client.is_public and not accepts_public:
@@ -67,7 +68,7 @@ def asker_by_client(
 
 def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker:
     """Authenticate the caller that wants to introspect or revoke a token, by an access token for this server's API.
-    Raises AccessRefused, InvalidProof, NonceNeeded.
+    Raises AccessRefused for an invalid token, InvalidProof or NonceNeeded for its DPoP proof.
     """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config

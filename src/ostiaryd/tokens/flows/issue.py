@@ -80,7 +80,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         _check_exempt(act, client, target)
         if proved.acr == SECRET and target.uri == config.api:
             raise InvalidTarget(
-                "a client that authenticates by a secret gets no token for this server's API",
+                "a client that authenticates by a secret gets no token for the API of this server",
                 hint="send `client_assertion`",
             )
         longest = min(longest, config.bearer_lifetime_s)
@@ -105,7 +105,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
     """Check that the client may have a token at the target that is bound to no key: the agent has a bearer exemption
-    there. Raises InvalidProof.
+    there. Otherwise raises InvalidProof.
     """
     if client.agent is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")

@@ -15,9 +15,8 @@ from ostiaryd.tokens.model import KeysDelta
 
 
 def rotate_key(act: Act, *, use: str, alg: str) -> str:
-    """Create a signing key for `use`, retire the current key, and return the id of the new key. The retired key
-    verifies until its longest token has expired. Raises Invalid.
-
+    """Create a signing key for `use`, retire the current key, and return the id of the new key. The retired key still
+    verifies its tokens until the last of them has expired. Raises Invalid for an algorithm that the use does not allow.
     When the act is durable, the caller must reload the keyring.
     """
     registry.fill_entry(act, object=use, alg=alg)

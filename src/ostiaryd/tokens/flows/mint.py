@@ -108,8 +108,8 @@ def authenticate(
     authentication.
 
     Assertion and DPoP proof count as used even if the request is refused, so that a copy of the request is useless. A
-    client secret is accepted only if `accepts_secret`; its token is bound to no key. Raises InvalidClient,
-    InvalidRequest, InvalidProof, NonceNeeded.
+    client secret is accepted only if `accepts_secret`; its token is bound to no key. Raises InvalidClient for a failed
+    authentication, InvalidRequest for a secret together with a DPoP proof, InvalidProof or NonceNeeded for the proof.
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
@@ -234,7 +234,9 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     authenticated the person. Any other unregistered key is allowed.
     """
     if is_person_id(client.id):
-        raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
+        raise dpop.InvalidProof(
+            "a person's token is bound to the person's own key", hint="sign the DPoP proof with the key of the person"
+        )
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client.id and registered.is_active(act.now)
     if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
@@ -253,13 +255,16 @@ _WAYS = {
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
     """Check that the client's authentication has a level and an age that the request demands (RFC 9470 section 5).
-    Raises Unmet.
+    Raises Unmet otherwise.
     """
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
         raise Unmet(f"the `acr` of the authentication is {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
-        raise Unmet(f"the authentication is older than {demand.max_age} seconds", hint="start with a new token")
+        raise Unmet(
+            f"the authentication is older than {demand.max_age} seconds",
+            hint="authenticate again, and request a new token",
+        )
 
 
 def consult_policies(
@@ -273,9 +278,8 @@ def consult_policies(
     acr: str,
 ) -> str:
     """Check that the policies permit the token, and return the hash of the policy set. For guards and persons no policy
-    decides, and the result is empty: they get only scopes of this server's API.
-
-    Raises Forbidden, InvalidTarget.
+    decides, and the result is empty: they get only scopes of this server's API. Raises Forbidden if the policies deny,
+    InvalidTarget if a guard or a person requests another target.
     """
     if client.agent is None:
         if not scope:

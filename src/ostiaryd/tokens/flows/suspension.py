@@ -14,7 +14,8 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     """Suspend a person: no agent acts for the person, and no login is accepted, until the person is resumed.
 
     The sessions, the consents with their grants, every task on behalf of the person, and the person's own tokens and
-    unspent approvals end. Agents that the person owns continue to work. Raises NotFound, Conflict.
+    unspent approvals end. Agents that the person owns continue to work. Raises NotFound for an unknown person, Conflict
+    for a person who is not active.
     """
     # first: after this step no session is live
     sessions.end_sessions(act, registry.find_person(act.tx, id_or_name).person_id)

@@ -22,7 +22,7 @@ def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
     """Return the target of a token as `find_target` does, at the time of `act` and in its transaction. Raises
-    InvalidTarget.
+    InvalidTarget as `find_target` does.
     """
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
 
@@ -33,7 +33,8 @@ def find_target(
     """Return the registered resource or agent that `uri` names, or an unregistered `https` resource if the
     configuration allows it. Without `uri`, return the only resource of the requested scopes, or, if none is requested,
     of the available scopes. A `uri` that is only an origin, as MCP clients of 2025 send it, names the only resource of
-    the requested scopes, or, if none is requested, the only resource with this origin. Raises InvalidTarget.
+    the requested scopes, or, if none is requested, the only resource with this origin. Raises InvalidTarget if there is
+    no such resource, or the request has scopes of another one.
 
     A token for an unregistered resource cannot have scopes of a registered one.
     """

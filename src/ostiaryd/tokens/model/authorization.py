@@ -163,13 +163,15 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
         return ReturnAddress(self.redirect_uri, self.response_mode, self.state)
 
     def bounds(self, *, classes: Collection[str]) -> tuple[ToolDetail, ...]:
-        """Return the parsed `authorization_details`. `classes` are the allowed data classes. Raises InvalidDetails."""
+        """Return the parsed `authorization_details`. `classes` are the allowed data classes. Raises InvalidDetails for
+        malformed bounds.
+        """
         return parse_details(self.details, classes=classes)
 
 
 def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient) -> ReturnAddress:
-    """Return the checked redirect URI, with `state` and `response_mode`. Raises InvalidRequest. Do not redirect that
-    error: the redirect URI is not trusted.
+    """Return the checked redirect URI, with `state` and `response_mode`. Raises InvalidRequest if the URI is missing,
+    repeated or not registered. Do not send this error to the redirect URI, which is not trusted.
     """
     sent, redirect_uris = [value for value in form.get("redirect_uri", ()) if value], client.metadata.redirect_uris
     if len(sent) > 1:
@@ -264,7 +266,8 @@ def parse_device_request(values: Form, client: OAuthClient, *, classes: Collecti
 
 def _parse_scope(values: Form) -> str:
     """Return the requested scopes. Of a request with `openid`, leave out scopes that no resource can have, for example
-    `address`: OpenID Connect Core 1.0 section 3.1.2.1 says to ignore unknown scopes. Raises InvalidScope.
+    `address`: OpenID Connect Core 1.0 section 3.1.2.1 says to ignore unknown scopes. Raises InvalidScope for a
+    malformed scope.
     """
     scope = resolve_aliases(values.get("scope", ""))
     scopes = parse_scope(scope)
@@ -274,9 +277,8 @@ def _parse_scope(values: Form) -> str:
 
 def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
     """Return the authentication that the request demands. If `acr_values` or `max_age` is missing, the registered
-    demand of the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
-
-    Levels that this server does not support are ignored; levels of agents alone raise Unmet.
+    demand of the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Levels that this server
+    does not support are ignored. Raises InvalidRequest for malformed values, Unmet if only agents can reach the levels.
     """
     requested, registered = parse_demand(values), client.metadata
     levels = requested.acr_values if "acr_values" in values else registered.default_acr_values
@@ -285,8 +287,8 @@ def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
 
 
 def _reachable(levels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the demanded levels, if the login of a person can reach one of them. Raises Unmet: otherwise the person
-    would be asked for proofs without end.
+    """Return the demanded levels, if the login of a person can reach one of them. Otherwise raises Unmet, so that the
+    person is not asked for proofs without end.
     """
     if levels and not set(levels) & set(assurance.PERSON_LEVELS):
         hint = f"the levels of people are {', '.join(assurance.PERSON_LEVELS)}"
@@ -295,12 +297,16 @@ def _reachable(levels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parse_challenge(values: Mapping[str, str]) -> str:
-    """Return `code_challenge` (RFC 7636 section 4.3), empty if absent. Raises InvalidRequest."""
+    """Return `code_challenge` (RFC 7636 section 4.3), empty if absent. Raises InvalidRequest if it is malformed or its
+    method is not S256.
+    """
     challenge = values.get("code_challenge")
     if challenge is None and "code_challenge_method" not in values:
         return ""
     if challenge is None:
-        raise InvalidRequest("`code_challenge` is missing", hint="`code_challenge_method` was sent without it")
+        raise InvalidRequest(
+            "`code_challenge` is missing", hint="send `code_challenge` too, or leave `code_challenge_method` out"
+        )
     if values.get("code_challenge_method") != "S256":
         raise InvalidRequest("`code_challenge_method` must be S256")
     if not _CHALLENGE.fullmatch(challenge):
@@ -309,8 +315,8 @@ def _parse_challenge(values: Mapping[str, str]) -> str:
 
 
 def check_verifier(verifier: str, challenge: str) -> None:
-    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant, and InvalidRequest if
-    the verifier is missing.
+    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant for a verifier that does
+    not match, and InvalidRequest if the verifier is missing.
 
     A verifier without a challenge is refused, because an attacker may have removed the challenge from the request (RFC
     9700 section 4.8.2).
@@ -328,7 +334,9 @@ def check_verifier(verifier: str, challenge: str) -> None:
 
 
 def _parse_prompt(text: str) -> tuple[str, ...]:
-    """Parse `prompt` of an authorization request. Raises InvalidRequest."""
+    """Parse `prompt` of an authorization request. Raises InvalidRequest for an unknown word, and for `none` with other
+    words.
+    """
     prompts = tuple(dict.fromkeys(text.split(" "))) if text else ()
     if not all(prompt in PROMPTS for prompt in prompts):
         raise InvalidRequest(f"`prompt` has a word that is not one of {', '.join(PROMPTS)}")
@@ -338,7 +346,9 @@ def _parse_prompt(text: str) -> tuple[str, ...]:
 
 
 def _parse_jkt(thumbprint: str | None) -> str:
-    """Return `dpop_jkt` of an authorization request, empty if absent. Raises InvalidRequest."""
+    """Return `dpop_jkt` of an authorization request, empty if absent. Raises InvalidRequest for other text than a JWK
+    thumbprint.
+    """
     if thumbprint is not None and not _THUMBPRINT.fullmatch(thumbprint):
         raise InvalidRequest("`dpop_jkt` is not a JWK thumbprint in base64url, 43 characters")
     return thumbprint or ""
@@ -364,7 +374,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 def _parse_claims(text: str | None) -> RequestedClaims:
     """Return the claims that `claims` requests (OpenID Connect Core 1.0 section 5.5). Unknown claims are ignored.
-    Raises InvalidRequest, Unmet.
+    Raises InvalidRequest for malformed JSON, Unmet if the login of a person cannot reach a level of an essential `acr`.
     """
     if text is None:
         return RequestedClaims()
@@ -386,7 +396,7 @@ def _parse_claims(text: str | None) -> RequestedClaims:
 
 def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
     """Return the levels that an essential `acr` lists; empty if `acr` is not essential (OpenID Connect Core 1.0 section
-    5.5.1.1). Raises InvalidRequest.
+    5.5.1.1). Raises InvalidRequest for malformed levels.
     """
     if request.get("essential") is not True:
         return ()
@@ -400,7 +410,9 @@ def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _values_of(request: Mapping[str, object]) -> list[object]:
-    """Return the values of which a requested claim must have one: `values`, or else `value`. Raises InvalidRequest."""
+    """Return the values of which a requested claim must have one: `values`, or else `value`. Raises InvalidRequest if
+    `values` is not a list.
+    """
     values = request.get("values", [request["value"]] if "value" in request else [])
     if not isinstance(values, list):
         raise InvalidRequest("`claims`: `values` is not a list")

@@ -74,14 +74,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_choice(form: Mapping[str, str]) -> Choice:
     """Return the choice in the fields of a consent page: `scope.NAME` and `detail.PLACE`, `seconds`, and
-    `client_digest`.
-
-    Raises InvalidRequest.
+    `client_digest`. Raises InvalidRequest for fields in another form.
     """
     places = [name.removeprefix("detail.") for name in form if name.startswith("detail.")]
     seconds = form.get("seconds", str(LIFETIMES_S[-1]))
     if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in (*places, seconds)):
-        raise InvalidRequest("the form was not made by this server", hint="reload the page")
+        raise InvalidRequest("the form differs from the consent page of this server", hint="reload the page")
     return Choice(
         scopes=frozenset(name.removeprefix("scope.") for name in form if name.startswith("scope.")),
         details=frozenset(map(int, places)),
@@ -134,7 +132,7 @@ def skeleton(name: str) -> str:
     look-alike letters.
     """
     folded = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES).replace("rn", "m").replace("vv", "w")
-    return "".join(letter for letter in folded if letter.isalnum())
+    return "".join(filter(str.isalnum, folded))
 
 
 def find_lookalike(name: str, others: Collection[str]) -> str | None:

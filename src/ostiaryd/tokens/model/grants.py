@@ -168,7 +168,9 @@ def is_origin_of(unverified_uri: str, uri: str) -> bool:
 
 
 def check_target(uri: str) -> None:
-    """Check the URI of an unregistered resource: an https URI in its canonical spelling. Raises InvalidTarget."""
+    """Check the URI of an unregistered resource: an https URI in its canonical spelling. Raises InvalidTarget if the
+    check fails.
+    """
     try:
         check_uri(uri)
     except Invalid as error:
@@ -184,12 +186,9 @@ def check_scopes(requested: frozenset[str], *, agent: frozenset[str], task: froz
     if extra := requested - (agent & task):
         party = "agent" if extra - agent else "task"
         near = nearest(min(extra), agent & task)
-        hint = (
-            f"did you mean `{near}`?"
-            if near
-            else ("request fewer scopes, or ask an administrator to grant them to the agent")
-        )
-        raise InvalidScope(f"the {party} does not have {render_scope(extra)}", hint=hint)
+        where = "ask an administrator to grant them to the agent" if extra - agent else "start a task with them"
+        hint = f"did you mean `{near}`?" if near else f"request fewer scopes, or {where}"
+        raise InvalidScope(f"the {party} lacks the scopes {render_scope(extra)}", hint=hint)
 
 
 def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
@@ -245,7 +244,10 @@ def narrow_details(
     reached = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
     if not reached:
         if inner:
-            raise bounds.InvalidDetails("none of the requested bounds is for this resource", hint="see `locations`")
+            raise bounds.InvalidDetails(
+                "none of the requested bounds is for this resource",
+                hint="compare `locations` of the bounds with the resource",
+            )
         raise InvalidTarget("the bounds of the task do not include this resource")
     return reached
 
@@ -308,7 +310,7 @@ def spell_scope(scope: str, *, requested: str) -> str:
 
 
 def required(form: Form, name: str) -> str:
-    """Return the value of a required parameter. Raises InvalidRequest."""
+    """Return the value of a required parameter. Raises InvalidRequest if it is missing."""
     if name not in form:
         raise InvalidRequest(f"`{name}` is missing")
     return form[name]
@@ -322,7 +324,7 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
     """
     ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
     if ways > 1:
-        raise InvalidRequest("the client authenticates in two ways", hint="send only `client_assertion`")
+        raise InvalidRequest("the client authenticates by two methods at once", hint="send only `client_assertion`")
     if authorization is not None:
         return msgspec.structs.replace(_basic(form, authorization), certificate=certificate)
     return Credentials(
@@ -336,8 +338,8 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
 
 def _basic(form: Form, authorization: str) -> Credentials:
     """Return the client id and the secret of an Authorization header with scheme Basic (`client_secret_basic`). Both
-    parts are form-encoded, and an empty secret is no secret (RFC 6749 section 2.3.1). Raises InvalidClient,
-    InvalidRequest.
+    parts are form-encoded, and an empty secret is no secret (RFC 6749 section 2.3.1). Raises InvalidClient for a
+    malformed header, InvalidRequest if the form names another client id.
     """
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
@@ -358,7 +360,7 @@ def _basic(form: Form, authorization: str) -> Credentials:
 
 def parse_demand(form: Form) -> StepUp:
     """Return the authentication that the token request demands: `acr_values` and `max_age` (RFC 9470 section 4). Raises
-    InvalidRequest.
+    InvalidRequest for malformed values.
     """
     if "acr_values" not in form and "max_age" not in form:
         return NO_DEMAND
@@ -370,7 +372,9 @@ def parse_demand(form: Form) -> StepUp:
 
 
 def parse_details_of(text: str | None, *, classes: Collection[str]) -> tuple[bounds.ToolDetail, ...]:
-    """Return the parsed `authorization_details`; none if the parameter is missing. Raises InvalidDetails."""
+    """Return the parsed `authorization_details`; none if the parameter is missing. Raises InvalidDetails for malformed
+    JSON or bounds.
+    """
     if text is None:
         return ()
     try:

@@ -84,7 +84,7 @@ def read_id_token_hint(
     unverified_token: str, *, keys: Callable[[str], PublicKey | None], issuer: str
 ) -> dict[str, object]:
     """Verify an ID token of this server and return its claims. An expired token is accepted (section 3.1.2.1). Raises
-    InvalidToken.
+    InvalidToken for a token of another server, and for an invalid signature.
     """
 
     def key_for(header: Header) -> PublicKey:

@@ -36,7 +36,7 @@ class RequestKeys(msgspec.Struct, frozen=True):
     alg: str = ""
 
     def key_for(self, header: jose.Header) -> jose.PublicKey:
-        """Return the key that a header names. Raises InvalidToken."""
+        """Return the key that a header names. Raises InvalidToken unless exactly one registered key fits the header."""
         kid, alg = header.get("kid"), str(header["alg"])
         named = [key for key in self.keys if kid in (None, key.kid, key.thumbprint) and key.accepts(alg)]
         if len(named) != 1 or self.alg not in ("", alg):
@@ -48,7 +48,7 @@ def read_request_object(
     unverified: str, *, client_id: str, keys: RequestKeys, issuer: str, now: int
 ) -> dict[str, list[str]]:
     """Return the parameters of a request object after verifying it at the time `now` (microseconds). Raises
-    InvalidRequestObject.
+    InvalidRequestObject for an invalid signature, wrong claims or a forbidden parameter.
     """
     try:
         claims = jose.verify_jwt(
@@ -71,12 +71,14 @@ def read_request_object(
 
 
 def _check_bounds(claims: Mapping[str, object], *, client_id: str, issuer: str, now: int) -> None:
-    """Check for whom, at which server and for how long a request object is valid. Raises InvalidToken."""
+    """Check that a request object is of this client and for this server, and valid for at most an hour. Raises
+    InvalidToken if not.
+    """
     audience = claims.get("aud")
     if issuer not in (audience if isinstance(audience, list) else [audience]):
         raise jose.InvalidToken(f"`aud` does not name {issuer}")
     if claims.get("client_id") != client_id or claims.get("sub") == client_id:
-        raise jose.InvalidToken("`client_id` is not the client of the request, or `sub` is the client")
+        raise jose.InvalidToken("`client_id` does not name the client of the request, or `sub` names the client")
     if jose.numeric_date(claims, "exp") > now + LONGEST_REQUEST_OBJECT + AHEAD:
         raise jose.InvalidToken("`exp` is more than an hour ahead")
     if "nbf" in claims and jose.numeric_date(claims, "nbf") < now - LONGEST_REQUEST_OBJECT:
@@ -84,8 +86,8 @@ def _check_bounds(claims: Mapping[str, object], *, client_id: str, issuer: str, 
 
 
 def _spell(name: str, value: object) -> list[str]:
-    """Return the values that a parameter would have in a form. `claims`, `authorization_details` and numbers are JSON,
-    and not JSON in a string, in a request object.
+    """Return the values that a parameter would have in a form. In a request object, `claims`, `authorization_details`
+    and numbers are JSON values; in a form they are text.
     """
     if isinstance(value, str):
         return [value]

@@ -59,7 +59,7 @@ def word_identity(scopes: Iterable[str]) -> list[Line]:
 
 
 def word_details(details: Iterable[ToolDetail]) -> list[Line]:
-    """Return a line of the consent page for each of the bounds, with the bound's conditions in words."""
+    """Return a line of the consent page for each bound, with the conditions of the bound in words."""
     return [Line(f"detail.{place}", _tools(detail), tuple(_conditions(detail))) for place, detail in enumerate(details)]
 
 
@@ -152,13 +152,13 @@ def warn_about(
     """
     warnings = []
     if not is_known:
-        vouched = f"Only {host} vouches for it." if host else "It chose its name and address itself."
+        vouched = f"Only {host} vouches for it." if host else "The application chose its name and address itself."
         warnings.append(f"No administrator has registered this application. {vouched}")
     if (other := find_lookalike(name, others)) is not None:
-        warnings.append(f"Its name looks like `{other}`, which is another application.")
+        warnings.append(f"The name of the application looks like `{other}`, which is another application.")
     target = urlsplit(redirect_uri)
     if host and target.scheme in ("http", "https") and target.hostname not in (host, *_LOOPBACK):
-        warnings.append(f"It sends the answer to {target.hostname}, which is not {host}.")
+        warnings.append(f"The application receives the answer at {target.hostname}, which is not {host}.")
     if has_changed:
-        warnings.append("It has changed its name, keys or redirect addresses since you agreed.")
+        warnings.append("The application has changed its name, keys or redirect addresses since you agreed.")
     return warnings

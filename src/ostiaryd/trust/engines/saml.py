@@ -58,8 +58,8 @@ XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still 
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Run one order of the server inside the confined process, and return its encoded result. Raises Malformed,
-    Invalid.
+    """Run one order of the server inside the confined process, and return its encoded result. Raises the errors of
+    `read_response` and `read_metadata`.
     """
     order = decode_order(body)
     if isinstance(order, ReadMetadata):
@@ -69,9 +69,8 @@ def answer(body: bytes) -> bytes:
 
 def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
     """Return a response with its assertion, after verifying that the key of one of the given certificates signed the
-    assertion or the response. Raises Malformed, Invalid.
-
-    If the response has no assertion, as after a failed login, `assertion` is None.
+    assertion or the response. If the response has no assertion, as after a failed login, `assertion` is None. Raises
+    Malformed for other XML, Invalid if the signature or the assertion is not acceptable.
     """
     root = parse(xml)
     if root.tag != f"{SAMLP}Response" or root.get("Version") != "2.0":
@@ -114,7 +113,8 @@ def parse(xml: bytes) -> etree._Element:
 def _signed(
     xml: bytes, root: etree._Element, assertion: etree._Element, certificates: tuple[str, ...]
 ) -> etree._Element:
-    """Return the signed element, with a verified signature: the response, or its assertion. Raises Invalid.
+    """Return the signed element, with a verified signature: the response, or its assertion. Raises Invalid if neither
+    has an acceptable signature.
 
     A signature counts only if its reference names the element whose child the signature is. No two elements may have
     the same id.
@@ -242,7 +242,7 @@ def _text(element: etree._Element | None) -> str:
 
 
 def _time(text: str | None) -> int | None:
-    """Return an `xs:dateTime` in UTC as microseconds since the epoch; None for None. Raises Invalid."""
+    """Return an `xs:dateTime` in UTC as microseconds since the epoch; None for None. Raises Invalid for other text."""
     if text is None:
         return None
     try:
@@ -255,7 +255,9 @@ def _time(text: str | None) -> int | None:
 
 
 def read_metadata(xml: bytes) -> IdpMetadata:
-    """Return the identity provider that a metadata document describes. Raises Malformed, Invalid."""
+    """Return the identity provider that a metadata document describes. Raises Malformed for other XML, Invalid unless
+    the document describes exactly one provider that this server can use.
+    """
     root = parse(xml)
     described = [root] if root.tag == f"{MD}EntityDescriptor" else list(root.iter(f"{MD}EntityDescriptor"))
     idps = [one for one in described if one.find(f"{MD}IDPSSODescriptor") is not None]

@@ -69,10 +69,8 @@ class Access(msgspec.Struct, frozen=True):
 def verify_access(
     request: Request, *, audience: str, reader: Reader, now: int, keys: Keyring, config: Config
 ) -> Access:
-    """Return the caller of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
-    Malformed.
-
-    First `verify_credentials`, then `find_access`.
+    """Return the caller of a request to the resource `audience`, by `verify_credentials` and `find_access`. Raises the
+    errors of both.
     """
     verified = verify_credentials(request, audience=audience, reader=reader, now=now, keys=keys, config=config)
     return find_access(reader, verified, now=now)
@@ -81,8 +79,8 @@ def verify_access(
 def verify_credentials(
     request: Request, *, audience: str, reader: Reader, now: int, keys: Keyring, config: Config
 ) -> VerifiedCredentials:
-    """Verify the credentials of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
-    Malformed.
+    """Verify the credentials of a request to the resource `audience`. Raises Unauthenticated without a token,
+    AccessRefused for an invalid token, InvalidProof or NonceNeeded for the DPoP proof.
 
     1. Parse scheme and token. 2. Check that this server issued the token, for this audience, and that its time is
     valid. 3. Check that the token is bound to the key of the proof and to the client certificate, or that its client is
@@ -102,7 +100,7 @@ def verify_credentials(
 
 def find_access(reader: Reader, verified: VerifiedCredentials, *, now: int) -> Access:
     """Return the caller of a request with verified credentials, if token and holder are live at the time `now`
-    (microseconds). Raises AccessRefused.
+    (microseconds). Raises AccessRefused if one of them is not live.
     """
     caller = live_caller(reader, verified.claims, now=now)
     return Access(caller, verified.possession.spend, verified.possession.next_nonce)
@@ -122,7 +120,8 @@ def _check_binding(
     """Check that the request proves possession of the key or certificate to which the token is bound, and return the
     proved possession.
 
-    The result is empty if no DPoP proof has to be marked as used. Raises AccessRefused, InvalidProof, NonceNeeded.
+    The result is empty if no DPoP proof has to be marked as used. Raises AccessRefused if the token is not bound as it
+    must be, InvalidProof or NonceNeeded for the DPoP proof.
     """
     if claims.cnf is None:
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
@@ -133,9 +132,7 @@ def _check_binding(
             or own is None
             or not store.exemptions.is_exempt(reader, claims.client_id, own.resource_id)
         ):
-            raise AccessRefused(
-                "the token is bound to no key, and this server does not accept bearer tokens of its client"
-            )
+            raise AccessRefused("the token is bound to no key, and this server accepts no bearer tokens of the client")
         return Possession()
     try:
         check_certificate(claims.cnf, request.certificate)
@@ -216,16 +213,14 @@ def _check_new(is_new: bool) -> None:
 
 def read_claims(authorization: str | None, *, keys: Keyring) -> AccessClaims:
     """Return the claims of the access token in an Authorization header. The signature is verified; times, status and
-    binding of the token are not.
-
-    Raises Unauthenticated, AccessRefused.
+    binding of the token are not. Raises Unauthenticated without a token, AccessRefused for an invalid signature.
     """
     return verify_token(_credentials(authorization)[1], keys=keys)
 
 
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     """Return the claims of a token that this server signed. Its times and its status are not checked. Raises
-    AccessRefused.
+    AccessRefused for an unknown key and for an invalid signature.
     """
     good = keys.public("token")
     if (verified := keys.verified.get(unverified_token)) is not None and verified[0] in good:
@@ -243,8 +238,8 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
-    """Return the holder of a token, if token and holder are live at the time `now` (microseconds). Raises
-    AccessRefused.
+    """Return the holder of a token, if token and holder are live at the time `now` (microseconds). Raises AccessRefused
+    if one of them is not live.
     """
     holding = registry.get_holding(reader, claims.jti)
     if holding is None or not holding.is_live(now):
@@ -286,7 +281,9 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
 
 
 def _check_not_stopped(stops: list[Stop], names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises AccessRefused."""
+    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises AccessRefused for the first
+    stop.
+    """
     try:
         check_not_stopped(stops, names)
     except Forbidden as refusal:
@@ -294,8 +291,8 @@ def _check_not_stopped(stops: list[Stop], names: list[tuple[str, str]]) -> None:
 
 
 def _credentials(authorization: str | None) -> tuple[str, str]:
-    """Return the scheme of an Authorization header in lower case, and the unverified token. Raises Unauthenticated,
-    AccessRefused.
+    """Return the scheme of an Authorization header in lower case, and the unverified token. Raises Unauthenticated
+    without a token of scheme DPoP or Bearer, AccessRefused for an API key of a PEP.
     """
     if authorization is None:
         raise Unauthenticated("not authenticated", hint="send an access token and a DPoP proof")

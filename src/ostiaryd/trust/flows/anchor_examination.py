@@ -43,14 +43,15 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
 
     `pem`: the certificate of a client, followed by the further certificates that the client would send, or empty.
     `agent`: name or id of the agent that would authenticate with the certificate; if empty, only the path from the
-    certificate to the anchor is checked. Raises NotFound, and InvalidCertificate if `pem` cannot be read.
+    certificate to the anchor is checked. Raises NotFound for an unknown trust anchor, and InvalidCertificate if `pem`
+    cannot be read.
     """
     registry.fill_entry(act, object=name[:64])
     for anchor in store.certificates.list_anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             break
     else:
-        raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
+        raise NotFound("trust anchor not found", hint="list the trust anchors: ostiary trust-anchor list")
     registry.fill_entry(act, object=anchor.digest, name=anchor.name)
     parsed = parse_pem(anchor.certificate)
     try:

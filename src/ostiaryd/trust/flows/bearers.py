@@ -30,7 +30,8 @@ class Exemption(NamedTuple):
 
 def allow_bearer(act: Act, agent: str, resource: str) -> None:
     """Exempt an agent at a resource (each an id or a name), so that the agent may use bearer tokens there. Raises
-    NotFound, and Conflict for a resource that cannot verify tokens.
+    NotFound for an unknown agent or resource, and Conflict for a resource that cannot verify tokens, or too many exempt
+    agents.
     """
     client, at = _find(act, agent, resource)
     if at.uri != _api(act.tx):
@@ -44,8 +45,8 @@ def allow_bearer(act: Act, agent: str, resource: str) -> None:
 
 
 def forbid_bearer(act: Act, agent: str, resource: str) -> None:
-    """Withdraw the exemption of an agent at a resource, and revoke the agent's bearer tokens for it. Raises
-    NotFound.
+    """Withdraw the exemption of an agent at a resource, and revoke the agent's bearer tokens for the resource. Raises
+    NotFound for an unknown agent or resource.
     """
     client, at = _find(act, agent, resource)
     store.exemptions.set_exempt(act.tx, client.agent_id, at.resource_id, False)
@@ -56,7 +57,7 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
 
 def _check_verifies(act: Act, at: Resource) -> None:
     """Check that a resource can verify bearer tokens: it has a guard, or a client secret that has not expired, with
-    which it introspects tokens. Raises Conflict.
+    which it introspects tokens. Raises Conflict otherwise.
     """
     has_secret = any(one.expires_at > act.now for one in store.client_secrets.secrets(act.tx, at.resource_id))
     if at.jwk is None and not has_secret:
@@ -67,7 +68,8 @@ def _check_verifies(act: Act, at: Resource) -> None:
 def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Exempt all clients of a class of registration at a resource (id or name).
 
-    Raises NotFound, and Conflict for a resource that cannot verify tokens, such as this server's own API.
+    Raises NotFound for an unknown resource, and Conflict for a resource that cannot verify tokens, such as this
+    server's own API.
     """
     at = _find_resource(act, resource, registration)
     _check_verifies(act, at)
@@ -79,7 +81,7 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
     """Withdraw the exemption of a class at a resource.
 
     The bearer tokens for the resource are revoked, except tokens of agents with their own exemption there. Raises
-    NotFound.
+    NotFound for an unknown resource.
     """
     at = _find_resource(act, resource, registration)
     store.exemptions.set_exempt_class(act.tx, at.resource_id, registration, False)
@@ -91,7 +93,9 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
 
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
-    """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound."""
+    """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound for an unknown
+    resource.
+    """
     return store.exemptions.list_exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
 
 
@@ -105,7 +109,7 @@ def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registratio
 
 
 def exemptions(reader: Reader, agent: str) -> list[Exemption]:
-    """Return the exemptions of an agent (id or name). Raises NotFound."""
+    """Return the exemptions of an agent (id or name). Raises NotFound for an unknown agent."""
     client = registry.find_agent(reader, agent)
     pairs = (
         (registry.find_resource(reader, id), since)

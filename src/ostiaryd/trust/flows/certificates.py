@@ -64,7 +64,8 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     authority can be an anchor.
 
     `is_own`: the anchor is a root of this server's own authority. Raises InvalidCertificate if the certificate does not
-    belong to an authority, is weak, expired or not yet valid; Invalid for a bad name; Conflict.
+    belong to an authority, is weak, expired or not yet valid; Invalid for a bad name; Conflict if the authority or the
+    name is taken, or for too many anchors.
     """
     registry.fill_entry(act, object=name[:64])
     check_name(name)
@@ -101,7 +102,7 @@ def drop_own_anchor(act: Act, name: str) -> None:
 
 def remove_anchor(act: Act, name: str) -> None:
     """Remove a trust anchor. Tokens that were issued to clients with its certificates stay valid until they expire.
-    Raises NotFound.
+    Raises NotFound for an unknown anchor.
     """
     registry.fill_entry(act, object=name[:64])
     for anchor in store.certificates.list_anchors(act.tx):
@@ -109,7 +110,7 @@ def remove_anchor(act: Act, name: str) -> None:
             registry.fill_entry(act, object=anchor.digest, name=anchor.name)
             store.certificates.drop_anchor(act.tx, anchor.digest)
             return
-    raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
+    raise NotFound("trust anchor not found", hint="list the trust anchors: ostiary trust-anchor list")
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
@@ -130,7 +131,9 @@ class CertificateClientView(NamedTuple):
 
 
 def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView:
-    """Return the method by which an agent (id or name) authenticates by certificate. Raises NotFound."""
+    """Return the method by which an agent (id or name) authenticates by certificate. Raises NotFound for an unknown
+    agent, and for an agent without such a method.
+    """
     registered = registry.find_agent(reader, agent)
     if (client := store.certificates.client(reader, registered.agent_id)) is None:
         hint = f"ostiary agent mutual-tls {registered.name} --help"
@@ -146,7 +149,8 @@ def set_certificate_client(
     section 2.1.2), or by self-signed certificates (PEM).
 
     `is_bound`: every token of the agent is bound to its certificate. A pending agent becomes active. If an earlier
-    setting is replaced, the tokens of the agent are revoked. Raises NotFound, InvalidCertificate, Conflict.
+    setting is replaced, the tokens of the agent are revoked. Raises NotFound for an unknown agent, InvalidCertificate
+    for unusable subjects or certificates, Conflict for a decommissioned agent.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
@@ -173,7 +177,7 @@ def set_certificate_client(
 
 def remove_certificate_client(act: Act, agent: str) -> None:
     """Remove the method by which an agent (id or name) authenticates by certificate, and revoke the agent's tokens.
-    Raises NotFound.
+    Raises NotFound for an unknown agent, and for an agent without such a method.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
@@ -185,7 +189,8 @@ def remove_certificate_client(act: Act, agent: str) -> None:
 
 
 def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
-    """Replace the self-signed certificates of a client. Raises InvalidCertificate, Conflict.
+    """Replace the self-signed certificates of a client. Raises InvalidCertificate for an unusable certificate, Conflict
+    if a certificate is registered already or the maximum is reached.
 
     A certificate can be registered for only one client. A certificate whose subject is the name of a trust anchor is
     refused, because OpenSSL could take it for the anchor.
@@ -197,7 +202,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
         check_self_signed(certificate, now=act.now)
         if same_names(certificate, anchors):
             raise InvalidCertificate(
-                "the certificate has the same subject as a trust anchor", hint="choose another subject"
+                "the certificate has the same subject as a trust anchor", hint="use a certificate with another subject"
             )
         if store.certificates.holder(act.tx, digest_of(certificate)) not in (None, client):
             raise Conflict(
@@ -222,7 +227,7 @@ def prove_certificate(
     act: Act, client_id: str, shown: ClientCertificate, method: CertificateClient | None
 ) -> ProvedCertificate:
     """Check that a certificate authenticates a client (RFC 8705 section 2), and return the proved certificate. Raises
-    InvalidClient.
+    InvalidClient otherwise.
 
     1. The client registered a method; an agent without a method may show a certificate that this server's own authority
     issued to it. 2. For `tls_client_auth`, the certificate path leads to a trust anchor, and has the subject of the
@@ -246,15 +251,17 @@ def prove_certificate(
 
 
 def refuse_handshake(act: Act, why: str) -> NoReturn:
-    """Refuse a client whose certificate a TLS listener did not accept; `why` is recorded. Raises InvalidClient."""
+    """Record and raise the refusal (InvalidClient) of a client whose certificate a TLS listener did not accept, for the
+    reason `why`.
+    """
     raise InvalidClient(
         f"mutual TLS: the handshake was refused: {why[:100]}", hint="list the trust anchors: ostiary trust-anchor list"
     )
 
 
 def check_key(act: Act, client_id: str, jkt: str) -> bool:
-    """Check that a key does not belong to another client and was not revoked. Return whether the key is a
-    registered key of the client. Raises InvalidClient.
+    """Check that a key does not belong to another client and was not revoked. Return whether the key is a registered
+    key of the client. Raises InvalidClient for a revoked key, and for a key of another client.
     """
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
@@ -274,7 +281,7 @@ def _check_issued(
     method: CertificateClient | None,
 ) -> bool:
     """Check a certificate that leads to a trust anchor, and return whether this server's own authority issued it.
-    Raises InvalidCertificate.
+    Raises InvalidCertificate if the certificate does not authenticate the client.
 
     A certificate of this server's own authority must also have a live holding. The holding ends with the certificate,
     its task or its agent, earlier than the next revocation list. The check applies under every trust anchor, because
@@ -302,7 +309,7 @@ def _check_issued(
 
 
 def check_shown(act: Act, shown: ClientCertificate, anchors: Sequence[x509.Certificate]) -> x509.Certificate:
-    """Return the certificate of a client if it leads to an anchor, and this server has not ended it. Raises
+    """Return the certificate of a client if it leads to an anchor, and this server has not ended it. Otherwise raises
     InvalidCertificate.
 
     A certificate of this server's authority, or of an authority of a mount, ends with its holding, before a revocation
@@ -318,12 +325,12 @@ def _check_not_ended(act: Act, certificate: x509.Certificate) -> None:
     for prefix in ("ct_", "mc_"):
         holding = registry.get_holding(act.tx, f"{prefix}{certificate.serial_number:032x}")
         if holding is not None and not holding.is_live(act.now):
-            raise InvalidCertificate("the certificate was revoked", hint="get a new one")
+            raise InvalidCertificate("the certificate was revoked", hint="request a new certificate")
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
     """Check that a token of a client may be bound to a certificate: this server has not ended the certificate, and
-    neither the certificate nor its key belongs to another client. Raises InvalidClient.
+    neither the certificate nor its key belongs to another client. Raises InvalidClient otherwise.
     """
     try:
         certificate = parse_shown(shown)

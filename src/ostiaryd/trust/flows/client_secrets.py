@@ -44,15 +44,17 @@ class NewSecret:
 
 
 def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
-    """Create a client secret for an agent (id or name). Raises NotFound, Invalid, Conflict."""
+    """Create a client secret for an agent (id or name). Raises NotFound for an unknown agent, and the errors of
+    `_create`.
+    """
     client = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
     return _create(act, client.agent_id, lifetime_s, revoke=f"ostiary agent revoke-secret {client.name} ID")
 
 
 def create_resource_secret(act: Act, resource: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
-    """Create a client secret with which a resource (id or name) introspects tokens. Raises NotFound, Invalid,
-    Conflict.
+    """Create a client secret with which a resource (id or name) introspects tokens. Raises NotFound for an unknown
+    resource, and the errors of `_create`.
     """
     one = registry.find_resource(act.tx, resource)
     registry.fill_entry(act, object=one.resource_id, name=one.name, seconds=lifetime_s)
@@ -87,8 +89,8 @@ def _create(act: Act, holder: str, lifetime_s: int, *, revoke: str) -> NewSecret
 
 
 def revoke_secret(act: Act, agent: str, id: str) -> None:
-    """Revoke a client secret, the bearer tokens of its agent, and the bound tokens that the agent got by a secret.
-    Raises NotFound.
+    """Revoke a client secret, all bearer tokens of its agent, and the bound tokens that the agent got with a secret.
+    Raises NotFound for an unknown agent or secret.
     """
     client = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
@@ -98,26 +100,30 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
 
 
 def revoke_resource_secret(act: Act, resource: str, id: str) -> None:
-    """Revoke a client secret of a resource (id or name). Raises NotFound."""
+    """Revoke a client secret of a resource (id or name). Raises NotFound for an unknown resource or secret."""
     one = registry.find_resource(act.tx, resource)
     registry.fill_entry(act, object=one.resource_id, name=one.name, secret=id[:64])
     _delete(act, one.resource_id, id, listing=f"ostiary resource show {one.name}")
 
 
 def _delete(act: Act, holder: str, id: str, *, listing: str) -> None:
-    """Delete a client secret of `holder`. `listing` is the command that lists the secrets. Raises NotFound."""
+    """Delete a client secret of `holder`. `listing` is the command that lists the secrets. Raises NotFound if the
+    holder has no such secret.
+    """
     if id not in {one.id for one in store.client_secrets.secrets(act.tx, holder)}:
         raise NotFound("client secret not found", hint=f"list the secrets: {listing}")
     store.client_secrets.delete_secret(act.tx, id)
 
 
 def secrets_of(reader: Reader, agent: str) -> list[Secret]:
-    """Return the client secrets of an agent (id or name), the oldest first. Raises NotFound."""
+    """Return the client secrets of an agent (id or name), the oldest first. Raises NotFound for an unknown agent."""
     return store.client_secrets.secrets(reader, registry.find_agent(reader, agent).agent_id)
 
 
 def secrets_of_resource(reader: Reader, resource: str) -> list[Secret]:
-    """Return the client secrets of a resource (id or name), the oldest first. Raises NotFound."""
+    """Return the client secrets of a resource (id or name), the oldest first. Raises NotFound for an unknown
+    resource.
+    """
     return store.client_secrets.secrets(reader, registry.find_resource(reader, resource).resource_id)
 
 
@@ -129,7 +135,9 @@ def secret_holders(reader: Reader) -> list[str]:
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
-    """Return the agent after verifying the client id and the secret of a form. Raises InvalidClient."""
+    """Return the agent after verifying the client id and the secret of a form. Raises InvalidClient for a wrong secret,
+    and for an agent that is not active.
+    """
     client_id = credentials.client_id or ""
     act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if is_agent_id(client_id) else None
@@ -142,7 +150,9 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
 
 
 def check_resource_secret(act: Act, credentials: Credentials) -> Resource:
-    """Return the resource after verifying the client id and the secret of a form. Raises InvalidClient."""
+    """Return the resource after verifying the client id and the secret of a form. Raises InvalidClient for a wrong
+    secret.
+    """
     client_id = credentials.client_id or ""
     act.entry.object = name_claimed(client_id)
     resource = registry.get_resource(act.tx, client_id) if is_resource_id(client_id) else None
@@ -153,7 +163,9 @@ def check_resource_secret(act: Act, credentials: Credentials) -> Resource:
 
 
 def _find_match(act: Act, holder: str | None, credentials: Credentials) -> Secret:
-    """Return the unexpired secret of `holder` that equals the secret of a form. Raises InvalidClient."""
+    """Return the unexpired secret of `holder` that equals the secret of a form. Raises InvalidClient if there is
+    none.
+    """
     presented = _digest(credentials.unverified_secret or "")
     for one in [] if holder is None else store.client_secrets.secrets(act.tx, holder):
         if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now:

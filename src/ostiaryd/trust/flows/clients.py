@@ -87,8 +87,8 @@ def agent_client(
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Authenticate the client that sent a form, return the client, and mark its assertion as used. Raises
-    InvalidClient.
+    """Authenticate the client that sent a form, return the client, and mark its assertion as used. Raises InvalidClient
+    if the authentication fails.
     """
     client = check_client(act, credentials, config=config)
     spend(act, client.assertion)
@@ -97,7 +97,7 @@ def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -
 
 def check_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
     """Authenticate the client that sent a form, and return the client. The caller must mark the assertion as used with
-    `spend`. Raises InvalidClient.
+    `spend`. Raises InvalidClient if one of these steps fails.
 
     1. Parse the assertion. 2. Check its claims. 3. Find the client and its key. 4. Verify the signature. 5. Check that
     the client is active. Only a holder of the client's key passes step 4, so no other caller learns whether the client
@@ -162,7 +162,7 @@ def _person_client(act: Act, person: Person, *, jkt: str, assertion: Spend | Non
     """
     act.entry.person = person.person_id
     if not person.is_active:
-        raise InvalidClient(f"the person {person.absence}", hint="ask an administrator")
+        raise InvalidClient(f"the person {person.absence}", hint="ask an administrator to make the person active again")
     _check_not_stopped(act, [("owner", person.person_id)])
     return Client(
         id=person.person_id,
@@ -178,7 +178,9 @@ def _person_client(act: Act, person: Person, *, jkt: str, assertion: Spend | Non
 
 
 def _check_certificate(act: Act, credentials: Credentials) -> Client:
-    """Return the agent that a client certificate authenticates (RFC 8705 section 2). Raises InvalidClient."""
+    """Return the agent that a client certificate authenticates (RFC 8705 section 2). Raises InvalidClient if there is
+    none.
+    """
     client_id = credentials.client_id or ""
     act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
@@ -220,17 +222,19 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
 
 
 def check_active(act: Act, agent: Agent) -> None:
-    """Check that an agent may authenticate: its state is active, it has not expired, and no stop of the kill switch
-    covers it. Raises InvalidClient.
+    """Check that an agent may authenticate: its state is active, it has not expired, and the kill switch does not stop
+    it. Raises InvalidClient otherwise.
     """
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not AgentState.ACTIVE else "expired"
-        raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")
+        raise InvalidClient(f"the agent is {state}", hint="ask the owner of the agent or an administrator")
     _check_not_stopped(act, names_of_agent(agent))
 
 
 def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises InvalidClient."""
+    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises InvalidClient for the first
+    stop.
+    """
     try:
         check_not_stopped(registry.list_stops(act.tx), names)
     except Forbidden as refusal:

@@ -149,7 +149,9 @@ def show_clock(clock: Clock) -> ClockBody:
 
 
 def examine_clock(world: World, reader: Reader) -> str:
-    """Return the line about the clock for `ostiary doctor`. Raises ClockJumped, Conflict."""
+    """Return the line about the clock for `ostiary doctor`. Raises ClockJumped after an unconfirmed jump, Conflict if
+    the wall clock is behind server time.
+    """
     clock = world.now
     clock.check_confirmed()
     if (ahead := clock.ahead) < -STEP:

@@ -53,9 +53,8 @@ def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
 
 
 def remove_password(act: Act, person: str, *, session: str) -> None:
-    """Remove the password, the authenticator app and the recovery codes of a person. Raises Conflict.
-
-    All sessions of the person except `session` end.
+    """Remove the password, the authenticator app and the recovery codes of a person, and end all sessions except
+    `session`. Raises Conflict without a password, and if the person could not sign in any more.
     """
     registry.fill_entry(act, object=person)
     login = describe(act.tx, person)
@@ -69,8 +68,8 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
 
 
 def remove_totp(act: Act, person: str, *, session: str) -> None:
-    """Remove the authenticator app of a person and its recovery codes, and end all sessions except `session`.
-    Raises Conflict.
+    """Remove the authenticator app of a person and its recovery codes, and end all sessions except `session`. Raises
+    Conflict without an authenticator app.
     """
     registry.fill_entry(act, object=person)
     if store.people.totp(act.tx, person) is None:
@@ -81,7 +80,9 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
 
 
 def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
-    """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound, Conflict."""
+    """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound for an unknown passkey,
+    Conflict if the person could not sign in any more.
+    """
     registry.fill_entry(act, object=person, passkey=id[:MAX_NAME])
     login = describe(act.tx, person)
     if id not in {one.id for one in login.passkeys}:
@@ -92,8 +93,8 @@ def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
 
 
 def reset(act: Act, id_or_name: str) -> int:
-    """Remove every credential of a person (id or name) and end every session; return the number of ended
-    sessions. Raises NotFound.
+    """Remove every credential of a person (id or name) and end every session; return the number of ended sessions.
+    Raises NotFound for an unknown person.
     """
     person = registry.find_person(act.tx, id_or_name).person_id
     store.people.drop_credentials(act.tx, person)

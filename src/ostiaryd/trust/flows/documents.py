@@ -159,7 +159,7 @@ async def resolve_client(
 
 
 def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
-    """Refuse a metadata document; the refusal is recorded in the entry of `act`. Raises InvalidClient."""
+    """Raise the refusal of a metadata document as InvalidClient, so that the entry of `act` records it."""
     act.entry.object = name_claimed(client_id)
     raise InvalidClient(refusal.message, hint=refusal.hint)
 
@@ -231,7 +231,8 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
 
 
 def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
-    """Check the URLs of a client to which this server sends requests. Raises Invalid.
+    """Check the URLs of a client to which this server sends requests. Raises Invalid for a URL that the server must not
+    call.
 
     `logo_uri` and the other URLs of pages for people are not checked, because the server never fetches them.
     """
@@ -274,7 +275,7 @@ class ClientKeys:
 
     async def get(self, client: OAuthClient, unverified_jws: jose.Jws, *, network: str) -> tuple[jose.PublicKey, ...]:
         """Return the keys of a client with a `jwks_uri`, for the verification of a JWS; fetch them if the stored keys
-        are too old. Raises Invalid, Unavailable.
+        are too old. Raises Invalid for an unusable key set, Unavailable if the keys cannot be fetched.
         """
         url, now = client.metadata.jwks_uri, self._world.now()
         kept = self._known.get(client.client_id)
@@ -324,7 +325,8 @@ async def find_client_keys(
     """Return the published keys of the client with this (claimed) id, as `authenticate_oauth_client` needs them.
 
     Return None for a public client, and for an agent, whose record the act reads. Call this function in a wire
-    function, before the act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
+    function, before the act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient for an unknown
+    client or unusable keys, Unavailable if a fetch fails.
     """
     if is_agent_id(client_id):
         return None
@@ -345,7 +347,7 @@ async def find_request_keys(
     world: World, client: OAuthClient, unverified_jws: jose.Jws, *, network: str
 ) -> tuple[jose.PublicKey, ...]:
     """Return the keys with which a client may have signed a request object; empty if the client has none. May fetch a
-    `jwks_uri`. Raises InvalidClient, Unavailable.
+    `jwks_uri`. Raises InvalidClient for unusable keys, Unavailable if the fetch fails.
     """
     if client.kind is ClientKind.AGENT:
         rows = agent_keys(world.db.read(), client.client_id, now=world.now())

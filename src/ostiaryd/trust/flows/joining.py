@@ -64,7 +64,8 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
     agent = store.join_tokens.use_join_token(act.tx, _digest(unverified_secret))
     if agent is None:
         raise InvalidJoin(
-            "the join token is unknown, was used, or has expired", hint="create another: ostiary agent join-token NAME"
+            "the join token is unknown, was used, or has expired",
+            hint="create another join token: ostiary agent join-token NAME",
         )
     act.entry.agent = agent
     _check_pending(registry.find_agent(act.tx, agent))
@@ -80,7 +81,7 @@ def _check_pending(agent: Agent) -> None:
 
 
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
-    """Check the proof of a join request. Raises InvalidToken.
+    """Check the proof of a join request. Raises InvalidToken if it is not valid.
 
     The proof is a JWT of type `enrol+jwt`, signed with the new key, for this server, valid for at most five minutes.
     Its claim `jth` is the SHA-256 of the join token.

@@ -82,7 +82,7 @@ def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
 
 
 def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
-    """Check that no wait is in force in any of the slots. Raises LoginThrottled."""
+    """Check that no wait is in force in any of the slots. Raises LoginThrottled during a wait."""
     until = max(wait_until(store.people.failures(reader, slot.name), slot.limit) for slot in slots)
     if until > now:
         raise LoginThrottled(-(-(until - now) // SECOND), is_code=any(slot.limit is CODE for slot in slots))
@@ -101,9 +101,8 @@ async def prove_password(
     call: Call, *, unverified_name: str, unverified_password: str, unverified_code: str = ""
 ) -> Proven:
     """Verify a name and password, and return the person. If a code is given, verify it too; the act of the login must
-    still use the code.
-
-    Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal is recorded in the ledger, as far as the limit for
+    still use the code. Raises LoginRefused for a wrong name, password or code, LoginThrottled during a wait,
+    TooManyLogins if too many passwords wait to be checked. A refusal is recorded in the ledger, as far as the limit for
     unauthenticated callers allows.
     """
     world, reader = call.world, call.world.db.read()
@@ -131,7 +130,9 @@ async def prove_password(
 
 
 async def prove_code(call: Call, person: str, unverified_code: str) -> None:
-    """Check the code of a person who has already proved the password. Raises LoginRefused, LoginThrottled."""
+    """Check the code of a person who has already proved the password. Raises LoginRefused for a wrong code,
+    LoginThrottled during a wait.
+    """
     slot = slot_of(call.world.keys, CODE, person)
     try:
         check_throttle(call.world.db.read(), [slot], now=call.world.now())

@@ -96,7 +96,7 @@ def authenticate_oauth_client(
     act: Act, credentials: Credentials, keys: Sequence[jose.PublicKey] | None, *, config: Config
 ) -> AuthenticatedClient:
     """Authenticate the document or dynamic client that sent a form by its registered method, and return the client.
-    Raises InvalidClient.
+    Raises InvalidClient if the authentication fails.
 
     A public client is accepted without authentication: the caller must check its code with PKCE, or the key of its
     refresh token. `keys` are the result of `find_client_keys`. The caller must mark the assertion as used with `spend`.
@@ -106,7 +106,9 @@ def authenticate_oauth_client(
     client = get_oauth_client(act.tx, client_id)
     act.entry.object = client.handle
     if client.kind is ClientKind.AGENT:
-        raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
+        raise InvalidClient(
+            "an agent authenticates with its key, its certificate or its client secret", hint="send `client_assertion`"
+        )
     if credentials.unverified_secret is not None and not client.has_secret:
         hint = "send only `client_id`" if client.is_public else "send `client_assertion`"
         raise InvalidClient("the client has no secret", hint=hint)
@@ -127,10 +129,12 @@ def authenticate_oauth_client(
 
 
 def _check_client_certificate(act: Act, client: OAuthClient, credentials: Credentials) -> AuthenticatedClient:
-    """Check the certificate of a client's connection, and return the client (RFC 8705). Raises InvalidClient."""
+    """Check the certificate of a client's connection, and return the client (RFC 8705). Raises InvalidClient for a
+    missing or wrong certificate.
+    """
     if credentials.unverified_assertion is not None or credentials.certificate is None:
         hint = "connect with the certificate, and send only `client_id`"
-        raise InvalidClient("the client authenticates with a certificate (mutual TLS)", hint=hint)
+        raise InvalidClient("this client must authenticate with a certificate (mutual TLS)", hint=hint)
     proved = prove_certificate(act, client.client_id, credentials.certificate, _certificate_method(client))
     act.entry.key = proved.thumbprint
     return AuthenticatedClient(client=client, jkt=proved.jkt)
@@ -153,9 +157,8 @@ def _certificate_method(client: OAuthClient) -> CertificateClient:
 
 
 def claimed_client_id(credentials: Credentials) -> str:
-    """Return the client id that a form claims, unverified: `client_id`, or the subject of its assertion.
-
-    Raises InvalidClient.
+    """Return the client id that a form claims, unverified: `client_id`, or the subject of its assertion. Raises
+    InvalidClient for an unreadable assertion.
     """
     if credentials.client_id is not None:
         return credentials.client_id
@@ -173,7 +176,9 @@ def make_client_secret(keys: Keyring, client: OAuthClient) -> str:
 
 
 def _check_client_secret(act: Act, client: OAuthClient, credentials: Credentials) -> None:
-    """Check the secret of a client that registered with a secret. Raises InvalidClient."""
+    """Check the secret of a client that registered with a secret. Raises InvalidClient for a missing or wrong
+    secret.
+    """
     if credentials.unverified_assertion is not None or credentials.unverified_secret is None:
         raise InvalidClient("the client did not authenticate with its secret", hint="send `client_secret`")
     expected = make_client_secret(act.tx.keys, client).encode()
@@ -185,7 +190,7 @@ def _check_client_assertion(
     act: Act, client: OAuthClient, credentials: Credentials, keys: Sequence[jose.PublicKey], *, config: Config
 ) -> AuthenticatedClient:
     """Verify the assertion of a client with these keys, and return the authenticated client (RFC 7523, rfc7523bis).
-    Raises InvalidClient.
+    Raises InvalidClient if no key fits, or if the assertion is not valid.
     """
     unverified_jws = parse_assertion(credentials)
 
@@ -218,7 +223,9 @@ def _check_client_assertion(
 
 
 def check_room(act: Act, network: str) -> None:
-    """Check that one more client without consent may be stored, in total and for the network. Raises Unavailable."""
+    """Check that one more client without consent may be stored, in total and for the network. Raises Unavailable
+    otherwise.
+    """
     total, of_network = store.clients.count_unused(act.tx, network=network)
     if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
         hint = "clients without a consent are deleted after a day"
@@ -242,8 +249,8 @@ def set_agent_client(
     """Set the redirect URIs to which the authorization endpoint may send people for an agent, and return the client.
     Without redirect URIs, delete the client and return None.
 
-    `agent` is an id or a name. `private` are hosts with private addresses that the operator allows. Raises NotFound,
-    Invalid.
+    `agent` is an id or a name. `private` are hosts with private addresses that the operator allows. Raises NotFound for
+    an unknown agent, Invalid for an unacceptable URI.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(
@@ -283,7 +290,9 @@ def set_agent_client(
 
 
 def find_agent_client(reader: Reader, agent: str) -> OAuthClient:
-    """Return the OAuth client of an agent (id or name). Raises NotFound."""
+    """Return the OAuth client of an agent (id or name). Raises NotFound for an unknown agent, and for an agent without
+    redirect URIs.
+    """
     registered = registry.find_agent(reader, agent)
     if (client := store.clients.get(reader, registered.agent_id)) is None:
         hint = f"ostiary agent redirect {registered.name} URI"

@@ -115,7 +115,7 @@ class NewPasskey:
 
 
 def verify_creation(call: Call, unverified: str, holder: Session | Login) -> NewPasskey:
-    """Verify the response of the authenticator to a registration. Raises PasskeyRefused."""
+    """Verify the response of the authenticator to a registration. Raises PasskeyRefused if it is not valid."""
     host, credential = _read(call, unverified)
     spend = _check_challenge(call, "create", holder, credential)
     try:
@@ -142,7 +142,7 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
 
 def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
     """Store a new passkey of a person, and return the proof of the person that the registration gives. Raises
-    PasskeyRefused, Conflict.
+    PasskeyRefused if the page was used before, Conflict for a known passkey, and for too many passkeys.
     """
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
     registry.fill_entry(act, object=person, passkey=new.id[:MAX_NAME])
@@ -170,7 +170,7 @@ class UsedPasskey:
 
 
 def verify_request(call: Call, unverified: str, holder: Session | Login) -> UsedPasskey:
-    """Verify the response of the authenticator to a login. Raises PasskeyRefused."""
+    """Verify the response of the authenticator to a login. Raises PasskeyRefused if it is not valid."""
     host, credential = _read(call, unverified)
     spend = _check_challenge(call, "get", holder, credential)
     passkey = _find_passkey(call, credential)
@@ -201,7 +201,7 @@ def names_person(call: Call, unverified: str, person: str) -> bool:
 
 
 def _find_passkey(call: Call, credential: dict[str, Any]) -> Passkey:
-    """Return the passkey that the response of an authenticator names. Raises PasskeyRefused."""
+    """Return the passkey that the response of an authenticator names. Raises PasskeyRefused for an unknown passkey."""
     id = credential.get("id")
     passkey = store.people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
     if passkey is None:
@@ -211,7 +211,7 @@ def _find_passkey(call: Call, credential: dict[str, Any]) -> Passkey:
 
 def use_passkey(act: Act, used: UsedPasskey) -> Proof:
     """Record the use of a passkey, mark its challenge as used, and return the proof of its person. Raises
-    PasskeyRefused.
+    PasskeyRefused if the passkey was removed meanwhile, or if the challenge was used before.
     """
     present = store.people.find_passkey(act.tx, used.passkey.id)
     if present is None or present.public_key != used.passkey.public_key or not store.proofs.spend(act.tx, used.spend):
@@ -240,7 +240,7 @@ def _browser(holder: Session | Login) -> str:
 
 def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
     """Return the host name to which passkeys are bound, and the parsed response of the authenticator. Raises
-    PasskeyRefused.
+    PasskeyRefused for a malformed response, and if passkeys are not possible.
     """
     if (host := rp_id(call.world.config)) is None:
         raise PasskeyRefused
@@ -248,7 +248,7 @@ def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_response(unverified: str) -> dict[str, Any]:
-    """Return the response of an authenticator, parsed from JSON. Raises PasskeyRefused."""
+    """Return the response of an authenticator, parsed from JSON. Raises PasskeyRefused for a malformed response."""
     try:
         credential = canonical.parse(unverified.encode(), max_bytes=MAX_CREDENTIAL, max_depth=8)
     except (Malformed, UnicodeEncodeError):
@@ -259,7 +259,7 @@ def parse_response(unverified: str) -> dict[str, Any]:
 
 
 def parse_challenge(credential: dict[str, Any]) -> bytes:
-    """Return the challenge in the client data of a response. Raises PasskeyRefused."""
+    """Return the challenge in the client data of a response. Raises PasskeyRefused for malformed client data."""
     try:
         client = canonical.parse(unb64u(credential["response"]["clientDataJSON"]), max_bytes=MAX_CREDENTIAL)
         if not isinstance(client, dict) or client.get("crossOrigin"):

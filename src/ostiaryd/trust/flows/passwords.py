@@ -55,13 +55,13 @@ class PasswordHashing:
         self.computed = 0
 
     async def hash(self, password: str, *, network: str) -> str:
-        """Return the PHC string of a new password. Raises TooManyLogins."""
+        """Return the PHC string of a new password. Raises TooManyLogins if too many passwords wait."""
         salt = self._random(SALT_BYTES)
         return await self._run(network, lambda: self._derive(password, salt))
 
     async def verify(self, unverified_password: str, hash: str | None, *, network: str, browser: str = "") -> bool:
         """Return whether the password matches `hash`. If `hash` is None, compute a hash anyway and return false. Raises
-        TooManyLogins.
+        TooManyLogins if too many passwords wait.
 
         `browser`: the throttle slot of a known browser of the person; otherwise empty.
         """

@@ -51,7 +51,9 @@ class NewPepKey:
 
 
 def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DEFAULT_DAYS) -> NewPepKey:
-    """Register a static PEP and issue its first API key. Raises Invalid, Conflict."""
+    """Register a static PEP and issue its first API key. Raises Invalid for a bad name, network or lifetime; Conflict
+    for a taken name, and for too many PEPs.
+    """
     registry.fill_entry(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
     checked = check_networks(networks)
     check_pep_days(days)
@@ -71,7 +73,8 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
 
 def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h: int = DEFAULT_OVERLAP_H) -> NewPepKey:
     """Issue and return a new API key of a PEP. The older keys expire after `overlap_h` hours at the latest. `days` is
-    the lifetime of the new key. Raises NotFound, Invalid, Conflict.
+    the lifetime of the new key. Raises NotFound for an unknown PEP, Invalid for a bad lifetime or overlap, Conflict for
+    a revoked PEP, and for too many live keys.
     """
     pep = find_pep(act.tx, id_or_name)
     registry.fill_entry(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
@@ -91,7 +94,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
 
 
 def revoke_pep(act: Act, id_or_name: str) -> None:
-    """Revoke a PEP, and delete all its API keys. Raises NotFound, Conflict."""
+    """Revoke a PEP, and delete all its API keys. Raises NotFound for an unknown PEP, Conflict for a revoked one."""
     pep = find_pep(act.tx, id_or_name)
     registry.fill_entry(act, object=pep.pep_id, name=pep.name)
     _check_not_revoked(pep)
@@ -99,7 +102,7 @@ def revoke_pep(act: Act, id_or_name: str) -> None:
 
 
 def find_pep(reader: Reader, id_or_name: str) -> Pep:
-    """Return a PEP by id or name. Raises NotFound."""
+    """Return a PEP by id or name. Raises NotFound if there is none."""
     if (pep := store.peps.pep(reader, id_or_name)) is None:
         raise NotFound(f"there is no PEP {id_or_name[:64]!a}", hint="`ostiary pep list` shows all")
     return pep
@@ -112,7 +115,8 @@ def verify_pep(
     None).
 
     The key is looked up by its HMAC, so neither the duration nor the error distinguishes an unknown key from a revoked
-    one. For a genuine key, the error states the reason exactly. Raises AccessRefused.
+    one. For a genuine key, the error states the reason exactly. Raises AccessRefused for a key that is unknown, revoked
+    or expired, or sent from another network.
     """
     digest = _digest(keys, unverified_key)
     row = store.peps.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
@@ -124,7 +128,7 @@ def verify_pep(
             f"the API key of `{match.name}` has expired", hint="issue a new key: ostiary pep rotate NAME"
         )
     if not is_within_networks(address, match.networks):
-        raise AccessRefused(f"the API key of `{match.name}` is not accepted from this address")
+        raise AccessRefused(f"the address of the sender is in no network of the PEP `{match.name}`")
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
     caller = Caller(kind="pep", id=match.pep_id, name=match.name, owner=None, scopes=frozenset({DECIDE}))
     return caller, None if is_noted else digest
@@ -163,7 +167,7 @@ def _issue(act: Act, one: Pep, *, days: int) -> NewPepKey:
 
 def _check_not_revoked(peps: Pep) -> None:
     if peps.revoked_at is not None:
-        raise Conflict(f"the PEP `{peps.name}` is revoked", hint="create another, with another name")
+        raise Conflict(f"the PEP `{peps.name}` is revoked", hint="create another PEP, with another name")
 
 
 def _digest(keys: Keyring, key: str) -> bytes:

@@ -64,8 +64,8 @@ def check_possession(
     access_token: str | None = None,
     jkt: str | None = None,
 ) -> Possession:
-    """Check a DPoP proof, and return the proved key. Replay is not checked here, but by `spend`. Raises InvalidProof,
-    NonceNeeded.
+    """Check a DPoP proof, and return the proved key. Replay is not checked here, but by `spend`. Raises InvalidProof
+    for an invalid proof, NonceNeeded for a proof without a current nonce.
 
     `access_token` and `jkt`, if given, are the token and the key thumbprint that the proof must match.
     """
@@ -104,13 +104,16 @@ class MadeBeforeLoss(Unavailable):
     code = "recovery"
 
     def __init__(self) -> None:
-        super().__init__("the assertion or proof was made before this server entered recovery", hint="make a new one")
+        super().__init__(
+            "the assertion or proof was made before this server entered recovery", hint="make a new assertion or proof"
+        )
 
 
 def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
     """Mark the assertion and the DPoP proof of a request as used.
 
-    Raises InvalidClient if the assertion, and InvalidProof if the DPoP proof, was used before, and MadeBeforeLoss.
+    Raises InvalidClient if the assertion was used before, InvalidProof if the DPoP proof was used before, and
+    MadeBeforeLoss if either is older than the loss of a part of the history.
     """
     if act.again is not None:  # the assertion was marked as used by this same request
         return

@@ -29,9 +29,13 @@ from ostiaryd.trust.model.providers import (
     check_provider,
 )
 
+_PURPOSE = "client secrets of login providers"
+
 
 def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provider:
-    """Register and return a login provider, at which persons can log in. Raises Invalid, Conflict."""
+    """Register and return a login provider, at which persons can log in. Raises Invalid for unusable settings, Conflict
+    for a taken name or issuer, and for too many providers.
+    """
     _note(act, provider)
     check_provider(provider)
     if (
@@ -49,7 +53,7 @@ def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provide
 
 def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secret: str = "") -> Provider:
     """Change settings of a provider and return it. Name, issuer and protocol cannot change. An empty `client_secret`
-    leaves the secret unchanged. Raises NotFound, Invalid.
+    leaves the secret unchanged. Raises NotFound for an unknown provider, Invalid for unusable settings.
     """
     provider = check_provider(replace(find_provider(act.tx, name), **changes))
     _note(act, provider)
@@ -60,10 +64,8 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
 
 
 def remove_provider(act: Act, name: str) -> Provider:
-    """Remove and return a login provider. Logins by it are refused from then on. Its sessions, and the roles that its
-    rules gave, end.
-
-    Raises NotFound.
+    """Remove and return a login provider. The provider's sessions end, and the roles that its rules gave. Raises
+    NotFound for an unknown provider.
     """
     provider = find_provider(act.tx, name)
     _note(act, provider)
@@ -74,7 +76,7 @@ def remove_provider(act: Act, name: str) -> Provider:
 
 
 def find_provider(reader: Reader, name: str) -> Provider:
-    """Return a provider by name or id. Raises NotFound."""
+    """Return a provider by name or id. Raises NotFound if there is none."""
     if (provider := store.providers.find(reader, name)) is None:
         raise NotFound(f"there is no login provider {name[:64]!a}", hint="`ostiary login-provider list` shows all")
     return provider
@@ -95,7 +97,7 @@ def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     """Link an account at a provider (by its subject) to a person (id or name), and return the person. An earlier link
     of the account is replaced; if it led to another person, the sessions that this person began by the provider end.
-    Raises NotFound, Invalid.
+    Raises NotFound for an unknown provider or person, Invalid for a malformed subject.
     """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.fill_entry(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
@@ -108,7 +110,7 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
 
 def unlink_account(act: Act, name: str, sub: str) -> None:
     """Remove the link of an account at a provider, and end the sessions that the linked person began by that provider.
-    Raises NotFound.
+    Raises NotFound for an unknown provider, and if no person is linked.
     """
     provider = find_provider(act.tx, name)
     registry.fill_entry(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
@@ -124,7 +126,7 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
 def open_client_secret(provider: Provider, keys: Keyring) -> str:
     """Return the decrypted client secret of a provider. Raises Conflict if another root key encrypted it."""
     assert provider.sealed is not None
-    return keys.root.open(provider.sealed, context=_context(provider)).decode()
+    return keys.open_value(provider.sealed, purpose=_PURPOSE, context=_context(provider)).decode()
 
 
 def spend_answer(act: Act, answer: Spend) -> bool:
@@ -138,7 +140,8 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     1. The link of issuer and subject determines the person; an e-mail address is never used. 2. Without a link, an
     account is created if the provider's setting allows it. 3. The person must be active and not stopped. 4. Roles and
     teams are set from the groups by the current rules; if the provider states no groups, the rules give no role and no
-    team. Raises ProviderRefused, Forbidden, NotFound.
+    team. Raises ProviderRefused for a person who has no account or is not active, Forbidden for a person whom the kill
+    switch stops, NotFound for a provider that was removed meanwhile.
     """
     provider = find_provider(act.tx, provider_id)
     registry.fill_entry(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
@@ -200,7 +203,8 @@ def _seal(act: Act, provider: Provider, client_secret: str) -> Provider:
         return provider
     if len(client_secret) > MAX_SECRET or not client_secret.isascii() or not client_secret.isprintable():
         raise Invalid(f"the client secret is not printable ASCII of at most {MAX_SECRET} characters")
-    sealed = act.tx.keys.root.seal(client_secret.encode(), context=_context(provider), random=act.tx.random)
+    key = act.tx.keys.value_key(_PURPOSE)
+    sealed = key.seal(client_secret.encode(), context=_context(provider), random=act.tx.random)
     return replace(provider, sealed=sealed)
 
 

@@ -131,7 +131,9 @@ def register_client(
 
 
 def _put_certificates(act: Act, client: OAuthClient) -> None:
-    """Store the self-signed certificates of a client, so that listeners accept them. Raises InvalidClientMetadata."""
+    """Store the self-signed certificates of a client, so that listeners accept them. Raises InvalidClientMetadata for
+    unusable certificates.
+    """
     is_self_signed = client.metadata.token_endpoint_auth_method == SELF_SIGNED
     certificates = read_jwk_certificates(client.metadata.jwks) if is_self_signed else ()
     try:
@@ -141,7 +143,8 @@ def _put_certificates(act: Act, client: OAuthClient) -> None:
 
 
 def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config) -> ClientMetadata:
-    """Return the metadata of a dynamic client, with its verified software statement. Raises Invalid.
+    """Return the metadata of a dynamic client, with its verified software statement. Raises Invalid for unacceptable
+    metadata.
 
     If the client states no authentication method, the method becomes `private_key_jwt` for a client with keys, and
     otherwise `none`.
@@ -159,9 +162,8 @@ def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config)
 
 def _verify_statement(unverified_statement: object, *, now: int, config: Config) -> dict[str, Any]:
     """Verify a software statement, and return the client metadata in it (RFC 7591 section 2.3), which take precedence
-    over the metadata of the request.
-
-    Raises InvalidSoftwareStatement, UnapprovedSoftwareStatement.
+    over the metadata of the request. Raises InvalidSoftwareStatement if it is not valid, UnapprovedSoftwareStatement if
+    its issuer is not trusted.
     """
     issuers = read_statement_issuers(config.software_statements)
     try:
@@ -183,7 +185,7 @@ def _verify_statement(unverified_statement: object, *, now: int, config: Config)
 def authenticate_registration(reader: Reader, client_id: str, unverified_token: str | None) -> OAuthClient:
     """Return the client with this id if the registration access token belongs to it (RFC 7592 section 3).
 
-    The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken.
+    The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken otherwise.
     """
     client = store.clients.get(reader, client_id)
     digest = (client and client.access_digest) or _digest("")
@@ -199,7 +201,8 @@ def change_registration(
     deleted.
 
     If clients need approval and the new metadata need another one, the client must be approved again. Raises
-    InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
+    InvalidRegistrationToken for a token of another client, InvalidClientMetadata or InvalidRedirectUri for metadata
+    that are not valid.
     """
     act.entry.object = name_claimed(client_id)
     client = authenticate_registration(act.tx, client_id, unverified_token)
@@ -246,15 +249,15 @@ def delete_client(act: Act, client: OAuthClient) -> None:
 
 
 def find_client(reader: Reader, handle: str) -> OAuthClient:
-    """Return the client with the record id `handle`. Raises NotFound."""
+    """Return the client with the record id `handle`. Raises NotFound if there is none."""
     if (client := store.clients.by_handle(reader, handle)) is None:
         raise NotFound("client not found", hint="list the clients: ostiary client list")
     return client
 
 
 def approve_client(act: Act, handle: str) -> OAuthClient:
-    """Approve a client that waits for approval, or resume a stopped client, and return it. Raises
-    NotFound, Conflict.
+    """Approve a client that waits for approval, or resume a stopped client, and return it. Raises NotFound for an
+    unknown client, Conflict if it is active already.
     """
     client = find_client(act.tx, handle)
     registry.fill_entry(act, object=handle, client=client.client_id, name=client.metadata.client_name)
@@ -266,7 +269,7 @@ def approve_client(act: Act, handle: str) -> OAuthClient:
 def stop_client(act: Act, handle: str) -> OAuthClient:
     """Stop a client and return it: it gets no further codes and tokens. The caller must end the consents to the client.
 
-    Raises NotFound, Conflict.
+    Raises NotFound for an unknown client, Conflict if it is stopped already.
     """
     client = find_client(act.tx, handle)
     registry.fill_entry(act, object=handle, client=client.client_id, name=client.metadata.client_name)
@@ -283,8 +286,8 @@ def _set_state(act: Act, client: OAuthClient, state: ClientState) -> OAuthClient
 
 
 def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> RegistrationToken:
-    """Create and return an initial access token (RFC 7591 section 3) for at most `uses` registrations. Raises Invalid,
-    Conflict.
+    """Create and return an initial access token (RFC 7591 section 3) for at most `uses` registrations. Raises Invalid
+    for a lifetime or a number of uses out of range, Conflict if there are too many tokens.
     """
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"an initial access token must be valid for 60 to {LONGEST_LIFETIME_S} seconds")

@@ -12,7 +12,7 @@ from base64 import b32encode
 
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
 from ostiary.protocol.jose import b64u, unb64u
-from ostiaryd.ground.crypto.keyring import Keyring, RootKey
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act
@@ -21,6 +21,7 @@ from ostiaryd.trust import store
 from ostiaryd.trust.model.sessions import Proof, Session
 from ostiaryd.trust.model.totp import SECRET_BYTES, match_code
 
+_PURPOSE = "totp"
 RECOVERY_CODES, RECOVERY_CHARS = 10, 12
 """Number of recovery codes of a person, and characters of each code: 60 bits in Base32."""
 
@@ -70,13 +71,13 @@ def new_secret(call: Call) -> bytes:
 def seal_new_secret(call: Call, session: Session, secret: bytes) -> str:
     """Return a new secret of an authenticator app, encrypted for a hidden field of the setup form in this session."""
     world = call.world
-    return b64u(_aead(world.keys).seal(secret, context=_context(f"new {session.id}"), random=world.random))
+    return b64u(world.keys.value_key(_PURPOSE).seal(secret, context=_context(f"new {session.id}"), random=world.random))
 
 
 def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
-    """Return the secret that `seal_new_secret` encrypted for this session. Raises Invalid."""
+    """Return the secret that `seal_new_secret` encrypted for this session. Raises Invalid for any other value."""
     try:
-        return _aead(call.world.keys).open(unb64u(unverified), context=_context(f"new {session.id}"))
+        return call.world.keys.value_key(_PURPOSE).open(unb64u(unverified), context=_context(f"new {session.id}"))
     except (Malformed, Conflict, ValueError):
         raise Invalid(
             "the form belongs to another session, or was changed", hint="open the account page and begin again"
@@ -85,7 +86,7 @@ def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
 
 def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proof:
     """Register an authenticator app with this secret if the code is right, and return the proof of the person. Raises
-    Invalid.
+    Invalid for a wrong code.
     """
     registry.fill_entry(act, object=person)
     step = match_code(secret, unverified_code, now=act.now, last_step=0)
@@ -96,7 +97,9 @@ def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proo
 
 
 def renew_recovery_codes(act: Act, person: str) -> list[str]:
-    """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict."""
+    """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict
+    without an app.
+    """
     registry.fill_entry(act, object=person)
     if store.people.totp(act.tx, person) is None:
         raise Conflict("recovery codes need an authenticator app", hint="set up an authenticator app first")
@@ -110,16 +113,12 @@ def _digest(keys: Keyring, code: str) -> bytes:
     return hmac.digest(keys.derive("recovery code"), normal.encode("utf-8", "surrogatepass"), "sha256")
 
 
-def _aead(keys: Keyring) -> RootKey:
-    return RootKey(keys.derive("totp"), source="derived")
-
-
 def _seal(act: Act, person: str, secret: bytes) -> bytes:
-    return _aead(act.tx.keys).seal(secret, context=_context(person), random=act.tx.random)
+    return act.tx.keys.value_key(_PURPOSE).seal(secret, context=_context(person), random=act.tx.random)
 
 
 def _open(keys: Keyring, person: str, sealed: bytes) -> bytes:
-    return _aead(keys).open(sealed, context=_context(person))
+    return keys.value_key(_PURPOSE).open(sealed, context=_context(person))
 
 
 def _context(person: str) -> bytes:

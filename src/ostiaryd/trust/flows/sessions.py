@@ -134,8 +134,8 @@ def begin_session(
     browser.
 
     If the earlier session belongs to the same person, it continues under its id with a new cookie and the new proofs,
-    so that a step-up does not log the person out of clients. If it belongs to another person, it ends. Raises NotFound,
-    Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
+    so that a step-up does not log the person out of clients. If it belongs to another person, it ends. Raises NotFound
+    for an unknown person, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
     """
     registry.active_person(act, person)
     registry.check_none_stopped(act.tx, "owner", [person])
@@ -175,7 +175,9 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
-    """End one session. If `person` is given, a session of another person is not found. Raises NotFound."""
+    """End one session. If `person` is given, only a session of this person can be ended. Raises NotFound if there is no
+    such session.
+    """
     registry.fill_entry(act, object=session_id)
     unended = store.people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
@@ -292,9 +294,8 @@ def form_token(call: Call, holder: Session | Login) -> str:
 
 
 def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
-    """Return the fields of a form that a page of this server sent from this browser.
-
-    Raises ForgedForm; Malformed for a field that was sent more than once.
+    """Return the fields of a form that a page of this server sent from this browser. Raises ForgedForm for a form of
+    another site or browser, Malformed for a field that was sent more than once.
     """
     if (origin := call.header(b"origin")) is not None and origin not in own_origins(call.world.config):
         raise ForgedForm("another site sent the form", hint="open the page of this server and try again")

@@ -33,8 +33,8 @@ class SetupLink(NamedTuple):
 
 
 def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int = DEFAULT_HOURS) -> SetupLink:
-    """Create and return a link with which a person (id or name) sets up a login, valid for `hours`. Raises NotFound,
-    Conflict, Invalid.
+    """Create and return a link with which a person (id or name) sets up a login, valid for `hours`. Raises NotFound for
+    an unknown person, Conflict for a person who may not sign in, Invalid for an unusable lifetime.
     """
     person = registry.active_person(act, id_or_name)
     registry.fill_entry(act, object=person.person_id, name=person.name, hours=hours)
@@ -47,7 +47,9 @@ def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int =
 
 
 def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
-    """Return the id of the person to whom an unused, unexpired setup link belongs. Raises NotFound."""
+    """Return the id of the person to whom an unused, unexpired setup link belongs. Raises NotFound for any other
+    link.
+    """
     person = store.people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
@@ -59,7 +61,9 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
 
 
 def use_setup_link(act: Act, unverified_code: str) -> str:
-    """Delete a setup link, so that it cannot be used again, and return the id of its person. Raises NotFound."""
+    """Delete a setup link, so that it cannot be used again, and return the id of its person. Raises NotFound if the
+    link is unknown, was used or has expired.
+    """
     person = find_setup_link(act.tx, unverified_code, now=act.now)
     store.people.drop_setup_links(act.tx, person)
     return person

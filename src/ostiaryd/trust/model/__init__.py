@@ -175,7 +175,9 @@ def name_claimed(client_id: str) -> str | None:
 
 
 def parse_assertion(credentials: Credentials) -> jose.Jws:
-    """Return the parsed client assertion of a form; its signature and claims are not checked. Raises InvalidClient."""
+    """Return the parsed client assertion of a form; its signature and claims are not checked. Raises InvalidClient for
+    a missing or malformed assertion.
+    """
     if credentials.unverified_secret is not None:
         hint = (
             "send `client_assertion` (private_key_jwt); a client secret is accepted only with the grant "
@@ -195,7 +197,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
 
 
 def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], bool]) -> None:
-    """Check that `typ` is `client-authentication+jwt` or absent (rfc7523bis section 4). Raises InvalidClient.
+    """Check that `typ` is `client-authentication+jwt` or absent (rfc7523bis section 4). Raises InvalidClient otherwise.
 
     A compatible client may also send `JWT`, which most libraries put into every header. Every other type is refused, so
     that no JWT that a client signs for another purpose is accepted as an assertion.
@@ -205,7 +207,7 @@ def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], boo
         return
     raise InvalidClient(
         f"`typ` of the client assertion is not {ASSERTION_TYP}",
-        hint='set or omit it; `client_assertions = "compatible"` also accepts JWT',
+        hint='set or omit `typ`; a server with `client_assertions = "compatible"` also accepts JWT',
     )
 
 
@@ -218,8 +220,9 @@ def check_assertion(
     now: int,
     is_compatible: Callable[[str], bool],
 ) -> Assertion:
-    """Check the claims of an assertion at the time `now` (microseconds), and return the assertion. Raises
-    InvalidClient. `mtls_base`: URL of the endpoints for clients with certificates; empty if that is the issuer.
+    """Check the claims of an assertion at the time `now` (microseconds), and return the assertion. Raises InvalidClient
+    if a claim is missing or wrong. `mtls_base`: URL of the endpoints for clients with certificates; empty if that is
+    the issuer.
 
     The caller must check the type, the signature and replay. The only audience is the issuer identifier, as a string or
     as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well (RFC
@@ -246,7 +249,7 @@ def check_assertion(
         raise InvalidClient(f"`jti` of the client assertion is not a string of 1 to {MAX_JTI} characters")
     if begins is None:
         if not is_compatible(subject):
-            raise InvalidClient("the client assertion has no `iat`")
+            raise InvalidClient("the client assertion has no `iat`", hint="add `iat`")
         if ends > now + AHEAD + LONGEST_ASSERTION:
             raise InvalidClient(
                 "the client assertion has no `iat` and expires in more than 300 seconds", hint="add `iat`"
@@ -382,7 +385,9 @@ def is_pep_key(text: str) -> bool:
 
 
 def check_networks(unverified_networks: Collection[str]) -> str:
-    """Return networks in their canonical form, separated by spaces. Raises Invalid."""
+    """Return networks in their canonical form, separated by spaces. Raises Invalid for a malformed network, and for
+    none or too many.
+    """
     if not 1 <= len(unverified_networks) <= MAX_PEP_NETWORKS:
         raise Invalid(
             f"a PEP must have 1 to {MAX_PEP_NETWORKS} networks",
@@ -399,12 +404,14 @@ def check_networks(unverified_networks: Collection[str]) -> str:
 
 
 def check_pep_days(days: int) -> None:
-    """Check the number of days for which an API key is valid. Raises Invalid."""
+    """Check the number of days for which an API key is valid. Raises Invalid outside of 1 to MAX_PEP_DAYS."""
     if not 1 <= days <= MAX_PEP_DAYS:
         raise Invalid(f"an API key must be valid for 1 to {MAX_PEP_DAYS} days")
 
 
 def check_pep_overlap(hours: int) -> None:
-    """Check for how many hours an older API key stays valid after a new key was issued. Raises Invalid."""
+    """Check for how many hours an older API key stays valid after a new key was issued. Raises Invalid outside of 0 to
+    MAX_PEP_OVERLAP_H.
+    """
     if not 0 <= hours <= MAX_PEP_OVERLAP_H:
         raise Invalid(f"the overlap of two API keys must be 0 to {MAX_PEP_OVERLAP_H} hours")

@@ -104,7 +104,7 @@ def digest_of(certificate: x509.Certificate) -> str:
 
 
 def parse_pem(text: str) -> x509.Certificate:
-    """Return the certificate in a PEM text that contains exactly one. Raises InvalidCertificate."""
+    """Return the certificate in a PEM text that contains exactly one. Raises InvalidCertificate for other text."""
     if len(text) > 2 * MAX_CERTIFICATE:
         raise InvalidCertificate(f"the certificate has more than {2 * MAX_CERTIFICATE} characters")
     try:
@@ -118,7 +118,7 @@ def parse_pem(text: str) -> x509.Certificate:
 
 def parse_chain(text: str) -> ClientCertificate:
     """Return the client certificate in a PEM text: the first certificate, with the following ones as its chain. Raises
-    InvalidCertificate.
+    InvalidCertificate for other text, and for a chain that is too long.
     """
     try:
         if len(text) > 2 * MAX_CERTIFICATE * (MAX_CHAIN + 1):
@@ -138,23 +138,25 @@ def render_pem(certificate: x509.Certificate) -> str:
 
 
 def check_anchor(certificate: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate belongs to an authority and can sign client certificates at `now`
-    (microseconds). Raises InvalidCertificate.
+    """Check that a certificate belongs to an authority and can sign client certificates at `now` (microseconds). Raises
+    InvalidCertificate if not.
     """
     if not _is_authority(certificate):
         raise InvalidCertificate(
-            "the certificate is not that of an authority", hint="`basicConstraints` has no CA:TRUE"
+            "the certificate is not that of an authority",
+            hint="name the certificate of the authority that signs the client certificates: it has CA:TRUE in"
+            " `basicConstraints`",
         )
     check_time(certificate, now=now)
     _check_strength(certificate, of="the authority")
 
 
 def check_time(certificate: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate is valid at `now` (microseconds). Raises InvalidCertificate."""
+    """Check that a certificate is valid at `now` (microseconds). Raises InvalidCertificate otherwise."""
     if now < _micros(certificate.not_valid_before_utc):
         raise InvalidCertificate("the certificate is not valid yet", hint="compare the clocks of both machines")
     if now >= expiry_of(certificate):
-        raise InvalidCertificate("the certificate has expired", hint="renew it")
+        raise InvalidCertificate("the certificate has expired", hint="renew the certificate")
 
 
 def expiry_of(certificate: x509.Certificate) -> int:
@@ -183,7 +185,7 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
 
 def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
     """Check that the key and the signature algorithm of a certificate are strong enough. `of` names the certificate in
-    errors. Raises InvalidCertificate.
+    errors. Raises InvalidCertificate if the check fails.
     """
     key = certificate.public_key()
     is_strong = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
@@ -253,8 +255,8 @@ _HINTS = {
 
 
 def _canonical(kind: SubjectKind, text: str) -> str:
-    """Return a subject of this kind in its canonical form, so that equal subjects are equal texts. Raises
-    ValueError.
+    """Return a subject of this kind in its canonical form, so that equal subjects are equal texts. Raises ValueError
+    for a malformed subject.
     """
     match kind:
         case SubjectKind.DN:
@@ -285,7 +287,9 @@ section 2.5).
 
 
 def _parse_name(text: str) -> x509.Name:
-    """Return a distinguished name, parsed from text (RFC 4514); spaces after commas are ignored. Raises ValueError."""
+    """Return a distinguished name, parsed from text (RFC 4514); spaces after commas are ignored. Raises ValueError for
+    other text.
+    """
     return x509.Name.from_rfc4514_string(re.sub(r"(?<!\\), +", ",", text), _ATTRIBUTES)
 
 
@@ -312,7 +316,7 @@ _ALTERNATIVES: dict[SubjectKind, type[x509.GeneralName]] = {
 
 def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) -> None:
     """Check that a certificate has the expected subject, and no second subject of the same kind. Raises
-    InvalidCertificate.
+    InvalidCertificate if not.
     """
     if kind is SubjectKind.DN:
         if _prepare(certificate.subject) != _prepare(_parse_name(value)):
@@ -338,7 +342,7 @@ def check_path(
 ) -> x509.Certificate:
     """Return the trust anchor to which the certificate `leaf` of a client leads, after OpenSSL has verified the path
     (RFC 5280 section 6). The path may use the other certificates that the client sent. `now` is in microseconds. Raises
-    InvalidCertificate.
+    InvalidCertificate if the certificate leads to no trust anchor.
     """
     store = crypto.X509Store()
     store.set_flags(_PATH_FLAGS)
@@ -364,7 +368,7 @@ def check_path(
 
 def _check_usage(certificate: x509.Certificate) -> None:
     """Check that the extended key usage of a certificate, if stated, allows client authentication. Raises
-    InvalidCertificate.
+    InvalidCertificate if not.
     """
     usages = _extension(certificate, x509.ExtendedKeyUsage)
     allowed = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
@@ -377,7 +381,7 @@ def _check_usage(certificate: x509.Certificate) -> None:
 
 def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
     """Check a self-signed certificate that a client wants to register. `now` is in microseconds. Raises
-    InvalidCertificate.
+    InvalidCertificate if the certificate is not self-signed, has expired or is weak.
     """
     try:
         certificate.verify_directly_issued_by(certificate)
@@ -385,7 +389,7 @@ def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
         hint = f"register the subject of the certificate instead: `{TLS_CLIENT_AUTH}`"
         raise InvalidCertificate(f"the certificate is not signed by its own key ({type(error).__name__})", hint=hint)  # noqa: B904
     if now >= expiry_of(certificate):
-        raise InvalidCertificate("the certificate has expired", hint="renew it")
+        raise InvalidCertificate("the certificate has expired", hint="renew the certificate")
     _check_strength(certificate, of="the certificate")
 
 
@@ -431,7 +435,7 @@ def same_names(one: x509.Certificate, others: Sequence[x509.Certificate]) -> boo
 
 
 def parse_shown(shown: ClientCertificate) -> x509.Certificate:
-    """Return the client certificate of a TLS handshake, parsed. Raises InvalidCertificate."""
+    """Return the client certificate of a TLS handshake, parsed. Raises InvalidCertificate for an unreadable one."""
     return _load(shown.der)
 
 

@@ -23,6 +23,7 @@ import msgspec
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.destination import is_address_like
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI, normalise_uri
 from ostiaryd.registry.model import check_text
@@ -67,8 +68,6 @@ _REQUIREMENTS = (
     "tls_client_certificate_bound_access_tokens",
 )
 """Members of client metadata that restrict the client."""
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
@@ -312,9 +311,8 @@ def _is_port(rest: str) -> bool:
 
 def parse_metadata(unverified: Mapping[str, Any]) -> ClientMetadata:
     """Return the validated metadata of a client. The caller must still check the URLs that the server will fetch. Grant
-    types and response types that this server does not support are left out (RFC 7591 section 3.2.1).
-
-    Raises InvalidClientMetadata, InvalidRedirectUri.
+    types and response types that this server does not support are left out (RFC 7591 section 3.2.1). Raises
+    InvalidRedirectUri for an unacceptable redirect URI, InvalidClientMetadata for any other unacceptable member.
     """
     _check_promises(unverified)
     members = {name: value for name, value in unverified.items() if name in _MEMBERS and value is not None}
@@ -334,8 +332,8 @@ def parse_metadata(unverified: Mapping[str, Any]) -> ClientMetadata:
 
 
 def _check_promises(unverified: Mapping[str, Any]) -> None:
-    """Refuse metadata whose client would rely on a protection that this server does not give. Raises
-    InvalidClientMetadata.
+    """Check that a client demands no protection that this server does not give, such as encrypted ID tokens. Raises
+    InvalidClientMetadata if it does.
     """
     for name, accepted in _PROMISES.items():
         if (value := unverified.get(name)) is not None and value not in accepted:
@@ -383,14 +381,17 @@ def _check_redirect_uris(metadata: ClientMetadata) -> None:
 
 def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     """Return a redirect URI after checking that it is accepted and in its canonical spelling. `is_native` permits the
-    private-use schemes of native applications; those of editors are always permitted. Raises InvalidRedirectUri.
+    private-use schemes of native applications; those of editors are always permitted. Raises InvalidRedirectUri for any
+    other URI.
     """
     uri = unverified_uri
     if len(uri) > MAX_URI:
         raise InvalidRedirectUri(f"a redirect URI must have at most {MAX_URI} characters")
     shown = f"the redirect URI {uri[:200]!a}"
     if "#" in uri:
-        raise InvalidRedirectUri(f"{shown} has a fragment", hint="leave out the `#` and what follows (RFC 6749 3.1.2)")
+        raise InvalidRedirectUri(
+            f"{shown} has a fragment", hint="leave out the `#` and the text after it (RFC 6749 section 3.1.2)"
+        )
     base, question, query = uri.partition("?")
     if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise InvalidRedirectUri(
@@ -428,9 +429,8 @@ def _is_usual(host: str) -> bool:
     RFC 3986 also allows `;` and `,` in a host. In the content security policy of a page, these characters would end a
     directive.
     """
-    is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     try:
-        return str(ip_address(host)) == host if is_number else _HOST_NAME.fullmatch(host) is not None
+        return str(ip_address(host)) == host if is_address_like(host) else _HOST_NAME.fullmatch(host) is not None
     except ValueError:
         return False
 
@@ -440,7 +440,7 @@ def _check_grants(metadata: ClientMetadata) -> None:
     if not 1 <= len(metadata.grant_types) <= most:
         raise InvalidClientMetadata(f"`grant_types` must have 1 to {most} values")
     if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
-        hint = f"none of {', '.join(metadata.grant_types)[:200]} can be used without an earlier grant"
+        hint = f"{', '.join(metadata.grant_types)[:200]}: none of these grant types can begin a grant"
         raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
     if AUTHORIZATION_CODE in metadata.grant_types and "code" not in metadata.response_types:
         raise InvalidClientMetadata(
@@ -468,7 +468,7 @@ def _check_words(metadata: ClientMetadata) -> None:
 
 def check_web_page(uri: str, *, name: str) -> None:
     """Check a URL that the server shows to people and never fetches; empty is accepted. `name` is the member in errors.
-    Raises InvalidClientMetadata.
+    Raises InvalidClientMetadata for any other URL.
     """
     if not uri:
         return
@@ -481,8 +481,8 @@ def check_web_page(uri: str, *, name: str) -> None:
 
 
 def _check_keys(metadata: ClientMetadata) -> None:
-    """Check the authentication method of a client, and that the client has the keys, the certificates or the
-    subject that the method needs. Raises InvalidClientMetadata.
+    """Check the authentication method of a client, and that the client has the keys, the certificates or the subject
+    that the method needs. Raises InvalidClientMetadata otherwise.
     """
     method = metadata.token_endpoint_auth_method
     if method not in CLIENT_METHODS:
@@ -548,7 +548,7 @@ def check_document_id(unverified_id: str) -> str:
 
     The URL has a path, no dot segment, no fragment and no user, and is in its canonical spelling. Client ids are
     compared character by character, so a second spelling would be a second client with the same name. Raises
-    InvalidClientMetadata.
+    InvalidClientMetadata for any other URL.
     """
     url = unverified_id
     shown = "the client id"  # without the text itself, because it may be a secret in the wrong field
@@ -574,8 +574,8 @@ def check_document_id(unverified_id: str) -> str:
 
 
 def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMetadata:
-    """Return the validated metadata in the metadata document of a client (section 4.1). Raises InvalidClientMetadata,
-    InvalidRedirectUri.
+    """Return the validated metadata in the metadata document of a client (section 4.1). Raises InvalidRedirectUri for
+    an unacceptable redirect URI, InvalidClientMetadata for any other defect.
 
     A document cannot contain a secret, so no method that needs a secret is accepted. If the document has keys but names
     no authentication method, the method is `private_key_jwt`.

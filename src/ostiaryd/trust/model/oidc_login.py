@@ -83,7 +83,7 @@ def discovery_url(issuer: str) -> str:
 
 def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetadata:
     """Return the metadata after checking that they belong to `issuer` and that the provider supports the code flow with
-    PKCE. Raises Unavailable.
+    PKCE. Raises Unavailable otherwise.
     """
     if metadata.issuer != issuer:
         raise Unavailable("the discovery document belongs to another issuer")  # Discovery 4.3
@@ -161,7 +161,7 @@ def authorization_url(
 
 
 def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: ProviderMetadata) -> str:
-    """Return the code in an authentication response. Raises ProviderRefused.
+    """Return the code in an authentication response. Raises ProviderRefused if one of these conditions does not hold.
 
     1. `state` must be that of this browser's attempt. 2. `iss` must be the issuer of the provider (RFC 9207 section
     2.4). 3. The response must not be an error.
@@ -178,7 +178,7 @@ def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: Provid
     if (error := answer.get("error")) is not None:
         raise ProviderRefused(
             f"the identity provider refused the login ({_word(error)})",
-            hint="log in there with another account, or ask its administrator",
+            hint="log in at the provider with another account, or ask the provider's administrator",
             code="provider_refused",
         )
     code = answer.get("code", "")
@@ -201,8 +201,8 @@ def check_id_token(
     access_token: str,
     now: int,
 ) -> dict[str, Any]:
-    """Verify an ID token, and return its claims (Core 3.1.3.7). Raises InvalidToken (`unknown_kid` for a key that is
-    not in `keys`), ProviderRefused.
+    """Verify an ID token, and return its claims (Core 3.1.3.7). Raises InvalidToken for an invalid signature
+    (`unknown_kid` for a key that is not in `keys`), ProviderRefused for wrong claims.
 
     The provider's key determines the signature algorithm. Symmetric keys and `none` are refused.
     """
@@ -231,7 +231,7 @@ def check_id_token(
 
 
 def check_sub(claims: Mapping[str, Any]) -> str:
-    """Return the claim `sub`, 1 to 255 ASCII characters (Core 2). Raises ProviderRefused."""
+    """Return the claim `sub`, 1 to 255 ASCII characters (Core 2). Raises ProviderRefused for any other value."""
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= MAX_WORD or not sub.isascii() or not sub.isprintable():
         raise _invalid(f"`sub` is not a string of 1 to {MAX_WORD} ASCII characters")
@@ -247,7 +247,9 @@ def hash_of(access_token: str, *, alg: str) -> str:
 
 
 def authenticated_at(claims: Mapping[str, Any]) -> int | None:
-    """Return the claim `auth_time` in microseconds; None if it is missing. Raises ProviderRefused."""
+    """Return the claim `auth_time` in microseconds; None if it is missing. Raises ProviderRefused for other values than
+    numbers.
+    """
     if "auth_time" not in claims:
         return None
     try:

@@ -57,7 +57,8 @@ def make_challenge(
 
 def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified: bytes, *, now: int) -> Spend:
     """Check that this server made a challenge for this kind of ceremony and this browser, at most a limited time ago.
-    Return its digest and expiry, so that the caller marks it as used. Raises PasskeyRefused.
+    Return its digest and expiry, so that the caller marks it as used. Raises PasskeyRefused for an expired challenge,
+    and for one of another browser or kind.
     """
     head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
     if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):

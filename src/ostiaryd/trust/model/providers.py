@@ -107,7 +107,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 class PresetDefaults(NamedTuple):
     """The defaults of a preset. `issuer` is a pattern of the issuers for which the preset can be used; `example` is
-    such an issuer.
+    such an issuer. `group_claim` is the claim with the groups of a person, empty if the provider states no groups.
+    `reads_userinfo`: whether logins also read the userinfo endpoint, for claims that the ID token lacks.
+    `reauthenticate` is the value of `prompt` that makes the provider ask the person again.
     """
 
     label: str
@@ -192,7 +194,7 @@ class Granted(NamedTuple):
 
 
 def check_issuer(preset: str, issuer: str) -> None:
-    """Check that the preset exists, and that the issuer matches the pattern of the preset. Raises Invalid."""
+    """Check that the preset exists, and that the issuer matches the pattern of the preset. Raises Invalid otherwise."""
     if preset not in PRESETS:
         raise Invalid(
             "`preset` is not a known product", hint=f"use one of {', '.join(filter(None, PRESETS))}, or no preset"
@@ -204,12 +206,12 @@ def check_issuer(preset: str, issuer: str) -> None:
             hint=f"such as {defaults.example}; for another issuer, leave out the preset",
         )
     if urlsplit(issuer).query:
-        raise Invalid("the issuer must not have a query", hint=f"give an issuer such as {defaults.example}")
+        raise Invalid("the issuer URL must not have a query", hint=f"give an issuer such as {defaults.example}")
 
 
 def check_provider(provider: Provider) -> Provider:
     """Return a provider after checking the limits of its configuration and the settings that its preset demands. Raises
-    Invalid.
+    Invalid if a limit or a setting is wrong.
     """
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
@@ -222,7 +224,9 @@ def check_provider(provider: Provider) -> Provider:
         _check_word(rule.group, of="a group")
         check_name(rule.role or rule.team, of="role or team of a rule")
     if provider.rules and not provider.group_claim:
-        raise Invalid("set the claim that contains the groups; rules need it", hint="--group-claim groups")
+        raise Invalid(
+            "the rules need the claim that contains the groups of a person", hint="name the claim: --group-claim groups"
+        )
     if provider.group_claim:
         _check_word(provider.group_claim, of="the claim of groups")
     for value in (*provider.mfa, *provider.phishing_resistant):
@@ -290,12 +294,14 @@ def apply_rules(rules: tuple[GroupRule, ...], groups: tuple[str, ...]) -> Grante
 
 
 def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
-    """Check that each required claim has the required value, or is a list that contains it. Raises ProviderRefused."""
+    """Check that each required claim has the required value, or is a list that contains the value. Raises
+    ProviderRefused if not.
+    """
     for name, required in provider.settings.required_claims.items():
         value = read_claim(claims, name)
         if required not in (value if isinstance(value, (list, tuple)) else [value]):
             raise ProviderRefused(
-                f"your account does not have the required `{name}`",
+                f"your account does not have the required value of the claim `{name}`",
                 hint="log in with the account of your organisation",
                 code="account_not_accepted",
             )

@@ -149,7 +149,9 @@ def sp_metadata(*, entity_id: str, acs: str) -> str:
 
 
 def check_relay_state(unverified: str, attempt: Attempt) -> None:
-    """Check that `RelayState` of a response equals the state of this browser's attempt. Raises ProviderRefused."""
+    """Check that `RelayState` of a response equals the state of this browser's attempt. Raises ProviderRefused
+    otherwise.
+    """
     if not hmac.compare_digest(unverified.encode(), attempt.state.encode()):
         raise ProviderRefused(
             "the response belongs to another login", hint="start the login again, in one browser", code="wrong_state"
@@ -160,7 +162,7 @@ def check_response(
     response: SamlResponse, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
 ) -> tuple[Identity, Spend]:
     """Check a response, and return the identity of the person and the assertion, which the caller must mark as used
-    (SAML Profiles section 4.1.4.3). Raises ProviderRefused.
+    (SAML Profiles section 4.1.4.3). Raises ProviderRefused if one of these conditions does not hold.
 
     1. The response must answer this attempt. 2. Its assertion must be from this provider. 3. A bearer confirmation must
     name this server and this attempt. 4. The conditions must hold, with this server as audience. 5. The session at the
@@ -168,7 +170,9 @@ def check_response(
     """
     if response.status != SUCCESS or response.assertion is None:
         raise ProviderRefused(
-            "the identity provider refused the login", hint="ask its administrator", code="provider_refused"
+            "the identity provider refused the login",
+            hint="ask the administrator of the identity provider",
+            code="provider_refused",
         )
     assertion = response.assertion
     if response.in_response_to != attempt.request:

@@ -257,7 +257,7 @@ def _level(proofs: Sequence[Proof]) -> str:
 
 
 def parse_demand(get: Callable[[str], str | None]) -> Demand:
-    """Return the requirements in the parameters of `/login`. Raises Invalid."""
+    """Return the requirements in the parameters of `/login`. Raises Invalid for malformed parameters."""
     max_age = get("max_age")
     return Demand(
         return_to=parse_return(get("return_to")),

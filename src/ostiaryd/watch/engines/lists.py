@@ -118,7 +118,8 @@ def parse_answer(body: bytes) -> Listed:
 
 
 def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
-    """Return the parsed list. Raises Malformed, or Invalid for a list that is empty or too long.
+    """Return the parsed list. Raises Malformed for a list that cannot be read, or Invalid for a list that is empty or
+    has too many values.
 
     `now` is in microseconds. `spared` are hosts of this server, which are left out of the list.
     """
@@ -159,7 +160,7 @@ def _is_above(value: str, spared: frozenset[str]) -> bool:
 
 def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
     """Return the STIX patterns of indicators that are valid at `now`, and the earliest end of their validity (None for
-    no end), in microseconds. Raises Malformed.
+    no end), in microseconds. Raises Malformed if the list is not a STIX bundle.
     """
     try:
         bundle = _bundle(body)
@@ -212,7 +213,7 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
             if (term := _TERM.match(rest, at)) is None or (kind := _KINDS.get(term["path"])) is None:
                 raise Invalid("the STIX pattern has a comparison that is not supported")
             if term["subset"] and kind != "address":
-                raise Invalid("`ISSUBSET` is not followed by a network")
+                raise Invalid("`ISSUBSET` is only supported for addresses")
             for value in _ONE.findall(term["value"] or term["network"] or term["values"]):
                 yield kind, re.sub(r"\\(.)", r"\1", value[1:-1])
             at = term.end()

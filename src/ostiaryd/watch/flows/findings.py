@@ -63,6 +63,7 @@ def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
         at=min(one.at, act.now),
         proved=is_proved(act, {one.number, *one.entries}),
         may_narrow=one.may_narrow,
+        counted=one.counted,
     )
     then(act, finding)
     return finding
@@ -80,6 +81,7 @@ def _record(
     at: int,
     proved: bool,
     may_narrow: bool = True,
+    counted: int = 0,
 ) -> Finding:
     registered = registry.get_agent(act.tx, agent) if agent else None
     owner = None if registered is None else registered.owner
@@ -107,7 +109,7 @@ def _record(
         points = _claim(act, agent, resource or "", points)
     if points:
         for subject in filter(None, (agent, task)):
-            raise_risk(act, subject, points)
+            raise_risk(act, subject, points, counted=counted)
     return finding
 
 
@@ -134,15 +136,18 @@ async def forget_risks(world: World) -> None:
     await world.writer.submit(forget)
 
 
-def raise_risk(act: Act, subject: str, points: int) -> None:
-    """Raise the risk score of a subject (agent or task) by `points`, and send the new score to guards."""
-    risk = registry.get_risk(act.tx, subject).raised(points, act.now)
+def raise_risk(act: Act, subject: str, points: int, *, counted: int = 0) -> None:
+    """Raise the risk score of a subject (agent or task) by `points`, and send the new score to guards.
+
+    `counted`: points that an earlier finding of the same evidence has left (`Risk.raised`).
+    """
+    risk = registry.get_risk(act.tx, subject).raised(points, act.now, counted=counted)
     registry.put_risk(act.tx, subject, risk)
     queue_for_guards(act, RiskDelta(subject, risk.millis, risk.at))
 
 
 def find_finding(reader: Reader, id: str) -> Finding:
-    """Return a finding by id. Raises NotFound."""
+    """Return a finding by id. Raises NotFound if there is none."""
     if (finding := store.findings.get(reader, id)) is None:
         raise NotFound("there is no finding with this id", hint="list the findings: ostiary watch findings")
     return finding
@@ -152,7 +157,8 @@ def record_verdict(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, w
     """Store a person's verdict on findings. For each agent among the findings, write an entry, from which the detectors
     learn the verdict.
 
-    `by` is the id of the person. Raises NotFound, and Conflict for a finding with an earlier verdict.
+    `by` is the id of the person. Raises NotFound for an unknown finding, and Conflict for a finding with an earlier
+    verdict.
     """
     by_agent: dict[str, list[Finding]] = defaultdict(list)
     for id in ids:

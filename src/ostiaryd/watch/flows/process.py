@@ -196,7 +196,10 @@ class Watch:
                 hint="report the defect: the detector did not examine the events around that entry",
             )
         if state.unanswered:
-            raise Conflict(f"the response to a finding failed: {state.unanswered[-1]}", hint="see the log")
+            raise Conflict(
+                f"the response to a finding failed: {state.unanswered[-1]}",
+                hint="search the server's log for this error",
+            )
         return f"{len(detector_names())} detectors have examined entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:

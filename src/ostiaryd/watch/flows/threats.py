@@ -44,8 +44,8 @@ class ListChange(msgspec.Struct, frozen=True):
 
 
 def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
-    """Store and return a threat list without values, whose first fetch is due now. Raises Invalid, Conflict
-    (`name_taken`, `too_many_lists`).
+    """Store and return a threat list without values, whose first fetch is due now. Raises Invalid for invalid settings,
+    Conflict if the name is taken (`name_taken`) or the limit is reached (`too_many_lists`).
     """
     registry.fill_entry(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
@@ -76,7 +76,7 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
 
 
 def remove(act: Act, name: str) -> None:
-    """Remove a threat list. Raises NotFound."""
+    """Remove a threat list. Raises NotFound for an unknown list."""
     source = find(act.tx, name)
     registry.fill_entry(act, object=source.name)
     store.threats.delete(act.tx, source.list_id)
@@ -84,7 +84,7 @@ def remove(act: Act, name: str) -> None:
 
 
 def find(reader: Reader, name: str) -> ThreatSource:
-    """Return a threat list by name. Raises NotFound."""
+    """Return a threat list by name. Raises NotFound if there is none."""
     if (source := store.threats.by_name(reader, name)) is None:
         raise NotFound("there is no threat list with this name", hint="list the threat lists: ostiary threats list")
     return source
@@ -107,7 +107,7 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
     """Record and return the change that a fetched list would make, or the failure of the fetch. The stored list is not
     changed.
 
-    Raises NotFound, and Conflict (`no_url`) for a list that was added as text.
+    Raises NotFound for an unknown list, and Conflict (`no_url`) for a list that was added as text.
     """
     source = find(act.tx, name)
     registry.fill_entry(act, object=source.name)
@@ -149,7 +149,7 @@ def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange
 
 def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
     """Check that all threat lists together do not exceed `MAX_MARKS` values if `source` gets the content `listed`.
-    Raises Invalid.
+    Raises Invalid otherwise.
     """
     if store.threats.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
         raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")

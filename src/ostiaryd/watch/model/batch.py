@@ -27,7 +27,7 @@ MAX_WORDS = 1 << 16
 LATE = 60_000_000
 """Delay between an event and its report, in microseconds, from which on the report counts as late."""
 _DENIED = frozenset({"deny", "refused"})
-_QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
+_QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed"})
 """Reason codes of denials that do not count against the agent: the call waits for a person, or a response of the server
 has caused the denial.
 """
@@ -37,6 +37,11 @@ has caused the denial.
 def word(text: str) -> int:
     """Return the 64-bit hash of a text; 0 for an empty text."""
     return int.from_bytes(blake2s(text.encode(), digest_size=8).digest(), "big") if text else 0
+
+
+def _is_excused(code: str) -> bool:
+    """Return whether a reason for a denial does not count against the agent: a question, a response, or an outage."""
+    return code in _QUESTIONS or code == "feed_stale" or code.endswith("unavailable")
 
 
 class Batch:
@@ -105,9 +110,9 @@ class Batch:
 
     @cached_property
     def is_refused(self) -> Flags:
-        """True for denied or refused events, except those whose reasons are all in `_QUESTIONS`."""
+        """True for denied or refused events, except those whose reasons all do not count against the agent."""
         return self.is_denied & np.array(
-            [not event.reasons or not _QUESTIONS.issuperset(event.reasons) for event in self.events], np.bool_
+            [not event.reasons or not all(map(_is_excused, event.reasons)) for event in self.events], np.bool_
         )
 
     @cached_property

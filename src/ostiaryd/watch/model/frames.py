@@ -76,6 +76,6 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(body: bytes) -> Frame:
-    """Return the message (frame) that `body` encodes. Raises ValueError."""
+    """Return the message (frame) that `body` encodes. Raises ValueError for other bytes."""
     frame: Frame = _decode(body)
     return frame

@@ -59,7 +59,9 @@ class Record(NamedTuple):
 
 
 def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> tuple[list[Record], int]:
-    """Return the records of an export, at most `MAX_RECORDS`, and the number of further records. Raises Malformed."""
+    """Return the records of an export, at most `MAX_RECORDS`, and the number of further records. Raises Malformed if
+    the body is not an export.
+    """
     try:
         records = (
             _from_protobuf(signal, unverified_body) if encoding == "protobuf" else _from_json(signal, unverified_body)
@@ -89,7 +91,7 @@ class _Any(msgspec.Struct, rename="camel"):
     @property
     def value(self) -> object:
         """Return the value of an attribute, a text or a number. In the JSON form of protobuf, a 64-bit number may be a
-        decimal string. Raises Malformed.
+        decimal string. Raises Malformed for a malformed number.
         """
         return self.string_value if self.int_value is None else _int(self.int_value)
 
@@ -166,7 +168,9 @@ def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:
 
 
 def _int(value: int | str) -> int:
-    """Return an integer of the JSON form of OTLP, in which it may be a decimal string. Raises Malformed."""
+    """Return an integer of the JSON form of OTLP, in which it may be a decimal string. Raises Malformed for another
+    value.
+    """
     text = str(value)
     if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
         raise Malformed("the export has a malformed number")
@@ -194,7 +198,9 @@ class _Reader:
         self._left = MAX_FIELDS
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Yield the number and the value of each field in a protobuf message. Raises Malformed."""
+        """Yield the number and the value of each field in a protobuf message. Raises Malformed for other bytes, and for
+        too many fields.
+        """
         for field in parse_fields(data):
             self._left -= 1
             if self._left < 0:

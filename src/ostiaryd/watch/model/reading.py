@@ -21,7 +21,7 @@ MAX_PENDING = 1 << 15
 """Maximum number of reported calls that wait for their late result."""
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
-_OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
+_OWN = ("watch.", "incident.", "respond.", "server.", "webhook.", "cert.warn")
 """Beginnings of actions whose entries name an agent that did not act itself, so that they are no events
 of the agent.
 """
@@ -56,6 +56,7 @@ class _Detail(msgspec.Struct):
     origins: dict[str, Any] = {}
     noticed: Annotated[tuple[Noticed, ...], Meta(max_length=16)] = ()
     threat: tuple[str, int] | None = None
+    approval: str = ""
 
 
 class _SecretDetail(msgspec.Struct):
@@ -217,6 +218,7 @@ class Reading:
             links=_word(detail.origins.get("links_worst")),
             shape=shape(entry.arguments) if entry.arguments else "",
             reasons=tuple(reason.code for reason in entry.reasons),
+            is_asked=detail.approval != "",
             bytes=0 if result is None else result.bytes or 0,
             records=0 if result is None else result.records or 0,
             key=entry.key or "",

@@ -45,6 +45,8 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """True if the finding may restrict the agent without a person. Before `Narrowing.judge` has decided this: true if
     the finding alone is sufficient evidence.
     """
+    counted: int = 0
+    """Points that the latest sighting of the same guard about the agent has left in the risk of the agent."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostiary.provenance.noticing import MAX_SAYS, Event, Noticed, total_points
+from ostiary.provenance.noticing import HALF_LIFE, MAX_SAYS, Event, Noticed, total_points
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.detector import Anomaly, Detector, Kept
 from ostiaryd.watch.model.memory import Memory
@@ -41,13 +41,22 @@ CLEAR = 30
 """Minimum points of a sighting that is sufficient evidence alone."""
 
 
-def combine(noticed: Sequence[Noticed]) -> Noticed:
+ASKED = 0.5
+"""Factor on the points of a guard's observation about a call that a person decides: the question already tells a
+person about the call.
+"""
+
+
+def combine(event: Event) -> Noticed:
     """Return one observation for all of a guard's observations about one call: with the name of the strongest, the
     combined points, and all texts.
     """
-    strongest, *others = sorted(noticed, key=lambda one: -one.points)
+    strongest, *others = sorted(event.noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
-    return Noticed(detector=strongest.detector, points=total_points(noticed), says=says)
+    points = total_points(event.noticed)
+    if event.is_asked and not _is_certain(event):
+        points = round(ASKED * points)
+    return Noticed(detector=strongest.detector, points=points, says=says)
 
 
 def _is_certain(event: Event) -> bool:
@@ -130,10 +139,10 @@ class Watcher:
                 is_certain=_is_certain(event),
             )
             for event in events
-            if event.noticed and (observation := combine(event.noticed)).points >= WEAKEST
+            if event.noticed and (observation := combine(event)).points >= WEAKEST
         ]
         sightings.sort(key=lambda one: (one.number, one.detector))
-        return self._narrowing(batch, [one for one in sightings if self._is_news(one)])
+        return self._narrowing(batch, [news for one in sightings if (news := self._news(one)) is not None])
 
     def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
         """Return the sightings with `may_narrow` set: whether each may restrict its agent, by the state of the budget
@@ -220,9 +229,12 @@ class Watcher:
             is_certain and points >= CLEAR,
         )
 
-    def _is_news(self, one: Sighting) -> bool:
-        """Return whether a sighting is to be reported, and if so, store the report. Return false if the same topic was
-        reported recently with as many points.
+    def _news(self, one: Sighting) -> Sighting | None:
+        """Return a sighting that is to be reported, and store the report. Return None if the same topic was reported
+        recently with as many points.
+
+        Work that a guard notices in each task is one piece of evidence: the points of the latest report that are left
+        are `counted`.
         """
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
         topic = self._topic(one, is_nobody=row == NOBODY)
@@ -232,9 +244,12 @@ class Watcher:
         slot = int(same[0]) if len(same) else int(np.argmax(age))
         quiet = QUIET_GUARD_MIN if one.score == BY_GUARD else QUIET_MIN
         if len(same) and age[slot] < quiet and one.points <= int(reported["points"][slot]):
-            return False
+            return None
+        counted = 0
+        if len(same) and one.score == BY_GUARD:
+            counted = int(reported["points"][slot] * 0.5 ** (int(age[slot]) * MINUTE / HALF_LIFE))
         reported[slot] = (topic, minute, one.points)
-        return True
+        return msgspec.structs.replace(one, counted=counted)
 
     def _topic(self, one: Sighting, *, is_nobody: bool) -> int:
         """Return a hash of the topic of a sighting, by which repeated reports are recognised. All observations of one
