@@ -41,7 +41,7 @@ from ostiary.provenance.origins import (
     with_marks,
 )
 from ostiary.provenance.origins.judging import GRAVE
-from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES, choose_stated
+from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES, About, choose_stated
 
 URI = "https://tools.example/mcp"
 KEY = bytes(32)
@@ -59,8 +59,10 @@ class Session:
     recent: History = NOTHING
     left: dict[str, int] = field(default_factory=dict)
     """units of each budget"""
-    said: dict[str, bool] = field(default_factory=dict)
-    """the person's answers about calls, by the digest that an answer is bound to"""
+    refused: set[str] = field(default_factory=set)
+    """digests of the calls that the person denied"""
+    spent: Counter[str] = field(default_factory=Counter)
+    """number of spent approvals by the digest of the call"""
     asked: tuple[Call, str, tuple[str, ...], Extent | None] | None = None
     """the call that a person is asked about, what the answer is bound to, which policies ask, what a yes covers"""
     covers: list[tuple[Extent, int]] = field(default_factory=list)
@@ -132,10 +134,11 @@ class InProcess:
         assert session.asked is not None
         assert session.principal is not None
         call, digest, policies, extent = session.asked
-        session.said[digest] = yes
         if not yes:
+            session.refused.add(digest)
             session.denied[call.tool] += 1
             return Verdict(False, "approval_denied")
+        session.spent[digest] += 1
         if extent is not None and self._facts.resource.tools[call.tool].tool.effect not in GRAVE:
             session.covers.append((extent, MAX_USES))
         decision = self._decide(session, session.principal, call, policies)
@@ -261,8 +264,10 @@ class InProcess:
             approval.check_arguments(arguments)
         except Refused as refusal:
             return Verdict(False, refusal.code)
-        if (said := session.said.get(digest)) is not None:
-            return Verdict(False, "approval_spent" if said else "approval_denied")
+        if digest in session.refused:
+            return Verdict(False, "approval_denied")
+        if session.spent[digest] >= About(effect=ready.tool.effect.value).max_spent:
+            return Verdict(False, "approval_spent")
         if self._use_cover(session, principal, call, decision):
             covered = self._decide(session, principal, call, decision.policies)
             return self._passed(session, principal, call, self._why(call, covered))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.clock import Clock
 from harness.registry_fixtures import create_holding, newest_entry, run_act
 from ostiary.authorization.catalogue import Catalogue, Tool
 from ostiary.protocol.errors import Conflict, Invalid
@@ -16,7 +17,7 @@ from ostiary.provenance.extent import Extent, extent_of, warnings_of
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiaryd.approvals import store
-from ostiaryd.approvals.model import MAX_USES
+from ostiaryd.approvals.model import MAX_SPENT_OF_CALL, MAX_USES
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec, standing_id
@@ -27,6 +28,9 @@ from tests.support.payment_fixtures import SCHEMA
 from tests.support.policy_fixtures import put
 
 __all__ = ["mail"]
+
+WHAT: dict[str, Any] = WHOM | {"policies": ["what"]}
+"""a request about a policy whose approval covers no further call"""
 
 
 async def said_yes(mail: Bank, arguments: dict[str, Any] = ANN, *, covers: str | None = None, **changed: Any) -> str:
@@ -264,13 +268,61 @@ async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> 
         assert (await mail.ask(ANN | {"body": "2"}, **WHOM | {"token": token})).state == "open"
 
 
-async def test_a_denied_call_is_not_covered_and_a_repeated_one_is_a_retry(mail: Bank) -> None:
+async def test_a_denied_call_is_not_covered(mail: Bank) -> None:
     denied = await mail.ask(ANN | {"body": "rude"}, **WHOM)
     await mail.answer(denied.approval, "deny")
     await said_yes(mail)
     assert await mail.why(ANN | {"body": "rude"}, **WHOM) == "approval_denied"
-    assert (await mail.ask(ANN, **WHOM)).state == "spent"
-    assert await mail.why(ANN, **WHOM) == "approval_spent"
+
+
+async def test_a_yes_for_the_task_covers_the_same_call_again(mail: Bank) -> None:
+    id = await said_yes(mail)
+    assert [(await mail.ask(ANN, **WHOM)).approval for _ in range(1 + MAX_USES)] == [id] * (1 + MAX_USES)
+    again = await mail.ask(ANN, **WHOM)
+    assert (again.state, again.approval == id) == ("open", False)
+
+
+async def test_an_approved_call_that_is_repeated_is_a_new_question(mail: Bank) -> None:
+    first = await mail.ask(ANN, **WHAT)
+    await mail.answer(first.approval)
+    assert (await mail.ask(ANN, **WHAT)).state == "spent"
+    second = await mail.ask(ANN, **WHAT)
+    assert (second.state, second.approval == first.approval) == ("open", False)
+    await mail.answer(second.approval, "deny")
+    assert await mail.why(ANN, **WHAT) == "approval_denied"
+
+
+async def test_a_call_is_repeated_with_so_many_approvals(mail: Bank, clock: Clock) -> None:
+    answered = []
+    for _ in range(MAX_SPENT_OF_CALL):
+        asked = await mail.ask(ANN, **WHAT)
+        assert asked.state == "open"
+        answered.append(await mail.answer(asked.approval))
+        assert (await mail.ask(ANN, **WHAT)).state == "spent"
+        clock.now += 1
+    assert await mail.why(ANN, **WHAT) == "approval_spent"
+    assert answered[0].until is not None
+    clock.now = answered[0].until - 1
+    assert await mail.why(ANN, **WHAT) == "approval_spent"
+    clock.now += 1
+    assert (await mail.ask(ANN, **WHAT)).state == "open", "one of the approvals has expired"
+
+
+async def test_a_repeated_payment_is_a_retry(mail: Bank) -> None:
+    paid = {"tool": "pay", "policies": ["what"], "token": "tok_m"}
+    asked = await mail.ask(**paid)
+    await mail.answer(asked.approval)
+    assert (await mail.ask(**paid)).state == "spent"
+    assert await mail.why(**paid) == "approval_spent"
+
+
+async def test_a_call_whose_answer_was_lost_passes_although_another_has_asked_since(mail: Bank) -> None:
+    named = WHAT | {"approval": (await mail.ask(ANN, **WHAT)).approval}
+    await mail.answer(named["approval"])
+    assert (await mail.ask(ANN, **WHAT, call="z" * 22)).state == "spent"
+    assert (await mail.ask(ANN, **WHAT)).state == "open"
+    again = [await mail.ask(ANN, **one, call="z" * 22) for one in (WHAT, named)]
+    assert [(one.state, one.approval) for one in again] == [("spent", named["approval"])] * 2
 
 
 async def test_a_waiting_question_that_is_covered_by_now_is_cancelled(mail: Bank) -> None:

@@ -13,6 +13,7 @@ from benchmarks.contain.columns import Plan, Row, recorded
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
 from benchmarks.contain.products import Product
+from ostiaryd.approvals.model import MAX_SPENT_OF_CALL, MAX_USES
 from tests.support.toys import STEAL, Toy
 
 
@@ -35,7 +36,7 @@ def test_both_products_hold_the_same_sessions(both: tuple[Product, Product]) -> 
     assert rows(inside) == rows(served)
 
 
-def test_a_no_is_not_asked_again_and_a_yes_is_good_for_one_call() -> None:
+def test_a_no_is_not_asked_again_and_a_yes_covers_the_same_call() -> None:
     product = InProcess(owner.reading(Toy()), compiled.starter())
     session = product.open("a", Toy.tasks[1].purpose, Toy.tools, Toy.person).session
     asked = product.decide(session, STEAL)
@@ -46,5 +47,11 @@ def test_a_no_is_not_asked_again_and_a_yes_is_good_for_one_call() -> None:
     asked = product.decide(session, STEAL)
     assert asked.question is not None
     assert product.answer(session, asked.question, yes=True).allowed
-    again = product.decide(session, STEAL)
-    assert (again.allowed, again.code) == (False, "approval_spent")
+    assert [product.decide(session, STEAL).allowed for _ in range(MAX_USES)] == [True] * MAX_USES
+    for _ in range(MAX_SPENT_OF_CALL - 1):
+        asked = product.decide(session, STEAL)
+        assert asked.question is not None
+        session.covers.clear()
+        assert product.answer(session, asked.question, yes=True).allowed
+        session.covers.clear()
+    assert product.decide(session, STEAL).code == "approval_spent"

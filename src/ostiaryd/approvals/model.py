@@ -43,6 +43,10 @@ MAX_DENIED_OF_TOOL = 2
 """Number of denied approval requests about a tool in one task from which further ones are refused, because many similar
 requests tire a person.
 """
+MAX_SPENT_OF_CALL = 3
+"""Maximum number of approvals of exactly one call that are spent and have not expired. A further repetition is refused
+without a question, because an agent that repeats a call without an end would tire a person.
+"""
 MAX_ASKED = 60
 """Maximum number of approval requests of one agent in an hour, whether answered or not."""
 MAX_USES = 20
@@ -148,6 +152,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         such default.
         """
         return self.extent is not None and self.effect not in GRAVE
+
+    @property
+    def max_spent(self) -> int:
+        """Return the maximum number of approvals of this call that are spent and have not expired. A repeated payment,
+        deletion or change of access counts as a retry, and so does a repeated request that is not about a call.
+        """
+        return MAX_SPENT_OF_CALL if self.effect and self.effect not in GRAVE else 1
 
     @property
     def stated(self) -> str | float | None:

@@ -18,6 +18,12 @@ _SELECT = """select approval.approval_id, approval.kind, approval.agent, approva
     left join holding on holding.id = approval.approval_id """
 _GET = sql(_SELECT + "where approval.approval_id = :id")
 _LATEST = sql(_SELECT + "where approval.digest = :digest order by asked_at desc, approval.approval_id desc limit 1")
+_SPENT_FOR = sql(_SELECT + "where approval.digest = :digest and spent_for = :call and expires_at > :now")
+_SPENT_OF_CALL = sql(
+    """select count(*) from approval join approved on approved.approval_id = approval.approval_id
+       join holding on holding.id = approval.approval_id
+       where approval.digest = :digest and spent_at is not null and expires_at > :now"""
+)
 _LIST = sql(
     _SELECT
     + """where approval.approval_id < :after and (:agent = '' or approval.agent = :agent)
@@ -117,6 +123,21 @@ def find_latest(reader: Reader, digest: str) -> Question | None:
     """Return the newest approval request about the call with this digest; None if there is none."""
     row = reader.one(_LATEST, digest=digest)
     return None if row is None else _question(row)
+
+
+def find_spent(reader: Reader, digest: str, *, call: str, now: int) -> Question | None:
+    """Return the approval request whose approval the call with the random number `call` spent, if the approval has not
+    expired at `now` (microseconds); otherwise None.
+    """
+    row = reader.one(_SPENT_FOR, digest=digest, call=call, now=now)
+    return None if row is None else _question(row)
+
+
+def count_spent(reader: Reader, digest: str, *, now: int) -> int:
+    """Return the number of approvals of the call with this digest that are spent and have not expired at `now`
+    (microseconds).
+    """
+    return _count(reader.one(_SPENT_OF_CALL, digest=digest, now=now))
 
 
 def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:

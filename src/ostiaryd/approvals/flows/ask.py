@@ -29,15 +29,14 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     """Return the approval request with this digest if the request is open or approved; otherwise create and return a
     new approval request.
 
-    `digest` is the digest of the exact call, to which an approval is bound. Raises Forbidden if a person denied the
-    call (`approval_denied`) or its approval was spent (`approval_spent`), both until the end of that approval request;
+    `digest` is the digest of the exact call, to which an approval is bound. Raises Forbidden as `check_not_again` does;
     if persons denied this tool to the task (`approval_denied`); and if there are too many questions
     (`too_many_questions`).
     """
     latest = store.find_latest(act.tx, digest)
     if latest is not None:
         registry.fill_entry(act, object=latest.approval_id)
-        check_not_again(latest, now=act.now)
+        check_not_again(act, latest)
         if latest.state_at(act.now) is ApprovalState.APPROVED:
             return latest
         if latest.state_at(act.now) is ApprovalState.OPEN:
@@ -68,21 +67,22 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     return made
 
 
-def check_not_again(question: Question, *, now: int) -> None:
-    """Refuse a call that a person denied, or whose approval was spent. Raises Forbidden for such a call.
-
-    Until the end of the approval request or of the approval, the server treats the repeated call as a retry, and asks
-    no person again.
+def check_not_again(act: Act, question: Question) -> None:
+    """Check that the call of the newest approval request about it may be asked about again. Raises Forbidden for a call
+    that a person denied (`approval_denied`), until the end of that approval request, and for a call of which
+    `About.max_spent` approvals are spent (`approval_spent`), until one of these approvals expires.
     """
-    state, id = question.state_at(now), question.approval_id
-    if state is ApprovalState.DENIED and now < question.ends_at:
+    state, id = question.state_at(act.now), question.approval_id
+    if state is ApprovalState.DENIED and act.now < question.ends_at:
         raise Forbidden(
             f"a person denied the approval request ({id})", hint="continue without this call", code="approval_denied"
         )
-    if state is ApprovalState.SPENT and question.until is not None and now < question.until:
+    if state is ApprovalState.SPENT and (
+        store.count_spent(act.tx, question.digest, now=act.now) >= question.about.max_spent
+    ):
         raise Forbidden(
             f"the approval was already used ({id})",
-            hint="an approval covers one call or request; the same one can ask again when the approval has expired",
+            hint="an approval covers one call or request; the same one can ask again when an approval has expired",
             code="approval_spent",
         )
 

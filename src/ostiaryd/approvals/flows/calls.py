@@ -65,13 +65,13 @@ def ask_about_call(
         policies=request.policies,
         needs=needs,
     )
+    if (spent := store.find_spent(act.tx, digest, call=request.call, now=act.now)) is not None:
+        entry.action = "approval.spend"
+        registry.fill_entry(act, object=spent.approval_id, again=True)
+        return spent.approval_id, True
     if request.approval:
         _check_meant(act, request.approval, digest)
     latest = store.find_latest(act.tx, digest)
-    if latest is not None and latest.spent_for == request.call and latest.until is not None and act.now < latest.until:
-        entry.action = "approval.spend"
-        registry.fill_entry(act, object=latest.approval_id, again=True)
-        return latest.approval_id, True
     extent, is_mentioned = measure(
         act, request, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
     )
@@ -118,12 +118,12 @@ def _covered(
     """Return the id of an approval that covers similar calls, this call among them; None if there is none. `latest` is
     the last approval request about exactly this call.
 
-    Raises Forbidden if `latest` was denied or its approval was spent, because the request is then a retry.
+    Raises Forbidden as `check_not_again` does.
     """
     if extent is None:
         return None
     if latest is not None:
-        check_not_again(latest, now=act.now)
+        check_not_again(act, latest)
         if latest.state_at(act.now) is ApprovalState.APPROVED:
             return None
     id = use_cover(act, task, extent, policy=policy, is_mentioned=is_mentioned, config=config)
@@ -216,15 +216,15 @@ def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> 
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:
-    """Check that the approval that the agent named is for this call and is not spent. Raises NotFound for an unknown
-    approval, Forbidden otherwise.
+    """Check that the approval that the agent named is for this call, and that the call may be asked about. Raises
+    NotFound for an unknown approval, Forbidden otherwise.
     """
     question = find_question(act, id)
     if question.digest != digest:
         raise Forbidden(
             "the approval is for another call", hint="request an approval of this call", code="approval_mismatch"
         )
-    check_not_again(question, now=act.now)
+    check_not_again(act, question)
 
 
 def find_question(act: Act, id: str) -> Question:
