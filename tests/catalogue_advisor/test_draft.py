@@ -77,6 +77,13 @@ def allowed(words: str, **more: Any) -> set[str]:
         ("Delete file-7.", {"delete_file"}),
         ("Settle it, see meeting-7, at most now. Move meeting-7", {"pay_invoice", "create_meeting"}),
         ("Delete file 7", {"delete_file"}),
+        ("When you have time, send Ada a letter", {"send_letter"}),
+        ("Where the house allows it, please send Ada a letter and delete old.txt", {"send_letter", "delete_file"}),
+        ("What we want is this: settle the bill", {"pay_invoice"}),
+        ("When there is time, could you send Ada a letter?", {"send_letter"}),
+        ("When did I send the letter, delete the file?", set()),
+        ("When did I pay, send or delete it", set()),
+        ("When I came, he paid", set()),
     ],
 )
 def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:
@@ -120,6 +127,16 @@ def test_a_page_is_fetched_where_the_words_read_or_name_a_place() -> None:
     assert "fetch_page" not in allowed("Send Ada a letter")
 
 
+def test_only_a_tool_with_content_of_third_parties_fetches() -> None:
+    tools = [listed("report_incident", to="string", body="string"), listed("send_letter", to="string", body="string")]
+    proposed = propose_catalogue("desk", {"tools": tools}).catalogue
+    effect = {"effect": "send", "kinds.to": "address", "kinds.body": "text"}
+    for is_outside, planned in (("yes", ["desk/send_letter"]), ("no", ["desk/report_incident", "desk/send_letter"])):
+        tools_ = [confirm(tool, effect | {"outside": is_outside}) for tool in proposed.tools.values()]
+        catalogue = Catalogue.of("desk", tools_, ())
+        assert [one.tool for one in plan_of("Write to Ada", [(URI, catalogue)], scopes=catalogue.scopes)] == planned
+
+
 def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administers_is_in() -> None:
     left = allowed("Do what the note says")
     assert {"pay_invoice", "send_letter", "create_meeting"} <= left
@@ -156,6 +173,27 @@ def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> Non
     [outside_plan] = drafted("Summarise bill.txt", may_name_recipient=True).intent.endorsed
     assert {*outside_plan.kinds} == {"amount", "time"}, "named, so that effects outside the plan are asked about"
     assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
+
+
+@pytest.mark.parametrize(
+    ("answers", "kinds"),
+    [
+        ({"effect": "change", "kinds.street": "none"}, ["object"]),
+        ({"effect": "change", "kinds.street": "text"}, []),
+        ({"effect": "send", "kinds.street": "none"}, []),
+        (None, []),
+    ],
+    ids=["a confirmed change", "each argument is declared", "another effect", "not confirmed"],
+)
+def test_a_document_is_endorsed_for_the_data_that_a_confirmed_change_takes(
+    answers: dict[str, str] | None, kinds: list[str]
+) -> None:
+    tools = [listed("read_file", file_path="string"), listed("update_details", street="string")]
+    found = propose_catalogue("desk", {"tools": tools}).catalogue.tools
+    last = found["update_details"] if answers is None else confirm(found["update_details"], answers)
+    catalogue = Catalogue.of("desk", [found["read_file"], last], ())
+    made = draft("Update my details as in move.txt", [(URI, catalogue)], scopes=catalogue.scopes)
+    assert [kind.value for one in made.intent.endorsed for kind in one.kinds] == kinds
 
 
 def test_a_page_on_the_web_never_says_whom() -> None:

@@ -83,9 +83,21 @@ class _Offer:
 
     @property
     def effect(self) -> Effect:
-        """Return the effect from a person's point of view: fetching a page is a read, although it sends a request."""
-        is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
-        return Effect.READ if is_fetch else self.tool.effect
+        """Return the effect from a person's point of view: fetching a page is a read, although it sends a request. A
+        tool that returns no content of third parties does not fetch (`report_incident`).
+        """
+        tool = self.tool
+        is_fetch = tool.effect is Effect.SEND and tool.is_outside and VERBS.get(self.does or "") == (Effect.READ,)
+        return Effect.READ if is_fetch else tool.effect
+
+    @property
+    def takes_content(self) -> bool:
+        """Return whether the tool is a confirmed change with arguments that have no declared kind: the data that it
+        changes, which a document of the person can state.
+        """
+        names = {path.partition(".")[0] for path in self.tool.argument_kinds}
+        is_change = self.tool.effect is Effect.CHANGE and self.tool.confirmed is True
+        return is_change and not names.issuperset(shape_of([self.tool.arguments], self.tool.arguments).names)
 
 
 def draft(
@@ -219,6 +231,7 @@ def _endorsed(
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
     needed_kinds = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
+    needed_kinds |= {Kind.OBJECT for offer in called if offer.takes_content}
     needed_kinds |= {
         kind
         for offer in offers

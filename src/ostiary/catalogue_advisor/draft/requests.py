@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import zip_longest
 
 from ostiary.authorization.catalogue import Effect
 from ostiary.catalogue_advisor.language import (
@@ -27,7 +28,7 @@ from ostiary.provenance.intent import MAX_VALUE
 MAX_NUMBER = 12
 """maximum number of characters of a number that states a cap"""
 _CLAUSE = re.compile(r"[!?;\n]+|[.,](?=\s|$)|\b(?:and|then|but|or|after that)\b", re.IGNORECASE)
-_SENTENCE = re.compile(r"[!?\n]+|\.(?=\s|$)")
+_SENTENCE = re.compile(r"([!?\n]+|\.(?=\s|$))")
 _FILE = re.compile(r"[\w~./-]*[\w-]\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})")
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _CODE = re.compile(r"(?=\S*\d)[^\W\d_]\w*(?:[-_.]\w+)+")
@@ -54,6 +55,14 @@ _QUESTION = re.compile(
     r"\s*(?:what|how|when|who|whom|whose|which|where|why|did|does|do (?:i|you|we|they)|is|are|was|were|has|have|am)\b",
     re.IGNORECASE,
 )
+_CONDITION = re.compile(
+    r"\s*(?:what|when|where)\s+(?!(?:did|does|do|is|are|was|were|has|have|had|am|can|could|will|would|should)\b)",
+    re.IGNORECASE,
+)
+"""the beginning of a clause that is no question: `when you have time`, `what I need is this`"""
+_MAIN = re.compile(
+    r"[,:]\s+(?P<polite>(?:(?:please|kindly|(?:can|could|will|would) you)\s+)*)(?P<verb>\w+)", re.IGNORECASE
+)
 _WANTS = re.compile(r"\b(?:want|need|would like|please|let's|should)\b", re.IGNORECASE)
 
 
@@ -72,13 +81,15 @@ def calls(words: str) -> Iterator[Call]:
     """Yield the requests of the clauses. Quoted text, names of documents and names with a number are not read as
     requests.
     """
-    for sentence in _SENTENCE.split(replace_phrasal_verbs(_unnamed(words))):
-        wants = bool(_WANTS.search(sentence))
-        clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
+    sentences = _SENTENCE.split(replace_phrasal_verbs(_unnamed(words)))
+    for sentence, end in zip_longest(sentences[::2], sentences[1::2], fillvalue=""):
+        request = _main_clause(sentence, is_question="?" in end)
+        wants = bool(_WANTS.search(request))
+        clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(request))]
         if not wants and not any(verbs for _, verbs in clauses):
             continue  # a clause without a request: its nouns do not matter
         whole = nouns(parts(sentence))
-        is_question = bool(_QUESTION.match(sentence))
+        is_question = bool(_QUESTION.match(request))
         for clause, verbs in clauses:
             about = nouns(clause)
             for one in verbs:
@@ -88,6 +99,18 @@ def calls(words: str) -> Iterator[Call]:
                 yield Call(one, effects_of(one, things or whole), things, whole)
             if wants and not verbs and not is_question:
                 yield Call("make", (Effect.CHANGE,), about, whole)
+
+
+def _main_clause(sentence: str, *, is_question: bool) -> str:
+    """Return the main clause of a sentence that begins with a condition, if the main clause begins with a verb (`When
+    you have time, send it`, or in a question `.., could you send it`); otherwise return the sentence.
+    """
+    if _CONDITION.match(sentence):
+        for main in _MAIN.finditer(sentence):
+            word = main["verb"].lower()
+            if verb(word) == word and (main["polite"] or not is_question):
+                return sentence[main.start("verb") :]
+    return sentence
 
 
 def _unnamed(words: str) -> str:
