@@ -309,7 +309,7 @@ async def test_a_call_is_repeated_with_so_many_approvals(mail: Bank, clock: Cloc
 
 
 async def test_a_repeated_payment_is_a_retry(mail: Bank) -> None:
-    paid = {"tool": "pay", "policies": ["what"], "token": "tok_m"}
+    paid: dict[str, Any] = {"tool": "pay", "policies": ["what"], "token": "tok_m"}
     asked = await mail.ask(**paid)
     await mail.answer(asked.approval)
     assert (await mail.ask(**paid)).state == "spent"
