@@ -359,10 +359,8 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         gate, wire = _gate(facts, allows_pep=route.allows_peps), _answering(wire, facts)
     else:
         gate = None
-    if route.grants:
-        gate = _confirming(gate)
     wants = Lane.STOP if route.stops else Lane.ORDINARY
-    gate = _queueing(gate, is_admitted=is_admitted, wants=wants, reports=route.reports)
+    gate = _queueing(gate, is_admitted=is_admitted, wants=wants, reports=route.reports, grants=route.grants)
     return Endpoint(
         world,
         wire,
@@ -384,28 +382,16 @@ def facts_of(route: Route) -> RouteFacts:
     return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people, route.area)
 
 
-def _confirming(gate: Gate | None) -> Gate:
-    """Return a gate that first checks the wall clock: after a jump that no person has confirmed, the gate raises
-    ClockJumped.
-    """
-
-    async def confirm(call: Call) -> Caller | None:
-        call.world.now.check_confirmed()
-        return None if gate is None else await gate(call)
-
-    return confirm
-
-
 def _checking_query(wire: Wire, parameters: frozenset[str]) -> Wire:
     """Return a wire function that first refuses a query parameter that is none of `parameters`. Otherwise a misspelt
     `dry_run` would make the change. A route that stops something ignores such a parameter, because it must always stop.
     """
 
-    async def check(call: Call) -> Reply:
+    def check(call: Call) -> Awaitable[Reply]:
         if call.query and (unknown := parse_form(call.query.encode("latin-1")).keys() - parameters):
             hint = f"use one of {', '.join(sorted(parameters))}" if parameters else "send the members in the body"
             raise Malformed(f"the query parameter {min(unknown)[:64]!a} is unknown, so nothing was changed", hint=hint)
-        return await wire(call)
+        return wire(call)
 
     return check
 
@@ -433,10 +419,12 @@ def _queueing(
     is_admitted: bool,
     wants: Lane = Lane.ORDINARY,
     reports: bool = False,
+    grants: bool = False,
 ) -> Gate:
     """Return a gate that first determines the lane and the client of the request's jobs in the writer's line.
 
-    Unless `is_admitted`, a client with a waiting job is refused while the line is crowded (`check_admission`).
+    Unless `is_admitted`, a client with a waiting job is refused while the line is crowded (`check_admission`). With
+    `grants`, the gate then checks the wall clock: after a jump that no person has confirmed, it raises ClockJumped.
     """
 
     async def queue(call: Call) -> Caller | None:
@@ -447,8 +435,10 @@ def _queueing(
         writer, is_essential = call.world.writer, False
         if call.path == "/token" and (writer.is_full or writer.is_crowded):
             is_essential = admit_essential(call, lambda id: registry.is_privileged(call.world.db.read(), id))
-        if not (is_admitted or is_essential):
+        if writer.is_crowded and not (is_admitted or is_essential):
             await check_admission(call)
+        if grants:
+            call.world.now.check_confirmed()
         return None if gate is None else await gate(call)
 
     return queue

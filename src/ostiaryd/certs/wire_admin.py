@@ -12,7 +12,7 @@ from msgspec import Meta
 from ostiary.protocol.errors import Forbidden, NotFound, Refused, Unavailable
 from ostiaryd.certs import flows, store
 from ostiaryd.certs.flows import renewals
-from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.flows.authorities import encode_certificate, encode_pem
 from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.flows.revoking import find_bar
 from ostiaryd.certs.model import (
@@ -360,7 +360,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
     chain = flows.chain_of(reader, flows.find_authority(reader, certificate.authority))
     return {
         **_render(reader, certificate, now=now),
-        "certificate": encode_pem((certificate.der,)).decode(),
+        "certificate": encode_certificate(certificate.der).decode(),
         "chain": encode_pem(chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
     }
@@ -370,7 +370,7 @@ def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail
     """Return the body of a certificate that the present act issues, with the state `live`."""
     return {
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
-        "certificate": encode_pem((issued.certificate.der,)).decode(),
+        "certificate": encode_certificate(issued.certificate.der).decode(),
         "chain": encode_pem(issued.chain).decode(),
         "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
     }

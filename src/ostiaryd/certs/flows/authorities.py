@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from binascii import b2a_base64
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -378,9 +377,7 @@ def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
 
 def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
     """Return the certificates in DER of all roots that clients must trust, the active root first."""
-    roots = [one for one in store.authorities.authorities(reader) if one.kind is AuthorityKind.ROOT]
-    roots.sort(key=lambda one: (one.state is not AuthorityState.ACTIVE, -one.created_at))
-    return tuple(one.certificate for one in roots)
+    return store.authorities.root_certificates(reader)
 
 
 _PURPOSE = "certificate authority"
@@ -407,12 +404,11 @@ def parsed(der: bytes) -> x509.Certificate:
 @lru_cache(maxsize=256)
 def encode_pem(certificates: tuple[bytes, ...]) -> bytes:
     """Return certificates in DER as concatenated PEM. Cached, since many certificates have the same chain."""
-    return b"".join(map(_encode_pem, certificates))
+    return b"".join(map(encode_certificate, certificates))
 
 
-def _encode_pem(der: bytes) -> bytes:
-    lines = b"\n".join(_PEM_LINE.findall(b2a_base64(der, newline=False)))
+def encode_certificate(der: bytes) -> bytes:
+    """Return one certificate in DER as PEM."""
+    text = b2a_base64(der, newline=False)
+    lines = b"\n".join([text[begin : begin + 64] for begin in range(0, len(text), 64)])
     return b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % lines
-
-
-_PEM_LINE = re.compile(rb".{1,64}")

@@ -39,6 +39,7 @@ _EC_PREFIXES = {
 """
 KEY_TYPES = ("P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 MAX_KEY_BYTES = 2048
+_UNREADABLE, _KNOWN_TYPES = "the public key cannot be read", f"use one of {', '.join(KEY_TYPES)}"
 _FERMAT_STEPS = 100
 _SMALL_ORDER = frozenset(
     bytes.fromhex(point)
@@ -91,8 +92,8 @@ def check_public_key(der: bytes) -> CheckedKey:
     The result is cached, because one issuance calls this function several times.
     """
     if (key_type := curve_of(der)) is not None:
-        key: Any = _load(der)  # checks that the point is on the curve
         point = der[len(_EC_PREFIXES[key_type]) - 1 :]
+        key: Any = _load_point(EC_CURVES[key_type], point)
         half = len(point) // 2
         x, y = b64u(point[1 : half + 1]), b64u(point[half + 1 :])
         jkt = b64u(sha256(f'{{"crv":"{key_type}","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())  # RFC 7638
@@ -154,7 +155,7 @@ def parse_public_key(der: bytes) -> PublicKey:
     """Return the public key in a SubjectPublicKeyInfo (DER). Raises BadKey if keys of its type are not certified."""
     key = _load(der)
     if not isinstance(key, PublicKey):
-        raise BadKey("keys of this algorithm are not certified", hint=f"use one of {', '.join(KEY_TYPES)}")
+        raise BadKey("keys of this algorithm are not certified", hint=_KNOWN_TYPES)
     return key
 
 
@@ -164,7 +165,17 @@ def _load(der: bytes) -> object:
     try:
         return load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):
-        raise BadKey("the public key cannot be read", hint=f"use one of {', '.join(KEY_TYPES)}") from None
+        raise BadKey(_UNREADABLE, hint=_KNOWN_TYPES) from None
+
+
+def _load_point(curve: ec.EllipticCurve, point: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the key of an encoded point, in less time than `_load`. Raises BadKey for a point that is not on the
+    curve.
+    """
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    except ValueError:
+        raise BadKey(_UNREADABLE, hint=_KNOWN_TYPES) from None
 
 
 def encode_public_key(key: PublicKey) -> bytes:
@@ -183,7 +194,7 @@ def key_type_of(key: PublicKey) -> str:
     else:
         name = next((name for name, curve in EC_CURVES.items() if curve.name == key.curve.name), key.curve.name)
     if name not in KEY_TYPES:
-        raise BadKey(f"keys of the type {name} are not certified", hint=f"use one of {', '.join(KEY_TYPES)}")
+        raise BadKey(f"keys of the type {name} are not certified", hint=_KNOWN_TYPES)
     return name
 
 

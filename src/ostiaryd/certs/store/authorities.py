@@ -14,6 +14,11 @@ _IN_ORDER = "order by created_at, authority_id"
 _ALL = sql(_SELECT + _IN_ORDER, steady=True)
 _ACTIVE = sql(_SELECT + f"where kind = :kind and state = 'active' {_IN_ORDER} limit 1", steady=True)
 _GET = sql(_SELECT + "where authority_id = :id", steady=True)
+_ROOTS = sql(
+    """select certificate from authority where kind = 'root'
+       order by state <> 'active', created_at desc, authority_id""",
+    steady=True,
+)
 _INSERT = sql(
     """insert into authority (authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
         sealed, permitted, not_before, not_after, created_at, active_from, hsm_key)
@@ -68,6 +73,11 @@ def active(reader: Reader, kind: AuthorityKind) -> Authority | None:
 def authorities(reader: Reader) -> list[Authority]:
     """Return all authorities, the oldest first."""
     return [_authority(row) for row in reader.all(_ALL)]
+
+
+def root_certificates(reader: Reader) -> tuple[bytes, ...]:
+    """Return the certificates in DER of all roots, the active root first, then the newest."""
+    return tuple([bytes(der) for (der,) in reader.all(_ROOTS)])
 
 
 def certify(tx: Tx, authority: Authority) -> None:

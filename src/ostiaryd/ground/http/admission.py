@@ -113,8 +113,6 @@ async def check_admission(call: Call) -> None:
     a limit, so that refusals do not delay the writer.
     """
     writer = call.world.writer
-    if not writer.is_crowded:
-        return
     share, name = priority.get().client
     await writer.admit((share, name))
     if name:

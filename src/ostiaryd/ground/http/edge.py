@@ -122,8 +122,8 @@ class Call(msgspec.Struct):
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     known_network: str | None = None
     """Cached value of the property `network`; None before its first use."""
-    known_headers: dict[bytes, bytes] | None = None
-    """Cached value of the property `by_name`; None before its first use."""
+    by_name: dict[bytes, bytes] = {}
+    """The headers by name, each with its last value; made from `headers`."""
     is_privileged: bool = False
     """True if the caller has authenticated as an administrator or a person."""
     is_guard: bool = False
@@ -131,14 +131,16 @@ class Call(msgspec.Struct):
     is_proven: bool = False
     """True if the wire function has authenticated the caller itself, on a route that also answers other callers."""
 
+    def __post_init__(self) -> None:
+        self.by_name = dict(self.headers)
+
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """Return the only value of a header; None without the header. If the header occurs more than once, raise
         `twice`, because programs differ on which value counts.
         """
-        named = self.known_headers or self.by_name
-        if (value := named.get(name)) is None:
+        if (value := self.by_name.get(name)) is None:
             return None
-        if len(named) < len(self.headers) and [key for key, _ in self.headers].count(name) > 1:
+        if len(self.by_name) < len(self.headers) and [key for key, _ in self.headers].count(name) > 1:
             raise twice(f"the header `{name.decode()}` was sent more than once", hint="send the header once")
         return value.decode("latin-1")
 
@@ -148,13 +150,6 @@ class Call(msgspec.Struct):
         body.
         """
         return self.method in ("GET", "HEAD")
-
-    @property
-    def by_name(self) -> dict[bytes, bytes]:
-        """Return the headers by name, each with its last value."""
-        if self.known_headers is None:
-            self.known_headers = dict(self.headers)
-        return self.known_headers
 
     def prove(self, act: Any) -> Any:
         """Authenticate the caller inside an act of the request, as its first step, and return the caller. If the gate

@@ -342,22 +342,22 @@ class Protocol(HttpToolsProtocol):
         """
         if self._is_refused:
             return
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         self._unparsed += data
         if self._is_privileged:  # the connections of administrators and persons need not wait for a turn
             self._parse()
         elif (turns := self._connections.turns).is_free or self._is_expected:
-            self._note_unexpected()
+            if self._is_expected:
+                self._note_unexpected()
             turns.run(self._parse, self.loop)
         else:
             self._wait_for_turn()
 
     def _note_unexpected(self) -> None:
         """Count the connection like others until its caller has authenticated."""
-        if self._is_expected:
-            self._is_expected = False
-            if not self.transport.is_closing():
-                self._connections.turns.arrivals.forget(self._descriptor)
+        self._is_expected = False
+        if not self.transport.is_closing():
+            self._connections.turns.arrivals.forget(self._descriptor)
 
     def _wait_for_turn(self) -> None:
         """Parse the received bytes in a later round of the event loop, and read nothing more until then."""
@@ -472,7 +472,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a new request of the connection: reset the counts of the request before."""
         # a response may have set this timer after the bytes of this request arrived
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         self._is_in_head = self._is_in_message = True
         self._has_cycle = False
         self._fields = self._seen = self._unseen = self._body_bytes = 0
@@ -485,7 +485,7 @@ class Protocol(HttpToolsProtocol):
         """Add a part of the URL, and check the size of the head. Called by the parser."""
         self._unseen = 0
         self._seen += len(url)
-        super().on_url(url)
+        self.url += url
         if self._seen > MAX_HEAD_BYTES:
             raise self._refuse_head()
 
@@ -550,9 +550,9 @@ class Protocol(HttpToolsProtocol):
         """Check the header fields of a request. Raises HttpParserError, which leads to the response 400 unless another
         one was sent.
         """
-        names = [name for name, _ in self.headers]
-        values = b"".join([value for _, value in self.headers])
-        if b"\n" in values or b"\r" in values or b"\0" in values:
+        names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
+        text = b"".join(values)
+        if b"\n" in text or b"\r" in text or b"\0" in text:
             raise httptools.HttpParserError("a header field contains a line break or a null character")
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
@@ -668,7 +668,7 @@ class Protocol(HttpToolsProtocol):
         self.answered += 1
         if not self.pipeline:
             self._waiting_bytes = 0
-        if self.is_idle:
+        if (self._held or self._is_proxied) and self.is_idle:
             self._hold(0)
             if self._is_proxied and not self.transport.is_closing():
                 self._connections.add(self, "")
@@ -676,7 +676,8 @@ class Protocol(HttpToolsProtocol):
             self._connections.update(self)
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
             else:

@@ -79,7 +79,7 @@ class ParsingTurns:
         """Return whether a connection may parse now: no connection waits, there is no pause, and the round has time
         left.
         """
-        return self._left_s > 0 and not self._waiting and not self.is_paused
+        return self._left_s > 0 and not self._waiting.count and self._pause is None
 
     @property
     def is_over(self) -> bool:

@@ -4,7 +4,7 @@ the permitted verbs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ostiary.protocol.errors import Conflict, Forbidden
@@ -35,7 +35,7 @@ def record_caller(act: Act, caller: Caller) -> None:
     entry.owner, entry.task, entry.token, entry.key = caller.owner, caller.task, caller.token, caller.jkt
 
 
-async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> T:
+def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> Awaitable[T]:
     """Run `flow` in an act whose entry names the caller of the request, and return its result.
 
     After an act of a person, at least one person must be an administrator. An agent with the administrator scope may
@@ -55,7 +55,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
             )
         return done
 
-    return await act(call.world, action, run, request=call.request_id, again=again, network=call.network)
+    return act(call.world, action, run, request=call.request_id, again=again, network=call.network)
 
 
 def fill_entry(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
