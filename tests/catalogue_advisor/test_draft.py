@@ -127,6 +127,12 @@ def test_a_page_is_fetched_where_the_words_read_or_name_a_place() -> None:
     assert "fetch_page" not in allowed("Send Ada a letter")
 
 
+def test_a_tool_is_about_a_thing_whose_name_is_also_a_verb() -> None:
+    catalogue = propose_catalogue("desk", {"tools": [listed("blunt_message"), listed("fax_office")]}).catalogue
+    plan = plan_of("Put the news into the channel, send it to Ada", [(URI, catalogue)], scopes=catalogue.scopes)
+    assert [one.tool for one in plan] == ["desk/blunt_message"]
+
+
 def test_only_a_tool_with_content_of_third_parties_fetches() -> None:
     tools = [listed("report_incident", to="string", body="string"), listed("send_letter", to="string", body="string")]
     proposed = propose_catalogue("desk", {"tools": tools}).catalogue

@@ -15,6 +15,7 @@ from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.catalogue_advisor.draft import requests
 from ostiary.catalogue_advisor.language import (
+    THINGS,
     VERBS,
     kinship,
     nouns,
@@ -149,7 +150,7 @@ def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
     arguments = tool.arguments.get("properties")
     argument_words = [word for name in (arguments if isinstance(arguments, dict) else ()) for word in parts(name)]
     done = verbs_of(named)
-    about = nouns(word for word in named if word not in done)
+    about = nouns(word for at, word in enumerate(named) if word not in done or (at and word in THINGS))
     return _Offer(uri, f"{catalogue.resource}/{tool.name}", tool, about or nouns(argument_words))
 
 
