@@ -726,6 +726,26 @@ def test_a_read_that_may_store_its_result_is_judged_only_with_the_file(memory: M
 
 
 @pytest.mark.parametrize(
+    ("said", "value", "origin"),
+    [
+        ("post it to shop.example.org.Then tell Ann", "shop.example.org", Origin.PERSON),
+        ("write to ann@shop.example.Please be kind", "ann@shop.example", Origin.PERSON),
+        ("open bill.txt.The rest is old", "bill.txt", Origin.PERSON),
+        ("post it to shop.example.org.then tell Ann", "shop.example.org", Origin.NOWHERE),
+        ("post it to shop.example.org.Trade now", "shop.example.org", Origin.NOWHERE),
+        ("post it to shop.example.org.At noon", "shop.example.org", Origin.NOWHERE),
+        ("post it to shop.example.org.Then/x or so", "shop.example.org", Origin.NOWHERE),
+        ("post it to shop.example.org.Then", "shop.example.org", Origin.NOWHERE),
+    ],
+)
+def test_a_sentence_of_the_person_may_follow_a_dot_without_a_space(said: str, value: str, origin: Origin) -> None:
+    assert of_value(remember(KEY, seed(said)), Kind.ADDRESS, value) is origin
+    start, read = remember(KEY, seed("go")), Tool(name="read", effect=Effect.READ)
+    heard = add_parts(start, observe_output(start, "x", read, {}, said))
+    assert of_value(heard, Kind.ADDRESS, value) is Origin.NOWHERE, "content is read as written"
+
+
+@pytest.mark.parametrize(
     ("said", "amount", "origin"),
     [
         ("1.200 Euro", 1200, Origin.PERSON),

@@ -34,6 +34,7 @@ from ostiary.provenance.origins.words import (
     is_mail,
     list_domains,
     list_stems,
+    separate_sentences,
     short_name,
     split_identifier,
     thousands,
@@ -318,16 +319,16 @@ def remember(key: bytes, intent: Intent) -> Memory:
     """Return the memory of a new task: the person's words, the values of their own record, and the endorsed
     documents.
     """
-    blank, scribe = Memory(key), Scribe(key)
+    blank, scribe, stated_text = Memory(key), Scribe(key), separate_sentences(intent.words)
     documents = tuple(
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
-    stated = scribe.source([intent.words], room=ROOM[Origin.PERSON])
+    stated = scribe.source([stated_text], room=ROOM[Origin.PERSON])
     room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(stated) // WIDTH - 2)
     own = [word for value in intent.own.values() for word in scribe.words(value)]
     hosts = [mail.partition("@")[2] for mail in own if is_mail(mail)]
-    stated_words = scribe.words(intent.words)
+    stated_words = scribe.words(stated_text)
     forms = dict.fromkeys(form for word in stated_words for form in split_identifier(word))
     short = [name for word in stated_words if (name := short_name(word))]
     names = END.join(map(scribe.word, islice(short, max(room // 2, 0))))
@@ -348,13 +349,11 @@ def remember(key: bytes, intent: Intent) -> Memory:
         Part(
             Origin.PERSON,
             SLOT,
-            b"".join(
-                NUMBER + crc32(scribe.word(one)).to_bytes(4, "big") for one in numbers(scribe.words(intent.words))
-            ),
+            b"".join(NUMBER + crc32(scribe.word(one)).to_bytes(4, "big") for one in numbers(stated_words)),
         ),
     ]
     begun = add_parts(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
-    return add_parts(begun, [Part(Origin.KNOWN, MAILS, new_mails(begun, scribe, intent.words, is_named=False))])
+    return add_parts(begun, [Part(Origin.KNOWN, MAILS, new_mails(begun, scribe, stated_text, is_named=False))])
 
 
 def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:

@@ -85,6 +85,17 @@ _INFLECTED = re.compile(r"[^\W\d_]{5,}")
 MIN_STEM, MAX_ENDING = 4, 2
 
 
+_RUN_ON = re.compile(r"(?<=[a-z0-9])\.(?=([A-Z][a-z]{2,})\s)")
+"""a dot between two words, of which the second begins with a capital letter"""
+
+
+def separate_sentences(text: str) -> str:
+    """Return a text with a space before each sentence that follows a full stop without a space: `go to
+    shop.example.Then pay`. A sentence begins with a capital letter and a word that many sentences have.
+    """
+    return _RUN_ON.sub(lambda dot: ". " if is_particle(dot[1]) else ".", text)
+
+
 def thousands(word: str) -> str:
     """Return the digits of a number such as `1.200`, whose dot groups its digits in many languages; empty for any other
     word.
