@@ -22,7 +22,7 @@ from ostiaryd.ground.process.confined import Confined, Exceeded
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.engines.rego import REFUSED
+from ostiaryd.policy.engines.rego import KEPT, REFUSED
 from ostiaryd.policy.flows import external_pdp
 from ostiaryd.policy.flows.external_pdp import POOL, Engines, _Rego
 from ostiaryd.policy.flows.loading import load_set
@@ -400,6 +400,14 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
     assert (await decision(ask))[0] is True
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
+async def test_a_set_decides_while_more_sets_are_tried_than_an_engine_keeps(world: World, ask: Ask) -> None:
+    await put(world, a_set(PERMITS))
+    for number in range(2 * KEPT):
+        await load_set(world, a_set(PERMITS.replace("> 1", f"> {number + 2}")))
+        assert await decision(ask) == (True, "", ["levels"]), number
+
+
 async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
     said = ["only the server can evaluate `levels`: guards ask the server about each call that nothing else denies"]
@@ -466,6 +474,7 @@ async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
     await put(world, {"a.cedarschema": SCHEMA, "a.cedar": CEDAR_PERMITS})
 
 
+@pytest.mark.parametrize("kept_children", [None])
 async def test_the_engines_end_with_the_world(world: World) -> None:
     engines = world.get_singleton(Engines)
     await put(world, a_set(PERMITS))

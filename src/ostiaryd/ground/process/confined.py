@@ -99,14 +99,6 @@ class Confined:
         self._mutex = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
-        self.lives = 0
-        """Number of children that were started so far. A caller that relies on the memory of a child compares it."""
-
-    def start(self) -> int:
-        """Start a child if none runs; return the number of children so far. Raises Unavailable."""
-        with self._mutex:
-            self._start()
-            return self.lives
 
     def ask(self, body: bytes, *, within_s: float) -> bytes:
         """Return the result of the function for `body`. Raises Unavailable if no child can be started; Exceeded, with
@@ -134,10 +126,14 @@ class Confined:
             return self._child
         if self._child is not None:
             self._reap(self._child)
-        self.lives += 1
+        self._child = self._launch()
+        return self._child
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        """Start a child, and return the child after its first answer. Raises Unavailable."""
         limits = [str(self._memory), str(self._reserved), str(self._nice), str(self._cpu_s)]
         command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
-        child = self._child = subprocess.Popen(
+        child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

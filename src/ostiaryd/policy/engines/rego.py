@@ -2,6 +2,7 @@
 
     {"program": Program}                     compile the program and store it by its hash     -> {} or {"error": ..}
     {"hash": .., "question": {..}}           evaluate each policy of the program              -> [PolicyResult, ..]
+                                             the program is not stored, or no longer          -> null
 
 A built-in that fails is an error, not undefined (OPA's strict mode). A rule without a value, or with a value of the
 wrong type, is an error of its policy.
@@ -78,6 +79,8 @@ def answer(body: bytes) -> bytes:
     request = _decode(body)
     if request.program is not None:
         return _encode(_compile(request.program))
+    if request.hash not in _programs:
+        return _encode(None)
     policies, opa = _programs[request.hash]
     return _encode([_evaluate(opa, policy, rules, bytes(request.question)) for policy, rules in policies.items()])
 
@@ -97,8 +100,9 @@ def _compile(program: _Program) -> dict[str, str]:
     except _Invalid as error:
         opa.close()
         return {"error": str(error)[:MAX_MESSAGE]}
-    while len(_programs) >= KEPT:
-        _programs.pop(next(iter(_programs)))[1].close()
+    while program.hash in _programs or len(_programs) >= KEPT:
+        replaced = program.hash if program.hash in _programs else next(iter(_programs))
+        _programs.pop(replaced)[1].close()
     _programs[program.hash] = policies, opa
     return {}
 

@@ -59,6 +59,8 @@ in between.
 _encode = msgspec.json.Encoder().encode
 _decode_said = json_decoder(tuple[PolicyResult, ...])
 _decode_error = json_decoder(dict[str, str])
+_NOT_COMPILED = b"null"
+"""Answer of the process to a question whose program it has not compiled, or has replaced by later programs."""
 
 
 class _Document(msgspec.Struct):
@@ -88,36 +90,31 @@ _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
 
 
 class _Rego:
-    """A confined process that evaluates Rego, with the programs that it has compiled. Only one thread at a time may use
-    it.
+    """A confined process that evaluates Rego, and compiles the programs that it lacks. Only one thread at a time may
+    use it.
     """
 
     def __init__(self) -> None:
         self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
-        self._life = 0
-        self._loaded: set[str] = set()
 
     def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
         """Return the answer of the confined process to the request `body`. Raises Invalid for a program that does not
         compile, Unavailable if the process fails.
         """
-        self.load(program)
-        return self.confined.ask(body, within_s=within_s)
+        answer = self.confined.ask(body, within_s=within_s)
+        if answer == _NOT_COMPILED:
+            self.load(program)
+            answer = self.confined.ask(body, within_s=within_s)
+        return answer
 
     def load(self, program: Program) -> None:
-        """Compile a program in the process, unless it is compiled already. Raises Invalid for a program that does not
-        compile, Unavailable if the process fails.
+        """Compile a program in the process. Raises Invalid for a program that does not compile, Unavailable if the
+        process fails.
         """
-        life = self.confined.start()
-        if life != self._life:
-            self._life, self._loaded = life, set()
-        if program.hash in self._loaded:
-            return
         error = _decode_error(self.confined.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
         if error is not None:
             lines = (line.strip("\t ^") for line in error[:MAX_SAID].splitlines())
             raise Invalid(f"the Rego of the set does not compile: {'; '.join(filter(None, lines))}")
-        self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:
         """Compile a program before its first question arrives. A failure is not raised here, but at that question."""
