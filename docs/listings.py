@@ -334,6 +334,7 @@ another error, with the text of their row.
 """
 
 
+@cache
 def narrower_codes() -> dict[str, list[str]]:
     """Return every code that the source gives to a single refusal, by the name `code` or by the place of the parameter
     `code`, with the messages of these refusals in the order of the alphabet. Values in a message are rendered as `…`.

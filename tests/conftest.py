@@ -22,6 +22,7 @@ from harness.clock import Clock, SeededRandom
 if TYPE_CHECKING:
     from ostiaryd.ground.config import Config
     from ostiaryd.ground.world import World
+    from tests.support.kept_children import KeptChildren
     from tests.support.world import Kind, Postgres, Template
 
 settings.register_profile("ostiary", deadline=None, derandomize=True, max_examples=60)
@@ -124,9 +125,34 @@ def data_folder() -> Iterator[Path | None]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def children_of_worker() -> Iterator[KeptChildren]:
+    from tests.support.kept_children import KeptChildren
+
+    children = KeptChildren()
+    yield children
+    children.close()
+
+
+@pytest.fixture
+def kept_children(children_of_worker: KeptChildren, monkeypatch: pytest.MonkeyPatch) -> KeptChildren:
+    """The confined processes of earlier tests, which serve this one. A test of their start and end has a parameter of
+    this name that is None.
+    """
+    from ostiaryd.ground.process.confined import Confined
+
+    monkeypatch.setattr(Confined, "_launch", lambda parent: children_of_worker.launch(parent))
+    monkeypatch.setattr(Confined, "close", lambda parent: children_of_worker.take(parent))
+    return children_of_worker
+
+
 @pytest.fixture
 def config(
-    database: Kind, template: Callable[[Kind], Template], data_folder: Path | None, tmp_path: Path
+    database: Kind,
+    template: Callable[[Kind], Template],
+    data_folder: Path | None,
+    tmp_path: Path,
+    kept_children: KeptChildren | None,
 ) -> Iterator[Config]:
     """A server that was started once: its tables and keys are there."""
     with template(database).copy((data_folder or tmp_path) / "data") as config:

@@ -11,25 +11,27 @@ from pathlib import Path
 from tests.frameworks.environment import framework_of
 from tests.mutants.__main__ import ROOT, Fault, faults
 
+BREAKING = "F404,F406,F621,F622,F701,F702,F704,F706,F707,F821,PLE0100,PLE0115,PLE0116,PLE0117,PLE0118,PLE1142,PLE1700"
+"""Rules of ruff: undefined names, and errors of a compilation beside the grammar, which ruff always checks."""
+
 
 def test_the_text_that_a_fault_replaces_is_there_once() -> None:
     assert [f"{fault.claim}: {fault.find!r}" for fault in faults() if not _fits(fault)] == []
 
 
-def test_a_file_with_its_fault_is_still_python() -> None:
-    assert [fault.claim for fault in faults() if fault.file.endswith(".py") and not _is_python(fault)] == []
-
-
-def test_the_names_of_a_replacement_are_defined(tmp_path: Path) -> None:
-    """A fault with an undefined name breaks the program, not its claim."""
-    renaming = {number: fault for number, fault in enumerate(faults()) if fault.file.endswith(".py") and _names(fault)}
-    for number, fault in renaming.items():
+def test_a_file_with_its_fault_is_python_and_its_names_are_defined(tmp_path: Path) -> None:
+    """Such a fault would break the program, not its claim. One run of ruff takes a quarter of the time of a
+    compilation of each.
+    """
+    planted = [fault for fault in faults() if fault.file.endswith(".py")]
+    for number, fault in enumerate(planted):
         text = (ROOT / fault.file).read_text("utf-8").replace(fault.find, fault.replace)
         (tmp_path / f"{number}.py").write_text(text, "utf-8")
-    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--no-cache", "--select", "F821"]
-    run = subprocess.run([*ruff, "--output-format", "concise", tmp_path], capture_output=True, text=True, check=False)
-    undefined = re.findall(r"(\d+)\.py:\d+:\d+: F821 (.+)", run.stdout)
-    assert [f"{renaming[int(number)].claim}: {problem}" for number, problem in undefined] == [], run.stderr
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--no-cache", "--select", BREAKING]
+    options = ["--target-version", "py311", "--output-format", "concise"]
+    run = subprocess.run([*ruff, *options, tmp_path], capture_output=True, text=True, check=False)
+    problems = re.findall(r"(\d+)\.py:\d+:\d+: (.+)", run.stdout)
+    assert [f"{planted[int(number)].claim}: {problem}" for number, problem in problems] == [], run.stderr
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -47,21 +49,6 @@ def test_every_claim_is_broken_by_one_fault() -> None:
 def _fits(fault: Fault) -> bool:
     file = ROOT / fault.file
     return file.is_file() and file.read_text("utf-8").count(fault.find) == 1 and fault.find != fault.replace
-
-
-def _names(fault: Fault) -> set[str]:
-    """The words of a replacement that the replaced text does not have."""
-    new, old = (set(re.findall(r"[A-Za-z_]\w*", text)) for text in (fault.replace, fault.find))
-    return new - old
-
-
-def _is_python(fault: Fault) -> bool:
-    text = (ROOT / fault.file).read_text("utf-8")
-    try:
-        compile(text.replace(fault.find, fault.replace), fault.file, "exec")
-    except SyntaxError:
-        return False
-    return True
 
 
 def _is_there(test: str) -> bool:
