@@ -251,10 +251,11 @@ $(CERTBOT): requirements/certbot.lock | $(SETUP)
 $(BROWSER): requirements/browser.lock
 	$(UV) venv --clear --python $(BIN)/python .browser
 	$(UV) pip install --python .browser/bin/python --require-hashes --no-deps -r $<
-	if [ -x /usr/bin/chromium ]; then :; \
+	if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromium-headless-shell ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
-	else echo "Chromium is not installed and this user may not install it: the pages are tested without a browser."; fi
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-headless-shell >/dev/null \
+			|| [ -x /usr/bin/chromium ]; \
+	elif [ ! -x /usr/bin/chromium ]; then echo "Chromium is not installed and this user may not install it: the pages are tested without a browser."; fi
 	touch $@
 
 # go-spiffe of Debian: a test of it is skipped, with its reason, where the packages are missing.

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route, sync_playwright
 
-EXECUTABLE = "/usr/bin/chromium"
 PATIENCE_MS = 120_000
 """Time that the browser waits for a state, on a machine that is slow and busy."""
 
@@ -264,7 +263,7 @@ class Driver:
 def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=EXECUTABLE, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            executable_path=sys.argv[1], args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         )
         driver = Driver(browser)
         print(json.dumps({"value": browser.version}), flush=True)

@@ -18,12 +18,12 @@ from ostiary.mcp import protect
 from ostiary.protocol import jose
 from tests.browser.page_server import serving_pages
 from tests.e2e.mcp_files_server import files_server
-from tests.support.chromium import Chromium, chromium, set_up_person
+from tests.support.chromium import Chromium, set_up_person
 from tests.support.node import NODE
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 PAGE = '<!doctype html><html lang="en"><title>App</title><output></output><script src="/app.js"></script>'
 
 

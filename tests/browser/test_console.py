@@ -13,12 +13,12 @@ from harness.live_server import TOOLS, ServerFixture, authenticate, is_allowed, 
 from harness.patience import eventually
 from ostiary.agent import Agent, ApprovalNeeded
 from ostiary.guard import Guard
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import FILES, People, live_server, people
 from tests.support.pictures import examine_page
 
-__all__ = ["chromium", "live_server", "people"]
+__all__ = ["live_server", "people"]
 pytestmark = [needs_console, pytest.mark.slow]
 ATTACK = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</script>"
 """A text of a stranger with markup, which every page shows as text."""

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from harness.live_server import own_server
 from ostiary.agent import Agent
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 
-__all__ = ["chromium"]
 pytestmark = needs_console
 
 

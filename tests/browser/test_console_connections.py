@@ -10,13 +10,13 @@ from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary.agent import Agent
 from ostiary.guard import Guard
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 from tests.support.webhook_receiver import receiving
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = needs_console
 ATTACK = "<img src=x onerror='window.attacked=1'>"
 

@@ -11,12 +11,12 @@ import pytest
 from harness.cli import run
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = needs_console
 
 ONE, OTHER = ".compare select[name=one]", ".compare select[name=other]"

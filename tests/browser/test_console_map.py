@@ -8,12 +8,12 @@ from typing import Any
 from harness.live_server import ServerFixture
 from harness.page_timing import FRAMES, OPENING
 from ostiary.agent import Agent
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = needs_console
 ATTACK = "<img src=x onerror='window.attacked=1'>"
 TOOLS: list[dict[str, Any]] = [

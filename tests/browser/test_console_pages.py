@@ -12,13 +12,13 @@ from harness.patience import eventually
 from ostiary.guard import Guard
 from ostiary.guard.call import Denied
 from tests.support.approved import check_approved
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import CEDAR, SCHEMA
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = [needs_console, pytest.mark.slow]
 ATTACK = "<img src=x onerror='window.attacked=1'><script>window.attacked=1</script>{{7*7}}"
 TOOLS: list[dict[str, Any]] = [

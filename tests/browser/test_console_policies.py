@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.live_server import ServerFixture, authenticate, own_server
 from harness.patience import eventually
 from ostiary.guard import Guard
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import CEDAR, SCHEMA
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = needs_console
 ATTACK = "<img src=x onerror='window.attacked=1'>"
 CASE = """[[case]]

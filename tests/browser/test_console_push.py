@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium, browser
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import live_server
 from tests.support.pictures import examine_page
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = [needs_console, pytest.mark.slow]
 ENDPOINT = "https://push.example/browser-1"
 POINT = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
@@ -30,6 +31,12 @@ SHOWN = (
     "navigator.serviceWorker.ready.then((r) => r.getNotifications()).then((all) => all.map((n) => [n.title, n.body]))"
 )
 ATTACK = "<img src=x onerror='window.attacked=1'>"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with browser(shows_notifications=True) as started:
+        yield started
 
 
 def test_a_person_switches_messages_on_and_off(live_server: ServerFixture, chromium: Chromium) -> None:

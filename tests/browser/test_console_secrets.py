@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.live_server import own_server
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.token_provider import CLIENT, SECRET, token_provider
 from tests.support.webhook_receiver import receiving
 
-__all__ = ["chromium"]
 pytestmark = needs_console
 
 

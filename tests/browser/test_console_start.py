@@ -14,10 +14,9 @@ import pytest
 from harness.cli import run
 from harness.live_server import free_port, own_server
 from harness.patience import eventually
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 
-__all__ = ["chromium"]
 pytestmark = [needs_console, pytest.mark.slow]
 TOOLS = '''
 from mcp.server.mcpserver import MCPServer

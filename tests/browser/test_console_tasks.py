@@ -10,12 +10,12 @@ from harness.live_server import ServerFixture, authenticate
 from harness.patience import eventually
 from ostiary.guard import Guard
 from ostiary.guard.call import Denied
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 pytestmark = needs_console
 
 

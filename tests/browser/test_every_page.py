@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 import httpx2
 
 from harness.live_server import ServerFixture
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.page_client import PASSWORD
 from tests.support.pictures import examine_page
 from tests.support.saml_provider import IDP, idp_metadata
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 CALLBACK = "http://127.0.0.1:3030/callback"
 ATTACK = "\"><script>window.attacked=1</script><img src=x onerror='window.attacked=1'>{{73421*89173}}"
 """A name of a client with markup, for attributes and for texts."""

@@ -15,11 +15,11 @@ from harness.patience import eventually
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.e2e.mcp_files_server import files_server
-from tests.support.chromium import Chromium, chromium, set_up_person
+from tests.support.chromium import Chromium, set_up_person
 from tests.support.node import NODE
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 INSPECTOR = NODE / "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 
 

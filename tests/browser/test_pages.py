@@ -7,12 +7,12 @@ from base64 import b32decode
 
 from harness.live_server import ServerFixture
 from ostiaryd.trust.model.totp import STEP, hotp
-from tests.support.chromium import Chromium, chromium
+from tests.support.chromium import Chromium
 from tests.support.page_client import PASSWORD
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
 
-__all__ = ["chromium", "live_server"]
+__all__ = ["live_server"]
 
 
 def invite(live_server: ServerFixture, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,11 @@ CONTRACT = "from tests.frameworks.contract import *"
 
 @pytest.fixture(scope="module")
 def types_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which mypy stores the types of our own modules, which it then reads once for all frameworks."""
-    return tmp_path_factory.mktemp("mypy")
+    """A folder in which mypy stores the types of our own modules, beginning with those of `make check`."""
+    folder = tmp_path_factory.mktemp("mypy")
+    if (checked := ROOT / ".mypy_cache").is_dir():
+        shutil.copytree(checked, folder, dirs_exist_ok=True)
+    return folder
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ostiaryd.ground.process import confined
 from ostiaryd.ground.world import World
 from ostiaryd.policy import store
 from ostiaryd.policy.model import starter_files
@@ -55,7 +56,10 @@ def reset_peak() -> int:
     ],
     ids=["toml keys", "toml arrays", "toml tables", "opa keys", "json arrays", "cedar", "schema"],
 )
-async def test_a_bomb_is_refused_while_others_are_answered(world: World, ask: Ask, files: dict[str, str]) -> None:
+async def test_a_bomb_is_refused_while_others_are_answered(
+    world: World, ask: Ask, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confined, "PARSE_CPU_S", 2)  # two of the bombs use as much as they may
     await ask("/api/v1/policies?dry_run=true", {"files": PERMIT})  # all modules are loaded
     before = reset_peak()
     upload = asyncio.ensure_future(ask("/api/v1/policies", {"files": PERMIT | files}))

@@ -401,6 +401,7 @@ async def test_what_can_be_no_set_is_refused(bank: World, files: dict[str, str])
     assert newest_entry(bank).outcome == "refused"
 
 
+@pytest.mark.parametrize("kept_children", [None])
 async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank: World) -> None:
     await pay(bank, 100.0)
     body = json.dumps({"files": a_set(LITTLE), "since": 0}).encode()
@@ -427,6 +428,7 @@ def _children() -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("kept_children", [None])
 async def test_a_question_that_takes_too_long_ends(bank: World) -> None:
     candidate = candidate_of(load(a_set(LITTLE)), "")
     with pytest.raises(Unavailable) as refused:

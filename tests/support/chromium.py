@@ -6,24 +6,32 @@ Without Chromium the tests that ask for the fixture are skipped, with the reason
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from harness.chromium import EXECUTABLE, PYTHON, Chromium
 from harness.live_server import ServerFixture
 
-__all__ = ["Chromium", "chromium", "set_up_person"]
+__all__ = ["Chromium", "browser", "chromium", "set_up_person"]
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
     """The browser of this session. Begin with `open_window`."""
+    with browser() as started:
+        yield started
+
+
+@contextmanager
+def browser(*, shows_notifications: bool = False) -> Iterator[Chromium]:
+    """Start a browser, and end it after its use."""
     if not EXECUTABLE.exists():
         pytest.skip("Chromium is not installed, and only root may install it: `make browser` says more")
     assert PYTHON.exists(), "make browser"
-    browser = Chromium()
-    yield browser
-    browser.close()
+    started = Chromium(shows_notifications=shows_notifications)
+    yield started
+    started.close()
 
 
 def set_up_person(live_server: ServerFixture, chromium: Chromium, name: str) -> str:
