@@ -220,7 +220,9 @@ class _Writer:
             case "in":
                 return self._in(node.left, node.right, depth), "bool"
             case "contains":
-                return f"contains({self.value(node.left, depth)}, {self._key(node.right, depth)})", "bool"
+                container, element = self.value(node.left, depth), self._key(node.right, depth)
+                is_set = isinstance(_fold(node.left)[1], frozenset)  # a constant: it cannot fail before the element
+                return f"({element} in {container})" if is_set else f"contains({container}, {element})", "bool"
         left, right = self.value(node.left, depth), self.value(node.right, depth)
         match node.op:
             case "get_tag":

@@ -114,7 +114,9 @@ def _long(value: int) -> int:
 
 def is_empty(value: object) -> bool:
     """Return `value.isEmpty()`."""
-    return not _as_set("isEmpty", value)
+    if type(value) is frozenset:
+        return not value
+    _wrong("isEmpty", value)
 
 
 def contains(container: object, element_key: object) -> bool:
