@@ -110,10 +110,18 @@ def test_a_colon_or_a_slash_makes_no_link(text: str) -> None:
     assert links(text) == set()
 
 
-@pytest.mark.parametrize("word", ["bob", "BOB2", "bob@example.com", "B.o_b@Mail.Example.com"])
+@pytest.mark.parametrize(
+    "word", ["bob", "BOB2", "bob@example.com", "B.o_b@Mail.Example.com", "www.Shop-two.example", "ann-lee", "Room_2026"]
+)
 def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
     assert is_alone(word)
     assert words(word, is_source=False) == [word.lower()] == words(f"({word}),", is_source=True)
+
+
+@given(st.lists(st.sampled_from(["Ann", "a1", "12", "345", "(old)", "'q'", "end.", "so,", "why?!", "1.5", "5.", "-"])))
+def test_words_are_read_alike_whatever_is_beside_them(runs: list[str]) -> None:
+    text = " ".join(runs)
+    assert words(f"{text} and/or", is_source=True) == [*words(text, is_source=True), "and/or"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +132,10 @@ def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
         "bob\n",
         "bob@example.com\n",
         "bob-2",
+        "room_2-A",
+        "room_",
+        "ann--lee",
+        "ann.lee.",
         "é",
         "²",
         "1.5",

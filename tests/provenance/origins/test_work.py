@@ -101,6 +101,10 @@ def test_the_untrusted_part_of_a_memory_is_taken_once_for_all_values_of_a_call(l
     assert calls["Memory.outside"] == 1
 
 
+def test_a_memory_lends_its_documents_once_for_all_calls(labelled: Memory) -> None:
+    assert labelled.lending(0) is labelled.lending(0) is not labelled.lending(ALL_KINDS)
+
+
 @pytest.mark.parametrize("form", MOST_CALLS)
 def test_an_output_of_ten_kilobytes_is_observed_in_a_bounded_number_of_calls(form: str) -> None:
     begun = with_marks(remember(KEY, Intent(words=WORDS)))

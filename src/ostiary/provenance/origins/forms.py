@@ -32,7 +32,7 @@ def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tup
     by path. `named`: the arguments that name recipients and objects.
     """
     properties = schema.get("properties")
-    order = {name: at for at, name in enumerate(properties)} if isinstance(properties, Mapping) else {}
+    order = {name: at for at, name in enumerate(properties)} if isinstance(properties, dict) else {}
     listed = [
         (order[path], path, str(value))
         for path, value in named

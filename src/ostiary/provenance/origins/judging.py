@@ -49,7 +49,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain, islice
 from typing import Any, cast
 
@@ -84,7 +84,6 @@ DECLARED, LISTED, OFFERED = Rule.DECLARED, Rule.LISTED, Rule.OFFERED
 QUANTITY, SWITCH, UNCLAIMED = Rule.QUANTITY, Rule.SWITCH, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
-_PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that name recipients and objects"""
@@ -93,6 +92,18 @@ NAMES = POINTS | {TEXT}
 _SLOTS = POINTS | {AMOUNT}
 _SIGNIFICANT = POINTS | {SECRET, AMOUNT}
 """kinds of recipients, objects, secrets and amounts"""
+_RECIPIENT_ROLES = ("origin_worst", "object_worst", "recipient_worst", "done_worst")
+_ROLES: Mapping[Kind, tuple[str, ...]] = {
+    PRINCIPAL: _RECIPIENT_ROLES,
+    ACCOUNT: _RECIPIENT_ROLES,
+    ADDRESS: _RECIPIENT_ROLES,
+    OBJECT: ("origin_worst", "object_worst"),
+    SECRET: ("origin_worst", "done_worst"),
+    AMOUNT: ("amount_worst", "done_worst"),
+    TIME: (),
+    TEXT: ("links_worst",),
+}
+"""the attributes in which a value of a kind counts; a significant time counts as a secret does"""
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 _RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
 _PEOPLE = frozenset({PRINCIPAL, ACCOUNT})
@@ -131,8 +142,6 @@ _MARKS = " \t\r\n,;.:/'\""
 _SAID = frozenset({PERSON, RECORD})
 """origins of a value that the person stated, as a whole or in parts (`path_origin`)"""
 _IN_RECORDS = frozenset({RECORD, KNOWN})
-_ABSENT = -1
-"""stands for the origin of a role without values; less than each origin"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
@@ -291,47 +300,36 @@ def judge_origins(
         context |= _untrusted_sources(memory, tool, significant, least_trusted)
     if [path for path, _, _, _, is_followed in origins if is_followed]:
         context["followed"] = True
-    if memory.plan is not None and _needs_only_mail(memory, tool, origins):
+    if best is PERSON and memory.plan is not None and _needs_only_mail(memory, tool, origins):
         context["only_address"] = True
     if _is_substituted(memory, tool, arguments, origins, values):
         context["substituted"] = True
     return context
 
 
-def _least_trusted(tool: Tool, origins: Iterable[_LeafOrigin]) -> dict[str, int]:
+def _least_trusted(tool: Tool, origins: Iterable[_LeafOrigin]) -> dict[str, Origin]:
     """Return the least trusted origin of the values of each role, by the name of the attribute. A role without values
     is absent.
     """
-    is_grave = tool.effect in GRAVE
-    of_kind, fixed = [_ABSENT] * len(_PLACE), _ABSENT
+    worst: dict[str, Origin] = {}
     free: list[Origin] = []
     for path, kind, _, origin, _ in origins:
-        if origin > of_kind[place := _PLACE[kind]]:
-            of_kind[place] = origin
-        if kind is not TIME:
-            continue
-        if tool.kinds.get(path) == FIXED_TIME:
-            fixed = max(fixed, origin)
-        elif is_grave or origin is not NOWHERE:
-            free.append(origin)
-    principal, account, address, thing, secret, amount, _, linked = of_kind
-    recipient = max(principal, account, address)
-    pointed = max(recipient, thing)
-    worst, done = max(pointed, secret, fixed), max(recipient, secret, amount, fixed)
+        roles = _ROLES[kind]
+        if kind is TIME:
+            if tool.kinds.get(path) == FIXED_TIME:
+                roles = _ROLES[SECRET]
+            elif origin is not NOWHERE or tool.effect in GRAVE:
+                free.append(origin)
+        for role in roles:
+            if origin >= worst.get(role, PERSON):
+                worst[role] = origin
     if free:
-        follows = min(free) <= OWN and not is_grave  # an end follows from a beginning that the person stated
-        time = min(free) if follows else max(free)
-        worst = time if worst == amount == _ABSENT else worst
-        done = time if done == _ABSENT else done
-    roles = {
-        "origin_worst": worst,
-        "amount_worst": amount,
-        "object_worst": pointed,
-        "recipient_worst": recipient,
-        "done_worst": done,
-        "links_worst": linked,
-    }
-    return {role: origin for role, origin in roles.items() if origin != _ABSENT}
+        # An end follows from a beginning that the person stated.
+        time = min(free) if min(free) <= OWN and tool.effect not in GRAVE else max(free)
+        if "amount_worst" not in worst:
+            worst.setdefault("origin_worst", time)
+        worst.setdefault("done_worst", time)
+    return worst
 
 
 def _is_on_everything(memory: Memory, tool: Tool, least_trusted: Mapping[str, int], claimed: Iterable[Leaf]) -> bool:
@@ -361,8 +359,7 @@ def _is_mentioned(memory: Memory, tool: Tool, significant: Iterable[_LeafOrigin]
         may_count = origin in _IN_RECORDS and not is_followed
         if may_count and of_value(memory.outside, kind, value) is OUTSIDE:
             return True
-    choices = _unsaid_choices(memory, tool, claimed)
-    return any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in choices)
+    return any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in _unsaid_choices(memory, tool, claimed))
 
 
 def _untrusted_sources(
@@ -436,6 +433,7 @@ class _CallLeaves:
         self.all = values.judge_leaves(memory)
         self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, values.decoded
         self._is_planned = is_planned
+        self._split: Mapping[str, Origin] | None = None
         # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An
         # address or an account names a recipient in any argument.
         self._may_lend = tool.confirmed and tool.effect is Effect.CHANGE
@@ -449,11 +447,12 @@ class _CallLeaves:
         tool = self._tool
         return tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
 
-    @cached_property
-    def _split(self) -> Mapping[str, Origin]:
-        """The origins of arguments that are parts of one identifier, by path."""
-        named = [(path, value) for path, kind, value in self.all if kind in POINTS]
-        return split_origins(self._memory, self._tool.arguments, named) if len(named) > 1 else {}
+    def _part_origin(self, path: str) -> Origin:
+        """Return the origin of an argument as a part of one identifier; NOWHERE if the argument is no such part."""
+        if self._split is None:
+            named = [(path, value) for path, kind, value in self.all if kind in POINTS]
+            self._split = split_origins(self._memory, self._tool.arguments, named) if len(named) > 1 else {}
+        return self._split.get(path, NOWHERE)
 
     def judge_all(self) -> list[_LeafOrigin]:
         """Return the leaves with their origins, without texts that have neither links nor mail addresses."""
@@ -480,7 +479,7 @@ class _CallLeaves:
         if origin is ENDORSED and not is_lent:
             origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
         if kind in POINTS and origin > OWN:
-            origin = min(origin, self._split.get(path, NOWHERE))
+            origin = min(origin, self._part_origin(path))
         if not self._is_planned and kind in POINTS and origin in _SAID and _has_short_number(memory, kind, value):
             origin = KNOWN
         if kind is ADDRESS and origin > KNOWN and self._may_follow and _is_all(self._arguments, value):
@@ -519,10 +518,11 @@ def _empties(tool: Tool, all_leaves: Iterable[Judged], arguments: Mapping[str, A
     """Return whether a call empties something: a required recipient or object is empty; or the call is a change with
     an empty value, and all other values only name things.
     """
-    required = tool.arguments.get("required", ())
     empty = [name for name, value in arguments.items() if _is_empty(value)]
-    if any(tool.argument_kinds.get(name) in POINTS and name in required for name in empty):
-        return True
+    if empty:
+        required = tool.arguments.get("required", ())
+        if any(tool.argument_kinds.get(name) in POINTS and name in required for name in empty):
+            return True
     if tool.effect not in _CHANGES or not (empty or any(_is_empty(leaf.value) for leaf in claimed)):
         return False
     things = [(path.partition(".")[0], value) for path, kind, value in all_leaves if kind in POINTS]
@@ -749,9 +749,10 @@ def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], candidates: I
         things: list[str] = []
         if kind is AMOUNT:
             things = [text for _, one, thing in all_leaves if one in POINTS for text in leaves(thing)]
-        for text in leaves(value):
-            if any(is_substitute(memory, kind, one, things) for one in (text, *_parts(kind, text))):
-                return True
+        for text in (value,) if isinstance(value, str) else leaves(value):
+            for one in (text, *_parts(kind, text)):
+                if is_substitute(memory, kind, one, things):
+                    return True
     return False
 
 

@@ -63,13 +63,15 @@ from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hash
 from ostiary.provenance.origins.words import words
 
 # By name, because an enumeration finds its members slowly.
-_OFFERED, _HARMLESS, _SWITCH = Rule.OFFERED, Rule.HARMLESS, Rule.SWITCH
+_OFFERED, _DECLARED, _HARMLESS, _SWITCH = Rule.OFFERED, Rule.DECLARED, Rule.HARMLESS, Rule.SWITCH
 _LISTED, _UNCLAIMED = Rule.LISTED, Rule.UNCLAIMED
 _OBJECT, _TIME, _TEXT = Kind.OBJECT, Kind.TIME, Kind.TEXT
 CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 """effects that send data to a recipient even in a closed world"""
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
+_JUDGED = TO_WHOM | {Kind.SECRET, Kind.AMOUNT}
+"""kinds of declared values whose origins policies judge, so that the values count as no text"""
 _JOINED = re.compile(r"[\W_](?<=[^\W_].)(?<!\s)(?:_|[^\w\s])*+[^\W_]")
 """letters or digits with other characters than white space between them"""
 _DIGIT = re.compile(r"\d")
@@ -132,7 +134,9 @@ def judge_outgoing(
     if not goes_out(tool):
         return {}
     values = CallValues(tool, arguments) if values is None else values
-    all_leaves = values.leaves
+    all_leaves = [leaf for leaf in values.leaves if leaf.kind not in _JUDGED or leaf.rule is not _DECLARED]
+    if not all_leaves:
+        return {}
     texts = [text for _, text in _outgoing(all_leaves) if text.strip()]
     measures = _measures(all_leaves)
     may_reveal = bool(texts) or _has_unsaid(memory, all_leaves)
@@ -258,12 +262,20 @@ def _is_to_person(memory: Memory, values: CallValues) -> bool:
     """
     all_judged = values.judge_leaves(memory) if memory.own else []
     to = list(_recipients(all_judged))
-    if not to:
+    if not to or not all(_is_own(memory, text) for text in to):
         return False
     unsaid = {leaf.path for leaf in values.leaves if leaf.rule is _UNCLAIMED}
     unsaid -= {path for path, kind, _ in all_judged if kind is _TEXT}
-    to += [text for path, kind, value in all_judged if kind is _OBJECT and path in unsaid for text in leaves(value)]
-    return all(memory.hashed(words(text, is_source=False)) in memory.own for text in to)
+    return all(
+        _is_own(memory, text)
+        for path, kind, value in all_judged
+        if kind is _OBJECT and path in unsaid
+        for text in leaves(value)
+    )
+
+
+def _is_own(memory: Memory, text: str) -> bool:
+    return memory.hashed(words(text, is_source=False)) in memory.own
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]], decoded: Decoded) -> set[str]:

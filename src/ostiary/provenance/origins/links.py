@@ -20,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _END = ".,;:!?)\"'*_~…"
+_SIGN = re.compile(r"[.:\\]|//")
+"""a sign that each link has before its last character"""
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _HOST = r"[^\s\"'`´<>()\[\]{},;:|@/\\!?=…“”„«»]"
 MAIL = re.compile(rf"[^\s\"'`´<>()\[\]{{}},;:|@\\=“”„«»]+@{_HOST}+\.{_HOST}*[^\W_]", re.IGNORECASE)
@@ -136,9 +138,11 @@ def links(text: str, decoded: Decoded | None = None) -> set[str]:
                 whole = match[0].translate(_NO_BREAKS)
                 if whole != match[0]:
                     collected.add(_bare(whole))
+        if not _SIGN.search(reading.rstrip(_END)):
+            continue
         for run in [run for run in reading.split() if not run.isalpha()]:
             bare = run.rstrip(_END)
-            if "." not in bare and ":" not in bare and "//" not in bare and "\\" not in bare:
+            if not _SIGN.search(bare):
                 continue
             if _PLAIN.fullmatch(bare):
                 collected.add(bare.rstrip("/"))

@@ -219,9 +219,9 @@ class Memory:
         return any(part.kinds == SENT for part in self.parts)
 
     @cached_property
-    def has_slots(self) -> bool:
-        """True if the memory has facts about fields of records (`slots`)."""
-        return any(part.kinds == SLOT for part in self.parts)
+    def slots(self) -> tuple[Part, ...]:
+        """Facts about fields of records (`slots`)."""
+        return tuple(part for part in self.parts if part.kinds == SLOT)
 
     @cached_property
     def has_read_outside(self) -> bool:
@@ -262,15 +262,20 @@ class Memory:
         return replace(self, parts=tuple(part for part in self.parts if (part.origin, part.kinds) != derived))
 
     def lending(self, kinds: int) -> Memory:
-        """Return a memory without labels, in which endorsed documents count only for the kinds of arguments in
-        `kinds` (bits).
-        """
-        lent = (
-            part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
-            for part in self.parts
-            if part.kinds not in LABEL_ROOM or part.kinds == MAILS
-        )
-        return replace(self, parts=tuple(part for part in lent if part.kinds))
+        """Return a memory without labels, in which endorsed documents count only for the kinds in `kinds` (bits)."""
+        if (lending := self._lending.get(kinds)) is None:
+            lent = (
+                part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
+                for part in self.parts
+                if part.kinds not in LABEL_ROOM or part.kinds == MAILS
+            )
+            lending = self._lending[kinds] = replace(self, parts=tuple(part for part in lent if part.kinds))
+        return lending
+
+    @cached_property
+    def _lending(self) -> dict[int, Memory]:
+        """The results of `lending`."""
+        return {}
 
     def may_plan(self, id: str) -> bool:
         """Return whether the plan has the tool with the id `id` (`bank/pay`), or the task has no plan."""

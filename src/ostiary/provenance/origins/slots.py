@@ -26,7 +26,7 @@ from zlib import crc32
 
 from ostiary.authorization.catalogue import Kind
 from ostiary.provenance.origins.links import spellings
-from ostiary.provenance.origins.memory import NUMBER, SLOT, Memory, Origin, Part
+from ostiary.provenance.origins.memory import NUMBER, SLOT, Memory, Origin, Part, holds
 from ostiary.provenance.origins.scribe import LARGEST, WIDTH, Scribe, hashed
 from ostiary.provenance.origins.words import decimal, read_amount, words
 
@@ -102,7 +102,7 @@ def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = 
     """Return whether the value `text`, which comes from a record, is in the place of another value that the
     person named. `names`: values by which the same call names objects.
     """
-    if not memory.has_slots:
+    if not memory.slots:
         return False
     if kind is Kind.AMOUNT:
         number = read_amount(text)
@@ -207,30 +207,18 @@ def _digest(phrase: bytes) -> bytes:
 
 
 def _facts(memory: Memory) -> set[bytes]:
-    return {
-        part.words[at : at + WIDTH]
-        for part in memory.parts
-        if part.kinds == SLOT
-        for at in range(0, len(part.words), WIDTH)
-    }
+    return {part.words[at : at + WIDTH] for part in memory.slots for at in range(0, len(part.words), WIDTH)}
 
 
 def _holds(memory: Memory, fact: bytes) -> bool:
-    for part in memory.parts:
-        if part.kinds == SLOT:
-            at = part.words.find(fact)
-            while at >= 0 and at % WIDTH:
-                at = part.words.find(fact, at + 1)
-            if at >= 0:
-                return True
-    return False
+    return any(holds(part.words, fact) for part in memory.slots)
 
 
 def _is_rival(memory: Memory, value: bytes) -> bool:
     if _holds(memory, _VALUE + value):
         return False
-    for part in memory.parts:
-        if part.kinds != SLOT or part.origin != Origin.KNOWN:
+    for part in memory.slots:
+        if part.origin != Origin.KNOWN:
             continue
         at = part.words.find(value)
         while at >= 0:
@@ -248,7 +236,7 @@ def leaves_number(memory: Memory, used: Iterable[str]) -> bool:
 
 def _stated_numbers(memory: Memory) -> set[bytes]:
     """Return the digests of the numbers in the person's words."""
-    facts = next((part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b"")
+    facts = next((part.words for part in memory.slots if part.origin == Origin.PERSON), b"")
     return {facts[at + 2 : at + WIDTH] for at in range(0, len(facts), WIDTH) if facts[at : at + 2] == NUMBER}
 
 

@@ -43,8 +43,12 @@ _MAYBE_GROUPED = re.compile(rf"[\d)][{_SPACE}-](?=[(A-Z\d])|\+\d|\)\d")
 _PLAIN_MAIL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
 )
-_ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
-"""letters and digits, or a common mail address; without hyphens, so that no part of the text is grouped"""
+_ALONE = re.compile(r"[A-Za-z]+(?:[._-][A-Za-z]+)*(?:_\d+)?|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
+"""a name such as `www.shop-two.example` or `room_7`, or a common mail address; without a hyphen after a digit, so that
+no part of the text is grouped
+"""
+_UNJOINED = re.compile(r"\s*(?:[(\"']*+[A-Za-z0-9]++[.,;:!?)\"']*+(?:\s++|\Z))*+", re.ASCII)
+"""words of letters and digits, with nothing around them that is a part of a word"""
 _DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
 """a decimal number, which counts as a single word"""
 _NORMAL = re.compile(r"[1-9][0-9]*(?:\.[0-9]*[1-9])?")
@@ -135,7 +139,7 @@ def count_alnum(text: str) -> int:
 
 def is_alone(text: str) -> bool:
     """Return whether a text is a single word whose only other spellings differ in case."""
-    return _ALONE.fullmatch(text) is not None
+    return (text.isalnum() and text.isascii()) or _ALONE.fullmatch(text) is not None
 
 
 def is_mail(text: str) -> bool:
@@ -150,7 +154,7 @@ def words(text: str, *, is_source: bool) -> list[str]:
     is_ascii = text.isascii()
     if not is_ascii:
         text = unicodedata.normalize("NFC", text)
-    elif text.isalnum() or ("@" in text and is_alone(text)):
+    elif text.isalnum() or (" " not in text and is_alone(text)):
         return [text.lower()]
     elif text[:1].isdigit() and _DECIMAL.fullmatch(text):
         return [text]
@@ -160,6 +164,8 @@ def words(text: str, *, is_source: bool) -> list[str]:
         runs = _GROUPED.sub(_joined, text).split()
     elif is_ascii and bare.isalnum():
         return text.lower().split()
+    elif is_source and is_ascii and _UNJOINED.fullmatch(text):
+        return _ALNUMS.findall(text.lower())
     pieces: list[str] = []
     for run in runs:
         if not (is_ascii or run.isascii()):
@@ -202,6 +208,8 @@ def _is_iban(text: str) -> bool:
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
     """Return the words of a run: a part of a text that contains no white space."""
+    if is_alone(run):
+        return [run.lower()]
     pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():
