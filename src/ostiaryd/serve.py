@@ -235,7 +235,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
         workload_api = _open_workload_api(world)
-        await certs.renew_tls(world)
+        await certs.renew_tls_at_start(world)
         server = _Server(world, setup)
         gc.collect()
         gc.freeze()  # objects of the start are kept forever; searching them again would delay requests

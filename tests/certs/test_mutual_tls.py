@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import socket
 from pathlib import Path
 
 import httpx2
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from harness.client_certificates import Made, TestAuthority, context_of
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually
 from harness.prepared import PreparedServer
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import own_tls
+from ostiaryd.certs.flows.authorities import active_authority
+from ostiaryd.certs.flows.rotation import rotate_authority
+from ostiaryd.certs.model import AuthorityKind
+from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.ground.config import Config, load_config
+from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import ASSERTION_TYPE, Client, claims_of, client
 from tests.support.certificate_fixtures import issue, new_key, put_policies, revoke
+from tests.support.lost_history import lose
 from tests.support.tls_client import TlsClient, proof, register_other
 
 __all__ = ["client"]
@@ -157,6 +165,37 @@ async def test_the_certificate_of_the_server_is_renewed_at_two_thirds_of_its_lif
     assert await certs.renew_tls(world) is False
 
 
+@pytest.mark.parametrize("kind", [AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE])
+async def test_a_rotation_of_the_authority_renews_the_certificate_of_the_server(
+    client: Client, tmp_path: Path, kind: AuthorityKind
+) -> None:
+    world = TlsClient(client).world
+    config = replace(world.config, tls="auto", data_dir=str(tmp_path))
+    files, world = certs.tls_files(config), dataclasses.replace(world, config=config)
+    assert await certs.renew_tls(world) is True
+    keys = generate_keys("P-256")
+    await act(world, "authority.rotate", lambda a: rotate_authority(a, kind, keys, overlap_s=0, config=config))
+    assert await certs.renew_tls(world) is True
+    active = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    assert active is not None
+    made, above = x509.load_pem_x509_certificates(files.certificate.read_bytes())[:2]
+    assert above.public_bytes(Encoding.DER) == active.certificate
+    made.verify_directly_issued_by(above)
+    assert await certs.renew_tls(world) is False
+
+
+async def test_a_new_root_is_in_the_file_for_clients_before_the_root_signs(client: Client, tmp_path: Path) -> None:
+    world = TlsClient(client).world
+    config = replace(world.config, tls="auto", data_dir=str(tmp_path))
+    files, world = certs.tls_files(config), dataclasses.replace(world, config=config)
+    assert await certs.renew_tls(world) is True
+    before, keys = files.roots.read_bytes(), generate_keys("P-256")
+    await act(world, "authority.rotate", lambda a: rotate_authority(a, AuthorityKind.ROOT, keys, config=config))
+    assert await certs.renew_tls(world) is False, "the earlier root signs until the overlap ends"
+    assert files.roots.read_bytes().startswith(before)
+    assert len(x509.load_pem_x509_certificates(files.roots.read_bytes())) == 2
+
+
 def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:
     data_dir = str(tmp_path)
     assert load_config(None, environ={}, data_dir=data_dir, tls="auto").has_tls
@@ -182,6 +221,61 @@ def test_a_server_takes_its_certificate_from_its_own_authority(tmp_path: Path, m
                 serials.add(shown_serial(int(url.rpartition(":")[2]), folder / "ca.pem"))
             assert server.ostiary("agent", "list") is not None
     assert len(serials) == 1, "a restart keeps the certificate"
+
+
+async def test_a_server_in_recovery_starts_with_the_certificate_that_it_has(client: Client, tmp_path: Path) -> None:
+    world = TlsClient(client).world
+    config = replace(world.config, tls="auto", data_dir=str(tmp_path))
+    files, world = certs.tls_files(config), dataclasses.replace(world, config=config)
+    assert await certs.renew_tls(world) is True
+    before = files.certificate.read_bytes()
+    await lose(world)
+    world = dataclasses.replace(world, config=replace(config, public_url="https://other.example"))
+    with pytest.raises(InRecovery):
+        await certs.renew_tls(world)
+    await certs.renew_tls_at_start(world)
+    assert files.certificate.read_bytes() == before
+    files.key.unlink()
+    with pytest.raises(InRecovery):
+        await certs.renew_tls_at_start(world)
+
+
+def test_a_server_starts_with_a_copy_of_its_database_that_is_older_than_its_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, copy = tmp_path / "data", tmp_path / "copy.db"
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    with PreparedServer(folder, "--tls", "auto"):
+        pass
+    shutil.copy(folder / "ostiary.db", copy)
+    (folder / "tls.pem").unlink()
+    with PreparedServer(folder, "--tls", "auto"):
+        pass
+    for path in folder.glob("ostiary.db*"):
+        path.unlink()
+    shutil.copy(copy, folder / "ostiary.db")
+    with PreparedServer(folder, "--tls", "auto") as server:
+        assert server.ostiary("recover")["recovery"]
+        with httpx2.Client(verify=context_of(folder / "ca.pem"), timeout=PATIENCE_S) as http:
+            assert http.get(f"{server.url}/livez").status_code == 200
+
+
+def test_a_running_server_shows_a_certificate_of_the_new_root_to_clients_of_either_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    with PreparedServer(folder, "--tls", "auto") as server:
+        port, old = int(server.url.rpartition(":")[2]), tmp_path / "old.pem"
+        old.write_bytes((folder / "ca.pem").read_bytes())
+        before = shown_serial(port, old)
+        server.ostiary("ca", "rotate", "root", "--overlap", "0")
+        eventually(lambda: shown_serial(port, old) != before)
+        new = tmp_path / "new.pem"
+        roots = x509.load_pem_x509_certificates((folder / "ca.pem").read_bytes())
+        new.write_bytes(roots[0].public_bytes(Encoding.PEM))
+        assert (len(roots), new.read_bytes() in old.read_bytes()) == (2, False)
+        assert shown_serial(port, new) == shown_serial(port, old)
 
 
 def shown_serial(port: int, roots: Path) -> int:

@@ -11,7 +11,7 @@ from ostiaryd.certs.flows.authorities import (
     trust_bundle,
 )
 from ostiaryd.certs.flows.issuing import check_issue, check_not_blocked, issue, load_profiles
-from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, tls_files, tls_password
+from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, renew_tls_at_start, tls_files, tls_password
 from ostiaryd.certs.flows.revoking import (
     check_concerned,
     find_bar_of_holder,
@@ -46,6 +46,7 @@ __all__ = [
     "open_issuer",
     "ready_issuer",
     "renew_tls",
+    "renew_tls_at_start",
     "revoke",
     "sign_request",
     "tls_files",

@@ -1,5 +1,5 @@
 """The TLS certificate of the server itself, from its own authority (`--tls auto`). The server renews it after two
-thirds of its lifetime.
+thirds of its lifetime, and after a rotation of the authority.
 
 The files are in the data folder. When the files change, the listeners read them again. The key file is encrypted with a
 secret of the keyring. `ca.pem` contains the roots that clients must trust.
@@ -7,6 +7,7 @@ secret of the keyring. `ca.pem` contains the roots that clients must trust.
 
 from __future__ import annotations
 
+import logging
 import os
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,11 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ostiary.protocol.certificate import load_pem_certificates
-from ostiary.protocol.errors import Malformed
+from ostiary.protocol.errors import Malformed, Refused
 from ostiary.protocol.jose import b64u
-from ostiaryd.certs.flows.authorities import encode_pem, trust_bundle
+from ostiaryd.certs.flows.authorities import active_authority, encode_pem, trust_bundle
 from ostiaryd.certs.flows.issuing import SERVER, issue
 from ostiaryd.certs.flows.revoking import find_presented, is_live
+from ostiaryd.certs.model.authority import AuthorityKind
 from ostiaryd.certs.model.certificate import CertificateRequest, IssuedCertificate
 from ostiaryd.certs.model.keys import generate_key
 from ostiaryd.certs.model.names import CertificateName, NameKind, make_name, parse_name
@@ -36,6 +38,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 
+log = logging.getLogger("ostiary")
 PROFILE = "listener"
 
 
@@ -86,14 +89,17 @@ def _is_any(host: str) -> bool:
 
 
 async def renew_tls(world: World) -> bool:
-    """Issue a certificate for the server's listeners if the server has none, if the certificate is revoked, if at most
-    a third of its lifetime is left, or if the names of the server changed.
+    """Write the roots that clients must trust into their file. Issue a certificate for the server's listeners if the
+    server has none, if the certificate is revoked or of a replaced authority, if at most a third of its lifetime is
+    left, or if the names of the server changed.
 
     Return whether a certificate was issued. Without `--tls auto`, do nothing.
     """
     if world.config.tls != "auto":
         return False
     files, names, now = tls_files(world.config), server_names(world.config), world.now()
+    if not world.pin.is_lost:  # the database may lack the root of the certificate in the files
+        _write_roots(world, files)
     if _is_kept(world, files, now=now) and not _is_due(files, names, now=now, password=tls_password(world.keys)):
         return False
     key = generate_key("P-256")
@@ -105,37 +111,71 @@ async def renew_tls(world: World) -> bool:
 
     issued = await act(world, "cert.issue", run)
     password = BestAvailableEncryption(tls_password(world.keys).encode())
-    _replace(files.roots, encode_pem(trust_bundle(world.db.read())), mode=0o644)
+    _write_roots(world, files)
     _replace(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, password), mode=0o600)
     _replace(files.certificate, encode_pem((issued.certificate.der, *issued.chain)), mode=0o644)
     return True
 
 
+async def renew_tls_at_start(world: World) -> None:
+    """Renew the certificate of the server's listeners before they open (`renew_tls`).
+
+    A refusal, for example in recovery or on a full disk, does not prevent the start if the files have a certificate:
+    the background loop tries again. Raises Refused if the files have none.
+    """
+    try:
+        await renew_tls(world)
+    except Refused as refusal:
+        if _read_certificate(tls_files(world.config), tls_password(world.keys)) is None:
+            raise
+        log.error("the TLS certificate of the server is not renewed yet: %s", refusal.message)
+
+
+def _read_certificate(files: TlsFiles, password: str) -> x509.Certificate | None:
+    """Return the certificate in the files; None if there is none, or if the key in the files is not its key."""
+    try:
+        certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+        key = load_pem_private_key(files.key.read_bytes(), password.encode())
+    except (OSError, ValueError, IndexError):
+        return None
+    return certificate if key.public_key() == certificate.public_key() else None
+
+
+def _write_roots(world: World, files: TlsFiles) -> None:
+    """Write the roots that clients must trust, unless the file contains them already or there is none yet."""
+    roots = encode_pem(trust_bundle(world.db.read()))
+    if roots and (not files.roots.exists() or files.roots.read_bytes() != roots):
+        _replace(files.roots, roots, mode=0o644)
+
+
 def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
-    """Return whether this server issued the certificate in the files and the certificate is in force."""
+    """Return whether the certificate in the files is in force, and the active intermediate of this server issued it."""
     try:
         presented = load_pem_certificates(files.certificate.read_text())[0]
     except (OSError, ValueError, Malformed):
         return False
     reader = world.db.read()
     certificate = find_presented(reader, presented.public_bytes(Encoding.DER), now=now)
-    return certificate is not None and is_live(reader, certificate, now=now)
+    if certificate is None or not is_live(reader, certificate, now=now):
+        return False
+    active = active_authority(reader, AuthorityKind.INTERMEDIATE)
+    return active is None or certificate.authority == active.authority_id
 
 
 def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, password: str) -> bool:
     """Return whether a new certificate is necessary: the files are missing or unusable, the certificate has other
     names, or at most a third of its lifetime is left.
     """
+    if (certificate := _read_certificate(files, password)) is None:
+        return True
     try:
-        certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
-        key = load_pem_private_key(files.key.read_bytes(), password.encode())
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, IndexError, x509.ExtensionNotFound):
+    except x509.ExtensionNotFound:
         return True
     begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     has_names = {str(one.value) for one in alternatives} == {name.value for name in names}
     is_aged = now / 1_000_000 >= begins + (ends - begins) * 2 / 3
-    return key.public_key() != certificate.public_key() or is_aged or not has_names
+    return is_aged or not has_names
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:
