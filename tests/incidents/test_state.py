@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from harness.client_certificates import TestAuthority
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
 from ostiary.protocol.errors import Conflict
+from ostiaryd.app import build_app
+from ostiaryd.certs.flows import acme, trust_domains, workloads
+from ostiaryd.certs.model.workload import Selectors
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.database.guarded import GUARDED, digests, page
@@ -27,6 +32,7 @@ from ostiaryd.registry.store import agents, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.trust import flows as trust
+from tests.support.acme_client import AcmeClient
 from tests.support.database_changes import change_database, complete_state_check
 from tests.support.pin_fixtures import add, rewind, saved
 
@@ -69,6 +75,33 @@ async def nothing(world: World, bot: Agent) -> None:
     pass
 
 
+async def name_certificate(world: World, bot: Agent) -> None:
+    subject = {"tls_client_auth_san_dns": "bot.example"}
+    await run_act(world, lambda a: trust.set_certificate_client(a, "bot", subject=subject))
+
+
+async def register_own_certificate(world: World, bot: Agent) -> None:
+    pem = TestAuthority(at=datetime.fromtimestamp(world.now() // 1_000_000, UTC)).pem
+    await run_act(world, lambda a: trust.set_certificate_client(a, "bot", subject={}, certificates=[pem]))
+
+
+async def add_workload(world: World, bot: Agent) -> None:
+    selectors = Selectors(uid=1000, path="/usr/bin/bot")
+    await run_act(world, lambda a: workloads.add_workload(a, "bot", selectors, config=world.config))
+
+
+async def federate(world: World, bot: Agent) -> None:
+    url = "https://partner.example/bundle"
+    await run_act(world, lambda a: trust_domains.add_trust_domain(a, "partner.example", url, config=world.config))
+    await run_act(world, lambda a: trust_domains.allow_agent(a, "partner.example", "bot"))
+
+
+async def create_acme_account(world: World, bot: Agent) -> None:
+    made = await run_act(world, lambda a: acme.create_key(a, agent="bot", person=None, config=world.config))
+    client = AcmeClient(build_app(world))
+    assert (await client.register(made.key.kid, made.mac_key)).status == 201
+
+
 Before = Callable[[World, Agent], Any]
 CHANGES: dict[str, tuple[Before, str]] = {
     "a suspended agent set active": (suspend, "update agent set state = 'active' where agent_id = :agent"),
@@ -102,6 +135,32 @@ CHANGES: dict[str, tuple[Before, str]] = {
         "insert into client_secret (id, agent, digest, created_at, expires_at)"
         " values ('cs_x', :agent, 'x', 0, 9000000000000000)",
     ),
+    "the subject of a certificate": (
+        name_certificate,
+        "update certificate_client set value = 'x' where client = :agent",
+    ),
+    "no more authentication by certificate": (name_certificate, "delete from certificate_client where client = :agent"),
+    "authentication by certificate": (
+        nothing,
+        "insert into certificate_client (client, method, kind, value, is_bound, since)"
+        " values (:agent, 'tls_client_auth', 'tls_client_auth_san_dns', 'mallory.example', 0, 0)",
+    ),
+    "a certificate replaced": (
+        register_own_certificate,
+        "update client_certificate set certificate = 'x' where client = :agent",
+    ),
+    "a certificate deleted": (register_own_certificate, "delete from client_certificate where client = :agent"),
+    "the processes of a workload": (add_workload, "update workload set selectors = '{}' where agent = :agent"),
+    "a workload deleted": (add_workload, "delete from workload where agent = :agent"),
+    "a workload inserted": (
+        nothing,
+        "insert into workload (workload_id, agent, selectors, created_at) values ('wl_x', :agent, '{}', 0)",
+    ),
+    "a trust domain no more trusted": (federate, "delete from trust_domain_agent where agent = :agent"),
+    "the names of an ACME key": (create_acme_account, "update acme_key set names = '*' where holder = :agent"),
+    "an ACME key deleted": (create_acme_account, "delete from acme_key where holder = :agent"),
+    "the key of an ACME account": (create_acme_account, "update acme_account set jwk = '{}' where holder = :agent"),
+    "an ACME account deleted": (create_acme_account, "delete from acme_account where holder = :agent"),
     "scopes to be elevated to": (nothing, "insert into eligible (agent, scopes) values (:agent, 'files:write')"),
 }
 

@@ -229,6 +229,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
         created_at=act.now,
     )
     _note(act, account)
+    registry.fill_entry(act, object=account.account_id, holder=account.holder)
     check_holder(act.tx, mac.holder, now=act.now)
     if mac.revoked_at is not None or act.now >= mac.expires_at or mac.account is not None:
         state = "revoked" if mac.revoked_at is not None else "used" if mac.account is not None else "expired"

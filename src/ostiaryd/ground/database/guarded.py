@@ -26,6 +26,8 @@ ENDED = "."
 """Suffix of the digest of a row that has ended permanently, which therefore need not be remembered for long. For a
 token, its expiry follows (microseconds): the row of a revoked token may be deleted only after that time.
 """
+NO_AGENT = "''"
+"""SQL expression of a row that determines the access of several agents."""
 _AT_ONCE = 64
 
 
@@ -37,8 +39,10 @@ class Guarded(NamedTuple):
     table: str
     key: str
     columns: str
-    agent: str = "''"
-    """SQL expression for the id of the agent whose access the row determines; empty text for none."""
+    agent: str = NO_AGENT
+    """SQL expression for the id of the agent whose access the row determines, or of the resource or the person with
+    this access.
+    """
     ended: str = "0"
     is_listed: bool = True
     """True if entries of the ledger name every row of the table. If false, only rows that entries name are compared."""
@@ -75,7 +79,9 @@ GUARDED: dict[str, Guarded] = {
     "resource": Guarded(
         "resource", "resource_id", "name, uri, mode, segment, jkt, jwk, catalogue, catalogue_hash, proposed"
     ),
-    "acme_key": Guarded("acme_key", "kid", "holder, profile, names, sealed, expires_at, account, revoked_at"),
+    "acme_key": Guarded(
+        "acme_key", "kid", "holder, profile, names, sealed, expires_at, account, revoked_at", agent="holder"
+    ),
     "acme_account": Guarded("acme_account", "id", "jkt, jwk, holder, kid, status", agent="holder"),
     "pep": Guarded("pep", "id", "name, networks, revoked_at"),
     "pep_key": Guarded("pep_key", "id", "pep, digest, expires_at"),
@@ -116,6 +122,9 @@ GUARDED: dict[str, Guarded] = {
     "login_identity": Guarded("login_identity", "issuer || ' ' || sub", "person"),
     "member": Guarded("member", "team || ' ' || person", "team, person"),
 }
+
+AGENT_KINDS = frozenset(kind for kind, spec in GUARDED.items() if spec.agent != NO_AGENT)
+"""Kinds of rows that determine the access of one agent, resource or person."""
 
 
 def _select(kind: str) -> str:

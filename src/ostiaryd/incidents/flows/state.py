@@ -17,11 +17,11 @@ from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.protocol.merkle import Frontier, leaf_hash
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.database.guarded import GONE, GUARDED, digests, expiry, has_ended, page
+from ostiaryd.ground.database.guarded import AGENT_KINDS, GONE, GUARDED, digests, expiry, has_ended, page
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows.acting import act_with_entry
 from ostiaryd.incidents.flows.incidents import isolate
-from ostiaryd.incidents.model.state import AGENT_KINDS, LEDGER, Difference
+from ostiaryd.incidents.model.state import LEDGER, Difference
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
@@ -303,14 +303,14 @@ def _uris(reader: Reader, ids: Iterable[str]) -> list[str]:
 
 def _agent_of(reader: Reader, name: str) -> str:
     """Return the id of the agent that a missing row belongs to, or the resource of a secret, from the row's key or from
-    the newest entry that names the row; empty if the row belongs to none of them.
+    the newest entry that names the row and an agent; empty if the row belongs to none of them.
     """
     kind, _, key = name.partition(" ")
-    if kind in ("agent", "exemption", "eligible", "awaiting"):
-        return key.partition(" ")[0]
     if kind not in AGENT_KINDS:
         return ""
-    prefixes = ("ag_", "rs_") if kind == "secret" else ("ag_",)
+    spec = GUARDED[kind]
+    if spec.agent in (parts := spec.key.split(" || ' ' || ")):
+        return key.split(" ")[parts.index(spec.agent)]
     for body in _newest_bodies(reader):
         if name.encode() not in body:
             continue
@@ -318,7 +318,7 @@ def _agent_of(reader: Reader, name: str) -> str:
         detail = entry.detail or {}
         candidates = (detail.get("agent"), detail.get("holder"), entry.object)  # not `entry.agent`: the caller
         for candidate in map(str, candidates):
-            if candidate.startswith(prefixes):
+            if is_agent_id(candidate) or (kind == "secret" and is_resource_id(candidate)):
                 return candidate
     return ""
 

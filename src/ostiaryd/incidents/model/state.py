@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "secret", "eligible", "awaiting"})
-"""Kinds of guarded rows that change the access of one agent, or of the resource that has a client secret. A difference
-in a row of another kind concerns several agents.
-"""
 LEDGER = "ledger"
 """The name of a difference that concerns the ledger itself: its entries do not match the signed checkpoint."""
 
