@@ -339,8 +339,9 @@ def build_app(world: World, served: Sequence[Route] = ROUTES) -> Application:
 def _endpoint(world: World, route: Route) -> Endpoint:
     """Return the endpoint of a route, with its gate, the lane of its jobs, and its limits."""
     scope, wire, facts = route.scope, route.wire, facts_of(route)
-    if route.protocol is ADMIN_API and route.method != "GET" and not route.stops:
-        wire = _checking_query(wire, frozenset(one.name for one in route.query))
+    is_change = route.method != "GET"
+    if route.protocol is ADMIN_API and not route.stops and (is_change or route.path.startswith("/api/v1/")):
+        wire = _checking_query(wire, frozenset(one.name for one in route.query), is_change=is_change)
     is_admitted = route.stops or route.reports or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
     gate: Gate | None
@@ -382,15 +383,20 @@ def facts_of(route: Route) -> RouteFacts:
     return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people, route.area)
 
 
-def _checking_query(wire: Wire, parameters: frozenset[str]) -> Wire:
+def _checking_query(wire: Wire, parameters: frozenset[str], *, is_change: bool) -> Wire:
     """Return a wire function that first refuses a query parameter that is none of `parameters`. Otherwise a misspelt
-    `dry_run` would make the change. A route that stops something ignores such a parameter, because it must always stop.
+    `dry_run` would make the change, and a misspelt filter would list everything. A route that stops something ignores
+    such a parameter, because it must always stop.
     """
+    if parameters:
+        hint = f"use one of {', '.join(sorted(parameters))}"
+    else:
+        hint = "send the members in the body" if is_change else "send the request without query parameters"
+    effect = ", so nothing was changed" if is_change else ""
 
     def check(call: Call) -> Awaitable[Reply]:
         if call.query and (unknown := parse_form(call.query.encode("latin-1")).keys() - parameters):
-            hint = f"use one of {', '.join(sorted(parameters))}" if parameters else "send the members in the body"
-            raise Malformed(f"the query parameter {min(unknown)[:64]!a} is unknown, so nothing was changed", hint=hint)
+            raise Malformed(f"the query parameter {min(unknown)[:64]!a} is unknown{effect}", hint=hint)
         return wire(call)
 
     return check

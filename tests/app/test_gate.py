@@ -17,7 +17,7 @@ from ostiaryd.ground.http.html import PAGES
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
-from tests.support.api_fixtures import ISSUER, Answer, Client, client, reconfigured, send
+from tests.support.api_fixtures import ISSUER, Answer, Client, client, oauth_app, reconfigured, register, send
 from tests.support.role_fixtures import administrator
 from tests.support.role_fixtures import ask as ask_as
 from tests.support.trust_fixtures import API, proof_of
@@ -357,3 +357,26 @@ async def test_a_change_with_an_unknown_query_parameter_is_refused_and_a_stop_is
     assert answer.status == 201, answer.body
     stopped = await ask_as(admin, "POST", "/api/v1/agents/root/suspend?why=theft", {})
     assert stopped.status < 300, stopped.body
+
+
+READS = [
+    route
+    for route in ROUTES
+    if route.method == "GET" and route.path.startswith("/api/v1/") and route.scope in (READ, ADMIN)
+]
+
+
+async def test_a_read_with_an_unknown_query_parameter_is_refused_with_the_parameters_that_there_are(
+    world: World,
+) -> None:
+    agent, key = await register(world, name="root", scopes=(ADMIN, READ))
+    admin = Client(oauth_app(world), world, agent.agent_id, key)
+    for route in READS:
+        path = re.sub(r"{[^}]*}", "x", route.path)
+        answer = await ask_as(admin, "GET", f"{path}?afterr=x")
+        assert (answer.status, answer.error) == (400, "malformed"), (path, answer.body)
+        assert answer.json["message"] == "the query parameter 'afterr' is unknown"
+        named = ", ".join(sorted(one.name for one in route.query))
+        assert answer.json["hint"] == (f"use one of {named}" if named else "send the request without query parameters")
+    assert (await ask_as(admin, "GET", "/api/v1/persons?limit=1")).status == 200
+    assert len(READS) > 70

@@ -79,7 +79,7 @@ def add(
 def list_providers(*, session: Here) -> None:
     """List the account providers."""
     columns = {"name": "NAME", "label": "LABEL", "client_id": "CLIENT ID", "token_endpoint": "TOKEN ENDPOINT"}
-    rows = session.api("GET", "/account-providers")["providers"]
+    rows = session.pages("/account-providers", "providers")
     empty = "no account providers: ostiary account-provider add --help"
     session.show(rows, lambda rows: table(rows, columns, empty=empty))
 

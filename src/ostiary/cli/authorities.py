@@ -36,7 +36,7 @@ def init(*, key_type: KeyType | None = None, permit: tuple[str, ...] = (), sessi
 def show(*, session: Here) -> None:
     """List the authorities: roots, intermediates and their OCSP responders, with the end of their certificates."""
     columns = {"kind": "KIND", "state": "STATE", "key_type": "KEY", "subject": "SUBJECT", "ends": "ENDS", "id": "ID"}
-    rows = session.api("GET", "/authorities")["authorities"]
+    rows = session.pages("/authorities", "authorities")
     session.show(rows, lambda rows: table([_row(row) for row in rows], columns, empty="no authority: ostiary ca init"))
 
 
@@ -108,7 +108,7 @@ def export(*, write: Path | None = None, chain: bool = False, session: Here) -> 
         write: File for the certificates.
         chain: Export the active intermediate and the certificates above it, without the root.
     """
-    rows = session.api("GET", "/authorities")["authorities"]
+    rows = session.pages("/authorities", "authorities")
     text = _chain(rows) if chain else "".join(row["certificate"] for row in rows if row["kind"] == "root")
     if not text:
         missing = "active intermediate" if chain else "root"

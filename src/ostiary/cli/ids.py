@@ -64,7 +64,7 @@ of its kind. For all other kinds, the registry refuses names that look like the 
 _BY_PATH = (
     IdList("/acme/keys", "keys", "kid"),
     IdList("/(agents|resources)/[^/]+/secrets", "secrets", "secret_id", "whole"),
-    IdList("/authorities", "authorities", "authority_id", "whole"),
+    IdList("/authorities", "authorities", "authority_id", "short"),
     IdList("/clients", "clients", "id"),
     IdList("/connected-accounts", "accounts", "account_id"),
     IdList("/persons/[^/]+/sessions", "sessions", "session_id", "whole"),

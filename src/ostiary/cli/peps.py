@@ -34,7 +34,7 @@ def create(name: str, /, *, network: tuple[str, ...] = (), days: int = 90, sessi
 def list_peps(*, session: Here) -> None:
     """List static PEPs with the end and the last use of their newest key."""
     columns = {"name": "NAME", "networks": "NETWORKS", "state": "STATE", "ends": "ENDS", "used": "LAST USED"}
-    rows = session.api("GET", "/peps")["peps"]
+    rows = session.pages("/peps", "peps")
     session.show(
         rows, lambda rows: table([_row(row) for row in rows], columns, empty="no PEP: ostiary pep create NAME")
     )

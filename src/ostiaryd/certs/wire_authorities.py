@@ -32,7 +32,8 @@ from ostiaryd.certs.model.requests import MAX_PEM
 from ostiaryd.certs.wire_admin import Revocation
 from ostiaryd.ground.crypto.hsm import ANSWER_S
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.routes import NOT_FOUND, Route
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 
@@ -104,16 +105,19 @@ class AuthorityRevocationBody(AuthorityBody):
     replaced_by: AuthorityBody | None
 
 
-class AuthoritiesBody(TypedDict):
-    """All authorities, the oldest first."""
-
-    authorities: list[AuthorityBody]
-
-
 async def list_authorities(call: Call) -> Reply:
-    """List the authorities: roots, intermediates, and their OCSP responders."""
-    every = store.authorities.authorities(call.world.db.read())
-    return reply({"authorities": [_render_authority(one) for one in every]})
+    """List the authorities, the oldest first: roots, intermediates, and their OCSP responders."""
+    return await reply_page(
+        call,
+        "authorities",
+        lambda reader, page: page_from_memory(store.authorities.authorities(reader), _id)(page),
+        lambda _, one: _render_authority(one),
+        cursor=_id,
+    )
+
+
+def _id(authority: Authority) -> str:
+    return authority.authority_id
 
 
 async def create_authority(call: Call) -> Reply:
@@ -228,7 +232,14 @@ def _render_authority(authority: Authority) -> AuthorityBody:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/authorities", list_authorities, READ, answers={200: AuthoritiesBody}),
+    Route(
+        "GET",
+        "/api/v1/authorities",
+        list_authorities,
+        READ,
+        answers={200: PageBody("authorities", AuthorityBody)},
+        query=PAGE,
+    ),
     Route(
         "POST",
         "/api/v1/authorities",

@@ -11,7 +11,7 @@ from msgspec import Meta
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ground.world import World
@@ -81,12 +81,6 @@ class AccountProviderBody(TypedDict):
     roles: list[str]
     redirect_uri: str
     added_at: int
-
-
-class AccountProvidersBody(TypedDict):
-    """The account providers by name."""
-
-    providers: list[AccountProviderBody]
 
 
 class ConnectedAccountBody(TypedDict):
@@ -200,10 +194,14 @@ def _make_provider(
 
 
 async def list_providers(call: Call) -> Reply:
-    """List the account providers."""
-    providers = connected_accounts.list_providers(call.world.db.read())
-    body: AccountProvidersBody = {"providers": [_show_provider(call.world, one) for one in providers]}
-    return reply(body)
+    """List the account providers by name."""
+    return await reply_page(
+        call,
+        "providers",
+        lambda reader, page: page_from_memory(connected_accounts.list_providers(reader), lambda one: one.name)(page),
+        lambda _, one: _show_provider(call.world, one),
+        cursor=lambda one: one.name,
+    )
 
 
 async def show_provider(call: Call) -> Reply:
@@ -303,7 +301,14 @@ ROUTES = (
         answers={201: AccountProviderBody},
         errors=_SEALED,
     ),
-    Route("GET", "/api/v1/account-providers", list_providers, READ, answers={200: AccountProvidersBody}),
+    Route(
+        "GET",
+        "/api/v1/account-providers",
+        list_providers,
+        READ,
+        answers={200: PageBody("providers", AccountProviderBody)},
+        query=PAGE,
+    ),
     Route("GET", "/api/v1/account-providers/{name}", show_provider, READ, answers={200: AccountProviderBody}),
     Route(
         "PATCH",

@@ -7,7 +7,8 @@ from typing import TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows, store
@@ -61,12 +62,6 @@ class PepBody(TypedDict):
     keys: list[PepKeyBody]
 
 
-class PepsBody(TypedDict):
-    """All static PEPs."""
-
-    peps: list[PepBody]
-
-
 async def create_pep(call: Call) -> Reply:
     """Register a static PEP, and return an API key for the AuthZEN endpoints.
 
@@ -105,7 +100,17 @@ async def show_pep(call: Call) -> Reply:
 
 async def list_peps(call: Call) -> Reply:
     """List the static PEPs, including revoked PEPs."""
-    return reply({"peps": [_show(one, keys) for one, keys in flows.show_peps(call.world.db.read())]})
+    return await reply_page(
+        call,
+        "peps",
+        lambda reader, page: page_from_memory(flows.show_peps(reader), _id)(page),
+        lambda _, one: _show(*one),
+        cursor=_id,
+    )
+
+
+def _id(one: tuple[Pep, list[PepKey]]) -> str:
+    return one[0].pep_id
 
 
 def _issued(made: flows.NewPepKey) -> Reply:
@@ -140,7 +145,7 @@ def _show(one: Pep, keys: list[PepKey]) -> PepBody:
 
 ROUTES = (
     Route("POST", "/api/v1/peps", create_pep, ADMIN, body=NewPep, answers={201: IssuedPepKey}),
-    Route("GET", "/api/v1/peps", list_peps, READ, answers={200: PepsBody}),
+    Route("GET", "/api/v1/peps", list_peps, READ, answers={200: PageBody("peps", PepBody)}, query=PAGE),
     Route("GET", "/api/v1/peps/{name}", show_pep, READ, answers={200: PepBody}),
     Route("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN, body=PepKeyRotation, answers={201: IssuedPepKey}),
     Route("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN, stops=True, answers={200: PepBody}),

@@ -99,8 +99,6 @@ async def list_findings(call: Call) -> Reply:
     agent, state, now = call.query_one("agent"), call.query_one("state") or "all", call.world.now()
     if state not in ("open", "all"):
         raise Invalid("`state` must be `open` or `all`")
-    if call.query_one("before") is not None:
-        raise Invalid("`before` was renamed to `after`", hint="send the `next` of the previous page")
 
     def read(reader: Reader, page: Page) -> list[Finding]:
         before = page.after or "~"
