@@ -28,7 +28,7 @@ from ostiaryd.trust.flows.sessions import find_session, sessions_of
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
 from ostiaryd.trust.model.providers import PRESETS, GroupRule, OidcSettings, Provider, check_issuer, check_provider
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
-from ostiaryd.trust.wire_federation import MAX_LOGINS, MAX_LOGINS_OF_NETWORK, PROVIDER_COOKIE
+from ostiaryd.trust.wire_federation import MAX_ATTEMPTS, MAX_LOGINS, MAX_LOGINS_OF_NETWORK, PROVIDER_COOKIE
 from tests.support.api_fixtures import reconfigured
 from tests.support.openid_provider import EC, KEYS, SECRET, OpenIdProvider, openid_provider, symmetric_key
 from tests.support.page_client import PageClient
@@ -412,6 +412,29 @@ async def test_an_answer_in_another_browser_is_refused(here: World, app: ASGIApp
     for forged in ("", "x", "A" * 9000, victim.cookies[PROVIDER_COOKIE][:-8] + "A" * 8):
         victim.cookies[PROVIDER_COOKIE] = forged
         assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
+
+
+async def test_logins_in_several_tabs_of_one_browser_do_not_end_each_other(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    tabs = [await begin(browser, return_to=f"/device?tab={number}") for number in range(MAX_ATTEMPTS)]
+    for number in (2, 0, 3, 1):
+        assert await finish(browser, idp, tabs[number]) == 303, browser.text
+        assert browser.answer.headers["location"] == f"/device?tab={number}"
+    assert not any(name.startswith(PROVIDER_COOKIE) for name in browser.cookies)
+
+
+async def test_more_logins_than_cookies_replace_the_first(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    first, *others = [await begin(browser) for _ in range(MAX_ATTEMPTS + 1)]
+    assert sum(name.startswith(PROVIDER_COOKIE) for name in browser.cookies) == MAX_ATTEMPTS
+    assert await finish(browser, idp, first) == 403
+    assert newest_entry(here).reasons[0].code == "wrong_state"
+    for location in others:
+        assert await finish(browser, idp, location) == 303, browser.text
 
 
 @pytest.mark.parametrize("names_issuer", [True, False])

@@ -100,7 +100,7 @@ class Browser:
     async def finish(self, response: Any, state: str) -> Answer:
         """Send the response as the page of the provider does: from another site, so without `SameSite=Lax` cookies."""
         body = urlencode({"SAMLResponse": response, "RelayState": state})
-        cookies = {name: value for name, value in self.cookies.items() if name == PROVIDER_COOKIE}
+        cookies = {name: value for name, value in self.cookies.items() if name.startswith(PROVIDER_COOKIE)}
         return await self.ask("POST", "/login/saml/corp", body, cookies=cookies)
 
 
@@ -110,21 +110,24 @@ def read_request(location: str) -> etree._Element:
     return etree.fromstring(decompress(deflated, wbits=-15))
 
 
-def request_of(world: World, browser: Browser, provider: Provider) -> str:
+def request_of(world: World, browser: Browser, provider: Provider, state: str = "") -> str:
     """The id of the request that the attempt of this browser waits for."""
 
     class Carrier:
-        headers = ((b"cookie", f"{PROVIDER_COOKIE}={browser.cookies[PROVIDER_COOKIE]}".encode()),)
+        headers = tuple((b"cookie", f"{name}={value}".encode()) for name, value in browser.cookies.items())
 
     carrier: Any = Carrier()
     carrier.world = world
-    return end_attempt(carrier, provider).request
+    return end_attempt(carrier, provider, state).request
+
+
+def state_of(location: str) -> str:
+    return dict(parse_qsl(urlsplit(location).query))["RelayState"]
 
 
 async def log_in(world: World, browser: Browser, provider: Provider, **changed: Any) -> Answer:
-    location = await browser.begin()
-    state = dict(parse_qsl(urlsplit(location).query))["RelayState"]
-    response = unsigned(**{**GOOD, "request": request_of(world, browser, provider), **changed})
+    state = state_of(await browser.begin())
+    response = unsigned(**{**GOOD, "request": request_of(world, browser, provider, state), **changed})
     return await browser.finish(encode(signed_assertion(response)), state)
 
 
@@ -199,6 +202,16 @@ async def test_a_login_leaves_the_known_persons_of_the_browser(world: World, app
     browser.cookies[BROWSER_COOKIE] = "what a login with a password left"
     assert (await log_in(world, browser, provider)).status == 303
     assert browser.cookies[BROWSER_COOKIE] == "what a login with a password left"
+
+
+async def test_logins_in_two_tabs_of_one_browser_do_not_end_each_other(world: World, app: ASGIApp) -> None:
+    provider, browser = await add(world), Browser(app)
+    tabs = [state_of(await browser.begin(return_to=f"/device?tab={number}")) for number in range(2)]
+    for number, state in enumerate(tabs):
+        request = request_of(world, browser, provider, state)
+        response = unsigned(**{**GOOD, "request": request, "id": f"_{number}"})
+        answer = await browser.finish(encode(signed_assertion(response)), state)
+        assert (answer.status, answer.headers["location"]) == (303, f"/device?tab={number}"), answer.body
 
 
 async def test_a_response_serves_once_in_the_browser_that_asked(world: World, app: ASGIApp) -> None:

@@ -1,7 +1,8 @@
 """Common parts of logins by OpenID Connect and by SAML: start and end of a login attempt, and the session that results.
 
 An attempt is stored only in an encrypted `__Host-` cookie of the browser that began the attempt. The response of a
-provider is accepted only with that cookie, so an attacker cannot finish a login in another browser (login CSRF).
+provider is accepted only with that cookie, so an attacker cannot finish a login in another browser (login CSRF). A
+browser can have `MAX_ATTEMPTS` attempts, in several tabs: the first character of `state` is the number of the cookie.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ from ostiaryd.trust.flows.sessions import (
 from ostiaryd.trust.model import SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
 from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
-from ostiaryd.trust.model.sessions import Demand, Proof, parse_demand
+from ostiaryd.trust.model.sessions import Demand, Proof, parse_cookies, parse_demand
 from ostiaryd.trust.wire_login import lead_on
 
 PROVIDER_COOKIE = "__Host-ostiary-provider"
+"""Name of the cookie of a browser's first attempt. The names of the further cookies end with a number, from 1 on."""
+MAX_ATTEMPTS = 4
+"""Maximum number of cookies with attempts. A further attempt replaces the attempt in the first cookie."""
 MAX_LOGINS = 16
 MAX_LOGINS_OF_NETWORK = 4
 
@@ -100,7 +104,7 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
     session = find_session(world.db.read(), session_cookie(call), world.now())
     attempt = Attempt(
         provider=provider.provider_id,
-        state=jose.b64u(world.random(32)),
+        state=f"{_free_cookie(call)}{jose.b64u(world.random(32))}",
         nonce=jose.b64u(world.random(32)),
         verifier=jose.b64u(world.random(32)),
         request="_" + world.random(20).hex(),
@@ -114,17 +118,27 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
     acr_values = provider.phishing_resistant if demanded == {PERSON_PHR} else ()
     if PERSON_MFA in demanded:
         acr_values = (*provider.mfa, *provider.phishing_resistant)
-    return Begun(attempt, [_cookie(sealed, provider)], demand, acr_values)
+    return Begun(attempt, [_cookie(attempt.state, sealed, provider)], demand, acr_values)
 
 
-def end_attempt(call: Call, provider: Provider) -> Attempt:
-    """Return the attempt that the browser began at this provider, from its cookie. Raises ProviderRefused if the
-    browser has no unexpired attempt at the provider.
+def _free_cookie(call: Call) -> int:
+    """Return the number of the first cookie in which the browser has no attempt; 0 if all have one."""
+    used = parse_cookies([value for name, value in call.headers if name == b"cookie"])
+    return next((number for number in range(MAX_ATTEMPTS) if not any(used.get(_cookie_name(str(number)), ()))), 0)
+
+
+def _cookie_name(unverified_state: str) -> str:
+    """Return the name of the cookie whose number begins `state`: the first cookie for any other text."""
+    number = unverified_state[:1]
+    return f"{PROVIDER_COOKIE}-{number}" if number in map(str, range(1, MAX_ATTEMPTS)) else PROVIDER_COOKIE
+
+
+def end_attempt(call: Call, provider: Provider, unverified_state: str) -> Attempt:
+    """Return the attempt that the browser began at this provider, from the cookie of the response's `state`. Raises
+    ProviderRefused if the browser has no unexpired attempt at the provider.
     """
-    secret = call.world.keys.derive("login attempt")
-    return open_attempt(
-        one_cookie(call, PROVIDER_COOKIE), provider=provider.provider_id, secret=secret, now=call.world.now()
-    )
+    secret, cookie = call.world.keys.derive("login attempt"), one_cookie(call, _cookie_name(unverified_state))
+    return open_attempt(cookie, provider=provider.provider_id, secret=secret, now=call.world.now())
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
@@ -179,14 +193,17 @@ async def log_in_identity(
         )
 
     new = await act(world, "person.login", run, request=call.request_id, network=call.network)
-    headers = [_cookie("", provider, age_s=0)]
+    headers = [_cookie(attempt.state, "", provider, age_s=0)]
     return lead_on(call, attempt.return_to, new, headers=headers, has_cookies=provider.protocol == "oidc")
 
 
-def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:
-    """Return the header that sets the cookie of an attempt. For SAML the cookie has `SameSite=None`, because the
-    provider's response is a POST from another site.
+def _cookie(
+    state: str, value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND
+) -> tuple[bytes, bytes]:
+    """Return the header that sets the cookie of the attempt with this `state`. For SAML the cookie has
+    `SameSite=None`, because the provider's response is a POST from another site.
     """
     same_site = "Lax" if provider.protocol == "oidc" else "None"
-    parts = (f"{PROVIDER_COOKIE}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")
+    name = _cookie_name(state)
+    parts = (f"{name}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")
     return b"set-cookie", "; ".join(parts).encode()

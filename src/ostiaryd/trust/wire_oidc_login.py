@@ -158,14 +158,15 @@ async def finish_login(call: Call) -> Reply:
     """
     provider, settings = _find(call)
     try:
-        attempt = end_attempt(call, provider)
+        answer = _parameters(call)
+        attempt = end_attempt(call, provider, answer.get("state", ""))
         openid = call.world.get_singleton(OpenIdProviders)
         async with _asking(call, provider):
             metadata = await openid.metadata(provider)
-            code = check_response(_parameters(call), attempt, metadata)
-            answer = await _redeem(call.world, provider, settings, metadata, attempt, code)
-            claims = await _verify(call.world, openid, provider, settings, metadata, attempt, answer)
-            claims = await _with_userinfo(call.world, provider, settings, metadata, claims, answer)
+            code = check_response(answer, attempt, metadata)
+            tokens = await _redeem(call.world, provider, settings, metadata, attempt, code)
+            claims = await _verify(call.world, openid, provider, settings, metadata, attempt, tokens)
+            claims = await _with_userinfo(call.world, provider, settings, metadata, claims, tokens)
         check_required(provider, claims)
         identity = _identify(provider, claims)
     except ProviderRefused as refusal:

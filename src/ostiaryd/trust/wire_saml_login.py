@@ -95,9 +95,9 @@ async def finish_login(call: Call) -> Reply:
     provider, settings = _find(call)
     world = call.world
     try:
-        attempt = end_attempt(call, provider)
         form = {name: values[0] for name, values in call.form().items() if len(values) == 1}
-        check_relay_state(form.get("RelayState", ""), attempt)
+        attempt = end_attempt(call, provider, state := form.get("RelayState", ""))
+        check_relay_state(state, attempt)
         async with world.get_singleton(ProviderLogins).taking(call):
             response = await _read(world, form.get("SAMLResponse", ""), settings)
         identity, spend = check_response(
