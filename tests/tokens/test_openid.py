@@ -18,6 +18,7 @@ from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
+from ostiaryd.ground.database.server_keys import load_keys, replace_keys
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -226,6 +227,22 @@ async def test_logout_without_a_hint_asks_first_and_goes_nowhere_unregistered(fl
     ):
         assert (await flow.browser.get(f"/logout?{urlencode(query)}")).status == 400
         assert not flow.browser.left_to
+
+
+@pytest.mark.parametrize("names_client", [True, False])
+async def test_a_logout_with_a_hint_of_a_forgotten_key_asks_the_person(
+    world: World, flow: CodeFlow, names_client: bool
+) -> None:
+    tokens = await flow.tokens(scope="openid files:read")
+    await act(world, "keys.rotate", lambda act: replace_keys(act.tx, act.tx.keys.root, use="token"))
+    load_keys(world.keys, world.db.read())
+    flow.browser.left_to = ""
+    query = {"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": LOGOUT}
+    query |= {"client_id": flow.client.id} if names_client else {}
+    assert (await flow.browser.get(f"/logout?{urlencode(query)}")).status == 200
+    assert flow.browser.cookies, "the person has to confirm"
+    await flow.browser.submit("/logout/confirm")
+    assert (flow.browser.left_to, flow.browser.cookies) == (LOGOUT if names_client else "", {})
 
 
 async def test_a_stranger_leads_nobody_anywhere_by_the_logout_page(world: World, app: ASGIApp) -> None:

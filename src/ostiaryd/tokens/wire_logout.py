@@ -105,13 +105,19 @@ def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     """Return a valid logout request. Raises InvalidRequest for a wrong hint, client or URI. Do not send this error to
     the URI of the request, which is not trusted.
+
+    A session can be older than the keys of this server. A hint whose key is unknown is therefore ignored: the person
+    confirms the logout, which leads to the URI only if `client_id` names the client.
     """
     claims: dict[str, object] = {}
     if hint := form.get("id_token_hint"):
         try:
             claims = read_id_token_hint(hint, keys=call.world.keys.public("token").get, issuer=call.world.config.issuer)
         except InvalidToken as error:
-            raise InvalidRequest(f"`id_token_hint`: {error.message}") from None
+            if error.code != "unknown_kid":
+                raise InvalidRequest(f"`id_token_hint`: {error.message}") from None
+            if "client_id" not in form:
+                return LogoutRequest()
     client_id = str(claims.get("aud", form.get("client_id", "")))
     if form.get("client_id", client_id) != client_id:
         raise InvalidRequest("`id_token_hint` was issued to another client than `client_id`")

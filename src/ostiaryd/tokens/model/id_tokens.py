@@ -84,12 +84,16 @@ def read_id_token_hint(
     unverified_token: str, *, keys: Callable[[str], PublicKey | None], issuer: str
 ) -> dict[str, object]:
     """Verify an ID token of this server and return its claims. An expired token is accepted (section 3.1.2.1). Raises
-    InvalidToken for a token of another server, and for an invalid signature.
+    InvalidToken for a token of another server, for an invalid signature, and (code `unknown_kid`) for a key that this
+    server does not know, or no longer.
     """
 
     def key_for(header: Header) -> PublicKey:
         if (key := keys(str(header.get("kid")))) is None:
-            raise InvalidToken("the signing key of the ID token is unknown: another server issued it, or it is too old")
+            raise InvalidToken(
+                "the signing key of the ID token is unknown: another server issued it, or it is too old",
+                code="unknown_kid",
+            )
         return key
 
     claims = parse_claims(verify_jws(unverified_token, key_for=key_for, typ=(ID_TOKEN_TYP.lower(),)).payload)
