@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.clock import Clock
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import new_jwk, newest_entry
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, Unavailable
 from ostiaryd.ground.http.pages import Page
@@ -131,6 +131,8 @@ async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: W
         ({"authorization_signed_response_alg": "PS256"}, InvalidClientMetadata),
         ({"introspection_signed_response_alg": "ES256"}, InvalidClientMetadata),
         ({"backchannel_token_delivery_mode": "ping"}, InvalidClientMetadata),
+        ({"jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}}, InvalidClientMetadata),
+        ({"jwks": {"keys": [new_jwk(), {"kty": "oct", "k": "c2VjcmV0"}]}}, InvalidClientMetadata),
         ({"software_statement": 1}, InvalidSoftwareStatement),
         ({"software_statement": "a.b.c"}, InvalidSoftwareStatement),
     ],

@@ -509,7 +509,20 @@ def _check_keys(metadata: ClientMetadata) -> None:
     if metadata.require_signed_request_object and metadata.jwks is None and not metadata.jwks_uri:
         raise InvalidClientMetadata("`require_signed_request_object` needs `jwks` or `jwks_uri`")
     if metadata.jwks is not None:
+        _check_asymmetric(metadata.jwks)
         parse_client_keys(metadata.jwks)
+
+
+def _check_asymmetric(jwks: Mapping[str, Any]) -> None:
+    """Check that a JWK Set has no symmetric key, which would be a secret in the metadata. Raises InvalidClientMetadata
+    otherwise.
+    """
+    keys = jwks.get("keys")
+    if isinstance(keys, list) and any(isinstance(key, dict) and key.get("kty") == "oct" for key in keys):
+        raise InvalidClientMetadata(
+            "`jwks` has a symmetric key (`kty` is `oct`)",
+            hint="send public keys only; a client with a secret uses `client_secret_basic` or `client_secret_post`",
+        )
 
 
 def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
