@@ -46,6 +46,8 @@ WHY = "recovery from a lost history"
 MAX_NOTE_FILE = 1 << 20
 BATCH = 500
 """Number of messages from a spool folder that one act handles."""
+SHOWN = 500
+"""Number of active agents, and of replayed stops, that the report names. The report has the number of all."""
 
 
 def recover(
@@ -79,7 +81,7 @@ def recover(
     report = asyncio.run(
         _recover(loaded, from_ or [], evidence or [], lost=lost, confirm=confirm, confirm_all=confirm_all)
     )
-    print(json.dumps(report) if session.as_json else "\n".join(_lines(report)), flush=True)
+    print(json.dumps(report) if session.as_json else "\n".join(report_lines(report)), flush=True)
 
 
 async def _recover(
@@ -276,17 +278,20 @@ def describe(world: World, reader: Reader) -> dict[str, Any]:
     """Return a description of the recovery: the parts that are known to be missing, the replayed stops, and the active
     agents.
     """
+    replayed, active = ledger.list_replayed(reader), registry.list_active_agents(reader)
     return {
         "recovery": bool(ledger.list_losses(reader)),
         "history": ledger.present_history(reader),
         "entries": ledger.get_head(reader)[0].size,
         "lost": [{**ledger.describe_loss(loss), "history": loss.head.history} for loss in ledger.list_losses(reader)],
-        "replayed": [stop._asdict() for stop in ledger.list_replayed(reader)],
-        "active": [name for _, name in registry.list_active_agents(reader)],
+        "replayed": [stop._asdict() for stop in replayed[:SHOWN]],
+        "replayed_count": len(replayed),
+        "active": [name for _, name in active[:SHOWN]],
+        "active_count": len(active),
     }
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def report_lines(report: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the description, for people."""
     if not report["recovery"]:
         yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
@@ -294,10 +299,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"missing: entries {loss['from']} (or earlier) to {loss['to'] - 1}, which {loss['source']} has seen"
     for stop in report["replayed"]:
         yield f"replayed: {stop['kind']} {stop['subject']}, known from {stop['source']}"
+    if rest := report["replayed_count"] - len(report["replayed"]):
+        yield f"replayed: {rest} more stop{'' if rest == 1 else 's'}"
     if report["unverified"]:
         yield f"not replayed: {report['unverified']} messages that were signed with a key of the feed which is lost too"
     if report["recovery"]:
         yield "policies, catalogues, modes, persons, keys and client secrets are as the database has them: look at each"
-        count = len(report["active"])
-        yield f"{count} agent{' is' if count == 1 else 's are'} active: {', '.join(report['active'][:50])}"
+        count, named = report["active_count"], report["active"][:50]
+        more = f" and {count - len(named)} more (ostiary agent list)" if count > len(named) else ""
+        yield f"{count} agent{' is' if count == 1 else 's are'} active: {', '.join(named)}{more}"
         yield "confirm each that may go on: --confirm NAME; or all: --confirm-all NUMBER; others are suspended"

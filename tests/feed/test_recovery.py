@@ -25,6 +25,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.protocol.note import NoteKey
+from ostiaryd import recover
 from ostiaryd.app import build_app
 from ostiaryd.feed.flows import Streams, follow_history, replay_messages
 from ostiaryd.ground.config import Config
@@ -282,6 +283,24 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     assert len(describe(world, reader)["replayed"]) == 10
     again = await replay_messages(world, lines, resource_id=resource.resource_id, source="another guard")
     assert again == (0, 0)
+
+
+@pytest.mark.parametrize(("count", "says"), [(2, "a, b"), (3, "a, b and 1 more (ostiary agent list)")])
+async def test_the_report_names_a_bounded_number_of_agents_and_stops_and_counts_all(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch, count: int, says: str
+) -> None:
+    monkeypatch.setattr(recover, "SHOWN", 2)
+    for name in "abc"[:count]:
+        await register_agent(world, name)
+    await lose(world)
+    lines = [line(world, *(StopFact("model", f"m-{number}") for number in range(count)))]
+    await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    report = {**describe(world, world.db.read()), "unverified": 0}
+    assert (report["active"], report["active_count"]) == (["a", "b"], count)
+    assert (len(report["replayed"]), report["replayed_count"]) == (2, count)
+    shown = list(recover.report_lines(report))
+    assert f"{count} agents are active: {says}" in shown
+    assert ("replayed: 1 more stop" in shown) is (count > 2)
 
 
 async def test_lost_stops_are_carried_out_beyond_the_limits_and_take_no_room_from_persons(
