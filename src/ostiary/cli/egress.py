@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
@@ -19,6 +18,7 @@ from ostiary import ambient
 from ostiary.cli.names import Names
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.run import declared_task
+from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
 from ostiary.keys import DESCRIPTOR, load_key
@@ -142,11 +142,11 @@ def serve_proxy(
         raise Usage("programs use a proxy at HOST:PORT", hint="name host and port: --listen 127.0.0.1:8702")
     is_sealed = forbid_dumps()
     with (
-        tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder,
+        run_folder("ostiary-egress-") as folder,
         declared_task(credential, session.url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of) as task,
     ):
         name = session.api("GET", f"/agents/{credential.client_id}")["name"]
-        events = Path(folder) / "events"
+        events = folder / "events"
         listener = Listener(events)
         plan = Plan(
             server="egress",

@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import out
 from ostiary.cli.run import declared_task
+from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here, Session
 from ostiary.keys import load_key
 from ostiary.openapi import OpenApiTable
@@ -120,8 +120,8 @@ def _guarded(
     run: Callable[[Upstream], None],
 ) -> None:
     """Run a proxy with a guard that decides each call, and print the decisions."""
-    with tempfile.TemporaryDirectory(prefix="ostiary-proxy-") as folder:
-        events = Path(folder) / "events"
+    with run_folder("ostiary-proxy-") as folder:
+        events = folder / "events"
         listener = Listener(events)
         gate = Gate(
             Plan(

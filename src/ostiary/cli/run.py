@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -24,6 +23,7 @@ from ostiary.agent import Agent
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err
+from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here, Session
 from ostiary.cli.usage import Usage
 from ostiary.keys import Credential, load_key
@@ -134,27 +134,27 @@ def run(
         refresh_catalogues(session, place, servers, say=lambda line: paper.say(escape(line)))
     _check_unchanged(place, servers, paper)
     with (
-        tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,
+        run_folder("ostiary-run-") as folder,
         declared_task(
             load_key(place.credential), url, purpose=purpose, bounds=bounds, on_behalf_of=on_behalf_of
         ) as task,
     ):
-        listener = Listener(Path(folder) / "events")
+        listener = Listener(folder / "events")
 
         def plan(server: Server) -> Plan:
-            return place.plan(server, url=url, task=task, events=Path(folder) / "events")
+            return place.plan(server, url=url, task=task, events=folder / "events")
 
         with (
             paper.following(listener, Names(session), task=task),
             LocalServers() as proxies,
-            tempfile.TemporaryDirectory(prefix="ostiary-ca-") as shared,
+            run_folder("ostiary-ca-") as shared,
         ):
             local = {one.name: proxies.open(one, plan(one), alarm=paper.alarm) for one in (*source.remote, *apis)}
-            words, more = deliver(_write(Path(folder), source, plan, local))
+            words, more = deliver(_write(folder, source, plan, local))
             words, named = name_apis(words, {one.name: local[one.name] for one in apis})
             if egress.egress:
                 _say_visibility(paper, user, [place.guard(EGRESS_SERVER), session.credential])
-                more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, Path(shared), alarm=paper.alarm)
+                more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, shared, alarm=paper.alarm)
             with closing(_read_secrets(variables, place, url, task, paper)) as secrets:
                 command_environment = _without_ours(environment) | more | named | secrets.variables
                 code = _start(words, command_environment, secrets.descriptors, user)
