@@ -21,7 +21,11 @@ from harness.server import PATIENT
 from ostiary.cli import main
 
 STEPS = frozenset(
-    {"execute", "executemany", "commit", "fsync", "write", "rename", "replace", "unlink", "open", "mkdir"}
+    {
+        *("execute", "executemany", "commit"),
+        *("send_query", "send_query_params", "send_query_prepared", "pipeline_sync"),  # statements to PostgreSQL
+        *("fsync", "write", "rename", "replace", "unlink", "open", "mkdir"),
+    }
 )
 
 

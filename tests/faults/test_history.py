@@ -13,6 +13,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ from harness.server import COMMAND
 from ostiary.guard import Guard
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.postgres import RESERVE_TABLE
-from tests.faults.killed_steps import run_until
+from tests.faults.killed_steps import count_of, run_until
 from tests.faults.tally import LONG_FORM, Tally
 from tests.support.world import Kind, Postgres
 
@@ -305,6 +306,31 @@ def test_a_recovery_whose_command_or_server_is_killed_is_repeated_and_loses_no_s
     stand.start()
     assert not stand.is_recovering()
     assert not stand.refusal()
+
+
+def test_a_killed_command_that_ends_a_recovery_has_ended_it_or_is_repeated(
+    stand: Stand, tally: Tally, rounds: int
+) -> None:
+    """Each command declares a loss and ends the recovery. A kill leaves either the recovery, in which nothing is
+    granted, or its end with all effects.
+    """
+    output, count = stand.folder / "recover.out", stand.recover()["active_count"]
+    ending = ("--lost", "--confirm-all", str(count))
+    words = ("--data-dir", str(stand.data), "--json", "recover", *stand.options, *ending)
+    assert run_until(output, sys.maxsize, *words) == 0
+    steps, dice = count_of(output), random.Random(rounds)
+    killed = broken = 0
+    for _ in range(4 * rounds):
+        before = stand.recover()["history"]
+        killed += run_until(output, dice.randrange(1, steps + 1), *words) == -9
+        state = stand.recover()
+        if state["recovery"]:
+            broken += state["history"] != before
+            eventually(lambda: "recovery" in stand.refusal())
+            stand.recover("--confirm-all", str(count))
+        assert stand.recover()["active_count"] == count
+        eventually(lambda: stand.refusal() == "")
+    tally("an end of a recovery whose command is killed is whole, or can be repeated", broken=broken, of=killed)
 
 
 def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stand, tally: Tally) -> None:
