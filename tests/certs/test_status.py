@@ -128,6 +128,9 @@ async def test_each_certificate_is_in_the_partition_that_it_names(world: World, 
         assert points[0].full_name is not None
         assert one.certificate.serial in partitions[points[0].full_name[0].value]
     assert {shard_of(one.certificate.serial) for one in issued} <= set(range(SHARDS))
+    complete = await get_crl(app, f"/ca/{issued[0].certificate.authority}/crl")
+    assert not any(extension.critical for extension in complete.extensions), "NSS knows no critical extension of a list"
+    assert {f"{entry.serial_number:032x}" for entry in complete} == {one.certificate.serial for one in issued}
 
 
 async def test_the_number_of_a_list_rises_and_an_unchanged_list_is_not_signed_again(
