@@ -73,11 +73,6 @@ export type AccountProviderChanges = {
   roles?: string[] | null;
 };
 
-/** The account providers by name. */
-export type AccountProvidersBody = {
-  providers: AccountProviderBody[];
-};
-
 /** A MAC key without its secret. */
 export type AcmeKeyBody = {
   account: string | null;
@@ -438,11 +433,6 @@ export type ApprovalRequest = {
   foreign?: Record<string, string[]>;
   warnings?: string[];
   approval?: string;
-};
-
-/** All authorities, the oldest first. */
-export type AuthoritiesBody = {
-  authorities: AuthorityBody[];
 };
 
 /** An authority with its certificate in PEM. The certificate is empty while the authority is pending. */
@@ -2070,11 +2060,6 @@ export type PepKeyRotation = {
   overlap_h?: number;
 };
 
-/** All static PEPs. */
-export type PepsBody = {
-  peps: PepBody[];
-};
-
 /** A person, who can own agents. */
 export type PersonBody = {
   created_at: number | null;
@@ -3540,12 +3525,23 @@ export interface Operations {
     body: NewAccountProvider;
     answer: AccountProviderBody;
   };
-  /** List the account providers. */
+  /** List the account providers by name. */
   "GET /api/v1/account-providers": {
     path: {};
-    query: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
     body: undefined;
-    answer: AccountProvidersBody;
+    answer: {
+      providers: (AccountProviderBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
   };
   /** Show an account provider. */
   "GET /api/v1/account-providers/{name}": {
@@ -4173,12 +4169,23 @@ export interface Operations {
     body: undefined;
     answer: ReceiptBody;
   };
-  /** List the authorities: roots, intermediates, and their OCSP responders. */
+  /** List the authorities, the oldest first: roots, intermediates, and their OCSP responders. */
   "GET /api/v1/authorities": {
     path: {};
-    query: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
     body: undefined;
-    answer: AuthoritiesBody;
+    answer: {
+      authorities: (AuthorityBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
   };
   /** Create the root and the intermediate. */
   "POST /api/v1/authorities": {
@@ -4851,9 +4858,20 @@ export interface Operations {
   /** List the static PEPs, including revoked PEPs. */
   "GET /api/v1/peps": {
     path: {};
-    query: {};
+    query: {
+      limit?: number;
+      after?: string;
+    };
     body: undefined;
-    answer: PepsBody;
+    answer: {
+      peps: (PepBody | {
+        cut: string[];
+      })[];
+      /** Number of all rows, if it was requested. */
+      total?: number | null;
+      /** Cursor of the page that follows, which may be empty; null at the end. */
+      next: string | null;
+    };
   };
   /** Show a static PEP and its API keys without their secrets. */
   "GET /api/v1/peps/{name}": {
