@@ -120,6 +120,18 @@ async def test_the_same_evidence_of_a_guard_raises_the_risk_once(world: World, c
     assert risks.get_risk(world.db.read(), bot.agent_id).points(clock()) == 40
 
 
+async def test_a_guard_without_proofs_that_repeats_its_claim_keeps_the_most_that_it_may_claim(
+    world: World, clock: Clock
+) -> None:
+    bot = await register_agent(world)
+    for number, counted in ((5, 0), (6, 30)):
+        one = replace(sighting(number, agent=bot.agent_id, at=clock(), points=60), counted=counted)
+        await run_act(world, partial(flows.record_sighting, one=one, then=flows.no_response))
+        clock.advance(us=HALF_LIFE)
+    left = risks.get_risk(world.db.read(), bot.agent_id)
+    assert left.points(clock() - HALF_LIFE) == 28, "15 of the first claim are left, and 15 are granted again"
+
+
 async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
     made = await run_act(
         world, lambda a: flows.record_sighting(a, sighting(5, agent="", at=clock()), flows.no_response)

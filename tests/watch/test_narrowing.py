@@ -37,7 +37,7 @@ class Stream:
         self.narrowing.begin(self.kept, agent, peers, task, at)
         if not score:
             return agent, False
-        may = self.narrowing.judge(self.kept, agent, peers, task, at, points=score, certain=False)
+        may = self.narrowing.judge(self.kept, agent, peers, task, at, points=score, certain=False, by_guard=False)
         return agent, may
 
     def hear(self, agent: int, *, is_real: bool) -> None:
@@ -135,6 +135,20 @@ def grown(budget: float = BUDGET, *, count: int = 10_000) -> Stream:
     for _ in range(count):
         stream.trial(0)
     return stream
+
+
+def test_of_what_a_guard_observes_in_a_trial_the_most_counts_once() -> None:
+    stream, task = Stream(BUDGET), word("tk_long")
+    stream.narrowing.begin(stream.kept, 1, 2, task, START)
+    observations = [(20, True), (15, True), (20, True), (30, True), (50, False), (50, False), (30, True), (100, True)]
+    scores = []
+    for points, by_guard in [*observations, (100, True)]:
+        stream.narrowing.judge(stream.kept, 1, 2, task, START, points=points, certain=False, by_guard=by_guard)
+        scores.append(int(stream.kept.agents[1]["score"].max()))
+    assert scores == [20, 20, 20, 30, 65, 82, 82, 100, 100], "what other detectors find adds, as before"
+    stream.narrowing.begin(stream.kept, 1, 2, task, START + DAY)
+    stream.narrowing.judge(stream.kept, 1, 2, task, START + DAY, points=20, certain=False, by_guard=True)
+    assert 20 in stream.kept.agents[1]["score"], "another day is another trial"
 
 
 def test_alarms_that_come_at_once_are_few() -> None:

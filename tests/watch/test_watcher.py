@@ -210,6 +210,23 @@ def test_what_a_guard_notices_in_each_task_is_one_piece_of_evidence() -> None:
     assert [one.counted for one in watcher().take(refusals)] == [0] * 9, "each refusal is new evidence"
 
 
+def test_a_weak_finding_does_not_make_the_evidence_before_it_new() -> None:
+    usual, weak = (Noticed(detector="odd", points=points, says="it is odd") for points in (48, 10))
+    half_an_hour = 30 * 60
+    noticed = enumerate([usual, weak, usual, weak])
+    events = [event(n, outcome="allow", at_s=n * half_an_hour, noticed=(one,)) for n, one in noticed]
+    assert [one.counted for one in watcher().take(events)] == [0, 24, 12, 24]
+
+
+@pytest.mark.parametrize("is_real", [True, False])
+def test_what_is_noticed_after_a_person_confirmed_an_attack_is_news(is_real: bool) -> None:
+    seen = Noticed(detector="odd", points=40, says="it is odd")
+    made = watcher()
+    made.take([event(0, outcome="allow", noticed=(seen,)), FindingJudgement("ag_1", ("odd",), is_real, 1)])
+    again = made.take([event(2, outcome="allow", at_s=60, noticed=(seen,))])
+    assert [(one.points, one.counted) for one in again] == [(40, 0)] * is_real
+
+
 def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
     def named(number: int, points: int, resource: str = "https://a.example") -> Event:
         seen = Noticed(detector=f"odd_{chr(97 + number % 26)}{chr(97 + number // 26)}", points=points, says="it is odd")

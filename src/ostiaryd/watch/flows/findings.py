@@ -106,7 +106,7 @@ def _record(
     store.findings.insert(act.tx, finding)
     points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))
     if not proved:
-        points = _claim(act, agent, resource or "", points)
+        points, counted = _claim(act, agent, resource or "", points), 0  # `_claim` counts repeated evidence once
     if points:
         for subject in filter(None, (agent, task)):
             raise_risk(act, subject, points, counted=counted)

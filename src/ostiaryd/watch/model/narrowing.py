@@ -2,10 +2,11 @@
 budget.
 
 A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all findings of statistical
-detectors about it. A finding may restrict the agent if the score of its trial is rare: by a conformal test, at most the
-budget's share of the trials of the agent's peers (of all agents, if the peers have too few) had such a score. The
-counts of scores are halved from time to time, so the test follows the deployment's own traffic. Until there are enough
-trials to measure such a small share, findings of statistical detectors only inform people.
+detectors about it, and the highest points of an observation of a guard. A finding may restrict the agent if the score
+of its trial is rare: by a conformal test, at most the budget's share of the trials of the agent's peers (of all agents,
+if the peers have too few) had such a score. The counts of scores are halved from time to time, so the test follows the
+deployment's own traffic. Until there are enough trials to measure such a small share, findings of statistical detectors
+only inform people.
 
 The test alone gives no guarantee on a stream that drifts or is attacked. Two accounts give a guarantee on every stream:
 each trial in which the agent was restricted spends one alarm, which is returned if a person judges the finding real.
@@ -57,6 +58,7 @@ AGENT = np.dtype(
         ("trial", np.uint32, (TRIALS,)),
         ("score", np.uint8, (TRIALS,)),
         ("acted", np.bool_, (TRIALS,)),
+        ("by_guards", np.uint8, (TRIALS,)),
         ("noticed", np.uint8, (NOTICED,)),
         ("day", np.uint16),
         ("count", np.uint16),
@@ -64,8 +66,9 @@ AGENT = np.dtype(
         ("open", np.uint8),
     ]
 )
-"""State of an agent. `trial`, `score` and `acted` (whether the trial spent an alarm) are those of its present trials.
-`noticed` are the highest scores of earlier trials. `open` is the number of spent alarms without a person's verdict.
+"""State of an agent. `trial`, `score`, `acted` (whether the trial spent an alarm) and `by_guards` (the highest points
+of an observation of a guard) are those of its present trials. `noticed` are the highest scores of earlier trials.
+`open` is the number of spent alarms without a person's verdict.
 """
 PEERS = np.dtype([("scores", np.float32, (SCORES,))])
 ALL = np.dtype([("scores", np.float32, (SCORES,)), ("tokens", np.float64)])
@@ -118,7 +121,7 @@ class Narrowing:
         lowest = agent["noticed"].argmin()
         if UNCOUNTED > agent["score"][slot] > agent["noticed"][lowest]:
             agent["noticed"][lowest] = agent["score"][slot]
-        agent["trial"][slot], agent["score"][slot], agent["acted"][slot] = trial, 0, False
+        agent["trial"][slot], agent["score"][slot], agent["acted"][slot], agent["by_guards"][slot] = trial, 0, False, 0
         day = at // DAY & 0xFFFF
         if agent["day"] != day:
             agent["day"], agent["count"] = day, 0
@@ -133,10 +136,13 @@ class Narrowing:
             if self._budget * scores.sum() > MEMORY:
                 scores *= 0.5
 
-    def judge(self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool) -> bool:
+    def judge(
+        self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool, by_guard: bool
+    ) -> bool:
         """Return whether a finding in a trial may restrict the agent, and add its `points` to the score of the trial.
 
-        A finding that is `certain` always may.
+        A finding that is `certain` always may. Of the findings `by_guard`, which a guard observed, the highest points
+        count once: a long task with many questions to a person is no rarer than a short one.
         """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
@@ -148,7 +154,11 @@ class Narrowing:
                 agent["score"][slot] = OUT
             return True
         before = 0 if score == OUT else score % UNCOUNTED
-        after = round(100 - (100 - before) * (100 - points) / 100)
+        counted = int(agent["by_guards"][slot]) if by_guard and is_known else 0
+        highest = max(points, counted)
+        after = round(100 - (100 - before) * (100 - highest) / max(1, 100 - counted))
+        if by_guard and is_known:
+            agent["by_guards"][slot] = highest
         _leave(kept, peers, [score])
         is_rare = self._is_rare(kept, peers, after)
         may = has_acted or (is_rare and self._has_budget(kept, row))

@@ -177,12 +177,18 @@ class Watcher:
             one.at,
             points=one.points,
             certain=one.may_narrow,
+            by_guard=one.score == BY_GUARD,
         )
 
     def _learn_judgement(self, judgement: FindingJudgement) -> None:
-        """Update the budget of the agent with a person's verdict on its findings."""
+        """Update the budget of the agent with a person's verdict on its findings. After an attack, a further finding is
+        news: the release has set the risk to zero.
+        """
         row = self.memory.row(judgement.agent)
         if row != NOBODY:
+            self.memory.touch(np.array([row]), now_s=self.clock // SECOND)
+            if judgement.is_real:
+                self.memory.own["told"][row] = 0
             peers = int(self._peers(np.array([row]))[0])
             self.narrowing.learn_judgement(
                 self.memory.kept[NAME], row, peers, is_real=judgement.is_real, trials=judgement.tasks
@@ -248,7 +254,7 @@ class Watcher:
         counted = 0
         if len(same) and one.score == BY_GUARD:
             counted = int(reported["points"][slot] * 0.5 ** (int(age[slot]) * MINUTE / HALF_LIFE))
-        reported[slot] = (topic, minute, one.points)
+        reported[slot] = (topic, minute, max(one.points, counted))  # a weak finding does not end the evidence before
         return msgspec.structs.replace(one, counted=counted)
 
     def _topic(self, one: Sighting, *, is_nobody: bool) -> int:
