@@ -447,8 +447,9 @@ def test_text_that_is_carried_out_is_no_prose() -> None:
     assert one.counterpart != other.counterpart
 
 
-def test_times_of_a_payment_count() -> None:
-    tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [SEND | {"effect": "pay"}]})).tools["send"]
+@pytest.mark.parametrize("effect", ["pay", "share"])
+def test_times_of_a_payment_and_of_a_share_count(effect: str) -> None:
+    tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [SEND | {"effect": effect}]})).tools["send"]
     for (one, is_same), times in product(((TOOL, True), (tool, False)), (("10:30", "11:30"), ("soon", "never"))):
         found = {made.counterpart for at in times if (made := extent(ANN | {"at": at}, one))}
         assert (len(found) == 1) == is_same

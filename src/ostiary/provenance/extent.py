@@ -1,9 +1,10 @@
 """The extent of an approval: the later calls that a person's approval of one call also covers.
 
 A later call is covered if it has the same effect on the same counterpart: every argument has the same value, except
-outgoing text, times, amounts and presentation options. No further policy may require approval, no amount may be larger,
-and no link, address or warning may be new to the person. The approval ends if the task later reads untrusted content
-that contains a value of the call, because this content may then direct the agent.
+outgoing text, times, amounts and presentation options. The times of a call that shares, pays, destroys or administers
+are the same too. No further policy may require approval, no amount may be larger, and no link, address or warning may
+be new to the person. The approval ends if the task later reads untrusted content that contains a value of the call,
+because this content may then direct the agent.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.authorization.catalogue import Effect, Kind, Tool
 from ostiary.protocol import canonical
 from ostiary.protocol.signed import digest
 from ostiary.provenance.origins import POINTS, Memory, Origin, of_value
@@ -106,8 +107,8 @@ def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments 
     """Return the arguments that must be the same in every covered call, and the amounts. Return None if no argument
     identifies a recipient or an object, or if a text is too long to search.
 
-    Presentation options, arguments of kind `text` and, unless the effect is grave, arguments of kind `time` are
-    omitted. Arguments of kind `command` (text that is executed) and `fixed-time` are included.
+    Presentation options, arguments of kind `text` and, unless the effect is grave or a share, arguments of kind `time`
+    are omitted. Arguments of kind `command` (text that is executed) and `fixed-time` are included.
     """
     split, identifies = SplitArguments({}, {}), False
     for name, value in arguments.items():
@@ -120,7 +121,7 @@ def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments 
         words = {tool.kinds.get(path) for path, _, _ in leaves}
         if kinds == {Kind.TEXT} and words == {Kind.TEXT}:
             continue
-        if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and tool.effect not in GRAVE:
+        if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and times_may_vary(tool.effect):
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
             split.amounts[name] = number
@@ -135,8 +136,15 @@ def may_vary(tool: Tool, name: str) -> bool:
     presentation option.
     """
     word = tool.kinds.get(name)
-    is_time = word == Kind.TIME and tool.effect not in GRAVE
+    is_time = word == Kind.TIME and times_may_vary(tool.effect)
     return name in tool.presentation or word == Kind.TEXT or is_time
+
+
+def times_may_vary(effect: str) -> bool:
+    """Return whether an approval covers other times: not for effects that cannot be undone, nor for a share, in which a
+    time can say what is shared (the period of a report).
+    """
+    return effect not in GRAVE and effect != Effect.SHARE
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:

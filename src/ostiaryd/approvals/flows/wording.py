@@ -12,6 +12,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from ostiary.provenance.extent import times_may_vary
 from ostiaryd.approvals.model import BLANK, PLAN, About, Line, Question, is_stated
 
 MAX_SHOWN = 200
@@ -166,10 +167,8 @@ def _covers(question: Question) -> str:
         )
     if about.extent is None:
         return "An approval covers this one call."
-    more = (
-        f"calls of {question.tool} that differ only in text, times and amounts, until the task ends: "
-        f"at most {about.uses}"
-    )
+    free = "text, times and amounts" if times_may_vary(about.effect) else "text and amounts"
+    more = f"calls of {question.tool} that differ only in {free}, until the task ends: at most {about.uses}"
     more += "".join(f", `{name}` up to {amount}" for name, amount in about.extent.amounts.items())
     if about.covers_task:
         return f"An approval covers this call and further {more}. Choose `call` to cover this call alone."
