@@ -177,6 +177,10 @@ NUMBERS = [
     ("1234.50€", 1234.5),
     ("1,234.50 dollars", 1234.5),
     ("CHF 80", 80),
+    ("EUR1234.50", 1234.5),
+    ("1.234,50TL", 1234.5),
+    ("R$1.234,50", 1234.5),
+    ("1234,50kr.", 1234.5),
 ]
 
 
@@ -185,6 +189,14 @@ def test_an_amount_is_one_however_the_person_writes_it(text: str, number: float)
     memory = remember(KEY, seed(f"pay {text} now"))
     assert of_value(memory, Kind.AMOUNT, number) is Origin.PERSON
     assert of_value(memory, Kind.AMOUNT, number * 10) is Origin.NOWHERE
+
+
+@pytest.mark.parametrize("name", ["AMX500", "v1.25", "USB3.1", "A12.505"])
+def test_a_number_in_a_name_is_no_amount(name: str) -> None:
+    memory = remember(KEY, seed(f"order {name} now"))
+    number = float(name.lstrip("AMXvUSB"))
+    assert of_value(memory, Kind.AMOUNT, number) is Origin.NOWHERE
+    assert of_value(memory, Kind.OBJECT, name) is Origin.PERSON
 
 
 DATES = ["March 3rd 2026", "3 March 2026", "2026-03-03", "3.3.2026", "03/03/2026", "Mar 3, 2026", "2026/03/03"]

@@ -233,6 +233,26 @@ def test_a_word_of_the_person_has_the_origin_person_whatever_is_beside_it(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "告诉租户,报告 5127:电工来",
+        "报告5127：电工来",
+        "房间5127-电工",
+        "编号#5127，谢谢",
+        "金額:5127円",
+        "番号：5127です",
+        "ID：5127",
+    ],
+)
+def test_a_sign_between_a_number_and_a_script_without_spaces_is_no_part_of_the_number(text: str) -> None:
+    memory = remember(KEY, seed(text))
+    assert of_value(memory, Kind.OBJECT, "5127") is Origin.PERSON
+    assert of_value(memory, Kind.AMOUNT, 5127) is Origin.PERSON
+    assert of_value(memory, Kind.OBJECT, text) is Origin.PERSON, "the whole text, too"
+    assert of_value(memory, Kind.OBJECT, "512") is Origin.NOWHERE
+
+
+@pytest.mark.parametrize(
     ("domain", "origin"),
     [
         ("harbour.example", Origin.KNOWN),

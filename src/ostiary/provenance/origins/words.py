@@ -18,7 +18,7 @@ from itertools import combinations
 
 from ostiary.provenance.origins.links import MAIL, link, mail
 
-_CLOSED = r"\s\"'`´‘’‚“”„«»<>()\[\]{},;|=!?…¡¿。，、；！？（）「」"
+_CLOSED = r"\s\"'`´‘’‚“”„«»<>()\[\]{},;|=!?…¡¿。，、；：！？（）「」"
 _BETWEEN = re.compile(f"[{_CLOSED}]+")
 _CLOSED_ASCII = {code: " " for code in range(128) if _BETWEEN.match(chr(code))}
 _ALNUM = re.compile(r"[^\W_]")
@@ -54,6 +54,8 @@ _DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
 _NORMAL = re.compile(r"[1-9][0-9]*(?:\.[0-9]*[1-9])?")
 """a number in the form in which `decimal` returns it"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
+_PRICE = re.compile(r"([^\W\d_]{1,3}[$€£¥]|[^\W\d_]{2,3})?(\d[\d.,’']*[.,]\d\d)([^\W\d_]{2,3})?")
+"""a number with two decimal places and the name of a currency without a space between (`EUR412.60`, `1.200,50TL`)"""
 _FORMS = (
     (re.compile(r"\d+(?:\.\d+)?"), ""),
     (re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?"), ","),
@@ -226,6 +228,8 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
     number = whole.rstrip(".,:") if is_source else whole
     if _NUMBER.fullmatch(number) and decimal(number) is not None:
         return [number]
+    if (price := _PRICE.fullmatch(number)) is not None and decimal(price[2]) is not None:
+        return [word.lower() for word in price.groups() if word]
     pieces: list[str] = []
     for part in run.translate(_CLOSED_ASCII).split() if run.isascii() else _BETWEEN.split(run):
         if part.isalnum() and part.isascii():
@@ -237,7 +241,9 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
         elif word:
             word = word.lower()
         if not word.isascii() and UNSPACED.search(word):
-            pieces += _PARTS.findall(word)
+            for one in _PARTS.findall(word):
+                is_character = UNSPACED.match(one) is not None
+                pieces += [one] if is_character else _plain(one.lstrip(":").rstrip(":-"), is_source=is_source)
         elif word and (not is_source or _ALNUM.search(word)):
             pieces.append(word)
     return pieces
