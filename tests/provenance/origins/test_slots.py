@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.provenance.origins import (
     Memory,
     add_parts,
+    is_settled,
     judge_origins,
     observe_output,
     pack,
@@ -226,9 +228,22 @@ def test_a_number_that_the_task_read_is_the_key_of_a_record(value: float, origin
     memory = after(remember(KEY, seed("move 17")), LIST, {"of": "all"}, [*QUX, {"id": 999_999, "room": "Clover"}])
     assert origins(memory, moving(), which=value) == ({} if origin is None else {"which": origin})
     assert origins(memory, moving(), sizes=[17, value]) == ({} if origin is None else {"sizes": origin})
-    assert origins(memory, moving(is_confirmed=True), which=value) == {}
+    confirmed = moving(is_confirmed=True)
+    assert origins(memory, confirmed, which=value) == origins(memory, moving(), which=value), "no owner stated a kind"
+    assert origins(memory, replace(confirmed, kinds={"which": "none"}), which=value) == {}, "an owner said otherwise"
     assert origins(memory, moving(effect=Effect.READ), which=value) == {}
     assert origins(memory, Tool(name="own", effect=Effect.CHANGE, arguments=moving().arguments), which=value) == {}
+
+
+@pytest.mark.parametrize(("value", "is_sure"), [(17, True), (18.5, True), (18, False), (19, False)])
+def test_content_that_another_guard_has_read_may_make_a_number_a_key(value: float, is_sure: bool) -> None:
+    memory = remember(KEY, seed("move 17 to Hall"))
+    tool = replace(moving(is_confirmed=True), kinds={"to": "object"})
+    arguments = {"to": "Hall", "which": value, "sizes": [17]}
+    for one in (tool, replace(tool, confirmed=False)):
+        assert is_settled(judge_origins(memory, one, arguments), memory, one, arguments) is is_sure
+    named = replace(tool, kinds=dict(tool.kinds) | {"which": "none"})
+    assert is_settled(judge_origins(memory, named, arguments), memory, named, arguments)
 
 
 def test_a_number_in_untrusted_content_comes_from_there_also_if_the_content_is_endorsed() -> None:

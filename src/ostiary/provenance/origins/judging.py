@@ -763,11 +763,11 @@ def judged_leaves(
 
     A malformed time is judged as text. A leaf that cannot be read is judged as an object. The form of a value
     determines its kind (`value_kinds`) if no rule claims the leaf, or if the kind `text` or `time` is only proposed and
-    no owner has confirmed it. Without a memory, such a value is never judged as text. In an effect of a tool that no
-    owner has confirmed, a whole number that the task has read is the key of a record: it is judged as an object.
+    no owner has confirmed it. Without a memory, such a value is never judged as text. In an effect of a tool that a
+    server lists, a whole number that the task has read, and of which no owner stated the kind, is the key of a record:
+    it is judged as an object.
     """
-    is_proposed = tool.is_proposed
-    may_be_key = is_proposed and memory is not None and tool.effect is not Effect.READ
+    is_proposed, has_keys = tool.is_proposed, _has_keys(tool)
     for path, rule, kind, value, is_name in tool.coverage.leaves(arguments) if claimed is None else claimed:
         if value is UNREADABLE:
             kind = OBJECT
@@ -776,16 +776,28 @@ def judged_leaves(
             continue
         elif kind is TIME and isinstance(value, str) and not is_moment(value):
             kind = TEXT
-        elif rule is QUANTITY and may_be_key and _was_read(memory, value):
+        elif rule is QUANTITY and has_keys and _was_read(memory, value):
             kind = OBJECT
         if kind is not None:
             yield path, kind, value
 
 
+def _has_keys(tool: Tool) -> bool:
+    """Return whether quantities of a call may be keys of records: the tool has an effect, and a server lists it. In a
+    catalogue that an owner wrote by hand, a number without a kind is a quantity.
+    """
+    return tool.effect is not Effect.READ and tool.definition != ""
+
+
 def _was_read(memory: Memory | None, number: object) -> bool:
-    """Return whether a number is whole, content that the task has read has it, and the person did not state it."""
+    """Return whether a number may be a key, and content that the task has read has it."""
+    return memory is not None and _may_be_key(memory, number) and of_value(memory, OBJECT, number) < NOWHERE
+
+
+def _may_be_key(memory: Memory, number: object) -> bool:
+    """Return whether a number is whole, and the person did not state it."""
     is_whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-    return memory is not None and is_whole and OWN < of_value(memory, OBJECT, number) < NOWHERE
+    return is_whole and of_value(memory, OBJECT, number) > OWN
 
 
 def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str) -> Iterator[Judged]:
@@ -851,10 +863,11 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 
 def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
-    the task, no text goes to third parties (`labels`), and content cannot state a listed value that the person did not
-    state, or a quantity in place of a number of the person. A call that names nothing or is outside the plan is settled
-    only after the task has read untrusted content, because such content can ask for it; so is a call that empties
-    something, or departs from a choice of the person. `context`: the attributes of the call, from `memory`.
+    the task, no text goes to third parties (`labels`), and content cannot state a listed value or the number of a
+    record that the person did not state, or a quantity in place of a number of the person. A call that names nothing or
+    is outside the plan is settled only after the task has read untrusted content, because such content can ask for it;
+    so is a call that empties something, or departs from a choice of the person. `context`: the attributes of the call,
+    from `memory`.
     """
     if "carries" in context:
         return False
@@ -866,6 +879,8 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
     if not context.get("mentioned", False) and _unsaid_choices(memory, tool, claimed):
         return False
     if not context.get("substituted", False) and _replaces_number(memory, None, claimed):
+        return False
+    if _has_keys(tool) and any(leaf.rule is QUANTITY and _may_be_key(memory, leaf.value) for leaf in claimed):
         return False
     if not memory.has_read_outside and (
         _departs_from_choice(memory, tool, arguments)
