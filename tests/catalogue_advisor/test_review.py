@@ -111,6 +111,30 @@ def test_answers_are_kept_in_the_tool_until_its_definition_changes() -> None:
     )
 
 
+def test_the_kinds_follow_the_effect_that_the_owner_states() -> None:
+    """A read of flights to a destination sends nothing there, and an address to which a page is sent is a recipient."""
+    listing = {
+        "tools": [
+            listed("fares", origin="string", destination="string", date="string", link="string"),
+            listed("get_page", to="string"),
+        ]
+    }
+    fares, page = propose_catalogue("desk", listing).catalogue.tools.values()
+    assert (fares.effect, fares.kinds) == (
+        Effect.CHANGE,
+        {"destination": "address", "date": "time", "link": "address"},
+    )
+    assert confirm(fares, {"effect": "change"}).kinds == fares.kinds
+    reads = confirm(fares, {"effect": "read"})
+    assert reads.kinds == {"destination": "principal", "link": "address"}, "a link is fetched, and so an address"
+    said = confirm(fares, {"effect": "read", "kinds.destination": "object", "kinds.date": "time"})
+    assert said.kinds == {"destination": "object", "date": "time", "link": "address"}, "an answer counts"
+    learned = replace(fares, kinds=fares.kinds | {"origin": "object"})
+    assert confirm(learned, {"effect": "read"}).kinds == reads.kinds | {"origin": "object"}, "other tools return it"
+    assert (page.effect, page.kinds) == (Effect.READ, {"to": "principal"})
+    assert confirm(page, {"effect": "send"}).kinds == {"to": "address"}
+
+
 def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> None:
     tool = catalogue().tools["send_letter"]
     assert confirm(tool) == replace(tool, confirmed=True)

@@ -276,12 +276,7 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     is_read = effect is Effect.READ
     is_hinted = listed.hints.read_only_hint is True
     saves = is_read and not is_hinted and _saves(listed.name, schema)
-    lines_of = {match[1]: match[2] for match in map(_ARGUMENT.match, plain.description.splitlines()) if match}
-    kinds_of_paths = (
-        (path, _kind(path.rpartition(".")[2], element, schema, fields, lines_of, is_read=is_read, may_store=not saves))
-        for path, element in _leaves(schema, schema)
-    )
-    kinds = dict(islice(((path, kind) for path, kind in kinds_of_paths if kind is not None), MAX_KINDS))
+    kinds = _kinds(plain, schema, fields, is_read=is_read, may_store=not saves)
     has = {kind for kind, of in kinds.values() if of != STORED_THERE}
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
@@ -301,6 +296,31 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
         *(ReadingLine(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()),
     ]
     return tool, lines
+
+
+def _kinds(
+    tool: Tool, schema: Mapping[str, Any], fields: frozenset[str], *, is_read: bool, may_store: bool = True
+) -> dict[str, tuple[Kind, str]]:
+    """Return the kinds of the arguments, each with the reason, by dotted path."""
+    lines_of = {match[1]: match[2] for match in map(_ARGUMENT.match, tool.description.splitlines()) if match}
+    kinds = (
+        (path, _kind(path.rpartition(".")[2], element, schema, fields, lines_of, is_read=is_read, may_store=may_store))
+        for path, element in _leaves(schema, schema)
+    )
+    return dict(islice(((path, kind) for path, kind in kinds if kind is not None), MAX_KINDS))
+
+
+def kinds_for(tool: Tool, effect: Effect) -> dict[str, str]:
+    """Return the kinds of the arguments of a tool whose owner states that it reads, or that it does not only read. What
+    the definition does not say stays: other tools return such a value, or the owner has stated the kind.
+    """
+    before, after = (
+        {path: kind.value for path, (kind, _) in found.items()}
+        for found in (
+            _kinds(tool, tool.arguments, frozenset(), is_read=one is Effect.READ) for one in (tool.effect, effect)
+        )
+    )
+    return after | {path: word for path, word in tool.kinds.items() if before.get(path) != word}
 
 
 def _effect(listed: Listed) -> tuple[Effect, str]:

@@ -25,6 +25,7 @@ from ostiary.catalogue_advisor.reading import (
     ReadingLine,
     explain,
     is_of_record,
+    kinds_for,
     text_arguments,
 )
 from ostiary.protocol.errors import Invalid
@@ -104,13 +105,19 @@ def review(
 
 def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
     """Return the tool with the owner's answers, marked as confirmed. `answers` maps the member of a question to the
-    answer; a question without an answer takes its suggestion. Raises Invalid for an answer to another question, or an
-    answer that is no choice.
+    answer; a question without an answer takes its suggestion. If the owner states that a proposed effect is a read, or
+    the reverse, the kinds are read again, because a read sends nothing to a recipient. Raises Invalid for an answer to
+    another question, or an answer that is no choice.
     """
     questions = _review(tool, ToolUsage(), flows or {}).questions
-    decided = {question.member: question.suggestion for question in questions} | dict(answers or {})
+    stated = dict(answers or {})
+    decided = {question.member: question.suggestion for question in questions} | stated
     kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
     effect, outside = tool.effect, tool.outside
+    is_read = decided.get("effect", effect) == Effect.READ
+    if is_read is not (effect is Effect.READ):
+        kinds = kinds_for(tool, Effect.READ if is_read else Effect.CHANGE)
+        decided = {one: decided[one] for one in decided if one in stated or not one.startswith("kinds.")}
     for member, answer in decided.items():
         group, _, path = member.partition(".")
         if member == "effect":
