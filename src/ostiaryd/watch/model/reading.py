@@ -21,9 +21,9 @@ MAX_PENDING = 1 << 15
 """Maximum number of reported calls that wait for their late result."""
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
-_OWN = ("watch.", "incident.", "respond.", "server.", "webhook.", "cert.warn")
-"""Beginnings of actions whose entries name an agent that did not act itself, so that they are no events
-of the agent.
+_OWN = ("watch.", "incident.", "respond.", "server.", "webhook.", "cert.warn", "approval.")
+"""Beginnings of actions whose entries name an agent that did not act itself, so that they are no events of the agent:
+approval requests have the key and the network of a guard, and their answers those of a person.
 """
 _RESULT = "tool.result"
 
