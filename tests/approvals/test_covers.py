@@ -365,8 +365,8 @@ to = "ann" (the agent chose it)
 amount = 500 (the person said it)
 pin = hidden, because it is secret
 Why: policy 'both' asks.
-An approval covers this one call. Choose `task` to cover further calls of bank/pay that differ only in text, times \
-and amounts, until the task ends: at most 20, `amount` up to 500.
+An approval covers this one call. Choose `task` to cover further calls of bank/pay that differ only in text and \
+amounts, until the task ends: at most 20, `amount` up to 500.
 Two people must approve."""
 
 
