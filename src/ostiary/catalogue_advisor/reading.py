@@ -311,16 +311,14 @@ def _kinds(
 
 
 def kinds_for(tool: Tool, effect: Effect) -> dict[str, str]:
-    """Return the kinds of the arguments of a tool whose owner states that it reads, or that it does not only read. What
-    the definition does not say stays: other tools return such a value, or the owner has stated the kind.
+    """Return the kinds of the arguments of a tool whose owner states that the tool reads, or that the tool does not
+    only read. A kind stays if the definition does not give it: other tools return such a value, or the owner stated it.
     """
     before, after = (
-        {path: kind.value for path, (kind, _) in found.items()}
-        for found in (
-            _kinds(tool, tool.arguments, frozenset(), is_read=one is Effect.READ) for one in (tool.effect, effect)
-        )
+        _kinds(tool, tool.arguments, frozenset(), is_read=one is Effect.READ) for one in (tool.effect, effect)
     )
-    return after | {path: word for path, word in tool.kinds.items() if before.get(path) != word}
+    other = {path: word for path, word in tool.kinds.items() if path not in before or before[path][0] != word}
+    return {path: kind.value for path, (kind, _) in after.items()} | other
 
 
 def _effect(listed: Listed) -> tuple[Effect, str]:

@@ -141,8 +141,8 @@ def may_vary(tool: Tool, name: str) -> bool:
 
 
 def times_may_vary(effect: str) -> bool:
-    """Return whether an approval covers other times: not for effects that cannot be undone, nor for a share, in which a
-    time can say what is shared (the period of a report).
+    """Return whether an approval covers other times. False for effects that cannot be undone, and for a share: a time
+    can select the shared data (the period of a report).
     """
     return effect not in GRAVE and effect != Effect.SHARE
 
