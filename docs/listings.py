@@ -185,7 +185,7 @@ def commands() -> str:
     finally:
         sys.argv = arguments
     body = text.split("\n", 1)[1].replace("\n## ", "\n### ").replace("\n# ", "\n## ")
-    body = "\n".join(name_arguments(line) if line.startswith("ostiary ") else line for line in body.splitlines())
+    body = "\n".join(name_arguments(app, line) if line.startswith("ostiary ") else line for line in body.splitlines())
     return f"""# Commands
 
 This page is for operators and developers. After reading this page, you can look up every command, argument and option.

@@ -70,8 +70,6 @@ MAX_BODY = 1 << 20
 """maximum number of bytes of a request body, unless `max_body` sets another limit"""
 MAX_SHOWN = 200
 """maximum number of characters of a path in a message"""
-DECIDED = "ostiary.decided"
-"""key of the ASGI scope under which the guard stores the parts of the decided request that routers may read"""
 POLICY_VIOLATION = 1008
 """close code of a denied WebSocket (RFC 6455 section 7.4.1)"""
 EXPOSED = b"www-authenticate, dpop-nonce, mcp-session-id, mcp-protocol-version, retry-after"
@@ -472,7 +470,7 @@ class GuardASGI:
         if scope["type"] == "http":
             body, receive = await _read(receive, self._max_body)
         arguments = matched.tool.arguments(scope, matched.path_params, body)
-        return (matched.tool.name, arguments), {**scope, DECIDED: matched.sealed}, receive
+        return (matched.tool.name, arguments), matched.scope, receive
 
     async def _remember(self, call: Call, meter: Meter, text: str) -> None:
         call.ok = 200 <= meter.status < 400

@@ -20,24 +20,25 @@ from starlette.datastructures import URLPath
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Host, Match, Mount, NoMatchFound, Router, WebSocketRoute
 
-from ostiary.asgi import DECIDED
 from ostiary.openapi import Endpoint, HttpTool, slug
 from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.protocol.jose import b64u
 
+DECIDED = "ostiary.decided"
+"""key of the ASGI scope under which the parts of the decided request are that routers may read"""
 MAX_DEPTH = 16
 """maximum depth of mounts in mounts"""
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The tool that a request calls. `sealed`: the parts of the decided request that routers may read, for each root
-    path; `Seal` compares the request with them.
+    """The tool that a request calls. `scope`: the scope for the application, with the parts of the decided request that
+    routers may read, for each root path; `Seal` compares the request with them.
     """
 
     tool: HttpTool
     path_params: Mapping[str, Any]
-    sealed: frozenset[Any]
+    scope: dict[str, Any]
 
 
 class RouteTable:
@@ -95,7 +96,8 @@ class RouteTable:
                 code="unknown_tool",
             )
         name = _tool_name(self._names(endpoints)[id(endpoint.route)], endpoint, method)
-        return Matched(HttpTool(name, endpoint, method), path_params, frozenset((_line(scope), root) for root in roots))
+        decided = frozenset((_line(scope), root) for root in roots)
+        return Matched(HttpTool(name, endpoint, method), path_params, {**scope, DECIDED: decided})
 
     @property
     def version(self) -> object:

@@ -20,7 +20,7 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.protocol.merkle import leaf_hash, tree_root
 from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
-from ostiaryd.certs.flows import check_hsm, trust_domains
+from ostiaryd.certs.flows import check_hsm, list_trust_domains, trust_domains
 from ostiaryd.feed.flows import Guards, Streams, find_missing_guards, send_test
 from ostiaryd.feed.flows.missing import MissingGuard
 from ostiaryd.ground.crypto.keyring import USES, Keyring
@@ -378,7 +378,7 @@ def _webhooks(world: World, reader: Reader) -> str:
 def _trust_domains(world: World, reader: Reader) -> str:
     if old := trust_domains.troubles(reader, now=world.now()):
         raise Unprotected(f"old trust bundles: {'; '.join(old[:3])}", hint="show the errors: ostiary trust-domain list")
-    count = len(trust_domains.list_trust_domains(reader))
+    count = len(list_trust_domains(reader))
     return f"trust domains with a fresh bundle: {count}" if count else "no other trust domain is federated"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 
 import grimp
 import pytest
@@ -10,6 +13,11 @@ import pytest
 from tests.support.sources import ROOT, door, room, sources
 
 RANK = {"model": 0, "store": 1, "flows": 2, "wire": 3}
+MUTUAL = {
+    ("ostiaryd.ground.database.postgres", "ostiaryd.ground.database.postgres_server"): "a connection and its server",
+    ("ostiary.provenance.origins.mails", "ostiary.provenance.origins.memory"): "a memory and its mails",
+}
+"""Import that makes a circle, for a type only: why the two modules know each other."""
 PLUG_INS = {"attestors", "backends", "engines", "detectors", "exporters", "assessors"}
 WITHOUT_DOORS = {
     "ground",
@@ -21,9 +29,14 @@ WITHOUT_DOORS = {
 
 
 @pytest.fixture(scope="module")
-def imports() -> list[tuple[str, str]]:
+def graph() -> grimp.ImportGraph:
+    """The imports of both packages, also those for types and those in functions."""
+    return grimp.build_graph("ostiary", "ostiaryd", cache_dir=None)
+
+
+@pytest.fixture(scope="module")
+def imports(graph: grimp.ImportGraph) -> list[tuple[str, str]]:
     """(importer, imported) over the modules that are behind a door."""
-    graph = grimp.build_graph("ostiaryd", cache_dir=None)
     return [
         (importer, imported)
         for importer in graph.modules
@@ -44,6 +57,13 @@ def test_every_module_of_a_room_is_behind_a_door() -> None:
 def test_a_door_imports_only_doors_at_or_below_it_in_whatever_room(imports: list[tuple[str, str]]) -> None:
     upward = [pair for pair in imports if RANK[door(pair[0])] < RANK[door(pair[1])]]
     assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle_even_for_types_or_later(graph: grimp.ImportGraph) -> None:
+    imports = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
+    for importer, imported in MUTUAL:
+        imports[importer].remove(imported)
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
 
 
 def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tuple[str, str]]) -> None:
@@ -67,14 +87,38 @@ def test_every_store_is_protected_from_other_packages() -> None:
     assert protected == {(f"ostiaryd.{package}.store", f"ostiaryd.{package}") for package in packages}
 
 
-def test_a_model_stands_on_the_core_and_on_models_alone() -> None:
-    graph = grimp.build_graph("ostiaryd", cache_dir=None)
+def test_no_flow_only_passes_its_arguments_on_to_the_store() -> None:
+    idle = [
+        f"{source.path}:{function.lineno} {function.name}"
+        for source in sources("src/ostiaryd")
+        if door(source.module) in ("wire", "flows")
+        for function in source.tree.body
+        if isinstance(function, ast.FunctionDef) and _only_passes_on(function)
+    ]
+    assert not idle, "call the store; for other packages, name the function of the store in `flows/__init__.py`"
+
+
+def test_a_model_stands_on_the_core_and_on_models_alone(graph: grimp.ImportGraph) -> None:
     pure = {f"ostiaryd.ground.{name}" for name in ("process.ids", "outbound.database_driver", "crypto.keyed_hash")}
     impure = [
         (importer, imported)
         for importer in graph.modules
         if door(importer) == "model"
         for imported in graph.find_modules_directly_imported_by(importer)
-        if door(imported) != "model" and imported not in pure
+        if room(imported) and door(imported) != "model" and imported not in pure
     ]
     assert not impure
+
+
+def _only_passes_on(function: ast.FunctionDef) -> bool:
+    """Return whether a function is one call of the store with its own parameters, or the transaction of its act."""
+    match [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]:
+        case [ast.Return(value=ast.Call() as call) | ast.Expr(value=ast.Call() as call)]:
+            own = {argument.arg for argument in _parameters(function.args)} | {"act.tx"}
+            passed = [*call.args, *(word.value for word in call.keywords)]
+            return ast.unparse(call.func).startswith("store.") and {ast.unparse(one) for one in passed} <= own
+    return False
+
+
+def _parameters(arguments: ast.arguments) -> Iterator[ast.arg]:
+    yield from (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)

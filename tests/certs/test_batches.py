@@ -110,4 +110,4 @@ async def test_a_refused_renewal_in_a_batch_counts(world: World) -> None:
     serial = issued["certificate"]["serial"]
     await post(world, [order(replaces=serial, names=["dns:bank.example"]), order(replaces=serial)], by=caller)
     assert [one.action for one in entries(world)[-2:]] == ["cert.renew", "cert.renew"]
-    assert certificates.count_in_force(world.db.read(), now=world.now()) == ({"agent": 2}, 1)
+    assert certificates.count_certificates(world.db.read(), now=world.now()) == ({"agent": 2}, 1)

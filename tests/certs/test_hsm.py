@@ -111,7 +111,7 @@ async def test_without_the_token_nothing_is_issued_and_afterwards_the_server_goe
     assert PIN not in refused.value.message_with_detail
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("cert.issue", "refused", "unavailable")
-    assert len(certificates.live(world.db.read(), entry.agent or "", now=world.now(), limit=9)) == 1
+    assert len(certificates.list_live(world.db.read(), entry.agent or "", now=world.now(), limit=9)) == 1
     assert (await post(app, question(issued))).response_status is OCSPResponseStatus.TRY_LATER
     answer = await send(app, "GET", f"/ca/{issued.certificate.authority}/crl")
     assert (answer.status, answer.json["message"]) == (503, "the HSM cannot be used")
@@ -211,7 +211,7 @@ async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
     assert world.keys.hsm is not None
     eventually(partial(is_there, world.keys.hsm))
     await keep_authorities(world)
-    made = flows.active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    made = store.active(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert made is not None
     assert made.permitted == ("dns:example.com",)
     assert newest_entry(world).action == "authority.rotate"

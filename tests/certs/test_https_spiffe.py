@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry, run_act
 from ostiary.protocol.errors import Refused
-from ostiaryd.certs import wire_trust_domains
+from ostiaryd.certs import flows, wire_trust_domains
 from ostiaryd.certs.flows import trust_domains
 from ostiaryd.certs.model.bundle import parse_bundle
 from ostiaryd.certs.model.trust_domain import TrustDomain
@@ -205,7 +205,7 @@ async def test_a_wrong_endpoint_is_refused_on_record(
     with pytest.raises(Refused, match=words):
         await federate(world, endpoint=endpoint_id, first=first)
     assert (newest_entry(world).action, newest_entry(world).outcome) == ("federation.add", "refused")
-    assert trust_domains.list_trust_domains(world.db.read()) == []
+    assert flows.list_trust_domains(world.db.read()) == []
 
 
 async def test_a_first_bundle_is_read_as_a_fetched_one_is(world: World, endpoint: Endpoint) -> None:

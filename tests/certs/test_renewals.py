@@ -150,7 +150,7 @@ async def test_the_third_failed_renewal_is_a_finding(world: World, clock: Clock)
     old = await issue(world, agent="bot")
 
     async def fail(by: str) -> None:
-        await world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, old.certificate.serial, by=by))
+        await world.writer.submit(lambda tx: store.count_failed_renewal(tx, old.certificate.serial, holder=by))
 
     for _ in range(renewals.MAX_FAILED):
         await fail(other.agent_id)

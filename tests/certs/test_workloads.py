@@ -25,6 +25,7 @@ from ostiaryd.certs.model.bundle import render_bundle
 from ostiaryd.certs.model.trust_domain import MAX_TRUST_DOMAINS, BackwardBundle, OwnAuthority, TrustDomain
 from ostiaryd.certs.model.workload import MAX_OF_AGENT, Selectors, Workload, WorkloadFacts
 from ostiaryd.certs.store import bundles as bundle_store
+from ostiaryd.certs.store import trust_domains as trust_domain_store
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -388,11 +389,11 @@ async def test_a_removed_trust_domain_takes_its_trust_with_it(world: World) -> N
     agent = await register_agent(world)
     await federate(world, "https://other.example/bundle")
     await run_act(world, lambda a: trust_domains.allow_agent(a, OTHER, "bot"))
-    assert trust_domains.list_trusting_agents(world.db.read(), OTHER) == [agent.agent_id]
+    assert trust_domain_store.agents(world.db.read(), OTHER) == [agent.agent_id]
     assert trust_domains.trusted_bundles(world.db.read(), [agent.agent_id]) == {}, "no bundle was fetched yet"
     await run_act(world, lambda a: trust_domains.remove_trust_domain(a, OTHER))
     await federate(world, "https://other.example/bundle")
-    assert trust_domains.list_trusting_agents(world.db.read(), OTHER) == []
+    assert trust_domain_store.agents(world.db.read(), OTHER) == []
 
 
 async def test_outdated_bundles_are_reported(world: World, clock: Clock, publisher: Publisher) -> None:

@@ -17,7 +17,7 @@ import pytest
 from harness.cli import Commands, environment, run
 from harness.patience import PATIENCE_S
 from harness.server import Server
-from ostiary.cli import completion, session
+from ostiary.cli import app, completion, session
 from ostiary.cli.completion import complete
 
 
@@ -288,7 +288,7 @@ def test_a_server_that_hangs_is_reported_while_the_command_waits(
 )
 def test_words_options_and_choices_are_completed(words: list[str], candidates: list[str]) -> None:
     with environment(OSTIARY_URL=None, OSTIARY_DATA_DIR=None):
-        assert complete(words) == candidates
+        assert complete(app, words) == candidates
 
 
 def test_names_are_completed_from_the_server_and_without_one_nothing_is(
@@ -296,19 +296,19 @@ def test_names_are_completed_from_the_server_and_without_one_nothing_is(
 ) -> None:
     register(ostiary, name)
     place = ["--data-dir", str(ostiary.folder)]
-    assert complete([*place, "agent", "suspend", name, ""]) == [], "the command has one argument"
-    assert complete([*place, "agent", "suspend", name[:12]]) == [name]
-    assert complete([*place, "audit", "search", "--agent", name[:12]]) == [name]
+    assert complete(app, [*place, "agent", "suspend", name, ""]) == [], "the command has one argument"
+    assert complete(app, [*place, "agent", "suspend", name[:12]]) == [name]
+    assert complete(app, [*place, "audit", "search", "--agent", name[:12]]) == [name]
     for words in (("kill", "agent"), ("kill", "lift", "agent"), ("revoke", "agent"), ("enforce",)):
-        assert complete([*place, *words, name[:12]]) == [name]
+        assert complete(app, [*place, *words, name[:12]]) == [name]
     for words in (("kill", "owner"), ("revoke", "owner"), ("agent", "list", "--owner"), ("role", "grant")):
-        assert "ada" in complete([*place, *words, "a"])
-    assert "ada" in complete([*place, "agent", "create", "x", "--deputy", "a"])
+        assert "ada" in complete(app, [*place, *words, "a"])
+    assert "ada" in complete(app, [*place, "agent", "create", "x", "--deputy", "a"])
     monkeypatch.setattr(completion, "MAX_NAMES", 1)
-    assert complete([*place, "agent", "show", name]) == [name], "the newest of many agents"
+    assert complete(app, [*place, "agent", "show", name]) == [name], "the newest of many agents"
     monkeypatch.setattr(completion, "WAIT_S", 0.2)
     with environment(OSTIARY_URL=silent, OSTIARY_CREDENTIAL=str(ostiary.folder / "admin.json")):
-        assert complete(["agent", "suspend", ""]) == []
+        assert complete(app, ["agent", "suspend", ""]) == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -360,4 +360,4 @@ def test_a_name_that_a_shell_would_run_is_no_candidate(monkeypatch: pytest.Monke
     answer = {"agents": [{"name": name} for name in names]}
     monkeypatch.setattr(session.Session, "api", lambda *_, **__: answer)
     with environment(OSTIARY_URL=None, OSTIARY_DATA_DIR=str(tmp_path)):
-        assert complete(["agent", "show", ""]) == ["good"]
+        assert complete(app, ["agent", "show", ""]) == ["good"]

@@ -179,7 +179,7 @@ async def test_an_object_and_a_reference_are_not_sent_together(flow: CodeFlow) -
 
 
 async def test_a_client_that_must_sign_has_no_other_way(world: World, flow: CodeFlow) -> None:
-    client = trust.find_oauth_client(world.db.read(), flow.client.id)
+    client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None
     metadata = replace(client.metadata, require_signed_request_object=True)
     await act(world, "test.client", lambda act: clients.put(act.tx, replace(client, metadata=metadata)))
@@ -191,7 +191,7 @@ async def test_a_client_that_must_sign_has_no_other_way(world: World, flow: Code
 
 
 async def test_the_registered_algorithm_is_the_only_one(world: World, flow: CodeFlow) -> None:
-    client = trust.find_oauth_client(world.db.read(), flow.client.id)
+    client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None
     for alg, is_good in (("ES256", True), ("RS256", False)):
         changed = replace(client, metadata=replace(client.metadata, request_object_signing_alg=alg))

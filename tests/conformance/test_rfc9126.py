@@ -79,7 +79,7 @@ async def test_a_wrong_request_object_and_another_reference_are_not_pushed(flow:
 
 async def test_a_client_that_must_push_has_no_other_way(world: World, flow: CodeFlow) -> None:
     await flow.answer()
-    client = trust.find_oauth_client(world.db.read(), flow.client.id)
+    client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None
     metadata = replace(client.metadata, require_pushed_authorization_requests=True)
     await act(world, "test.client", lambda act: clients.put(act.tx, replace(client, metadata=metadata)))

@@ -45,8 +45,8 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tokens.model.consent import Consent
 from ostiaryd.tokens.store import consents
-from ostiaryd.trust.flows.sessions import sessions_of
 from ostiaryd.trust.store import people
+from ostiaryd.trust.store.people import sessions_of
 from tests.support.feed_streams import Listener, listening
 from tests.support.lost_history import AHEAD, finish, head_of, lose, note, seen
 from tests.support.page_client import add_totp, invite, signed_in
@@ -402,7 +402,7 @@ async def test_a_session_from_before_a_loss_is_refused_and_no_consent_link_or_co
     assert (await browser.get("/account")).status == 303
     assert (await browser.get(link)).status == 404
     assert not sessions_of(reader, consent.person, now=world.now())
-    assert not consents.of_person(reader, consent.person)
+    assert not consents.list_consents(reader, consent.person)
     assert people.count_recovery_codes(reader, consent.person) == 0
     assert people.password(reader, consent.person) is not None
 

@@ -18,8 +18,8 @@ import pytest
 from harness.patience import eventually_async
 from ostiary.protocol.errors import Conflict
 from ostiaryd.app import build_app
-from ostiaryd.certs.flows.authorities import active_authority
 from ostiaryd.certs.model.authority import AuthorityKind
+from ostiaryd.certs.store import authorities
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
 from ostiaryd.ground.database.postgres import RESERVE_TABLE, RESERVE_TABLES, STEP_BYTES
@@ -231,7 +231,7 @@ async def test_the_replacement_of_an_authority_that_runs_again_has_its_keys_agai
 ) -> None:
     chief, path = await administrator(world), "/api/v1/authorities"
     assert (await send(chief.app, "POST", path, headers=await headers_of(chief, path), body=b"{}")).status == 201
-    before = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    before = authorities.active(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert before is not None
     path += f"/{before.authority_id}/revoke"
     headers = await headers_of(chief, path)
@@ -239,7 +239,7 @@ async def test_the_replacement_of_an_authority_that_runs_again_has_its_keys_agai
     narrow(8)
     revoked = await send_without_room(chief, path, headers, {"reason": "keyCompromise"}, job=3)
     assert (revoked.status, revoked.json.get("state")) == (200, "revoked"), revoked.body
-    after = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    after = authorities.active(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert after is not None
     assert after.authority_id == revoked.json["replaced_by"]["authority_id"] != before.authority_id
 

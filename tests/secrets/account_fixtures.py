@@ -13,6 +13,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.secrets.flows import connected_accounts as flows
 from ostiaryd.secrets.model.connected_account import AccountProvider, ConnectedAccount
+from ostiaryd.secrets.store import connected_accounts
 from ostiaryd.secrets.wire_account_tokens import AccountRefreshes, end_due
 from ostiaryd.secrets.wire_leases import revoke_due
 from ostiaryd.tasks import flows as tasks
@@ -111,7 +112,7 @@ class AccountStage:
     def accounts(self) -> list[ConnectedAccount]:
         from ostiaryd.ground.http.pages import Page
 
-        return flows.page_accounts(self.world.db.read(), Page(100, ""))
+        return connected_accounts.page(self.world.db.read(), Page(100, ""))
 
     async def wait(self, seconds: int) -> None:
         """Let time pass, then run a round."""

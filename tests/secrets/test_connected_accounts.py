@@ -371,7 +371,7 @@ async def test_access_ends_with_the_person_the_provider_and_the_role(
         await stage.settle()
     assert set(upstream.revoked) == {"access-2", "refresh-2"}
     assert not stage.accounts()
-    assert (flows.get_provider(world.db.read(), NAME) is None) == (kind == "removed")
+    assert (store.provider(world.db.read(), NAME) is None) == (kind == "removed")
 
 
 async def test_accounts_of_a_removed_provider_end_while_the_revocation_of_others_waits(

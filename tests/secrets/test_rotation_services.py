@@ -108,7 +108,7 @@ async def read(world: World, version: int = 0) -> dict[str, Any]:
 
 
 def row_of(world: World) -> Rotation:
-    row = store.get(world.db.read(), PATH)
+    row = store.get_rotation(world.db.read(), PATH)
     assert row is not None
     return row
 

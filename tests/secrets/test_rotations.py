@@ -113,7 +113,7 @@ async def test_a_new_value_counts_once_accepted_and_the_old_one_works_until_the_
     await wire_rotations.rotate_due(world)
     assert calls(service, key)[1]["type"] == "secret.retire"
     assert "value" not in calls(service, key)[1]["data"]
-    row = store.get(world.db.read(), PATH)
+    row = store.get_rotation(world.db.read(), PATH)
     assert row is not None
     assert (row.retire_at, row.due_at) == (None, clock() + 3000 * SECOND)
     await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
@@ -152,7 +152,7 @@ async def test_a_failed_rotation_leaves_the_old_value_and_sends_the_same_value_a
     for attempts in (1, 2):
         await wire_rotations.rotate_due(world)
         assert (await read(world))["api_key"] == "first"
-        row = store.get(world.db.read(), PATH)
+        row = store.get_rotation(world.db.read(), PATH)
         assert row is not None
         assert (row.attempts, row.error) == (attempts, f"the service answers {500 if attempts == 1 else 302}")
         await wire_rotations.rotate_due(world)
@@ -301,7 +301,7 @@ async def test_a_request_during_a_call_changes_no_token_of_the_new_version(
     async def request(token: str = "") -> str:
         """Request a rotation; return the token that the new version gets."""
         await act(world, "vault.write", lambda a: rotations.request_rotation(a, PATH, token=token))
-        row = store.get(world.db.read(), PATH)
+        row = store.get_rotation(world.db.read(), PATH)
         assert row is not None
         return row.token
 

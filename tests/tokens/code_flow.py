@@ -17,7 +17,8 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows.sessions import begin_session, get_session
+from ostiaryd.trust.flows import get_session
+from ostiaryd.trust.flows.sessions import begin_session
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Proof
 from tests.support.api_fixtures import ASSERTION_TYPE, Answer, Client, register
 from tests.support.page_client import PageClient

@@ -33,7 +33,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import registration, resolve_client, sessions
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
-from ostiaryd.trust.store import clients
+from ostiaryd.trust.store import clients, people
 from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, reconfigured, send
 from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, make_client, sign_in
 
@@ -310,7 +310,7 @@ async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_brows
         await flow.browser.get(location)
         assert flow.browser.left_to.startswith(CALLBACK if path == "/authorize" else f"{LOGOUT}?state=a+b")
         flow.browser.cookies, flow.browser.left_to = {}, ""
-    assert sessions.sessions_of(world.db.read(), flow.person, now=world.now()) == []
+    assert people.sessions_of(world.db.read(), flow.person, now=world.now()) == []
 
 
 async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, app: ASGIApp) -> None:
@@ -391,7 +391,7 @@ async def test_the_logout_of_a_stranger_is_no_open_redirect(world: World, app: A
         answer = await browser.get(f"/logout?{query}")
         assert (answer.status, browser.left_to) == (400, "")
         assert "evil.example" not in browser.text
-    await act(world, "test.use", lambda act: trust.note_client_use(act, DOCUMENT))
+    await act(world, "test.use", lambda act: trust.note_client_use(act.tx, DOCUMENT))
     await flow.browser.get(f"/logout?{query}")
     assert "asks to sign you out" in flow.browser.text, "a person has agreed to the client"
 
@@ -620,7 +620,7 @@ async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASG
 async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     tokens = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
-    client = clients.get(world.db.read(), DOCUMENT)
+    client = clients.get_oauth_client(world.db.read(), DOCUMENT)
     assert client is not None
     metadata = replace(client.metadata, redirect_uris=(CALLBACK, "https://elsewhere.example/callback"))
     changed = replace(client, metadata=metadata, digest=metadata.digest())
@@ -667,7 +667,7 @@ async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_wa
     client, form = await resolve_client(world, DOCUMENT), flow.browser.form("/consent")
     reader, now = world.db.read(), world.now()
     stored = authorization.find_request(reader, form["request_uri"], client, now=now)
-    [session] = sessions.sessions_of(reader, flow.person, now=now)
+    [session] = people.sessions_of(reader, flow.person, now=now)
     offer = authorization.make_offer(reader, stored.request, client, now=now, config=world.config)
     if change == "stop":
         await act(world, "client.stop", lambda act: registration.stop_client(act, client.handle))

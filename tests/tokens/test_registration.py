@@ -295,9 +295,9 @@ async def test_a_stopped_client_gets_nothing_and_what_it_has_ends(world: World, 
 
 
 async def test_a_client_that_a_person_agreed_to_is_kept(world: World, application: Application) -> None:
-    assert trust.find_oauth_client(world.db.read(), application.client_id).used_at is None  # type: ignore[union-attr]
+    assert trust.get_oauth_client(world.db.read(), application.client_id).used_at is None  # type: ignore[union-attr]
     await application.code()
-    assert trust.find_oauth_client(world.db.read(), application.client_id).used_at is not None  # type: ignore[union-attr]
+    assert trust.get_oauth_client(world.db.read(), application.client_id).used_at is not None  # type: ignore[union-attr]
 
 
 async def test_changed_redirect_uris_are_not_covered_by_the_consent(world: World, application: Application) -> None:

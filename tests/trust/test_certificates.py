@@ -617,7 +617,7 @@ async def test_a_client_registers_for_mutual_tls(tls: TlsClient) -> None:
             shown, client_id=client.client_id, grant_type="authorization_code", code="x", code_verifier="x" * 43
         )
         assert answer.error == "invalid_client"
-    stored = flows.find_oauth_client(tls.world.db.read(), client.client_id)
+    stored = flows.get_oauth_client(tls.world.db.read(), client.client_id)
     assert stored is not None
     await act(tls.world, "client.delete", lambda act: flows.delete_client(act, stored))
     assert made.shown.thumbprint not in flows.list_admitted_digests(tls.world.db.read())

@@ -65,7 +65,7 @@ async def test_a_document_makes_a_client_that_is_then_known(local: World, site: 
     assert client.has_redirect_uri(f"{site.origin}/callback")
     entry = newest_entry(local)
     assert (entry.action, entry.object, (entry.detail or {})["client"]) == ("client.discover", client.handle, client_id)
-    assert flows.find_oauth_client(local.db.read(), client_id) == client
+    assert flows.get_oauth_client(local.db.read(), client_id) == client
     assert await flows.resolve_client(local, client_id) == client
     assert site.requested == ["/client.json"]
 
@@ -174,7 +174,7 @@ async def test_a_refused_document_leaves_an_entry_and_is_not_remembered(local: W
     client_id = site.put_client(client_id="https://other.example/client.json")
     with pytest.raises(InvalidClient):
         await flows.resolve_client(local, client_id)
-    assert flows.find_oauth_client(local.db.read(), client_id) is None
+    assert flows.get_oauth_client(local.db.read(), client_id) is None
     entry = newest_entry(local)
     assert (entry.action, entry.outcome, entry.object) == ("client.discover", "refused", client_id)
     site.put_client()
@@ -190,7 +190,7 @@ async def test_only_a_200_counts_and_no_redirect_is_followed(local: World, site:
         await flows.resolve_client(local, client_id)
     assert refused.value.code == ("document_unavailable" if is_brief else "invalid_client")
     assert site.requested == ["/client.json"]
-    assert flows.find_oauth_client(local.db.read(), client_id) is None
+    assert flows.get_oauth_client(local.db.read(), client_id) is None
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ async def test_a_client_waits_for_approval_or_is_refused_where_the_setting_says_
     client_id = site.put_client()
     with pytest.raises(InvalidClient):
         await flows.resolve_client(local, client_id)
-    known = flows.find_oauth_client(local.db.read(), client_id)
+    known = flows.get_oauth_client(local.db.read(), client_id)
     assert (known is None) is (policy == "closed")
     assert (site.requested == []) is (policy == "closed")
 
@@ -448,7 +448,7 @@ async def test_a_document_that_changes_what_was_approved_waits_for_approval_agai
     client_id = site.put_client()
     with pytest.raises(InvalidClient):
         await flows.resolve_client(local, client_id)
-    client = flows.find_oauth_client(local.db.read(), client_id)
+    client = flows.get_oauth_client(local.db.read(), client_id)
     assert client is not None
     await act(local, "test.approve", lambda act: flows.approve_client(act, client.handle))
     site.put_client(contacts=["ann@example.org"])

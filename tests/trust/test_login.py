@@ -40,7 +40,6 @@ from ostiaryd.trust.flows.sessions import (
     end_session,
     end_sessions,
     end_sessions_of_provider,
-    sessions_of,
 )
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
 from ostiaryd.trust.model.passkeys import PasskeyRefused
@@ -64,6 +63,7 @@ from ostiaryd.trust.model.throttle import (
     wait_until,
 )
 from ostiaryd.trust.model.totp import STEP, hotp, match_code
+from ostiaryd.trust.store.people import sessions_of
 from ostiaryd.trust.wire_account import RECENT_S
 from tests.support.api_fixtures import reconfigured, send
 from tests.support.authenticator import PRESENT, Authenticator

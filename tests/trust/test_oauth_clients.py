@@ -30,7 +30,7 @@ async def set_client(world: World, **body: Any) -> tuple[int, dict[str, Any]]:
 
 
 async def test_an_agent_gets_redirect_uris_and_is_found_by_its_id(world: World, agent: str) -> None:
-    assert flows.find_oauth_client(world.db.read(), agent) is None
+    assert flows.get_oauth_client(world.db.read(), agent) is None
     status, shown = await set_client(world, redirect_uris=[CALLBACK], post_logout_redirect_uris=["https://app.example"])
     assert (status, shown["client_id"], shown["kind"], shown["state"]) == (200, agent, "agent", "active")
     assert newest_entry(world).object == agent
@@ -57,7 +57,7 @@ async def test_the_digest_of_a_client_changes_with_its_redirect_uris_alone(world
 async def test_a_removed_client_is_not_known(world: World, agent: str) -> None:
     await set_client(world, redirect_uris=[CALLBACK])
     assert await call_admin_api(world, "DELETE", "/agents/reader/client") == (200, {})
-    assert flows.find_oauth_client(world.db.read(), agent) is None
+    assert flows.get_oauth_client(world.db.read(), agent) is None
     with pytest.raises(InvalidClient):
         await flows.resolve_client(world, agent)
     with pytest.raises(NotFound):
@@ -105,7 +105,7 @@ async def test_a_client_is_found_by_one_read_of_its_key_however_many_there_are(w
     try:
         reader = CountingReader(connection)
         for client_id in (agent, "https://app.example/client.json", "cl_0123456789abcdef0123456789abcdef"):
-            flows.find_oauth_client(reader, client_id)
+            flows.get_oauth_client(reader, client_id)
         assert len(reader.statements) == 3
         assert {text.rpartition(" where ")[2] for text in reader.statements} == {"client_id = ?1"}
     finally:

@@ -24,10 +24,12 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import find_session, sessions_of
+from ostiaryd.trust.flows.sessions import find_session
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
 from ostiaryd.trust.model.providers import PRESETS, GroupRule, OidcSettings, Provider, check_issuer, check_provider
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
+from ostiaryd.trust.store.people import sessions_of
+from ostiaryd.trust.store.providers import links
 from ostiaryd.trust.wire_federation import MAX_ATTEMPTS, MAX_LOGINS, MAX_LOGINS_OF_NETWORK, PROVIDER_COOKIE
 from tests.support.api_fixtures import reconfigured
 from tests.support.openid_provider import EC, KEYS, SECRET, OpenIdProvider, openid_provider, symmetric_key
@@ -116,7 +118,7 @@ async def test_a_session_ends_with_its_provider_and_with_its_link(
     await add(here, provider_of(idp))
     assert await log_in(browser, idp) == 303
     person = session(here, browser).person
-    [(sub, _)] = flows.list_accounts(here.db.read(), flows.find_provider(here.db.read(), "corp"), Page(10, ""))
+    [(sub, _)] = links(here.db.read(), flows.find_provider(here.db.read(), "corp").issuer, Page(10, ""))
     end: Callable[[Act, str], object] = flows.remove_provider if is_removed else partial(flows.unlink_account, sub=sub)
     await act(here, "test.end", lambda act: end(act, "corp"))
     assert not sessions_of(here.db.read(), person, now=here.now())

@@ -299,7 +299,7 @@ async def test_a_wrong_change_is_refused_and_nothing_changes(world: World, membe
     made = await register(world)
     with pytest.raises(Invalid):
         await change(world, made, **members)
-    assert flows.find_oauth_client(world.db.read(), made.client.client_id) == made.client
+    assert flows.get_oauth_client(world.db.read(), made.client.client_id) == made.client
 
 
 async def test_a_deleted_client_is_not_known_and_its_token_is_worthless(world: World) -> None:
@@ -314,17 +314,17 @@ async def test_a_deleted_client_is_not_known_and_its_token_is_worthless(world: W
 async def test_unused_registrations_expire_and_used_ones_stay(world: World, clock: Clock) -> None:
     unused, used = await register(world), await register(world)
     waiting = await register(reconfigured(world, client_registration="approval"))
-    await act(world, "consent", lambda act: flows.note_client_use(act, used.client.client_id))
+    await act(world, "consent", lambda act: flows.note_client_use(act.tx, used.client.client_id))
     clock.advance(us=UNUSED_DAYS * DAY * 1_000_000 - 1)
     assert await flows.expire_clients(world) == 0
     clock.advance(us=1)
     assert await flows.expire_clients(world) == 1
     assert (newest_entry(world).action, newest_entry(world).detail) == ("client.expire", {"count": 1})
-    assert flows.find_oauth_client(world.db.read(), unused.client.client_id) is None
+    assert flows.get_oauth_client(world.db.read(), unused.client.client_id) is None
     clock.advance((PENDING_DAYS - UNUSED_DAYS) * DAY)
     assert await flows.expire_clients(world) == 1
-    assert flows.find_oauth_client(world.db.read(), waiting.client.client_id) is None
-    assert flows.find_oauth_client(world.db.read(), used.client.client_id) is not None
+    assert flows.get_oauth_client(world.db.read(), waiting.client.client_id) is None
+    assert flows.get_oauth_client(world.db.read(), used.client.client_id) is not None
 
 
 async def test_unused_registrations_are_bounded_for_a_network_and_in_all(
@@ -339,5 +339,5 @@ async def test_unused_registrations_are_bounded_for_a_network_and_in_all(
     await register(world, network="198.51.100.0")
     with pytest.raises(Unavailable):
         await register(world, network="203.0.113.0")
-    await act(world, "consent", lambda act: flows.note_client_use(act, first.client.client_id))
+    await act(world, "consent", lambda act: flows.note_client_use(act.tx, first.client.client_id))
     assert await register(world, network="203.0.113.0")

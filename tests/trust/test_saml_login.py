@@ -23,10 +23,11 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.engines.saml import read_metadata, read_response
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import find_session, sessions_of
+from ostiaryd.trust.flows.sessions import find_session
 from ostiaryd.trust.model.oidc_login import LEEWAY
 from ostiaryd.trust.model.providers import GroupRule, Provider, SamlSettings
 from ostiaryd.trust.model.sessions import BROWSER_COOKIE, SESSION_COOKIE, Session
+from ostiaryd.trust.store.people import sessions_of
 from ostiaryd.trust.wire_federation import PROVIDER_COOKIE, end_attempt
 from tests.support.api_fixtures import Answer, send
 from tests.support.saml_provider import (

@@ -194,7 +194,7 @@ def _version() -> str:
     return version("ostiary")
 
 
-app = App(
+app: App = App(
     name="ostiary",
     help="Manage identity and access of AI agents: tasks, policy as code, a tamper-evident ledger.\n\n"
     "Commands find the server by --data-dir DIR (or OSTIARY_DATA_DIR), or by OSTIARY_URL and "
@@ -203,7 +203,7 @@ app = App(
     "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server does not answer, 4 the decision is deny, "
     "5 a check failed, 6 a policy set would change verdicts.",
     help_format="plaintext",
-    help_formatter=HelpFormatter(),
+    help_formatter=HelpFormatter(lambda: app),
     version=_version,
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
@@ -295,7 +295,7 @@ def main() -> None:
     if sys.argv[1:2] == ["complete"]:  # a completion script calls; its words can be an incomplete command line
         from ostiary.cli.completion import complete
 
-        print("\n".join(complete(sys.argv[2:])))
+        print("\n".join(complete(app, sys.argv[2:])))
         sys.exit(0)
     tokens = _everywhere_first(sys.argv[1:])
     try:

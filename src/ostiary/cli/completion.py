@@ -100,10 +100,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     sys.stdout.write(SCRIPTS[shell])
 
 
-def complete(words: list[str]) -> list[str]:
+def complete(app: App, words: list[str]) -> list[str]:
     """Return the candidates for the last of `words`; none if the shell should complete the name of a file."""
-    from ostiary.cli import app
-
     place = _Place(app)
     *before, begun = words or [""]
     for word in before:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cyclopts import App
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
@@ -13,8 +15,11 @@ if TYPE_CHECKING:
 class HelpFormatter:
     """Cyclopts' own formatter without the line breaks of docstrings. Examples, which are indented, keep their lines.
 
-    Cyclopts' module is loaded only when help is printed.
+    Cyclopts' module is loaded only when help is printed. `root` returns the application.
     """
+
+    def __init__(self, root: Callable[[], App]) -> None:
+        self._root = root
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Print a panel of parameters or commands."""
@@ -29,7 +34,7 @@ class HelpFormatter:
         from cyclopts.help.formatters import DefaultFormatter
 
         if hasattr(usage, "plain"):
-            usage.plain = name_arguments(usage.plain)
+            usage.plain = name_arguments(self._root(), usage.plain)
         DefaultFormatter().render_usage(console, options, usage)
 
     def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:
@@ -38,10 +43,8 @@ class HelpFormatter:
         console.print(description)
 
 
-def name_arguments(usage: str) -> str:
+def name_arguments(app: App, usage: str) -> str:
     """Return a line such as `ostiary team deputy NAME [ARGS]` with the names of its optional arguments: `[DEPUTY]`."""
-    from ostiary.cli import app
-
     if "[ARGS" not in usage:
         return usage
     command: Any = app

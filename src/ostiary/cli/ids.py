@@ -7,14 +7,11 @@ list command does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import NotFound
-
-if TYPE_CHECKING:
-    from ostiary.cli.session import Session
 
 ID_DIGITS = 32
 MIN_DIGITS = 4
@@ -37,6 +34,8 @@ class IdList(NamedTuple):
     query: Mapping[str, str] = {}
 
 
+Search = Callable[[IdList, str], list[dict[str, Any]]]
+"""Reads the rows of a list that may contain an id with this beginning."""
 LISTS = {
     "ag": IdList("/agents", "agents", "agent_id"),
     "ap": IdList("/approvals", "approvals", "approval_id", "newest first", {"state": "all"}),
@@ -87,7 +86,7 @@ def _list_of(text: str, before: str) -> IdList | None:
     return next((one._replace(path=path) for one in _BY_PATH if re.fullmatch(one.path, path)), None)
 
 
-def resolve_id(session: Session, text: str, *, before: str = "") -> str:
+def resolve_id(search: Search, text: str, *, before: str = "") -> str:
     """Return the id that begins with `text`; text without the form of a prefix is returned unchanged. `before`: the
     part of the request path that precedes `text`.
 
@@ -96,7 +95,7 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
     listed = _list_of(text, before)
     if listed is None:
         return text
-    rows = [row for row in _read(session, listed, text) if row[listed.member].startswith(text)]
+    rows = [row for row in search(listed, text) if row[listed.member].startswith(text)]
     if not rows:
         raise NotFound(
             f"no id begins with `{text}` among the {listed.kind}", hint=f"list the {listed.kind}, and copy the id"
@@ -108,47 +107,29 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
     return str(rows[0][listed.member])
 
 
-def resolve_path(session: Session, path: str) -> str:
+def resolve_path(search: Search, path: str) -> str:
     """Return `path` with whole ids in place of prefixes."""
     whole, *segments = path.split("/")
     for text in segments:
-        whole = f"{whole}/{resolve_id(session, text, before=whole)}"
+        whole = f"{whole}/{resolve_id(search, text, before=whole)}"
     return whole
 
 
-def resolve_query(session: Session, query: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_query(search: Search, query: Mapping[str, Any]) -> dict[str, Any]:
     """Return `query` with whole ids in place of prefixes."""
-    return {name: _resolve_member(session, name, value) for name, value in query.items()}
+    return {name: _resolve_member(search, name, value) for name, value in query.items()}
 
 
-def resolve_body(session: Session, body: Any) -> Any:
+def resolve_body(search: Search, body: Any) -> Any:
     """Return the body of a request with whole ids in place of prefixes, in the members that contain ids."""
     if not isinstance(body, dict):
         return body
-    return {name: _resolve_member(session, name, value) for name, value in body.items()}
+    return {name: _resolve_member(search, name, value) for name, value in body.items()}
 
 
-def _resolve_member(session: Session, name: str, value: Any) -> Any:
+def _resolve_member(search: Search, name: str, value: Any) -> Any:
     if name not in _MEMBERS:
         return value
     if isinstance(value, list):
-        return [_resolve_member(session, name, item) for item in value]
-    return resolve_id(session, value) if isinstance(value, str) else value
-
-
-def _read(session: Session, listed: IdList, prefix: str) -> list[dict[str, Any]]:
-    """Return the rows of a list that may contain the prefix: one page of a list in the order of its ids, else
-    all rows.
-    """
-    query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
-    match listed.order:
-        case "whole":
-            return list(session.api("GET", listed.path)[listed.kind])
-        case "short":
-            return session.pages(listed.path, listed.kind, query=listed.query)
-        case "oldest first":
-            query["after"] = prefix
-        case "newest first":
-            query["after"] = prefix + "g"  # greater than any hexadecimal digit
-    rows: list[dict[str, Any]] = session.api("GET", listed.path, query=query)[listed.kind]
-    return rows
+        return [_resolve_member(search, name, item) for item in value]
+    return resolve_id(search, value) if isinstance(value, str) else value

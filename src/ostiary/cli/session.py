@@ -31,7 +31,7 @@ from cyclopts import Parameter
 from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
 from ostiary.agent.identity import TIMEOUT_S
-from ostiary.cli.ids import resolve_body, resolve_path, resolve_query
+from ostiary.cli.ids import MAX_CANDIDATES, IdList, resolve_body, resolve_path, resolve_query
 from ostiary.cli.paper import err, out, remark
 from ostiary.cli.tokens import TokenFile
 from ostiary.cli.usage import Usage
@@ -209,13 +209,31 @@ class Session:
 
         The beginning of an id is enough in the path, the query and the body, if no other id has the same beginning.
         """
-        path, body = resolve_path(self, path), resolve_body(self, body)
+        path, body = resolve_path(self._search, path), resolve_body(self._search, body)
+        query = resolve_query(self._search, query or {})
         _check_path(path)
-        shown = {name: str(value) for name, value in resolve_query(self, query or {}).items() if value is not None}
+        shown = {name: str(value) for name, value in query.items() if value is not None}
         response = self._send(method, path, body, shown, headers)
         if self._is_stale(response):
             response = self._send(method, path, body, shown, headers)
         return response
+
+    def _search(self, listed: IdList, prefix: str) -> list[dict[str, Any]]:
+        """Return the rows of a list that may contain the prefix: one page of a list in the order of its ids, else
+        all rows.
+        """
+        query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
+        match listed.order:
+            case "whole":
+                return list(self.api("GET", listed.path)[listed.kind])
+            case "short":
+                return self.pages(listed.path, listed.kind, query=listed.query)
+            case "oldest first":
+                query["after"] = prefix
+            case "newest first":
+                query["after"] = prefix + "g"  # greater than any hexadecimal digit
+        rows: list[dict[str, Any]] = self.api("GET", listed.path, query=query)[listed.kind]
+        return rows
 
     def _is_stale(self, response: httpx2.Response) -> bool:
         """Return whether the server refused the request because of a token from the file. Such a token may be older

@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from ostiary.protocol.errors import Forbidden, NotFound, Refused, Unavailable
 from ostiaryd.certs import flows, store
-from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_certificate, encode_pem
 from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.flows.revoking import find_bar
@@ -237,7 +236,9 @@ async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refuse
         return
     with suppress(Refused):  # the caller gets the first refusal, which says more than a second error
         serial = parse_serial(new.replaces)
-        await call.world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, serial, by=call.caller.id))
+        await call.world.writer.submit(
+            lambda tx: store.certificates.count_failed_renewal(tx, serial, holder=call.caller.id)
+        )
 
 
 def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import trust_domains
 from ostiaryd.certs.flows.bundles import find_own_bundle
 from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
@@ -110,7 +111,9 @@ async def list_trust_domains(call: Call) -> Reply:
     return await reply_page(
         call,
         "trust_domains",
-        lambda reader, page: page_from_memory(trust_domains.list_trust_domains(reader), lambda one: one.name)(page),
+        lambda reader, page: page_from_memory(store.trust_domains.list_trust_domains(reader), lambda one: one.name)(
+            page
+        ),
         lambda reader, one: _show(reader, one.name),
         cursor=lambda one: one.name,
     )
@@ -228,7 +231,7 @@ def _show(reader: Reader, name: str) -> TrustDomainBody:
         "sequence": None if domain.sequence is None else str(domain.sequence),
         "authorities": len(domain.bundle.x509),
         "jwt_keys": len(domain.bundle.jwt),
-        "agents": [find_agent(reader, id).name for id in trust_domains.list_trusting_agents(reader, name)],
+        "agents": [find_agent(reader, id).name for id in store.trust_domains.agents(reader, name)],
         "refreshed_at": None if domain.refreshed_at is None else domain.refreshed_at // SECOND,
         "failed": domain.failed,
     }

@@ -193,11 +193,6 @@ def _after(tx: Tx, webhook: Webhook, outcome: Outcome) -> Webhook:
     return after if outcome.status != GONE else msgspec.structs.replace(after, gone_at=tx.now)
 
 
-def skip_to(tx: Tx, webhook: Webhook, index: int) -> None:
-    """Store that the webhook needs no entry before `index`."""
-    store.skip(tx, webhook.webhook_id, idx=index)
-
-
 def describe_problems(reader: Reader, *, now: int) -> list[str]:
     """Return a sentence for each problem of a webhook. A sentence shows only the origin of the URL, since the rest of
     the URL may contain a secret.
@@ -333,11 +328,6 @@ def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
     if not store.claim_subscription(tx, subscription, until=until):
         return None
     return store.get_subscription(tx, subscription.subscription_id)
-
-
-def settle_push(tx: Tx, claimed: Subscription, after: Subscription) -> None:
-    """Store the state `after` of a subscription, unless the claim of this process has expired."""
-    store.settle_subscription(tx, after, claim=claimed.busy_until)
 
 
 def skip_pushes(tx: Tx, due: Collection[DuePush]) -> None:

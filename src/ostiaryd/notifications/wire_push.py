@@ -176,11 +176,11 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
     now = world.now()
     if 200 <= status < 300:
         then = after_push(claimed, through=due.through, now=now)
-        await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, then))
+        await world.writer.submit(lambda tx: store.settle_subscription(tx, then, claim=claimed.busy_until))
     elif status in GONE:
         await _end(world, claimed, failed)
     elif (again := after_failed_attempt(claimed, now=now, retry_after_s=after_s)) is not None:
-        await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, again))
+        await world.writer.submit(lambda tx: store.settle_subscription(tx, again, claim=claimed.busy_until))
     else:
         await act(
             world, "push.give_up", lambda act: flows.give_up_push(act, claimed, through=due.through, failed=failed)

@@ -79,7 +79,7 @@ async def deliver_next(world: World, webhook: Webhook) -> bool:
     size, events = await world.db.scan(lambda reader: (flows.ledger_size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:
-            await world.writer.submit(lambda tx: flows.skip_to(tx, webhook, size))
+            await world.writer.submit(lambda tx: store.skip(tx, webhook.webhook_id, idx=size))
         return False
     claimed = await world.writer.submit(lambda tx: flows.claim_delivery(tx, webhook, events[0][0]))
     if claimed is None:

@@ -24,6 +24,7 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page
 from ostiaryd.ground.http.routes import NOT_FOUND, Query, Route
 from ostiaryd.ledger.flows import record_refusal
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import connected_accounts
 from ostiaryd.secrets.flows.seal import Sealed
 from ostiaryd.secrets.model.connected_account import (
@@ -66,11 +67,11 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 async def _show_accounts(call: Call, session: Session) -> Reply:
     """Show the connected accounts of the person, and the providers at which the person can connect an account."""
     reader = call.world.db.read()
-    accounts = {account.provider: account for account in connected_accounts.list_accounts(reader, session.person)}
+    accounts = {account.provider: account for account in store.connected_accounts.of_person(reader, session.person)}
     labels = {
         name: provider.label
         for name in accounts
-        if (provider := connected_accounts.get_provider(reader, name)) is not None
+        if (provider := store.connected_accounts.provider(reader, name)) is not None
     }
     free = [
         provider

@@ -342,7 +342,7 @@ async def _end_due(world: World) -> None:
         due = await world.db.scan(lambda reader: store.leases.due(reader, OAUTH_MOUNT, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_token, world, lease) for lease in due])
         accounts = await world.db.scan(
-            lambda reader: connected_accounts.find_due(reader, now=now, limit=REVOKED_AT_ONCE)
+            lambda reader: store.connected_accounts.due(reader, now=now, limit=REVOKED_AT_ONCE)
         )
         await _in_turns([partial(_revoke_account, world, account) for account in accounts])
     except Sealed:
@@ -374,7 +374,7 @@ async def _revoke_token(world: World, lease: Lease) -> None:
     if not claimed:
         return
     reader = world.db.read()
-    provider = connected_accounts.get_provider(reader, lease.database)
+    provider = store.connected_accounts.provider(reader, lease.database)
     text = account_tokens.open_token(reader, lease.lease_id, keys=world.keys, now=world.now())
     try:
         if provider is not None and provider.revokes_each and text is not None:
@@ -388,7 +388,7 @@ async def _revoke_token(world: World, lease: Lease) -> None:
 async def _revoke_account(world: World, account: ConnectedAccount) -> None:
     """Revoke the refresh token of an account that is ending, and delete the account."""
     text = await world.writer.submit(lambda tx: connected_accounts.claim_end(tx, account))
-    provider = connected_accounts.get_provider(world.db.read(), account.provider)
+    provider = store.connected_accounts.provider(world.db.read(), account.provider)
     if text is None or provider is None:
         return
     try:

@@ -613,7 +613,7 @@ def _summary(act: Act, name: str, secret: Secret, scope: aws.ArnScope) -> dict[s
         shown["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
     if secret.read_at is not None:
         shown["LastAccessedDate"] = secret.read_at // aws.DAY * aws.DAY // SECOND
-    if (rotation := rotations.get_rotation(act.tx, f"{MOUNT}/{name}")) is not None:
+    if (rotation := store.rotations.get_rotation(act.tx, f"{MOUNT}/{name}")) is not None:
         shown |= _summarize_rotation(rotation)
     if aws.DESCRIPTION in custom:
         shown["Description"] = custom[aws.DESCRIPTION]
@@ -744,7 +744,7 @@ def _rotate(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any] |
             hint="leave out the member; an administrator sets the service: "
             "ostiary secret rotation put PATH --member MEMBER --period SECONDS",
         )
-    rotation = rotations.get_rotation(act.tx, path)
+    rotation = store.rotations.get_rotation(act.tx, path)
     if rotation is None:
         raise Conflict(
             "No Lambda rotation function ARN is associated with this secret.",
@@ -765,7 +765,7 @@ def _cancel_rotation(act: Act, name: str, body: _Body, place: _Place) -> dict[st
     """Cancel the schedule of a rotation. Its service stays set, so that RotateSecret begins the schedule again."""
     _find(act, name)
     path = f"{MOUNT}/{name}"
-    if rotations.get_rotation(act.tx, path) is None:
+    if store.rotations.get_rotation(act.tx, path) is None:
         raise Conflict("the secret has no rotation that could be cancelled", hint="see DescribeSecret")
     rotations.cancel_rotation(act, path)
     return _arn_and_name(name, place)

@@ -18,7 +18,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.secrets import flows
+from ostiaryd.secrets import flows, store
 from ostiaryd.secrets.flows import connected_accounts
 from ostiaryd.secrets.model.connected_account import (
     PRESETS,
@@ -242,7 +242,7 @@ async def list_accounts(call: Call) -> Reply:
     return await reply_page(
         call,
         "accounts",
-        lambda reader, page: connected_accounts.page_accounts(reader, page, person=id),
+        lambda reader, page: store.connected_accounts.page(reader, page, person=id),
         _show_account,
         cursor=lambda account: account.account_id,
     )

@@ -436,7 +436,7 @@ async def list_leases(call: Call) -> Reply:
     is_stuck = stuck == "true"
 
     def read(reader: Reader, page: Page) -> list[Lease]:
-        return leases.list_leases(reader, page, is_stuck=is_stuck)
+        return store.leases.page(reader, page, is_stuck=is_stuck)
 
     return await reply_page(call, "leases", read, _show, cursor=lambda lease: lease.lease_id)
 

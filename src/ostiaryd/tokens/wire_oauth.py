@@ -333,7 +333,7 @@ async def _client_asker(call: Call, form: Form, *, accepts_public: bool) -> Call
         client_id = trust.claimed_client_id(unverified)
     except InvalidClient:  # no error here: the act refuses the client too, and records the refusal
         return None
-    client = trust.find_oauth_client(call.world.db.read(), client_id)
+    client = trust.get_oauth_client(call.world.db.read(), client_id)
     if unverified.unverified_secret is not None and (is_agent_id(client_id) or is_resource_id(client_id)):
         return lambda act: flows.asker_by_secret(act, unverified)
     if client is None or client.kind is ClientKind.AGENT:

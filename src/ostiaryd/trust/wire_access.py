@@ -13,7 +13,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller, is_person_id, is_resource_id
-from ostiaryd.trust import flows
+from ostiaryd.trust import flows, store
 from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 from ostiaryd.trust.model.sessions import Session
@@ -38,7 +38,7 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
             pep, unnoted = _verify_pep(call, key, world.db.read())
             queue_proven(call, pep.id, is_privileged=False, is_guard=False)
             if unnoted is not None:
-                await world.writer.submit(lambda tx: flows.note_pep_use(tx, unnoted))
+                await world.writer.submit(lambda tx: store.peps.use_pep_key(tx, unnoted))
                 pep, _ = _verify_pep(call, key, world.db.read())
             return pep
         verified = _verify(call)
@@ -130,7 +130,7 @@ def authenticate_in_act(
         if allows_pep and (key := _pep_key(call)) is not None:
             pep, unnoted = _verify_pep(call, key, act.tx)
             if unnoted is not None:
-                flows.note_pep_use(act.tx, unnoted)
+                store.peps.use_pep_key(act.tx, unnoted)
             return pep
         verified = verified or flows.verify_credentials(
             request_of(call), audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config

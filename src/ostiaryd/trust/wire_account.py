@@ -20,6 +20,7 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
+from ostiaryd.trust import store
 from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.passkeys import add_passkey, creation_options, verify_creation
 from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
@@ -43,7 +44,6 @@ from ostiaryd.trust.flows.sessions import (
     read_form,
     session_headers,
     session_of,
-    sessions_of,
 )
 from ostiaryd.trust.model.passkeys import PasskeyRefused
 from ostiaryd.trust.model.sessions import Demand, Proof, Session, add_proof
@@ -271,7 +271,7 @@ def _account_page(call: Call, session: Session, *, refusal: Refused | None = Non
         refusal=refusal,
         here="account",
         present=session.id,
-        sessions=sessions_of(reader, session.person, now=call.world.now()),
+        sessions=store.people.sessions_of(reader, session.person, now=call.world.now()),
         login=credentials.describe(reader, session.person),
     )
 

@@ -21,12 +21,12 @@ from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows import providers
 from ostiaryd.trust.flows.sessions import (
     NewSession,
     begin_session,
     find_session,
-    get_session,
     one_cookie,
     session_cookie,
     session_of,
@@ -167,7 +167,7 @@ async def log_in_identity(
     The earlier session of the browser is therefore known from the attempt, and the browser cookie is not changed.
     """
     world = call.world
-    replaces = await session_of(call) or get_session(world.db.read(), attempt.session, now=world.now())
+    replaces = await session_of(call) or store.people.get_session(world.db.read(), attempt.session, now=world.now())
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:

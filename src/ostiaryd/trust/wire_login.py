@@ -44,7 +44,6 @@ from ostiaryd.trust.flows.passkeys import (
     verify_request,
 )
 from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
-from ostiaryd.trust.flows.providers import list_providers
 from ostiaryd.trust.flows.second_factors import has_totp
 from ostiaryd.trust.flows.sessions import (
     PROOF_LIFETIME_S,
@@ -327,7 +326,7 @@ def _login_page(
         fresh = fresh_proofs(confirmed.proofs, now=now, max_age=demand.max_age)
         ways = ways_to_meet(_methods(call, confirmed.person), fresh, demand.acr_values, now=now)
     is_local = confirmed is not None and not confirmed.provider
-    providers = [] if is_local else [(one.login_path, one.label) for one in list_providers(call.world.db.read())]
+    providers = [] if is_local else store.providers.providers(call.world.db.read())
     passkey = None
     if "passkey" in ways:
         passkey = request_options(call, login, person=None if confirmed is None else confirmed.person)
@@ -340,7 +339,7 @@ def _login_page(
         script=passkey is not None,
         form_token=form_token(call, login),
         fields=demand.fields(),
-        providers=providers,
+        providers=[(one.login_path, one.label) for one in providers],
         query=urlencode(demand.fields()),
         others=urlencode({**demand.fields(), "prompt": "login", "login_hint": ""}),
         name=person or name or demand.login_hint,

@@ -15,8 +15,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust import store
 from ostiaryd.trust.flows import credentials
-from ostiaryd.trust.flows.sessions import end_session, end_sessions, sessions_of
+from ostiaryd.trust.flows.sessions import end_session, end_sessions
 from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.sessions import Session
@@ -135,7 +136,7 @@ async def list_sessions(call: Call) -> Reply:
     """List the live sessions of a person."""
     reader = call.world.db.read()
     person = registry.find_person(reader, call.params["name"])
-    live = sessions_of(reader, person.person_id, now=call.world.now())
+    live = store.people.sessions_of(reader, person.person_id, now=call.world.now())
     return reply(SessionsBody(sessions=[_render(one) for one in live]))
 
 

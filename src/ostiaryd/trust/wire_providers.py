@@ -18,6 +18,7 @@ from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust import store
 from ostiaryd.trust.flows import providers
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.providers import (
@@ -192,7 +193,7 @@ async def _saml_provider(world: World, new: NewProvider) -> Provider:
 
 async def list_providers(call: Call) -> Reply:
     """List the login providers."""
-    every = providers.list_providers(call.world.db.read())
+    every = store.providers.providers(call.world.db.read())
     return reply({"providers": [render_provider(one, call.world.config) for one in every]})
 
 
@@ -233,7 +234,7 @@ async def list_accounts(call: Call) -> Reply:
     return await reply_page(
         call,
         "accounts",
-        lambda reader, page: providers.list_accounts(reader, provider, page),
+        lambda reader, page: store.providers.links(reader, provider.issuer, page),
         lambda _, one: {"sub": one[0], "person": one[1]},
         cursor=lambda one: one[0],
     )

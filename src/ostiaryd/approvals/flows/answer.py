@@ -112,7 +112,7 @@ def answer(
     if state is ApprovalState.OPEN:
         return question
     store.settle(act.tx, id, state)
-    tokens.settle_backchannel(act, id, approved=state is ApprovalState.APPROVED)
+    tokens.settle_backchannel(act.tx, id, is_approved=state is ApprovalState.APPROVED)
     if state is ApprovalState.APPROVED:
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)

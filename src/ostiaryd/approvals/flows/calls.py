@@ -138,10 +138,8 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
 
     If the token came by token exchange, the chain includes the holders of all exchanged tokens.
     """
-    holding = registry.get_holding(reader, token)
-    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
-    task, parent = tasks.live(reader, holding.task, now=now), holding.parent
+    holding, task_id = registry.find_token(reader, token, resource, now=now)
+    task, parent = tasks.live(reader, task_id, now=now), holding.parent
     givers = []
     while parent is not None and (behind := registry.get_holding(reader, parent)) is not None:
         givers.append(behind.agent)

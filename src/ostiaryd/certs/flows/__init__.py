@@ -19,10 +19,11 @@ from ostiaryd.certs.flows.revoking import (
     find_presented,
     forget,
     is_live,
-    list_live,
     revoke,
 )
 from ostiaryd.certs.flows.rotation import end_below_revoked, keep_authorities
+from ostiaryd.certs.store.certificates import count_certificates, list_live
+from ostiaryd.certs.store.trust_domains import list_trust_domains
 
 __all__ = [
     "Issuer",
@@ -32,6 +33,7 @@ __all__ = [
     "check_hsm",
     "check_issue",
     "check_not_blocked",
+    "count_certificates",
     "end_below_revoked",
     "find_authority",
     "find_bar_of_holder",
@@ -42,6 +44,7 @@ __all__ = [
     "issue",
     "keep_authorities",
     "list_live",
+    "list_trust_domains",
     "load_profiles",
     "open_issuer",
     "ready_issuer",

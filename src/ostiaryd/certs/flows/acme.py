@@ -12,7 +12,6 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.certs import store
-from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import chain_of, find_authority
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
 from ostiaryd.certs.flows.revoking import find_certificate, find_presented, revoke
@@ -497,7 +496,7 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
         return
     if order.replaces is not None:
         serial = serial_text(parse_certificate_id(order.replaces)[1])
-        renewals.note_failed_renewal(tx, serial, by=account.holder)
+        store.certificates.count_failed_renewal(tx, serial, holder=account.holder)
 
 
 def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
@@ -512,7 +511,7 @@ def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
     except AcmeRefused:
         return
     if store.acme.has_order(tx, account_id, certificate.serial):
-        renewals.note_failed_renewal(tx, certificate.serial, by=account.holder)
+        store.certificates.count_failed_renewal(tx, certificate.serial, holder=account.holder)
 
 
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:

@@ -68,9 +68,9 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """Return the active intermediate with its key. If there is none, create the intermediate, and the root if there is
     no root. After a revocation, the intermediate has the limits of the revoked intermediate.
     """
-    active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
+    active = store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
-        root, revoked = active_authority(act.tx, AuthorityKind.ROOT), find_unreplaced(act.tx)
+        root, revoked = store.authorities.active(act.tx, AuthorityKind.ROOT), find_unreplaced(act.tx)
         if root is not None:
             _check_key_is_here(root)  # otherwise each request would leave new keys in the HSM
         keys = make_keys(act.tx.keys, config.certificate_key_type, 3 if root is None else 2, within_s=ANSWER_S)
@@ -125,7 +125,7 @@ def find_unreplaced(reader: Reader) -> Authority | None:
     """Return the intermediate that was revoked last, if no intermediate has replaced it; None if one is active, or if
     there was none.
     """
-    if active_authority(reader, AuthorityKind.INTERMEDIATE) is not None:
+    if store.authorities.active(reader, AuthorityKind.INTERMEDIATE) is not None:
         return None
     intermediates = (one for one in store.authorities.authorities(reader) if one.kind is AuthorityKind.INTERMEDIATE)
     revoked = (one for one in intermediates if one.state is AuthorityState.REVOKED)
@@ -196,7 +196,7 @@ def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from
     `active_from`: the time (microseconds) until which the new root is pending; None: it replaces the active root at
     once.
     """
-    before = active_authority(act.tx, AuthorityKind.ROOT)
+    before = store.authorities.active(act.tx, AuthorityKind.ROOT)
     if active_from is None and before is not None:
         store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     key, root = _prepare(act, AuthorityKind.ROOT, None, keys, config=config)
@@ -221,7 +221,7 @@ def create_intermediate(
     is not on this server.
     """
     _check_key_is_here(root)
-    if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
+    if (before := store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
         store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     key, made = _prepare(act, AuthorityKind.INTERMEDIATE, root, keys, config=config, permitted=permitted)
     issuer = open_issuer(act.tx, root, keys=act.tx.keys)
@@ -348,11 +348,6 @@ def find_responder(reader: Reader, authority: Authority) -> Authority:
 def key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
     """Return the subject key identifier of an authority's certificate."""
     return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-
-
-def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
-    """Return the active authority of a kind; None if there is none."""
-    return store.authorities.active(reader, kind)
 
 
 def find_authority(reader: Reader, id: str) -> Authority:

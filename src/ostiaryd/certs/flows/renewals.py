@@ -4,7 +4,6 @@ renewals fail.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from ostiaryd.certs.flows.own_tls import tls_files
 from ostiaryd.certs.model.authority import SECOND, AuthorityKind, AuthorityState, microseconds, read_end
 from ostiaryd.certs.model.certificate import Certificate
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_person_id
@@ -41,11 +40,6 @@ class OwnCertificate(NamedTuple):
         """
         left = self.not_after - now
         return left < days * DAY and left * store.certificates.LAST_PART < self.not_after - self.not_before
-
-
-def note_failed_renewal(tx: Tx, serial: str, *, by: str) -> None:
-    """Count a refused renewal of a certificate if `by` is the id of the certificate's holder."""
-    store.certificates.count_failure(tx, serial, holder=by)
 
 
 def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
@@ -91,13 +85,6 @@ def warn(act: Act, certificate: Certificate, says: str) -> bool:
         agent = registry.get_agent(act.tx, holder)
         act.entry.agent, act.entry.owner = holder, None if agent is None else agent.owner
     return store.certificates.mark_warned(act.tx, certificate.serial)
-
-
-def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
-    """Return the number of certificates in force by profile, and the number of certificates in force with a failed
-    renewal.
-    """
-    return store.certificates.count_in_force(reader, now=now)
 
 
 def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:

@@ -38,13 +38,6 @@ def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certif
     return certificate if certificate is not None and certificate.der == unverified_der else None
 
 
-def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> list[Certificate]:
-    """Return at most `limit` of the newest certificates of an agent or a person that are in force at `now`
-    (microseconds).
-    """
-    return store.certificates.live(reader, holder, now=now, limit=limit)
-
-
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
     """Return whether a certificate is accepted at `now` (microseconds): it is in force, its authority is not revoked,
     and its holder is active and not stopped.

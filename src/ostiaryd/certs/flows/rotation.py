@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import (
-    active_authority,
     create_intermediate,
     create_responder,
     create_root,
@@ -63,10 +62,10 @@ def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str]
     (`authority_exists`) if there is a root already.
     """
     permitted = check_permitted(permitted)
-    if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
+    if store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE) is not None:
         hint = "replace the authority with `ostiary ca rotate`"
         raise Conflict("this server has a certificate authority already", hint=hint, code="authority_exists")
-    root = active_authority(act.tx, AuthorityKind.ROOT)
+    root = store.authorities.active(act.tx, AuthorityKind.ROOT)
     root = root or create_root(act, keys, config=config)
     return create_intermediate(act, root, keys, config=config, permitted=permitted)
 
@@ -83,7 +82,9 @@ def rotate_authority(
     """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
-    root, intermediate = (active_authority(act.tx, one) for one in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE))
+    root, intermediate = (
+        store.authorities.active(act.tx, one) for one in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE)
+    )
     if root is None or intermediate is None:
         raise Conflict(
             "the server has no active root with an active intermediate, so there is nothing to rotate",
@@ -114,8 +115,8 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     fill_entry(act, object=root.authority_id)
     if root.state is not AuthorityState.PENDING or root.active_from is None or act.now < root.active_from:
         raise Conflict("the root is not pending, or its activation time has not come", code="wrong_state")
-    before = active_authority(act.tx, AuthorityKind.ROOT)
-    intermediate = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
+    before = store.authorities.active(act.tx, AuthorityKind.ROOT)
+    intermediate = store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     if before is not None:
         store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     store.authorities.set_state(act.tx, root.authority_id, AuthorityState.ACTIVE)
@@ -148,7 +149,7 @@ def can_replace(reader: Reader) -> Authority | None:
     """Return the revoked intermediate that this server must replace; None if an intermediate is active, or if the key
     of the root is elsewhere.
     """
-    root, revoked = active_authority(reader, AuthorityKind.ROOT), find_unreplaced(reader)
+    root, revoked = store.authorities.active(reader, AuthorityKind.ROOT), find_unreplaced(reader)
     return revoked if root is not None and root.has_key else None
 
 
@@ -156,9 +157,9 @@ def replace_revoked(act: Act, keys: list[PrivateKey], *, config: Config) -> Auth
     """Create an intermediate with the limits of the revoked intermediate. Return the active intermediate, which another
     act may have created meanwhile; None if this server cannot create one.
     """
-    root, revoked = active_authority(act.tx, AuthorityKind.ROOT), can_replace(act.tx)
+    root, revoked = store.authorities.active(act.tx, AuthorityKind.ROOT), can_replace(act.tx)
     if root is None or revoked is None:
-        return active_authority(act.tx, AuthorityKind.INTERMEDIATE)
+        return store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     return create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
 
 
@@ -186,7 +187,7 @@ def _end_below(act: Act, id: AuthorityId) -> None:
 
 def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:
     """Return the key type of the active authority of a kind; without an active authority, the configured key type."""
-    active = active_authority(reader, kind)
+    active = store.authorities.active(reader, kind)
     return config.certificate_key_type if active is None else active.key_type
 
 
@@ -231,7 +232,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
             hint="let the external root certify the request that `ostiary ca request --write FILE` wrote last",
         )
     for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):
-        if (before := active_authority(act.tx, kind)) is not None:
+        if (before := store.authorities.active(act.tx, kind)) is not None:
             store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     parent: AuthorityId | None = None
     for certificate in reversed(chain[1:]):

@@ -250,7 +250,7 @@ def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, no
             yield RevokedCertificate(serial, at, reason_flag(why))
     expired = dict.fromkeys(registry.list_expired(reader, now=now))
     for id in expired:
-        for certificate in store.certificates.live(reader, id, now=now, limit=store.certificates.ALL):
+        for certificate in store.certificates.list_live(reader, id, now=now, limit=store.certificates.ALL):
             if certificate.authority == authority.authority_id and shard in (None, shard_of(certificate.serial)):
                 bar = find_bar(reader, certificate.serial, authority, id, certificate.task, now=now)
                 yield bar or RevokedCertificate(certificate.serial, now, CEASED)

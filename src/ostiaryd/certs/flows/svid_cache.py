@@ -17,8 +17,8 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.bundles import TOPIC
-from ostiaryd.certs.flows.renewals import note_failed_renewal
 from ostiaryd.certs.flows.revoking import find_certificate, is_live
 from ostiaryd.certs.flows.svids import KeptSvid, issue_x509_svid
 from ostiaryd.certs.model import Certificate, holding_id
@@ -112,7 +112,9 @@ class SvidCache:
         newest, now = self._newest.get(agent), self._world.now()
         if newest is not None and now < newest.not_after:
             with suppress(Unavailable):
-                await self._world.writer.submit(lambda tx: note_failed_renewal(tx, newest.serial, by=agent))
+                await self._world.writer.submit(
+                    lambda tx: store.certificates.count_failed_renewal(tx, newest.serial, holder=agent)
+                )
 
     async def _issue(self, workload: Workload) -> KeptSvid:
         world = self._world

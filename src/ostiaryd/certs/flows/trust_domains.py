@@ -55,7 +55,7 @@ def add_trust_domain(
             hint=f"see `ostiary trust-domain show {name}`",
             code="trust_domain_exists",
         )
-    if len(store.trust_domains.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
+    if len(store.trust_domains.list_trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
         raise Conflict(
             f"this server federates with {MAX_TRUST_DOMAINS} trust domains, which is the limit",
             hint="remove a trust domain first: ostiary trust-domain remove NAME",
@@ -132,16 +132,6 @@ def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> t
     return find_trust_domain(reader, endpoint.trust_domain).bundle.x509
 
 
-def list_trust_domains(reader: Reader) -> list[TrustDomain]:
-    """Return all federated trust domains, sorted by name."""
-    return store.trust_domains.trust_domains(reader)
-
-
-def list_trusting_agents(reader: Reader, name: str) -> list[str]:
-    """Return the ids of the agents that trust a trust domain."""
-    return store.trust_domains.agents(reader, name)
-
-
 def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
     """Return the trust domains whose bundle must be fetched now."""
     return store.trust_domains.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
@@ -206,6 +196,6 @@ def troubles(reader: Reader, *, now: int) -> list[str]:
     """Return a message for each trust domain whose bundle is older than `OLD`, or could never be fetched."""
     return [
         f"`{domain.name}`: {domain.failed or 'the bundle was not fetched yet'}"
-        for domain in store.trust_domains.trust_domains(reader)
+        for domain in store.trust_domains.list_trust_domains(reader)
         if now - (domain.refreshed_at or domain.created_at) > OLD or (domain.failed and domain.refreshed_at is None)
     ]

@@ -174,8 +174,10 @@ def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certi
     return [_certificate(row) for row in rows]
 
 
-def live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certificate]:
-    """Return at most `limit` of the newest certificates of a holder that are in force at `now` (microseconds)."""
+def list_live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certificate]:
+    """Return at most `limit` of the newest certificates of an agent or a person that are in force at `now`
+    (microseconds).
+    """
     return [_certificate(row) for row in reader.all(_LIVE_OF_HOLDER, holder=holder, now=now, limit=limit)]
 
 
@@ -248,7 +250,7 @@ def prune(tx: Tx, *, limit: int) -> int:
     return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
 
 
-def count_failure(tx: Tx, serial: str, *, holder: str) -> None:
+def count_failed_renewal(tx: Tx, serial: str, *, holder: str) -> None:
     """Count a failed renewal of a certificate, if `holder` is its holder."""
     tx.run(_FAILED, serial=serial, holder=holder)
 
@@ -275,7 +277,7 @@ def mark_warned(tx: Tx, serial: str) -> bool:
     return tx.run(_WARN, serial=serial, now=tx.now) == 1
 
 
-def count_in_force(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
+def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
     """Return the number of certificates in force by profile, and the number of certificates in force with a failed
     renewal.
     """

@@ -36,7 +36,7 @@ def get(reader: Reader, name: str) -> TrustDomain | None:
     return reader.one_as(_GET, _domain, name=name)
 
 
-def trust_domains(reader: Reader) -> list[TrustDomain]:
+def list_trust_domains(reader: Reader) -> list[TrustDomain]:
     """Return all federated trust domains, sorted by name."""
     return [_domain(row) for row in reader.all(_ALL)]
 

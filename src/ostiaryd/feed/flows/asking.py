@@ -1,19 +1,21 @@
-"""Evaluation of policies for guards: a guard sends the question about a call if the guard cannot run one of the
-policies.
-
-The call must be under a live token for the guard's own resource.
+"""Questions of guards about a call under a live token for their own resource. Only the server can answer: it has the
+policies that a guard cannot run, the count of the calls of throttled agents, and the secrets that egress proxies use.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from ostiary.decision.access import CALL
+from ostiary.decision.access.decide import too_many
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.decision.asking import Question, RemotePolicyRequest
 from ostiary.protocol.errors import Conflict, Forbidden
+from ostiary.protocol.secret_forms import SecretSent
 from ostiary.protocol.signed import digest
-from ostiaryd.ground.database import Reader
+from ostiaryd.approvals import flows as approvals
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.flows.external_retry import FRESH
@@ -29,9 +31,7 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     under that token; Conflict if the guard has another policy set than the active one.
     """
     resource = registry.find_resource(reader, resource_id)
-    holding = registry.get_holding(reader, ask.token)
-    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
+    holding, _ = registry.find_token(reader, ask.token, resource, now=now)
     if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
         raise Forbidden(
             "the question is not about a present call with the token that it names", code="foreign_question"
@@ -80,3 +80,44 @@ def _effect_of(permits: bool, forbids: tuple[str, ...], error: str) -> Any:
     if forbids:
         return {"forbid": [one[:256] for one in forbids[:4]]}
     return "permit" if permits else "neither"
+
+
+def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
+    """Count one call under a live token for that resource, against the limit of each throttled agent in the token's
+    chain.
+
+    Raises Forbidden with code `throttled` if an agent exceeds its limit, and Forbidden if the token is not live or not
+    for this resource.
+    """
+    for agent in _agents_behind(tx, token, resource_id=resource_id, now=tx.now):
+        for restriction in registry.list_restrictions_of_agent(tx, agent, now=tx.now):
+            if restriction.kind == "throttle" and not registry.count_call(tx, agent):
+                reason = too_many(agent, restriction.limit)
+                raise Forbidden(reason.message, hint=reason.hint, code=reason.code)
+
+
+def search_text(reader: Reader, *, token: str, text: str, resource_id: str, keys: Keyring, now: int) -> None:
+    """Check that `text` contains no secret that an egress proxy used for an agent in the chain of the token.
+
+    Raises SecretSent if the text contains such a secret; Forbidden if the token is not live or not for this resource.
+    """
+    agents = _agents_behind(reader, token, resource_id=resource_id, now=now)
+    registry.check_no_secret(reader, agents, text, keys=keys, now=now)
+
+
+def refuse_secret(act: Act, *, token: str, refusal: SecretSent, resource_id: str) -> NoReturn:
+    """Record that a searched text was refused, with the agent and the task of the token. Always raises `refusal`."""
+    resource, holding = registry.find_resource(act.tx, resource_id), registry.get_holding(act.tx, token)
+    act.entry.resource, act.entry.token = resource.uri, token
+    if holding is not None:
+        agent = registry.find_agent(act.tx, holding.agent)
+        act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, holding.task
+    raise refusal
+
+
+def _agents_behind(reader: Reader, token: str, *, resource_id: str, now: int) -> dict[str, None]:
+    """Return the agents in the chain of a live token for that resource, each one time. Raises Forbidden if the token is
+    not live or not for this resource.
+    """
+    task = approvals.task_of_token(reader, token, registry.find_resource(reader, resource_id), now=now)
+    return dict.fromkeys([task.agent, *(link.agent for link in task.chain)])

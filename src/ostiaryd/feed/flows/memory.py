@@ -10,6 +10,7 @@ from collections import Counter
 
 from msgspec.structs import replace
 
+from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.recall import Recall
 from ostiary.protocol.errors import Forbidden
 from ostiary.provenance.history import Met, PriorHistory
@@ -23,14 +24,14 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows import Remembered
-from ostiaryd.tasks.model import Task
 
 
 def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
     """Return the memory of the token's task. Raises Forbidden if the token is not live, not for this resource, or has
     no task.
     """
-    return tasks.read_memory(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
+    _, task_id = registry.find_token(reader, query.token, registry.find_resource(reader, resource_id), now=now)
+    return tasks.read_memory(reader, tasks.live(reader, task_id, now=now), keys)
 
 
 def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
@@ -42,7 +43,8 @@ def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, query.token
     act.entry.tool = f"{resource.name}/{query.tool}"
-    task = _task(act.tx, query, resource, now=act.now)
+    _, task_id = registry.find_token(act.tx, query.token, resource, now=act.now)
+    task = tasks.live(act.tx, task_id, now=act.now)
     act.entry.agent, act.entry.task = task.agent, task.task_id
     remembered = tasks.add_output(act, task, query.parts)
     _check(act.tx, query, resource, remembered.memory)
@@ -57,9 +59,10 @@ def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now:
     """Return the history of the token's task and agent, with the owner's counterparts if a policy reads them. Raises
     Forbidden if the token is not live or not for this resource.
     """
-    holding = _live_holding(reader, query, registry.find_resource(reader, resource_id), now=now)
+    holding, task_id = registry.find_token(reader, query.token, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
-    return tasks.read_history(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
+    task = tasks.live(reader, task_id, now=now)
+    return tasks.read_history(reader, task, keys, agent=holding.agent, now=now, met=met)
 
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[PriorHistory, bool]:
@@ -70,10 +73,8 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[PriorHistory, bo
     report about the call will.
     """
     resource = registry.find_resource(tx, resource_id)
-    holding = _live_holding(tx, query, resource, now=tx.now)
-    task, ready = _task_of(tx, holding, now=tx.now), prepared_resource(tx, resource).tools.get(query.tool)
-    if ready is None:
-        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
+    holding, task_id = registry.find_token(tx, query.token, resource, now=tx.now)
+    task, ready = tasks.live(tx, task_id, now=tx.now), _find_tool(tx, resource, query.tool)
     owner = _looked_up(tx, holding)
     prior, is_taken = tasks.read_history(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
     if query.made:
@@ -102,26 +103,14 @@ def _met(reader: Reader, owner: str, keys: Keyring) -> Met | None:
     return tasks.counterparts(reader, owner, keys) if owner else None
 
 
-def _live_holding(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Holding:
-    holding = registry.get_holding(reader, query.token)
-    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
-        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
-    return holding
-
-
-def _task_of(reader: Reader, holding: Holding, *, now: int) -> Task:
-    assert holding.task is not None
-    return tasks.live(reader, holding.task, now=now)
-
-
-def _task(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Task:
-    return _task_of(reader, _live_holding(reader, query, resource, now=now), now=now)
+def _find_tool(reader: Reader, resource: Resource, name: str) -> ReadyTool:
+    if (ready := prepared_resource(reader, resource).tools.get(name)) is None:
+        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {name[:128]!a}", code="unknown_tool")
+    return ready
 
 
 def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) -> None:
-    ready = prepared_resource(reader, resource).tools.get(query.tool)
-    if ready is None:
-        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
+    ready = _find_tool(reader, resource, query.tool)
     for part in query.parts:
         origin = Origin(part.origin)
         if origin is Origin.ENDORSED:

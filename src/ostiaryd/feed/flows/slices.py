@@ -24,11 +24,9 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
-    holding = registry.get_holding(act.tx, request.token)
-    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(act.now):
-        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
-    act.entry.agent, act.entry.task = holding.agent, holding.task
-    task = tasks.live(act.tx, holding.task, now=act.now)
+    holding, task_id = registry.find_token(act.tx, request.token, resource, now=act.now)
+    act.entry.agent, act.entry.task = holding.agent, task_id
+    task = tasks.live(act.tx, task_id, now=act.now)
     budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
     if unknown := request.need.keys() - budgets.keys():
         problem = f"{min(unknown)} is not a budget of this token's task today"

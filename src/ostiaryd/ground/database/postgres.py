@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from ostiary.protocol.errors import Malformed
+from ostiaryd.ground.database.bounded_connection import BoundedConnection
 from ostiaryd.ground.database.connection import DatabaseUnavailable, OutcomeUnknown
 from ostiaryd.ground.database.statement import Read, Sql
 
 if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
+    from ostiaryd.ground.database.postgres_server import PostgresServer
 
 log = logging.getLogger("ostiary")
 QUEUED_ROWS = 32

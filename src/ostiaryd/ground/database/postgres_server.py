@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo
 
 from ostiary.protocol.errors import Unavailable
+from ostiaryd.ground.database.bounded_connection import BoundedConnection
 from ostiaryd.ground.database.connection import DatabaseUnavailable
 from ostiaryd.ground.database.postgres import FROZEN_TIMES, STATEMENT_TIMES, PostgresConnection
 from ostiaryd.ground.database.transaction import Reader
@@ -32,44 +32,6 @@ write, behind which every other write waits, and a twentieth in a read on the ev
 """
 CONNECT_S = 2
 """Time limit for connecting, in seconds: the minimum that libpq accepts."""
-
-
-class Silent(psycopg.OperationalError):
-    """The server did not answer within the limit, or another connection found that the database is down."""
-
-
-class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end after `limit_s` seconds, or immediately when `is_current` returns false because the
-    database is down.
-    """
-
-    limit_s = 0.0
-    is_current: Callable[[], bool] = staticmethod(lambda: True)
-
-    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
-        """Wait for the server as `psycopg` does, at most `limit_s` seconds. Raises Silent, and closes
-        the connection.
-        """
-        if not self.limit_s:
-            return super().wait(gen, interval, timeout)
-        try:
-            return super().wait(self._bounded(gen), interval, timeout)
-        except Silent:
-            self.close()
-            raise
-
-    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        until = time.monotonic() + self.limit_s
-        try:
-            state = next(gen)
-            while True:
-                ready = yield state
-                if not ready and (time.monotonic() > until or not self.is_current()):
-                    raise Silent("the database server does not answer")
-                state = gen.send(ready)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 class PostgresServer:

@@ -18,6 +18,7 @@ _RETIRE = sql(
 )
 _RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
 _DROP = sql("delete from server_key where use_ = :use")
+_RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at < :before limit 1")
 _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
 
 
@@ -61,6 +62,11 @@ def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
     tx.send(_DROP, use=use)
     for alg in USES[use]:
         _create(tx, root, use=use, alg=alg)
+
+
+def has_retired_keys(reader: Reader, *, before: int) -> bool:
+    """Return whether any key was retired before `before` (microseconds)."""
+    return reader.one(_RETIRED, before=before) is not None
 
 
 def forget_keys(tx: Tx, *, before: int) -> int:

@@ -21,7 +21,7 @@ from ostiaryd.ground.outbound.database_driver import (
 )
 
 if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import BoundedConnection
+    from ostiaryd.ground.database.bounded_connection import BoundedConnection
 
 IDLE_IN_TRANSACTION_S = 10
 CONFLICTS = frozenset({"40001", "40P01"})
@@ -46,7 +46,7 @@ def connect(target: DatabaseTarget) -> BoundedConnection:
     try:
         import psycopg
 
-        from ostiaryd.ground.database.postgres_server import BoundedConnection
+        from ostiaryd.ground.database.bounded_connection import BoundedConnection
     except ImportError:
         raise DatabaseDown("the server has no Python driver for PostgreSQL databases of agents", hint=INSTALL) from None
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca_file:

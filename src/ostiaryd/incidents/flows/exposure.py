@@ -12,7 +12,8 @@ from ostiaryd.incidents.model.incidents import SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.secrets.flows import databases, leases, operators, rotations
+from ostiaryd.secrets import flows as secrets
+from ostiaryd.secrets.flows import databases, leases, operators
 from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.lease import Lease
 
@@ -52,7 +53,7 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
         if entry.outcome == "ok" and is_value:
             reads.setdefault(path, entry.at)
     uses = {f"{one.mount}/{one.path}": one for one in operators.find_uses(reader, reads)}
-    secrets: list[ExposedSecret] = []
+    exposed: list[ExposedSecret] = []
     for path, at in reads.items():
         use = uses.get(path)
         is_static = path.startswith(STATIC_ROLES)
@@ -60,9 +61,9 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
         if use is not None:
             rotated_at = use.rotated_at
         if rotated_at is not None or path.startswith(BACKENDS):
-            is_newer, rotation = (rotated_at or 0) > at, rotations.get_rotation(reader, path)
+            is_newer, rotation = (rotated_at or 0) > at, secrets.get_rotation(reader, path)
             in_grace = rotation is not None and rotation.retire_at is not None
-            secrets.append(
+            exposed.append(
                 ExposedSecret(
                     path=path,
                     read_at=at,
@@ -76,8 +77,8 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
         entry = decode_entry(body)
         if entry.outcome == "ok":
             exports.setdefault(entry.object or "", entry.at)
-    secrets += [ExposedSecret(path, at, False, False, False) for path, at in exports.items()]
-    return secrets
+    exposed += [ExposedSecret(path, at, False, False, False) for path, at in exports.items()]
+    return exposed
 
 
 def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
         "read": [{**one._asdict(), "read_at": one.read_at // SECOND} for one in find_exposed(reader, agent)[:limit]],
         "leases": [
             {"lease_id": one.lease_id, "database": one.database, "expires_at": one.expires_at // SECOND}
-            for one in leases.list_of_agent(reader, agent, limit=limit)
+            for one in secrets.list_leases_of_agent(reader, agent, limit=limit)
         ],
     }
 
@@ -126,7 +127,7 @@ def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
     revokes. Raises NotFound for an unknown incident.
     """
     agent = find_incident(reader, id).agent
-    return leases.list_of_agent(reader, agent, after=after, limit=leases.REVOKED_AT_ONCE)
+    return secrets.list_leases_of_agent(reader, agent, after=after, limit=leases.REVOKED_AT_ONCE)
 
 
 def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
@@ -139,4 +140,4 @@ def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
 def _rotate(act: Act, path: str) -> bool:
     if path.startswith(STATIC_ROLES):
         return databases.rotate_now(act, path.removeprefix(STATIC_ROLES))
-    return rotations.hasten_call(act, path)
+    return secrets.hasten_call(act.tx, path)

@@ -1,6 +1,5 @@
 """Operations on registered objects: one function per verb, each within the caller's act."""
 
-from ostiaryd.registry.flows import queries
 from ostiaryd.registry.flows.agent_counts import AgentCounts
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
@@ -32,6 +31,7 @@ from ostiaryd.registry.flows.find import (
     find_person,
     find_resource,
     find_team,
+    find_token,
     has_agents,
     is_privileged,
     reading_holder,
@@ -49,7 +49,6 @@ from ostiaryd.registry.flows.owners import (
     set_membership,
 )
 from ostiaryd.registry.flows.person_keys import add_person_key, is_revoked_key, revoke_person_key
-from ostiaryd.registry.flows.queries import *
 from ostiaryd.registry.flows.resources import (
     catalogue_of,
     create_resource,
@@ -68,6 +67,35 @@ from ostiaryd.registry.flows.roles import (
 )
 from ostiaryd.registry.flows.stops import check_none_stopped, check_person_not_stopped, lift_stop, stop
 from ostiaryd.registry.flows.used_secrets import check_no_secret, forget_used_secrets, is_secret_known, know_secret
+from ostiaryd.registry.store.agents import (
+    get_agent,
+    list_active_agents,
+    list_agent_exceptions,
+    list_agents,
+    list_agents_of_model,
+    list_agents_of_owner,
+    list_speakers,
+    raise_epochs,
+)
+from ostiaryd.registry.store.holdings import end_all_holdings, get_holding, insert_holding
+from ostiaryd.registry.store.keys import find_key_owner, get_key, list_revoked_keys
+from ostiaryd.registry.store.owners import get_owner, get_person, is_member, list_members
+from ostiaryd.registry.store.person_keys import has_active_person_key, list_active_person_keys
+from ostiaryd.registry.store.resources import (
+    find_resource_by_origin,
+    get_catalogue,
+    get_catalogue_by_hash,
+    get_public_url,
+    get_resource,
+    get_resource_by_uri,
+    get_trust_domain,
+    list_resources,
+)
+from ostiaryd.registry.store.restrictions import count_call, list_restrictions, list_restrictions_of_agent
+from ostiaryd.registry.store.risks import forget_risks, get_risk, get_risks, list_riskiest_agents, list_risks, put_risk
+from ostiaryd.registry.store.roles import list_person_roles, list_roles, role_cursor
+from ostiaryd.registry.store.stops import list_stops, release_agent, require_person
+from ostiaryd.registry.store.used_secrets import list_secret_users
 
 __all__ = [
     "MAX_LIFETIME_S",
@@ -91,12 +119,14 @@ __all__ = [
     "check_none_stopped",
     "check_person_not_stopped",
     "classes_within",
+    "count_call",
     "create_agent",
     "create_person",
     "create_resource",
     "create_team",
     "declared_scopes",
     "decommission_agent",
+    "end_all_holdings",
     "end_holdings",
     "end_roles_of_source",
     "expire_agent",
@@ -104,30 +134,72 @@ __all__ = [
     "expire_key",
     "fill_entry",
     "find_agent",
+    "find_key_owner",
     "find_owner",
     "find_person",
     "find_resource",
+    "find_resource_by_origin",
     "find_team",
+    "find_token",
     "forget_restrictions",
+    "forget_risks",
     "forget_used_secrets",
+    "get_agent",
+    "get_catalogue",
+    "get_catalogue_by_hash",
+    "get_holding",
+    "get_key",
+    "get_owner",
+    "get_person",
+    "get_public_url",
+    "get_resource",
+    "get_resource_by_uri",
+    "get_risk",
+    "get_risks",
+    "get_trust_domain",
     "grant_role",
+    "has_active_person_key",
     "has_agents",
+    "insert_holding",
+    "is_member",
     "is_privileged",
     "is_revoked_key",
     "is_secret_known",
     "know_secret",
     "lift_restrictions",
     "lift_stop",
+    "list_active_agents",
+    "list_active_person_keys",
+    "list_agent_exceptions",
+    "list_agents",
+    "list_agents_of_model",
+    "list_agents_of_owner",
     "list_expired",
     "list_leaving",
+    "list_members",
+    "list_person_roles",
+    "list_resources",
+    "list_restrictions",
+    "list_restrictions_of_agent",
+    "list_revoked_keys",
+    "list_riskiest_agents",
+    "list_risks",
     "list_role_assignments",
+    "list_roles",
+    "list_secret_users",
+    "list_speakers",
+    "list_stops",
     "put_restriction",
+    "put_risk",
     "queue_for_guards",
+    "raise_epochs",
     "reading_holder",
     "record_caller",
+    "release_agent",
     "release_holdings",
     "remove_member",
     "renew_tokens",
+    "require_person",
     "resume_person",
     "return_person",
     "revoke_agent",
@@ -135,6 +207,7 @@ __all__ = [
     "revoke_owner",
     "revoke_person_key",
     "revoke_role",
+    "role_cursor",
     "rotate_key",
     "set_agent_state",
     "set_catalogue",
@@ -155,4 +228,3 @@ __all__ = [
     "transfer_agent",
     "undo_stop",
 ]
-__all__ += queries.__all__

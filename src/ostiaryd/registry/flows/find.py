@@ -15,6 +15,7 @@ from ostiaryd.registry.model import (
     READ,
     Agent,
     AgentState,
+    Holding,
     Owner,
     Person,
     Resource,
@@ -81,6 +82,16 @@ def check_holder(reader: Reader, holding: str, *, now: int) -> None:
     active_agent(reader, present.agent, now=now)
     if present.task is not None:
         check_not_stopped(store.stops.list_stops(reader), [("task", present.task)])
+
+
+def find_token(reader: Reader, id: str, resource: Resource, *, now: int) -> tuple[Holding, str]:
+    """Return the holding and the task (id) of a live token for this resource. Raises Forbidden (`foreign_token`) if
+    there is none.
+    """
+    token = store.holdings.get_holding(reader, id)
+    if token is None or token.audience != resource.uri or token.task is None or not token.is_live(now):
+        raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
+    return token, token.task
 
 
 def find_person(reader: Reader, id_or_name: str) -> Person:

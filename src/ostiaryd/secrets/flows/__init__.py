@@ -62,7 +62,9 @@ from ostiaryd.secrets.flows.wrapping import (
     wrap_answer,
 )
 from ostiaryd.secrets.store.destinations import list_destinations
+from ostiaryd.secrets.store.leases import list_leases_of_agent
 from ostiaryd.secrets.store.pki import list_certificates
+from ostiaryd.secrets.store.rotations import get_rotation, hasten_call
 
 __all__ = [
     "CallerOperation",
@@ -99,9 +101,12 @@ __all__ = [
     "forget_private_values",
     "forget_tokens",
     "forget_wrapped",
+    "get_rotation",
+    "hasten_call",
     "is_permitted",
     "list_certificates",
     "list_destinations",
+    "list_leases_of_agent",
     "list_login_roles",
     "lists_of",
     "login_by_role",

@@ -136,11 +136,6 @@ def find_provider(reader: Reader, name: str) -> AccountProvider:
     return provider
 
 
-def get_provider(reader: Reader, name: str) -> AccountProvider | None:
-    """Return a provider, also a removed provider; None if there is none."""
-    return store.connected_accounts.provider(reader, name)
-
-
 def list_providers(reader: Reader) -> list[AccountProvider]:
     """Return the providers, sorted by name."""
     return [provider for provider in store.connected_accounts.providers(reader) if provider.removed_at is None]
@@ -366,16 +361,6 @@ def break_all_accounts(act: Act) -> int:
     return count
 
 
-def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
-    """Return a page of all connected accounts, or of the accounts of one person."""
-    return store.connected_accounts.page(reader, page, person=person)
-
-
-def list_accounts(reader: Reader, person: str) -> list[ConnectedAccount]:
-    """Return the connected accounts of a person."""
-    return store.connected_accounts.of_person(reader, person)
-
-
 def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
     """Return the names of the agents that have an access token of an account now, sorted, at most 20."""
     ids = store.connected_accounts.agents_of(reader, account.account_id, limit=MAX_SHOWN_AGENTS)
@@ -394,11 +379,6 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
     """Return the connected accounts of persons who have left since `since` (microseconds)."""
     return store.connected_accounts.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
-
-
-def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
-    """Return at most `limit` accounts whose refresh token must be revoked now."""
-    return store.connected_accounts.due(reader, now=now, limit=limit)
 
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:

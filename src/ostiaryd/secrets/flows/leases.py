@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
@@ -329,20 +328,6 @@ def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
     """Schedule the removal of the accounts of these leases, which have expired, or whose holding has ended."""
     for lease_id in lease_ids:
         store.leases.revoke(tx, lease_id)
-
-
-def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
-    """Return a page of leases; with `is_stuck`, only leases whose account could not be removed after several
-    attempts.
-    """
-    return store.leases.page(reader, page, is_stuck=is_stuck)
-
-
-def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return up to `limit` leases of an agent, starting after the id `after`, including leases that are being created
-    or revoked.
-    """
-    return store.leases.of_agent(reader, agent, after=after, limit=limit)
 
 
 def _note_lease(act: Act, lease: Lease) -> None:

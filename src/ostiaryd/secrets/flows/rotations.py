@@ -94,7 +94,7 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
         _read_current(act, path, member)
     registry.fill_entry(act, object=path)
-    present = store.rotations.get(act.tx, path)
+    present = store.rotations.get_rotation(act.tx, path)
     if present is None and store.rotations.count(act.tx) >= MAX_ROTATIONS:
         raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove a rotation")
     if present is not None and present.retire_at is not None:
@@ -115,14 +115,9 @@ def delete_rotation(act: Act, path: str) -> None:
 
 def find_rotation(reader: Reader, path: str) -> Rotation:
     """Return the rotation of a secret. Raises NotFound if there is none."""
-    if (rotation := store.rotations.get(reader, path)) is None:
+    if (rotation := store.rotations.get_rotation(reader, path)) is None:
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
     return rotation
-
-
-def get_rotation(reader: Reader, path: str) -> Rotation | None:
-    """Return the rotation of a secret; None if there is none."""
-    return store.rotations.get(reader, path)
 
 
 def request_rotation(act: Act, path: str, *, token: str = "") -> None:
@@ -191,13 +186,6 @@ def cancel_rotation(act: Act, path: str) -> None:
     find_rotation(act.tx, path)
     if not store.rotations.cancel(act.tx, path):
         raise Conflict("a rotation of the secret is in progress", hint="wait for its end, and for its grace period")
-
-
-def hasten_call(act: Act, path: str) -> bool:
-    """Make the next call to the service of a secret due now, also the call at the end of a grace period. Return False
-    if the secret has no rotation.
-    """
-    return store.rotations.hasten_call(act.tx, path)
 
 
 def begin_call(act: Act, path: str) -> RotationCall | None:
@@ -277,7 +265,7 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
     registry.fill_entry(act, object=path, call=call.kind, members=sorted(members))
     if _find_secret(act, path).created_at != call.created_at:
         raise Conflict("the secret was deleted during the call", hint="register the client again")
-    rotation = store.rotations.get(act.tx, path)
+    rotation = store.rotations.get_rotation(act.tx, path)
     is_rotated = rotation is not None and call.config.member in members
     _replace_members(act, path, members, token=rotation.token if rotation is not None and is_rotated else "")
     if rotation is not None and is_rotated:

@@ -172,8 +172,10 @@ def count_of_agent(reader: Reader, agent: str, *, limit: int) -> int:
     return _number(reader.one(_OF_AGENT, agent=agent, limit=limit))
 
 
-def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return at most `limit` leases of an agent with ids after `after`, sorted by id."""
+def list_leases_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
+    """Return at most `limit` leases of an agent with ids after `after`, sorted by id, including leases that are
+    being created or revoked.
+    """
     return [_lease(row) for row in reader.all(_LIST_OF_AGENT, agent=agent, after=after, limit=limit)]
 
 

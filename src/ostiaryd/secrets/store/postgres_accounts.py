@@ -14,7 +14,7 @@ from ostiaryd.secrets.model.database import DatabaseConfig, lock_number, make_sc
 from ostiaryd.secrets.model.lease import Lease
 
 if TYPE_CHECKING:
-    from ostiaryd.ground.database.postgres_server import BoundedConnection
+    from ostiaryd.ground.database.bounded_connection import BoundedConnection
 
 _LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
 _LOCK_AND_DEFER = "select set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(%s)"

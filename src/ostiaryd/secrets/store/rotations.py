@@ -86,7 +86,7 @@ class Rotation(NamedTuple):
         return self.due_at >= NEVER
 
 
-def get(reader: Reader, path: str) -> Rotation | None:
+def get_rotation(reader: Reader, path: str) -> Rotation | None:
     """Return the rotation of a secret; None if there is none."""
     return reader.one_as(_GET, _rotation, path=path)
 
@@ -157,7 +157,9 @@ def cancel(tx: Tx, path: str) -> bool:
 
 
 def hasten_call(tx: Tx, path: str) -> bool:
-    """Make the next call due now, also the call at the end of a grace period. Return False if there is no rotation."""
+    """Make the next call to the service of a secret due now, also the call at the end of a grace period. Return False
+    if the secret has no rotation.
+    """
     return tx.run(_NEXT_CALL, path=path, now=tx.now) == 1
 
 

@@ -148,11 +148,6 @@ def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 
 
-def count_streams(reader: Reader) -> int:
-    """Return the number of streams."""
-    return store.streams.count(reader)
-
-
 def describe_problems(reader: Reader, *, now: int) -> list[str]:
     """Return a sentence for each stream that has a problem."""
     return [

@@ -113,7 +113,7 @@ def examine(reader: Reader, *, now: int) -> str:
     """
     if wrong := [*delivery.describe_problems(reader, now=now), *describe_problems(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="see `ostiary signal streams` and `ostiary signal issuers`")
-    streams, trusted = delivery.count_streams(reader), len(store.issuers.issuers(reader))
+    streams, trusted = store.streams.count(reader), len(store.issuers.issuers(reader))
     if not streams and not trusted:
         return "no receivers and no trusted issuers; see `ostiary signal --help`"
     return f"{streams} streams are up to date, {trusted} issuers are trusted"

@@ -1,7 +1,5 @@
 """Operations on tasks, and the revocation of an object together with everything derived from the object."""
 
-from ostiaryd.tasks.flows import queries
-from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balance,
@@ -20,13 +18,12 @@ from ostiaryd.tasks.flows.budgets import (
 from ostiaryd.tasks.flows.counterparts import add_counterparts, counterparts
 from ostiaryd.tasks.flows.elevating import elevate, set_eligible
 from ostiaryd.tasks.flows.ending import expire, expire_due, prune_ended
-from ostiaryd.tasks.flows.find import find_task
+from ostiaryd.tasks.flows.find import above, find_task, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.histories import forget_histories, read_history, record_call, record_created
 from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import add_holder, holders, record_heartbeat, remove_holder
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, add_output, read_memory
-from ostiaryd.tasks.flows.queries import *
 from ostiaryd.tasks.flows.revoking import (
     RevokedKind,
     cancel,
@@ -46,6 +43,8 @@ from ostiaryd.tasks.flows.tasks import (
     renew,
     start,
 )
+from ostiaryd.tasks.store.elevations import get_eligible_scopes, list_elevations, list_emergency_elevations
+from ostiaryd.tasks.store.tasks import end_all_tasks, get_task, list_ended_tasks, list_live_tasks
 
 __all__ = [
     "ELEVATION_ENDED",
@@ -67,17 +66,24 @@ __all__ = [
     "draw",
     "elevate",
     "end",
+    "end_all_tasks",
     "expire",
     "expire_due",
     "find_task",
     "find_visible",
     "forget_days",
     "forget_histories",
+    "get_eligible_scopes",
+    "get_task",
     "give_back",
     "holders",
     "in_force",
     "intent_of",
     "link_of",
+    "list_elevations",
+    "list_emergency_elevations",
+    "list_ended_tasks",
+    "list_live_tasks",
     "live",
     "may_list",
     "place_of",
@@ -104,4 +110,3 @@ __all__ = [
     "start",
     "tree",
 ]
-__all__ += queries.__all__

@@ -35,7 +35,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId
 from ostiaryd.tasks import store
-from ostiaryd.tasks.flows.above import above
+from ostiaryd.tasks.flows.find import above
 from ostiaryd.tasks.model import Account, Allotment, Balance, Slice, Task, TaskId
 
 _NONE: Mapping[str, int] = MappingProxyType({})

@@ -11,10 +11,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId, Caller, Person, check_text, parse_scopes
 from ostiaryd.tasks import store
-from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.budgets import create_budget
 from ostiaryd.tasks.flows.ending import end_task
-from ostiaryd.tasks.flows.find import find_task
+from ostiaryd.tasks.flows.find import above, find_task, with_chain
 from ostiaryd.tasks.flows.intents import note_intent, record_intent
 from ostiaryd.tasks.flows.memories import begin_memory
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach

@@ -1,8 +1,8 @@
 """Operations on tokens and on the keys that sign them: one function per verb."""
 
 from ostiaryd.tokens.flows.authorization import forget
-from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem, settle_backchannel
-from ostiaryd.tokens.flows.consents import end_client, find_consent, list_consents, withdraw
+from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem
+from ostiaryd.tokens.flows.consents import end_client, find_consent, withdraw
 from ostiaryd.tokens.flows.devices import NewDevice, find_device, note_device_poll, redeem_device, request_device
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
 from ostiaryd.tokens.flows.grants import Granted, Reused, TokenRequest, end_reused, redeem_code, refresh
@@ -21,7 +21,8 @@ from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_
 from ostiaryd.tokens.flows.mint import Issued
 from ostiaryd.tokens.flows.suspension import suspend_person
 from ostiaryd.tokens.flows.userinfo import read_userinfo
-from ostiaryd.tokens.store.consents import end_all_consents, page_consents
+from ostiaryd.tokens.store.backchannel import settle_backchannel
+from ostiaryd.tokens.store.consents import end_all_consents, list_consents, page_consents
 
 __all__ = [
     "Asker",

@@ -362,7 +362,7 @@ def _check_unchanged(act: Act, client: OAuthClient, *, digest: str) -> None:
     """Check that the client is active, and that its stored metadata and `client` still have the digest `digest`. Raises
     InvalidClient for an unknown or stopped client, InvalidRequest for changed metadata.
     """
-    if {trust.get_oauth_client(act.tx, client.client_id).digest, client.digest} != {digest}:
+    if {trust.find_oauth_client(act.tx, client.client_id).digest, client.digest} != {digest}:
         raise InvalidRequest(
             "the client's registration changed during this request", hint="go back to the application and begin again"
         )

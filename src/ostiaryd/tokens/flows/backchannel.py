@@ -73,13 +73,6 @@ def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wis
     return id
 
 
-def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
-    """Record a person's answer to the approval request `approval` on all its backchannel requests. If there are none,
-    do nothing.
-    """
-    store.backchannel.settle_backchannel(act.tx, approval, is_approved=approved)
-
-
 def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
     """Record that the client polled now. If `slower`, increase the minimum interval between polls by 5 seconds."""
     store.backchannel.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
@@ -157,7 +150,7 @@ def _make_id_token(act: Act, request: Backchannel, answered_at: int, issued: Iss
     """Return the ID token of a backchannel request (CIBA section 10.1). It has no claims about the person other than
     `sub`, because the person approved none.
     """
-    alg = alg_of(trust.find_oauth_client(act.tx, request.client))
+    alg = alg_of(trust.get_oauth_client(act.tx, request.client))
     claims = IdToken(
         iss=config.issuer,
         sub=request.person,

@@ -85,7 +85,7 @@ def remember(
     """
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("the page does not offer this lifetime", hint="reload the page")
-    trust.note_client_use(act, client.client_id)
+    trust.note_client_use(act.tx, client.client_id)
     old = store.consents.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
     kept, expires_at = frozenset[str](), act.now + seconds * SECOND
     if old is not None and old.is_live(act.now) and old.digest == client.digest and _is_within(details, old):
@@ -188,10 +188,3 @@ def find_consent(reader: Reader, id: str) -> Consent:
     if (consent := store.consents.get(reader, id)) is None:
         raise NotFound("consent not found", hint="list the consents: ostiary consent list")
     return consent
-
-
-def list_consents(reader: Reader, person: str) -> list[Consent]:
-    """Return the consents of a person that were not withdrawn, newest first. Expired consents are included until they
-    are deleted, a day later.
-    """
-    return store.consents.of_person(reader, person)

@@ -56,7 +56,6 @@ from ostiaryd.tokens.model.refresh import (
     read_refresh_token,
 )
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.clients import Client, agent_client
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, REFRESH_TOKEN, OAuthClient
@@ -190,7 +189,7 @@ def _begin(
     if not is_refreshed:
         ends.append(act.now + config.token_lifetime_s * SECOND)
     if OPENID in identity:
-        session = sessions.get_session(act.tx, code.session, now=act.now)
+        session = trust.get_session(act.tx, code.session, now=act.now)
         if session is None and not is_offline:
             raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
         if session is not None:
@@ -393,7 +392,7 @@ def check_task(act: Act, task: Task) -> None:
     consent = None if grant is None else store.consents.get(act.tx, grant.consent)
     if consent is None:
         return
-    if (client := trust.find_oauth_client(act.tx, consent.client_id)) is None:
+    if (client := trust.get_oauth_client(act.tx, consent.client_id)) is None:
         raise InvalidGrant("the client no longer has a redirect URI", hint="begin with a new authorization request")
     _check_consent(act, consent, client)
 

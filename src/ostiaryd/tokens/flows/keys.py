@@ -10,7 +10,6 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN
-from ostiaryd.tokens import store
 from ostiaryd.tokens.model import KeysDelta
 
 
@@ -30,7 +29,7 @@ async def forget_keys(world: World) -> int:
     """Delete signing keys that were retired longer ago than the longest lifetime of a token, and return their number.
     If there are none, no act runs and nothing is recorded.
     """
-    if not store.keys.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
+    if not server_keys.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
         return 0
     dropped = await act(world, "keys.forget", _forget)
     load_keys(world.keys, world.db.read())

@@ -20,7 +20,6 @@ from ostiaryd.tokens.model import SECOND
 from ostiaryd.tokens.model.id_tokens import LOGOUT_EVENT, LOGOUT_TOKEN_S, LOGOUT_TYP, LogoutToken, alg_of
 from ostiaryd.tokens.store.logout import Waiting
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows import sessions
 
 DELIVERY_S = 5.0
 AT_ONCE = 20
@@ -43,15 +42,15 @@ def close_session(act: Act, session: str, person: str) -> None:
         if not grant.is_offline:
             end_grant(act, grant.grant_id, grant.task, why="session ended")
     for client_id in store.logout.take_clients(act.tx, session):
-        client = trust.find_oauth_client(act.tx, client_id)
+        client = trust.get_oauth_client(act.tx, client_id)
         if client is not None and (uri := client.metadata.backchannel_logout_uri):
             store.logout.put(act.tx, Waiting(act.new_id("lo"), client_id, uri, person, session, 0, act.now + LIFETIME))
-    sessions.close_session(act.tx, session)
+    trust.close_session(act.tx, session)
 
 
 async def follow_sessions(world: World) -> None:
     """Run `close_session`, each time in a separate act, for sessions that have ended and are not closed yet."""
-    ended = await world.db.scan(lambda reader: sessions.ended_sessions(reader, limit=AT_ONCE))
+    ended = await world.db.scan(lambda reader: trust.list_ended_sessions(reader, limit=AT_ONCE))
     for session, person in ended:
         await act(world, "session.close", partial(close_session, session=session, person=person))
 
@@ -70,7 +69,7 @@ async def deliver_logouts(world: World) -> None:
 async def _deliver(world: World, waiting: Waiting) -> None:
     body = b"logout_token=" + make_logout_token(world, waiting).encode()
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    client = trust.find_oauth_client(world.db.read(), waiting.client_id)
+    client = trust.get_oauth_client(world.db.read(), waiting.client_id)
     private = trust.private_hosts_of(client, config=world.config)
     try:
         status, _ = await deliver(
@@ -105,7 +104,7 @@ async def _deliver(world: World, waiting: Waiting) -> None:
 
 def make_logout_token(world: World, waiting: Waiting) -> str:
     """Return the signed logout token that tells a client of the end of a session (section 2.4)."""
-    client = trust.find_oauth_client(world.db.read(), waiting.client_id)
+    client = trust.get_oauth_client(world.db.read(), waiting.client_id)
     now = world.now() // SECOND
     claims = LogoutToken(
         iss=world.config.issuer,

@@ -113,7 +113,7 @@ def authenticate(
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
-        method = trust.find_method(act.tx, client.id)
+        method = trust.get_certificate_client(act.tx, client.id)
         _bind(act, client.id, Possession(), None, is_demanded=method is not None and method.is_bound)
         if unverified_proof is not None:
             hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
@@ -140,7 +140,7 @@ def identify(
 
 
 def _identify(act: Act, sender: Sender, *, config: Config, path: str) -> Identified:
-    if (registered := trust.find_oauth_client(act.tx, sender.client_id)) is None:
+    if (registered := trust.get_oauth_client(act.tx, sender.client_id)) is None:
         act.entry.object = name_claimed(sender.client_id)
     client, unverified_proof = trust.check_usable(registered), sender.unverified_proof
     if client.kind is ClientKind.AGENT:
@@ -199,7 +199,7 @@ def _check_possession(
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt)):
             keys.add(possession.jkt)
-    method = trust.find_method(act.tx, client.id)
+    method = trust.get_certificate_client(act.tx, client.id)
     is_demanded = method is not None and method.is_bound
     possession = _bind(act, client.id, possession, shown, is_demanded=is_demanded)
     if shown is not None and client.agent is not None and client.certificate is None:

@@ -6,7 +6,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tokens.flows.consents import end_consent, list_consents
+from ostiaryd.tokens import store
+from ostiaryd.tokens.flows.consents import end_consent
 from ostiaryd.trust.flows import sessions
 
 
@@ -20,7 +21,7 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     # first: after this step no session is live
     sessions.end_sessions(act, registry.find_person(act.tx, id_or_name).person_id)
     person = registry.suspend_person(act, id_or_name, why=why)
-    for consent in list_consents(act.tx, person.person_id):
+    for consent in store.consents.list_consents(act.tx, person.person_id):
         end_consent(act, consent, why="person suspended")
     ended = tasks.cancel_for(act, person.person_id)
     registry.fill_entry(act, object=person.person_id, name=person.name, ended=dict(ended))

@@ -5,7 +5,6 @@ from ostiaryd.tokens.store import (
     backchannel,
     consents,
     devices,
-    keys,
     logout,
 )
 
@@ -14,6 +13,5 @@ __all__ = [
     "backchannel",
     "consents",
     "devices",
-    "keys",
     "logout",
 ]

@@ -100,8 +100,10 @@ def page_consents(reader: Reader, page: Page, *, person: str | None) -> list[Con
     return [_consent(row) for row in rows]
 
 
-def of_person(reader: Reader, person: str) -> list[Consent]:
-    """Return the consents of a person that were not withdrawn, newest first."""
+def list_consents(reader: Reader, person: str) -> list[Consent]:
+    """Return the consents of a person that were not withdrawn, newest first. Expired consents are included until they
+    are deleted, a day later.
+    """
     return [_consent(row) for row in reader.all(_OF_PERSON, person=person)]
 
 

@@ -34,7 +34,6 @@ from ostiaryd.trust.flows.certificates import (
     check_shown,
     drop_own_anchor,
     find_certificate_client,
-    find_method,
     list_admitted_certificates,
     prove_second,
     refuse_handshake,
@@ -64,10 +63,8 @@ from ostiaryd.trust.flows.oauth_clients import (
     claimed_client_id,
     find_agent_client,
     find_oauth_client,
-    get_oauth_client,
     list_agent_names,
     make_client_secret,
-    note_client_use,
     set_agent_client,
 )
 from ostiaryd.trust.flows.peps import (
@@ -77,7 +74,6 @@ from ostiaryd.trust.flows.peps import (
     create_pep,
     examine_peps,
     find_pep,
-    note_pep_use,
     revoke_pep,
     rotate_pep,
     show_peps,
@@ -108,9 +104,10 @@ from ostiaryd.trust.flows.sessions import (
     session_of,
 )
 from ostiaryd.trust.model.clients import BearerClass
-from ostiaryd.trust.store.certificates import list_admitted_digests, list_anchors
-from ostiaryd.trust.store.clients import page_clients
+from ostiaryd.trust.store.certificates import get_certificate_client, list_admitted_digests, list_anchors
+from ostiaryd.trust.store.clients import get_oauth_client, note_client_use, page_clients
 from ostiaryd.trust.store.exemptions import is_exempt, list_exempt_agents, list_exempt_classes
+from ostiaryd.trust.store.people import close_session, get_session, list_ended_sessions
 
 __all__ = [
     "DEFAULT_DAYS",
@@ -147,6 +144,7 @@ __all__ = [
     "check_shown",
     "check_usable",
     "claimed_client_id",
+    "close_session",
     "create_join_token",
     "create_pep",
     "create_registration_token",
@@ -170,7 +168,6 @@ __all__ = [
     "find_certificate_client",
     "find_client",
     "find_client_keys",
-    "find_method",
     "find_oauth_client",
     "find_pep",
     "find_request_keys",
@@ -178,20 +175,22 @@ __all__ = [
     "forbid_bearer",
     "forbid_bearer_class",
     "form_token",
+    "get_certificate_client",
     "get_oauth_client",
+    "get_session",
     "is_exempt",
     "is_first_use",
     "list_admitted_certificates",
     "list_admitted_digests",
     "list_agent_names",
     "list_anchors",
+    "list_ended_sessions",
     "list_exempt_agents",
     "list_exempt_classes",
     "live_caller",
     "make_client_secret",
     "may_have_bearer",
     "note_client_use",
-    "note_pep_use",
     "page_clients",
     "private_hosts_of",
     "prove_second",

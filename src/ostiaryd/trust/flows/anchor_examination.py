@@ -8,7 +8,7 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import store
-from ostiaryd.trust.flows.certificates import find_method, prove_certificate
+from ostiaryd.trust.flows.certificates import prove_certificate
 from ostiaryd.trust.flows.clients import check_active
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.certificates import (
@@ -73,7 +73,8 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
         check_path(leaf, shown, [parsed], now=act.now)
         if agent:
             client = registry.find_agent(act.tx, agent)
-            prove_certificate(act, client.agent_id, shown, find_method(act.tx, client.agent_id))
+            method = store.certificates.get_certificate_client(act.tx, client.agent_id)
+            prove_certificate(act, client.agent_id, shown, method)
             check_active(act, client)
     except (InvalidCertificate, InvalidClient) as refusal:
         refused = refusal.message

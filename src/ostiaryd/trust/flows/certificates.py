@@ -135,7 +135,7 @@ def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView
     agent, and for an agent without such a method.
     """
     registered = registry.find_agent(reader, agent)
-    if (client := store.certificates.client(reader, registered.agent_id)) is None:
+    if (client := store.certificates.get_certificate_client(reader, registered.agent_id)) is None:
         hint = f"ostiary agent mutual-tls {registered.name} --help"
         raise NotFound(f"`{registered.name}` does not authenticate by certificate", hint=hint)
     pems = store.certificates.certificates(reader, client.client)
@@ -165,7 +165,7 @@ def set_certificate_client(
     registry.fill_entry(
         act, object=registered.agent_id, method=method, subject=value, certificates=list(map(digest_of, parsed))
     )
-    before = store.certificates.client(act.tx, registered.agent_id)
+    before = store.certificates.get_certificate_client(act.tx, registered.agent_id)
     put_certificates(act, registered.agent_id, parsed)
     store.certificates.put_client(
         act.tx, CertificateClient(registered.agent_id, method, kind, value, is_bound, act.now)
@@ -181,7 +181,7 @@ def remove_certificate_client(act: Act, agent: str) -> None:
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
-    if store.certificates.client(act.tx, registered.agent_id) is None:
+    if store.certificates.get_certificate_client(act.tx, registered.agent_id) is None:
         raise NotFound(f"`{registered.name}` does not authenticate by certificate")
     store.certificates.drop_client(act.tx, registered.agent_id)
     registry.set_keyless(act, registered, False)
@@ -216,11 +216,6 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
 
 
 # --- authentication
-
-
-def find_method(reader: Reader, client: str) -> CertificateClient | None:
-    """Return the method by which a client (id) authenticates by certificate; None if the client has none."""
-    return store.certificates.client(reader, client)
 
 
 def prove_certificate(
@@ -347,7 +342,8 @@ def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCert
     """Return the proved certificate of an agent that has already authenticated by another proof; None if the
     certificate does not authenticate the agent.
     """
+    method = store.certificates.get_certificate_client(act.tx, agent.agent_id)
     try:
-        return prove_certificate(act, agent.agent_id, shown, store.certificates.client(act.tx, agent.agent_id))
+        return prove_certificate(act, agent.agent_id, shown, method)
     except InvalidClient:
         return None

@@ -23,7 +23,7 @@ from ostiaryd.registry.model import (
     names_of_agent,
 )
 from ostiaryd.trust import store
-from ostiaryd.trust.flows.certificates import ProvedCertificate, find_method, prove_certificate
+from ostiaryd.trust.flows.certificates import ProvedCertificate, prove_certificate
 from ostiaryd.trust.flows.proofs import spend
 from ostiaryd.trust.model import (
     Credentials,
@@ -186,7 +186,8 @@ def _check_certificate(act: Act, credentials: Credentials) -> Client:
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     if agent is None or credentials.certificate is None:
         raise InvalidClient("mutual TLS: unknown client, or this certificate does not authenticate the client")
-    proved = prove_certificate(act, client_id, credentials.certificate, find_method(act.tx, client_id))
+    method = store.certificates.get_certificate_client(act.tx, client_id)
+    proved = prove_certificate(act, client_id, credentials.certificate, method)
     act.entry.object, act.entry.key = None, proved.thumbprint
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)

@@ -132,7 +132,7 @@ async def resolve_client(
     Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient;
     Unavailable if the document cannot be fetched.
     """
-    client = store.clients.get(world.db.read(), client_id)
+    client = store.clients.get_oauth_client(world.db.read(), client_id)
     if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):
         return check_usable(client)
     if client is not None and client.fresh_until is not None and world.now() < client.fresh_until:
@@ -173,7 +173,7 @@ def keep_document(
     Unavailable if too many clients wait for their first use.
     """
     digest = metadata.digest()
-    before = store.clients.get(act.tx, client_id)
+    before = store.clients.get_oauth_client(act.tx, client_id)
     if before is None:
         state = ClientState.ACTIVE if config.client_documents == "open" else ClientState.PENDING
         before = OAuthClient(

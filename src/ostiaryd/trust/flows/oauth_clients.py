@@ -48,21 +48,16 @@ MAX_UNUSED_OF_NETWORK = 200
 """Maximum number of document and dynamic clients from one network to which no person has consented."""
 
 
-def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return the record of a client in any state by its client id; None for an unknown client."""
-    return store.clients.get(reader, client_id)
-
-
 def list_agent_names(reader: Reader) -> list[str]:
     """Return the names of the newest `MAX_NAMES` agents that may ask people for consent."""
     return store.clients.agent_names(reader, limit=MAX_NAMES)
 
 
-def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient:
+def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient:
     """Return the active client with this client id. Raises InvalidClient if it is unknown, waits for approval, or is
     stopped.
     """
-    return check_usable(find_oauth_client(reader, client_id))
+    return check_usable(store.clients.get_oauth_client(reader, client_id))
 
 
 def check_usable(client: OAuthClient | None) -> OAuthClient:
@@ -103,7 +98,7 @@ def authenticate_oauth_client(
     """
     client_id = claimed_client_id(credentials)
     act.entry.object = name_claimed(client_id)
-    client = get_oauth_client(act.tx, client_id)
+    client = find_oauth_client(act.tx, client_id)
     act.entry.object = client.handle
     if client.kind is ClientKind.AGENT:
         raise InvalidClient(
@@ -232,11 +227,6 @@ def check_room(act: Act, network: str) -> None:
         raise Unavailable("too many clients wait for their first consent", hint=hint, code="too_many_clients")
 
 
-def note_client_use(act: Act, client_id: str) -> None:
-    """Record that a person consented to a client, so that it is not deleted as unused."""
-    store.clients.set_used(act.tx, client_id)
-
-
 def set_agent_client(
     act: Act,
     agent: str,
@@ -256,7 +246,7 @@ def set_agent_client(
     registry.fill_entry(
         act, object=registered.agent_id, owner=registered.owner, name=registered.name, redirect_uris=list(redirect_uris)
     )
-    before = store.clients.get(act.tx, registered.agent_id)
+    before = store.clients.get_oauth_client(act.tx, registered.agent_id)
     if not redirect_uris:
         if before is not None:
             store.clients.delete(act.tx, registered.agent_id)
@@ -294,7 +284,7 @@ def find_agent_client(reader: Reader, agent: str) -> OAuthClient:
     redirect URIs.
     """
     registered = registry.find_agent(reader, agent)
-    if (client := store.clients.get(reader, registered.agent_id)) is None:
+    if (client := store.clients.get_oauth_client(reader, registered.agent_id)) is None:
         hint = f"ostiary agent redirect {registered.name} URI"
         raise NotFound(f"`{registered.name}` has no redirect URI", hint=hint)
     return client

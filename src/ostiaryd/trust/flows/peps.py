@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import DECIDE, Caller, check_name
@@ -132,11 +132,6 @@ def verify_pep(
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
     caller = Caller(kind="pep", id=match.pep_id, name=match.name, owner=None, scopes=frozenset({DECIDE}))
     return caller, None if is_noted else digest
-
-
-def note_pep_use(tx: Tx, digest: bytes) -> None:
-    """Record that an API key was used now. Call it at most once in `PEP_USE_INTERVAL` for each key."""
-    store.peps.use_pep_key(tx, digest)
 
 
 def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:

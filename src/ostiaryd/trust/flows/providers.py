@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person, check_email, check_not_stopped
@@ -80,18 +79,6 @@ def find_provider(reader: Reader, name: str) -> Provider:
     if (provider := store.providers.find(reader, name)) is None:
         raise NotFound(f"there is no login provider {name[:64]!a}", hint="`ostiary login-provider list` shows all")
     return provider
-
-
-def list_providers(reader: Reader) -> list[Provider]:
-    """Return all providers by name."""
-    return store.providers.providers(reader)
-
-
-def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[str, str]]:
-    """Return a page of the accounts at a provider that are linked to persons, as (subject at the
-    provider, person id).
-    """
-    return store.providers.links(reader, provider.issuer, page)
 
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:

@@ -187,7 +187,7 @@ def authenticate_registration(reader: Reader, client_id: str, unverified_token: 
 
     The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken otherwise.
     """
-    client = store.clients.get(reader, client_id)
+    client = store.clients.get_oauth_client(reader, client_id)
     digest = (client and client.access_digest) or _digest("")
     if not hmac.compare_digest(digest, _digest(unverified_token or "")) or not unverified_token or client is None:
         raise InvalidRegistrationToken("the registration access token is not valid for this client")

@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Forbidden, Malformed, NotFound, Unauthentica
 from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import Call, Headers
 from ostiaryd.ground.http.html import page_url
@@ -169,11 +169,6 @@ def _is_unended(act: Act, session: Session) -> bool:
     return store.people.get_unended(act.tx, session.id, now=act.now) is not None
 
 
-def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
-    """Return the live sessions of a person, the last used first."""
-    return store.people.sessions_of(reader, person, now=now)
-
-
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
     """End one session. If `person` is given, only a session of this person can be ended. Raises NotFound if there is no
     such session.
@@ -219,21 +214,6 @@ def end_all_logins(act: Act) -> int:
     store.join_tokens.drop_all_join_tokens(act.tx)
     store.clients.drop_registration_tokens(act.tx)
     return len(sessions)
-
-
-def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return a live session by its id; None if there is no such session."""
-    return store.people.get_session(reader, id, now=now)
-
-
-def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return the id and the person of at most `limit` ended sessions for which `close_session` was not called yet."""
-    return store.people.ended_sessions(reader, limit=limit)
-
-
-def close_session(tx: Tx, id: str) -> None:
-    """Record that all grants and tokens of an ended session have ended."""
-    store.people.close_session(tx, id)
 
 
 async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:

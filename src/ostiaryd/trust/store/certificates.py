@@ -67,7 +67,7 @@ def drop_anchor(tx: Tx, digest: str) -> None:
     tx.send(_DROP_ANCHOR, digest=digest)
 
 
-def client(reader: Reader, client: str) -> CertificateClient | None:
+def get_certificate_client(reader: Reader, client: str) -> CertificateClient | None:
     """Return the method by which a client authenticates by certificate; None if the client has no such method."""
     row = reader.one(_CLIENT, client=client)
     if row is None:

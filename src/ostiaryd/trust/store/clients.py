@@ -57,8 +57,8 @@ _AGENT_KEYS = sql(
 )
 
 
-def get(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return a client by its client id; None if there is none."""
+def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
+    """Return the record of a client in any state by its client id; None for an unknown client."""
     return reader.one_as(_BY_ID, _client, client_id=client_id)
 
 
@@ -102,8 +102,8 @@ def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:
     tx.send(_SET_FRESH, client_id=client_id, until=until)
 
 
-def set_used(tx: Tx, client_id: str) -> None:
-    """Record that a person has consented to a client for the first time."""
+def note_client_use(tx: Tx, client_id: str) -> None:
+    """Record that a person consented to a client, so that it is not deleted as unused."""
     tx.send(_SET_USED, client_id=client_id, now=tx.now)
 
 

@@ -204,15 +204,15 @@ def live_sessions(reader: Reader) -> list[str]:
     return [id for (id,) in reader.all(_LIVE_SESSIONS)]
 
 
-def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return (id, person) of at most `limit` sessions that have ended and are not closed, in the order of
-    their ends.
+def list_ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
+    """Return (id, person) of at most `limit` sessions that have ended and for which `close_session` was not called yet,
+    in the order of their ends.
     """
     return [(id, person) for id, person in reader.all(_ENDED_SESSIONS, limit=limit)]
 
 
 def close_session(tx: Tx, id: str) -> None:
-    """Mark a session as closed: its grants and tokens have been ended."""
+    """Record that all grants and tokens of an ended session have ended."""
     tx.send(_CLOSE_SESSION, id=id, now=tx.now)
 
 

@@ -78,7 +78,7 @@ def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int
 
 
 def use_pep_key(tx: Tx, digest: bytes) -> None:
-    """Record the current use of an API key."""
+    """Record that an API key was used now. Call it at most once in `PEP_USE_INTERVAL` for each key."""
     tx.send(_USE_PEP_KEY, digest=digest, now=tx.now)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ostiary.protocol.errors import Conflict
 from ostiary.provenance.noticing import Noticed
+from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.renewals import OwnCertificate
 from ostiaryd.certs.model import SECOND, Certificate
@@ -98,6 +99,6 @@ def _day(at: int) -> str:
 def examine_certificates(reader: Reader, world: World) -> CertificateFigures:
     """Return the numbers of certificates that `doctor` and the metrics show."""
     now = world.now()
-    in_force, failing = renewals.count_certificates(reader, now=now)
+    in_force, failing = certs.count_certificates(reader, now=now)
     neglected = renewals.count_neglected(reader, now=now, days=world.config.certificate_warning_days)
     return CertificateFigures(in_force, neglected, failing, renewals.list_own(reader, world.config))
