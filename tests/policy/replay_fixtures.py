@@ -243,10 +243,9 @@ class ReplayFixture:
         found = self.resource() if is_registered else None
         scopes = frozenset({"files:read"} if reads else {"files:write"})
         uri = URI if is_registered else "https://elsewhere.example.org"
-        chain = [] if reads else [Link("ag_other", 0, "tk_0", owner="pe_0", segment="default", model="m-1")]
-        decide = partial(
-            flows.decide_issue, agent=agent, task="tk_1", resource=found, uri=uri, scopes=scopes, chain=chain, acr=KEY
-        )
+        links = () if reads else (Link("ag_other", 0, "tk_0", owner="pe_0", segment="default", model="m-1"),)
+        chain = flows.TaskChain("tk_1", links)
+        decide = partial(flows.decide_issue, agent=agent, chain=chain, resource=found, uri=uri, scopes=scopes, acr=KEY)
         with suppress(Forbidden):
             await run_act(self.world, decide, "token.issue")
 

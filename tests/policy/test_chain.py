@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows import decide_issue
+from ostiaryd.policy.flows import TaskChain, decide_issue
 from ostiaryd.policy.model import (
     AgentSeen,
     Posed,
@@ -113,7 +113,7 @@ async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World
     async def issue(agent: Agent) -> None:
         def flow(act: Act) -> str:
             return decide_issue(
-                act, agent, task="tk_2", resource=None, uri="https://a", scopes=frozenset(), chain=chain, acr=KEY
+                act, agent, TaskChain("tk_2", chain), resource=None, uri="https://a", scopes=frozenset(), acr=KEY
             )
 
         await run_act(world, flow)

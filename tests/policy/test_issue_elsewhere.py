@@ -179,7 +179,9 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
         return await act(
             world,
             "test",
-            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
+            lambda a: flows.decide_issue(
+                a, agent, flows.TaskChain(""), resource=None, uri=FILES, scopes=frozenset(), acr=KEY
+            ),
             again=retry,
         )
 
@@ -206,7 +208,9 @@ async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None
     with pytest.raises(RemotePoliciesNeeded):
         await run_act(
             world,
-            lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
+            lambda a: flows.decide_issue(
+                a, agent, flows.TaskChain(""), resource=None, uri=FILES, scopes=frozenset(), acr=KEY
+            ),
             "test.unasked",
         )
     assert entries(world, "test.unasked") == []

@@ -123,11 +123,10 @@ def token(agent: Agent, task: str) -> Callable[[Act], object]:
     return lambda a: flows.decide_issue(
         a,
         agent,
-        task=task,
+        flows.TaskChain.of(tasks.live(a.tx, task, now=a.now)),
         resource=registry.find_resource(a.tx, "files"),
         uri="",
         scopes=frozenset({"files:read"}),
-        chain=tasks.live(a.tx, task, now=a.now).chain,
         acr=KEY,
     )
 
@@ -137,7 +136,7 @@ async def test_tokens_and_parts_of_tasks_see_it_too(world: World, bot: Agent, he
     part = await start(world, "helper", parent=task)
 
     def hand(a: Act) -> None:
-        flows.check_delegation(a, bot, helper, task=task, scopes=frozenset({"files:read"}), depth=1)
+        flows.check_delegation(a, bot, helper, flows.TaskChain(task), scopes=frozenset({"files:read"}), depth=1)
 
     for given in (token(bot, task), token(helper, part), hand):
         await doubt(world, task, 0)

@@ -214,8 +214,9 @@ def test_administrators_put_and_readers_look() -> None:
 
 
 def issue(agent: Agent, a: Act, **more: Any) -> str:
-    asked = {"task": "tk_1", "resource": None, "uri": "https://other.example", "scopes": frozenset({"files:read"})}
-    return flows.decide_issue(a, agent, acr=KEY, **(asked | more))
+    chain = flows.TaskChain(more.pop("task", "tk_1"))
+    asked = {"resource": None, "uri": "https://other.example", "scopes": frozenset({"files:read"})}
+    return flows.decide_issue(a, agent, chain, acr=KEY, **(asked | more))
 
 
 async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:

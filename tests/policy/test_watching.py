@@ -108,7 +108,7 @@ async def test_tokens_are_decided_beside_too(world: World, bot: Agent, bank: Res
         await run_act(
             world,
             lambda a, resource=resource: flows.decide_issue(  # type: ignore[misc]
-                a, bot, task="", resource=resource, uri=URI, scopes=frozenset(), acr=KEY
+                a, bot, flows.TaskChain(""), resource=resource, uri=URI, scopes=frozenset(), acr=KEY
             ),
         )
         assert said(newest_entry(world))["verdict"] == verdict

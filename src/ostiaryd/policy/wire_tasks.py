@@ -88,12 +88,10 @@ async def start_task(call: Call) -> Reply:
                 act,
                 giver,
                 receiver,
-                task=task.chain[0].task,
+                flows.TaskChain(task.chain[0].task, task.chain[1:], task.person),
                 scopes=task.scopes,
                 details=task.bounds,
                 depth=task.depth,
-                chain=task.chain[1:],
-                person=task.person,
             )
         return task
 

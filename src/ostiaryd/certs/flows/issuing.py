@@ -63,7 +63,7 @@ class Holder(NamedTuple):
     name: str
     agent: Agent | None = None
     task: str | None = None
-    chain: Sequence[Link] = ()
+    chain: tuple[Link, ...] = ()
     person: str | None = None
     """id of the person for whom the agent acts"""
     ends: tuple[int, ...] = ()
@@ -186,13 +186,11 @@ def _decide(
         policy.check_certificate(
             act,
             holder.agent,
-            task=holder.task or "",
+            policy.TaskChain(holder.task or "", holder.chain, holder.person),
             profile=profile.name,
             names=frozenset(map(str, names)),
             key_type=key_type,
             lifetime_s=lifetime_s,
-            chain=holder.chain,
-            person=holder.person,
         )
     if holder.person_record is not None:
         policy.check_person_certificate(

@@ -10,6 +10,7 @@ from ostiaryd.policy.flows.entity_lookup import entity_of_agent
 from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
 from ostiaryd.policy.flows.external_retry import FRESH, RemotePoliciesNeeded, Retry
 from ostiaryd.policy.flows.issuance import (
+    TaskChain,
     check_certificate,
     check_delegation,
     check_secret,
@@ -58,6 +59,7 @@ __all__ = [
     "RemotePoliciesNeeded",
     "Retry",
     "Span",
+    "TaskChain",
     "ToolCall",
     "activate",
     "activate_starter",

@@ -17,7 +17,7 @@ from ostiary.authorization.cedar.render import encode_record
 from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.authorization.claims import Link
 from ostiary.decision.access import Judgement, Policies, RemoteAnswers
-from ostiary.decision.access.chain import ALONE, Chain, chain_of
+from ostiary.decision.access.chain import Chain, chain_of
 from ostiary.decision.access.chain_evaluator import ChainCache
 from ostiary.decision.access.facts import resource_entity, secret_entity
 from ostiary.decision.access.reasons import reasons_of
@@ -38,6 +38,7 @@ from ostiaryd.policy.model import (
 )
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource
+from ostiaryd.tasks.model import Task
 
 ISSUE = Uid("Action", "issue_token")
 DELEGATE = Uid("Action", "delegate")
@@ -45,81 +46,82 @@ ELEVATE = Uid("Action", "elevate")
 CERTIFY = Uid("Action", "issue_certificate")
 
 
+class TaskChain(NamedTuple):
+    """A task as policies see it: its id (empty for none), the agents through which it came (`links`, the nearest
+    first), and the person on whose behalf it runs.
+    """
+
+    task: str
+    links: tuple[Link, ...] = ()
+    person: str | None = None
+
+    @classmethod
+    def of(cls, task: Task) -> TaskChain:
+        """Return the chain of a task that was read with its chain (`with_chain`)."""
+        return cls(task.task_id, task.chain, task.person)
+
+
 def decide_issue(
     act: Act,
     agent: Agent,
+    chain: TaskChain,
     *,
-    task: str,
     resource: Resource | None,
     uri: str,
     scopes: frozenset[str],
     details: Sequence[ToolDetail] = (),
-    chain: Sequence[Link] = (),
-    person: str | None = None,
     acr: str,
 ) -> str:
     """Check that `agent` may have a token for `resource`, or for the unregistered `uri`; return the hash of the
-    policies.
-
-    `acr` is the `acr` of the token; `chain` has the agents through which the task was delegated. Raises Forbidden with
-    the code `access_denied`.
+    policies. `acr` is the `acr` of the token. Raises Forbidden with the code `access_denied`.
     """
-    behind = chain_of(chain, holder=agent.agent_id)
-    handed = _handed(agent.agent_id, task, scopes, _classes(details), behind, person, _proved(acr))
-    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), handed, chain)
+    handed = _handed(agent.agent_id, chain, _reach(scopes, _proved(acr), details))
+    return _check(act, agent, ISSUE, _target(act.tx, resource, uri), handed)
 
 
 def check_delegation(
     act: Act,
     giver: Agent,
     receiver: Agent,
+    chain: TaskChain,
     *,
-    task: str,
     scopes: frozenset[str],
-    depth: int,
     details: Sequence[ToolDetail] = (),
-    chain: Sequence[Link] = (),
-    person: str | None = None,
+    depth: int,
 ) -> None:
     """Check that `giver`, who got the task through `chain`, may delegate a part of it to `receiver`. `depth` is
     the number of delegations that lead to this part. Raises Forbidden with the code `access_denied`.
     """
-    behind = chain_of(chain, holder=giver.agent_id)
-    handed = _handed(giver.agent_id, task, scopes, _classes(details), behind, person, (("depth", depth),))
-    _check(act, giver, DELEGATE, agent_with_facts(receiver), handed, chain)
+    handed = _handed(giver.agent_id, chain, _reach(scopes, (("depth", depth),), details))
+    _check(act, giver, DELEGATE, agent_with_facts(receiver), handed)
 
 
 def check_certificate(
     act: Act,
     agent: Agent,
+    chain: TaskChain,
     *,
-    task: str,
     profile: str,
     names: frozenset[str],
     key_type: str,
     lifetime_s: int,
-    chain: Sequence[Link] = (),
-    person: str | None = None,
 ) -> str:
     """Check that `agent` may have a certificate for these names (`dns:api.example.com`); return the hash of the
     policies. Raises Forbidden with the code `access_denied`.
     """
-    behind = chain_of(chain, holder=agent.agent_id)
-    handed = _handed_certificate(agent.agent_id, task, profile, names, key_type, lifetime_s, behind, person)
-    return _check(act, agent, CERTIFY, agent_with_facts(agent), handed, chain)
+    members = ("profile", profile), ("names", names), ("key_type", key_type), ("lifetime", lifetime_s)
+    return _check(act, agent, CERTIFY, agent_with_facts(agent), _handed(agent.agent_id, chain, members))
 
 
 def check_secret(
     act: Act,
     agent: Agent,
+    chain: TaskChain,
     *,
     action: str,
     operation: str,
     secret: SecretSeen,
-    task: str,
     scopes: frozenset[str],
-    chain: Sequence[Link] = (),
-    person: str | None = None,
     acr: str,
     request: tuple[tuple[str, str], ...] = (),
     token_scopes: frozenset[str] | None = None,
@@ -131,44 +133,37 @@ def check_secret(
     access token of a connected account (`read_account_token`). Return the hash of the policies. Raises Forbidden with
     the code `access_denied`.
     """
-    behind = chain_of(chain, holder=agent.agent_id)
-    more: tuple[tuple[str, str | frozenset[object]], ...] = (
-        ("operation", operation),
-        *request,
-        *_proved(acr),
-    )
+    more: Members = ("operation", operation), *request, *_proved(acr)
     if token_scopes is not None:
-        more = (*more, ("token_scopes", frozenset[object](token_scopes)))
-    handed = _handed(agent.agent_id, task, scopes, None, behind, person, more)
+        more = (*more, ("token_scopes", token_scopes))
+    handed = _handed(agent.agent_id, chain, _reach(scopes, more))
     target = secret_entity(secret.mount, secret.path, agent=secret.agent), secret
-    return _check(act, agent, Uid("Action", action), target, handed, chain)
+    return _check(act, agent, Uid("Action", action), target, handed)
 
 
 def may_use_secrets(
     act: Act,
     agent: Agent,
+    chain: TaskChain,
     *,
     actions: Sequence[str],
     mount: str,
     path: str | None = None,
-    task: str,
     scopes: frozenset[str],
-    chain: Sequence[Link] = (),
-    person: str | None = None,
     acr: str,
 ) -> bool:
     """Return whether policies may permit `agent` one of the actions at a path of a mount, or at any path of it for
     None. Remote policies count as permitting. The result is no decision, and is not recorded.
     """
     policies, principal = active_policies(act.tx), agent_with_facts(agent)[0]
-    behind = chain_of(chain, holder=agent.agent_id)
-    handed = _handed(agent.agent_id, task, scopes, None, behind, person, _proved(acr))
-    risk = risk_context(act.tx, policies, agent, task, chain, at=act.now)
+    handed = _handed(agent.agent_id, chain, _reach(scopes, _proved(acr)))
+    behind = handed.chain.behind
+    risk = risk_context(act.tx, policies, agent, chain.task, chain.links, at=act.now)
     context = {**handed.context, **risk, "now": Datetime(act.now // 1000)}
     request = PartialRecord(context, Unknown("request", optional=True))
-    links = (principal.uid, *(one.uid for one in behind.behind))
+    links = (principal.uid, *(one.uid for one in behind))
     for secret in _secrets_of(policies, mount) if path is None else [secret_entity(mount, path, agent="")]:
-        entities = Overlay.of(policies.known, principal, secret, *behind.behind)
+        entities = Overlay.of(policies.known, principal, secret, *behind)
         if any(policies.foresee(links, Uid("Action", one), secret.uid, request, entities).may for one in actions):
             return True
     return False
@@ -190,6 +185,10 @@ def _named_secrets(policies: Policies) -> list[str]:
     return policies.named_resources("Secret")
 
 
+Members = tuple[tuple[str, int | str | frozenset[object]], ...]
+"""Members of the context of policies, with their values."""
+
+
 class Handed(NamedTuple):
     """The context of an issuance or a delegation: the person, the extent, and the chain. `members` are the members of
     `context` in the JSON form of Cedar, without the time and the risk; `encoded` is the object of these members.
@@ -198,63 +197,32 @@ class Handed(NamedTuple):
     context: Record
     members: dict[str, msgspec.Raw]
     encoded: msgspec.Raw
+    origin: TaskChain
     chain: Chain
 
 
 @lru_cache(maxsize=4096)
-def _handed(
-    agent: str,
-    task: str,
-    scopes: frozenset[str],
-    classes: frozenset[str] | None,
-    chain: Chain,
-    person: str | None,
-    more: tuple[tuple[str, int | str | frozenset[object]], ...] = (),
-) -> Handed:
+def _handed(agent: str, origin: TaskChain, more: Members) -> Handed:
     """Return the context of an issuance. The result is cached, because an agent usually sends an equal request
     again.
     """
+    chain = chain_of(origin.links, holder=agent)
     first = chain.behind[-1].uid.id if chain.behind else agent
-    context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
-    if classes is not None:
-        context["datatypes"] = frozenset[object](classes)
-    return _hand_over(context, chain)
-
-
-def _hand_over(context: Record, chain: Chain) -> Handed:
+    context: Record = {"subject": origin.person or first, "task": origin.task, **dict(more)}
     members = {**encode_record(context), **chain.encoded}
-    return Handed(context | chain.context, members, encode_context(members), chain)
+    return Handed(context | chain.context, members, encode_context(members), origin, chain)
 
 
-@lru_cache(maxsize=4096)
-def _handed_certificate(
-    agent: str,
-    task: str,
-    profile: str,
-    names: frozenset[str],
-    key_type: str,
-    lifetime_s: int,
-    chain: Chain,
-    person: str | None,
-) -> Handed:
-    context: Record = {
-        "subject": person or (chain.behind[-1].uid.id if chain.behind else agent),
-        "task": task,
-        "profile": profile,
-        "names": frozenset[object](names),
-        "key_type": key_type,
-        "lifetime": lifetime_s,
-    }
-    return _hand_over(context, chain)
-
-
-def _classes(details: Sequence[ToolDetail]) -> frozenset[str] | None:
-    return datatypes(details) if details else None
+def _reach(scopes: frozenset[str], more: Members = (), details: Sequence[ToolDetail] = ()) -> Members:
+    """Return the members for the extent of an issuance: its scopes, `more`, and the data classes of its bounds."""
+    members: Members = ("scopes", scopes), *more
+    classes = datatypes(details) if details else None
+    return members if classes is None else (*members, ("datatypes", classes))
 
 
 @lru_cache(maxsize=64)
-def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
-    return ("acr", acr), ("amr", frozenset[object](assurance.AMRS.get(acr, ())))
+def _proved(acr: str) -> Members:
+    return ("acr", acr), ("amr", frozenset(assurance.AMRS.get(acr, ())))
 
 
 def judge_elevation(
@@ -264,8 +232,8 @@ def judge_elevation(
     applies even if no policy permits. Raises RemotePoliciesNeeded if a verdict of remote policies is missing.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
-    handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
-    judgement, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed, ())
+    handed = _handed(agent.agent_id, TaskChain(task), _reach(scopes, more))
+    judgement, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed)
     if judgement.because == "no_permit":
         principal = agent_with_facts(agent)[0]
         entities, now = Overlay.of(policies.known, principal), Datetime(act.now // 1000)
@@ -275,13 +243,11 @@ def judge_elevation(
     return judgement, policies
 
 
-def _check(
-    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
-) -> str:
+def _check(act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed) -> str:
     """Return the hash of the policies if they permit the action. Raises Forbidden if not, RemotePoliciesNeeded if a
     verdict of remote policies is missing.
     """
-    judgement, policies = _judge(act, agent, action, resource, handed, links)
+    judgement, policies = _judge(act, agent, action, resource, handed)
     if not judgement.allowed:
         first = reasons_of(judgement, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
@@ -289,15 +255,15 @@ def _check(
 
 
 def _judge(
-    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
+    act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed
 ) -> tuple[Judgement, Policies]:
     """Ask the policies, and record the question and the deciding policies. Raises RemotePoliciesNeeded if a verdict of
     remote policies is missing.
     """
     policies, principal = active_policies(act.tx), agent_with_facts(agent)
     remote = answers_of(act, policies)
-    chain = handed.chain
-    risk = risk_context(act.tx, policies, agent, str(handed.context["task"]), links, at=remote.at)
+    origin, chain = handed.origin, handed.chain
+    risk = risk_context(act.tx, policies, agent, origin.task, origin.links, at=remote.at)
     posed = Posed(
         principal=principal[1],
         action=action.id,
@@ -339,7 +305,7 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
         return ""
     acr = assurance.BEARER if caller.jkt is None else assurance.KEY
     principal, (target, _) = agent_with_facts(agent)[0], _target(reader, registry.get_resource_by_uri(reader, uri), uri)
-    handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None, _proved(acr))
+    handed = _handed(agent.agent_id, TaskChain(caller.task or ""), _reach(caller.scopes, _proved(acr)))
     risk = risk_context(reader, policies, agent, caller.task or "", at=remote.at)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     entities = Overlay.of(policies.known, principal, target)

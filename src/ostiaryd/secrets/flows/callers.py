@@ -244,13 +244,11 @@ def authorize(
         policy.check_secret(
             act,
             caller.agent,
+            policy.TaskChain.of(caller.task),
             action=action,
             operation=operation,
             secret=SecretSeen(mount, path, _owner_of(act, caller, mount, path)),
-            task=caller.task.task_id,
             scopes=caller.scopes,
-            chain=caller.task.chain,
-            person=caller.task.person,
             acr=caller.acr,
             request=members,
             token_scopes=token_scopes,
@@ -315,13 +313,11 @@ def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None
     return policy.may_use_secrets(
         act,
         caller.agent,
+        policy.TaskChain.of(caller.task),
         actions=tuple(SecretAction),
         mount=mount,
         path=path,
-        task=caller.task.task_id,
         scopes=caller.scopes,
-        chain=caller.task.chain,
-        person=caller.task.person,
         acr=caller.acr,
     )
 

@@ -26,7 +26,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.grants import Granted
-from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, consult_policies, mint
+from ostiaryd.tokens.flows.mint import Authenticated, Issued, Proved, TokenAccess, authenticate, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     SECOND,
@@ -126,18 +126,14 @@ def redeem(
     scopes = parse_scope(wish.scope)
     target = choose_target(act, wish.resource, requested=scopes, available=task.scopes, config=config)
     scope = scopes_at(target, scopes, available=task.scopes)
-    details = narrow_details((), task=task.bounds, target=target)
-    policy = consult_policies(act, client, task, target, scope, details, acr=assurance.PERSON)
+    access = TokenAccess(target, scope, narrow_details((), task=task.bounds, target=target))
+    policy = consult_policies(act, client, task, access, acr=assurance.PERSON)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     issued = mint(
         act,
-        client,
-        possession,
-        Proved(assurance.PERSON, answered_at // SECOND),
+        Authenticated(client, possession, Proved(assurance.PERSON, answered_at // SECOND)),
+        access,
         task=task,
-        target=target,
-        scope=scope,
-        details=details,
         policy=policy,
         seconds=seconds,
         config=config,

@@ -26,7 +26,16 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, agent_uri
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, check_line
-from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, check_demand, consult_policies, mint
+from ostiaryd.tokens.flows.mint import (
+    Authenticated,
+    Issued,
+    Proved,
+    TokenAccess,
+    authenticate,
+    check_demand,
+    consult_policies,
+    mint,
+)
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -99,19 +108,16 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     if not scope and not details:
         raise InvalidTarget("the subject token has no scope and no bounds at this target")
 
+    access = TokenAccess(target, scope, details)
     if subject.client_id != agent.agent_id:
-        _consult(act, line[0], agent, task, scope=scope, details=details)
-    policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
+        _consult(act, line[0], agent, task, access)
+    policy = consult_policies(act, client, task, access, acr=proved.acr)
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(
         act,
-        client,
-        possession,
-        proved,
+        Authenticated(client, possession, proved),
+        access,
         task=task,
-        target=target,
-        scope=scope,
-        details=details,
         parent=subject.jti,
         policy=policy,
         seconds=_seconds(act, ends, config=config),
@@ -238,10 +244,8 @@ def _find_resource_uri(act: Act, audience: str, *, config: Config) -> str:
     return audience if resource is None else resource.uri
 
 
-def _consult(
-    act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str], details: tuple[ToolDetail, ...]
-) -> None:
-    """Check that the policies permit `giver` to delegate the task with these scopes and bounds to `receiver`.
+def _consult(act: Act, giver: Agent, receiver: Agent, task: Task, access: TokenAccess) -> None:
+    """Check that the policies permit `giver` to delegate the task with this access to `receiver`.
 
     Raises InvalidRequest if not, as for any subject token that cannot be exchanged.
     """
@@ -250,12 +254,10 @@ def _consult(
             act,
             giver,
             receiver,
-            task=task.task_id,
-            scopes=scope,
-            details=details,
+            policy.TaskChain(task.task_id, task.chain[1:], task.person),
+            scopes=access.scope,
+            details=access.details,
             depth=len(task.chain),
-            chain=task.chain[1:],
-            person=task.person,
         )
     except Forbidden as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None

@@ -26,7 +26,17 @@ from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.authorization import key_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
-from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, consult_policies, identify, mint
+from ostiaryd.tokens.flows.mint import (
+    Authenticated,
+    Identified,
+    Issued,
+    Proved,
+    Sender,
+    TokenAccess,
+    consult_policies,
+    identify,
+    mint,
+)
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     SECOND,
@@ -433,6 +443,7 @@ def _issue(
     target, scope = _narrow(act, token_request, grant, task, config=config)
     longest = config.token_lifetime_s
     details = () if target.resource is None else narrow_details((), task=task.bounds, target=target)
+    access = TokenAccess(target, scope, details)
     policy = ""
     if possession.jkt is None and proofs.client.metadata.dpop_bound_access_tokens:  # RFC 9449 section 5.2
         hint = "send the header `DPoP`"
@@ -442,16 +453,12 @@ def _issue(
         _check_exempt(act, client, target)
     if target.resource is not None:
         assert client.agent is not None, "the client of a grant is an agent"
-        policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
+        policy = consult_policies(act, client, task, access, acr=proved.acr)
     issued = mint(
         act,
-        client,
-        possession,
-        proved,
+        Authenticated(client, possession, proved),
+        access,
         task=task,
-        target=target,
-        scope=scope,
-        details=details,
         parent=grant.grant_id,
         policy=policy,
         seconds=lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at, grant.expires_at)),

@@ -18,7 +18,7 @@ from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskId, TaskState, standing_id, standing_task
 from ostiaryd.tokens.flows.grants import check_task
-from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, consult_policies, mint
+from ostiaryd.tokens.flows.mint import Issued, TokenAccess, authenticate, check_demand, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -58,9 +58,8 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
     """
-    client, possession, proved = authenticate(
-        act, grant.credentials, grant.unverified_proof, config=config, accepts_secret=True
-    )
+    authenticated = authenticate(act, grant.credentials, grant.unverified_proof, config=config, accepts_secret=True)
+    client, possession, proved = authenticated
     check_demand(proved, grant.demand, now=act.now)
     task = _own_task(act, client, grant.task)
     has = client.scopes | task.elevated
@@ -85,22 +84,10 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
             )
         longest = min(longest, config.bearer_lifetime_s)
     scope = scopes_at(target, requested, available=available)
-    details = narrow_details(grant.details, task=task.bounds, target=target)
-    policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
+    access = TokenAccess(target, scope, narrow_details(grant.details, task=task.bounds, target=target))
+    policy = consult_policies(act, client, task, access, acr=proved.acr)
     seconds = lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at))
-    return mint(
-        act,
-        client,
-        possession,
-        proved,
-        task=task,
-        target=target,
-        scope=scope,
-        details=details,
-        policy=policy,
-        seconds=seconds,
-        config=config,
-    )
+    return mint(act, authenticated, access, task=task, policy=policy, seconds=seconds, config=config)
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:

@@ -71,6 +71,22 @@ class Proved(msgspec.Struct, frozen=True):
     amr: tuple[str, ...] = ()
 
 
+class Authenticated(NamedTuple):
+    """A client, the key that its token will be bound to, and the strength of the authentication."""
+
+    client: Client
+    possession: Possession
+    proved: Proved
+
+
+class TokenAccess(NamedTuple):
+    """The access that a token gives: its target, and its scopes and bounds there."""
+
+    target: Target
+    scope: frozenset[str]
+    details: tuple[ToolDetail, ...]
+
+
 class Sender(NamedTuple):
     """The id of the client that a form names, and the credentials in the request. Nothing has been verified.
 
@@ -103,9 +119,8 @@ def authenticate(
     config: Config,
     accepts_secret: bool = False,
     path: str = "/token",
-) -> tuple[Client, Possession, Proved]:
-    """Authenticate a client, and return the client, the key that its token will be bound to, and the strength of the
-    authentication.
+) -> Authenticated:
+    """Authenticate a client.
 
     Assertion and DPoP proof count as used even if the request is refused, so that a copy of the request is useless. A
     client secret is accepted only if `accepts_secret`; its token is bound to no key. Raises InvalidClient for a failed
@@ -118,11 +133,11 @@ def authenticate(
         if unverified_proof is not None:
             hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
             raise InvalidRequest("a client that authenticates by a secret gets only bearer tokens", hint=hint)
-        return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
+        return Authenticated(client, Possession(), Proved(assurance.SECRET, act.now // SECOND))
     client = trust.check_client(act, credentials, config=config)
     possession, acr = _check_possession(act, client, credentials, unverified_proof, path=path, config=config)
     trust.spend(act, client.assertion, possession.spend)
-    return client, possession, Proved(acr, act.now // SECOND)
+    return Authenticated(client, possession, Proved(acr, act.now // SECOND))
 
 
 def identify(
@@ -267,22 +282,13 @@ def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
         )
 
 
-def consult_policies(
-    act: Act,
-    client: Client,
-    task: Task,
-    target: Target,
-    scope: frozenset[str],
-    details: tuple[ToolDetail, ...],
-    *,
-    acr: str,
-) -> str:
+def consult_policies(act: Act, client: Client, task: Task, access: TokenAccess, *, acr: str) -> str:
     """Check that the policies permit the token, and return the hash of the policy set. For guards and persons no policy
     decides, and the result is empty: they get only scopes of this server's API. Raises Forbidden if the policies deny,
     InvalidTarget if a guard or a person requests another target.
     """
     if client.agent is None:
-        if not scope:
+        if not access.scope:
             raise InvalidTarget(
                 "guards and persons get tokens for this server's API only",
                 hint="use the credential of an agent: ostiary agent create --help",
@@ -291,27 +297,21 @@ def consult_policies(
     return policy.decide_issue(
         act,
         client.agent,
-        task=task.task_id,
-        resource=target.resource,
-        uri=target.uri,
-        scopes=scope,
-        details=details,
-        chain=task.chain,
-        person=task.person,
+        policy.TaskChain.of(task),
+        resource=access.target.resource,
+        uri=access.target.uri,
+        scopes=access.scope,
+        details=access.details,
         acr=acr,
     )
 
 
 def mint(
     act: Act,
-    client: Client,
-    possession: Possession,
-    proved: Proved,
+    authenticated: Authenticated,
+    access: TokenAccess,
     *,
     task: Task,
-    target: Target,
-    scope: frozenset[str],
-    details: tuple[ToolDetail, ...],
     parent: str | None = None,
     policy: str,
     seconds: int,
@@ -325,6 +325,8 @@ def mint(
     the clock is not confirmed, except for tokens for the server's own API: with those, administrators stop agents and
     confirm the clock.
     """
+    client, possession, proved = authenticated
+    target, scope, details = access
     if target.uri != config.api:
         act.check_granting()
     if client.agent is not None:
