@@ -12,21 +12,24 @@ not in the chain of the request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 import msgspec
 from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.decision import approval
 from ostiary.decision.access import Needs
+from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.provenance.extent import Extent
 from ostiary.provenance.origins.judging import GRAVE, value_at
 from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
+from ostiaryd.tasks.model import Task
 
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
@@ -256,6 +259,34 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     extent: Extent
     is_planned: bool
+
+
+class AskedCall(NamedTuple):
+    """A call that needs an approval: its task, the name of its resource, and its tool. `arguments` may be shown;
+    `secrets` are the digests of the others.
+    """
+
+    task: Task
+    resource: str
+    ready: ReadyTool
+    arguments: dict[str, Any]
+    secrets: dict[str, str]
+
+    def digest(self, policies: Iterable[str], needs: Needs) -> str:
+        """Return the digest to which an approval of this call is bound. `policies`: names of the asking policies.
+        Raises Malformed for arguments without a digest.
+        """
+        return approval.binding(
+            agent=self.task.agent,
+            task=self.task.task_id,
+            resource=self.resource,
+            tool=self.ready.tool.name,
+            arguments=self.arguments,
+            secrets=self.secrets,
+            presentation=self.ready.presentation,
+            policies=policies,
+            needs=needs,
+        )
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:

@@ -18,7 +18,7 @@ from ostiary.provenance.extent import Extent
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.flows.cover import measure, use_cover
-from ostiaryd.approvals.model import About, ApprovalLink, ApprovalState, Question, Why, choose_stated
+from ostiaryd.approvals.model import About, ApprovalLink, ApprovalState, AskedCall, Question, Why, choose_stated
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -53,18 +53,8 @@ def ask_about_call(
     if ours.hash != request.policy:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
     needs, reasons = asking_policies(ours, request.policies)
-    arguments, secrets = _parted(request, ready, task)
-    digest = entry.digest = approval.binding(
-        agent=task.agent,
-        task=task.task_id,
-        resource=resource.name,
-        tool=request.tool,
-        arguments=arguments,
-        secrets=secrets,
-        presentation=ready.presentation,
-        policies=request.policies,
-        needs=needs,
-    )
+    call = AskedCall(task, resource.name, ready, *_parted(request, ready, task))
+    digest = entry.digest = call.digest(request.policies, needs)
     if (spent := store.find_spent(act.tx, digest, call=request.call, now=act.now)) is not None:
         entry.action = "approval.spend"
         registry.fill_entry(act, object=spent.approval_id, again=True)
@@ -72,23 +62,14 @@ def ask_about_call(
     if request.approval:
         _check_meant(act, request.approval, digest)
     latest = store.find_latest(act.tx, digest)
-    extent, is_mentioned = measure(
-        act, request, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
-    )
-    if (
-        extent is not None
-        and (cover := _covered(act, task, extent, latest, policy=ours.hash, is_mentioned=is_mentioned, config=config))
-        is not None
-    ):
+    extent, is_mentioned = measure(act, request, call, ours)
+    cover = _covered(act, task, extent, latest, policy=ours.hash, is_mentioned=is_mentioned, config=config)
+    if cover is not None:
         entry.action = "approval.spend"
         registry.fill_entry(act, object=cover, covers="task")
         return cover, True
     about = describe(
-        task,
-        resource=resource.name,
-        ready=ready,
-        arguments=arguments,
-        secrets=secrets,
+        call,
         policy=request.policy,
         reasons=reasons,
         origins=request.origins,
@@ -162,12 +143,8 @@ def asking_policies(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs,
 
 
 def describe(
-    task: Task,
+    call: AskedCall,
     *,
-    resource: str,
-    ready: ReadyTool,
-    arguments: dict[str, Any],
-    secrets: Mapping[str, str],
     policy: str,
     reasons: list[Why],
     origins: Mapping[str, str] = MappingProxyType({}),
@@ -178,25 +155,26 @@ def describe(
     """Return the description of a call for the person who answers. Arguments that leave the system as text are listed
     separately.
     """
-    is_dangerous, must_state = choose_stated(ready.tool, arguments, origins)
-    texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
+    tool, arguments = call.ready.tool, call.arguments
+    is_dangerous, must_state = choose_stated(tool, arguments, origins)
+    texts = {path.partition(".")[0] for path, kind in tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
-        resource=resource,
-        tool=ready.tool.name,
+        resource=call.resource,
+        tool=tool.name,
         arguments=arguments,
-        hidden=sorted(secrets),
+        hidden=sorted(call.secrets),
         outgoing=sorted(texts & arguments.keys()),
         origins=dict(origins),
         foreign=dict(foreign),
         policy=policy,
         reasons=reasons,
         warnings=list(warnings),
-        effect=ready.tool.effect.value,
+        effect=tool.effect.value,
         is_dangerous=is_dangerous,
         must_state=must_state,
         extent=extent,
-        chain=[ApprovalLink(link.agent, link.task) for link in task.chain],
-        person=task.person,
+        chain=[ApprovalLink(link.agent, link.task) for link in call.task.chain],
+        person=call.task.person,
     )
 
 

@@ -11,13 +11,12 @@ from collections.abc import Collection
 
 from ostiary.decision import approval
 from ostiary.decision.access import Policies
-from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol.errors import Invalid
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned
 from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
-from ostiaryd.approvals.model import About, Answer, Question, Says
+from ostiaryd.approvals.model import About, Answer, AskedCall, Question, Says
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -28,34 +27,30 @@ from ostiaryd.tasks.model import Task, standing_id
 def measure(
     act: Act,
     request: approval.ApprovalRequest,
-    task: Task,
-    ready: ReadyTool,
+    call: AskedCall,
     ours: Policies,
-    *,
-    resource: str,
-    arguments: dict[str, object],
-    secrets: dict[str, str],
 ) -> tuple[Extent | None, bool]:
     """Return the extent of a call, the calls to which an approval of it may extend; None if an approval can only be for
     this one call. The second value is true if untrusted content mentions a value that identifies the object of the
     call. Raises Malformed for arguments without a digest.
     """
+    task, tool, arguments = call.task, call.ready.tool, call.arguments
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False
     memory = tasks.read_memory(act.tx, task, act.tx.keys).memory
     extent = extent_of(
-        ready.tool,
+        tool,
         arguments,
         agent=task.agent,
         task=task.task_id,
-        resource=resource,
-        secrets=secrets,
+        resource=call.resource,
+        secrets=call.secrets,
         policies=request.policies,
         foreign=request.foreign,
         warnings=request.warnings,
         outside=digest_outside(memory),
     )
-    return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)
+    return extent, extent is not None and is_mentioned(memory, tool, arguments)
 
 
 def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:

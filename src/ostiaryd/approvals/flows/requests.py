@@ -9,7 +9,7 @@ from ostiary.provenance.origins import origins_by_argument
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import asking_policies, describe
-from ostiaryd.approvals.model import Question
+from ostiaryd.approvals.model import AskedCall, Question
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policy
@@ -66,31 +66,14 @@ def ask_about_question(
         raise NotRequestable("no approval would change the decision", hint="evaluate again")
     call, task = resolved
     assert call.ready is not None
-    entry, ready, resource = act.entry, call.ready, call.facts.resource.name
+    entry, ready = act.entry, call.ready
     entry.agent, entry.task, entry.tool = task.agent, task.task_id, ready.uid.id
     entry.owner = registry.find_agent(act.tx, task.agent).owner
     shown, secrets = approval.divide_arguments(call.arguments, ready.secrets, task=task.task_id)
     approval.check_arguments(shown)
     needs, reasons = asking_policies(ours, decision.policies)
-    digest = entry.digest = approval.binding(
-        agent=task.agent,
-        task=task.task_id,
-        resource=resource,
-        tool=call.tool,
-        arguments=shown,
-        secrets=secrets,
-        presentation=ready.presentation,
-        policies=decision.policies,
-        needs=needs,
-    )
-    about = describe(
-        task,
-        resource=resource,
-        ready=ready,
-        arguments=shown,
-        secrets=secrets,
-        policy=ours.hash,
-        reasons=reasons,
-        origins=origins_by_argument(decision.call_context),
-    )
+    asked = AskedCall(task, call.facts.resource.name, ready, shown, secrets)
+    digest = entry.digest = asked.digest(decision.policies, needs)
+    origins = origins_by_argument(decision.call_context)
+    about = describe(asked, policy=ours.hash, reasons=reasons, origins=origins)
     return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
