@@ -35,10 +35,19 @@ def record_finding(act: Act, noticed: Noticed, *, agent: str, task: str | None, 
     """Store and return a finding about an agent from a detector of this server, and raise the risk. Raises NotFound for
     an agent that is not registered.
     """
-    registry.find_agent(act.tx, agent)
-    return _record(
-        act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now, proved=True
+    finding = Finding(
+        finding_id=FindingId(act.new_id("fi")),
+        at=act.now,
+        detector=noticed.detector,
+        points=noticed.points,
+        says=noticed.says,
+        agent=agent,
+        task=task,
+        owner=registry.find_agent(act.tx, agent).owner,
+        entries=entries[-MAX_ENTRIES:],
     )
+    _store(act, finding, seen_at=act.now)
+    return finding
 
 
 def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
@@ -51,66 +60,50 @@ def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
     if store.snapshots.progress(act.tx).is_stored(one.number, one.detector):
         return None
     store.snapshots.put_told(act.tx, one.number, one.detector)
-    noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
-    finding = _record(
-        act,
-        noticed,
+    registered = registry.get_agent(act.tx, one.agent) if one.agent else None
+    proved = is_proved(act, {one.number, *one.entries})
+    finding = Finding(
+        finding_id=FindingId(act.new_id("fi")),
+        at=act.now,
+        detector=one.detector,
+        points=one.points,
+        says=one.says if proved else one.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED,
         agent=one.agent,
         task=one.task or None,
-        entries=one.entries,
+        owner=None if registered is None else registered.owner,
+        entries=one.entries[-MAX_ENTRIES:],
         resource=one.resource or None,
         score=one.score,
-        at=min(one.at, act.now),
-        proved=is_proved(act, {one.number, *one.entries}),
+        is_proved=proved,
         may_narrow=one.may_narrow,
-        counted=one.counted,
     )
+    _store(act, finding, seen_at=min(one.at, act.now), counted=one.counted)
     then(act, finding)
     return finding
 
 
-def _record(
-    act: Act,
-    noticed: Noticed,
-    *,
-    agent: str,
-    task: str | None,
-    entries: tuple[int, ...],
-    resource: str | None,
-    score: float,
-    at: int,
-    proved: bool,
-    may_narrow: bool = True,
-    counted: int = 0,
-) -> Finding:
-    registered = registry.get_agent(act.tx, agent) if agent else None
-    owner = None if registered is None else registered.owner
-    says = noticed.says if proved else noticed.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED
-    finding = Finding(
-        finding_id=FindingId(act.new_id("fi")),
-        at=act.now,
-        detector=noticed.detector,
-        points=noticed.points,
-        says=says,
-        agent=agent,
-        task=task,
-        owner=owner,
-        entries=entries[-MAX_ENTRIES:],
-        resource=resource,
-        score=score,
-        is_proved=proved,
-        may_narrow=may_narrow,
+def _store(act: Act, finding: Finding, *, seen_at: int, counted: int = 0) -> None:
+    """Store a finding about an event at `seen_at` (microseconds), write the finding into the act's ledger entry, and
+    raise the risk of its agent and task.
+    """
+    agent, resource = finding.agent, finding.resource
+    registry.fill_entry(
+        act, object=finding.finding_id, owner=finding.owner, detector=finding.detector, points=finding.points
     )
-    registry.fill_entry(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
-    act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
+    act.entry.agent, act.entry.task, act.entry.resource = agent or None, finding.task, resource
     store.findings.insert(act.tx, finding)
+<<<<<<< HEAD
     points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))
     if not proved:
         points, counted = _claim(act, agent, resource or "", points), 0  # `_claim` counts repeated evidence once
+=======
+    points = int(finding.points * 0.5 ** ((act.now - seen_at) / HALF_LIFE))
+    if not finding.is_proved:
+        points = _claim(act, agent, resource or "", points)
+>>>>>>> b8208bc6 (A finding is made where it is known, and stored by one function with four parameters)
     if points:
-        for subject in filter(None, (agent, task)):
+        for subject in filter(None, (agent, finding.task)):
             raise_risk(act, subject, points, counted=counted)
-    return finding
 
 
 def _claim(act: Act, agent: str, resource: str, points: int) -> int:
