@@ -16,7 +16,7 @@ from harness.patience import PATIENCE_S
 from harness.prepared import PreparedServer
 from harness.server import Server
 from ostiaryd.policy import wire_whatif
-from ostiaryd.policy.model import ticket
+from ostiaryd.policy.model import whatif_ticket
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "policies.md"
 ARGUMENTS = {"properties": {"amount": {"type": "number"}, "pin": {"type": "string"}}}
@@ -132,6 +132,6 @@ def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_
 
 def test_the_numbers_of_the_page_are_the_numbers() -> None:
     assert re.findall(r"(\d+) (minutes|seconds)", section()) == [
-        (str(ticket.LIFETIME // 60_000_000), "minutes"),
+        (str(whatif_ticket.LIFETIME // 60_000_000), "minutes"),
         (f"{wire_whatif.ALL_S:g}", "seconds"),
     ]

@@ -13,7 +13,7 @@ from harness.patience import eventually
 from ostiary.decision.feed import KeyFact, TokenFact, render_message
 from ostiary.guard import Guard
 from ostiary.guard import link as links
-from ostiary.guard.lines import read_lines
+from ostiary.guard.feed_stream import read_lines
 from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Malformed
@@ -154,7 +154,7 @@ def test_lines_are_put_together(chunks: list[bytes], lines: list[bytes]) -> None
 
 @pytest.mark.parametrize(("size", "fits"), [(8, True), (9, True), (10, True), (11, False)])
 def test_a_line_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch, size: int, fits: bool) -> None:
-    monkeypatch.setattr("ostiary.guard.lines.MAX_LINE_BYTES", 10)
+    monkeypatch.setattr("ostiary.guard.feed_stream.MAX_LINE_BYTES", 10)
     chunks = [b"x"] * size + [b"\n"]
     if fits:
         assert list(read_lines(iter(chunks))) == [b"x" * size]

@@ -18,7 +18,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS
-from ostiaryd.policy.model.page import LIFETIME
+from ostiaryd.policy.model.page_token import LIFETIME
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from tests.support.policy_fixtures import Ask, certification, put

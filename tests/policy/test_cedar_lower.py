@@ -7,7 +7,7 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.compile import Verdict, compile_set
 from ostiary.authorization.cedar.values import Uid, entity, parse_record
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiaryd.policy.model.growth import growth
+from ostiaryd.policy.model.cedar_growth import growth
 from ostiaryd.policy.model.lower import MAX_GROWTH, NotModelled, lower
 
 TEXT = """

@@ -11,10 +11,10 @@ import pytest
 from harness.patience import PATIENCE_S
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model import load, safeguards, starter_files
+from ostiaryd.policy.model.cedar_text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
 from ostiaryd.policy.model.safeguards import roles
-from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
 from tests.support.policy_fixtures import certification
 
 PERMIT = "permit (principal, action, resource);"

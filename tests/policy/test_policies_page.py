@@ -12,7 +12,7 @@ from ostiary.decision.access import CALL
 from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.protocol.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
-from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter_files, text
+from ostiaryd.policy.model import cases, cedar_text, entities, files, load, safeguards, starter_files
 from ostiaryd.policy.model.safeguards import read_left_out
 from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
 from ostiaryd.policy.wire_search import DEFAULT_RESULTS
@@ -99,11 +99,11 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
     numbers = [int(number) for number in re.findall(r"\d+", limits)]
     assert numbers == [
         files.MAX_FILES,
-        text.MAX_POLICIES,
-        text.MAX_FILE_BYTES >> 20,
-        text.MAX_SCHEMA_BYTES >> 10,
-        text.MAX_BRACKETS,
-        text.MAX_OPERATORS,
+        cedar_text.MAX_POLICIES,
+        cedar_text.MAX_FILE_BYTES >> 20,
+        cedar_text.MAX_SCHEMA_BYTES >> 10,
+        cedar_text.MAX_BRACKETS,
+        cedar_text.MAX_OPERATORS,
         cases.MAX_CASES,
         entities.MAX_ENTITIES,
         entities.MAX_ANCESTORS,

@@ -24,7 +24,7 @@ from ostiary.decision.report import MAX_RECORDS
 from ostiary.guard.approvals import PendingApprovals
 from ostiary.guard.budgets import DRAW_S, IDLE_US, BudgetCache, BudgetClient
 from ostiary.guard.feed import Feed
-from ostiary.guard.lines import hang_up, is_recovering, read_lines
+from ostiary.guard.feed_stream import hang_up, is_recovering, read_lines
 from ostiary.guard.memories import TaskMemories
 from ostiary.guard.rate import RateLimiter
 from ostiary.guard.server_rpc import ASK_S, ServerRpc

@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.show import MovedAgent, StateChange, show_moved_agent
 from ostiaryd.registry.model import ADMIN, SELF
 from ostiaryd.tasks import flows, store
-from ostiaryd.tasks.flows.history import PrunedTask
+from ostiaryd.tasks.flows.deleted_task import PrunedTask
 from ostiaryd.tasks.flows.show import TaskBody, TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, Task, TaskState
 

@@ -37,7 +37,7 @@ from ostiaryd.policy.model.files import (
     encode_files,
 )
 from ostiaryd.policy.model.load import Loaded, Ready, base_schema, load, restore, starter_files, warnings_about
-from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
+from ostiaryd.policy.model.page_token import Place, check_same, open_place, page_key, seal_place
 from ostiaryd.policy.model.plan import Contents, Plan, plan_switch
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.questions import (
@@ -55,7 +55,7 @@ from ostiaryd.policy.model.questions import (
 )
 from ostiaryd.policy.model.rego import Engine, Program
 from ostiaryd.policy.model.safeguards import own_files, safeguards, safeguards_in
-from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
+from ostiaryd.policy.model.whatif_ticket import Ticket, open_ticket, seal_ticket, ticket_key
 
 __all__ = [
     "NOTHING",

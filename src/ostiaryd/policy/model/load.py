@@ -25,6 +25,7 @@ from ostiary.decision.access import Needs, Policies, RemoteSource
 from ostiary.decision.access.policies import approvers
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.cases import parse_cases, run_cases
+from ostiaryd.policy.model.cedar_text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, check_files, digest, of_kind
 from ostiaryd.policy.model.lower import lower
@@ -32,7 +33,6 @@ from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_program
 from ostiaryd.policy.model.roles import Roles
 from ostiaryd.policy.model.safeguards import EVERY_PERSON, extend, is_copy, own_files, role_layer, safeguards_in
-from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
 

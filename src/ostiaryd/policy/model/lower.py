@@ -18,7 +18,7 @@ import msgspec
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Uid
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiaryd.policy.model.growth import growth
+from ostiaryd.policy.model.cedar_growth import growth
 
 MAX_GROWTH = 40_000  # cedarpy takes about a second for such a text
 

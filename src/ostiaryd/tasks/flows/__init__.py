@@ -16,11 +16,11 @@ from ostiaryd.tasks.flows.budgets import (
     spend,
 )
 from ostiaryd.tasks.flows.counterparts import add_counterparts, counterparts
+from ostiaryd.tasks.flows.deleted_task import show_pruned
 from ostiaryd.tasks.flows.elevating import elevate, set_eligible
 from ostiaryd.tasks.flows.ending import expire, expire_due, prune_ended
 from ostiaryd.tasks.flows.find import above, find_task, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.histories import forget_histories, read_history, record_call, record_created
-from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import add_holder, holders, record_heartbeat, remove_holder
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, add_output, read_memory
