@@ -24,7 +24,7 @@ from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
 from ostiaryd.certs.model.x509_svid import check_x509_svid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import REDIRECTS, PeerTrust, check_named, follow, send_request
 from ostiaryd.ground.world import World
@@ -108,12 +108,10 @@ async def add_trust_domain(call: Call) -> Reply:
 
 async def list_trust_domains(call: Call) -> Reply:
     """List the federated trust domains and the state of their bundles."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "trust_domains",
-        lambda reader, page: page_from_memory(store.trust_domains.list_trust_domains(reader), lambda one: one.name)(
-            page
-        ),
+        store.trust_domains.list_trust_domains,
         lambda reader, one: _show(reader, one.name),
         cursor=lambda one: one.name,
     )

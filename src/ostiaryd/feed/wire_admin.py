@@ -11,7 +11,7 @@ from ostiaryd.feed.flows import Guard, Guards, argument_sources, describe_behavi
 from ostiaryd.feed.flows.behaviour import BehaviourBody
 from ostiaryd.feed.flows.sources import SourceOfArgument
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.registry.flows import act_as, find_agent, find_resource
 from ostiaryd.registry.model import ADMIN, READ
@@ -78,10 +78,10 @@ async def feeds(call: Call) -> Reply:
     else:
         guards_shown = await guards.settled(seq, within_s=min(_number(call, "wait_ms") or 0, MAX_WAIT_MS) / 1000)
     rows = sorted(guards_shown, key=_stream)
-    return await reply_page(
+    return await reply_short_list(
         call,
         "guards",
-        lambda _, page: page_from_memory(rows, _stream)(page),
+        lambda _: rows,
         lambda _, guard: _render(guard, guard.position if seq is None else seq, since),
         cursor=_stream,
     )

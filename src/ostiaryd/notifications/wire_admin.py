@@ -8,7 +8,7 @@ import msgspec
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications import flows, store
@@ -58,10 +58,10 @@ async def add_webhook(call: Call) -> Reply:
 
 async def list_webhooks(call: Call) -> Reply:
     """List the webhooks and the state of their deliveries."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "webhooks",
-        lambda reader, page: page_from_memory(store.webhooks(reader), lambda one: one.webhook_id)(page),
+        store.webhooks,
         lambda _, one: _render(one),
         cursor=lambda one: one.webhook_id,
     )

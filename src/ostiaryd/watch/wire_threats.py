@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import check_named, send_request
 from ostiaryd.ground.process.confined import Confined
@@ -95,10 +95,10 @@ async def add_list(call: Call) -> Reply:
 
 async def list_lists(call: Call) -> Reply:
     """List the threat lists, their sizes, and the state of their last fetch."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "lists",
-        lambda reader, page: page_from_memory(store.threats.sources(reader), lambda one: one.name)(page),
+        store.threats.sources,
         lambda _, one: _render(one),
         cursor=lambda one: one.name,
     )

@@ -128,17 +128,25 @@ async def reply_page(
     return Reply(200, await call.world.db.scan(fill), headers=headers or [])
 
 
-def page_from_memory(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
-    """Return a `read` function for `fill_page` for rows that are in memory. If the row of a cursor no longer exists,
-    the list ends.
+async def reply_short_list(
+    call: Call,
+    kind: str,
+    read: Callable[[Reader], Sequence[T]],
+    render: Callable[[Reader, T], Mapping[str, object]],
+    *,
+    cursor: Callable[[T], str],
+) -> Reply:
+    """Return the reply to a request for a page of a short list, of which `read` reads all rows. If the row of a cursor
+    no longer exists, the list ends. Raises Invalid for a wrong query.
     """
-    places = {cursor(row): place for place, row in enumerate(rows)}
 
-    def read(page: Page) -> Sequence[T]:
-        start = places.get(page.after, len(rows)) + 1 if page.after else 0
+    def read_page(reader: Reader, page: Page) -> Sequence[T]:
+        rows, start = read(reader), 0
+        if page.after:
+            start = next((number for number, row in enumerate(rows, 1) if cursor(row) == page.after), len(rows))
         return rows[start : start + page.limit]
 
-    return read
+    return await reply_page(call, kind, read_page, render, cursor=cursor)
 
 
 def _encode_row(row: Mapping[str, object]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents.flows import kills
@@ -92,10 +92,10 @@ async def let_go(call: Call) -> Reply:
 
 async def list_kills(call: Call) -> Reply:
     """List the stops that are in force, with their reasons."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "stops",
-        lambda reader, page: page_from_memory(registry.list_stops(reader), _place)(page),
+        registry.list_stops,
         lambda _, one: _render(one),
         cursor=_place,
     )

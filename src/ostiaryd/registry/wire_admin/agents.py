@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.http.pages import Page, fill_page, page_from_memory, parse_page, reply_page
+from ostiaryd.ground.http.pages import Page, fill_page, parse_page, reply_page, reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
@@ -285,10 +285,10 @@ def move(verb: Verb) -> Wire:
 async def list_keys(call: Call) -> Reply:
     """List the keys of an agent, the oldest first, including revoked keys."""
     agent = flows.find_agent(call.world.db.read(), call.params["name"])
-    return await reply_page(
+    return await reply_short_list(
         call,
         "keys",
-        lambda reader, page: page_from_memory(store.keys.of_agent(reader, agent.agent_id), _kid)(page),
+        lambda reader: store.keys.of_agent(reader, agent.agent_id),
         lambda _, key: show_agent_key(key),
         cursor=_kid,
     )

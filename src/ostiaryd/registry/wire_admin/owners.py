@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_page, reply_short_list
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows, store
@@ -90,10 +90,10 @@ async def return_person(call: Call) -> Reply:
 async def list_person_keys(call: Call) -> Reply:
     """List the keys of a person, the oldest first, including revoked keys."""
     person = flows.find_person(call.world.db.read(), call.params["name"])
-    return await reply_page(
+    return await reply_short_list(
         call,
         "keys",
-        lambda reader, page: page_from_memory(store.person_keys.of_person(reader, person.person_id), _kid)(page),
+        lambda reader: store.person_keys.of_person(reader, person.person_id),
         lambda _, key: render.person_key(key),
         cursor=_kid,
     )

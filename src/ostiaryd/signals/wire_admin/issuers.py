@@ -13,7 +13,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_page, reply_short_list
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import Answer, check_named, send_request
 from ostiaryd.ground.outbound.jwks import FETCH_S, fetch_keys
@@ -121,10 +121,10 @@ async def trust(call: Call) -> Reply:
 
 async def list_issuers(call: Call) -> Reply:
     """List the trusted issuers and the state of their streams."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "issuers",
-        lambda reader, page: page_from_memory(store.issuers.issuers(reader), lambda one: one.issuer_id)(page),
+        store.issuers.issuers,
         lambda _, one: _render(one),
         cursor=lambda one: one.issuer_id,
     )

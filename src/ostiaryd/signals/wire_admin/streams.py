@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
@@ -35,10 +35,10 @@ class StreamBody(TypedDict):
 
 async def list_streams(call: Call) -> Reply:
     """List the streams of signals to receivers and the state of their deliveries."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "streams",
-        lambda reader, page: page_from_memory(store.streams.streams(reader), lambda one: one.stream_id)(page),
+        store.streams.streams,
         lambda _, one: _render_stream(one),
         cursor=lambda one: one.stream_id,
     )
