@@ -59,9 +59,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data_for_developer, text_for_model
+from ostiary.guard.closed import fail_closed
 from ostiary.guard.mcp import DENIED, FREE, extract_outputs, is_free, map_request
 from ostiary.protocol.errors import Conflict, Forbidden, Refused, Unauthenticated
-from ostiary.tools import fail_closed
 
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 

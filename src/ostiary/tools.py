@@ -33,9 +33,10 @@ import msgspec
 
 from ostiary.caller import AnyCaller, Caller, VerifiedCaller, caller_of
 from ostiary.guard import Call, Denied, Guard, Verified
+from ostiary.guard.closed import fail_closed
 from ostiary.guard.listing import Says
 from ostiary.outputs import is_model, output, size
-from ostiary.protocol.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, Unauthenticated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -201,20 +202,6 @@ def _running(guard: Guard, call: Call) -> Running:
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json_argument(value, name) for name, value in arguments.items()}
-
-
-@contextmanager
-def fail_closed() -> Iterator[None]:
-    """Convert every error of this block into a Refused error."""
-    try:
-        yield
-    except Refused:
-        raise
-    except Exception as error:
-        log.exception("the guard of a tool failed, and refuses")
-        raise Unavailable(
-            "the guard failed, and refuses", hint="the log of the guard has the error", code="guard_failed"
-        ) from error
 
 
 def json_argument(value: object, name: str) -> Any:

@@ -63,7 +63,7 @@ def test_no_modules_import_each_other_in_a_circle_even_for_types_or_later(graph:
     imports = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
     for importer, imported in MUTUAL:
         imports[importer].remove(imported)
-    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules
+    assert list(TopologicalSorter(imports).static_order())  # CycleError names the modules of a circle
 
 
 def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tuple[str, str]]) -> None:

@@ -35,8 +35,9 @@ from claude_agent_sdk import (
 )
 
 from ostiary.guard import text_for_model
+from ostiary.guard.closed import fail_closed
 from ostiary.protocol.errors import Conflict, Refused
-from ostiary.tools import Running, Tools, fail_closed, fill_defaults
+from ostiary.tools import Running, Tools, fill_defaults
 
 LIMIT_S = 30
 """Maximum time for a decision in seconds, without the wait for a person; after this time the call is denied."""

@@ -33,9 +33,10 @@ from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name
 
 from ostiary.guard import Withheld, text_for_model
+from ostiary.guard.closed import fail_closed
 from ostiary.guard.listing import Says
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, fail_closed, make_binder
+from ostiary.tools import Running, Tools, make_binder
 
 Function = Callable[..., Any]
 

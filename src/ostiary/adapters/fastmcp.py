@@ -42,10 +42,11 @@ from ostiary import mcp
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.guard import Guard, Verified, Withheld, data_for_developer, text_for_model
+from ostiary.guard.closed import fail_closed
 from ostiary.guard.mcp import DENIED, extract_outputs, is_free, map_request
 from ostiary.mcp import EVERY_ORIGIN, _Front
 from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, fail_closed, fill_defaults, json_argument
+from ostiary.tools import Running, Tools, fill_defaults, json_argument
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
 """Fingerprint of the request that was decided and may run."""

@@ -42,8 +42,9 @@ from google.genai import types
 
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, text_for_model
+from ostiary.guard.closed import fail_closed
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
-from ostiary.tools import Tools, fail_closed, fill_defaults
+from ostiary.tools import Tools, fill_defaults
 
 APPROVAL = "approval"
 """Key under which the payload of a confirmation contains the id of the approval."""

@@ -1,4 +1,4 @@
-"""Finds an object by an unverified id or name. Each function returns the object or raises NotFound."""
+"""Finds an object by an unverified id or name. Each function returns the object, or raises NotFound or Forbidden."""
 
 from __future__ import annotations
 
