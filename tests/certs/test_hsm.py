@@ -75,7 +75,7 @@ async def test_everything_is_signed_in_the_hsm_and_no_key_is_outside(world: Worl
     await init(world, key_type)
     issued = await issue(world, agent="bot")
     app, chain = build_app(world), [read(der) for der in issued.chain]
-    root = read(flows.trust_bundle(world.db.read())[0])
+    root = read(store.trust_bundle(world.db.read())[0])
     root.verify_directly_issued_by(root)
     chain[-1].verify_directly_issued_by(root)
     read(issued.certificate.der).verify_directly_issued_by(chain[0])

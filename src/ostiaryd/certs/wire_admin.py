@@ -363,7 +363,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
         **_render(reader, certificate, now=now),
         "certificate": encode_certificate(certificate.der).decode(),
         "chain": encode_pem(chain).decode(),
-        "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
+        "bundle": encode_pem(store.authorities.trust_bundle(reader)).decode(),
     }
 
 
@@ -373,7 +373,7 @@ def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
         "certificate": encode_certificate(issued.certificate.der).decode(),
         "chain": encode_pem(issued.chain).decode(),
-        "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
+        "bundle": encode_pem(store.authorities.trust_bundle(reader)).decode(),
     }
 
 

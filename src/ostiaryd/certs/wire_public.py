@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ostiary.protocol.errors import Malformed, NotFound, Refused
-from ostiaryd.certs import flows
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import encode_pem, find_authority
 from ostiaryd.certs.flows.status import MALFORMED, OcspResponder, RevocationLists
 from ostiaryd.certs.model.revocation import OCSP_REQUEST, OCSP_RESPONSE, decode_ocsp_path
@@ -48,7 +48,7 @@ async def _ocsp_reply(call: Call, request: bytes) -> Reply:
 
 async def show_bundle(call: Call) -> Reply:
     """Return the trust bundle: the certificates of all roots in force, in PEM, the active root first."""
-    bundle = encode_pem(flows.trust_bundle(call.world.db.read()))
+    bundle = encode_pem(store.authorities.trust_bundle(call.world.db.read()))
     if not bundle:
         raise NotFound(
             "this server has no certificate authority yet", hint="create an authority with `ostiary ca init`"

@@ -8,7 +8,6 @@ from ostiaryd.certs.flows.authorities import (
     open_issuer,
     ready_issuer,
     sign_request,
-    trust_bundle,
 )
 from ostiaryd.certs.flows.issuing import check_issue, check_not_blocked, issue, load_profiles
 from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, renew_tls_at_start, tls_files, tls_password
@@ -22,6 +21,7 @@ from ostiaryd.certs.flows.revoking import (
     revoke,
 )
 from ostiaryd.certs.flows.rotation import end_below_revoked, keep_authorities
+from ostiaryd.certs.store.authorities import trust_bundle
 from ostiaryd.certs.store.certificates import count_certificates, list_live
 from ostiaryd.certs.store.trust_domains import list_trust_domains
 

@@ -370,11 +370,6 @@ def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
     return tuple(chain)
 
 
-def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
-    """Return the certificates in DER of all roots that clients must trust, the active root first."""
-    return store.authorities.root_certificates(reader)
-
-
 _PURPOSE = "certificate authority"
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.certs import store
-from ostiaryd.certs.flows.authorities import ready_issuer, trust_bundle
+from ostiaryd.certs.flows.authorities import ready_issuer
 from ostiaryd.certs.model.bundle import EMPTY, REFRESH_S, JwtAuthority, TrustBundle, parse_jwt_authority, render_bundle
 from ostiaryd.certs.model.jwt_svid import LIFETIME_S
 from ostiaryd.certs.model.trust_domain import parse_stored
@@ -60,7 +60,7 @@ def publish_bundle(act: Act, config: Config) -> TrustBundle:
 
     The first call creates the keys. A later call creates the next key of JWT-SVIDs if a rotation is due.
     """
-    if not trust_bundle(act.tx):
+    if not store.authorities.trust_bundle(act.tx):
         ready_issuer(act, config=config)
     _rotate_key(act)
     published = store.bundles.bundle(act.tx, config.trust_domain)
@@ -147,7 +147,7 @@ def _present_keys(reader: Reader, keys: Keyring) -> TrustBundle:
     """Return the present keys of the trust domain as a bundle without a sequence number."""
     secret = keys.derive(_PURPOSE)
     authorities = [_authority(secret, key.kid, key.sealed) for key in store.bundles.svid_keys(reader)]
-    return TrustBundle(tuple(sorted(trust_bundle(reader))), tuple(authorities))
+    return TrustBundle(tuple(sorted(store.authorities.trust_bundle(reader))), tuple(authorities))
 
 
 @lru_cache(maxsize=64)

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Malformed, Refused
 from ostiary.protocol.jose import b64u
-from ostiaryd.certs.flows.authorities import active_authority, encode_pem, trust_bundle
+from ostiaryd.certs import store
+from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.flows.issuing import SERVER, issue
 from ostiaryd.certs.flows.revoking import find_presented, is_live
 from ostiaryd.certs.model.authority import AuthorityKind
@@ -143,7 +144,7 @@ def _read_certificate(files: TlsFiles, password: str) -> x509.Certificate | None
 
 def _write_roots(world: World, files: TlsFiles) -> None:
     """Write the roots that clients must trust, unless the file contains them already or there is none yet."""
-    roots = encode_pem(trust_bundle(world.db.read()))
+    roots = encode_pem(store.authorities.trust_bundle(world.db.read()))
     if roots and (not files.roots.exists() or files.roots.read_bytes() != roots):
         _replace(files.roots, roots, mode=0o644)
 
@@ -158,7 +159,7 @@ def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
     certificate = find_presented(reader, presented.public_bytes(Encoding.DER), now=now)
     if certificate is None or not is_live(reader, certificate, now=now):
         return False
-    active = active_authority(reader, AuthorityKind.INTERMEDIATE)
+    active = store.authorities.active(reader, AuthorityKind.INTERMEDIATE)
     return active is None or certificate.authority == active.authority_id
 
 

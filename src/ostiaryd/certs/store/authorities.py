@@ -75,8 +75,8 @@ def authorities(reader: Reader) -> list[Authority]:
     return [_authority(row) for row in reader.all(_ALL)]
 
 
-def root_certificates(reader: Reader) -> tuple[bytes, ...]:
-    """Return the certificates in DER of all roots, the active root first, then the newest."""
+def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
+    """Return the certificates in DER of all roots that clients must trust, the active root first, then the newest."""
     return tuple([bytes(der) for (der,) in reader.all(_ROOTS)])
 
 

@@ -92,15 +92,9 @@ def _store(act: Act, finding: Finding, *, seen_at: int, counted: int = 0) -> Non
     )
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, finding.task, resource
     store.findings.insert(act.tx, finding)
-<<<<<<< HEAD
-    points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))
-    if not proved:
-        points, counted = _claim(act, agent, resource or "", points), 0  # `_claim` counts repeated evidence once
-=======
     points = int(finding.points * 0.5 ** ((act.now - seen_at) / HALF_LIFE))
     if not finding.is_proved:
-        points = _claim(act, agent, resource or "", points)
->>>>>>> b8208bc6 (A finding is made where it is known, and stored by one function with four parameters)
+        points, counted = _claim(act, agent, resource or "", points), 0  # `_claim` counts repeated evidence once
     if points:
         for subject in filter(None, (agent, finding.task)):
             raise_risk(act, subject, points, counted=counted)
