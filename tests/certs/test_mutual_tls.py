@@ -22,10 +22,10 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import own_tls
-from ostiaryd.certs.flows.authorities import active_authority
 from ostiaryd.certs.flows.rotation import rotate_authority
 from ostiaryd.certs.model import AuthorityKind
 from ostiaryd.certs.model.keys import generate_keys
+from ostiaryd.certs.store import authorities
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ledger.flows import act
@@ -176,7 +176,7 @@ async def test_a_rotation_of_the_authority_renews_the_certificate_of_the_server(
     keys = generate_keys("P-256")
     await act(world, "authority.rotate", lambda a: rotate_authority(a, kind, keys, overlap_s=0, config=config))
     assert await certs.renew_tls(world) is True
-    active = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    active = authorities.active(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert active is not None
     made, above = x509.load_pem_x509_certificates(files.certificate.read_bytes())[:2]
     assert above.public_bytes(Encoding.DER) == active.certificate

@@ -32,7 +32,7 @@ from ostiaryd.certs.model.requests import MAX_PEM
 from ostiaryd.certs.wire_admin import Revocation
 from ostiaryd.ground.crypto.hsm import ANSWER_S
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
@@ -107,10 +107,10 @@ class AuthorityRevocationBody(AuthorityBody):
 
 async def list_authorities(call: Call) -> Reply:
     """List the authorities, the oldest first: roots, intermediates, and their OCSP responders."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "authorities",
-        lambda reader, page: page_from_memory(store.authorities.authorities(reader), _id)(page),
+        store.authorities.authorities,
         lambda _, one: _render_authority(one),
         cursor=_id,
     )

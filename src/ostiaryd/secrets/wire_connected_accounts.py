@@ -11,7 +11,7 @@ from msgspec import Meta
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_page, reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Query, Route
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ground.world import World
@@ -195,10 +195,10 @@ def _make_provider(
 
 async def list_providers(call: Call) -> Reply:
     """List the account providers by name."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "providers",
-        lambda reader, page: page_from_memory(connected_accounts.list_providers(reader), lambda one: one.name)(page),
+        connected_accounts.list_providers,
         lambda _, one: _show_provider(call.world, one),
         cursor=lambda one: one.name,
     )

@@ -7,7 +7,7 @@ from typing import TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import page_from_memory, reply_page
+from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -100,10 +100,10 @@ async def show_pep(call: Call) -> Reply:
 
 async def list_peps(call: Call) -> Reply:
     """List the static PEPs, including revoked PEPs."""
-    return await reply_page(
+    return await reply_short_list(
         call,
         "peps",
-        lambda reader, page: page_from_memory(flows.show_peps(reader), _id)(page),
+        flows.show_peps,
         lambda _, one: _show(*one),
         cursor=_id,
     )
