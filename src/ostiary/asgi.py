@@ -202,7 +202,9 @@ class Door:
         return scope.get("method") == "GET" and self._is_well_known(scope)
 
     def metadata(self) -> Answer:
-        """Return the metadata of the resource (RFC 9728 section 2). Raises Unavailable."""
+        """Return the metadata of the resource (RFC 9728 section 2). Raises Unavailable if the guard has no present
+        facts of the feed.
+        """
         resource, _, facts, exempt = self._guard.feed.current()
         scopes = sorted({tool.scope for tool in facts.resource.tools.values()})
         body = {

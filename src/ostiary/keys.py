@@ -72,7 +72,7 @@ def load_key(path: Path | str) -> Credential:
 
 def _open(path: Path | str) -> BinaryIO:
     """Open a file to read it. A path such as `/dev/fd/3` means the open descriptor itself, which is read directly,
-    because Linux would otherwise check the permissions of the file again. Raises OSError.
+    because Linux would otherwise check the permissions of the file again. Raises OSError if the file cannot be opened.
     """
     match = DESCRIPTOR.fullmatch(str(path))
     if match is None:

@@ -103,9 +103,9 @@ def protect(
 
 
 async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: float = 600) -> InputResponses:
-    """Wait until a person has answered each approval, at most `within` seconds; return the responses with which
-    the client repeats its call. Other requests of the server get no response. Raises ServerRefused,
-    Unavailable.
+    """Wait until a person has answered each approval, at most `within` seconds; return the responses with which the
+    client repeats its call. Other requests of the server get no response. Raises ServerRefused if the server refuses
+    the question about an approval, Unavailable if the server does not answer.
     """
     approvals = [key for key in required.input_requests or () if APPROVAL.fullmatch(key)]
     await asyncio.gather(*(by.ask(approval, within=within) for approval in approvals))
@@ -314,7 +314,9 @@ class _Hook:
             raise missing
 
     async def _has_tool(self, params: Mapping[str, Any]) -> bool:
-        """Return whether the catalogue or the server has the called tool. Raises Unavailable."""
+        """Return whether the catalogue or the server has the called tool. Raises Unavailable if the guard has no
+        present facts of the feed.
+        """
         name, _ = map_request("tools/call", params)
         if name in self._guard.feed.current().facts.resource.tools:
             return True

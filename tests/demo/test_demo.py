@@ -90,7 +90,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"ostiary agent allow ag_\w{32} files:write\n", said)
     assert re.search(r"notes/private\.txt +denied\n +the argument `path` must begin with 'reports/'", said)
     assert re.search(r"reports/november\.txt +denied\n +task tk_\w{32} \(for October\) has ended", said)
-    part = said.partition("hands a part of its task on")[2]
+    part = said.partition("delegates a part of its task")[2]
     outcomes = re.findall(r"(editor|helper) +write_file +(\S+) +(allowed|denied)", part)
     assert outcomes == [
         ("helper", "reports/figures/q3.txt", "allowed"),
@@ -103,7 +103,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     ]
     assert re.search(r"summary\.txt +denied\n +the argument `path` must begin with 'reports/figures/'", part)
     assert re.search(r"figures/q1\.txt +denied\n +the budget for calls of files/write_file has 0 of 2 left", part)
-    assert "the editor has 3 of 5 left for itself" in part
+    assert "the editor has 3 of 5 calls left" in part
     assert re.search(r"\n   tk_\w{32}  editor  \(live,\s+until .*\n +.*Report for 2026", part)
     assert re.search(r"\n   └── tk_\w{32}  helper  \(live,\s+until ", part)
     assert re.search(r"figures/q4\.txt +denied\n +task tk_\w{32} \(for 2026\) has ended", part)
@@ -132,13 +132,13 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "Notebook may files:read for ada" in consented
     assert "the client's token is refused: 401 Unauthorized" in consented
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
-    assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
+    assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) the commit", said)
     assert re.search(r"writer denied: agent ag_\w{32}\s+\(writer\)\s+is\s+suspended", said)
-    assert "nor does it get a new token" in said
-    strange = said.partition("An agent behaves as never before")[2].partition("A certificate of an agent")[0]
+    assert "the writer gets no new token" in said
+    strange = said.partition("An agent behaves unusually")[2].partition("A certificate of an agent")[0]
     assert re.search(r"risen from 0 to [1-9]\d? of 100", strange)
     assert re.search(r"scout denied: agent ag_\w{32}\s+\(scout\)\s+is\s+quarantined", strange)
-    guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
+    guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after the finding", strange)
     assert sorted(guards) == ["files", "vault"]
     listed = re.search(r"\$ ostiary incident list\n +ID .*\n((?: +in_\S+ .*\n)+) +\$", strange)
     assert listed is not None

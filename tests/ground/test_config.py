@@ -132,5 +132,5 @@ def test_where_networks_are_is_read_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="places, line 1"):
         load_config(data_dir="/tmp/x", places=str(file), environ={})
     for unreadable in (tmp_path, tmp_path / "none"):
-        with pytest.raises(Invalid, match="cannot read the places"):
+        with pytest.raises(Invalid, match="the file of the setting `places`"):
             load_config(data_dir="/tmp/x", places=str(unreadable), environ={})

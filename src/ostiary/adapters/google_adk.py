@@ -128,9 +128,10 @@ def _decided(kind: type[BaseTool]) -> type[_Decided]:
 
 
 async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 600) -> types.Content:
-    """Return the message with which a session continues, when people have decided the approvals of these
-    events, or after `within` seconds. Other confirmations are not included. Each call is repeated whether it
-    was approved or denied, and the model gets the result. Raises ServerRefused, Unavailable.
+    """Return the message with which a session continues, when people have decided the approvals of these events, or
+    after `within` seconds. Other confirmations are not included. Each call is repeated whether it was approved or
+    denied, and the model gets the result. Raises ServerRefused if the server refuses the question about an approval,
+    Unavailable if the server does not answer.
     """
     waiting = dict(_waiting_approvals(events))
     await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))

@@ -73,9 +73,9 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
 
 
 async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float = 600) -> None:
-    """Continue a run when people have decided the approvals of its state, or after `within` seconds. Other
-    approvals of the state stay. Each call is repeated whether it was approved or denied, and the model gets the
-    result. Raises ServerRefused, Unavailable.
+    """Continue a run when people have decided the approvals of its state, or after `within` seconds. Other approvals of
+    the state stay. Each call is repeated whether it was approved or denied, and the model gets the result. Raises
+    ServerRefused if the server refuses the question about an approval, Unavailable if the server does not answer.
     """
     ours = [(item, approval) for item in state.get_interruptions() if (approval := approval_of(state, item))]
     await asyncio.gather(*(by.ask(approval, within=within) for _, approval in ours))

@@ -86,9 +86,9 @@ class Guarded(AbstractCapability[Any]):
 
 
 async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: float = 600) -> DeferredToolResults:
-    """Return the results with which a run continues, when people have decided the approvals, or after `within`
-    seconds. Each call is repeated whether it was approved or denied, and the model gets the result. Raises
-    ServerRefused, Unavailable.
+    """Return the results with which a run continues, when people have decided the approvals, or after `within` seconds.
+    Each call is repeated whether it was approved or denied, and the model gets the result. Raises ServerRefused if the
+    server refuses the question about an approval, Unavailable if the server does not answer.
     """
     waiting = {
         call.tool_call_id: requests.metadata.get(call.tool_call_id, {}).get(APPROVAL) for call in requests.approvals

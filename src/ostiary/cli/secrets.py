@@ -332,7 +332,9 @@ def remove_backend(name: str, /, *, session: Here) -> None:
 
 
 def _parse_members(members: Sequence[str]) -> dict[str, Any]:
-    """Return the object that the `NAME=VALUE` words describe. Raises Usage; no message contains a value."""
+    """Return the object that the `NAME=VALUE` words describe. Raises Usage for a word of another form and for a
+    repeated name; no message contains a value.
+    """
     data: dict[str, Any] = {}
     for word in members:
         name, sign, value = word.partition("=")

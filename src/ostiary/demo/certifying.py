@@ -27,7 +27,9 @@ def certify_and_revoke(stage: Stage) -> None:
     own = ("--as", str(stage.folder / "editor.json"), "--dir", str(stage.folder / "tls"))
     run(stage, "cert", "issue", *own)
     _use(stage)
-    note("After two thirds of its life it is renewed with a new key; `ostiary cert keep` repeats that.")
+    note(
+        "After two thirds of its lifetime, the certificate is renewed with a new key; `ostiary cert keep` repeats that."
+    )
     serial = run(stage, "cert", "renew", *own)["serial"]
     _use(stage)
     note("The key is stolen: its certificate is revoked, and the next revocation list says so.")

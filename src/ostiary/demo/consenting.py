@@ -70,7 +70,7 @@ class Memory:
         self.client: OAuthClientInformationFull | None = None
 
     async def get_tokens(self) -> OAuthToken | None:
-        """Return the stored tokens of the client; None before the first."""
+        """Return the stored tokens of the client; None before the client has any."""
         return self.tokens
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
@@ -87,7 +87,7 @@ class Memory:
 
 
 class Form(HTMLParser):
-    """The last form of a page without passkeys: its URL, and its fields."""
+    """The last form of a page, which is the form that needs no passkey: its URL, and its fields."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Form(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Read the URL or a field of a form; a later form replaces an earlier one."""
+        """Read the URL or a field of a form; a later form replaces an earlier form."""
         named = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.action, self.fields = named["action"], {}

@@ -25,7 +25,7 @@ def build(sandbox: Path) -> MCPServer[Any]:
     def inside(path: str) -> Path:
         place = (sandbox / path).resolve()
         if not place.is_relative_to(sandbox.resolve()):
-            raise ValueError("that is outside of the sandbox")
+            raise ValueError("the path is outside of the sandbox")
         return place
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))

@@ -16,7 +16,7 @@ from ostiary.demo.stage import Stage
 from ostiary.demo.telling import add_names, attempt, chapter, draw, find_refusal, note, run, say, shell
 from ostiary.protocol.errors import Unavailable
 
-DOORS = 14
+REFUSED_CALLS = 14
 """Number of refused calls within seconds that raises a finding."""
 STEPS = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
 LOOKS, LOOK_S = 100, 0.2
@@ -26,13 +26,13 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     """Run the chapter of the demo about detection; `person` is the name of the file with the key of the agents'
     owner.
     """
-    chapter(10, "An agent behaves as never before: detected, stopped, explained, released")
+    chapter(10, "An agent behaves unusually: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
     async with stage.client("scout") as files, stage.client("scout", uri=stage.vault_uri) as vault:
         await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
-        note(f"An attacker controls it: at the vault it tries {DOORS} calls outside its scopes.")
-        for _ in range(DOORS):
+        note(f"An attacker controls it: at the vault it tries {REFUSED_CALLS} calls outside its scopes.")
+        for _ in range(REFUSED_CALLS):
             await find_refusal(vault, "delete_file", path="keys.txt")
         await _until(lambda: _risk(stage) > 0)
         say(f"the risk of the scout has risen from 0 to [yellow]{_risk(stage)}[/] of 100 points")
@@ -65,7 +65,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
 
 
 async def _hear_from_outside(stage: Stage) -> None:
-    """Push a signal of a trusted identity provider that the reader's key is compromised."""
+    """Push the signal of a trusted identity provider: the reader's key is compromised."""
     note("Now an identity provider reports that the reader's key is compromised.")
     with providing() as provider:
         trusted = run(stage, "signal", "trust", provider.issuer, "--agents")
@@ -96,7 +96,7 @@ async def _show_how_fast(stage: Stage) -> None:
         resource = f"{await admin.issuer()}/api/v1"
         answer = await admin.request("GET", f"{stage.url}/api/v1/feeds", resource=resource, params=query)
     for guard in answer.json()["guards"]:
-        say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after it was noticed")
+        say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the finding")
 
 
 def _risk(stage: Stage) -> int:
@@ -105,7 +105,7 @@ def _risk(stage: Stage) -> int:
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
-    """Wait until `is_so()` returns True. Raises Unavailable after LOOKS attempts."""
+    """Wait until `is_so()` returns True. Raises Unavailable if it does not within LOOKS attempts."""
 
     def wait() -> None:
         for _ in range(LOOKS):

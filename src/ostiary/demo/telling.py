@@ -37,7 +37,7 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
         if refusal.hint:
             below(refusal.hint, style="dim")  # may be a command
     else:
-        short = len(call_text) + len(answer) < room() - len(" allowed: ")
+        short = len(call_text) + len(answer) < count_columns() - len(" allowed: ")
         say(f"{call_text} [green]allowed[/]" + (f": {escape(answer)}" if short else ""))
         below(*sent, *([] if short else answer.splitlines()))
 
@@ -81,7 +81,7 @@ def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
     shell(stage, *arguments)
     for line in stage.output_of(*arguments).splitlines():
         further = " " * (len(line) - len(line.lstrip()) + 8)
-        wrapped = textwrap.wrap(line, room(), subsequent_indent=further, break_on_hyphens=False)
+        wrapped = textwrap.wrap(line, count_columns(), subsequent_indent=further, break_on_hyphens=False)
         for part in wrapped if wraps else [cut(line)]:
             say(escape(part))
 
@@ -90,7 +90,7 @@ def shell(stage: Stage, *arguments: str) -> None:
     """Print a command line in full, so that a person can copy it; a long one continues on the next line."""
     lines = ["$ ostiary"]
     for words in _WORDS.findall(shlex.join(arguments).replace(f"{stage.folder}/", "")):
-        if len(f"{lines[-1]} {words} \\") <= room():
+        if len(f"{lines[-1]} {words} \\") <= count_columns():
             lines[-1] += f" {words}"
         else:
             lines[-1] += " \\"
@@ -99,14 +99,14 @@ def shell(stage: Stage, *arguments: str) -> None:
         out.print(f"{'':{INDENT}}{line}", style="dim", markup=False, soft_wrap=True)
 
 
-def room() -> int:
+def count_columns() -> int:
     """Return the number of columns of the terminal without the indent."""
     return out.width - 1 - INDENT
 
 
 def cut(line: str) -> str:
     """Return a line, cut to the width of the terminal."""
-    return line if len(line) <= room() else line[: room() - 2] + " …"
+    return line if len(line) <= count_columns() else line[: count_columns() - 2] + " …"
 
 
 def add_names(stage: Stage, text: str) -> str:

@@ -147,7 +147,7 @@ class PendingApprovals:
 
     def spend(self, number: str, approval: str) -> None:
         """Record in the file that the call with the number `number` has spent the approval with the id `approval`.
-        Raises SpoolFailed; the caller must then deny the call.
+        Raises SpoolFailed if the file cannot be written; the caller must then deny the call.
         """
         with self._mutex:
             digest, _ = self._asking[number]

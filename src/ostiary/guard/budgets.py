@@ -209,7 +209,7 @@ class BudgetClient:
         """Draw the units that `costs` need, for a call with the token whose `jti` is `token`. Return the remaining
         units, at the guard and at the server together, of each account that still has too few.
 
-        Raises Unavailable.
+        Raises Unavailable if the server refuses the request or does not answer.
         """
         with self._alone():
             need = self._cache.need(costs)  # another thread may have drawn meanwhile
@@ -226,8 +226,8 @@ class BudgetClient:
             return {account: drawn.left[account] + self._cache.drawn(account) for account in short}
 
     def give_back(self) -> None:
-        """Return the unspent units of all accounts that no call has used for IDLE_US to the server.
-        Raises Unavailable.
+        """Return the unspent units of all accounts that no call has used for IDLE_US to the server. Raises Unavailable
+        if the server refuses the request or does not answer.
         """
         with self._alone():
             while keep := self._unconfirmed or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
@@ -236,7 +236,7 @@ class BudgetClient:
 
     def _keep(self, keep: dict[str, int]) -> int:
         """Return to the server all units of these accounts except the spent units, `keep`. Return the number of
-        accounts that the server has closed. Raises Unavailable.
+        accounts that the server has closed. Raises Unavailable if the server refuses the request or does not answer.
         """
         self._unconfirmed = keep
         returned = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
@@ -245,7 +245,9 @@ class BudgetClient:
         return len(returned.closed)
 
     def settle(self) -> None:
-        """Return all unspent units to the server. Call this after all records are reported. Raises Unavailable."""
+        """Return all unspent units to the server. Call this after all records are reported. Raises Unavailable if the
+        server refuses the request or does not answer.
+        """
         with self._alone():
             self._post("settle", Settled(spool=self._spool, last_record=self._cache.last), dict)
             self.has_drawn = False

@@ -77,7 +77,7 @@ class _Inputs:
 
     def ask(self, need: Need) -> Steps[None]:
         """Yield `need` to the driver, and store the driver's answer in the member of this object to which the kind of
-        the need belongs. Raises Unavailable.
+        the need belongs. Raises Unavailable if the driver got no answer.
         """
         match need:
             case TaskMemory():
@@ -168,7 +168,8 @@ class CallDecider:
         18. Budget. The budgets of the task pay for the call.
         19. Record. The record is in the spool before the tool runs.
 
-        The method and the generator raise Unavailable.
+        The method and the generator raise Unavailable if the feed is too old, the server does not give a needed answer,
+        or the record cannot be stored.
         """
         inputs = _Inputs(says)
         outcome = self._attempt(caller, tool, arguments, inputs)
@@ -197,7 +198,7 @@ class CallDecider:
         return self._settle(caller, call, decided, inputs) if isinstance(decided, _Decided) else decided
 
     def answer(self, need: Need, caller: Verified, tool: str) -> Waits[Any]:
-        """Request from the server the input that a decision needs. Raises Unavailable."""
+        """Request from the server the input that a decision needs. Raises Unavailable if the server does not answer."""
         link, principal, token = self.link, caller.principal, caller.principal.claims.jti
         match need:
             case TaskMemory():

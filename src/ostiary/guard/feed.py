@@ -87,7 +87,9 @@ class Feed:
         self._began_at, self.is_late = self._tick(), False
 
     def accept(self, unverified_line: bytes) -> Message:
-        """Apply the next line of the feed, and return its message. Raises FeedBroken; then the guard has no facts."""
+        """Apply the next line of the feed, and return its message. Raises FeedBroken if the line is not valid or does
+        not follow the last line; then the guard has no facts.
+        """
         try:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)

@@ -223,7 +223,8 @@ class Guard:
         """Decide a call, charge its budgets, record the call and return it; the call may be denied. Blocks while the
         server must be asked.
 
-        `says`: function that returns the present definition of the tool. Raises Unavailable.
+        `says`: function that returns the present definition of the tool. Raises Unavailable if the feed is too old, the
+        server does not give a needed answer, or the record cannot be stored.
         """
         return run(self.decide_in_steps(caller, tool, arguments, says))
 
@@ -253,7 +254,7 @@ class Guard:
     ) -> Call:
         """Record a call that could not be decided because of the error `why`, and return the recorded call. `passes`:
         true if the tool runs nevertheless, as in watch mode. `agent`: name of the supposed caller, if there is no
-        token. Raises Unavailable.
+        token. Raises Unavailable if the record cannot be stored.
         """
         with fail_closed():
             principal = None if caller is None else caller.principal

@@ -78,11 +78,13 @@ class TaskMemories:
         return None if copy is None else copy.memory
 
     def recall(self, principal: access.Principal) -> Waits[Memory]:
-        """Return the server's present memory of the token's task. Raises Unavailable."""
+        """Return the server's present memory of the token's task. Raises Unavailable if the server gives no valid
+        answer.
+        """
         return self._wait(partial(self._exchange, principal))
 
     def observe(self, watched: Watched, output: object) -> None:
-        """Add the output of a tool to the memory of the task. Raises Unavailable."""
+        """Add a tool's output to the memory of the task. Raises Unavailable if the server gives no valid answer."""
 
         def add(until: int) -> None:
             principal, ready = watched.principal, watched.ready
@@ -99,16 +101,21 @@ class TaskMemories:
         return self._histories.get(_key(principal))
 
     def history(self, principal: access.Principal, tool: str) -> Waits[PriorHistory]:
-        """Return the server's present history before a call of the tool `tool`. Raises Unavailable."""
+        """Return the server's present history before a call of the tool `tool`. Raises Unavailable if the server gives
+        no valid answer.
+        """
         return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
     def claim(self, principal: access.Principal, tool: str, claim: HistoryClaim) -> Waits[bool]:
-        """Send the claim to the server, and return whether the server accepts it. Raises Unavailable."""
+        """Send the claim to the server, and return whether the server accepts it. Raises Unavailable if the server
+        gives no valid answer.
+        """
         return self._wait(lambda until: self._claim(principal, tool, claim, until))
 
     def send_created(self, watched: Watched, output: object) -> None:
         """Compute from its arguments and output which objects a call has created, and send their hashes to the server,
-        which adds them to the history. If there is no copy of the history, send nothing. Raises Unavailable.
+        which adds them to the history. If there is no copy of the history, send nothing. Raises Unavailable if the
+        server gives no valid answer.
         """
         principal, tool = watched.principal, watched.ready.tool
         prior = self.history_copy(principal)
@@ -118,7 +125,9 @@ class TaskMemories:
             run(self._wait(lambda until: self._tell(principal, tool.name, until, made=values)))
 
     def _wait(self, work: Callable[[int], T]) -> Waits[T]:
-        """Run `work` in another thread, and return its result. Raises Unavailable."""
+        """Run `work` in another thread, and return its result. Raises Unavailable if `work` does, or takes longer than
+        ASK_S seconds.
+        """
         try:
             answer: T = yield Wait(self._rpc.submit(work, code="memory_unavailable"), ASK_S)
             return answer
@@ -142,7 +151,7 @@ class TaskMemories:
         made: tuple[bytes, ...] = (),
     ) -> tuple[PriorHistory, bool]:
         """Send the server the next call (`step`) or created objects (`made`). Return the present history, and whether
-        the server accepted the step. Raises Unavailable.
+        the server accepted the step. Raises Unavailable if the server gives no valid answer.
         """
         past = HistoryVersion()
         if base is not None:
@@ -163,7 +172,9 @@ class TaskMemories:
     def _exchange(
         self, principal: access.Principal, until: int, *, tool: str = "", parts: tuple[Part, ...] = ()
     ) -> Memory:
-        """Send `parts` to the server, and return the server's memory, which includes them. Raises Unavailable."""
+        """Send `parts` to the server, and return the server's memory, which includes them. Raises Unavailable if the
+        server gives no valid answer.
+        """
         task = principal.claims.memory
         with self._mutex:
             copy = self._copies.get(task)
@@ -181,7 +192,7 @@ class TaskMemories:
 
     def _ask(self, recall: Recall, until: int, read: Callable[[Recalled], T]) -> tuple[Recalled, T]:
         """Send the request `recall`. Return the answer, and the value that `read` reads from the answer. Raises
-        Unavailable.
+        Unavailable if the server gives no valid answer.
         """
         body = render_recall(recall)
         try:

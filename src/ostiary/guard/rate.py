@@ -64,7 +64,7 @@ class RateLimiter:
 
     def count(self, need: RateCheck, token: str) -> Waits[bool]:
         """Let the server count a call with the token whose `jti` is `token`. Return whether the call is within the
-        limits. Raises Unavailable.
+        limits. Raises Unavailable if the server does not count the call.
         """
         body = msgspec.json.encode({"token": token})
         try:

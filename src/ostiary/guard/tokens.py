@@ -58,7 +58,8 @@ class Tokens:
         """Return the holder of a verified token that has not expired. `heard_at`: time of the newest message of the
         feed that `present` includes, in microseconds.
 
-        Raises InvalidToken; KeyUnheard if a key that the guard does not know may have signed the token.
+        Raises InvalidToken if the token is not valid here; KeyUnheard if a key that the guard does not know may have
+        signed the token.
         """
         digest = sha256(token.encode()).digest()
         now = self._now()

@@ -85,7 +85,8 @@ def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[byt
 def open_checkpoint(unverified_note: bytes, keys: Iterable[NoteKey], *, origin: str) -> Checkpoint:
     """Return the checkpoint of the log `origin`, signed by one of `keys` (whose names need not be the origin).
 
-    Raises Malformed; Unsigned for a note without such a signature, and for a valid note of another log.
+    Raises Malformed if the text is no checkpoint; Unsigned for a note without such a signature, and for a valid note of
+    another log.
     """
     checkpoint = parse_checkpoint(open_note(unverified_note, keys).text)
     if checkpoint.origin != origin:

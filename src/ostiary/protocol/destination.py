@@ -41,7 +41,7 @@ change the request.
 
 
 class Place(StrEnum):
-    """The place of a secret in a request; `placeholder`: only where the program sends the placeholder."""
+    """The place of a secret in a request. `placeholder`: only where the program sends the placeholder."""
 
     HEADER = "header"
     QUERY = "query"
@@ -50,8 +50,9 @@ class Place(StrEnum):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A destination. `origin` is `https://HOST[:PORT]` in its usual form; `field` is the name of the header, of the
-    parameter of the query, or of the member of the body. `private`: the addresses of the host may be private.
+    """The origin that owns a secret, and the place of the secret in requests to it. `origin` is `https://HOST[:PORT]`
+    in its usual form; `field` is the name of the header, of the parameter of the query, or of the member of the body.
+    `private`: the addresses of the host may be private.
     """
 
     name: str

@@ -149,7 +149,9 @@ def check_proof(
     if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:
-        raise InvalidProof("the DPoP proof is signed by another key than the bound one", hint="use the bound key")
+        raise InvalidProof(
+            "the DPoP proof is signed by another key than the token names", hint="use the key of the token request"
+        )
     if nonces is not None and not nonces(_nonce(claims)):
         raise UseNonce("the DPoP proof lacks a current nonce of this server")
     try:
@@ -239,8 +241,8 @@ def _proof_key(unverified_protected: str) -> PublicKey:
     """Return the public key in the header of a proof. The result is cached, because all proofs of a client have the
     same header.
 
-    Of all tokens, only a proof contains its own key; the caller compares the key's thumbprint with the expected one.
-    For this reason the header may also name the algorithm. Raises InvalidProof for a header without a usable key.
+    A proof is the only token that contains its own key, so its header may also name the algorithm. The caller compares
+    the thumbprint of the key with the expected thumbprint. Raises InvalidProof for a header without a usable key.
     """
     header = parse_header(unverified_protected)
     if media_type(header) != TYP:

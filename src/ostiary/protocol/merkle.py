@@ -166,7 +166,7 @@ def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
 
 
 def _join(peaks: Sequence[bytes]) -> bytes:
-    """Return the root hash over `peaks`, which are ordered from the largest: the two smallest are joined first. A node
-    without a sibling is promoted to the next level, never hashed with itself.
+    """Return the root hash over `peaks`, which are ordered from the largest: the two smallest peaks are joined first. A
+    node without a sibling is promoted to the next level, never hashed with itself.
     """
     return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else EMPTY_ROOT

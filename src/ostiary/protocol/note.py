@@ -47,8 +47,8 @@ class NoteKey:
 
     @property
     def key_id(self) -> bytes:
-        """Return the key id: 4 bytes by which a signature names its key. A key id is no proof, because others can have
-        it.
+        """Return the key id: 4 bytes by which a signature names its key. Another key can have the same key id, so only
+        the signature is a proof.
         """
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 

@@ -38,7 +38,7 @@ def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
 
 
 def encode_number(number: int, value: int) -> bytes:
-    """Return a field with a number that is not negative."""
+    """Return an encoded field with an integer of 0 or more."""
     return _encode_varint(number << 3) + _encode_varint(value)
 
 

@@ -1,4 +1,6 @@
-"""Receipts: proof, without the log, that an entry is in it; C2SP tlog-proof v1 (https://c2sp.org/tlog-proof)."""
+"""Receipts: proof that an entry is in a log, which can be checked without the log; C2SP tlog-proof v1
+(https://c2sp.org/tlog-proof).
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,8 @@ def verify_receipt(
 ) -> tuple[int, Checkpoint]:
     """Return the index of `entry` in the log `origin`, and the checkpoint that covers it.
 
-    Raises Malformed; Unsigned if none of `keys` signed the checkpoint; ProofFailed if the checkpoint does not cover the
-    entry.
+    Raises Malformed if the receipt has another form; Unsigned if none of `keys` signed the checkpoint; ProofFailed if
+    the checkpoint does not cover the entry.
     """
     receipt = parse_receipt(unverified_receipt)
     checkpoint = open_checkpoint(receipt.note, keys, origin=origin)

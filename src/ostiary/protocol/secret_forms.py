@@ -1,12 +1,13 @@
 """Forms of a secret, and the readings of a text in which these forms are searched.
 
-Writers escape some characters of a text, break its lines, and put tags between. A list of all written forms would have
-no end. Therefore a text is read: the readings resolve the escapes of URLs, JSON, JavaScript, C and HTML character by
-character, decode quoted-printable, remove tags, white space and characters outside of ASCII, and have small letters.
-Each place of a reading leads back to the bytes as received. A secret is recognised if a reading contains the secret,
-the secret reversed, or the secret in base64 or base64url at each alignment (also of UTF-16, and in base64 again), in
-base32, in hexadecimal, or as a list of decimal or hexadecimal numbers. Not recognised: a secret that is compressed,
-encrypted, encoded twice in another way, written in other letters, or divided by other text.
+A program can escape some characters of a secret, break its lines, and put tags between them: a list of all written
+forms would have no end. Therefore the text is read: the readings resolve the escapes of URLs, JSON, JavaScript, C and
+HTML character by character, decode quoted-printable, remove tags, white space and characters outside of ASCII, and turn
+capital letters into small letters. Each place of a reading leads back to the bytes as received. A secret is recognised
+if a reading contains the secret, the secret reversed, or the secret in base64 or base64url at each alignment (also of
+UTF-16, and in base64 again), in base32, in hexadecimal, or as a list of decimal or hexadecimal numbers. Not recognised:
+a secret that is compressed, encrypted, encoded twice in another way, written in other letters, or divided by other
+text.
 """
 
 from __future__ import annotations
@@ -200,7 +201,9 @@ def readings_of(data: bytes, *, is_whole: bool = True) -> Iterator[Reading]:
 
 
 def texts_of(data: bytes) -> set[bytes]:
-    """Return the texts of all readings of a text that a program sends, also with letters and digits of other forms."""
+    """Return the texts of all readings of a text that a program sends, also with letters and digits of other forms,
+    such as full-width letters, turned into ASCII.
+    """
     readings = [reading.text for reading in _resolve(data, is_whole=True)]
     return {_fold(text) for text in readings} | {_fold(visible_in(text)) for text in readings if not text.isascii()}
 
@@ -243,7 +246,9 @@ def check_searchable(text: str, *, limit: int = MAX_SEARCHED) -> bytes:
 
 
 def visible_in(text: bytes) -> bytes:
-    """Return the visible ASCII characters of a text, with letters and digits of other forms, without accents (NFKD)."""
+    """Return the visible ASCII characters of a text, with letters and digits of other forms turned into ASCII, and
+    without accents (NFKD).
+    """
     if not text.isascii():
         text = normalize("NFKD", text.decode("utf-8", "ignore")).encode("ascii", "ignore")
     return text.translate(None, _INVISIBLE)

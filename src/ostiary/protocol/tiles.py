@@ -1,4 +1,4 @@
-"""The tree cut into files: C2SP tlog-tiles v0.1.0 (https://c2sp.org/tlog-tiles), tiles, entry bundles and their paths.
+"""The Merkle tree as files: C2SP tlog-tiles v0.1.0 (https://c2sp.org/tlog-tiles), tiles, entry bundles and their paths.
 
 The row of tile level L holds the hashes of all complete subtrees of 256**L leaves; row 0 is the leaf hashes. A tile is
 256 neighbouring hashes of a row, or fewer at the end of the row: row L of a tree of n leaves has n // 256**L hashes.

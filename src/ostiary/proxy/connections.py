@@ -64,7 +64,7 @@ class Connections:
 
     async def serve(self, listen: Listen, *, ready: Callable[[Listen], None]) -> None:
         """Serve until cancelled, then end all connections. `ready` is called with the address, which has the actual
-        port. Raises OSError.
+        port. Raises OSError if the address cannot be listened on.
         """
         if listen.socket is not None:
             before = os.umask(0o177)

@@ -92,8 +92,8 @@ class Entrance:
         return f"{origin}/{self.capability}".rstrip("/")
 
     def check(self, method: str, target: str, headers: Headers) -> str:
-        """Check a request. Return the path and query at the upstream server, without the capability. Raises
-        Rejected.
+        """Check a request. Return the path and query at the upstream server, without the capability. Raises Rejected
+        for a request of another host or origin, or with a wrong capability, path or header.
         """
         if method == "CONNECT" or not target.startswith("/"):
             raise Rejected(

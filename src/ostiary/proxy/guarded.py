@@ -81,7 +81,9 @@ class GuardedUpstream(Upstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request, and yield the response of the server, or the response with the denial. Raises Rejected."""
+        """Decide a request, and yield the response of the server, or the response with the denial. Raises Rejected for
+        a request that is not of MCP.
+        """
         if path.partition("?")[0]:
             raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
         if method not in ("GET", "POST", "DELETE"):
@@ -178,7 +180,9 @@ class SseUpstream(GuardedUpstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request of the transport with Server-Sent Events, and yield the response. Raises Rejected."""
+        """Decide a request of the transport with Server-Sent Events, and yield the response. Raises Rejected for a
+        request that is not of this transport.
+        """
         stream = self._streams.get(path)
         if method == "POST" and stream is not None and stream.url:
             async with self._post(stream, path, headers, body) as response:

@@ -28,7 +28,9 @@ BODY_S = 60.0
 
 
 async def serve(entrance: Entrance, upstream: Upstream, *, ready: Callable[[Entrance], None]) -> None:
-    """Serve until cancelled. `ready` is called with the entrance, which has the actual port. Raises OSError."""
+    """Serve until cancelled. `ready` is called with the entrance, which has the actual port. Raises OSError if the
+    address cannot be listened on.
+    """
     proxy = _Proxy(entrance, upstream)
 
     def start(listen: Listen) -> None:

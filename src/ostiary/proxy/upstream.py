@@ -100,7 +100,9 @@ class Upstream:
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Send a client's request and yield the response, whose body is not read yet. Raises Rejected."""
+        """Send a client's request and yield the response, whose body is not read yet. Raises Rejected if there is no
+        token for the request, or the server cannot be reached.
+        """
         try:
             request = httpx2.Request(method, self._target(path), headers=self._requested(headers), content=body)
             response = await self._http.send(request, auth=self._auth, stream=True)

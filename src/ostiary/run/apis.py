@@ -14,7 +14,9 @@ from ostiary.run.delivery import Delivery
 
 
 def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ...]:
-    """Return the APIs that `--http NAME=URL` and `--openapi NAME=FILE` name. Raises Usage."""
+    """Return the APIs that `--http NAME=URL` and `--openapi NAME=FILE` name. Raises Usage if `--openapi` names another
+    API, or a file that is not JSON.
+    """
     urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
     if unknown := files.keys() - urls.keys():
         raise Usage(f"--openapi names {min(unknown)!a}, which no --http names", hint=f"--http {min(unknown)}=URL")

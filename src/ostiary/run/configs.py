@@ -130,7 +130,7 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read a configuration of MCP servers. Raises Usage."""
+    """Read a configuration of MCP servers. Raises Usage if the file cannot be read or is no such configuration."""
     return parse_config(read_json(path), of=str(path))
 
 
@@ -205,8 +205,8 @@ def to_word(name: str, *, of: str) -> str:
 
 
 def find_config(folder: Path, home: Path) -> tuple[object, str]:
-    """Return the content and the path of the first configuration that has servers: of the folder, else of the
-    user. Raises Usage.
+    """Return the content and the path of the first configuration that has servers: of the folder, else of the user.
+    Raises Usage if no configuration has servers.
     """
     places = [
         folder / ".mcp.json",

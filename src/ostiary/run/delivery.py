@@ -25,7 +25,9 @@ Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 def source_of(
     command: Sequence[str], *, config: Path | None, config_env: str | None, environment: Mapping[str, str]
 ) -> Config:
-    """Return the configuration that the command would use without a guard. Raises Usage."""
+    """Return the configuration that the command would use without a guard. Raises Usage if there is none, or the text
+    is no configuration.
+    """
     if config is not None:
         return read_config(config)
     named = _after_option(command)

@@ -130,8 +130,8 @@ def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
 
 
 def upstream_tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Return the TLS context that verifies upstream servers, with the authorities of the system and of the
-    file. Raises Usage.
+    """Return the TLS context that verifies upstream servers, with the authorities of the system and of the file. Raises
+    Usage if the file cannot be read.
     """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

@@ -120,8 +120,8 @@ def place_of(session: Session, agent: str) -> Place:
 
 
 def agent_name(command: Sequence[str], folder: Path) -> str:
-    """Return the name for the agent: the name of the program, or of the script that an interpreter runs. For a
-    generic name such as `main`, return the name of its folder. Raises Usage.
+    """Return the name for the agent: the name of the program, or of the script that an interpreter runs. For a generic
+    name such as `main`, return the name of its folder. Raises Usage if the name has no letter or digit.
     """
     words = [word for word in command if not word.startswith("-") and word not in VERBS]
     is_interpreter = Path(words[0]).name.startswith(INTERPRETERS) and words[1:]
@@ -144,8 +144,9 @@ def enlist(
     command: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Register the missing objects, report them with `say`, and update the stored modes of the known servers.
-    Raises Usage, ServerRefused, Unavailable.
+    """Register the missing objects, report them with `say`, and update the stored modes of the known servers. Raises
+    Usage if the owner or a name is not clear, ServerRefused if the server refuses a registration, Unavailable if the
+    server does not answer.
     """
     if not place.credential.exists():
         _enlist_agent(session, place, owner or _owner(session), command)

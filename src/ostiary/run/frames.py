@@ -152,7 +152,7 @@ def lines(descriptor: int) -> Iterator[bytes]:
 
 def read(unverified_line: bytes) -> list[Message]:
     """Return the messages of a line from the agent; none for a blank line. Raises Malformed for a line that is not
-    JSON-RPC. For a single request with an id and invalid parameters, raises InvalidParams.
+    JSON-RPC, and InvalidParams for a single request with an id and invalid parameters.
     """
     text = unverified_line.rstrip(b"\r\n")
     if not text.strip(b" \t"):

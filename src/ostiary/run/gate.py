@@ -219,11 +219,11 @@ class Gate:
         return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
     def list_destinations(self) -> list[Destination]:
-        """Return the destinations of secrets. Raises Refused."""
+        """Return the destinations of secrets. Raises Refused if the server refuses, or does not answer."""
         return _decode_destinations(self._guard.request("GET", "destinations")).destinations
 
     def use_secret(self, injection: Injection) -> InjectedSecret:
-        """Return the secret for a request, if the server permits its use. Raises Refused."""
+        """Return the secret for a request. Raises Refused if the server does not permit its use, or does not answer."""
         caller = self._present()
         body = {
             "token": caller.principal.claims.jti,
@@ -296,7 +296,9 @@ class Gate:
         )
 
     def _present(self) -> Verified:
-        """Return the verified caller with a token that is not revoked; wait for one. Raises Refused."""
+        """Return the verified caller with a token that is not revoked; wait for one. Raises Refused if there is none
+        after the wait.
+        """
         self._await()
         if (caller := self._alive()) is not None:
             return caller
@@ -305,7 +307,9 @@ class Gate:
         return self._another(self._verified)
 
     def _alive(self) -> Verified | None:
-        """Return the verified caller; None if there is none yet, or its token is revoked. Raises Refused."""
+        """Return the verified caller; None if there is none yet, or its token is revoked. Raises Unavailable if the
+        guard has no present facts of the feed.
+        """
         if (caller := self._verified) is None:
             return None
         try:

@@ -36,7 +36,7 @@ class Proxy:
     """The proxy that `ostiary run` puts between an agent and one MCP server."""
 
     def __init__(self, gate: Gate, command: Sequence[str]) -> None:
-        """Start the server. Raises OSError."""
+        """Start the server. Raises OSError if the command cannot run."""
         self._exchange = Exchange(gate)
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self._speaking = threading.Lock()

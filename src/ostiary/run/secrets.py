@@ -46,7 +46,9 @@ class CommandSecrets(NamedTuple):
 
 
 def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[SecretVariable]:
-    """Return the variables of the options `--secret` and `--secret-fd`: NAME=PATH or NAME=PATH#MEMBER. Raises Usage."""
+    """Return the variables of the options `--secret` and `--secret-fd`: NAME=PATH or NAME=PATH#MEMBER. Raises Usage for
+    an option of another form, and for a repeated name.
+    """
     variables: list[SecretVariable] = []
     for word, is_descriptor in [*((word, False) for word in words), *((word, True) for word in in_descriptor)]:
         name, _, place = word.partition("=")

@@ -525,7 +525,7 @@ def read_places(file: str) -> Places:
         with Path(file).open("rb") as opened:
             return parse_places(opened.read(MAX_BYTES + 1).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"cannot read the places {file}: {error}") from error
+        raise _unreadable(file, "places", error) from error
 
 
 def read_statement_issuers(file: str) -> dict[str, object]:
@@ -537,33 +537,40 @@ def read_statement_issuers(file: str) -> dict[str, object]:
     try:
         issuers = canonical.parse(Path(file).read_bytes())
     except (OSError, Malformed) as error:
-        raise Invalid(f"cannot read the issuers of software statements {file}: {error}") from error
+        raise _unreadable(file, "software_statements", error) from error
     if not isinstance(issuers, dict):
-        raise Invalid(f"the issuers of software statements {file} are not a JSON object")
+        raise Invalid(
+            f"{file} is not a JSON object of issuers and their keys",
+            hint='write {"https://issuer.example": {"keys": [..]}}',
+        )
     return issuers
 
 
 def read_certificate_profiles(file: str) -> dict[str, Any]:
-    """Return the certificate profiles in the configured file, not checked; none if `file` is empty.
-    Raises `Invalid`.
+    """Return the certificate profiles in the configured file, not checked; none if `file` is empty. Raises Invalid for
+    an unreadable file.
     """
-    return _read_toml(file, of="the profiles of certificates")
+    return _read_toml(file, setting="certificate_profiles")
 
 
 def read_rotation_commands(file: str) -> dict[str, Any]:
     """Return the commands that rotate secrets from the configured file, not checked; none if `file` is empty. Raises
-    `Invalid`.
+    Invalid for an unreadable file.
     """
-    return _read_toml(file, of="the commands that rotate secrets")
+    return _read_toml(file, setting="rotation_commands")
 
 
-def _read_toml(file: str, *, of: str) -> dict[str, Any]:
+def _read_toml(file: str, *, setting: str) -> dict[str, Any]:
     if not file:
         return {}
     try:
         return tomllib.loads(Path(file).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise Invalid(f"cannot read {of} {file}: {error}") from error
+        raise _unreadable(file, setting, error) from error
+
+
+def _unreadable(file: str, setting: str, error: Exception) -> Invalid:
+    return Invalid(f"cannot read {file}, the file of the setting `{setting}`: {error}")
 
 
 def _bracketed(host: str | None) -> str:
@@ -606,10 +613,11 @@ def _checked(config: Config) -> Config:
     if wrong := [name for name in config.classes if not is_class(name)]:
         raise Invalid(f"data_classes: {wrong[0][:64]!a} may contain only lower-case letters, digits, `.`, `_` and `-`")
     if len(config.data_classes.split()) > MAX_CLASSES:
-        raise Invalid(f"data_classes: more than {MAX_CLASSES} classes")
+        raise Invalid(f"data_classes: more than {MAX_CLASSES} classes", hint="remove classes")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(
-            f"the trust domain `{config.trust_domain}` may contain only lower-case letters, digits, `.`, `-` and `_`"
+            f"the trust domain `{config.trust_domain}` may contain only lower-case letters, digits, `.`, `-` and `_`",
+            hint="use a name such as example.org",
         )
     for url in filter(None, (config.public_url, config.mtls_url)):
         check_public_url(url)

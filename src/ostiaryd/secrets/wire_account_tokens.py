@@ -264,7 +264,9 @@ async def _store_answer(
     *,
     request_id: str,
 ) -> account_tokens.Outcome:
-    """Store the provider's response to a refresh, with several attempts; return the outcome. Raises Unavailable."""
+    """Store the provider's response to a refresh, with several attempts; return the outcome. Raises Unavailable if no
+    attempt succeeds.
+    """
     end = partial(account_tokens.end_refresh, issue=issue, refresh=refresh, answer=answer)
     for delay in STORE_DELAYS_S:
         try:

@@ -555,7 +555,9 @@ def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
 
 
 def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
-    """Return the number of the requested version. Raises NothingStored, Invalid."""
+    """Return the number of the requested version. Raises NothingStored if the secret has no such version; Conflict if
+    the request names a version, and a stage that this version does not have.
+    """
     if body.VersionId is None:
         number = stages_of(secret).get(body.VersionStage or CURRENT)
     else:

@@ -88,7 +88,9 @@ async def _make(world: World, upstream: CreateCredentials) -> AwsCredentials:
 
 
 def _open(world: World) -> AwsAccounts:
-    """Return a client for AWS, at addresses that the configuration still names. Raises Invalid, Forbidden, Sealed."""
+    """Return a client for AWS, at addresses that the configuration still names. Raises Invalid if no access to AWS is
+    stored, Forbidden if the configuration does not name its address, Sealed if the secrets are sealed.
+    """
     return _open_with(world, *aws_accounts.open_root(world.db.read(), keys=world.keys))
 
 
@@ -105,7 +107,7 @@ async def rotate_root(call: Call, holding: str) -> Answer:
     use, and the server repeats the step later.
 
     AWS shows a new key only once. At the beginning of the rotation, the user has no other key; a second key therefore
-    comes from a response that was lost, and is deleted. Raises Refused.
+    comes from a response that was lost, and is deleted. Raises Refused if AWS or an act refuses a step.
     """
     world = call.world
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config

@@ -150,8 +150,10 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
-    """Return the value for a read that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed,
-    Conflict; Forbidden if the configuration does not name the address of the back end any more.
+    """Return the value for a read that the act permitted. Raises BackendFailed if the back end fails or was replaced
+    meanwhile; NothingStored if the path has nothing; TokenRefused if the caller was stopped meanwhile; Sealed if the
+    secrets are sealed; Conflict if the stored credentials were changed by hand; Forbidden if the configuration does not
+    name the address of the back end any more.
     """
     world = call.world
     reader, stored = world.get_singleton(BackendReader), backends.find_backend(world.db.read(), upstream.name)
@@ -168,8 +170,10 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
 
 
 async def list_names(call: Call, upstream: ListBackend) -> list[str]:
-    """Return the names for a list that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed,
-    Conflict; Forbidden if the configuration does not name the address of the back end any more.
+    """Return the names for a list that the act permitted. Raises BackendFailed if the back end fails or was replaced
+    meanwhile; NothingStored if the path has nothing; TokenRefused if the caller was stopped meanwhile; Sealed if the
+    secrets are sealed; Conflict if the stored credentials were changed by hand; Forbidden if the configuration does not
+    name the address of the back end any more.
     """
     world = call.world
     stored = backends.find_backend(world.db.read(), upstream.name)

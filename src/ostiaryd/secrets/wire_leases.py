@@ -123,7 +123,9 @@ def _act_still(act: Act, *, holding: str, flow: Callable[[Act], None]) -> None:
 
 
 async def follow(call: Call, action: str, flow: Any) -> Any:
-    """Run the act that follows the request to another system, and return its result. Raises Refused."""
+    """Run the act that follows the request to another system, and return its result. Raises Refused if the act is
+    refused.
+    """
     return await act(call.world, action, flow, request=call.request_id, network=call.network)
 
 
@@ -298,7 +300,8 @@ async def postpone(world: World, failed: Sequence[tuple[Lease, str]], *, action:
 
 
 async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
-    """Remove accounts from their database; an account that does not exist counts as removed. Raises Refused.
+    """Remove accounts from their database; an account that does not exist counts as removed. Raises Refused if the
+    database refuses a statement or cannot be reached.
 
     A first commit refuses logins of the accounts, so no session can begin after the search for sessions.
     """
@@ -374,8 +377,8 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
 
 
 async def _rotate_root(world: World, name: str) -> str:
-    """Change the password of a connection's user to the pending password, and return the new password. Raises
-    Refused.
+    """Change the password of a connection's user to the pending password, and return the new password. Raises Refused
+    if the database refuses the change or cannot be reached.
     """
     config = databases.find_connection(world.db.read(), name).config
     password, accounts = databases.pending_root(world.db.read(), name, keys=world.keys), statements_of(config)

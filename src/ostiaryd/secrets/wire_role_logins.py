@@ -226,8 +226,9 @@ async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount
 
 
 async def log_in_by_service_account(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
-    """Log in by the token of a service account, which the cluster verifies; return the Vault token. Raises
-    LoginRefused, Forbidden, BackendFailed, Sealed.
+    """Log in by the token of a service account, which the cluster verifies; return the Vault token. Raises LoginRefused
+    if the cluster does not accept the token, Forbidden if the role does not admit the account, BackendFailed if the
+    cluster does not answer, Sealed if the secrets are sealed.
     """
     body, reader = request.read_body(JwtLogin), call.world.db.read()
     flows.check_open(reader)

@@ -108,7 +108,9 @@ async def _try(world: World, path: str) -> None:
 
 
 async def send_due_call(world: World, path: str) -> bool:
-    """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused."""
+    """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused if the service
+    does not accept the call.
+    """
     places = world.get_singleton(CallPlaces)
     if path in places.running:  # a request to rotate now also makes a call due that is running
         return False
@@ -126,7 +128,7 @@ async def send_due_call(world: World, path: str) -> bool:
 
 
 async def _send(world: World, path: str) -> None:
-    """Send a due call to its service, and record the result. Raises Refused."""
+    """Send a due call to its service, and record the result. Raises Refused if the service does not accept the call."""
     try:
         call = await act(world, "rotation.begin", partial(rotations.begin_call, path=path))
         if call is None:
@@ -178,7 +180,7 @@ async def _run_command(world: World, call: RotationCall) -> bool:
 
 async def _update_registration(world: World, path: str, call: RotationCall) -> None:
     """Read and update the registration of an OAuth client, and store each changed member (RFC 7592 section 2). Raises
-    Refused.
+    Refused if the provider does not accept the update.
 
     The registration is read first, because it contains the client secret of an earlier update whose response was lost.
     """

@@ -1053,7 +1053,7 @@ _BODIES: tuple[dict[str, Any], ...] = ({}, _MEMBERS, {"secret_id": "name"})
 
 class _System(NamedTuple):
     """A request of a token about the token itself or the server. Besides Vault policies, only `check` decides, which
-    gets call, path, act and caller, and raises Forbidden.
+    gets call, path, act and caller, and raises Forbidden for a request that is not permitted.
     """
 
     methods: tuple[VaultMethod, ...]

@@ -205,7 +205,8 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 async def read_sender(call: Call, form: Form) -> Sender:
     """Return the client id in a form and the unverified credentials of the request. Fetch the metadata document and the
     keys of a client that is not an agent; the record of any other client is read later, in the act. Raises
-    InvalidClient, InvalidRequest; Unavailable if the document or the keys cannot be fetched.
+    InvalidClient for an unknown client, InvalidRequest for a parameter; Unavailable if the document or the keys cannot
+    be fetched.
     """
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client_id = trust.claimed_client_id(unverified)

@@ -61,8 +61,8 @@ def entity_id_of(config: Config, provider: Provider) -> str:
 
 
 async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
-    """Parse the metadata document of an identity provider, and return its content. Raises Malformed, Invalid; Conflict
-    if the SAML library is not installed.
+    """Parse the metadata document of an identity provider, and return its content. Raises Malformed or Invalid if `xml`
+    is no such document; Conflict if the SAML library is not installed.
     """
     if find_spec("signxml") is None:
         raise Conflict("the SAML library is not installed", hint='pip install "ostiary[saml]"')

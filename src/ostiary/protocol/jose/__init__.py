@@ -1,4 +1,5 @@
-"""JOSE without its choices: compact JWS (RFC 7515), JWT (RFC 7519), keys (RFC 7517, 7518, 8037, 9864, 7638).
+"""JOSE, the standard for signed tokens and keys, with all choices made: compact JWS (RFC 7515), JWT (RFC 7519), keys
+(RFC 7517, 7518, 8037, 9864, 7638).
 
 Each key has exactly one algorithm. A token cannot choose the algorithm, the key (`jwk`, `jku`, `x5u` and `x5c` are not
 read) or extensions (`crit` and `b64` are refused). There are no symmetric algorithms, no `none`, and no encryption.

@@ -96,7 +96,9 @@ class MaskedFrames:
         """(content, number of bytes) of each part that is not sent yet, in order"""
 
     def feed(self, data: bytes) -> bytes:
-        """Add the next bytes of the stream. Return the masked bytes that can be sent now. Raises Rejected."""
+        """Add the next bytes of the stream. Return the masked bytes that can be sent now. Raises Rejected if too many
+        control frames wait for the end of a message.
+        """
         for content, part in self._reader.feed(data):
             if content is FrameContent.HEAD:
                 self._masked[FrameContent.CONTROL] += self._streams[FrameContent.CONTROL].release()

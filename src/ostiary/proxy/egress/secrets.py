@@ -29,10 +29,14 @@ class SecretServer(Protocol):
     """The requests about secrets that the guard of the proxy sends to the Ostiary server."""
 
     def list_destinations(self) -> list[Destination]:
-        """Return all destinations of secrets that the server knows. Raises Refused."""
+        """Return all destinations of secrets that the server knows. Raises Refused if the server refuses, or does not
+        answer.
+        """
 
     def use_secret(self, injection: Injection) -> InjectedSecret:
-        """Return the value of a destination's secret for one request. Raises Refused."""
+        """Return the value of a destination's secret for one request. Raises Refused if the server refuses the use, or
+        does not answer.
+        """
 
 
 class SecretSource:
@@ -76,7 +80,9 @@ class SecretSource:
         return use[0] if use is not None and ambient.tick() < use[1] else None
 
     def secret(self, injection: Injection) -> str:
-        """Return the secret for a request. From now on, the secret is masked in every answer. Raises Refused."""
+        """Return the secret for a request. From now on, the secret is masked in every answer. Raises Refused if the
+        server refuses the use, or does not answer.
+        """
         secret, expires_at = self._server.use_secret(injection)
         with self._mutex:
             self.masks.forget(ambient.now() // 1_000_000 - KEPT_S)

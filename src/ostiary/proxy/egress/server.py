@@ -209,8 +209,8 @@ class _Conversation(ClientConnection):
     # --- the program
 
     async def _next_request(self) -> h11.Request | None:
-        """Return the next request after a strict check of its head; None if the program has closed the
-        connection. Raises Rejected.
+        """Return the next request after a strict check of its head; None if the program has closed the connection.
+        Raises Rejected for a head that is not strict HTTP.
         """
         self._is_head = False
         async with asyncio.timeout(IDLE_S if self._is_admitted else HANDSHAKE_S):
@@ -234,7 +234,9 @@ class _Conversation(ClientConnection):
         return event if isinstance(event, h11.Request) else None
 
     async def _open_tunnel(self, request: h11.Request) -> None:
-        """Answer a CONNECT, and start TLS with the program. Raises Rejected, OSError."""
+        """Answer a CONNECT, and start TLS with the program. Raises Rejected for a target that the proxy does not serve,
+        and OSError if TLS with the program fails.
+        """
         headers = [(bytes(name), bytes(value)) for name, value in request.headers]
         self._check_program(headers)
         at = parse_authority(request.target.decode("ascii"), default_port=None)
@@ -270,7 +272,9 @@ class _Conversation(ClientConnection):
         self._is_admitted = True
 
     async def _answer(self, request: h11.Request) -> None:
-        """Decide a request and answer it. Raises Rejected, OSError."""
+        """Decide a request and answer it. Raises Rejected if the request is refused or its server fails, and OSError if
+        a connection breaks off.
+        """
         exchange = await self._read(request)
         is_ok = False
         try:
@@ -281,7 +285,9 @@ class _Conversation(ClientConnection):
                 self._proxy.gate.finish(call, ok=is_ok and call.ok)
 
     async def _read(self, request: h11.Request) -> _Exchange:
-        """Return the exchange for a request. A body of at most MAX_BUFFERED bytes is read into it. Raises Rejected."""
+        """Return the exchange for a request. A body of at most MAX_BUFFERED bytes is read into it. Raises Rejected for
+        a request that the proxy does not forward: a wrong host, an unknown method, or a body that is not valid.
+        """
         headers: Headers = [(bytes(name), bytes(value)) for name, value in request.headers.raw_items()]
         lower: Headers = [(name.lower(), value) for name, value in headers]
         check_framing(lower)
@@ -308,8 +314,8 @@ class _Conversation(ClientConnection):
         return _Exchange(outgoing, at, is_tls=is_tls, owned=owned, is_upgrade=is_upgrade)
 
     def _target(self, target: bytes, lower: Headers) -> tuple[Authority, bool, bytes]:
-        """Return the server of a request, whether the connection uses TLS, and the path with the query. Raises
-        Rejected.
+        """Return the server of a request, whether the connection uses TLS, and the path with the query. Raises Rejected
+        if the target is not valid or names another host than `Host`.
         """
         hosts, tunnel = _all(lower, b"host"), self._tunnel
         scheme = b"https" if tunnel is not None else b"http"
@@ -346,7 +352,7 @@ class _Conversation(ClientConnection):
         return bytes(body)
 
     async def _receive(self) -> bytes | None:
-        """Return the next part of the body; None at its end. Raises Rejected."""
+        """Return the next part of the body; None at its end. Raises Rejected if the body is not valid HTTP."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         try:
@@ -397,7 +403,9 @@ class _Conversation(ClientConnection):
             raise Rejected(503, refusal.code, refusal.message, hint=refusal.hint) from None
 
     async def _decide(self, exchange: _Exchange) -> None:
-        """Decide a request, and put its secrets into it. Raises Rejected."""
+        """Decide a request, and put its secrets into it. Raises Rejected if the call is denied, or a secret is in a
+        wrong place or may not be used.
+        """
         request, at = exchange.request, exchange.at
         if not exchange.is_tls and at in self._proxy.open_origins:
             return
@@ -425,7 +433,7 @@ class _Conversation(ClientConnection):
         exchange.request = request.with_secrets(destinations, exchange.values.__getitem__)
 
     async def _get_secret(self, exchange: _Exchange, name: str) -> None:
-        """Get the secret of a destination for a request. Raises Rejected."""
+        """Get the secret of a destination for a request. Raises Rejected if the server does not give the secret."""
         if name in exchange.values:
             return
         path, secrets = exchange.request.path.decode("ascii"), self._proxy.secrets
@@ -497,7 +505,8 @@ class _Conversation(ClientConnection):
         """Send a request and forward its answer to the program; return whether the answer is not an error. If the
         token is revoked meanwhile, stop at once; in mode `watch`, only a request to the owner of a secret is stopped.
 
-        Raises Rejected, OSError.
+        Raises Rejected if the server of the request fails or the token is revoked, and OSError if a connection breaks
+        off.
         """
         gate, verdict = self._proxy.gate, exchange.verdict
         if verdict is None or not (gate.enforces or exchange.owned):
@@ -511,7 +520,7 @@ class _Conversation(ClientConnection):
 
     async def _carry(self, exchange: _Exchange) -> bool:
         """Send a request and forward its answer to the program; return whether the answer is not an error. Raises
-        Rejected, OSError.
+        Rejected if the server of the request fails, and OSError if a connection breaks off.
         """
         upstream = await self._connected(exchange)
         request = exchange.request
@@ -554,7 +563,7 @@ class _Conversation(ClientConnection):
 
     async def _connected(self, exchange: _Exchange) -> _Upstream:
         """Return the open connection if it leads to the server of the exchange, or else a new connection. Raises
-        Rejected.
+        Rejected if the server cannot be reached or may not be visited.
         """
         kept = self._upstream
         if kept is not None and (kept.at, kept.is_tls) == (exchange.at, exchange.is_tls) and kept.renew():
@@ -573,8 +582,8 @@ class _Conversation(ClientConnection):
             self._upstream = None
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Send a streamed body to the server, then wait for data of the program. Raises Rejected; raises OSError for a
-        network error, and if the program closes the connection.
+        """Send a streamed body to the server, then wait for data of the program. Raises Rejected if the body has a
+        secret or is not valid HTTP; raises OSError for a network error, and if the program closes the connection.
         """
         if exchange.request.streams:
             search, begun = self._search(exchange), b""
@@ -598,7 +607,9 @@ class _Conversation(ClientConnection):
             await upstream.send(h11.Data(data=filled))
 
     async def _pump_down(self, exchange: _Exchange, upstream: _Upstream) -> int:
-        """Forward the answer to the program, and return its status. Raises Rejected, OSError."""
+        """Forward the answer to the program, and return its status. Raises Rejected for an answer that cannot be
+        forwarded, and OSError if a connection breaks off.
+        """
         stream, status = MaskedStream(self._proxy.secrets.masks, exchange.host), 0
         observed = ObservedStream(self._proxy.secrets.masks)
         size, call = 0, exchange.verdict.call if exchange.verdict is not None else None
@@ -657,7 +668,8 @@ class _Conversation(ClientConnection):
 
     async def _next_answer(self, upstream: _Upstream, stream: MaskedStream) -> object:
         """Return the next event of an answer. If the server pauses, send the held bytes of the masked stream meanwhile.
-        Raises Rejected, OSError.
+        Raises Rejected for an answer that is not valid HTTP, and OSError if it breaks off after its beginning was
+        forwarded.
         """
         try:
             while (event := upstream.next_event()) is h11.NEED_DATA:
@@ -757,7 +769,7 @@ async def _read_part(
     upstream: _Upstream, stream: MaskedStream | MaskedFrames, send: Callable[[bytes], Awaitable[None]]
 ) -> bytes:
     """Return the next bytes of the server. If the server pauses, send the held bytes of the masked stream meanwhile.
-    Raises OSError.
+    Raises OSError if a connection breaks off.
     """
     if stream.is_waiting:
         with suppress(TimeoutError):

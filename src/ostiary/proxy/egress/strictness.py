@@ -97,7 +97,7 @@ def check_framing(headers: Headers) -> None:
 
 
 def parse_authority(text: str, *, default_port: int | None) -> Authority:
-    """Return host and port of a request target or a `Host` header. Raises Rejected."""
+    """Return host and port of a request target or a `Host` header. Raises Rejected if the text is not HOST:PORT."""
     match = _AUTHORITY.fullmatch(text)
     port = default_port if match is None or match[2] is None else int(match[2])
     if match is None or port is None or not 0 < port < 65536:

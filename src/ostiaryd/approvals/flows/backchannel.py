@@ -54,8 +54,9 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
     """Begin a backchannel request: return its `auth_req_id`, and its remaining lifetime in seconds. A repeated request
     gets the same approval request.
 
-    Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
-    UnknownUser, InvalidBindingMessage, BackchannelDenied.
+    Raises InvalidClient or UnauthorizedClient for the client; UnknownUser for `login_hint`; InvalidRequest,
+    InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge or InvalidBindingMessage for a parameter;
+    BackchannelDenied if a policy or a limit on approval requests denies the request.
     """
     client = trust.authenticate_client(act, request.credentials, config=config)
     if (agent := client.agent) is None:

@@ -162,8 +162,8 @@ async def _destroy_unused(world: World, before: set[str], keys: Iterable[Private
 
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
-    """Sign with the key of each authority whose key is in the HSM; return the number of these keys. Raises Unavailable;
-    NotFound if a key is missing; Conflict if the HSM has another key.
+    """Sign with the key of each authority whose key is in the HSM; return the number of these keys. Raises Unavailable
+    if the HSM does not answer; NotFound if a key is missing; Conflict if the HSM has another key.
     """
     hsm.check()
     in_hsm = [one for one in store.authorities.authorities(reader) if one.hsm_key is not None]

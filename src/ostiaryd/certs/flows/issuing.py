@@ -265,7 +265,9 @@ def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
 
 
 def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> CheckedKey:
-    """Return the properties of a public key. Raises BadKey; Conflict if the key belongs to another agent or person."""
+    """Return the properties of a public key. Raises BadKey if the key is weak, blocked, or of a type that the profile
+    does not allow; Conflict if the key belongs to another agent or person.
+    """
     key = check_public_key(public_key)
     if key.key_type not in profile.key_types:
         raise BadKey(

@@ -80,8 +80,9 @@ class SvidCache:
         """Return the X509-SVID of a workload's agent, and the time (microseconds) at which the caller must call this
         method again.
 
-        If a renewal fails because the server cannot write, the present X509-SVID is returned until it expires. Raises
-        Forbidden, Conflict, Unavailable.
+        If a renewal fails because the server cannot write, the present X509-SVID is returned until it expires.
+        Otherwise raises the error of the renewal: Forbidden or Conflict if the server refuses the agent a certificate,
+        Unavailable if the server cannot write.
         """
         agent = workload.agent
         async with self._locks[agent]:

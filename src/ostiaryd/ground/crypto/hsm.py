@@ -100,7 +100,7 @@ class Hsm:
         return self._keys[key_id]
 
     def destroy(self, key_id: str) -> None:
-        """Delete the key with this id. Do nothing if there is none. Raises Unavailable."""
+        """Delete the key with this id. Do nothing if there is none. Raises Unavailable if the HSM does not answer."""
         self._run(partial(self._destroy, key_id=key_id))
 
     def _destroy(self, session: Session, key_id: str) -> None:
@@ -141,9 +141,10 @@ class Hsm:
         within_s: float = ANSWER_S,
         undo: Callable[[Session], None] | None = None,
     ) -> T:
-        """Return the result of an operation in the session, which the thread of the HSM carries out. Raises NotFound,
-        Conflict, Invalid; Unavailable, also if the result takes longer than `within_s`, or at once if another caller
-        has waited too long for the operation that runs. `undo` runs after an operation that takes longer.
+        """Return the result of an operation in the session, which the thread of the HSM carries out. Raises what the
+        operation raises (NotFound, Conflict, Invalid); Unavailable if the HSM fails or the result takes longer than
+        `within_s`, and at once if another caller has waited too long for the operation that runs. `undo` runs after an
+        operation that takes longer.
         """
         if (late := self._late) is not None and not late.done():
             raise self._unavailable("an earlier operation of the HSM exceeded its time limit, and still runs")
@@ -225,7 +226,8 @@ class Hsm:
 
     def _open(self) -> Session:
         """Open a session and return it. If the HSM has refused a PIN, do not send the same PIN again, because a token
-        locks itself after several wrong PINs. Raises Unavailable.
+        locks itself after several wrong PINs. Raises PKCS11Error if the HSM refuses the session or has refused this PIN
+        before.
         """
         import pkcs11
 
@@ -247,7 +249,11 @@ class Hsm:
                 raise Conflict("hsm_pin_file is readable by other users", hint=hint, detail=str(self._pin_file))
             return self._pin_file.read_text().strip()
         except OSError as error:
-            raise Unavailable("cannot read hsm_pin_file", detail=f"{self._pin_file}: {error.strerror}") from None
+            raise Unavailable(
+                "cannot read hsm_pin_file",
+                hint="permit the user of the server to read it",
+                detail=f"{self._pin_file}: {error.strerror}",
+            ) from None
 
     def _end_session(self) -> None:
         from pkcs11.exceptions import PKCS11Error

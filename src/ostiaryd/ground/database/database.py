@@ -86,7 +86,7 @@ class Database:
 
     def connect(self, *, read_only: bool = False, create: bool = False) -> DatabaseConnection:
         """Open and return a new connection. `read_only`: the connection never writes. `create` (only for `migrate`):
-        create the SQLite file if it does not exist. Raises Unavailable.
+        create the SQLite file if it does not exist. Raises Unavailable if the file or the server cannot be opened.
         """
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 

@@ -219,7 +219,8 @@ class DatabaseFiles:
 
 def _keep_log(path: str) -> None:
     """Keep the log as it is until this process ends: when the last connection is closed, SQLite would move pages by a
-    damaged index, and delete the log. The next start makes the index again from the log. Raises OSError.
+    damaged index, and delete the log. The next start makes the index again from the log. Raises OSError if the log
+    cannot be locked.
 
     SQLite needs an exclusive lock for that. A lock of an open file, unlike the locks of SQLite, also excludes its own
     process, as long as the file stays open.

@@ -95,7 +95,7 @@ class PostgresServer:
     def connect(self, *, times: int, holds_lock: bool) -> PostgresConnection:
         """Open a connection that is replaced after a loss, and whose waits end after the timeout multiplied by `times`.
         `holds_lock`: whether the connection may write, which it does under the lock of the writer. Raises
-        DatabaseUnavailable.
+        DatabaseUnavailable if PostgreSQL cannot be reached.
         """
         connection = PostgresConnection(self, times=times, holds_lock=holds_lock)
         with self._lock:
@@ -110,7 +110,8 @@ class PostgresServer:
 
     def dial(self, *, times: int, holds_lock: bool) -> BoundedConnection:
         """Open and return a connection of psycopg, whose waits end after `times` the timeout. `holds_lock`: whether the
-        connection may write, which it does under the lock of the writer. Raises DatabaseUnavailable.
+        connection may write, which it does under the lock of the writer. Raises DatabaseUnavailable if PostgreSQL
+        cannot be reached.
         """
         loss = self.losses
         statement_ms = round(STATEMENT_TIMES * self.timeout_s * 1000)

@@ -266,8 +266,8 @@ class Writer:
         self.is_full = not is_whole and (self.is_full or self.reserve.open_room())
 
     async def move_log(self) -> None:
-        """Move committed pages from SQLite's log to the database file, while batches continue. Raises LostDatabase,
-        DatabaseUnavailable.
+        """Move committed pages from SQLite's log to the database file, while batches continue. Raises LostDatabase if
+        the file was replaced, DatabaseUnavailable if SQLite fails.
         """
         if isinstance(self._connection, SqliteConnection):
             await asyncio.to_thread(self._connection.move_log)

@@ -80,8 +80,9 @@ class DatabaseClient:
         """Run `work` in a thread, in a transaction on a connection that no other job uses at the same time. Commit, and
         return the result.
 
-        Errors of the driver never contain the text `hidden`. Raises DatabaseRefused; DatabaseDown, also if too many
-        jobs wait for the target, or this job has waited for `WAIT_S`.
+        Errors of the driver never contain the text `hidden`. Raises DatabaseRefused if the server refuses a statement;
+        DatabaseDown if the server cannot be reached, too many jobs wait for the target, or this job has waited for
+        `WAIT_S`.
         """
         pool = self._pools.get(target)
         if pool is None:

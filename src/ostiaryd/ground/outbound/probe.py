@@ -59,8 +59,8 @@ class Reach:
     tls_port: int = 443
 
     async def addresses(self, host: str) -> list[Address]:
-        """Return the addresses of a host name, or the address if `host` is one. Raises DnsFailed; Denied if one of them
-        may not be visited.
+        """Return the addresses of a host name, or the address if `host` is one. Raises DnsFailed if the name has no
+        address, Denied if an address may not be visited.
         """
         try:
             addresses = [ip_address(host)]

@@ -118,12 +118,12 @@ async def run_command(
         async with asyncio.timeout(within_s):
             await asyncio.wait([process.ended, process.flooded], return_when=asyncio.FIRST_COMPLETED)
         if process.flooded.done():
-            raise CommandFailed(f"the command prints more than {MAX_OUTPUT} bytes")
+            raise CommandFailed(f"the command prints more than {MAX_OUTPUT} bytes", hint="let the command print less")
         status = transport.get_returncode()
         assert status is not None  # the process has ended
         return CommandResult(status, bytes(process.output))
     except TimeoutError:
-        raise CommandFailed(f"the command took longer than {within_s} s") from None
+        raise CommandFailed(f"the command took longer than {within_s} s", hint="let the command end sooner") from None
     finally:
         with suppress(ProcessLookupError):
             os.killpg(transport.get_pid(), signal.SIGKILL)
@@ -141,7 +141,10 @@ def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
     for path in (*READABLE, *readable):
         place = Path(path).resolve()
         if hidden.is_relative_to(place) or place.is_relative_to(hidden):
-            raise CommandFailed(f"the command may read {path}, which contains, or lies in, the data folder")
+            raise CommandFailed(
+                f"the command may read {path}, which contains, or lies in, the data folder",
+                hint="remove the path from `readable` of the command",
+            )
 
 
 class _CommandProcess(asyncio.SubprocessProtocol):
@@ -207,7 +210,9 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _restrict_files(readable: Sequence[str]) -> None:
-    """Forbid this process and its children all file access except reading and executing these paths. Raises OSError."""
+    """Forbid this process and its children all file access except reading and executing these paths. Raises OSError if
+    the kernel refuses a rule.
+    """
     version = landlock_version()
     handled = _RIGHTS[max(number for number in _RIGHTS if number <= version)]
     attributes = struct.pack("=QQQ", handled, 0, _SCOPES if version >= 6 else 0)

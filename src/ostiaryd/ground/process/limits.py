@@ -26,7 +26,8 @@ def forbid_dumps() -> None:
 
 
 def check_addresses() -> None:
-    """Check that the limit of the address space (RLIMIT_AS) is high enough for a server. Raises Conflict.
+    """Check that the limit of the address space (RLIMIT_AS) is high enough for a server. Raises Conflict if the limit
+    is too low.
 
     If a library gets no address space, the process can end with SIGSEGV, because not every library checks the result of
     an allocation. Each thread reserves address space for its stack and for its heap, of which it uses little. A limit

@@ -76,8 +76,8 @@ class PeerProcess:
     async def read_facts(self, *, has_digest: bool = False) -> ProcessFacts:
         """Read the facts of the process in a thread, and return them.
 
-        Raises PeerGone; Forbidden if its user or group has changed since it connected; Unavailable if the server has no
-        descriptor or memory for this.
+        Raises PeerGone if the process has ended; Forbidden if its user or group has changed since it connected;
+        Unavailable if the server has no descriptor or memory for this.
         """
         if self._is_closed:
             raise PeerGone

@@ -124,7 +124,7 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
     named = parse_answer(answer.body).get("__type") if 400 <= answer.status < 500 else None
     match = _TYPE.fullmatch(named) if isinstance(named, str) else None
     if match is None:
-        return BackendFailed(f"the back end answers {answer.status}")
+        return BackendFailed(f"the back end answers {answer.status}", hint="see the log of the back end")
     if match[1] == "ResourceNotFoundException":
         return NothingStored("no value is stored at this path")
     if match[1] == "InvalidRequestException":
@@ -133,7 +133,7 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
         )
     if match[1] == "ResourceExistsException":
         return Conflict("the value at the back end has changed since it was read", hint="synchronise the secrets again")
-    return BackendFailed(f"the back end answers {match[1]}")
+    return BackendFailed(f"the back end answers {match[1]}", hint="check the credentials and the log of the back end")
 
 
 def _members(text: str) -> dict[str, Any] | None:

@@ -25,7 +25,9 @@ class NoSuchEntity(BackendFailed):
 
 
 class AwsAccounts:
-    """The users and sessions of one AWS account. Each method raises BackendFailed."""
+    """The users and sessions of one AWS account. Each method raises BackendFailed if AWS refuses the request or does
+    not answer.
+    """
 
     def __init__(self, root: AwsRoot, secret_key: str, *, ca_file: str, now: Callable[[], int]) -> None:
         self._root, self._secret_key, self._now = root, secret_key, now

@@ -67,7 +67,9 @@ class KubernetesBackend(_Folder):
         return await _in_thread(lambda: self._read(path))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets in the Kubernetes mount: the names of its folders. Raises BackendFailed."""
+        """Return the names of the secrets in the Kubernetes mount: the names of its folders. Raises BackendFailed if
+        the mount cannot be read.
+        """
         return await _in_thread(lambda: self._list(folder))
 
     def _read(self, path: str) -> BackendValue:
@@ -108,7 +110,9 @@ class FilesBackend(_Folder):
         return await _in_thread(lambda: _parse(_read_text(self.root(), path)))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the files and folders directly in a folder. Raises BackendFailed."""
+        """Return the names of the files and folders directly in a folder. Raises BackendFailed if the folder cannot be
+        read.
+        """
         return await _in_thread(lambda: self._list(folder))
 
     def _list(self, folder: str) -> list[str]:
@@ -130,7 +134,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
         async with asyncio.timeout(WITHIN_S):
             return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
     except TimeoutError:
-        raise BackendFailed(f"the folder takes longer than {WITHIN_S:g} s") from None
+        raise BackendFailed(
+            f"a read from the folder takes longer than {WITHIN_S:g} s", hint="check its file system"
+        ) from None
 
 
 def _check_visible(path: str) -> None:
@@ -185,7 +191,9 @@ def _read_text(root: Path, path: str) -> str:
                 raise NothingStored("no value is stored at this path")
             content = file.read(MAX_VALUE + 1)
     except PermissionError:
-        raise BackendFailed("the server may not read the file") from None
+        raise BackendFailed(
+            "the server may not read the file", hint="permit the user of the server to read it"
+        ) from None
     except OSError:
         raise NothingStored("no value is stored at this path") from None
     if len(content) > MAX_VALUE:
@@ -193,7 +201,7 @@ def _read_text(root: Path, path: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise BackendFailed("the file is not UTF-8") from None
+        raise BackendFailed("the file is not UTF-8", hint="store the value as text") from None
 
 
 def _parse(text: str) -> BackendValue:

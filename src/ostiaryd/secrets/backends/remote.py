@@ -22,7 +22,9 @@ class Remote(NamedTuple):
     ca_file: str = ""
 
     async def send(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Send a request and return the response. Raises BackendFailed; Invalid if the path is too long."""
+        """Send a request and return the response. Raises BackendFailed if the back end does not answer or redirects;
+        Invalid if the path is too long.
+        """
         try:
             answer = await send_request(
                 method,

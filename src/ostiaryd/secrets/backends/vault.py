@@ -99,7 +99,7 @@ class VaultBackend:
                     "the back end denied the request: the configured token has no access",
                     hint="configure another token, or change the token's policy at the back end",
                 )
-        raise BackendFailed(f"the back end answers {answer.status}")
+        raise BackendFailed(f"the back end answers {answer.status}", hint="see the log of the back end")
 
 
 def _changed() -> Conflict:

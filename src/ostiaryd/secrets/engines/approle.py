@@ -142,7 +142,9 @@ def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> A
 
 
 def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role: `present`, changed by the members of `body`. Raises Invalid."""
+    """Return the settings of a role: `present`, changed by the members of `body`. Raises Invalid for a member that is
+    not valid.
+    """
     changes = body.stated()
     if changes.get("bind_secret_id") is False:
         raise Invalid("`bind_secret_id` must be true", hint="leave out `bind_secret_id`")

@@ -39,9 +39,9 @@ from ostiaryd.secrets.model.request import (
 class LoginMethod(NamedTuple):
     """The handling of the configuration and the roles of the login methods of one type.
 
-    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `check`: checks
-    the settings of a role, and raises Invalid. `parse_config`: returns the checked configuration in a request, for the
-    private hosts that the operator permits; None for a method without a configuration. `config_defaults`,
+    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `check`: raises
+    Invalid if the settings of a role are not valid. `parse_config`: returns the checked configuration in a request, for
+    the private hosts that the operator permits; None for a method without a configuration. `config_defaults`,
     `role_defaults`: the values of members that no request has set.
     """
 
@@ -134,7 +134,9 @@ def _put(method: LoginMethod, mount: str, name: str, changes: dict[str, Any], ac
 def _change(
     method: LoginMethod, caller: VaultCaller, changes: Mapping[str, Any], present: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid."""
+    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid for a member that is not
+    valid.
+    """
     without = {name for name in method.leeways if changes.get(name) in (-1, "-1")}
     stated = {name: value for name, value in changes.items() if name not in without}
     for names, parse in ((method.lists, parse_texts), (method.pairs, parse_pairs)):

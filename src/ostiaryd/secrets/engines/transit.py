@@ -472,7 +472,9 @@ def _encrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
 
 
 def _open_for(usable: OpenKey, item: _Item, version: int) -> bytes:
-    """Return the material of a version of the key for the context of an item. Raises Invalid."""
+    """Return the material of a version of the key for the context of an item. Raises Invalid if the key is derived and
+    the item has no context, or the reverse.
+    """
     key, material = usable.key, usable.open(version)
     if not (key.is_derived or item.context):
         return material

@@ -49,8 +49,9 @@ class NewAccessKey(NamedTuple):
 def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, config: Config) -> NewAccessKey:
     """Create an access key for an agent that has a bearer exemption at this server; return it with its secret key.
 
-    `network`: networks with spaces between, from which the key is accepted. `lifetime_s`: seconds. Raises NotFound,
-    Invalid, Sealed; TokenRefused if the agent has no bearer exemption; Conflict if it has `MOST` access keys.
+    `network`: networks with spaces between, from which the key is accepted. `lifetime_s`: seconds. Raises NotFound for
+    an unknown agent, Invalid for `network` or `lifetime_s`; Sealed if the secrets are sealed; TokenRefused if the agent
+    has no bearer exemption; Conflict if it has `MOST` access keys.
     """
     act.check_granting()
     holder = registry.find_agent(act.tx, agent)

@@ -99,7 +99,9 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     """Store the lease of an access token for the caller that the act's ledger entry names.
 
     If agents share the present token and it is valid for long enough, return the lease and the token. Otherwise return
-    the token to fetch. Raises NotFound, NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
+    the token to fetch. Raises NotFound for an unknown provider; NotConnected, AccountRefused, Forbidden, Invalid or
+    Conflict if the task, the person or the connected account does not permit the scopes; Sealed if the secrets are
+    sealed.
     """
     act.check_granting()
     check_open(act.tx)
@@ -177,7 +179,7 @@ def _find_permitted(
 
 
 def _open_shared(tx: Tx, account: ConnectedAccount, scopes: frozenset[str]) -> AccessToken:
-    """Return the account's access token that all agents share, decrypted. Raises Sealed."""
+    """Return the account's access token that all agents share, decrypted. Raises Sealed if the secrets are sealed."""
     place = shared_place(account.account_id)
     text = open_value(tx, store.connected_accounts.shared_token(tx, account.account_id), place, keys=tx.keys)
     return AccessToken(text.decode(), scopes, account.token_expires_at)
@@ -246,8 +248,8 @@ class Refresh(NamedTuple):
 
 
 def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account for this process; return None if another process has the claim. Raises Sealed;
-    NotConnected if the account is not active.
+    """Claim the refresh of an account for this process; return None if another process has the claim. Raises Sealed if
+    the secrets are sealed; NotConnected if the account is not active.
     """
     check_open(tx)
     id = issue.account.account_id
@@ -268,7 +270,8 @@ def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
 
 def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
     """Return the account's access token that agents share, if the provider shares tokens and the token is valid for at
-    least `FRESH_S` seconds; otherwise None. Raises Sealed; NotConnected if the account is not active.
+    least `FRESH_S` seconds; otherwise None. Raises Sealed if the secrets are sealed; NotConnected if the account is not
+    active.
     """
     account = store.connected_accounts.get(tx, issue.account.account_id)
     if account is None or account.state is not AccountState.ACTIVE:
@@ -393,7 +396,7 @@ def _token_place(lease_id: str) -> Place:
 
 def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:
     """Return the access token of a lease, decrypted; None if the lease has no stored token, because agents share the
-    token or it was never fetched, or if the token has expired. Raises Sealed.
+    token or it was never fetched, or if the token has expired. Raises Sealed if the secrets are sealed.
     """
     token = store.connected_accounts.token(reader, lease_id)
     if token is None or token.secret is None or token.expires_at <= now:

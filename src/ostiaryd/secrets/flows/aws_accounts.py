@@ -43,7 +43,7 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
     """Store the server's access to AWS; the stored times of leases of users stay.
 
     If `config` has another access key, a rotation in progress ends, and the entry names the keys that the rotation
-    leaves at AWS. Raises Sealed.
+    leaves at AWS. Raises Sealed if the secrets are sealed.
     """
     registry.fill_entry(act, object=_OBJECT, access_key=config.access_key, region=config.region)
     present = store.aws_accounts.root(act.tx)
@@ -129,8 +129,8 @@ def has_pending_key(reader: Reader) -> bool:
 
 
 def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
-    """Store the new key of a rotation, which is not in use yet. Raises Sealed; Conflict if the access to AWS was
-    replaced meanwhile.
+    """Store the new key of a rotation, which is not in use yet. Raises Sealed if the secrets are sealed; Conflict if
+    the access to AWS was replaced meanwhile.
     """
     config = _find_rotating(act, old_key)[0]
     registry.fill_entry(act, object=_OBJECT, new_key=made.access_key)

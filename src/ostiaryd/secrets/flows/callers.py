@@ -178,7 +178,8 @@ def _authenticate_access(act: Act, request: trust.Request, *, config: Config) ->
 def verify_claims(act: Act, request: trust.Request, *, config: Config) -> AccessClaims:
     """Verify an access token of an agent for this server's API, mark its DPoP proof as used, and return the claims.
 
-    Raises AccessRefused, InvalidProof, NonceNeeded; TokenRefused if the token does not belong to an agent.
+    Raises AccessRefused for the token, InvalidProof for the proof, NonceNeeded if the proof has no recent nonce;
+    TokenRefused if the token does not belong to an agent.
     """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config

@@ -149,8 +149,8 @@ def list_removed(reader: Reader) -> list[AccountProvider]:
 def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyring) -> str:
     """Return the decrypted client secret of a provider.
 
-    Raises Sealed; Conflict, also if the provider was removed and added again; Invalid if the provider has no client
-    secret.
+    Raises Sealed if the secrets are sealed; Conflict if the provider was removed or added again meanwhile; Invalid if
+    the provider has no client secret.
     """
     _check_same(store.connected_accounts.provider(reader, provider.name), provider)
     envelope = store.connected_accounts.client_secret(reader, provider.name)
@@ -223,7 +223,9 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
     """Record that a person begins to connect an account with these scopes; return the provider, to which the caller
     redirects the person.
 
-    Raises NotFound, AccountRefused, Invalid, Conflict, Sealed.
+    Raises NotFound for an unknown provider; AccountRefused if the person may not connect an account there; Invalid for
+    scopes that the provider does not offer; Conflict if the person has connected an account there; Sealed if the
+    secrets are sealed.
     """
     provider = find_provider(act.tx, name)
     registry.fill_entry(act, object=name, scopes=sorted(scopes))
@@ -253,8 +255,9 @@ def connect_account(
 ) -> ConnectedAccount:
     """Connect an account of a person at a provider, or replace a broken connection; return the account.
 
-    `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound, AccountRefused,
-    Conflict, Sealed.
+    `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound or Conflict if the
+    provider was removed meanwhile; Conflict also if the person has connected an account there; AccountRefused if the
+    person may not connect an account or the response is not acceptable; Sealed if the secrets are sealed.
     """
     registry.fill_entry(act, object=provider.name, scopes=sorted(requested))
     act.check_granting()

@@ -157,7 +157,8 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     """Store a static role; return whether the role is new. For a new role, also store its first password as pending,
-    for the rotation that must follow. Raises Invalid; Conflict for too many static roles.
+    for the rotation that must follow. Raises Invalid for a setting that is not valid; Conflict for too many static
+    roles.
     """
     registry.fill_entry(
         act, object=f"{DATABASE_MOUNT}/static-roles/{name}", database=role.database, username=role.username
@@ -210,7 +211,9 @@ def find_static(reader: Reader, name: str) -> StoredStatic:
 
 
 def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
-    """Return a static role and its password. Raises Invalid; NothingStored before the first rotation."""
+    """Return a static role and its password. Raises Invalid for an unknown role; NothingStored before the first
+    rotation.
+    """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-creds/{name}")
     stored = find_static(act.tx, name)
     if stored.password is None:
@@ -230,7 +233,9 @@ def begin_rotation(act: Act, name: str) -> None:
 
 
 def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticRole, str]:
-    """Return a static role and its pending password. Raises Invalid; Conflict if there is no pending password."""
+    """Return a static role and its pending password. Raises Invalid for an unknown role; Conflict if there is no
+    pending password.
+    """
     stored = find_static(reader, name)
     if stored.pending is None:
         raise Conflict("the rotation has ended already")
@@ -246,8 +251,8 @@ def check_pending_static(reader: Reader, name: str, password: str, *, keys: Keyr
 
 
 def end_rotation(act: Act, name: str, password: str) -> None:
-    """Make the pending password the password of a static role, and schedule the next rotation. Raises Invalid; Conflict
-    if `password` is not pending any more.
+    """Make the pending password the password of a static role, and schedule the next rotation. Raises Invalid for an
+    unknown role; Conflict if `password` is not pending any more.
     """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}")
     check_pending_static(act.tx, name, password, keys=act.tx.keys)

@@ -73,8 +73,9 @@ def create_destination(
 ) -> StoredDestination:
     """Create the destination of a secret: the place in requests to an origin into which egress proxies put a secret.
     Return it. `secret`: the path of the secret. `member`: the member of its value; empty for a connected account.
-    `scopes`: the scopes of an access token of a connected account; empty for all. Raises Invalid, Malformed, Conflict,
-    ClockJumped.
+    `scopes`: the scopes of an access token of a connected account; empty for all. Raises Invalid or Malformed for a
+    member that is not valid; Conflict if the name or the field has a destination already, or the server has too many;
+    ClockJumped after a jump of the clock.
     """
     name = destination.name
     registry.fill_entry(act, object=name[:64], secret=secret[:512])
@@ -112,8 +113,10 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     """Return the secret of a destination for one request of an agent. `proxy`: the id of the egress proxy's resource.
 
     For a connected account or a back end, the result can be a token or a secret that the caller must still fetch. The
-    act's ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound,
-    NothingStored, Sealed, Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
+    act's ledger entry names the destination and the request, never the value. Raises Forbidden if the token, the proxy,
+    the host, the task or a policy does not permit the use; NotFound or NothingStored if the destination or its secret
+    does not exist; Invalid for a value that no request can contain; NotConnected or AccountRefused for a connected
+    account; Sealed if the secrets are sealed; RemotePoliciesNeeded if a policy needs another evaluator.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry

@@ -53,7 +53,8 @@ class SecretEngine(Protocol):
     def find_operation(self, mount: str, request: VaultRequest) -> Operation:
         """Parse a request into its operation. The server runs the operation after the checks of task and policies.
 
-        Raises UnsupportedOperation; NothingStored for an unknown route; Malformed, Invalid.
+        Raises UnsupportedOperation if the path has no such operation; NothingStored for an unknown route; Malformed or
+        Invalid for a body that is not valid.
         """
 
 

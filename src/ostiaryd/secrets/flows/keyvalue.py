@@ -105,8 +105,8 @@ def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tupl
 
 
 def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
-    """Return the decrypted value of a version, as JSON. Raises Sealed, Conflict; NothingStored for a destroyed
-    version.
+    """Return the decrypted value of a version, as JSON. Raises Sealed if the secrets are sealed; Conflict if the stored
+    value was changed by hand; NothingStored for a destroyed version.
     """
     if version.wrapped_key is None or version.sealed is None:
         raise NothingStored("the version is destroyed")

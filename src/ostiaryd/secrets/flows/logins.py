@@ -113,7 +113,7 @@ def login_by_secret_id(
     """Log in by a secret ID of a role at an enabled AppRole method; return the Vault token. The token acts as the agent
     that generated the secret ID.
 
-    Raises LoginRefused; NothingStored if the method was disabled meanwhile.
+    Raises LoginRefused for wrong credentials; NothingStored if the method was disabled meanwhile.
     """
     check_open(act.tx)
     act.check_granting()

@@ -80,7 +80,8 @@ def sign_intermediate(
     act: Act, mount: str, order: AuthorityOrder, csr: CertificateSigningRequest, *, ref: str
 ) -> SignedCertificate:
     """Sign the certificate of another authority, from its certificate request; return the certificate with its chain.
-    Raises Invalid, IssuerNotFound; Forbidden if the certificate would end before it begins.
+    Raises Invalid for a member that is not valid; IssuerNotFound for an unknown issuer; Forbidden if the certificate
+    would end before it begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -102,7 +103,8 @@ def sign_intermediate(
 
 def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCertificate:
     """Sign a certificate for the key and the name of another root, whose self-issued certificate is `text` (PEM);
-    return it with its chain. It ends at the latest with that certificate. Raises Invalid, Malformed, IssuerNotFound.
+    return it with its chain. It ends at the latest with that certificate. Raises Malformed or Invalid if `text` is no
+    such certificate; IssuerNotFound for an unknown issuer.
     """
     act.check_granting()
     certificate, *others = load_pem_certificates(text)
@@ -193,8 +195,8 @@ def sign_certificate(
     """Sign a certificate whose names the caller of this function has checked; return it with its chain.
 
     `ttl`: seconds; 0: the lifetime of the role or of the mount. `lease`: the path with which the id of the
-    certificate's lease begins; empty: no lease. Raises Invalid, IssuerNotFound; Forbidden if the certificate would end
-    before it begins.
+    certificate's lease begins; empty: no lease. Raises Invalid for a name or a key that the issuer may not certify;
+    IssuerNotFound for an unknown issuer; Forbidden if the certificate would end before it begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)

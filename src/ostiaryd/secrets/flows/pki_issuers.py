@@ -116,7 +116,9 @@ def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
 
 
 def open_signer(act: Act, mount: str, ref: str) -> Signer:
-    """Return an issuer with its private key. Raises IssuerNotFound; Invalid if the issuer cannot sign now."""
+    """Return an issuer with its private key. Raises IssuerNotFound for an unknown issuer; Invalid if the issuer cannot
+    sign now.
+    """
     issuer = find_issuer(act.tx, mount, ref)
     if not issuer.has_key or not issuer.certificate:
         raise Invalid("the issuer has no certificate yet, or no private key", hint="intermediate/set-signed")

@@ -88,7 +88,8 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     """Configure the rotation of a stored secret; return the key that signs the calls, which the server shows only once.
 
     The first rotation is due after one period; if an earlier configuration has left a pending value, the time of the
-    next call stays. Raises NothingStored, Sealed; Conflict during a grace period, and for too many rotations.
+    next call stays. Raises NothingStored if the secret lacks the member; Sealed if the secrets are sealed; Conflict
+    during a grace period, and for too many rotations.
     """
     registry.fill_entry(act, object=path, member=config.member, service=config.service)
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
@@ -121,9 +122,9 @@ def find_rotation(reader: Reader, path: str) -> Rotation:
 
 
 def request_rotation(act: Act, path: str, *, token: str = "") -> None:
-    """Make the rotation of a secret due now, also a cancelled one. Raises NotFound; SecretState if the secret is
-    scheduled for deletion; Conflict during the grace period of the previous value, and while a call is running whose
-    new version gets another token.
+    """Make the rotation of a secret due now, also a cancelled one. Raises NotFound if the secret has no rotation;
+    SecretState if the secret is scheduled for deletion; Conflict during the grace period of the previous value, and
+    while a call is running whose new version gets another token.
 
     `token`: the id of the new version in the API of AWS; empty: the id of an earlier request, or a computed id.
     """
@@ -139,7 +140,8 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
 
 def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
     """Set the schedule of the rotations of a secret for an agent, also of a cancelled rotation; None keeps the
-    schedule. Raises NotFound; Invalid if the period is longer than the administrator has set.
+    schedule. Raises NotFound if the secret has no rotation; Invalid if the period is longer than the administrator has
+    set.
 
     The next rotation is due a period after the last one, and the first one a period after its configuration. With a
     cron expression, it is due at the next time of the expression, and at the latest after the period of the
@@ -180,7 +182,8 @@ def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
 def cancel_rotation(act: Act, path: str) -> None:
     """Cancel the scheduled rotations of a secret. The configuration stays, so that a later request rotates again.
 
-    Raises NotFound; Conflict during a call, and during the grace period of the previous value.
+    Raises NotFound if the secret has no rotation; Conflict during a call, and during the grace period of the previous
+    value.
     """
     registry.fill_entry(act, object=path[:200])
     find_rotation(act.tx, path)
@@ -259,8 +262,8 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
     """Store the members of a secret that a provider has changed, even if the rotation was deleted meanwhile, because
-    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored; Conflict if the secret
-    was deleted meanwhile and another secret is at its path.
+    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored if the secret was
+    deleted meanwhile; Conflict if another secret has its path.
     """
     registry.fill_entry(act, object=path, call=call.kind, members=sorted(members))
     if _find_secret(act, path).created_at != call.created_at:

@@ -80,8 +80,8 @@ def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
-    """Return the decrypted value of an envelope. Raises Sealed; Conflict if the envelope belongs to another place or
-    was changed.
+    """Return the decrypted value of an envelope. Raises Sealed if the secrets are sealed; Conflict if the envelope
+    belongs to another place or was changed.
     """
     number = envelope.key_number
     if number and (stored := store.seal.find_open_key(reader, number)) is not None:
@@ -145,7 +145,8 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
     state of the seal. If the secrets are sealed already, they stay sealed.
 
     `may_choose`: whether the caller may choose another unseal key, which only a caller that may unseal can do. Raises
-    Invalid, Forbidden; Conflict for another unseal key while the secrets are sealed.
+    Invalid for a key that is not valid, Forbidden for a key that the caller may not choose; Conflict for another unseal
+    key while the secrets are sealed.
     """
     present = store.seal.seal(act.tx)
     public = public_key or (None if present is None else present.public_key)

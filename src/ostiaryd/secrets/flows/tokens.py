@@ -92,8 +92,8 @@ def create_child(
     agent, task, scopes and bounds, and ends at the latest when the caller's token expires.
 
     If the caller's token is revoked, its child tokens end, too, except orphans. `networks`: if it is not empty, the
-    networks in which the child's address must be. Raises LoginRefused; Invalid if the caller's token has a limited
-    number of uses or too many tokens above, or for an address outside of `networks`.
+    networks in which the child's address must be. Raises LoginRefused if the agent may not log in; Invalid if the
+    caller's token has a limited number of uses or too many tokens above, or for an address outside of `networks`.
     """
     act.check_granting()
     if caller.token is not None:

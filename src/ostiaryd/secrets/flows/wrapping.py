@@ -52,8 +52,8 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
     """Store an answer for `seconds`, and return its wrapping token. The answer ends at the latest with the token of the
     caller.
 
-    `path`: the path of the wrapped request. Raises Sealed; Invalid if the answer is too long or the agent has too many
-    wrapped answers.
+    `path`: the path of the wrapped request. Raises Sealed if the secrets are sealed; Invalid if the answer is too long
+    or the agent has too many wrapped answers.
     """
     act.check_granting()
     if len(content) > MAX_CONTENT:

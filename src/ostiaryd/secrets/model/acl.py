@@ -131,7 +131,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
     """Return the rules of a policy. `identity`: the values of the templates; None leaves the templates in the paths.
 
-    Raises Malformed, Invalid; the message names the line or the path.
+    Raises Malformed if the text is no policy, Invalid for a rule that is not supported; the message names the line or
+    the path.
     """
     rules: dict[str, Rule] = {}
     count = 0

@@ -288,7 +288,9 @@ def open_cursor(unverified_token: str, *, key: bytes, of: str) -> bytes:
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
-    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid; Conflict if both are None."""
+    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Conflict if both are None; Invalid if
+    both are set, or `SecretBinary` is not base64.
+    """
     if text is None and binary is None:
         raise Conflict("You must provide either SecretString or SecretBinary.")
     if text is not None and binary is not None:

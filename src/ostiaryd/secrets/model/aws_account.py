@@ -114,8 +114,8 @@ class CreateCredentials(NamedTuple):
 
 
 def check_root(root: AwsRoot, secret_key: str, *, permitted: Sequence[str]) -> AwsRoot:
-    """Return the access to AWS if it is valid. Raises Invalid; Forbidden for an address that the configuration does not
-    name.
+    """Return the access to AWS if it is valid. Raises Invalid for a member that is not valid; Forbidden for an address
+    that the configuration does not name.
     """
     if not _KEY.fullmatch(root.access_key) or not _KEY.fullmatch(secret_key):
         raise Invalid("`access_key` and `secret_key` must have 16 to 256 printable ASCII characters without spaces")

@@ -94,7 +94,9 @@ class BackendValue(NamedTuple):
 
 
 class Backend(Protocol):
-    """A client of an existing store of secrets. The caller has checked each path; each method raises BackendFailed."""
+    """A client of an existing store of secrets. The caller has checked each path; each method raises BackendFailed if
+    the store refuses the request or does not answer.
+    """
 
     async def read(self, path: str) -> BackendValue:
         """Return the value at a path. Raises NothingStored if there is none."""
@@ -119,8 +121,8 @@ def check_name(name: str) -> str:
 
 
 def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendConfig:
-    """Return the configuration if it is valid. Raises Invalid, Malformed; Forbidden for an address that the setting
-    `secret_backends` does not name.
+    """Return the configuration if it is valid. Raises Invalid or Malformed for a member that is not valid; Forbidden
+    for an address that the setting `secret_backends` does not name.
     """
     check_address(config.address, permitted=permitted)
     is_url, is_folder = config.address.startswith(("https://", "http://")), config.address.startswith("/")
@@ -164,7 +166,7 @@ def check_address(address: str, *, permitted: Sequence[str], setting: str = "sec
 
 
 def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the credentials if they are valid for the kind of back end. Raises Invalid; the message contains
+    """Return the credentials if they are valid for the kind of back end. Otherwise raises Invalid; the message contains
     no value.
     """
     names = CREDENTIALS.get(kind, frozenset())

@@ -145,8 +145,8 @@ def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
 
 
 def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
-    """Return the connection that a request configures. Raises Invalid; Forbidden for a server that the configuration
-    does not name.
+    """Return the connection that a request configures. Raises Invalid for a member that is not valid; Forbidden for a
+    server that the configuration does not name.
     """
     kind = PLUGINS.get(body.plugin_name)
     if kind is None:

@@ -148,7 +148,7 @@ def verify_token(
     """Verify the signature of a token with the keys, and return its claims. The times and the audience are not checked
     here.
 
-    Raises InvalidToken; with the code `unknown_kid` if a key set has no key for the token.
+    Raises InvalidToken if no key verifies it; with the code `unknown_kid` if a key set has no key for the token.
     """
     header = jose.parse_jws(unverified_token).header
     if config.jwt_supported_algs and header["alg"] not in config.jwt_supported_algs:

@@ -145,8 +145,8 @@ def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
 
 
 def decode_key(text: str, *, field: str) -> bytes:
-    """Return the bytes of a key in base64url. `field`: the member, for the error. Raises Malformed; the message does
-    not contain the text.
+    """Return the bytes of a key in base64url. `field`: the member, for the error. Raises Malformed for other text; the
+    message does not contain the text.
     """
     try:
         return jose.unb64u(text)

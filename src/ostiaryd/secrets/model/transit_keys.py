@@ -202,8 +202,8 @@ def wrong_text(of: str) -> Invalid:
 
 
 def decode_base64(text: str, *, field: str) -> bytes:
-    """Return the bytes of standard base64. `field`: the member, for the error. Raises Invalid; the message does not
-    contain the text.
+    """Return the bytes of standard base64. `field`: the member, for the error. Raises Invalid for other text; the
+    message does not contain the text.
     """
     try:
         return binascii.a2b_base64(text, strict_mode=True)
@@ -383,7 +383,7 @@ _decode_backup = json_decoder(KeyBackup)
 
 def parse_backup(text: str, *, most: int) -> KeyBackup:
     """Return the key in the text of a backup with at most `most` versions. `check_material` must check the material.
-    Raises Invalid; the message contains no part of the backup.
+    Raises Invalid if the text is no such backup; the message contains no part of the backup.
     """
     try:
         backup = _decode_backup(base64.b64decode(text, validate=True))

@@ -110,7 +110,11 @@ def revoke_by_statements(raw: MysqlConnection, lease: Lease, config: DatabaseCon
         execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
     _end_sessions(raw, lease.username)
     if has_account(raw, lease.username):
-        raise Invalid("the account can still log in after the revocation statements", code="not_revoked")
+        raise Invalid(
+            "the account can still log in after the revocation statements",
+            hint="let the revocation statements drop the account, or refuse its logins",
+            code="not_revoked",
+        )
 
 
 def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str]]:
@@ -134,4 +138,4 @@ def _end_sessions(raw: MysqlConnection, username: str) -> None:
                 if error.args[0] != UNKNOWN_THREAD:
                     raise
         raw.execute(_PAUSE)
-    raise Invalid("sessions of the account do not end", code="sessions_left")
+    raise Invalid("sessions of the account do not end", hint="end these sessions at the database", code="sessions_left")

@@ -148,4 +148,8 @@ def revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseC
     execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
     left = raw.execute(_ACCOUNT, (lease.username,)).fetchone()
     if left is not None and left[0]:
-        raise Invalid("the account can still log in after the revocation statements", code="not_revoked")
+        raise Invalid(
+            "the account can still log in after the revocation statements",
+            hint="let the revocation statements drop the account, or refuse its logins",
+            code="not_revoked",
+        )

@@ -330,8 +330,9 @@ def agree(
     """Record the consent of a person to the scopes and bounds in `choice`, and return an authorization code for them.
 
     1. The client has not changed since the page was shown. 2. The choice lies within the offer. 3. The agent is that of
-    the client and this person. 4. The consent is stored. 5. The request is marked as answered. Raises InvalidClient,
-    InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
+    the client and this person. 4. The consent is stored. 5. The request is marked as answered. Raises InvalidClient or
+    InvalidRequest if the client or the request has changed or ended; Invalid for a choice that is not valid; NotFound,
+    Forbidden or Conflict if the person may not consent or an object has ended.
     """
     act.entry.person = session.person
     _check_unchanged(act, client, digest=choice.digest)

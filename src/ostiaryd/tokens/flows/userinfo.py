@@ -16,7 +16,8 @@ def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[
     """Return the claims about the person that an access token for userinfo permits, and the next DPoP nonce (None if
     none is due).
 
-    Raises AccessRefused, InsufficientScope, InvalidProof, NonceNeeded, Unauthenticated.
+    Raises Unauthenticated without a token, AccessRefused for a token that is not valid here, InsufficientScope for a
+    token without `openid`, InvalidProof for the proof, NonceNeeded if the proof has no recent nonce.
     """
     access = trust.verify_access(
         request, audience=config.issuer + USERINFO, reader=act.tx, now=act.now, keys=act.tx.keys, config=config

@@ -200,8 +200,9 @@ def parse_request(
 ) -> AuthorizationRequest:
     """Return the validated request of a client. `subject` is the id of the person that `id_token_hint` names.
 
-    Raises InvalidRequest, InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestNotSupported,
-    RequestUriNotSupported, RegistrationNotSupported. All these errors are sent to the redirect URI.
+    Raises the error of RFC 6749 or OpenID Connect for the first parameter that is not valid: InvalidRequest,
+    InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestNotSupported, RequestUriNotSupported or
+    RegistrationNotSupported. All these errors are sent to the redirect URI.
     """
     values = read_form({name: list(value) for name, value in form.items()})
     for name, refusal in NOT_SUPPORTED.items():
@@ -248,8 +249,8 @@ def parse_request(
 
 
 def parse_device_request(values: Form, client: OAuthClient, *, classes: Collection[str]) -> AuthorizationRequest:
-    """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails,
-    Unmet.
+    """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope or InvalidDetails for
+    a parameter that is not valid, Unmet for an authentication that no person can reach.
     """
     scope, demand = _parse_scope(values), _parse_demand(values, client)
     return AuthorizationRequest(

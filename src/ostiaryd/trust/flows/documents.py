@@ -129,8 +129,8 @@ async def resolve_client(
     """Return the client with this client id. If the id is the URL of a metadata document, and the stored metadata are
     missing or no longer fresh, fetch the document.
 
-    Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient;
-    Unavailable if the document cannot be fetched.
+    Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient
+    for an unknown client or a document that is not valid; Unavailable if the document cannot be fetched.
     """
     client = store.clients.get_oauth_client(world.db.read(), client_id)
     if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):

@@ -39,7 +39,8 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     """Create a join token for a pending agent (id or name), and return it. Earlier unused tokens of the agent are
     deleted.
 
-    Raises NotFound; Invalid if the lifetime is not 1 second to 24 hours; Conflict if the agent is not pending.
+    Raises NotFound for an unknown agent; Invalid if the lifetime is not 1 second to 24 hours; Conflict if the agent is
+    not pending.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
@@ -56,8 +57,8 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
 def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: str, issuer: str) -> AgentKey:
     """Redeem a join token: register the key `jwk`, activate the agent, and return the registered key.
 
-    Raises InvalidJoin, InvalidKey, Conflict; InvalidToken if the proof does not show that the caller has the private
-    key.
+    Raises InvalidJoin for the join token, InvalidKey for the key; Conflict if the agent is not pending or the key is
+    taken; InvalidToken if the proof does not show that the caller has the private key.
     """
     key = jose.parse_public_jwk(jwk)
     _check_proof(unverified_proof, key, unverified_secret, issuer=issuer, now=act.now)
