@@ -2087,7 +2087,7 @@ export type PersonStateBody = {
   state: string;
 };
 
-/** The place of a secret in a request; `placeholder`: only where the program sends the placeholder. */
+/** The place of a secret in a request. `placeholder`: only where the program sends the placeholder. */
 export type Place = "body" | "header" | "placeholder" | "query";
 
 /**

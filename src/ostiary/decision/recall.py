@@ -85,8 +85,8 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True):
-    """The counterparts of an owner's agents. `body`: the packed counterparts; None if the guard's copy has this
-    version.
+    """The counterparts of an owner: the recipients and payees with whom the agents of the owner have dealt. `body`: the
+    packed counterparts; None if the guard's copy has this version.
     """
 
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]

@@ -19,7 +19,9 @@ Check: TypeAlias = Callable[[Any], None]
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:
-    """Subtract `steps` from the fuel. Raises BadArguments if no steps or no levels remain."""
+    """Subtract `steps` from the remaining steps of the conversion. Raises BadArguments if no steps or no levels of
+    nesting remain.
+    """
     fuel[0] -= steps
     if fuel[0] < 0:
         raise BadArguments("has too many parts to be checked")

@@ -210,7 +210,7 @@ class _Walk(NamedTuple):
 
 
 def _first(place: _Place, path: str) -> str:
-    """Return the first path at or below `place` for which the catalogue has a word."""
+    """Return the first path at or below `place` for which the catalogue states a kind of argument or another word."""
     while place.word is None and place.below:
         name, place = next(iter(place.below.items()))
         path = f"{path}.{name}"

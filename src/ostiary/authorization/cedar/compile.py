@@ -91,7 +91,7 @@ class _Bucket:
         table.setdefault(key, []).append(policy)
 
     def close(self) -> None:
-        """Finish the bucket after all policies are added."""
+        """Finish this group of policies with equal scope, after all its policies are added."""
         for side in (self._principal, self._resource):
             side.groups = frozenset(side.within)
         sides = ((False, self._principal), (True, self._resource))
@@ -204,8 +204,8 @@ def compile_set(policies: ir.PolicySetIR) -> Compiled:
 
 
 def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
-    """Return the bucket in which the policy is stored, and the rest of its scope, which the policy's function must
-    test.
+    """Return the group of policies with equal scope (bucket) in which the policy is stored, and the rest of its scope,
+    which the policy's function must test.
     """
     scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
     scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")

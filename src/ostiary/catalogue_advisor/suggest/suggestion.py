@@ -125,9 +125,9 @@ def _conditions(subject: str, calls: Sequence[RecordedCall], lines: list[Suggest
 
 
 def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[SuggestionLine]) -> tuple[ToolDetail, ...]:
-    """Return the bounds within the maximum number of details. Tools without conditions share one detail per server. If
-    there are still too many details, the tools with the fewest calls lose their conditions. Raises Invalid if the calls
-    went to too many resources.
+    """Return the bounds with at most the permitted number of details (`authorization_details`). Tools without
+    conditions share one detail per server. If there are still too many details, the tools with the fewest calls lose
+    their conditions. Raises Invalid if the calls went to too many resources.
     """
     bare = [detail for _, detail in details if not detail.arguments]
     rest = sorted((entry for entry in details if entry[1].arguments), key=lambda entry: (-entry[0], str(entry[1])))

@@ -36,7 +36,9 @@ class Counterpart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The counterparts of one owner, sorted by value, each value once. `seq`: the number of changes."""
+    """The counterparts of one owner (the recipients and payees with whom the agents of the owner have dealt), sorted by
+    value, each value once. `seq`: the number of changes.
+    """
 
     entries: Annotated[tuple[Counterpart, ...], Meta(max_length=MAX_COUNTERPARTS)] = ()
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0

@@ -16,8 +16,8 @@ from ostiary.provenance.history.kept import EFFECTS, Done, History, is_news
 
 
 class Met(NamedTuple):
-    """The recipients that the agents of an owner have dealt with, and the key with which these recipients are
-    hashed.
+    """The recipients that the agents of an owner have dealt with (counterparts), and the key with which these
+    recipients are hashed.
     """
 
     key: bytes

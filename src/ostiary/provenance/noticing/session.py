@@ -29,8 +29,8 @@ MAX_LEAVES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An untrusted text. `size`: number of words. `is_named`: true if the text is from a document that the
-    person named.
+    """An untrusted text. `size`: number of words. `is_named`: true if the text comes from a document that the person
+    named.
     """
 
     words: Memory

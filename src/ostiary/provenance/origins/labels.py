@@ -346,5 +346,5 @@ def _end(memory: Memory, scribe: Scribe, recipient: bytes, text: str) -> bytes:
 
 
 def _is_given(memory: Memory, value: str) -> bool:
-    """Return whether the person stated an identifier, with any grouping of its digits."""
+    """Return whether the person stated an identifier; the digits may be grouped in another way."""
     return of_value(memory, Kind.ACCOUNT, value) <= Origin.OWN

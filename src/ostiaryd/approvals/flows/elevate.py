@@ -51,7 +51,8 @@ def request(
     1. The caller must be an agent that requests the elevation for itself. 2. The agent must be eligible for the scopes.
     3. The policies permit or refuse the elevation, or ask a person. 4. If a person is asked: an existing approval is
     spent, or else an approval request is created and returned. 5. The task of the elevation begins, with an end. Raises
-    Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict, RemotePoliciesNeeded.
+    Invalid for a member that is not valid; Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does);
+    Conflict if the agent has too many elevations; RemotePoliciesNeeded if a policy needs another evaluator.
     """
     if by.kind != "agent":
         raise Forbidden("only an agent can request an elevation", hint="send a token of the agent", code="no_agent")

@@ -186,7 +186,9 @@ class Tx(Reader):
         return super().each(*reads)
 
     def ahead(self, *reads: Read) -> AbstractContextManager[None]:
-        """Run a block that makes these reads. Cached results, and rows that are written late, are not read ahead."""
+        """Run a block that makes these reads. Cached results are not read ahead, nor are rows that the transaction
+        writes only before its end (`Late`).
+        """
         return super().ahead(
             *(
                 read
@@ -238,7 +240,7 @@ class Tx(Reader):
         self._deferred.setdefault(function, []).append(value)
 
     def finish(self) -> None:
-        """Write the late rows and run the functions of `defer`, so that the transaction can be committed."""
+        """Write the rows that wait (`Late`), and run the functions of `defer`, so that a commit can follow."""
         if self.touched:
             raise RuntimeError(f"guarded rows were written without an entry: {self.touched[:3]}")
         self._late.write(self._connection)
@@ -304,7 +306,7 @@ class Late:
                 self._keys[table, key].add(row[place])
 
     def concerns(self, statement: Sql, params: dict[str, Any]) -> bool:
-        """Return whether a statement may read or write one of the late rows."""
+        """Return whether a statement may read or write one of these rows, which are not written yet."""
         for table in statement.tables:
             if (shared := self._tables.get(table)) is not None:
                 key = statement.keys[0] if statement.keys else ""

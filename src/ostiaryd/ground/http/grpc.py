@@ -428,7 +428,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._server.turns.wait(self._take_own_turn, self._loop, address=str(self.peer.uid))
 
     def _take_own_turn(self) -> None:
-        """Read input in the user's turn, without counting the time again: `ParsingTurns` has counted it already."""
+        """Read input in the user's turn. The processor time is not counted here, because `ParsingTurns` counts it."""
         self._waits_for_turn = False
         if not self._is_over and self._can_write.is_set():
             self._read()

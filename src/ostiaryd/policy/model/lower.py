@@ -38,8 +38,8 @@ class NotModelled(Invalid):
 
 
 def lower(text: str) -> ir.PolicySetIR:
-    """Return the IR of the policies in a Cedar text. Raises Malformed if the text is not Cedar; NotModelled; Invalid if
-    the text is beyond a limit.
+    """Return the IR of the policies in a Cedar text. Raises Malformed if the text is not Cedar, NotModelled if it uses
+    a feature of Cedar that this server does not support, Invalid if it is beyond a limit.
     """
     if growth(text) > MAX_GROWTH:
         raise Invalid(

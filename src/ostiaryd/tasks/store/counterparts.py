@@ -21,7 +21,9 @@ def get(reader: Reader, owner: str) -> Counterparts:
 
 
 def lock(tx: Tx, owner: str) -> Counterparts:
-    """Return the counterparts of an owner, locked until the end of this act."""
+    """Return the counterparts of an owner (the recipients and payees with whom its agents have dealt), locked until the
+    end of this act.
+    """
     tx.send(_LOCK, owner=owner)
     return get(tx, owner)
 

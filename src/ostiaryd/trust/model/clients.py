@@ -199,8 +199,9 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return canonical.digest({"relied": list(relied)})
 
     def needs_approval(self, approved: ClientMetadata) -> bool:
-        """Return whether these metadata need another approval than that of `approved`: a consent to one does not cover
-        the other, or these metadata add a grant or a URI for the return after a logout, or drop a requirement.
+        """Return whether these metadata need another approval than that of `approved`: a consent to the approved
+        metadata does not cover these, or these metadata add a grant or a URI for the return after a logout, or drop a
+        requirement.
         """
         return (
             self.digest() != approved.digest()
