@@ -107,7 +107,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"\n   tk_\w{32}  editor  \(live,\s+until .*\n +.*Report for 2026", part)
     assert re.search(r"\n   └── tk_\w{32}  helper  \(live,\s+until ", part)
     assert re.search(r"figures/q4\.txt +denied\n +task tk_\w{32} \(for 2026\) has ended", part)
-    asked = said.partition("a person who is asked")[2].partition("revoked in the middle")[0]
+    asked = said.partition("a person who approves exactly one call")[2].partition("revoked in the middle")[0]
     outcomes = re.findall(r"assistant +(\w+) +(\S+) +(allowed|denied)", asked)
     assert outcomes == [
         ("read_file", "partner.txt", "allowed"),

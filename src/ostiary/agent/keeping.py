@@ -264,9 +264,9 @@ class CertificateKeeper:
     def _plan(self, certificate: AgentCertificate, *, is_new: bool) -> _Renewal:
         """Return the time of a certificate's renewal.
 
-        If the wall clock is before the certificate's start, or says that a new certificate is due at once, the wall
-        clock is wrong, or the certificate ends soon with its agent or its task. A new certificate is then renewed after
-        a third of its life, and an older one at once.
+        Two signs mean that the wall clock is wrong, or that the certificate ends soon with its agent or its task: the
+        wall clock is before the certificate's start, or says that a new certificate is due at once. A new certificate
+        is then renewed after a third of its life, and an older one at once.
         """
         now, tick = self._now(), self._tick()
         at = min(certificate.renew_at(self._random), certificate.not_after)

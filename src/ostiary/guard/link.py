@@ -179,7 +179,10 @@ class Link:
                 self.is_current.set()
                 yield message
                 if self._feed.is_late:
-                    raise Unavailable("a message of the feed came too late to be trusted")
+                    raise Unavailable(
+                        "a message of the feed came too late to be trusted",
+                        hint="check the network to the server, and both clocks",
+                    )
         raise Unavailable("the server ended the stream")
 
     def _check_heartbeat(self, interval_ms: str) -> None:

@@ -1,6 +1,6 @@
 """The spool: numbered records of decisions that are not reported yet, in files that are written before the tool runs.
 
-    SPOOL_DIR/<id>/lock            locked by the guard that writes this spool, until its process ends; contains
+SPOOL_DIR/<id>/lock            locked by the guard that writes this spool, until its process ends; contains
                                    the boot id of the machine: records are certain to survive only until a reboot
     SPOOL_DIR/<id>/000000001.log   records as JSON lines; the name of the file is the number of the first record
     SPOOL_DIR/<id>/asked           approvals that were requested and are not recorded yet (`ostiary.guard.approvals`)
@@ -11,7 +11,7 @@ record survives the end of the process; a power loss may destroy the records of 
 consecutive, so that the server notices gaps.
 
 If another program deletes, renames, truncates, extends or replaces the file that is being written, the next record
-begins a new file, and the records of the other file are still reported, because this process has it open. Without the
+begins a new file. The records of the other file are still reported, because this process has it open. Without the
 folder, no record can be written, so the guard denies.
 """
 

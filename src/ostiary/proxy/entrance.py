@@ -1,9 +1,9 @@
 """The requests that a local proxy accepts.
 
-Other programs and users of the machine, and web pages in its browsers, can reach the port as well. Therefore the
-`Host` of a request must be that of the proxy (in a DNS rebinding attack, it is the host of the page), the request must
-not come from a web page, and its path must begin with the capability, a secret that only permitted users of the proxy
-know.
+Other programs and users of the machine, and web pages in its browsers, can reach the port as well. Therefore three
+checks apply. The `Host` of a request must be that of the proxy: in a DNS rebinding attack, it is the host of the page.
+The request must not come from a web page. Its path must begin with the capability, a secret that only permitted users
+of the proxy know.
 """
 
 from __future__ import annotations

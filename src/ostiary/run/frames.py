@@ -1,8 +1,9 @@
 """JSON-RPC 2.0 over stdio (MCP 2025-11-25 "stdio", 2026-07-28): each line is a message, or a batch of messages.
 
-Messages to the server are parsed strictly, so that the guard and the server read the same values. The parser refuses a
-member that is sent twice, a name that differs from a known name only in case (readers in Go treat both as equal), a
-carriage return within a line (readers in Python end the line there), and any line that is not a JSON-RPC message.
+Messages to the server are parsed strictly, so that the guard and the server read the same values. The parser refuses
+any line that is not a JSON-RPC message, and a member that is sent twice. A name that differs from a known name only in
+case is refused, because readers in Go treat both as equal. A carriage return within a line is refused, because readers
+in Python end the line there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Requests to AWS that follow acts of the Vault API: credentials of leases, and the server's own key; and the loop that
 deletes users.
 
-AWS has no lock for the creation and deletion of a user. The server therefore sends a request that creates a user within
-`CREATE_S` of the lease, and counts a user that does not exist as deleted only `TAKEOVER_S` after the lease, so that no
-user appears later.
+AWS has no lock for the creation and deletion of a user. The server therefore sends a request that creates a user only
+within `CREATE_S` of the lease. A user that does not exist counts as deleted only `TAKEOVER_S` after the lease, so that
+no user appears later.
 """
 
 from __future__ import annotations

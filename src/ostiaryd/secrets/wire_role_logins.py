@@ -122,7 +122,10 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
     except Malformed:
         document = None
     if not isinstance(document, dict) or document.get("issuer") != issuer:
-        raise Unavailable("the discovery document is missing or malformed, or states another issuer")
+        raise Unavailable(
+            "the discovery document is missing or malformed, or states another issuer",
+            hint="check `oidc_discovery_url`",
+        )
     return check_named(str(document.get("jwks_uri", "")), of="`jwks_uri`", private=private)
 
 

@@ -65,7 +65,9 @@ async def poll(call: Call) -> Reply:
     body, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:
-        raise Forbidden("this stream is delivered by push, not by poll")
+        raise Forbidden(
+            "this stream is delivered by push, not by poll", hint="change `delivery.method` of the stream to poll"
+        )
     if body.max_events is not None and body.max_events < 0:
         raise Invalid("`maxEvents` is less than 0")
     if len(body.ack) + len(body.set_errs) > MAX_ACKS:

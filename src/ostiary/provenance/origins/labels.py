@@ -175,9 +175,9 @@ def _mark_of(
 
     UNREAD if untrusted content contains a value that selects the read's output, even if the person stated the value
     too; or if no value selects the output. Content can ask for a private record without its name ("the second of the
-    list"), so a read from a tool without third parties is UNREAD, too, unless the person or a record that the task
-    points at states the selecting values, or the output consists of names and has no data class. If the memory has
-    lost untrusted content, every selecting value that is not the person's counts as such a value.
+    list"), so a read from a tool without third parties is UNREAD, too. Two such reads are not: the person, or a record
+    that the task points at, states the selecting values; or the output consists of names and has no data class. If the
+    memory has lost untrusted content, every selecting value that is not the person's counts as such a value.
 
     A read without a selecting value that returns only names is LISTED: the agent needs such a list to find a recipient,
     and a text that repeats a name is found. After it, a read of more than names is UNREAD if its selecting value is not

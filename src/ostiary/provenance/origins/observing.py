@@ -10,9 +10,9 @@ If a text has a layout, the identifiers in its fields are stored apart (IN_FIELD
 short line that has a word of the person. A call whose only values from untrusted content are such identifiers asks a
 person where it would be denied, because the person may have described the record.
 
-In all other content, a record counts as named if the call identified it by values that the task may use for this, or if
-the record has such a value that no other record has. The content of an endorsed document counts for the kinds of
-arguments for which the document is endorsed; in a fetched page, only mail addresses count as addresses.
+In all other content, a record counts as named in two cases: the call identified it by values that the task may use for
+this, or the record has such a value and no other record has this value. The content of an endorsed document counts for
+the kinds of arguments for which the document is endorsed; in a fetched page, only mail addresses count as addresses.
 
 Links in content that the person named may be followed: a request for them reveals nothing new. Links of a fetched page
 may not: two steps away, third parties choose the content.

@@ -1,8 +1,8 @@
 """Covers: a cover extends an approval to further calls of the task with the same effect and the same counterpart.
 
-A cover ends with its task, with the key of an approver, when an approver may no longer answer, when a person denies a
-similar call, when the active policies change, and when its uses are exhausted. Only a declared task with a memory has
-covers: without a memory, untrusted content that mentions a value is unknown.
+A cover ends with its task and with the key of an approver. A cover also ends when an approver may no longer answer, a
+person denies a similar call, the active policies change, or its uses are exhausted. Only a declared task with a memory
+has covers: without a memory, untrusted content that mentions a value is unknown.
 """
 
 from __future__ import annotations

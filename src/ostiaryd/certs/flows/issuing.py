@@ -86,8 +86,9 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     store the certificate and its holding. The certificate ends at the latest when its holder or its task ends, or when
     the key that authenticated the request is revoked.
 
-    Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, or the state of the
-    holder).
+    Raises NotFound for an unknown holder or profile, Invalid for a member that is not valid, BadKey for the key,
+    ForeignName for a name, Conflict if the key is taken or a limit is reached, and Forbidden (`access_denied`, or the
+    state of the holder).
     """
     act.check_granting()
     serial = make_serial(act.now, act.tx.random(10))

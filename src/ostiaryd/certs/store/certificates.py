@@ -125,9 +125,9 @@ class CertificateStatus(NamedTuple):
 
 
 class KeyUse(NamedTuple):
-    """The use of a key: the reason why it is blocked (None if it is not), whether a certificate with the key belongs to
-    another holder, and the id of the agent, resource or person that registered the key, even if the key was revoked
-    (None if it was never registered).
+    """The use of a key: the reason why it is blocked (None if it is not), and whether a certificate with the key
+    belongs to another holder. `owner` is the id of the agent, resource or person that registered the key, even if the
+    key was revoked (None if it was never registered).
     """
 
     why_blocked: str | None

@@ -348,7 +348,9 @@ class Writer:
         self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
 
     def _find_age(self) -> int:
-        """Return the age in sweeps of the oldest waiting job that can expire; 0 if there is none."""
+        """Return the age of the oldest waiting job that can expire, in sweeps (one each `SWEEP_S` seconds); 0 if there
+        is none.
+        """
         return self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
 
     @property

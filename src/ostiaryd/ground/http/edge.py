@@ -412,8 +412,8 @@ class Endpoint:
     def refuse(
         self, method: str, path: str, headers: Headers, body: bytes, *, address: str
     ) -> tuple[Reply, Headers] | None:
-        """Return the refusal of a request while the writer's line is crowded, with all headers except the length; None
-        if the request is not refused. Of the request, only the client is determined.
+        """Return the refusal of a request while too many jobs wait for the writer, with all headers except the length;
+        None if the request is not refused. Nothing of the request is read except its client.
         """
         if self._is_refused is None or not self._world.writer.is_crowded:
             return None

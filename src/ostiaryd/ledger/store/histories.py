@@ -111,7 +111,9 @@ def lost_at(reader: Reader) -> int:
 
 
 def put_loss(tx: Tx, loss: Loss) -> None:
-    """Store a loss; of each source, only the loss with the largest head is kept."""
+    """Store a loss (a head of the ledger that the database lacks, and its source); of each source, only the loss with
+    the largest head is kept.
+    """
     head = loss.head
     tx.send(
         _PUT_LOSS,

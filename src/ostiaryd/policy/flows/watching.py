@@ -36,8 +36,8 @@ class _Watching:
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
-        """Return the judgement of the watching set on a question at the time `at` (microseconds); None if facts that it
-        needs were not stored.
+        """Return the judgement of the watching set (whose verdicts are only recorded) on a question at the time `at`
+        (microseconds); None if facts that it needs were not stored.
         """
         self._reader = reader
         try:

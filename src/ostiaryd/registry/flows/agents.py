@@ -238,7 +238,9 @@ def check_end(end: int, *, now: int) -> int:
     otherwise.
     """
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
-        raise Invalid("the end must be in the future, at most ten years from now")
+        raise Invalid(
+            "the end of the agent must be in the future, at most ten years from now", hint="state another end"
+        )
     return end
 
 

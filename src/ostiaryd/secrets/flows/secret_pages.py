@@ -50,8 +50,8 @@ def page_by_time(
     the page before; None for the first page.
 
     If more than `SEARCHED` paths begin with `prefix`, a page in the order of creation reads the next `SEARCHED` secrets
-    of the whole mount, so it may be short or empty and still have a next page. Raises Invalid for the other times if
-    more than `MAX_SORTED` paths begin with `prefix`.
+    of the whole mount. Such a page can be short or empty and still have a next page. Raises Invalid for the other times
+    if more than `MAX_SORTED` paths begin with `prefix`.
     """
     start = _read_place(after) if after is not None else PathTime(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
     first, end = prefix.encode(), prefix.encode() + b"\xff"

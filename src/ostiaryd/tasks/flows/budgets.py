@@ -1,9 +1,9 @@
 """Budgets: the limits in force, and all changes of the accounts of units.
 
-If a limit of a child task counts the same calls as a limit of its parent, its units are taken from the parent's account
-when the child starts, and unused units are returned when it ends. Every other limit of the parent applies to calls
-under the child too, on the parent's own account. Daily limits belong to agents: to the agent that calls, and to each
-agent on whose behalf it acts.
+A limit of a child task can count the same calls as a limit of its parent. Its units are then taken from the parent's
+account when the child starts, and unused units are returned when the child ends. Every other limit of the parent
+applies to calls under the child too, on the parent's own account. Daily limits belong to agents: to the agent that
+calls, and to each agent on whose behalf it acts.
 
 A guard draws slices. A drawn slice counts as spent until the guard returns it, or all records in its spool have
 arrived. Units never come back because of time alone, because it is unknown which calls a guard without connection has

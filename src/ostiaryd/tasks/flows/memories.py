@@ -4,8 +4,8 @@ task.
 Tasks under a task with a memory share that memory, so content that one of them reads is known for all. A task with
 fewer of the person's words than the task above has a separate memory. This memory begins with the person's words of the
 task, and with the records that tools had returned to the tasks above. Untrusted content and labels are stored with the
-topmost memory of the tree and count for every task in the tree, so that no task can hide untrusted content by reading
-it in another task.
+topmost memory of the tree, and count for every task in the tree. No task can therefore hide untrusted content by
+reading it in another task.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person approves a request on
 another device, and the agent that sent the request gets a token to act for the person.
 
-The package `approvals` stores the approval request. This module stores the client's `auth_req_id`, and after the
-approval it issues a task on behalf of the person, with the scopes and bounds that the person has seen, a token of the
-task, and an ID token if the client requested `openid`.
+The package `approvals` stores the approval request. This module stores the client's `auth_req_id`. After the approval,
+a task begins on behalf of the person, with the scopes and bounds that the person has seen. The client gets a token of
+the task, and an ID token if it requested `openid`.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def redeem(
     spent. 4. A task begins for the person, within the access that the person saw and within the agent's present access.
     5. The policies permit the token.
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, UnauthorizedClient, InvalidGrant, Pending, SlowDown, ExpiredToken,
-    InvalidTarget, InvalidDetails, and Forbidden (`access_denied`).
+    Raises InvalidClient, UnauthorizedClient, InvalidProof or NonceNeeded at step 1; InvalidGrant, Pending, SlowDown or
+    ExpiredToken at steps 2 and 3; InvalidTarget, InvalidDetails or Forbidden (`access_denied`) at steps 4 and 5.
     """
     client, possession, _ = authenticate(act, credentials, unverified_proof, config=config)
     if client.agent is None:

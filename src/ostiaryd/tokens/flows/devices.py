@@ -38,8 +38,9 @@ class NewDevice(NamedTuple):
 def request_device(act: Act, form: Form, sender: Sender, *, config: Config) -> NewDevice:
     """Store a device authorization request of a client, and return its two codes (RFC 8628 section 3.1).
 
-    Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest, InvalidScope, InvalidTarget,
-    InvalidDetails, and Unavailable if the client has `MAX_DEVICES` live requests.
+    Raises InvalidClient or UnauthorizedClient for the client, InvalidProof or NonceNeeded for its proof,
+    InvalidRequest, InvalidScope, InvalidTarget or InvalidDetails for a parameter, and Unavailable if the client has
+    `MAX_DEVICES` live requests.
     """
     proofs = identify(act, sender, config=config, path="/device_authorization", grant_type=DEVICE_CODE)
     client = proofs.client

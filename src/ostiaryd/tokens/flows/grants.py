@@ -117,8 +117,8 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     unused and not expired. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the
     person, and the grant is a holding under it. 6. The tokens are issued.
 
-    Raises Reused, InvalidGrant, InvalidClient, InvalidProof, NonceNeeded, InvalidTarget, InvalidScope, and Forbidden
-    (`access_denied`).
+    Raises InvalidClient, InvalidProof or NonceNeeded at step 1; InvalidGrant at steps 2 to 4, or Reused for a code that
+    was used before; InvalidTarget, InvalidScope or Forbidden (`access_denied`) at steps 5 and 6.
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=AUTHORIZATION_CODE)
     key = key_of(token_request.secret)

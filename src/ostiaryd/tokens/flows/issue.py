@@ -55,8 +55,8 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     Consult the policies. 5. Store the token as a holding: it ends as soon as the agent, the task or one of its keys
     ends.
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
-    and Forbidden (`access_denied`).
+    Raises InvalidClient, InvalidProof, NonceNeeded or Unmet at step 1; InvalidGrant at step 2; InvalidTarget,
+    InvalidScope or InvalidDetails at step 3; Forbidden (`access_denied`) at step 4.
     """
     authenticated = authenticate(act, grant.credentials, grant.unverified_proof, config=config, accepts_secret=True)
     client, possession, proved = authenticated

@@ -145,8 +145,8 @@ def identify(
 ) -> Identified:
     """Authenticate the client that sent a form to `path`, and return the client with its verified keys.
 
-    A public client proves only its DPoP key. Raises InvalidClient, InvalidProof, NonceNeeded, and UnauthorizedClient if
-    the client is not registered for `grant_type`.
+    A public client proves only its DPoP key. Raises InvalidClient if the authentication fails, InvalidProof or
+    NonceNeeded for the proof, and UnauthorizedClient if the client is not registered for `grant_type`.
     """
     proofs = _identify(act, sender, config=config, path=path)
     if grant_type is not None and grant_type not in proofs.client.metadata.grant_types:

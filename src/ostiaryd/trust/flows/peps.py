@@ -140,8 +140,9 @@ def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
 
 
 def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
-    """Return three values for `doctor`: the names of PEPs without a key that is valid for more than 14 days, the names
-    of PEPs with a key that is at least 7 days old and was never used, and the number of PEPs that are not revoked.
+    """Return three values for `doctor`: (1) the names of PEPs without a key that is valid for more than 14 days; (2)
+    the names of PEPs with a key that is at least 7 days old and was never used; (3) the number of PEPs that are not
+    revoked.
     """
     living = [(one, keys) for one, keys in show_peps(reader) if one.revoked_at is None]
     ending = [one.name for one, keys in living if max((key.expires_at for key in keys), default=0) <= now + ENDS_SOON]

@@ -85,8 +85,9 @@ def register_client(
     1. Check the initial access token and the software statement, if they were sent. 2. Check that the setting
     `client_registration` admits the client. 3. Check its metadata. 4. Check the number of unused clients.
 
-    Raises InvalidRegistrationToken, InvalidSoftwareStatement, UnapprovedSoftwareStatement, InvalidClientMetadata,
-    InvalidRedirectUri, and Unavailable if too many clients wait for their first use.
+    Raises InvalidRegistrationToken, InvalidSoftwareStatement or UnapprovedSoftwareStatement at step 1,
+    InvalidRegistrationToken at step 2, InvalidClientMetadata or InvalidRedirectUri at step 3, and Unavailable at step
+    4.
     """
     name = unverified.get("client_name")
     registry.fill_entry(act, object="", name=name[:100] if isinstance(name, str) else "")

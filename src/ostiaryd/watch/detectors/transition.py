@@ -73,7 +73,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose excess surprise adds up to the threshold."""
+    """Report each agent whose surprise above its average adds up to the threshold."""
     rows = np.flatnonzero(batch.is_call & ~batch.is_denied & (batch.agent != NOBODY))
     if len(rows) == 0:
         return []
@@ -175,8 +175,8 @@ def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
 
 
 def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
-    """Return, for each step, the sum of excess surprise in this hour up to the step, never below 0. Store the last sum
-    of each agent.
+    """Return, for each step, the sum of the surprise above the average in this hour up to the step, never below 0.
+    Store the last sum of each agent.
     """
     runs = Runs(agent, hour)
     first = runs.first
