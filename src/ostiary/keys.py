@@ -38,7 +38,9 @@ class Credential:
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
-    """Write a credential file that only its owner can read. Raises Conflict if the file exists, OSError."""
+    """Write a credential file that only its owner can read. Raises Conflict if the file exists, OSError if it cannot be
+    written.
+    """
     text = msgspec.json.encode({**private_key.jwk(), "client_id": client_id, "issuer": issuer})
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -255,7 +255,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
 
 def _open_workload_api(world: World) -> GrpcServer | None:
     """Serve the Workload API if the configuration names its socket; return the server, or None. Raises Invalid if a
-    Python module is missing or the path of the socket cannot be used, Unavailable.
+    Python module is missing or the path of the socket cannot be used, Unavailable if the server cannot listen there.
     """
     if not world.config.workload_socket:
         return None

@@ -297,7 +297,7 @@ class Identity:
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
         """Request additional scopes for `minutes`, and return the task that has them. Raises ApprovalNeeded if a person
-        must approve first, ServerRefused.
+        must approve first, ServerRefused if the server refuses the elevation.
         """
         body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
         answered = yield from self._call("POST", "/elevations", body)

@@ -70,7 +70,7 @@ def check_after(random: Callable[[int], bytes]) -> int:
 
 def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
     """Renew the certificate in a folder once, and return the new certificate. Raises Invalid for a folder without a
-    certificate, ServerRefused, Unavailable.
+    certificate, ServerRefused if the server refuses the renewal, Unavailable if the server does not answer.
     """
     old = load_certificate(folder)
     if old is None:

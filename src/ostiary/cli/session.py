@@ -190,8 +190,8 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Call the admin API and return the JSON of the answer. Raises ServerRefused with the server's message,
-        Unavailable.
+        """Call the admin API and return the JSON of the answer. Raises ServerRefused with the server's message if the
+        server refuses, Unavailable if the server does not answer.
         """
         return decoded(self.request(method, f"/api/v1{path}", body, query=query, headers=headers))
 
@@ -281,7 +281,7 @@ class Session:
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """Post to the admin API, and yield each line of the streamed answer; raise an error that is among the lines.
 
-        Raises ServerRefused with the server's message, Unavailable.
+        Raises ServerRefused with the server's message if the server refuses, Unavailable if the server does not answer.
         """
         _check_path(path)
         with self._watch_silence():
@@ -413,7 +413,9 @@ Source = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
 
 def decoded(response: httpx2.Response) -> Any:
-    """Return the JSON of an answer. Raises ServerRefused with the server's message, Unavailable."""
+    """Return the JSON of an answer. Raises ServerRefused with the server's message if the server refuses, Unavailable
+    if the server does not answer.
+    """
     try:
         value = json.loads(response.content) if response.content else None
     except ValueError:

@@ -181,8 +181,10 @@ class Guard:
         exempt at this resource.
 
         `uri`: the URI of the request with the public host name of the resource, not the host of the `Host` header.
-        Raises Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable; KeyUnheard
-        (an Unavailable) for a token that is newer than the feed, by a key that the feed has not announced yet.
+        Raises Unauthenticated (code `no_credentials`) without a token; InvalidToken for a token that is not valid here;
+        InvalidProof for the proof, NonceNeeded if it is missing or has no recent nonce; Unavailable if the feed is too
+        old; KeyUnheard (an Unavailable) for a token that is newer than the feed, by a key that the feed has not
+        announced yet.
         """
         with fail_closed():
             scheme, token = access_token(authorization)

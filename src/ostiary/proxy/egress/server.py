@@ -731,7 +731,7 @@ class _Conversation(ClientConnection):
 
     async def _pass_frames(self, exchange: _Exchange, upstream: _Upstream) -> None:
         """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server. Raises Rejected if
-        the program sends a secret, OSError.
+        the program sends a secret, OSError if a connection breaks off.
         """
         masks = self._proxy.secrets.masks
         stream, frames = MaskedFrames(masks, exchange.host), FrameReader()

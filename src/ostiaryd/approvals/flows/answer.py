@@ -70,9 +70,10 @@ def answer(
     behalf the agent acts; or a person who may answer all approval requests. 2. The approval request must be open, and
     its agent must still be permitted to act. 3. Each person answers once. 4. One denial settles the approval request.
     Once enough persons have approved, the approval is valid for one call, until its end and while the keys that signed
-    the answers are valid. A denial also ends earlier approvals that cover similar calls. Raises NotFound, Forbidden
-    (`own_chain`, `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an
-    agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid.
+    the answers are valid. A denial also ends earlier approvals that cover similar calls. Raises NotFound for an unknown
+    request, Forbidden (`own_chain`, `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`,
+    and for a task or an agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid for a member
+    of the answer that is not valid.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)

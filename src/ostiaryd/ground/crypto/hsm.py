@@ -73,7 +73,8 @@ class Hsm:
 
     def generate(self, key_type: str, *, within_s: float = GENERATION_S) -> HsmKey:
         """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid for an
-        unknown type; Unavailable; Conflict if the HSM would allow the private key to be read.
+        unknown type; Unavailable if the HSM does not answer; Conflict if the HSM would allow the private key to be
+        read.
 
         A key that is made later than `within_s` is deleted.
         """
@@ -91,7 +92,9 @@ class Hsm:
         return self._run(generate, within_s=within_s, undo=undo)
 
     def find(self, key_id: str) -> HsmKey:
-        """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable."""
+        """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable if the HSM
+        does not answer.
+        """
         from pkcs11 import ObjectClass
 
         if key_id not in self._keys:

@@ -86,8 +86,8 @@ def close(
     or decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
     findings were real: `is_real`, or by default true unless the agent is released.
 
-    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`,
-    `incident_open`, or an agent that may not become active), Invalid.
+    Raises NotFound for an unknown incident, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`,
+    `incident_taken`, `incident_open`, or an agent that may not become active), Invalid for `hours` or the reason.
     """
     incident = find_incident(act.tx, id)
     note_incident(act, incident, why=why[:MAX_WHY], was=incident.state.value)

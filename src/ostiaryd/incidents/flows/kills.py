@@ -39,7 +39,8 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
     """Lift a stop: guards accept the tokens that have not ended meanwhile again.
 
-    Raises NotFound, Conflict (an agent, or a stop of an incident), Invalid.
+    Raises NotFound for an unknown subject, Conflict for an agent or a stop of an incident, Invalid for a name or a
+    reason that is not valid.
     """
     registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)

@@ -94,7 +94,7 @@ class AwsBackend:
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
         """Create the secret if `present` is None, otherwise replace its value. Raises Conflict if a new secret exists
-        already, BackendFailed, Invalid.
+        already, BackendFailed if AWS fails, Invalid for a malformed path.
         """
         body = {"ClientRequestToken": self._random(16).hex(), **aws.render_value(msgspec.json.encode(data))}
         if present is None:

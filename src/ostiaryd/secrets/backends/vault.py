@@ -63,7 +63,7 @@ class VaultBackend:
 
     async def _find_deleted(self, path: str) -> int:
         """Return the number of the deleted or destroyed version at a path, which the response 404 of version 2 states;
-        0 if there is no version. Raises Conflict if the path has a value, BackendFailed.
+        0 if there is no version. Raises Conflict if the path has a value, BackendFailed if the back end fails.
         """
         answer = await self._send("GET", "data", path)
         if answer.status != 404:

@@ -58,7 +58,8 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     """Return the mount and the operation by which policies decide about a request below `sys/leases/`. The mount is
     `sys` for a request about all leases below a path.
 
-    Raises NothingStored for a path that does not exist, UnsupportedOperation, Malformed, Invalid.
+    Raises NothingStored for a path that does not exist, UnsupportedOperation for another method, Malformed or Invalid
+    for a body that is not valid.
     """
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")

@@ -67,7 +67,8 @@ class IssueToken(NamedTuple):
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
     """Return the scopes of a new access token at the provider `name`, for the person on whose behalf the caller acts.
     `requested`: the scopes that the request states; empty: all scopes to which the person consented and that the
-    provider still has. Raises NotFound for an unknown provider; NotConnected; Invalid for a scope without consent.
+    provider still has. Raises NotFound for an unknown provider; NotConnected if the person has no connected account
+    there; Invalid for a scope without consent.
     """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)

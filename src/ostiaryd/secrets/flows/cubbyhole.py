@@ -22,8 +22,8 @@ FORGOTTEN_AT_ONCE = 1000
 
 
 def put_value(act: Act, caller: VaultCaller, path: str, value: object) -> None:
-    """Store a private value of the caller's token at a path. Raises Invalid if the token has too many values; Sealed,
-    TokenRefused.
+    """Store a private value of the caller's token at a path. Raises Invalid if the token has too many values, Sealed if
+    the secrets are sealed, TokenRefused if the caller has no Vault token.
     """
     holding = token_of(caller).holding
     present = store.cubbyhole.paths(act.tx, holding, limit=MAX_VALUES)

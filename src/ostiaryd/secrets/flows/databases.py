@@ -127,7 +127,7 @@ def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
 
 def check_pending_root(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
     """Check that `password` is still the pending password of a connection. Raises Invalid for an unknown connection,
-    Conflict.
+    Conflict for any other password.
     """
     if pending_root(reader, name, keys=keys) != password:
         raise Conflict("another rotation has replaced this password")

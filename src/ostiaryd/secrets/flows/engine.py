@@ -82,7 +82,8 @@ def find_operation(read: Callable[[], Reader], request: VaultRequest) -> tuple[s
     """Return the path of the mount with which the path of a request begins, the operation of the request, and the
     mount's record (None for a fixed mount). `read` returns a reader, for a mount that is not fixed.
 
-    Raises NothingStored for a path without a mount, UnsupportedOperation, Malformed, Invalid.
+    Raises NothingStored for a path without a mount, UnsupportedOperation for an operation that the engine lacks,
+    Malformed or Invalid for a body that is not valid.
     """
     path, enabled = request.path, None
     mount, rest = split_path(path)

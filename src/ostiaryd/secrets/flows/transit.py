@@ -55,7 +55,7 @@ def create_key(
 ) -> TransitKey:
     """Create a key, and return it; if a key with this name and type exists, return that key. `generated`: see
     `take_key`. Raises Invalid if the name has a key of another type, or another key whose material is not used in the
-    same way; KeyNeeded.
+    same way; KeyNeeded if the server must first generate the key outside of the act.
     """
     registry.fill_entry(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.transit.get(act.tx, name)) is not None:
@@ -106,7 +106,7 @@ def _check_count(act: Act) -> None:
 def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> TransitKey:
     """Add a version to a key, and return the key. Ciphertexts and signatures use the new version unless a request names
     another one. `generated`: see `take_key`. Raises Invalid if the key has too many versions, or is imported and does
-    not allow rotation; KeyNeeded.
+    not allow rotation; KeyNeeded if the server must first generate the key outside of the act.
     """
     key = find_key(act, name)
     if key.is_imported and not key.allows_rotation:
@@ -130,7 +130,7 @@ def next_version(key: TransitKey) -> TransitKey:
 
 def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> None:
     """Rotate a key whose automatic rotation is due. `generated`: see `take_key`. Raises Conflict if the rotation is not
-    due any more; Invalid, KeyNeeded, Sealed.
+    due any more, Sealed if the secrets are sealed; Invalid and KeyNeeded as `rotate_key` does.
     """
     check_open(act.tx)
     key = find_key(act, name)
@@ -317,7 +317,7 @@ def backup_key(act: Act, name: str) -> str:
 
 def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> None:
     """Store the key of a backup under `name`. `is_forced`: replace an existing key whose deletion is allowed. Raises
-    BackupRefused if another key exists, Invalid.
+    BackupRefused if another key exists, Invalid for wrong key material or too many keys.
     """
     registry.fill_entry(act, object=object_of(name), versions=[one.version for one in backup.versions])
     check_material(backup)

@@ -24,8 +24,8 @@ _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
 def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     """Add a holder (a running copy of the agent) to a live task of the caller, and return the task.
 
-    Raises NotFound, Forbidden (an ended task, or the task of another agent), Conflict (a task without heartbeat, too
-    many holders), Invalid.
+    Raises NotFound for an unknown task, Forbidden for an ended task or the task of another agent, Conflict for a task
+    without heartbeat or with too many holders, Invalid for the id of the holder.
     """
     task, heartbeat = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.fill_entry(act, object=task.task_id, holder=holder)

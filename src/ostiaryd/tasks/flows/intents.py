@@ -29,8 +29,8 @@ def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Call
     """Store the intent of a task, which can never change, and return the task with it. An intent without a plan gets
     the plan that its words suggest.
 
-    For a task under another one, the intent must lie within the intent of that task. Raises Forbidden (the caller may
-    not state it, or it goes beyond the task above), InvalidIntent.
+    For a task under another one, the intent must lie within the intent of that task. Raises Forbidden if the caller may
+    not state it or it goes beyond the task above, InvalidIntent for an intent that is not valid.
     """
     outer = intent_of(act.tx, task)
     if intent.plan is None:

@@ -231,7 +231,8 @@ def _bind(
     """Return `possession` with the client certificate added, if there is no DPoP key or if `is_demanded` (RFC 8705
     section 3.4). Otherwise return it unchanged.
 
-    Raises InvalidRequest if `is_demanded` and no certificate was shown, and InvalidClient.
+    Raises InvalidRequest if `is_demanded` and no certificate was shown, and InvalidClient if the certificate cannot
+    bind tokens of the client.
     """
     if is_demanded and shown is None:
         hint = "connect with a client certificate (mutual TLS)"
