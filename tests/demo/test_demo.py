@@ -122,7 +122,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert "to = 'collector@attacker.example', which comes from outside" in asked
     assert re.search(r'cleo@partner\.example +denied\n +"Q3 was a disaster\."\n', asked), "what it would send"
     assert re.search(r"a person denied the approval request\s+\(ap_\w{32}\s+\(question 1\)\)", asked)
-    assert re.search(r"the approval was already used \(ap_\w{32}\s+\(question 2\)\)", asked)
+    assert "the approval was already used" not in asked, "a repeated call asks again"
     assert "sent messages: ben@example.org, cleo@partner.example\n" in asked
     recorded = re.findall(r"(\w+) +(approval\.\w+)", asked.partition("the newest first")[2])
     assert {("ok", "approval.deny"), ("ok", "approval.approve"), ("ok", "approval.spend")} <= set(recorded)

@@ -203,7 +203,7 @@ async def _ask_a_person(stage: Stage) -> None:
         note("An unusual call can be right: the document also names the other recipients.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         _answer(stage, "approve", "Cleo may know")
-        note("The approval is for exactly this call, once: not for another text, and not for a second call.")
+        note("The approval is for exactly this call, once: another text and a second call ask again.")
         await send(to="cleo@partner.example", text="Q3 was a disaster.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
