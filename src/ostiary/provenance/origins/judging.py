@@ -862,12 +862,12 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 
 
 def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
-    the task, no text goes to third parties (`labels`), and content cannot state a listed value or the number of a
-    record that the person did not state, or a quantity in place of a number of the person. A call that names nothing or
-    is outside the plan is settled only after the task has read untrusted content, because such content can ask for it;
-    so is a call that empties something, or departs from a choice of the person. `context`: the attributes of the call,
-    from `memory`.
+    """Return whether a newer memory of the task cannot change the decision on a call. It cannot if all values come from
+    the start of the task, no text goes to third parties (`labels`), and content cannot state a listed value or the
+    number of a record that the person did not state, or a quantity in place of a number of the person. A call that
+    names nothing or is outside the plan is settled only after the task has read untrusted content, because such content
+    can ask for it; so is a call that empties something, or departs from a choice of the person. `context`: the
+    attributes of the call, from `memory`.
     """
     if "carries" in context:
         return False
