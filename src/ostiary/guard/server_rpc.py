@@ -107,7 +107,7 @@ class ServerRpc:
     @contextmanager
     def _question(self, need: Approval) -> Iterator[_Question]:
         """Yield the question about the call, with the number of an earlier equal call if that call has no record yet.
-        Raises what the block raises.
+        Raises the error of the block.
 
         If the block fails, the number is kept for a later equal call, unless the server's refusal is one of SETTLED.
         Any other refusal may be temporary, for example while the server restarts.

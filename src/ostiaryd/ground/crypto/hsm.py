@@ -144,8 +144,8 @@ class Hsm:
         within_s: float = ANSWER_S,
         undo: Callable[[Session], None] | None = None,
     ) -> T:
-        """Return the result of an operation in the session, which the thread of the HSM carries out. Raises what the
-        operation raises (NotFound, Conflict, Invalid); Unavailable if the HSM fails or the result takes longer than
+        """Return the result of an operation in the session, which the thread of the HSM carries out. Raises the error
+        of the operation (NotFound, Conflict, Invalid); Unavailable if the HSM fails or the result takes longer than
         `within_s`, and at once if another caller has waited too long for the operation that runs. `undo` runs after an
         operation that takes longer.
         """
