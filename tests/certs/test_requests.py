@@ -318,17 +318,43 @@ def test_a_key_that_is_limited_to_pss_is_refused() -> None:
         parse_csr(with_key_for_pss())
 
 
-def test_a_request_in_pem_of_an_unknown_version_is_malformed() -> None:
+def test_a_request_in_pem_of_an_unknown_version_is_refused() -> None:
     text = base64.encodebytes(with_unknown_version()).decode()
-    with pytest.raises(Malformed, match="not a certificate request in PEM"):
-        read_csr(f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n")
+    der = read_csr(f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n")
+    with pytest.raises(BadRequest, match=r"not a PKCS #10 request"):
+        parse_csr(der)
+
+
+def test_a_text_that_is_not_a_request_in_pem_is_malformed() -> None:
+    pem = csr_builder().sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    begin, *lines, end = pem.splitlines()
+    first, *others = lines
+    for wrong in (
+        "",
+        begin,
+        "\n".join([begin, *lines]),
+        "\n".join([*lines, end]),
+        "\n".join([begin, *lines, end.replace("CERT", "NEW CERT")]),
+        "\n".join([begin.replace("CERT", "OLD CERT"), *lines, end]),
+        "\n".join([begin, end]).replace("\n", "\n=\n"),
+        "\n".join([begin, "!" + first, *others, end]),
+        "\n".join([begin, first + "\0", *others, end]),
+        "\n".join([begin, first[:-1], *others, end]),
+        "\n".join([begin, first + "=", *others, end]),
+        "\n".join([begin, "ü" + first, *others, end]),
+        "\n".join([begin, "Proc-Type: 4,ENCRYPTED", "", *lines, end]),
+    ):
+        with pytest.raises(Malformed, match="not a certificate request in PEM"):
+            read_csr(wrong)
 
 
 def test_a_request_in_pem_has_one_block_with_any_text_around() -> None:
     pem = csr_builder().sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
     key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    for good in (pem, f"a request\n{pem}\nand its end", pem.replace("\n", "\r\n")):
-        assert read_csr(good) == read_csr(pem)
+    der = x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER)
+    earlier = pem.replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")  # RFC 7468 section 7
+    for good in (pem, f"a request\n{pem}\nand its end", pem.replace("\n", "\r\n"), earlier):
+        assert read_csr(good) == der
     for wrong in (pem + pem, pem + key, key + pem):
         with pytest.raises(Malformed, match="`csr` has 2 blocks of PEM") as refused:
             read_csr(wrong)

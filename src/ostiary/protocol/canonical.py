@@ -31,6 +31,7 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_CONTAINERS = frozenset({dict, list})
 _SPACE_AS_QUOTE = bytes.maketrans(b" \t\n\r", b'""""')
 
 
@@ -83,10 +84,11 @@ def _check_members(data: bytes, kept: int) -> None:
     Therefore the number of members in the text, which is its number of colons, must equal `kept`, the number of
     decoded members.
 
-    First, colons after a quote or white space are counted. This number is never too small, but colons inside strings
-    can make it too large. In that case, the strings are removed from the text and the colons are counted again.
+    First, all colons are counted, then colons after a quote or white space. These numbers are never too small, but
+    colons inside strings can make them too large. In that case, the strings are removed from the text and the colons
+    are counted again.
     """
-    if data.translate(_SPACE_AS_QUOTE).count(b'":') == kept:
+    if data.count(b":") == kept or data.translate(_SPACE_AS_QUOTE).count(b'":') == kept:
         return
     if _STRING.sub(b"", data).count(b":") != kept:
         raise Malformed("an object of the JSON text has the same member twice")
@@ -105,9 +107,10 @@ def _count_members(value: object, depth: int) -> int:
         return 0
     if depth == 0:
         raise Malformed("the JSON text is nested too deeply")
-    for item in inner:
-        if type(item) is dict or type(item) is list:
-            count += _count_members(item, depth - 1)
+    if not _CONTAINERS.isdisjoint(map(type, inner)):
+        for item in inner:
+            if type(item) in _CONTAINERS:
+                count += _count_members(item, depth - 1)
     return count
 
 

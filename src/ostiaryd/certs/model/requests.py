@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_base64
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256, sha384, sha512
@@ -13,7 +15,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
 from ostiary.protocol.errors import Invalid, Malformed
@@ -31,6 +32,7 @@ T = TypeVar("T")
 MAX_CSR_BYTES = 16 << 10
 MAX_PEM = 32 << 10
 """Maximum number of characters of a certificate signing request in PEM."""
+_PEM = re.compile("-----BEGIN ((?:NEW )?CERTIFICATE REQUEST)-----([^-]*)-----END \\1-----")
 _HASHES = ("sha256", "sha384", "sha512")
 _WRONG_SIGNATURE = "the signature of the request does not match its public key"
 _UNDERSTOOD = frozenset(
@@ -66,19 +68,20 @@ class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csr(text: str) -> bytes:
-    """Return the DER of a certificate signing request: the only block of a PEM text. Raises Malformed for other
-    text.
+    """Return the content of the only block of a PEM text (RFC 7468 section 7), which `parse_csr` reads. Raises
+    Malformed for other text.
     """
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     if (blocks := text.count("-----BEGIN ")) > 1:
         raise Malformed(f"`csr` has {blocks} blocks of PEM", hint="send the certificate request alone, never a key")
+    refusal = Malformed("`csr` is not a certificate request in PEM", hint="make a request with `openssl req -new`")
+    if (block := _PEM.search(text)) is None:
+        raise refusal
     try:
-        return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
-    except (ValueError, x509.InvalidVersion):
-        raise Malformed(
-            "`csr` is not a certificate request in PEM", hint="make a request with `openssl req -new`"
-        ) from None
+        return a2b_base64("".join(block[2].split()), strict_mode=True)
+    except ValueError:
+        raise refusal from None
 
 
 def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigningRequest:

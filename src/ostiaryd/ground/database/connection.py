@@ -32,6 +32,12 @@ PRAGMAS = (
 )
 
 
+# Both adapters return their argument, without a call of a function in Python. Without an adapter, `sqlite3` searches
+# each blob and each null for the methods of one, which raises an exception.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(type(None), {None: None}.get)
+
+
 class DatabaseUnavailable(Unavailable):
     """The database does not answer, or cannot execute statements now. Nothing was changed."""
 

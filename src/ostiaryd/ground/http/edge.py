@@ -211,7 +211,7 @@ class Call(msgspec.Struct):
         type must be JSON. Raises Malformed for another body, UnsupportedMediaType for another content type.
         """
         self.expect("application/json")
-        if b"\\u0000" in self.body:  # no supported database stores a null character
+        if self.body.find(b"\\u0000") >= 0:  # no supported database stores a null character
             raise Malformed("the body contains a null character")
         try:
             return convert(self.parse_json() if self.parsed is None else self.parsed, kind)

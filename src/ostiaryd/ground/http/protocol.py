@@ -96,6 +96,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
 _UNUSUAL = re.compile(
     rb"\r\n(?:[ \t]|transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
 )
+_LINE_FEED, _RETURN, _NULL = b"\n\r\0"
+"""Numbers of these bytes. To search bytes for a number takes a tenth of the time of a search for bytes with `in`."""
 _NO_PATH = re.compile(rb"[^/?]+://[^/?]+(?=\?|$)")
 """Pattern of a request target in absolute form with an empty path."""
 
@@ -496,10 +498,8 @@ class Protocol(HttpToolsProtocol):
         self._seen += len(name) + len(value) + 4
         if self._fields > MAX_FIELDS or self._seen > MAX_HEAD_BYTES:
             raise self._refuse_head()
-        if self._is_in_head:  # like uvicorn, but without a function call
-            name = name.lower()
-            self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
-            self.headers.append((name, value))
+        if self._is_in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Complete the head: check it, and choose the endpoint or the ASGI application for the request."""
@@ -552,9 +552,13 @@ class Protocol(HttpToolsProtocol):
         """
         names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
         text = b"".join(values)
-        if b"\n" in text or b"\r" in text or b"\0" in text:
+        if _LINE_FEED in text or _RETURN in text or _NULL in text:
             raise httptools.HttpParserError("a header field contains a line break or a null character")
         hosts = names.count(b"host")
+        if b"expect" in names:  # like uvicorn
+            self.expect_100_continue = any(
+                value.lower() == b"100-continue" for name, value in self.headers if name == b"expect"
+            )
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise httptools.HttpParserError("a request must have exactly one `Host` field")
         if b"transfer-encoding" not in names:
