@@ -138,8 +138,14 @@ async def test_an_event_that_lowers_trust_in_a_person_raises_the_risk_of_the_age
     world: World, idp: Idp, event: str, claims: dict[str, Any], points: int
 ) -> None:
     made = await trust(world, idp)
+    alice = registry.find_person(world.db.read(), "alice").person_id
+    held = Holding(id=HoldingId("tok_p"), kind="token", agent=AgentId(alice), expires_at=world.now() + SECOND)
+    await run_act(world, lambda a: holdings.insert_holding(a.tx, held))
+    task = await start(world, "other", "alice")
     assert await push(world, made, idp.token(f"{CAEP}{event}", EMAIL, claims)) == (202, "")
+    assert is_live(world, "tok_p")
     now, reader = world.now(), world.db.read()
+    assert tasks.find_task(reader, task).state.value == "live"
     risk = {name: risks.get_risk(reader, get_agent(world, name).agent_id).points(now) for name in epochs(world)}
     assert risk == {"writer": points, "reader": points, "other": 0}
     assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}

@@ -60,7 +60,7 @@ def list_trust_domains(*, session: Here) -> None:
 
 @trust_domain.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show a trust domain, its bundle, and the agents that trust it.
+    """Show a trust domain, the state of its bundle, and the agents whose workloads trust it.
 
     Args:
         name: Name of the trust domain.

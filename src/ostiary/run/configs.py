@@ -195,12 +195,12 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def to_word(name: str, *, of: str) -> str:
-    """Return a name in lower-case letters, digits, `.`, `_` and `-`. Raises Usage for a name without a letter
-    or digit.
+    """Return a name in lower-case ASCII letters, digits, `.`, `_` and `-`; each run of other characters becomes `-`.
+    Raises Usage for a name without an ASCII letter or digit.
     """
     word = _NO_LETTER.sub("-", name.lower()).strip("._-")
     if not word:
-        raise Usage(f"{of} {name!a} has no letter or digit in its name", hint="choose another name")
+        raise Usage(f"{of} {name!a} has no letter from a to z and no digit in its name", hint="choose another name")
     return word
 
 

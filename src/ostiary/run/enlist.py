@@ -121,7 +121,7 @@ def place_of(session: Session, agent: str) -> Place:
 
 def agent_name(command: Sequence[str], folder: Path) -> str:
     """Return the name for the agent: the name of the program, or of the script that an interpreter runs. For a generic
-    name such as `main`, return the name of its folder. Raises Usage if the name has no letter or digit.
+    name such as `main`, return the name of its folder. Raises Usage if the name has no ASCII letter or digit.
     """
     words = [word for word in command if not word.startswith("-") and word not in VERBS]
     is_interpreter = Path(words[0]).name.startswith(INTERPRETERS) and words[1:]

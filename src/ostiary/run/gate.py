@@ -55,8 +55,9 @@ DEAD = frozenset({"invalid_client", "invalid_grant"})
 
 
 class Injection(NamedTuple):
-    """A request into which a secret is to be put, as the server decides about it. `decided`: token id and policy hash
-    with which the guard has allowed the request; empty if the rules do not allow the request.
+    """A request that needs a secret: the facts by which the server decides whether the request may have the secret.
+    `decided`: token id and policy hash with which the guard has allowed the request; empty if the rules do not allow
+    the request.
     """
 
     destination: str

@@ -88,7 +88,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ApprovalLink(msgspec.Struct, frozen=True):
-    """An agent in the delegation chain of the request, and its task."""
+    """An agent in the delegation chain of the request, and the task under which the agent acts."""
 
     agent: str
     task: str

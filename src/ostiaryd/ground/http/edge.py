@@ -89,7 +89,7 @@ class Failed(Refused):
 
 
 class Call(msgspec.Struct):
-    """A request. `answer_headers` are added to every response.
+    """A request. `answer_headers` are added to its response, also to a refusal, but not after an internal error.
 
     `caller` is set by the gate of the route, or by `prove` if the act of the request authenticates the caller.
     """

@@ -80,7 +80,8 @@ def check_url(url: str, *, of: str) -> SplitResult:
     otherwise.
     """
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
+        limit = f"at most {MAX_URL} characters, all printable ASCII, without spaces and backslashes"
+        raise Invalid(f"{of} must have {limit}", hint="write other characters as %XX")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 because reading the port checks it

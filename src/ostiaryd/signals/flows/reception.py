@@ -157,9 +157,10 @@ def _carry_out(
     if effect is Effect.STOP:
         unstopped = {id for id in dict.fromkeys(owner.id for owner in gone) if not _stop(act, id, why=why)}
     isolated = {one.agent_id: one for one in ours} | {o.agent_id: o for o in owned if o.owner in unstopped}
-    for person in people:
-        tasks.cancel_for(act, person.person_id)
-        registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
+    if effect is not Effect.RAISE_RISK:
+        for person in people:
+            tasks.cancel_for(act, person.person_id)
+            registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
     active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
     registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():

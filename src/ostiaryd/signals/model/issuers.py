@@ -62,8 +62,9 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(StrEnum):
-    """The effect of an event. `end`: all holdings of the subject end, but the subject may get new holdings. `stop`: all
-    holdings end, and the subject is stopped until a person decides. `raise_risk`: the risk score of the subject rises.
+    """The effect of an event about an agent, or about a person with the agents for which the person is accountable.
+    `end`: their tasks and holdings end; the agents may start again. `stop`: the same, and the agents are stopped until
+    a person decides. `raise_risk`: the risk score of the agents rises, and nothing ends.
     """
 
     END = "end"
