@@ -146,6 +146,8 @@ async def test_a_person_approves_fewer_minutes_of_an_elevation(stage: Stage) -> 
     again, _ = await stage.request(minutes=60)
     assert again is not None
     assert again.task_id == task.task_id, "a repeated request returns the shorter elevation"
+    entry = stage.entry()
+    assert (entry.action, entry.object, entry.task) == ("approval.again", question.approval_id, task.task_id)
 
 
 async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_once(stage: Stage) -> None:

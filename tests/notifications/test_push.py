@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from hashlib import sha256
 from typing import Any
 
@@ -14,23 +15,34 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness.clock import Clock
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import agent_caller, create_holding, newest_entry, run_act
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid, NotFound, Refused
 from ostiary.protocol.jose import b64u, unb64u
+from ostiary.provenance.intent import Intent
+from ostiaryd.approvals import store as approvals
+from ostiaryd.approvals import wire_elevation
 from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.http.pages import parse_page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
-from ostiaryd.notifications import store, wire_links, wire_push
+from ostiaryd.notifications import flows, store, wire_links, wire_push, wire_webhooks
 from ostiaryd.notifications.model import links, web_push
 from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, MAX_PLAIN, Subscription
 from ostiaryd.notifications.wire_webhooks import RunningDeliveries
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller
-from tests.support.approval_fixtures import Bank, open_bank
-from tests.support.webhook_receiver import Receiver
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
+from tests.approvals.mail_fixtures import ANN, WHOM, mail
+from tests.support.api_fixtures import Client, oauth_app
+from tests.support.approval_fixtures import URI, Bank, open_bank
+from tests.support.webhook_receiver import Receiver, receiving
+
+__all__ = ["mail"]
 
 SECOND = 1_000_000
+BOTH = Intent(words="Write to ann@else.example and bob@else.example", plan=())
 PLAIN = b"When I grow up, I want to be a watermelon"
 SENDER = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"
 BROWSER = "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94"
@@ -207,6 +219,64 @@ async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven
         "body": "",
         "page": "approvals",
     }
+
+
+async def request_approval(mail: Bank, kind: str) -> None:
+    """Make an approval request of this kind, as its route does."""
+    world, agent = mail.world, mail.agent
+    if kind == "call":
+        await mail.ask(ANN | {"body": "again"}, **WHOM)
+    elif kind == "plan":
+        await mail.http("POST", f"/api/v1/tasks/{mail.task.task_id}/plan-question")
+    elif kind == "elevation":
+        sent = json.dumps({"scopes": ["bank:admin"], "reason": "to close the account"}).encode()
+        headers = [(b"content-type", b"application/json")]
+        call = Call(world, "POST", "/api/v1/elevations", {}, "", headers, sent, "rq_1", agent_caller(agent))
+        await wire_elevation.request_elevation(call)
+    else:
+        key = jose.generate("ES256")
+        await run_act(world, lambda act: registry.add_key(act, agent.agent_id, dict(key.public.jwk)))
+        client = Client(oauth_app(world), world, agent.agent_id, key)
+        await client.ask()
+        form = client.form(login_hint="alice", scope="openid bank:write", grant_type=None)
+        assert (await client.post("/bc-authorize", form)).status == 200
+
+
+@pytest.mark.parametrize("kind", ["call", "plan", "elevation", "backchannel"])
+async def test_each_kind_of_request_reaches_the_browser_once_and_its_alert_has_a_link(
+    world: World, mail: Bank, receiver: Receiver, clock: Clock, kind: str
+) -> None:
+    for number in range(2):  # calls that persons approve often become lines of a plan
+        task = await run_act(world, lambda act: tasks.start(act, TaskSpec(agent="bot", purpose="mail", intent=BOTH)))
+        token = f"tok_plan_{number}"
+        await create_holding(world, mail.agent, token, audience=URI, task=task.task_id, seconds=3600)
+        for to in (ANN["to"], "bob@else.example"):
+            await mail.answer((await mail.ask(ANN | {"to": to}, **WHOM | {"token": token})).approval)
+    mail.task = await run_act(world, lambda act: tasks.start(act, TaskSpec(agent="bot", purpose="mail", intent=BOTH)))
+    await run_act(world, lambda act: tasks.set_eligible(act, mail.agent.agent_id, ["bank:admin"]))
+    alice = await browser_of(world, "alice")
+    await alice.subscribe(receiver.url)
+    with receiving() as stranger, receiving() as chat:
+        await Browser(world, (await mail.person("bob")).id, "bob").subscribe(stranger.url)
+        await act(
+            world,
+            "webhook.add",
+            lambda act: flows.add(act, url=chat.url, actions=(), form="plain", private=world.config.private),
+        )
+        for _ in range(2):
+            await request_approval(mail, kind)
+            await push(world)
+            await wire_webhooks.deliver_due(world)
+            await asyncio.gather(*world.get_singleton(RunningDeliveries).running.values())
+            clock.advance(web_push.PAUSE_S)
+        assert stranger.heard == [], "bob may not answer"
+        [told] = [body.decode() for _, body in chat.heard]
+    [question] = approvals.page(world.db.read(), agent="", is_open=True, now=world.now(), page=parse_page("2", None))
+    assert [message["page"] for message in alice.read(receiver)] == [f"approvals/{question.approval_id}"]
+    [token] = re.findall(r"/alerts/(\S+)", told)
+    secret = world.keys.derive(links.PURPOSE)
+    assert links.parse_link(token, now=world.now(), secret=secret) == question.approval_id
+    assert f"ostiary approvals show {question.approval_id}" in told
 
 
 async def test_a_flood_of_requests_hides_no_later_request(

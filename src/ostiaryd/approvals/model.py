@@ -61,6 +61,8 @@ PLAN = "plan"
 """Kind of an approval request about the probable calls of a task."""
 ELEVATE = "elevate"
 """Kind of an approval request that asks for an elevation: more scopes for a limited time."""
+REQUEST_ACTIONS = ("approval.ask", "elevation.request")
+"""The actions of the ledger whose entries record a new approval request; notifications follow these entries."""
 
 
 class ApprovalState(StrEnum):

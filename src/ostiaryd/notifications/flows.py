@@ -10,7 +10,7 @@ import msgspec
 from ostiary.protocol.addresses import check_address
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.approvals import flows as approvals
-from ostiaryd.approvals.model import Question
+from ostiaryd.approvals.model import REQUEST_ACTIONS, Question
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound.fetch import check_named
@@ -50,8 +50,6 @@ from ostiaryd.notifications.model.webhooks import (
 from ostiaryd.registry import flows as registry
 
 GONE = 410
-ASKED = "approval.ask"
-"""The action of the ledger entry of a new approval request."""
 
 
 def add(
@@ -144,10 +142,11 @@ def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
     public = entry(reader, index)
     agent = None if public.agent is None else registry.get_agent(reader, public.agent)
     owner = None if public.owner is None else registry.get_owner(reader, public.owner)
-    question = approvals.get_question(reader, public.object) if public.action == ASKED and public.object else None
     link = ""
-    if question is not None:
-        link = f"{site}/alerts/{sign_link(question.approval_id, ends_at=question.ends_at, secret=secret)}"
+    if public.action in REQUEST_ACTIONS and public.object is not None:
+        question = approvals.get_question(reader, public.object)
+        if question is not None:
+            link = f"{site}/alerts/{sign_link(question.approval_id, ends_at=question.ends_at, secret=secret)}"
     return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "", link=link)
 
 
@@ -302,7 +301,7 @@ def list_due_pushes(reader: Reader, *, config: Config, now: int, limit: int) -> 
     """Return at most `limit` browsers that have not handled the newest approval request, each with the requests for its
     person.
     """
-    newest = store.newest_of(reader, ASKED)
+    newest = store.newest_of(reader, REQUEST_ACTIONS)
     if newest is None:
         return []
     due = store.due_subscriptions(reader, newest=newest, now=now, limit=limit)
@@ -313,7 +312,7 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
     person = registry.get_person(reader, subscription.person)
     if person is None or not person.is_active:
         return DuePush(subscription, newest, [], has_left=True)
-    events = store.next_events(reader, (ASKED,), subscription.next_idx, limit=MAX_ASKED)
+    events = store.next_events(reader, REQUEST_ACTIONS, subscription.next_idx, limit=MAX_ASKED)
     through = newest if len(events) < MAX_ASKED else events[-1][0]  # the next message covers the later requests
     ids = [object for index, _ in events if (object := entry(reader, index).object) is not None]
     questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.all_approvers, now=now)

@@ -206,10 +206,10 @@ def due_subscriptions(reader: Reader, *, newest: int, now: int, limit: int) -> l
     return [_subscription(row) for row in reader.all(_DUE, newest=newest, now=now, limit=limit)]
 
 
-def newest_of(reader: Reader, action: str) -> int | None:
-    """Return the index of the newest entry with this action; None if there is none."""
-    row = reader.one(_NEWEST, action=action)
-    return None if row is None else row[0]
+def newest_of(reader: Reader, actions: Sequence[str]) -> int | None:
+    """Return the index of the newest entry with one of these actions; None if there is none."""
+    rows = [reader.one(_NEWEST, action=action) for action in actions]
+    return max((row[0] for row in rows if row is not None), default=None)
 
 
 def insert_subscription(tx: Tx, subscription: Subscription) -> None:

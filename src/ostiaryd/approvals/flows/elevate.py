@@ -133,8 +133,12 @@ def _granted(act: Act, question: Question) -> Task | None:
     """
     if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
-    registry.fill_entry(act, object=task.task_id, again=True)
-    return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
+    if not task.is_live(act.now):
+        return None
+    act.entry.action = "approval.again"  # no new approval request, so that no second alert is sent
+    act.entry.task = task.task_id
+    registry.fill_entry(act, object=question.approval_id, again=True)
+    return tasks.live(act.tx, task.task_id, now=act.now)
 
 
 def _grant(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ostiaryd.approvals.model import REQUEST_ACTIONS
 from ostiaryd.ledger.model import Entry
 from ostiaryd.notifications.model.webhooks import TEST, Form
 
@@ -61,8 +62,12 @@ _TITLES = {
     "rotation.fail": "A secret could not be rotated: the old value stays in force",
     TEST: "Test message: alerts arrive here",
 }
-_NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}
-"""The command that shows the object of an entry, by the first part of the entry's action."""
+_NEXT = {
+    "approval": "ostiary approvals show",
+    "incident": "ostiary incident show",
+    **dict.fromkeys(REQUEST_ACTIONS, "ostiary approvals show"),
+}
+"""The command that shows the object of an entry, by the entry's action or by the first part of the action."""
 _DOT = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -89,6 +94,7 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     kind = entry.action.partition(".")[0]
+    command = _NEXT.get(entry.action, _NEXT.get(kind))
     stopped = plain_text(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
     lines = [
         ("stopped", stopped),
@@ -100,7 +106,7 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
         *(("why", plain_text(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
         *_detail_lines(entry.detail or {}),
         ("at", f"{at}, entry {index}"),
-        ("see", f"{_NEXT[kind]} {entry.object}" if kind in _NEXT and entry.object else f"ostiary audit show {index}"),
+        ("see", f"{command} {entry.object}" if command and entry.object else f"ostiary audit show {index}"),
         ("open", link),
     ]
     about = stopped or agent

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.approvals.model import REQUEST_ACTIONS
 from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
@@ -33,11 +34,10 @@ MAX_BODY = 20_000
 TEST = "webhook.test"
 """The action of a test event, which every webhook receives."""
 DEFAULT_ACTIONS = (
-    "approval.ask",
+    *REQUEST_ACTIONS,
     "approval.approve",
     "approval.deny",
     "approval.expire",
-    "elevation.request",
     "elevation.grant",
     "elevation.break_glass",
     "incident.open",
