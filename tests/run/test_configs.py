@@ -50,8 +50,8 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
         ({"mcpServers": {"a": {"command": "x", "args": [1]}}}, "`args`"),
         ({"mcpServers": {"a": {"command": "x", "env": {"A": 1}}}}, "`env`"),
         ({"mcpServers": {"a": {"command": "x", "cwd": 1}}}, "`cwd`"),
-        ({"mcpServers": {"?!": {"command": "x"}}}, "no letter or digit"),
-        ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter or digit"),
+        ({"mcpServers": {"?!": {"command": "x"}}}, "no letter from a to z and no digit"),
+        ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter from a to z and no digit"),
         (
             {"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
             "would get the same name",
