@@ -23,8 +23,11 @@ LONG = "long " * 4000
 VALUES = [f"{number:04}" + "x" * 1000 for number in range(30)]
 BOUNDS = json.dumps([{"type": "tool", "locations": ["https://f.example/"], "arguments": {"a": {"one_of": VALUES}}}])
 LISTS = {
+    "/api/v1/account-providers",
     "/api/v1/acme/keys",
+    "/api/v1/authorities",
     "/api/v1/certificates",
+    "/api/v1/peps",
     "/api/v1/trust-domains",
     "/api/v1/workloads",
     "/api/v1/agent-table",

@@ -318,7 +318,7 @@ def test_commands_are_absolute_paths_with_limits(tmp_path: Path) -> None:
     for document in ({"commands": {}}, {"command": []}, {"command": {str(n): fitting for n in range(101)}}):
         with pytest.raises(Invalid, match="rotation commands"):
             parse_commands(document)
-    with pytest.raises(Invalid, match="cannot read the commands"):
+    with pytest.raises(Invalid, match="the file of the setting `rotation_commands`"):
         load_config(data_dir=str(tmp_path), rotation_commands=str(tmp_path / "none.toml"))
 
 
