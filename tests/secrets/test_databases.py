@@ -33,7 +33,15 @@ from ostiaryd.secrets import wire_leases
 from ostiaryd.secrets.flows import databases as flow_databases
 from ostiaryd.secrets.flows import leases
 from ostiaryd.secrets.flows.callers import token_digest
-from ostiaryd.secrets.model.database import ConnectionBody, DatabaseConfig, DynamicRole, StaticRole, lock_number
+from ostiaryd.secrets.model.database import (
+    MAX_ROLE_NAME,
+    ConnectionBody,
+    DatabaseConfig,
+    DynamicRole,
+    StaticRole,
+    lock_number,
+    parse_allowed_roles,
+)
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, LeaseState
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.upstream import ConnectDatabase, CreateAccount
@@ -621,3 +629,10 @@ async def test_no_password_and_no_connection_outlives_the_seal(
     await seal_all(world)
     await wire_leases.revoke_due(world)
     assert client.targets == []
+
+
+def test_a_long_role_name_is_refused_and_never_shortened() -> None:
+    longest = "r" * MAX_ROLE_NAME
+    assert parse_allowed_roles(f"{longest}, ,a") == (longest, "a")
+    with pytest.raises(Invalid, match="at most 128 characters"):
+        parse_allowed_roles([f"{longest}r"])

@@ -27,7 +27,7 @@ DATABASE_MOUNT = "database"
 MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
 MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4
-MAX_DATABASES, MAX_ROLES = 100, 10_000
+MAX_DATABASES, MAX_ROLES, MAX_ROLE_NAME = 100, 10_000, 128
 SCRAM_ITERATIONS = 4096
 """Iterations of SCRAM: the default of PostgreSQL, and the minimum of RFC 7677."""
 MAX_URL, MAX_CA = 2048, 32 << 10
@@ -374,9 +374,11 @@ def check_ttl(default: int, longest: int) -> None:
 
 def parse_allowed_roles(value: Any) -> tuple[str, ...]:
     """Return the names of the roles that may use a connection, from a list, or from a text with commas. Raises Invalid
-    for too many names, or a malformed name.
+    for too many names, a name that is no text, or a name that is too long.
     """
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) > MAX_DATABASES or not all(isinstance(one, str) for one in names):
         raise Invalid(f"`allowed_roles` must be a list of at most {MAX_DATABASES} names")
-    return tuple(name[:128] for name in names if name)
+    if any(len(name) > MAX_ROLE_NAME for name in names):
+        raise Invalid(f"a name in `allowed_roles` must have at most {MAX_ROLE_NAME} characters")
+    return tuple(name for name in names if name)
