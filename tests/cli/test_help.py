@@ -22,7 +22,7 @@ from tests.cli.command_tree import ALL, LEAVES
 from tests.support.sources import ROOT, files, sources
 
 HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvicorn", "starlette", "mcp")
-RECIPES = "docs/extending.md"
+RECIPES = "docs/extending/recipes.md"
 """The page whose command exists in the copy that tests/docs/test_extending.py makes."""
 _NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")

@@ -1,4 +1,4 @@
-"""A small agent framework, for which docs/extending.md writes an adapter."""
+"""A small agent framework, for which docs/extending/recipes.md writes an adapter."""
 
 from __future__ import annotations
 

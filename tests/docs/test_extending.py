@@ -1,5 +1,5 @@
-"""The recipes of docs/extending.md, followed in a copy of the source: rules hold, and the server, commands and adapter
-run.
+"""The pages of docs/extending: each section names files and names that exist. The recipes, followed in a copy of the
+source, keep the rules; their server, commands and adapter run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from itertools import takewhile
 from pathlib import Path
 
 import httpx2
@@ -22,7 +21,10 @@ from harness.server import COMMAND, running
 from tests.support.sources import ROOT, files
 
 DID = "did:web:issuer.example.org"
-PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
+FOLDER = ROOT / "docs" / "extending"
+RECIPES = (FOLDER / "recipes.md").read_text("utf-8")
+DECISIONS = (FOLDER / "index.md").read_text("utf-8")
+"""The page whose table says where each decision is made."""
 _BLOCK = re.compile(
     r"(?:^`(?P<path>(?:src|tests|console|docs)/[\w/.-]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|tsx|diff)\n(?P<text>.*?)^```",
     re.M | re.S,
@@ -34,9 +36,9 @@ _CHECKS = ("src", "harness", "tests", "console", "clients", "pyproject.toml", "d
 
 
 def follow(folder: Path) -> list[str]:
-    """Write the files of the page, and add its lines to files that exist; return the paths of the new files."""
+    """Write the files of the recipes, and add their lines to files that exist; return the paths of the new files."""
     path, written = "", []
-    for block in _BLOCK.finditer(PAGE):
+    for block in _BLOCK.finditer(RECIPES):
         path = block["path"] or path
         target = folder / path
         if block["kind"] == "diff":
@@ -53,9 +55,20 @@ def follow(folder: Path) -> list[str]:
     return written
 
 
-def _missing(row: str) -> list[str]:
-    """Return the paths of a row of the tables that do not exist, and its names that none of its files has."""
-    code = [word for word in re.findall(r"`([^`]+)`", row) if "NAME" not in word and "NNNN" not in word]
+def _sections() -> dict[str, str]:
+    """Return the sections of the pages, each as one line, and the rows of the table of decisions, by their heading."""
+    pages = [path.read_text("utf-8") for path in sorted(FOLDER.glob("*.md")) if path.stem not in {"index", "recipes"}]
+    parts = [part.partition("\n") for page in pages for part in re.split(r"^## ", page, flags=re.M)[1:]]
+    rows = [row.strip("| ").partition(" | ") for row in DECISIONS.splitlines() if re.match(r"\| [^-]", row)]
+    return {heading: " ".join(text.split()) for heading, _, text in (*parts, *rows)}
+
+
+SECTIONS = _sections()
+
+
+def _missing(section: str) -> list[str]:
+    """Return the paths of a section that do not exist, and its names that none of its files has."""
+    code = [word for word in re.findall(r"`([^`]+)`", section) if "NAME" not in word and "NNNN" not in word]
     paths = {word: ROOT / word for word in code if "/" in word or (ROOT / word).is_file()}
     texts = [path.read_text("utf-8") for path in paths.values() if path.is_file()]
     texts += [file.read_text("utf-8") for path in paths.values() if path.is_dir() for file in path.glob("*.*")]
@@ -68,22 +81,27 @@ def _missing(row: str) -> list[str]:
     return gone + [name for name in names if not any(re.search(rf"\b{name}\b", text) for text in texts)]
 
 
-def _row(name: str) -> str:
-    """Return the row of the tables whose first cell begins with `name`, with the rows that continue it."""
-    lines = PAGE.splitlines()
-    [first] = [number for number, line in enumerate(lines) if line.startswith(f"| {name}")]
-    further = takewhile(lambda line: line.startswith("| - "), lines[first + 1 :])
-    return "\n".join((lines[first], *further))
+def _section(name: str) -> str:
+    """Return the section whose heading begins with `name`, in any case of its letters."""
+    [heading] = [heading for heading in SECTIONS if heading.lower().startswith(name.lower())]
+    return SECTIONS[heading]
 
 
-def test_each_file_and_name_of_the_tables_exists() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
-    assert len(rows) > 30
-    assert {row: gone for row in rows if (gone := _missing(row))} == {}
-    assert _missing("| `src/ostiaryd/app.py`, `LOOPS`, `Loops`, `tests/app/test_gone.py` |") == [
+def test_each_file_and_name_of_the_sections_exists() -> None:
+    assert len(SECTIONS) > 150
+    assert {heading: gone for heading, text in SECTIONS.items() if (gone := _missing(text))} == {}
+    assert _missing("`src/ostiaryd/app.py`, `LOOPS`, `Loops`, `tests/app/test_gone.py`") == [
         "tests/app/test_gone.py",
         "Loops",
     ]
+
+
+def test_the_index_links_to_each_section() -> None:
+    links = re.findall(r"^- \[(.+)\]\(\w+\.md#", DECISIONS, re.M)
+    headings = re.findall(r"^### ", DECISIONS, re.M)
+    rows = [row for row in DECISIONS.splitlines() if re.match(r"\| [^-]", row)]
+    assert len(headings) == len(list(FOLDER.glob("*.md"))) - 2
+    assert {link[0].upper() + link[1:] for link in links} == set(list(SECTIONS)[: len(SECTIONS) - len(rows)])
 
 
 _PLACE = re.compile(
@@ -92,10 +110,10 @@ _PLACE = re.compile(
 """Names that the page gives a place, such as `a` and `b` in `src/ostiaryd/app.py`."""
 
 
-def _undefined(row: str) -> list[str]:
-    """Return the names that are neither definitions nor commands of the module in which a row places them."""
+def _undefined(section: str) -> list[str]:
+    """Return the names that are neither definitions nor commands of the module in which a section places them."""
     gone = []
-    for place in _PLACE.finditer(row):
+    for place in _PLACE.finditer(section):
         text = (ROOT / place["path"]).read_text("utf-8")
         for name in re.findall(r"`(\w+)`", place["names"]):
             defined = rf"\b(?:def|class) {name}\b|^\s*{name}\b.*[=:]|\b{name}(?:, \w+)* = |name=\"{name}\""
@@ -104,11 +122,11 @@ def _undefined(row: str) -> list[str]:
     return gone
 
 
-def test_each_name_is_defined_where_the_tables_place_it() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
-    assert sum(len(re.findall("`", place["names"])) for row in rows for place in _PLACE.finditer(row)) > 600
-    assert {row: gone for row in rows if (gone := _undefined(row))} == {}
-    assert _undefined("| `LOOPS`, `every` and `ground` in `src/ostiaryd/app.py` |") == ["every", "ground"]
+def test_each_name_is_defined_where_the_sections_place_it() -> None:
+    places = [place["names"] for text in SECTIONS.values() for place in _PLACE.finditer(text)]
+    assert sum(names.count("`") for names in places) > 600
+    assert {heading: gone for heading, text in SECTIONS.items() if (gone := _undefined(text))} == {}
+    assert _undefined("`LOOPS`, `every` and `ground` in `src/ostiaryd/app.py`") == ["every", "ground"]
 
 
 _EXAMPLES = {
@@ -163,14 +181,14 @@ _EXAMPLES = {
     "a program whose configuration": r"\.vscode",
     "a filter of the search in the ledger": r"\binsert into entry_about|\bsubjects_between\b",
 }
-"""Rows of the tables, each with a pattern that finds the newest or clearest examples of the row in the source."""
+"""Sections, each with a pattern that finds the newest or clearest examples of the section in the source."""
 _SEARCHED = ("src/", "console/src/", "clients/typescript/src/")
 _GENERATED = "clients/typescript/src/operations.ts"
 
 
-@pytest.mark.parametrize(("row", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
-def test_a_row_names_every_file_that_its_example_touches(row: str, pattern: str) -> None:
-    named = tuple(word for word in re.findall(r"`([^`]+)`", _row(row)) if "/" in word)
+@pytest.mark.parametrize(("section", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
+def test_a_section_names_every_file_that_its_example_touches(section: str, pattern: str) -> None:
+    named = tuple(word for word in re.findall(r"`([^`]+)`", _section(section)) if "/" in word)
     sources = [name for name in files() if name.startswith(_SEARCHED) and name != _GENERATED]
     touched = {name for name in sources if re.search(pattern, (ROOT / name).read_text("utf-8", "replace"))}
     assert len(touched) > 1

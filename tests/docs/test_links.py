@@ -18,8 +18,10 @@ _PATH = re.compile(r"(?<![\w/.-])(?:docs|tests|src|harness|benchmarks|requiremen
 _MODULE = re.compile(r"`(ostiaryd?(?:\.[A-Za-z_]\w*)+)(?:\(\))?`")
 _NO_MODULE = {"ostiary.NAME", "ostiary.service", "ostiary.suites", "ostiary.levels", "ostiary.db", "ostiary.toml"}
 """A placeholder, a unit of systemd, a group of entry points, a member of data, and files."""
-_KEPT = re.compile(r"docs/(adr/\d|extending\.md|upstream/)|CHANGELOG\.md")
-"""A decision record and the changelog keep the paths of their time; the recipes of `extending` name files to make."""
+_KEPT = re.compile(r"docs/(adr/\d|extending/|upstream/)|CHANGELOG\.md")
+"""A decision record and the changelog keep the paths of their time. The pages of `extending` name files to make, and
+`test_extending.py` checks the others.
+"""
 
 
 def prose(text: str) -> str:
