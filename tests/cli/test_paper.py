@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.cli.paper import table
+from ostiary.cli.output import table
 
 
 @pytest.mark.parametrize("member", ["verified_at", "at", "until"])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from ostiary.cli import doctor, paper
-from ostiary.cli.paper import SHORT_ID, UNLIMITED, _Output, facts, fit, table, value_text
+from ostiary.cli import doctor, output
+from ostiary.cli.output import SHORT_ID, UNLIMITED, _Output, facts, fit, table, value_text
 
 HEADINGS = ["NAME", "STATE", "OWNER", "SCOPES", "LAST USE", "ID"]
 IDS = ["ag_01a221c4d45477bb81ac4563958e6a54", "ag_01a221c4d9c079868818599a497381db"]
@@ -139,7 +139,7 @@ def test_a_name_with_controls_cannot_forge_a_row_or_a_cell() -> None:
 def test_a_name_of_a_fact_is_text_and_cannot_forge_a_line(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent chooses the names of the arguments that `audit show` prints."""
     file = StringIO()
-    monkeypatch.setattr(paper, "out", _Output(file=file, width=80, force_terminal=is_terminal, color_system=None))
+    monkeypatch.setattr(output, "out", _Output(file=file, width=80, force_terminal=is_terminal, color_system=None))
     facts({"argument [/x]": 1, "argument a\noutcome\tok\x1b[2J": 2, "argument [b]": 3})
     lines = file.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["[/x]", "a\\noutcome\\tok\\x1b[2J", "[b]"]
@@ -183,7 +183,7 @@ def test_values_are_read_as_words(value: object, text: str) -> None:
 def test_lines_of_the_doctor_fit_the_terminal_and_keep_their_text(
     width: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(paper.out, "_width", width)
+    monkeypatch.setattr(output.out, "_width", width)
     saw = "secrets of `ostiary run --egress` are not hidden [bold]: a program runs as the user of the proxy\x1b[2J"
     hint = "chmod 600 /var/lib/ostiary/a-long-name-of-a-folder-without-a-blank-of-more-than-80-columns/admin.json"
     doctor._print(

@@ -276,7 +276,7 @@ def _present_word(word: str, *, is_command: bool, as_json: bool) -> str:
     present = (EARLIER_COMMANDS if is_command else EARLIER_OPTIONS).get(name)
     if present is None:
         return word
-    from ostiary.cli.paper import remark
+    from ostiary.cli.output import remark
 
     remark(f"`{name}` is now `{present}`", as_json=as_json)
     return present + equals + value

@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import Here
 
 aws_key = App(name="aws-key", help="Create, list and revoke access keys for the API of AWS Secrets Manager.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
 

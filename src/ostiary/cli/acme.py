@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import PAGE, Here
 from ostiary.cli.usage import Usage
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary.cli.names import Names
-from ostiary.cli.paper import moment, out, spell_out
+from ostiary.cli.output import moment, out, spell_out
 from ostiary.cli.session import PAGE, Here, Session
 
 EVERY_S = 0.5

@@ -11,7 +11,7 @@ from cyclopts import App
 from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json, read_text
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.spans import SECOND, parse_span
 from ostiary.cli.usage import Usage

@@ -17,7 +17,7 @@ from cyclopts import App
 
 from ostiary.agent import ServerRefused
 from ostiary.catalogue_advisor.suggest import exempt
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.policy import active_files, active_set
 from ostiary.cli.session import PAGE, Here, Session, Word
 from ostiary.cli.usage import Usage

@@ -20,7 +20,7 @@ from ostiary.agent import ServerRefused
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
 from ostiary.cli.files import read_bytes, read_json, read_text, write_new
 from ostiary.cli.names import Names, id_of
-from ostiary.cli.paper import facts, moment, out, progress, table, value_text
+from ostiary.cli.output import facts, moment, out, progress, table, value_text
 from ostiary.cli.session import FAILED, PAGE, Here, Session, Source
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage

@@ -9,7 +9,7 @@ from cyclopts import App
 
 from ostiary.cli.certificates import Reason
 from ostiary.cli.files import read_text, write_new
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
 

@@ -17,7 +17,7 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.review import Flow, Question, ToolReview, ToolUsage, confirm_all, review
 from ostiary.catalogue_advisor.suggest import recorded_call
 from ostiary.cli.files import read_json
-from ostiary.cli.paper import out, table
+from ostiary.cli.output import out, table
 from ostiary.cli.recorded_calls import entries, resource
 from ostiary.cli.session import Here, Session, ask
 from ostiary.cli.spans import parse_time

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from ostiary.cli.files import read_text
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Unavailable

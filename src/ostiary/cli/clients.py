@@ -6,7 +6,7 @@ from typing import Literal
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here
 
 client = App(name="client", help="List, approve and stop OAuth clients that no administrator registered.")

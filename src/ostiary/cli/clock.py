@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, moment
+from ostiary.cli.output import facts, moment
 from ostiary.cli.session import Here
 
 clock = App(name="clock", help="Show the server's time, and confirm it after a clock jump.")

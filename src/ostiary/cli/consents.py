@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import Here
 
 consent = App(name="consent", help="List and revoke consents of people.")

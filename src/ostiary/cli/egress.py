@@ -16,7 +16,7 @@ from cyclopts import App
 
 from ostiary import ambient
 from ostiary.cli.names import Names
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.run import declared_task
 from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here
@@ -30,7 +30,7 @@ from ostiary.run.egress import NOT_HIDDEN, forbid_dumps, upstream_tls
 from ostiary.run.enlist import egress_uri
 from ostiary.run.events import Listener
 from ostiary.run.gate import Gate
-from ostiary.run.paper import Paper
+from ostiary.run.output import RunOutput
 from ostiary.run.plan import Plan
 
 egress = App(name="egress", help="Put secrets into the requests of agents that do not see the secrets.")
@@ -159,26 +159,26 @@ def serve_proxy(
             task=task,
             events=str(events),
         )
-        gate, paper = Gate(plan), Paper(name, quiet=False)
-        _warn_of_readers(paper, (guard, session.credential), is_sealed=is_sealed)
+        gate, output = Gate(plan), RunOutput(name, quiet=False)
+        _warn_of_readers(output, (guard, session.credential), is_sealed=is_sealed)
         capability, authority = b64u(ambient.random(18)), RunAuthority()
         ca_out.write_bytes(authority.pem)
         dialer = Dialer(upstream_tls(upstream_ca), allow_private)
-        proxy = EgressProxy(gate, SecretSource(gate), dialer, authority, capability=capability, alarm=paper.alarm)
+        proxy = EgressProxy(gate, SecretSource(gate), dialer, authority, capability=capability, alarm=output.warn)
         say = partial(_print_address, capability=capability, ca=ca_out, as_json=session.as_json)
         gate.start()
-        with closing(gate), paper.following(listener, Names(session), task=task):
+        with closing(gate), output.print_events(listener, Names(session), task=task):
             asyncio.run(_serve(proxy, place, say))
 
 
-def _warn_of_readers(paper: Paper, keys: Iterable[Path], *, is_sealed: bool) -> None:
+def _warn_of_readers(output: RunOutput, keys: Iterable[Path], *, is_sealed: bool) -> None:
     """Close the descriptors among `keys`, and print a warning if the user of this process can read a key from a file or
     from the memory of this process. `is_sealed`: other processes cannot read the memory.
     """
     readable = [str(key) for key in keys if not _close_descriptor(key)]
     if readable or not is_sealed:
         place = " and ".join(readable) or "the memory of the proxy"
-        paper.alarm(f"secrets are {NOT_HIDDEN} if the agent runs as this user, who can read {place}")
+        output.warn(f"secrets are {NOT_HIDDEN} if the agent runs as this user, who can read {place}")
 
 
 def _print_address(at: Listen, *, capability: str, ca: Path, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.agents import split_words
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here
 
 elevation = App(name="elevation", help="Allow, request and list additional access for a limited time.")

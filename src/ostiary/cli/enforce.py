@@ -14,7 +14,7 @@ from ostiary.authorization.bounds import ToolDetail, explain, parse_details
 from ostiary.catalogue_advisor.suggest import count_in_words, recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
-from ostiary.cli.paper import out, progress
+from ostiary.cli.output import out, progress
 from ostiary.cli.recorded_calls import Resource, entries, resource
 from ostiary.cli.session import PAGE, Here, Session, decoded
 from ostiary.cli.spans import parse_time

@@ -12,7 +12,7 @@ import httpx2
 
 from ostiary import ambient
 from ostiary.cli.files import NewKey, read_text
-from ostiary.cli.paper import facts
+from ostiary.cli.output import facts
 from ostiary.cli.session import Here, Word, decoded
 from ostiary.protocol import jose
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from ostiary.cli.paper import table
+from ostiary.cli.output import table
 from ostiary.cli.session import Here
 
 feed = App(name="feed", help="List guards and their feed age.")

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ostiary.agent import ServerRefused
 from ostiary.cli.names import Names
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 
 incident = App(name="incident", help="List incidents and decide about them: take, release, narrow, decommission.")

@@ -9,7 +9,7 @@ import httpx2
 from cyclopts import App
 
 from ostiary.cli.files import NewKey, PublicKey, key_of
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import Here, Session, Word, decoded
 
 key = App(name="key", help="List, add, rotate and revoke the keys of an agent.")

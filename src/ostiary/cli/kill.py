@@ -9,7 +9,7 @@ from cyclopts import App
 from rich.markup import escape
 
 from ostiary.cli.names import Names
-from ostiary.cli.paper import out, table
+from ostiary.cli.output import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
 

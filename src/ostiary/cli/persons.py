@@ -8,7 +8,7 @@ from cyclopts import App
 
 from ostiary.agent import ServerRefused
 from ostiary.cli.files import key_of
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here, Word
 
 person = App(

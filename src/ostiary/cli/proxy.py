@@ -16,7 +16,7 @@ from ostiary.agent import Agent
 from ostiary.cli.agents import split_words
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
-from ostiary.cli.paper import out
+from ostiary.cli.output import out
 from ostiary.cli.run import declared_task
 from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here, Session
@@ -27,7 +27,7 @@ from ostiary.proxy.guarded import GuardedUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, MethodTable, table_of
 from ostiary.run.events import Listener
 from ostiary.run.gate import Gate
-from ostiary.run.paper import Paper
+from ostiary.run.output import RunOutput
 from ostiary.run.plan import Plan
 
 
@@ -138,7 +138,7 @@ def _guarded(
         )
         gate.start()
         try:
-            with Paper(as_.stem, quiet=False).following(listener, Names(session), task=task):
+            with RunOutput(as_.stem, quiet=False).print_events(listener, Names(session), task=task):
                 run(GuardedUpstream(to, gate) if table is None else GuardedHttpUpstream(to, gate, table))
         finally:
             gate.close()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.cli.paper import progress
+from ostiary.cli.output import progress
 from ostiary.cli.session import PAGE, Session
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Refused

@@ -14,7 +14,7 @@ from ostiary.catalogue_advisor.changes import Change, accept, diff
 from ostiary.catalogue_advisor.reading import Reading, propose_catalogue
 from ostiary.cli.agents import split_words
 from ostiary.cli.files import key_of, read_json, write_new
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage
 from ostiary.protocol import canonical

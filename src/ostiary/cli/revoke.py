@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rich.markup import escape
 
-from ostiary.cli.paper import out
+from ostiary.cli.output import out
 from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000

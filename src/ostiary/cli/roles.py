@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import PAGE, Here, Session
 
 role = App(name="role", help="List, grant and revoke the roles of people.")

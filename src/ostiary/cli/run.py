@@ -22,7 +22,7 @@ from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
-from ostiary.cli.paper import err
+from ostiary.cli.output import err
 from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here, Session
 from ostiary.cli.usage import Usage
@@ -46,7 +46,7 @@ from ostiary.run.enlist import Place, agent_name, enlist, list_changed_servers, 
 from ostiary.run.events import Listener
 from ostiary.run.gate import stored_mode
 from ostiary.run.local import LocalServers
-from ostiary.run.paper import Paper
+from ostiary.run.output import RunOutput
 from ostiary.run.plan import Plan
 from ostiary.run.secrets import CommandSecrets, SecretVariable, parse_variables, read_secrets
 
@@ -127,12 +127,12 @@ def run(
     if user is not None and source.servers:
         raise Usage("guards of MCP servers need the keys that --user hides", hint="leave out --user, or --config")
     place = place_of(session, agent or agent_name(command, Path.cwd()))
-    paper = Paper(place.agent, quiet=quiet)
+    output = RunOutput(place.agent, quiet=quiet)
     servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))
-    url = _prepare(session, place, servers, owner=owner, command=command, paper=paper)
+    url = _prepare(session, place, servers, owner=owner, command=command, output=output)
     if refresh:
-        refresh_catalogues(session, place, servers, say=lambda line: paper.say(escape(line)))
-    _check_unchanged(place, servers, paper)
+        refresh_catalogues(session, place, servers, say=lambda line: output.print_line(escape(line)))
+    _check_unchanged(place, servers, output)
     with (
         run_folder("ostiary-run-") as folder,
         declared_task(
@@ -145,20 +145,20 @@ def run(
             return place.plan(server, url=url, task=task, events=folder / "events")
 
         with (
-            paper.following(listener, Names(session), task=task),
+            output.print_events(listener, Names(session), task=task),
             LocalServers() as proxies,
             run_folder("ostiary-ca-") as shared,
         ):
-            local = {one.name: proxies.open(one, plan(one), alarm=paper.alarm) for one in (*source.remote, *apis)}
+            local = {one.name: proxies.open(one, plan(one), alarm=output.warn) for one in (*source.remote, *apis)}
             words, more = deliver(_write(folder, source, plan, local))
             words, named = name_apis(words, {one.name: local[one.name] for one in apis})
             if egress.egress:
-                _say_visibility(paper, user, [place.guard(EGRESS_SERVER), session.credential])
-                more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, shared, alarm=paper.alarm)
-            with closing(_read_secrets(variables, place, url, task, paper)) as secrets:
+                _say_visibility(output, user, [place.guard(EGRESS_SERVER), session.credential])
+                more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, shared, alarm=output.warn)
+            with closing(_read_secrets(variables, place, url, task, output)) as secrets:
                 command_environment = _without_ours(environment) | more | named | secrets.variables
                 code = _start(words, command_environment, secrets.descriptors, user)
-    paper.summary(place, servers)
+    output.summary(place, servers)
     sys.exit(code)
 
 
@@ -169,23 +169,23 @@ def _prepare(
     *,
     owner: str | None,
     command: Sequence[str],
-    paper: Paper,
+    output: RunOutput,
 ) -> str:
     """Register missing objects and return the URL of the Ostiary server. Raises Unavailable if the server does not
     answer and the agent or a server of its configuration is not registered yet.
     """
     try:
-        enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))
+        enlist(session, place, servers, owner=owner, command=command, say=lambda line: output.print_line(escape(line)))
         return session.url
     except Unavailable as error:
         if not place.is_known(servers):
             raise
-        paper.alarm(f"the Ostiary server does not answer: {error.message}")
+        output.warn(f"the Ostiary server does not answer: {error.message}")
         return session.url
 
 
 def _read_secrets(
-    variables: Sequence[SecretVariable], place: Place, url: str, task: str | None, paper: Paper
+    variables: Sequence[SecretVariable], place: Place, url: str, task: str | None, output: RunOutput
 ) -> CommandSecrets:
     """Read the secrets of the command as the agent, under its task. Raises Refused: then the command does not start."""
     if not variables:
@@ -193,7 +193,7 @@ def _read_secrets(
     with Agent(load_key(place.credential), url=url) as agent:
         command_secrets = read_secrets(variables, partial(agent.secret, task=task))
     for variable in variables:
-        paper.say(f"{variable.name} is {escape(variable.path)}, not hidden from the agent")
+        output.print_line(f"{variable.name} is {escape(variable.path)}, not hidden from the agent")
     return command_secrets
 
 
@@ -212,14 +212,14 @@ def _open_egress(
     return egress_variables(address.url, ca_file)
 
 
-def _say_visibility(paper: Paper, user: CommandUser | None, files: Sequence[Path]) -> None:
+def _say_visibility(output: RunOutput, user: CommandUser | None, files: Sequence[Path]) -> None:
     """Report whether the command could read the secrets that the egress proxy uses."""
     is_sealed = forbid_dumps()
     why = explain_visibility(user, files) or ("" if is_sealed else "the system lets processes read each other's memory")
     if why:
-        paper.alarm(f"secrets of the egress proxy are {NOT_HIDDEN}: {why}")
+        output.warn(f"secrets of the egress proxy are {NOT_HIDDEN}: {why}")
     else:
-        paper.say("secrets of the egress proxy are hidden from the agent")
+        output.print_line("secrets of the egress proxy are hidden from the agent")
 
 
 def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
@@ -229,7 +229,7 @@ def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("OSTIARY_")}
 
 
-def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> None:
+def _check_unchanged(place: Place, servers: Sequence[Server], output: RunOutput) -> None:
     """Check that each server is started by the command with which it was registered: the access of one server
     must not pass to another. Warns in watch mode; raises Usage otherwise.
     """
@@ -240,7 +240,7 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
                 problem,
                 hint=f"for another agent, use --agent NAME; otherwise: ostiary enforce {place.resource(server)} --off",
             )
-        paper.alarm(f"{problem}; --refresh registers the present command")
+        output.warn(f"{problem}; --refresh registers the present command")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.files import read_json
-from ostiary.cli.paper import err, out, spell_out
+from ostiary.cli.output import err, out, spell_out
 from ostiary.cli.session import PAGE, Here, Session, Source, decoded
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import NotFound

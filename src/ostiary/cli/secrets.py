@@ -14,7 +14,7 @@ from cyclopts import App
 from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.cli.files import read_json, read_text
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Source, Word
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Malformed

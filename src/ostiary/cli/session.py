@@ -32,7 +32,7 @@ from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
 from ostiary.agent.identity import TIMEOUT_S
 from ostiary.cli.ids import MAX_CANDIDATES, IdList, resolve_body, resolve_path, resolve_query
-from ostiary.cli.paper import err, out, remark
+from ostiary.cli.output import err, out, remark
 from ostiary.cli.tokens import TokenFile
 from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused

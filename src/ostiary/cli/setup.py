@@ -21,7 +21,7 @@ from ostiary.catalogue_advisor.changes import accept, diff
 from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.cli.agents import split_words
 from ostiary.cli.files import NewKey, write_new
-from ostiary.cli.paper import out, table
+from ostiary.cli.output import out, table
 from ostiary.cli.session import Here, Session, ask
 from ostiary.cli.tool_sources import read_listing
 from ostiary.cli.usage import Usage

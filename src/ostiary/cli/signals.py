@@ -7,7 +7,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary import ambient
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Word
 
 signal = App(name="signal", help="Exchange security events with other systems: Shared Signals, CAEP, RISC.")

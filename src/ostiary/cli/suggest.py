@@ -19,7 +19,7 @@ from ostiary.catalogue_advisor.suggest import (
     recorded_call,
     suggest,
 )
-from ostiary.cli.paper import out
+from ostiary.cli.output import out
 from ostiary.cli.policy import active_files
 from ostiary.cli.recorded_calls import Resource, entries, resources
 from ostiary.cli.session import Here, Session

@@ -15,7 +15,7 @@ from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.agents import split_words
 from ostiary.cli.files import read_bytes, read_json, write_new
-from ostiary.cli.paper import facts, moment, out, short_id, table, tree
+from ostiary.cli.output import facts, moment, out, short_id, table, tree
 from ostiary.cli.revoke import FINAL
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage

@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here
 
 team = App(name="team", help="Create and change the teams that are accountable for agents.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ostiary.agent import Agent
 from ostiary.cli.files import read_bytes
-from ostiary.cli.paper import out
+from ostiary.cli.output import out
 from ostiary.cli.session import Here
 from ostiary.keys import parse_credential
 from ostiary.telemetry import PORT, relay

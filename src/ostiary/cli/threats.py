@@ -9,7 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from ostiary.cli.files import read_text
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import FAILED, Here
 
 threats = App(name="threats", help="Add, list and remove threat lists, checked before each call.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from ostiary.cli.paper import err, table
+from ostiary.cli.output import err, table
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
 

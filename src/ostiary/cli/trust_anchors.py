@@ -9,7 +9,7 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.files import read_text
-from ostiary.cli.paper import facts, moment, table
+from ostiary.cli.output import facts, moment, table
 from ostiary.cli.session import FAILED, Here, Word
 
 anchor = App(name="trust-anchor", help="Trust authorities to sign the certificates of clients.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclopts import App
 
 from ostiary.cli.files import read_json
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import Here
 
 trust_domain = App(name="trust-domain", help="Add, list and remove trust domains, and allow agents to trust them.")

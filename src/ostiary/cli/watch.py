@@ -8,7 +8,7 @@ from cyclopts import App
 from rich.markup import escape
 
 from ostiary.cli.names import Names
-from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import Here
 
 watch = App(name="watch", help="List and explain findings about the behaviour of agents.")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import Here, Session
 
 Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]

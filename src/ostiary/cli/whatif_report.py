@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ostiary.cli.paper import out, progress, table
+from ostiary.cli.output import out, progress, table
 from ostiary.cli.session import Session
 from ostiary.protocol.errors import Unavailable
 

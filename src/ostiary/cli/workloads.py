@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.paper import facts, table
+from ostiary.cli.output import facts, table
 from ostiary.cli.session import PAGE, Here
 
 workload = App(name="workload", help="Register, list and remove the processes that get SVIDs of an agent.")

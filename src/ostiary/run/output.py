@@ -14,7 +14,7 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.catalogue_advisor.suggest import count_in_words
 from ostiary.cli.names import Names
-from ostiary.cli.paper import err
+from ostiary.cli.output import err
 from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server
 from ostiary.run.egress import EGRESS_SERVER
@@ -26,24 +26,24 @@ POLL_S = 0.1
 _AGENT = re.compile(r"`(ag_[0-9a-f]{32})`")
 
 
-class Paper:
+class RunOutput:
     def __init__(self, agent: str, *, quiet: bool) -> None:
         self._agent, self._quiet = agent, quiet
         self._counts = Counter[str]()
-        self._heard = set[str]()
+        self._servers_seen = set[str]()
         self._began = ambient.now()
 
-    def say(self, markup: str) -> None:
+    def print_line(self, markup: str) -> None:
         """Print a line of markup, unless the run is quiet (`--quiet`)."""
         if not self._quiet:
             err.print(f"[dim]ostiary[/] {markup}")
 
-    def alarm(self, text: str) -> None:
-        """Print an alarm, even if the run is quiet (`--quiet`)."""
+    def warn(self, text: str) -> None:
+        """Print a warning, even if the run is quiet (`--quiet`)."""
         err.print(f"[bold red]ostiary[/] {escape(text)}")
 
     @contextmanager
-    def following(self, listener: Listener, names: Names, *, task: str | None) -> Iterator[None]:
+    def print_events(self, listener: Listener, names: Names, *, task: str | None) -> Iterator[None]:
         """Print the events of the proxies during this block, in a separate thread."""
         ended = threading.Event()
 
@@ -64,9 +64,9 @@ class Paper:
             listener.close()
 
     def _show(self, event: Event, names: Names, task: str | None) -> None:
-        self._heard.add(event.server)
+        self._servers_seen.add(event.server)
         if isinstance(event, Trouble):
-            self.alarm(f"{event.server}: {event.text}")
+            self.warn(f"{event.server}: {event.text}")
             return
         self._counts[_outcome(event)] += 1
         if event.verdict == "undecided" and event.passed:
@@ -82,7 +82,7 @@ class Paper:
         reason = _AGENT.sub(lambda id: f"`{_name(names, id[1])}`", event.why or "")
         why = f"[dim]{escape(reason)}[/]" if reason else ""
         call = escape(f"{event.server}/{event.tool}  {owner}  {task or 'standing task'}")
-        self.say(f"{verdict} {call}  {why}".rstrip())
+        self.print_line(f"{verdict} {call}  {why}".rstrip())
 
     def summary(self, place: Place, servers: Sequence[Server]) -> None:
         """Print the number of calls by outcome, and the next command to run."""
@@ -91,18 +91,20 @@ class Paper:
         parts = [
             f"{counts[name]} {name}" for name in ("allowed", "would be denied", "denied", "undecided") if counts[name]
         ]
-        self.say(f"{count_in_words(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
-        if EGRESS_SERVER in servers and EGRESS_SERVER.name not in self._heard:
-            self.say(
+        self.print_line(
+            f"{count_in_words(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else "")
+        )
+        if EGRESS_SERVER in servers and EGRESS_SERVER.name not in self._servers_seen:
+            self.print_line(
                 "no request reached the egress proxy: docs/how-to/egress.md#programs names programs that ignore it"
             )
         if counts["blind"]:
             blind = count_in_words(counts["blind"])
-            self.alarm(f"{blind} passed without a decision; recorded in the spool until the server answers")
+            self.warn(f"{blind} passed without a decision; recorded in the spool until the server answers")
         if counts["would be denied"]:
-            self.say(f"next: ostiary suggest {escape(self._agent)} --since {_span(ambient.now() - self._began)}")
+            self.print_line(f"next: ostiary suggest {escape(self._agent)} --since {_span(ambient.now() - self._began)}")
         elif calls and any(stored_mode(place.mode(server)) == "watch" for server in servers):
-            self.say(f"next: ostiary enforce {escape(self._agent)}")
+            self.print_line(f"next: ostiary enforce {escape(self._agent)}")
 
 
 def _outcome(event: Called) -> str:
