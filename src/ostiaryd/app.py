@@ -22,7 +22,7 @@ from starlette.routing import Match
 
 from ostiary.authorization.assurance import KEY
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
-from ostiaryd import doctor, openapi
+from ostiaryd import doctor, metrics, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
@@ -140,7 +140,7 @@ from ostiaryd.trust import (
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
-from ostiaryd.watch import wire_metrics, wire_otlp, wire_threats
+from ostiaryd.watch import wire_otlp, wire_threats
 from ostiaryd.watch.flows import certificates
 
 log = logging.getLogger("ostiary")
@@ -254,7 +254,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_signals.ROUTES,
     *wire_threats.ROUTES,
     *watch_admin.ROUTES,
-    *wire_metrics.ROUTES,
+    *metrics.ROUTES,
     *wire_otlp.ROUTES,
     *doctor.ROUTES,
     *health.ROUTES,
@@ -276,7 +276,9 @@ ROUTES: tuple[Route, ...] = (
 
 
 class Application(Starlette):
-    """The ASGI application. Its router also finds the endpoint of a request that needs no ASGI."""
+    """The ASGI application. For most requests, the HTTP protocol finds the endpoint by `router` and answers without
+    ASGI. Only the others, for example requests to an unknown path, pass through this application.
+    """
 
     router: SegmentRouter
 

@@ -133,7 +133,7 @@ class _Visit:
 
     async def guards(self) -> str:
         if self.committed is None:
-            raise Conflict("changes do not reach the guards")
+            raise Conflict("no change was sent to the guards, because `record` failed")
         seq, since = self.committed
         guards = await self.world.get_singleton(Guards).settled(seq, within_s=MAX_LAG_S)
         applied = [(guard.resource, guard.applied_at(seq)) for guard in guards]

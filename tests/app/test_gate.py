@@ -13,6 +13,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import dpop
 from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.http.html import PAGES
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -20,6 +21,7 @@ from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_
 from tests.support.api_fixtures import ISSUER, Answer, Client, client, oauth_app, reconfigured, register, send
 from tests.support.role_fixtures import administrator
 from tests.support.role_fixtures import ask as ask_as
+from tests.support.sources import ROOT
 from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
@@ -380,3 +382,10 @@ async def test_a_read_with_an_unknown_query_parameter_is_refused_with_the_parame
         assert answer.json["hint"] == (f"use one of {named}" if named else "send the request without query parameters")
     assert (await ask_as(admin, "GET", "/api/v1/persons?limit=1")).status == 200
     assert len(READS) > 70
+
+
+async def test_the_page_of_health_checks_has_each_check(world: World) -> None:
+    page = (ROOT / "docs" / "how-to" / "health.md").read_text("utf-8")
+    [example] = re.findall(r"^```json\n(.*)\n```$", page, re.M)
+    checks = list(Health(world).checks)
+    assert re.findall(r"^- `(\w+)`: ", page, re.M) == list(json.loads(example)["checks"]) == checks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import socket
 import sys
 from pathlib import Path
@@ -11,11 +13,25 @@ import pytest
 from harness.patience import PATIENCE_S
 from harness.server import running
 from ostiaryd.app import LOOPS
+from tests.support.sources import sources
 
 
 def test_each_background_loop_has_a_name_of_its_own_by_which_doctor_reports_it() -> None:
     names = [loop.__name__ for loop in LOOPS]
     assert len(set(names)) == len(names)
+
+
+def test_each_function_that_forgets_what_has_ended_runs_in_a_loop() -> None:
+    every = {
+        f"{source.module.removeprefix('ostiaryd.')}.{one.name}"
+        for source in sources("src/ostiaryd")
+        for one in source.tree.body
+        if isinstance(one, ast.AsyncFunctionDef)
+        and re.match(r"(forget|prune|delete|expire)(_|$)", one.name)
+        and [ast.unparse(argument) for argument in one.args.args] == ["world: World"]
+    }
+    assert len(every) > 20
+    assert every <= {loop.__name__ for loop in LOOPS}
 
 
 def test_a_first_start_that_was_killed_while_it_wrote_the_credential_is_repeated(tmp_path: Path) -> None:

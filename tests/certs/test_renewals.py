@@ -22,12 +22,12 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.metrics import show_metrics
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.watch import store as findings
 from ostiaryd.watch.flows.certificates import DETECTOR, warn_of_certificates
-from ostiaryd.watch.wire_metrics import show_metrics
 from tests.support.api_fixtures import reconfigured
 from tests.support.certificate_fixtures import issue, put_policies, revoke
 

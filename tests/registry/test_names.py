@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.cli.ids import LISTS
 from ostiary.protocol.errors import Invalid
 from ostiaryd.registry.model import check_email, check_name, check_text, check_uri, parse_scopes, spiffe_id
+from ostiaryd.registry.model.names import ID_PREFIXES
+from tests.support.sources import sources
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a.b-c_d", "x" * 63, "agent_1", "a-g_1", "tokens"])
@@ -43,6 +49,24 @@ def test_a_name_that_could_be_taken_for_another_is_refused_with_its_reason(name:
     with pytest.raises(Invalid) as refused:
         check_name(name)
     assert why in refused.value.message
+
+
+def test_no_name_looks_like_the_beginning_of_an_id_that_commands_complete() -> None:
+    assert {f"{prefix}_" for prefix, listed in LISTS.items() if listed.is_named} <= set(ID_PREFIXES)
+
+
+SHARED = {"ca": "of authorities and of connected accounts, which no list has together"}
+"""Prefixes of the ids of two kinds of objects, each with the reason why nobody confuses them."""
+
+
+def test_no_two_packages_give_their_objects_ids_with_the_same_prefix() -> None:
+    packages = defaultdict(set)
+    for source in sources("src/ostiaryd"):
+        for prefix in re.findall(r"new_id\(\"([a-z]+)\"\)", source.text):
+            packages[prefix].add(source.module.split(".")[1])
+    assert len(packages) > 30
+    several = {prefix for prefix, those in packages.items() if len(those) > 1}
+    assert several - {"tk"} == set(SHARED), "a task (`tk`) is also made up by the doctor, to measure the feed"
 
 
 @given(st.text(max_size=70))

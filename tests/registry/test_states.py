@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.cli.agents import Condition
+from ostiary.cli.topics import STOPPING
 from ostiary.protocol.errors import Conflict
-from ostiaryd.registry.model import AgentState, Verb, next_state
+from ostiaryd.registry.model import STOP_VERBS, UNDO_VERBS, AgentState, Verb, next_state
+from tests.support.sources import ROOT
 
 TABLE = """
                 activate  suspend    resume  quarantine   release  revoke          decommission
@@ -48,3 +54,26 @@ def test_no_road_leads_back_from_decommissioned_or_to_pending(verbs: list[Verb])
     if AgentState.DECOMMISSIONED in seen:
         assert set(seen[seen.index(AgentState.DECOMMISSIONED) :]) == {AgentState.DECOMMISSIONED}
     assert AgentState.PENDING not in seen[1:]
+
+
+def test_each_stop_of_an_active_agent_is_undone_by_one_verb_unless_it_is_final() -> None:
+    for state, verb in STOP_VERBS.items():
+        assert next_state(AgentState.ACTIVE, verb) is state
+        assert state is AgentState.DECOMMISSIONED or next_state(state, UNDO_VERBS[state]) is AgentState.ACTIVE
+    assert set(STOP_VERBS) == set(AgentState) - {AgentState.PENDING, AgentState.ACTIVE}
+    assert set(UNDO_VERBS) == set(STOP_VERBS) - {AgentState.DECOMMISSIONED}
+
+
+def test_commands_and_the_console_know_every_state_and_every_verb_of_people() -> None:
+    assert set(get_args(Condition)) == set(AgentState)
+    assert set(STOP_VERBS) <= {row["state"] for row in STOPPING}
+    console = ROOT / "console" / "src"
+    states = re.search(r"STATES = \[(.*)\]", (console / "queries.ts").read_text("utf-8"))
+    assert states is not None
+    assert set(re.findall(r"\w+", states[1])) == set(AgentState)
+    verbs = (console / "verbs.ts").read_text("utf-8")
+    rows = {state: set(re.findall(r"\w+", words)) for state, words in re.findall(r"^  (\w+): \[(.*)\],", verbs, re.M)}
+    of_people = {Verb.SUSPEND, Verb.RESUME, Verb.QUARANTINE, Verb.RELEASE, Verb.DECOMMISSION}
+    assert of_people == set(Verb) - {Verb.ACTIVATE, Verb.REVOKE}
+    leads = {row[0]: {verb for verb, to in zip(VERBS, row[1:], strict=True) if to != "-"} & of_people for row in ROWS}
+    assert rows == {state: those for state, those in leads.items() if those}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import get_args, get_type_hints
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,11 +11,15 @@ from hypothesis import strategies as st
 from harness.clock import Clock, SeededRandom
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import SECOND, create_holding, is_live, register_agent, run_act
+from ostiary.cli.tasks import end
 from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Task, TaskSpec, TaskState
+from ostiaryd.tasks.model.task import OUTCOMES
+from ostiaryd.tasks.wire_admin import End
+from ostiaryd.tasks.wire_holding import Leave
 
 steps = st.lists(
     st.one_of(
@@ -109,3 +114,8 @@ async def works(world: World, task: Task, what: int | TaskState) -> bool:
     except Refused:
         return False
     return True
+
+
+def test_a_caller_may_choose_the_same_outcomes_in_each_place() -> None:
+    chosen = [get_type_hints(body)["outcome"] for body in (End, Leave, end)]
+    assert [get_args(one) for one in chosen] == [tuple(map(str, OUTCOMES))] * 3

@@ -51,23 +51,6 @@ end
 complete -c ostiary --no-files -a '(__ostiary)'
 """,
 }
-_KINDS = {
-    "ag": ("agent",),
-    "ap": ("approval", "approve", "deny", "more"),
-    "fi": ("finding",),
-    "in": (),
-    "is": ("issuer_id",),
-    "pe": ("person", "deputy", "member", "on_behalf_of", "owner"),
-    "pp": (),
-    "rs": ("resource",),
-    "st": ("stream_id",),
-    "te": (),
-    "tk": ("task", "parent"),
-    "wh": ("webhook_id",),
-}
-"""Names of parameters by the kind of object that they name. `name` and `id` name an object of the kind of their
-group of commands.
-"""
 _GROUPS = {
     "agent": "ag",
     "catalogue": "rs",
@@ -81,6 +64,7 @@ _GROUPS = {
     "task": "tk",
     "team": "te",
 }
+"""The kind of object that the parameter `name` or `id` names in the commands of a group."""
 _BY_WORD = {"agent": "ag", "owner": "pe", "resource": "rs", "task": "tk"}
 """Kind of object that `name` or `id` names in `ostiary kill` and `ostiary revoke`, by the argument before it."""
 _EVERYWHERE = ("--data-dir", "--json", "--wide", "--help")
@@ -227,4 +211,4 @@ def _kind(parameter: str, path: tuple[str, ...], last: str) -> str | None:
         return _BY_WORD.get(last)
     if parameter in ("name", "id") and path:
         return None if path[-1] == "create" else _GROUPS.get(path[0])
-    return next((kind for kind, names in _KINDS.items() if parameter in names), None)
+    return next((kind for kind, listed in LISTS.items() if parameter in listed.parameters), None)

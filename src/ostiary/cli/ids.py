@@ -25,6 +25,12 @@ _MEMBERS = ("agent", "approve", "deny", "id", "name", "on_behalf_of", "owner", "
 class IdList(NamedTuple):
     """A list of the admin API in which ids of one kind are searched: its path, the member with the rows, the
     member with the id, the order of the rows, and the query.
+
+    `parameters`: names of parameters of commands that name an object of this kind, for the completion of names.
+    `is_named`: whether the objects have names. An object of another kind may have a name such as `in_2024`, which looks
+    like the prefix of an id of a kind without names. Such text therefore counts as a prefix only behind the path of the
+    list of its kind. For a kind with names, the registry refuses names that look like the prefix of an id
+    (`ostiaryd.registry.model.names`).
     """
 
     path: str
@@ -32,33 +38,39 @@ class IdList(NamedTuple):
     member: str
     order: str = "oldest first"
     query: Mapping[str, str] = {}
+    parameters: tuple[str, ...] = ()
+    is_named: bool = True
 
 
 Search = Callable[[IdList, str], list[dict[str, Any]]]
 """Reads the rows of a list that may contain an id with this beginning."""
 LISTS = {
-    "ag": IdList("/agents", "agents", "agent_id"),
-    "ap": IdList("/approvals", "approvals", "approval_id", "newest first", {"state": "all"}),
-    "co": IdList("/consents", "consents", "consent_id"),
-    "fi": IdList("/findings", "findings", "finding_id", "newest first"),
-    "in": IdList("/incidents", "incidents", "incident_id", "newest first", {"state": "all"}),
-    "is": IdList("/issuers", "issuers", "issuer_id", "short"),
-    "pe": IdList("/persons", "persons", "person_id"),
+    "ag": IdList("/agents", "agents", "agent_id", parameters=("agent",)),
+    "ap": IdList(
+        "/approvals",
+        "approvals",
+        "approval_id",
+        "newest first",
+        {"state": "all"},
+        parameters=("approval", "approve", "deny", "more"),
+    ),
+    "co": IdList("/consents", "consents", "consent_id", is_named=False),
+    "fi": IdList("/findings", "findings", "finding_id", "newest first", parameters=("finding",), is_named=False),
+    "in": IdList("/incidents", "incidents", "incident_id", "newest first", {"state": "all"}, is_named=False),
+    "is": IdList("/issuers", "issuers", "issuer_id", "short", parameters=("issuer_id",), is_named=False),
+    "pe": IdList(
+        "/persons", "persons", "person_id", parameters=("person", "deputy", "member", "on_behalf_of", "owner")
+    ),
     "pp": IdList("/peps", "peps", "pep_id", "short"),
-    "rs": IdList("/resources", "resources", "resource_id"),
-    "st": IdList("/streams", "streams", "stream_id", "short"),
+    "rs": IdList("/resources", "resources", "resource_id", parameters=("resource",)),
+    "st": IdList("/streams", "streams", "stream_id", "short", parameters=("stream_id",), is_named=False),
     "te": IdList("/teams", "teams", "team_id"),
-    "tk": IdList("/tasks", "tasks", "task_id", "newest first"),
-    "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
-    "wl": IdList("/workloads", "workloads", "workload_id"),
+    "tk": IdList("/tasks", "tasks", "task_id", "newest first", parameters=("task", "parent")),
+    "wh": IdList("/webhooks", "webhooks", "webhook_id", "short", parameters=("webhook_id",), is_named=False),
+    "wl": IdList("/workloads", "workloads", "workload_id", is_named=False),
 }
 """The list for each kind of id, by the two letters with which the ids begin. A list in the order of its ids is
 read from the prefix on; a `short` or `whole` list is read to its end.
-"""
-_UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh", "wl"})
-"""Kinds of objects that have an id and no name. An object of another kind may have a name such as `in_2024`, which
-looks like the prefix of an id of these kinds. Such text therefore counts as a prefix only behind the path of the list
-of its kind. For all other kinds, the registry refuses names that look like the prefix of an id.
 """
 _BY_PATH = (
     IdList("/acme/keys", "keys", "kid"),
@@ -81,7 +93,7 @@ def _list_of(text: str, before: str) -> IdList | None:
     if match is None:
         return None
     listed, path = LISTS.get(match[1]), before.removeprefix("/api/v1")
-    if listed is not None and (match[1] not in _UNNAMED or listed.path == path):
+    if listed is not None and (listed.is_named or listed.path == path):
         return listed
     return next((one._replace(path=path) for one in _BY_PATH if re.fullmatch(one.path, path)), None)
 

@@ -35,16 +35,11 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentState, Verb
+from ostiaryd.registry.model import STOP_VERBS
 from ostiaryd.tasks import flows as tasks
 
 log = logging.getLogger("ostiary")
-
-VERBS = {
-    AgentState.SUSPENDED.value: Verb.SUSPEND,
-    AgentState.QUARANTINED.value: Verb.QUARANTINE,
-    AgentState.DECOMMISSIONED.value: Verb.DECOMMISSION,
-}
+_STOP_VERBS = {str(state): verb for state, verb in STOP_VERBS.items()}
 
 
 class Delivered(NamedTuple):
@@ -167,7 +162,7 @@ def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
     match fact:
         case AgentFact(id, state, epoch):
             agent = registry.find_agent(act.tx, id)
-            if verb := VERBS.get(state):
+            if verb := _STOP_VERBS.get(state):
                 registry.set_agent_state(act, agent.agent_id, verb, why=why)
             elif epoch > agent.epoch:
                 registry.renew_tokens(act, agent, why=why)

@@ -211,7 +211,7 @@ class Keyring:
         try:
             return self._public[use][kid]
         except KeyError:
-            raise NotFound("no such key", code="unknown_kid") from None
+            raise NotFound("this server has no key with this `kid`", code="unknown_kid") from None
 
     def secret(self, use: str) -> bytes:
         """Return the 32 bytes of the server's secret for the use `use`, such as `nonce`."""

@@ -15,6 +15,7 @@ from ostiaryd.registry.flows.find import find_agent, find_owner
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.owners import active_person, is_answerable
 from ostiaryd.registry.model import (
+    UNDO_VERBS,
     Agent,
     AgentDelta,
     AgentId,
@@ -104,8 +105,7 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
     """Return the command with which a stopped agent can be made active again; an empty text if the agent is not
     stopped, or if no command can make it active.
     """
-    verb = {AgentState.SUSPENDED: Verb.RESUME, AgentState.QUARANTINED: Verb.RELEASE}.get(agent.state)
-    if verb is None:
+    if (verb := UNDO_VERBS.get(agent.state)) is None:
         return ""
     if incident := store.stops.find_awaited_incident(reader, agent.agent_id):
         return f"ostiary incident release {incident} --as PERSON.json --reason WHY"
@@ -121,7 +121,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
     incident = store.stops.find_awaited_incident(act.tx, agent.agent_id)
-    if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and incident:
+    if by is not None and verb in UNDO_VERBS.values() and incident:
         hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
         raise Conflict(f"`{agent.name}` waits for a person's decision on an incident", hint=hint, code="awaits_person")
     if why:

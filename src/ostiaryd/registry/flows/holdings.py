@@ -24,7 +24,7 @@ def add_holding(act: Act, holding: Holding) -> None:
         find_resource(act.tx, holding.agent)
     elif is_person_id(holding.agent):
         if not (person := find_person(act.tx, holding.agent)).is_active:
-            raise Forbidden(f"`{person.name}` {person.absence}", code=person.absence_code)
+            raise Forbidden(f"`{person.name}` {person.absence}", hint=person.return_hint, code=person.absence_code)
     else:
         active_agent(act.tx, holding.agent, now=act.now)
     if not holding.is_live(act.now):
@@ -32,7 +32,7 @@ def add_holding(act: Act, holding: Holding) -> None:
     if holding.parent is not None:
         parent = store.holdings.get_holding(act.tx, holding.parent)
         if parent is None or not parent.is_live(act.now):
-            raise Forbidden("the parent of this holding has ended", code="parent_ended")
+            raise Forbidden("the parent of this holding has ended", hint="log in again", code="parent_ended")
         if holding.expires_at > parent.expires_at:
             raise Forbidden(
                 "this holding would outlive its parent", hint="request a shorter lifetime", code="outlives_parent"

@@ -71,7 +71,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     public = jose.parse_public_jwk(jwk)
     fill_entry(act, object=agent.agent_id, key=public.thumbprint)
     if agent.state is AgentState.DECOMMISSIONED:
-        raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
+        raise Conflict(f"`{agent.name}` is decommissioned", hint="decommissioning is final", code="wrong_state")
     if len(store.keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
         raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)

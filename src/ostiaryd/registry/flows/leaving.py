@@ -63,7 +63,7 @@ def return_person(act: Act, id_or_name: str) -> Person:
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, was=person.state.value)
     if person.state is PersonState.SUSPENDED:
-        raise Conflict(f"`{person.name}` is suspended", hint=f"resume the person: ostiary person resume {person.name}")
+        raise Conflict(f"`{person.name}` is suspended", hint=person.return_hint)
     return _set_state(act, person, PersonState.ACTIVE)
 
 
@@ -76,7 +76,7 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, why=why)
     if not person.is_active:
-        raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)
+        raise Conflict(f"`{person.name}` {person.absence}", hint=person.return_hint, code=person.absence_code)
     end_person(act, person.person_id, why="person suspended", keeps_keys=True)
     return _set_state(act, person, PersonState.SUSPENDED)
 
@@ -89,7 +89,8 @@ def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, why=why)
     if person.state is not PersonState.SUSPENDED:
-        raise Conflict(f"`{person.name}` is not suspended", code="wrong_state")
+        hint = "the person is active" if person.is_active else person.return_hint
+        raise Conflict(f"`{person.name}` is not suspended", hint=hint, code="wrong_state")
     return _set_state(act, person, PersonState.ACTIVE)
 
 

@@ -112,7 +112,7 @@ def active_person(act: Act, id_or_name: str) -> Person:
     """
     person = find_person(act.tx, id_or_name)
     if not person.is_active:
-        raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)
+        raise Conflict(f"`{person.name}` {person.absence}", hint=person.return_hint, code=person.absence_code)
     return person
 
 

@@ -57,7 +57,7 @@ def create_resource(
             "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
         )
     if store.resources.get_resource_by_uri(act.tx, resource.uri) is not None:
-        raise Conflict("this URI is already registered", code="uri_taken")
+        raise Conflict("this URI is already registered", hint="ostiary resource list", code="uri_taken")
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
     store.resources.insert(act.tx, resource)

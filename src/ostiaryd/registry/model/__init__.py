@@ -3,6 +3,8 @@
 from ostiaryd.registry.model.agent import (
     DEFAULT_DEPTH,
     MAX_DEPTH,
+    STOP_VERBS,
+    UNDO_VERBS,
     Agent,
     AgentId,
     AgentKey,
@@ -68,6 +70,8 @@ __all__ = [
     "SELF",
     "SSF_MANAGE",
     "SSF_READ",
+    "STOP_VERBS",
+    "UNDO_VERBS",
     "Agent",
     "AgentDelta",
     "AgentId",

@@ -77,6 +77,17 @@ _NEXT: dict[Verb, dict[AgentState, AgentState]] = {
         state: AgentState.DECOMMISSIONED for state in AgentState if state is not AgentState.DECOMMISSIONED
     },
 }
+UNDO_VERBS: dict[AgentState, Verb] = {
+    state: verb
+    for verb, states in _NEXT.items()
+    for state, after in states.items()
+    if after is AgentState.ACTIVE and state is not AgentState.PENDING
+}
+"""The verb that makes a stopped agent active again, by the state of the agent."""
+STOP_VERBS: dict[AgentState, Verb] = {
+    states[AgentState.ACTIVE]: verb for verb, states in reversed(_NEXT.items()) if AgentState.ACTIVE in states
+}
+"""The verb that brings an active agent into a state in which it is stopped, by that state."""
 
 
 def next_state(state: AgentState, verb: Verb) -> AgentState:

@@ -50,6 +50,13 @@ class Person:
         return "is suspended" if self.state is PersonState.SUSPENDED else "has left"
 
     @property
+    def return_hint(self) -> str:
+        """Return the command that makes a person who has left or is suspended active again, as a hint."""
+        if self.state is PersonState.SUSPENDED:
+            return f"resume the person: ostiary person resume {self.name}"
+        return f"make the person active again: ostiary person return {self.name}"
+
+    @property
     def absence_code(self) -> str:
         """Return the reason code of a refusal because a person has left or is suspended."""
         return "person_suspended" if self.state is PersonState.SUSPENDED else "person_left"

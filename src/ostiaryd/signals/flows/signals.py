@@ -18,7 +18,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import FEED_TOPIC
-from ostiaryd.registry.model import AgentDelta, AgentState, KeyDelta, RiskDelta, StopDelta
+from ostiaryd.registry.model import UNDO_VERBS, AgentDelta, AgentState, KeyDelta, RiskDelta, StopDelta
 from ostiaryd.signals import store
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
@@ -41,6 +41,8 @@ ENTRIES = 64
 """Maximum number of ledger entries with the time of a change among which `_act` searches for the act that made the
 change.
 """
+_UNDO_ENDINGS = tuple(f".{verb}" for verb in UNDO_VERBS.values())
+"""Endings of the actions that make a stopped agent active again."""
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Signal)
 
@@ -144,7 +146,7 @@ def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
     CAEP has no event for the end of a stop.
     """
     done = _act(tx, at, delta.agent)
-    if delta.epoch == 0 or (delta.state is AgentState.ACTIVE and done.why.endswith((".resume", ".release"))):
+    if delta.epoch == 0 or (delta.state is AgentState.ACTIVE and done.why.endswith(_UNDO_ENDINGS)):
         return []
     return [agent_stopped(issuer, delta.agent, state=delta.state, at=at, txn=done.txn, why=done.why)]
 

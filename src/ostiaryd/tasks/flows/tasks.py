@@ -205,7 +205,8 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
         code = ELEVATION_ENDED if task.elevated else "task_ended"
         raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another task", code=code)
     if task.person is not None and not (person := registry.find_person(reader, task.person)).is_active:
-        raise Forbidden(f"the person on whose behalf the task runs {person.absence}", code=person.absence_code)
+        why = f"the person on whose behalf the task runs {person.absence}"
+        raise Forbidden(why, hint=person.return_hint, code=person.absence_code)
     return with_chain(reader, task, doer, now=now)
 
 
@@ -246,7 +247,7 @@ def _find_person(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) 
     """
     person = registry.find_person(act.tx, id_or_name)
     if not person.is_active:
-        raise Forbidden(f"`{person.name}` {person.absence}", code=person.absence_code)
+        raise Forbidden(f"`{person.name}` {person.absence}", hint=person.return_hint, code=person.absence_code)
     if by is not None and not by.is_admin and not registry.answers_for(act.tx, person.person_id, agent):
         raise Forbidden(
             f"`{person.name}` is not accountable for `{agent.name}`", hint="an administrator may declare this task"

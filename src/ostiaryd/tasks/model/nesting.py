@@ -51,7 +51,8 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
     Raises Forbidden for a loop, another segment, and a chain that is longer than one of the agents permits.
     """
     if len(above) > MAX_LINKS:
-        raise Forbidden(f"the delegation chain has more than {MAX_LINKS} tasks", code="too_deep")
+        why = f"the delegation chain has more than {MAX_LINKS} tasks"
+        raise Forbidden(why, hint="let an agent nearer to the first task delegate", code="too_deep")
     line = list({agent.agent_id: agent for agent in above}.values())
     if doer.agent_id == line[0].agent_id:
         line = line[1:]

@@ -87,12 +87,16 @@ class TaskState(StrEnum):
     LOST = "lost"
 
 
+OUTCOMES = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED)
+"""States that a caller may give a task at its end; all others are caused by time or by missing heartbeats."""
+
+
 def end_state(state: TaskState, outcome: TaskState) -> TaskState:
     """Return the state of a task that a caller ends with `outcome`. Raises Conflict if the task has already ended, and
     Invalid for an outcome that is not permitted.
     """
-    if outcome in (TaskState.LIVE, TaskState.EXPIRED, TaskState.LOST):
-        raise Invalid("the outcome of a task must be done, failed or cancelled")
+    if outcome not in OUTCOMES:
+        raise Invalid(f"the outcome of a task must be one of {', '.join(OUTCOMES)}")
     if state is not TaskState.LIVE:
         raise Conflict(f"the task has already ended: {state}", code="task_ended")
     return outcome

@@ -1,4 +1,6 @@
-"""Metrics about certificates in the OpenMetrics text format 1.0, which Prometheus reads."""
+"""Metrics in the OpenMetrics text format 1.0, which Prometheus reads. The module is above all packages, so a metric may
+describe the data of any package.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ async def show_metrics(call: Call) -> Reply:
     """
     world = call.world
     figures = await world.db.scan(lambda reader: examine_certificates(reader, world))
-    return Reply(200, "".join(_render(figures)).encode(), _TYPE, [NO_STORE])
+    return Reply(200, "".join([*_describe_certificates(figures), "# EOF\n"]).encode(), _TYPE, [NO_STORE])
 
 
-def _render(figures: CertificateFigures) -> Iterable[str]:
+def _describe_certificates(figures: CertificateFigures) -> Iterable[str]:
     yield from _gauge(
         "ostiary_certificates",
         "Certificates in force.",
@@ -48,10 +50,12 @@ def _render(figures: CertificateFigures) -> Iterable[str]:
             for own in figures.own
         ],
     )
-    yield "# EOF\n"
 
 
 def _gauge(name: str, help_text: str, samples: Iterable[tuple[str, int]]) -> Iterable[str]:
+    """Yield a metric whose value can go up and down. `samples`: pairs of labels (`profile="agent"`, or empty) and
+    value.
+    """
     yield f"# TYPE {name} gauge\n# HELP {name} {help_text}\n"
     for labels, value in samples:
         yield f"{name}{{{labels}}} {value}\n" if labels else f"{name} {value}\n"
