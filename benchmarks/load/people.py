@@ -24,7 +24,7 @@ from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentSpec
 from ostiaryd.tokens.flows import consents
-from ostiaryd.tokens.model.consent import LIFETIMES_S, Offer
+from ostiaryd.tokens.model.consent import LIFETIMES, Offer
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Proof
 from ostiaryd.trust.store import clients
@@ -131,7 +131,7 @@ async def enter_people(world: World, site: Site, *, applications: int, people: i
                 scopes=offered,
                 details=(),
                 offer=Offer(resource=FILES, scopes=frozenset({SCOPE}), details=()),
-                seconds=LIFETIMES_S[-1],
+                seconds=max(LIFETIMES),
             )
             return Application(site, agent.agent_id, key, f"{SESSION_COOKIE}={cookie}")
 

@@ -24,7 +24,7 @@ from ostiaryd.tasks.model import MAX_TASK_BYTES
 from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
-from ostiaryd.tokens.model.id_tokens import hash_access_token
+from ostiaryd.trust.model.oidc_login import hash_access_token
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, oauth_app, register, send
 
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tarfile
 import tomllib
@@ -50,6 +51,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_types_accept_right_calls_and_refuse_wrong_calls() -> None:
     assert run("node_modules/.bin/tsc", "--project", "test") == ""
+
+
+def test_the_client_signs_with_each_algorithm_of_the_server() -> None:
+    named = re.findall(r"^  (\w+): \{ key:", (CLIENT / "src/signed.ts").read_text("utf-8"), re.M)
+    assert {*named, "Ed25519"} == jose.ALGS, "`Ed25519` is another name of `EdDSA`, which credential files do not have"
 
 
 def test_the_package_has_the_version_of_the_server_and_no_dependency(package: Path) -> None:

@@ -15,7 +15,7 @@ from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
 from ostiary.protocol.jose.material import KINDS, PRIVATE_MEMBERS, Sign, Verify
 
 MAX_KID = 256
-_KTY = {"ES256": "EC", "ES384": "EC", "EdDSA": "OKP", "Ed25519": "OKP", "RS256": "RSA", "PS256": "RSA"}
+_KTY = {alg: kty for kty, kind in KINDS.items() for alg in kind.algs}
 ALGS = frozenset(_KTY)
 
 

@@ -28,15 +28,24 @@ of the library.
 RSA_BITS = range(2048, 4097)
 PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv")
 
-_CURVES: dict[str, tuple[ec.EllipticCurve, str, int]] = {
-    "P-256": (ec.SECP256R1(), "ES256", 32),
-    "P-384": (ec.SECP384R1(), "ES384", 48),
+
+class _Curve(NamedTuple):
+    """A curve of EC keys with its algorithm (`alg`), the length of a coordinate in bytes, and the hash function of the
+    algorithm. `ecdsa` is made once, because the library would look for the class of the hash each time.
+    """
+
+    curve: ec.EllipticCurve
+    alg: str
+    size: int
+    digest: Callable[[bytes], Any]
+    ecdsa: ec.ECDSA
+
+
+_CURVES = {
+    "P-256": _Curve(ec.SECP256R1(), "ES256", 32, sha256, ec.ECDSA(Prehashed(hashes.SHA256()))),
+    "P-384": _Curve(ec.SECP384R1(), "ES384", 48, sha384, ec.ECDSA(Prehashed(hashes.SHA384()))),
 }
-_ECDSA: dict[str, tuple[Callable[[bytes], Any], ec.ECDSA]] = {
-    "ES256": (sha256, ec.ECDSA(Prehashed(hashes.SHA256()))),
-    "ES384": (sha384, ec.ECDSA(Prehashed(hashes.SHA384()))),
-}
-"""Hash function and algorithm for each `alg`. The library would look for the class of the hash each time."""
+_OKP_ALGS, _RSA_ALGS = ("EdDSA", "Ed25519"), ("RS256", "PS256")
 _SHA256 = hashes.SHA256()
 _PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=_SHA256.digest_size)  # RFC 7518 section 3.5
 _PKCS1 = padding.PKCS1v15()
@@ -60,6 +69,8 @@ class Kind(NamedTuple):
     public: tuple[str, ...]
     """the members that make the public key, in the order of RFC 7638"""
     secret: tuple[str, ...]
+    algs: tuple[str, ...]
+    """the algorithms of all keys of this type"""
     read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
     """the algorithms of the key, the default first, and the function that verifies with one of them"""
     signer: Callable[[Members, str, bool], Sign]
@@ -73,33 +84,33 @@ class Kind(NamedTuple):
 def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     crv = jwk.get("crv")
     if not isinstance(crv, str) or crv not in _CURVES:
-        raise InvalidKey("the curve (`crv`) of an EC key is none of P-256, P-384")
-    curve, alg, size = _CURVES[crv]
+        raise InvalidKey(f"the curve (`crv`) of an EC key is none of {', '.join(_CURVES)}")
+    curve, alg, size, digest, ecdsa = _CURVES[crv]
     x, y = _bytes(jwk, "x", size), _bytes(jwk, "y", size)
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except ValueError:
         raise InvalidKey("`x` and `y` are not a point on the curve") from None
-    (digest, algorithm), native = _ECDSA[alg], key.verify
+    native = key.verify
 
     def verify(signature: bytes, data: bytes) -> None:
         if len(signature) != 2 * size:
             raise InvalidToken(f"a signature with {alg} must have {2 * size} bytes")
-        native(_der_signature(signature[:size], signature[size:]), digest(data).digest(), algorithm)
+        native(_der_signature(signature[:size], signature[size:]), digest(data).digest(), ecdsa)
 
     return (alg,), lambda _alg: verify
 
 
-def _sign_ec(jwk: Members, alg: str, _is_sound: bool) -> Sign:
-    curve, _, size = _CURVES[str(jwk["crv"])]
+def _sign_ec(jwk: Members, _alg: str, _is_sound: bool) -> Sign:
+    curve, _, size, digest, ecdsa = _CURVES[str(jwk["crv"])]
     key = ec.derive_private_key(int.from_bytes(_bytes(jwk, "d", size)), curve)
     point = key.public_key().public_numbers()
     if (_uint(point.x, size), _uint(point.y, size)) != (jwk["x"], jwk["y"]):
         raise InvalidKey(_MISMATCH)
-    native, (digest, algorithm) = key.sign, _ECDSA[alg]
+    native = key.sign
 
     def sign(data: bytes) -> bytes:
-        der = native(digest(data).digest(), algorithm)
+        der = native(digest(data).digest(), ecdsa)
         end = 4 + der[3]  # a sequence of two integers; each length fits one byte
         return _fixed(der[4:end], size) + _fixed(der[end + 2 :], size)
 
@@ -124,8 +135,8 @@ def _fixed(integer: bytes, size: int) -> bytes:
 
 
 def _generate_ec(alg: str) -> dict[str, str]:
-    crv, (curve, _, size) = next(item for item in _CURVES.items() if item[1][1] == alg)
-    numbers = ec.generate_private_key(curve).private_numbers()
+    crv, found = next((crv, one) for crv, one in _CURVES.items() if one.alg == alg)
+    numbers, size = ec.generate_private_key(found.curve).private_numbers(), found.size
     point = numbers.public_numbers
     return {"crv": crv, "x": _uint(point.x, size), "y": _uint(point.y, size), "d": _uint(numbers.private_value, size)}
 
@@ -138,7 +149,7 @@ def _read_okp(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     if y >= _P25519 or y in _SMALL_ORDER:
         raise InvalidKey("`x` is not canonical or a point of small order, under which anyone can sign")
     key = ed25519.Ed25519PublicKey.from_public_bytes(x)
-    return ("EdDSA", "Ed25519"), lambda _alg: key.verify
+    return _OKP_ALGS, lambda _alg: key.verify
 
 
 def _sign_okp(jwk: Members, alg: str, _is_sound: bool) -> Sign:
@@ -173,7 +184,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
 
         return verify
 
-    return ("RS256", "PS256"), verifier
+    return _RSA_ALGS, verifier
 
 
 def _sign_rsa(jwk: Members, alg: str, is_sound: bool) -> Sign:
@@ -195,9 +206,16 @@ def _generate_rsa(alg: str) -> dict[str, str]:
 
 
 KINDS = {
-    "EC": Kind(("crv", "kty", "x", "y"), ("d",), _read_ec, _sign_ec, _generate_ec),
-    "OKP": Kind(("crv", "kty", "x"), ("d",), _read_okp, _sign_okp, _generate_okp),
-    "RSA": Kind(("e", "kty", "n"), ("d", *_CRT), _read_rsa, _sign_rsa, _generate_rsa),
+    "EC": Kind(
+        ("crv", "kty", "x", "y"),
+        ("d",),
+        tuple(curve.alg for curve in _CURVES.values()),
+        _read_ec,
+        _sign_ec,
+        _generate_ec,
+    ),
+    "OKP": Kind(("crv", "kty", "x"), ("d",), _OKP_ALGS, _read_okp, _sign_okp, _generate_okp),
+    "RSA": Kind(("e", "kty", "n"), ("d", *_CRT), _RSA_ALGS, _read_rsa, _sign_rsa, _generate_rsa),
 }
 
 
@@ -208,11 +226,11 @@ def render_public_jwk(key: object) -> dict[str, str]:
         return {"kty": "RSA", "n": _uint(rsa_numbers.n), "e": _uint(rsa_numbers.e)}
     if isinstance(key, ed25519.Ed25519PublicKey):
         return {"kty": "OKP", "crv": "Ed25519", "x": b64u(key.public_bytes_raw())}
-    for crv, (curve, _, size) in _CURVES.items():
-        if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == curve.name:
+    for crv, one in _CURVES.items():
+        if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == one.curve.name:
             point = key.public_numbers()
-            return {"kty": "EC", "crv": crv, "x": _uint(point.x, size), "y": _uint(point.y, size)}
-    raise InvalidKey("the key is none of RSA, P-256, P-384, Ed25519")
+            return {"kty": "EC", "crv": crv, "x": _uint(point.x, one.size), "y": _uint(point.y, one.size)}
+    raise InvalidKey(f"the key is none of RSA, {', '.join(_CURVES)}, Ed25519")
 
 
 def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:

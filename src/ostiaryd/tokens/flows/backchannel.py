@@ -41,9 +41,10 @@ from ostiaryd.tokens.model import (
     narrow_details,
     scopes_at,
 )
-from ostiaryd.tokens.model.id_tokens import ID_TOKEN_S, ID_TOKEN_TYP, IdToken, alg_of, hash_access_token
+from ostiaryd.tokens.model.id_tokens import ID_TOKEN_S, ID_TOKEN_TYP, IdToken, alg_of
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
+from ostiaryd.trust.model.oidc_login import hash_access_token
 
 DAY = 86_400 * SECOND
 INTERVAL_S = 5

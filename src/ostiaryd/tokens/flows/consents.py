@@ -17,7 +17,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import store
 from ostiaryd.tokens.model import SECOND, InvalidRequest
 from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES
-from ostiaryd.tokens.model.consent import LIFETIMES_S, Consent, Offer
+from ostiaryd.tokens.model.consent import LIFETIMES, Consent, Offer
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
@@ -83,7 +83,7 @@ def remember(
     consent then ends no later than the earlier one. If the new consent is narrower than the earlier one, every grant on
     the earlier one ends. Raises InvalidRequest for a lifetime that is not offered.
     """
-    if seconds not in LIFETIMES_S:
+    if seconds not in LIFETIMES:
         raise InvalidRequest("the page does not offer this lifetime", hint="reload the page")
     trust.note_client_use(act.tx, client.client_id)
     old = store.consents.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)

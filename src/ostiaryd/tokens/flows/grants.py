@@ -55,7 +55,6 @@ from ostiaryd.tokens.model.id_tokens import (
     IdToken,
     alg_of,
     claims_about,
-    hash_access_token,
 )
 from ostiaryd.tokens.model.refresh import (
     GRANT_KIND,
@@ -69,6 +68,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.clients import Client, agent_client
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, REFRESH_TOKEN, OAuthClient
+from ostiaryd.trust.model.oidc_login import hash_access_token
 
 MAX_GRANTS = 20
 """Maximum number of live grants on one consent. A further grant ends the least recently used grant."""

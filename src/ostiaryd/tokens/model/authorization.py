@@ -39,10 +39,19 @@ from ostiaryd.tokens.model.grants import (
 from ostiaryd.trust.model.clients import OAuthClient
 
 OPENID, PROFILE, EMAIL, OFFLINE = "openid", "profile", "email", "offline_access"
-IDENTITY_SCOPES = (OPENID, PROFILE, EMAIL, OFFLINE)
-"""Scopes of OpenID Connect Core 1.0 sections 3.1.2.1, 5.4 and 11; they belong to no resource."""
+IDENTITY_SCOPES = {
+    OPENID: "Know who you are: your id at this server",
+    PROFILE: "See your name",
+    EMAIL: "See your e-mail address",
+    OFFLINE: "Stay connected while you are signed out",
+}
+"""Scopes of OpenID Connect Core 1.0 sections 3.1.2.1, 5.4 and 11, with their words on the consent page; they belong to
+no resource.
+"""
 _IDENTITY = frozenset(IDENTITY_SCOPES)
-CLAIMS = ("sub", "name", "preferred_username", "email", "auth_time", "acr", "amr")
+PERSON_CLAIMS = {"name": PROFILE, "preferred_username": PROFILE, "email": EMAIL}
+"""Claims from the record of a person, each with the scope that requests it (OpenID Connect Core 1.0 section 5.4)."""
+CLAIMS = ("sub", *PERSON_CLAIMS, "auth_time", "acr", "amr")
 """Claims about a person that this server can supply."""
 PROMPTS = ("none", "login", "consent", "select_account")
 RESPONSE_MODES = ("query", "form_post")

@@ -11,8 +11,16 @@ from ostiary.authorization.bounds import ToolDetail, is_within
 from ostiaryd.tokens.model.grants import InvalidRequest
 
 HOUR_S = 3600
-LIFETIMES_S = (HOUR_S, 8 * HOUR_S, 24 * HOUR_S, 7 * 24 * HOUR_S, 30 * 24 * HOUR_S)
-"""Lifetimes of a consent that a person can choose from, in seconds; the last one is the default."""
+LIFETIMES = {
+    HOUR_S: "1 hour",
+    8 * HOUR_S: "8 hours",
+    24 * HOUR_S: "1 day",
+    7 * 24 * HOUR_S: "7 days",
+    30 * 24 * HOUR_S: "30 days",
+}
+"""Lifetimes of a consent that a person can choose from, in seconds, with their words on the consent page. The longest
+is the default.
+"""
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +85,7 @@ def read_choice(form: Mapping[str, str]) -> Choice:
     `client_digest`. Raises InvalidRequest for fields in another form.
     """
     places = [name.removeprefix("detail.") for name in form if name.startswith("detail.")]
-    seconds = form.get("seconds", str(LIFETIMES_S[-1]))
+    seconds = form.get("seconds", str(max(LIFETIMES)))
     if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in (*places, seconds)):
         raise InvalidRequest("the form differs from the consent page of this server", hint="reload the page")
     return Choice(

@@ -6,14 +6,13 @@ Their `typ` differs from that of access tokens (`at+jwt`), so that no verifier a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from hashlib import sha256, sha512
 
 import msgspec
 
-from ostiary.protocol.jose import Header, InvalidToken, PublicKey, b64u, verify_jws
+from ostiary.protocol.jose import Header, InvalidToken, PublicKey, verify_jws
 from ostiary.protocol.jose.jws import parse_claims
 from ostiaryd.registry.model import Person
-from ostiaryd.tokens.model.authorization import EMAIL, PROFILE
+from ostiaryd.tokens.model.authorization import PERSON_CLAIMS
 from ostiaryd.trust.model.clients import ID_TOKEN_ALGS, OAuthClient
 
 ID_TOKEN_TYP = "JWT"
@@ -52,14 +51,6 @@ class LogoutToken(msgspec.Struct, frozen=True, kw_only=True):
     events: dict[str, dict[str, str]]
 
 
-def hash_access_token(access_token: str, alg: str) -> str:
-    """Return `at_hash` of an ID token: the left half of the access token's digest, in base64url, with the hash function
-    of the signature algorithm `alg` (section 3.1.3.6).
-    """
-    digest = (sha512 if alg == "EdDSA" else sha256)(access_token.encode("ascii")).digest()
-    return b64u(digest[: len(digest) // 2])
-
-
 def alg_of(client: OAuthClient | None) -> str:
     """Return the signature algorithm for ID tokens and logout tokens of a client."""
     alg = "" if client is None else client.metadata.id_token_signed_response_alg
@@ -68,16 +59,14 @@ def alg_of(client: OAuthClient | None) -> str:
 
 def claims_about(person: Person, *, scopes: Collection[str], names: Collection[str]) -> dict[str, str]:
     """Return the claims about a person that are in the requested scopes (section 5.4) or in `names`, the individually
-    requested claims (section 5.5).
+    requested claims (section 5.5). A claim for which the record of the person has no value is left out.
     """
-    claims = {}
-    if PROFILE in scopes or "name" in names:
-        claims["name"] = person.name
-    if PROFILE in scopes or "preferred_username" in names:
-        claims["preferred_username"] = person.name
-    if person.email is not None and (EMAIL in scopes or "email" in names):
-        claims["email"] = person.email
-    return claims
+    values = {"name": person.name, "preferred_username": person.name, "email": person.email}
+    return {
+        name: value
+        for name, scope in PERSON_CLAIMS.items()
+        if (value := values[name]) is not None and (scope in scopes or name in names)
+    }
 
 
 def read_id_token_hint(

@@ -10,16 +10,10 @@ from urllib.parse import urlsplit
 
 from ostiary.authorization.bounds import Condition, ToolDetail
 from ostiary.authorization.catalogue import Catalogue, Effect
-from ostiaryd.tokens.model.authorization import EMAIL, OFFLINE, OPENID, PROFILE
-from ostiaryd.tokens.model.consent import Consent, find_lookalike
+from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES, OPENID
+from ostiaryd.tokens.model.consent import LIFETIMES, Consent, find_lookalike
 
 MAX_TOOLS_SHOWN = 40
-IDENTITY_WORDS = {
-    OPENID: "Know who you are: your id at this server",
-    PROFILE: "See your name",
-    EMAIL: "See your e-mail address",
-    OFFLINE: "Stay connected while you are signed out",
-}
 _EFFECTS = {
     Effect.READ: "reads",
     Effect.WRITE: "writes",
@@ -30,7 +24,6 @@ _EFFECTS = {
     Effect.CHANGE: "changes settings",
     Effect.ADMINISTER: "changes access rights",
 }
-LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "7 days", 2_592_000: "30 days"}
 
 
 class Line(NamedTuple):
@@ -53,7 +46,7 @@ def word_identity(scopes: Iterable[str]) -> list[Line]:
     """Return a line of the consent page for each scope of OpenID Connect, such as the e-mail address."""
     return [
         Line(f"scope.{scope}", words, is_fixed=scope == OPENID)
-        for scope, words in IDENTITY_WORDS.items()
+        for scope, words in IDENTITY_SCOPES.items()
         if scope in scopes
     ]
 
@@ -66,7 +59,7 @@ def word_details(details: Iterable[ToolDetail]) -> list[Line]:
 def word_consent(consent: Consent) -> dict[str, list[Line]]:
     """Return the permissions and bounds of a consent in the words of the consent page, under a title for each kind."""
     return {
-        "May use": word_scopes(consent.scopes - IDENTITY_WORDS.keys(), None),
+        "May use": word_scopes(consent.scopes - IDENTITY_SCOPES.keys(), None),
         "Of these, only": word_details(consent.details),
         "About you": word_identity(consent.scopes),
     }
@@ -127,7 +120,7 @@ class ConsentView(NamedTuple):
     scopes: list[Line]
     details: list[Line]
     warnings: list[str]
-    lifetimes: Mapping[int, str] = LIFETIME_WORDS
+    lifetimes: Mapping[int, str] = LIFETIMES
 
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

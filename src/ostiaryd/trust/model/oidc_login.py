@@ -224,7 +224,7 @@ def check_id_token(
     stated = claims.get("nonce")
     if not isinstance(stated, str) or not hmac.compare_digest(stated.encode(), nonce.encode()):
         raise _invalid("the ID token belongs to another login (`nonce`)")
-    if "at_hash" in claims and claims["at_hash"] != hash_of(access_token, alg=str(payload.header["alg"])):
+    if "at_hash" in claims and claims["at_hash"] != hash_access_token(access_token, str(payload.header["alg"])):
         raise _invalid("the ID token belongs to another access token (`at_hash`)")
     check_sub(claims)
     return claims
@@ -238,9 +238,9 @@ def check_sub(claims: Mapping[str, Any]) -> str:
     return sub
 
 
-def hash_of(access_token: str, *, alg: str) -> str:
-    """Return the expected `at_hash` for an access token (Core 3.1.3.6). For EdDSA the hash function is SHA-512, as in
-    Ed25519.
+def hash_access_token(access_token: str, alg: str) -> str:
+    """Return `at_hash` of an ID token: the left half of the access token's digest, in base64url (Core 3.1.3.6). The
+    hash function is that of the signature algorithm `alg`; for EdDSA it is SHA-512, as in Ed25519.
     """
     digest = _HASHES.get(alg[-3:], sha512)(access_token.encode()).digest()
     return jose.b64u(digest[: len(digest) // 2])
