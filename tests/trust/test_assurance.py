@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.assurance import PERSON_LEVELS, PERSON_MFA, PERSON_PHR, PERSON_SINGLE, meets
-from ostiaryd.trust.model.sessions import Method, Proof, Session, add_proof, assess, fresh_proofs, ways_to_meet
+from ostiaryd.trust.model.sessions import METHODS, Method, Proof, Session, add_proof, assess, fresh_proofs, ways_to_meet
 
 SECOND = 1_000_000
 PASSWORD, TOTP = Proof(method="password", at=1), Proof(method="totp", at=2)
@@ -30,6 +31,11 @@ CASES = [
     ([PASSKEY], PERSON_PHR),
     ([PASSKEY, PASSWORD, TOTP], PERSON_PHR),
 ]
+
+
+def test_each_login_method_has_its_facts() -> None:
+    assert set(METHODS) == set(get_args(Method))
+    assert all(facts.factors for facts in METHODS.values())
 
 
 @pytest.mark.parametrize(("proofs", "acr"), CASES)

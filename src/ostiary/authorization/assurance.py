@@ -40,32 +40,32 @@ PERSON = "urn:ostiary:acr:person"
 PERSON_SINGLE = "urn:ostiary:acr:person:single"
 PERSON_MFA = "urn:ostiary:acr:person:mfa"
 PERSON_PHR = "urn:ostiary:acr:person:phr"
-PERSON_LEVELS = (PERSON_SINGLE, PERSON_MFA, PERSON_PHR)
-"""Levels of a person's session, the weakest first."""
-ACRS = (KEY, TWO_KEYS, PERSON_SINGLE, PERSON, PERSON_MFA, PERSON_PHR)
-"""Levels that a policy can require, the weakest first."""
-STEPS = (KEY, TWO_KEYS, PERSON)
-"""Levels that a restriction can require. Databases and messages store their index, so the order must never change."""
-UNBOUND = (SECRET, BEARER)
-"""Levels of tokens that are not bound to a key. They satisfy no requirement."""
-LEVELS = (*UNBOUND, *ACRS)
-"""Levels of tokens, the weakest first."""
 AMRS = {
     SECRET: ["pwd"],
     BEARER: ["swk"],
     KEY: ["pop", "swk"],
     TWO_KEYS: ["mfa", "pop", "swk"],
-    PERSON: ["mca", "pop", "swk"],
     PERSON_SINGLE: [],
+    PERSON: ["mca", "pop", "swk"],
     PERSON_MFA: ["mfa"],
     PERSON_PHR: ["mfa", "pop", "user"],
 }
-"""Authentication methods (`amr`, RFC 8176) for each level: `pop` and `swk` prove possession of a key in
-software, `mfa` more than one factor, `mca` more than one channel, `user` presence. A person's session adds its
-own methods.
+"""Every level, the weakest first, with its authentication methods (`amr`, RFC 8176): `pop` and `swk` prove possession
+of a key in software, `mfa` more than one factor, `mca` more than one channel, `user` presence. A person's session adds
+its own methods.
 """
+LEVELS = tuple(AMRS)
+"""Levels of tokens, the weakest first."""
+UNBOUND = (SECRET, BEARER)
+"""Levels of tokens that are not bound to a key. They satisfy no requirement."""
+ACRS = tuple(level for level in LEVELS if level not in UNBOUND)
+"""Levels that a policy can require, the weakest first."""
+PERSON_LEVELS = tuple(level for level in LEVELS if level.startswith(f"{PERSON}:"))
+"""Levels of a person's session, the weakest first."""
+STEPS = (KEY, TWO_KEYS, PERSON)
+"""Levels that a restriction can require. Databases and messages store their index, so the order must never change."""
 MAX_AGE = 10**9
-"""maximum value of `max_age`, in seconds"""
+"""Maximum value of `max_age`, in seconds."""
 INSUFFICIENT = "insufficient_user_authentication"
 """Reason code for a token that does not meet a requirement (RFC 9470 section 3)."""
 _ACR = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")

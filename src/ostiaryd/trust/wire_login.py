@@ -23,6 +23,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
 from ostiaryd.trust import store
+from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.browsers import browser_headers
 from ostiaryd.trust.flows.logins import (
     LoginRefused,
@@ -64,6 +65,7 @@ from ostiaryd.trust.flows.sessions import (
 from ostiaryd.trust.flows.setup import find_setup_link, use_setup_link
 from ostiaryd.trust.model.passkeys import PasskeyRefused
 from ostiaryd.trust.model.sessions import (
+    METHODS,
     Demand,
     Method,
     Proof,
@@ -76,7 +78,6 @@ from ostiaryd.trust.model.sessions import (
     ways_to_meet,
 )
 
-SECOND_PROOFS = ("totp", "recovery", "passkey")
 FORGED = ForgedForm("the form has expired")
 
 
@@ -301,12 +302,12 @@ def _pending(call: Call, login: Login) -> tuple[Proof, ...]:
 
 
 def _needs_code(call: Call, person: str, base: Sequence[Proof], proofs: Sequence[Proof], demand: Demand) -> bool:
-    """Return whether a code must follow the password. It must, if the person has given no second proof before;
-    otherwise only if the requirements are not met without a code.
+    """Return whether a code must follow the password of a person with an authenticator app. If the person has proved
+    possession before, a code is needed only if the requirements are not met without a code.
     """
     if not has_totp(call.world.db.read(), person):
         return False
-    if not any(proof.method in SECOND_PROOFS for proof in base):
+    if not any("possession" in METHODS[proof.method].factors for proof in base):
         return True
     fresh = fresh_proofs(proofs, now=call.world.now(), max_age=demand.max_age)
     return not meets(assess(fresh).acr, demand.acr_values)
@@ -324,7 +325,7 @@ def _login_page(
         reader, now = call.world.db.read(), call.world.now()
         person = registry.find_person(reader, confirmed.person).name
         fresh = fresh_proofs(confirmed.proofs, now=now, max_age=demand.max_age)
-        ways = ways_to_meet(_methods(call, confirmed.person), fresh, demand.acr_values, now=now)
+        ways = ways_to_meet(credentials.describe(reader, confirmed.person).methods, fresh, demand.acr_values, now=now)
     is_local = confirmed is not None and not confirmed.provider
     providers = [] if is_local else store.providers.providers(call.world.db.read())
     passkey = None
@@ -351,17 +352,6 @@ def _login_page(
         asks_code=isinstance(refusal, LoginThrottled),
         refusal=refusal,
     )
-
-
-def _methods(call: Call, person: str) -> frozenset[Method]:
-    """Return the login methods that a person has set up."""
-    reader = call.world.db.read()
-    methods: list[tuple[Method, bool]] = [
-        ("password", store.people.password(reader, person) is not None),
-        ("totp", has_totp(reader, person)),
-        ("passkey", bool(store.people.passkeys_of(reader, person))),
-    ]
-    return frozenset(method for method, is_set in methods if is_set)
 
 
 def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ostiary.authorization.assurance import PERSON_MFA, meets
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -14,6 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.sessions import end_sessions
 from ostiaryd.trust.model.passkeys import MAX_NAME, Passkey
+from ostiaryd.trust.model.sessions import Method, Proof, assess
 
 
 class LocalLogin(NamedTuple):
@@ -23,6 +25,16 @@ class LocalLogin(NamedTuple):
     has_totp: bool
     passkeys: list[Passkey]
     recovery_codes: int
+
+    @property
+    def methods(self) -> frozenset[Method]:
+        """Return the login methods that the person has set up. Recovery codes only replace the authenticator app."""
+        is_set: dict[Method, bool] = {
+            "password": self.has_password,
+            "totp": self.has_totp,
+            "passkey": bool(self.passkeys),
+        }
+        return frozenset(method for method, has_method in is_set.items() if has_method)
 
 
 def describe(reader: Reader, person: str) -> LocalLogin:
@@ -38,9 +50,11 @@ def describe(reader: Reader, person: str) -> LocalLogin:
 
 
 def has_two_factors(reader: Reader, person: str) -> bool:
-    """Return whether a person has credentials for two factors: a passkey, or a password with an authenticator app."""
-    login = describe(reader, person)
-    return bool(login.passkeys) or (login.has_password and login.has_totp)
+    """Return whether the credentials of a person together reach the level of two factors, such as a passkey, or a
+    password with an authenticator app.
+    """
+    proofs = [Proof(method=method, at=0) for method in describe(reader, person).methods]
+    return bool(proofs) and meets(assess(proofs).acr, (PERSON_MFA,))
 
 
 def set_password(act: Act, person: str, hash: str, *, session: str) -> None:

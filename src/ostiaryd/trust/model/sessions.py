@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -68,21 +68,28 @@ _SYSTEMS = (
 """Text in the header `User-Agent`, and the name of the system for which it stands. The most specific text comes first,
 because most browsers also name other systems.
 """
+
+
+class ProofFacts(NamedTuple):
+    """What a proof by a login method shows: its factors, its names in `amr` (RFC 8176), and whether the proof resists
+    phishing: a look-alike site cannot relay it.
+    """
+
+    factors: frozenset[str]
+    amr: tuple[str, ...] = ()
+    resists_phishing: bool = False
+
+
 Method = Literal["password", "totp", "recovery", "passkey", "federated"]
-_FACTORS: dict[Method, frozenset[str]] = {
-    "password": frozenset({"knowledge"}),
-    "totp": frozenset({"possession"}),
-    "recovery": frozenset({"possession"}),  # a look-up secret (NIST SP 800-63B section 3.1.2)
-    "passkey": frozenset({"possession", "inherence"}),  # shows two factors, because user verification is required
-    "federated": frozenset({"provider"}),
+METHODS: dict[Method, ProofFacts] = {
+    "password": ProofFacts(frozenset({"knowledge"}), ("pwd",)),
+    "totp": ProofFacts(frozenset({"possession"}), ("otp",)),
+    "recovery": ProofFacts(frozenset({"possession"}), ("otp",)),  # a look-up secret (NIST SP 800-63B section 3.1.2)
+    # user verification is required, so that a passkey shows two factors
+    "passkey": ProofFacts(frozenset({"possession", "inherence"}), ("pop", "user"), resists_phishing=True),
+    "federated": ProofFacts(frozenset({"provider"})),
 }
-_AMRS: dict[Method, tuple[str, ...]] = {
-    "password": ("pwd",),
-    "totp": ("otp",),
-    "recovery": ("otp",),
-    "passkey": ("pop", "user"),
-    "federated": (),
-}
+"""Login methods of people. The level of assurance of a session follows from this table."""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -213,7 +220,8 @@ def ways_to_meet(
     """Return the methods of a person of which each alone, together with the fresh proofs, reaches one of the demanded
     levels.
 
-    If there are none, but password and code together reach a level, return the password. Otherwise return an empty set.
+    If there are none, but the password and a second method together reach a level, return the password. Otherwise
+    return an empty set.
     """
     missing = [method for method in methods if method not in {proof.method for proof in fresh}]
 
@@ -223,7 +231,8 @@ def ways_to_meet(
 
     if alone := frozenset(method for method in missing if reaches(method)):
         return alone
-    return frozenset({"password"} if {"password", "totp"} <= set(missing) and reaches("password", "totp") else ())
+    has_pair = "password" in missing and any(reaches("password", second) for second in missing)
+    return frozenset({"password"} if has_pair else ())
 
 
 def assess(proofs: Sequence[Proof]) -> Assurance:
@@ -239,7 +248,7 @@ def assess(proofs: Sequence[Proof]) -> Assurance:
             reached.setdefault(reachable, used)
     acr = max(reached, key=PERSON_LEVELS.index)
     used = reached[acr]
-    amr = {name for proof in used for name in (*_AMRS[proof.method], *proof.amr)}
+    amr = {name for proof in used for name in (*METHODS[proof.method].amr, *proof.amr)}
     if acr != PERSON_SINGLE:
         amr.add("mfa")
     return Assurance(acr, tuple(sorted(amr)), min(proof.at for proof in used))
@@ -247,10 +256,10 @@ def assess(proofs: Sequence[Proof]) -> Assurance:
 
 def _level(proofs: Sequence[Proof]) -> str:
     """Return the level that these proofs reach together."""
-    if any(proof.method == "passkey" or proof.acr == PERSON_PHR for proof in proofs):
+    if any(METHODS[proof.method].resists_phishing or proof.acr == PERSON_PHR for proof in proofs):
         return PERSON_PHR
     sources = {(proof.method if proof.method != "federated" else proof.source) for proof in proofs}
-    factors = {factor for proof in proofs for factor in _FACTORS[proof.method]}
+    factors = {factor for proof in proofs for factor in METHODS[proof.method].factors}
     if any(proof.acr == PERSON_MFA for proof in proofs) or min(len(sources), len(factors)) > 1:
         return PERSON_MFA
     return PERSON_SINGLE
