@@ -29,7 +29,7 @@ from ostiaryd.tokens.flows.logout import make_logout_token
 from ostiaryd.tokens.store import logout
 from ostiaryd.tokens.wire_authorize import PushedForm
 from ostiaryd.tokens.wire_device import DeviceForm
-from ostiaryd.tokens.wire_oauth import TokenForm, TokenQueryForm
+from ostiaryd.tokens.wire_oauth import GRANT_TYPES, TokenForm, TokenQueryForm
 from ostiaryd.trust.model.clients import InvalidRedirectUri, check_redirect_uri
 from tests.support.api_fixtures import FILES, ISSUER, Answer, claims_of, send
 from tests.tokens.code_flow import CALLBACK, VERIFIER, Browser, CodeFlow, begin_flow, challenge_of, sign_in
@@ -504,6 +504,7 @@ async def test_a_secret_in_the_wrong_field_is_in_no_entry(world: World, flow: Co
     for field in URIS:
         texts += [(field, f"https://ann:{SECRET}@app.example/"), (field, f"https://app.example/?{SECRET}#")]
     leaks, last = [], entries(world)
+    assert {form.get("grant_type") for form in FORMS.values()} >= set(GRANT_TYPES)
     forms = FORMS | {"/par": flow.query()}
     for (path, form), (field, text) in product(forms.items(), texts):
         path, _, _ = path.partition("#")

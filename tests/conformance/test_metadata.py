@@ -18,8 +18,8 @@ from harness.clock import Clock
 from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
-from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata
+from ostiaryd.tokens.wire_oauth import GRANT_TYPES
 from tests.support.api_fixtures import ISSUER, SECOND, Client, oauth_app, reconfigured, register, send
 
 AS, OPENID, RS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,8 +17,11 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.world import World
+from ostiaryd.ledger.model.entry import USES
+from ostiaryd.tokens import wire_oauth
 from ostiaryd.tokens.model import ACCESS_TOKEN, CIBA, MAX_VALUE, TOKEN_EXCHANGE
 from ostiaryd.tokens.wire_errors import ERRORS, render_oauth
+from ostiaryd.trust.model.clients import DEVICE_CODE
 from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, send
 
 FORM = "application/x-www-form-urlencoded"
@@ -187,6 +191,7 @@ AUTHENTICATED = [
     ("/token", {"grant_type": "authorization_code", "code": "x", "code_verifier": "v" * 43}),
     ("/token", {"grant_type": "refresh_token", "refresh_token": "x"}),
     ("/token", {"grant_type": TOKEN_EXCHANGE, "subject_token": "x", "subject_token_type": ACCESS_TOKEN}),
+    ("/token", {"grant_type": DEVICE_CODE, "device_code": "x"}),
     ("/token", {"grant_type": CIBA, "auth_req_id": "x"}),
     ("/introspect", {"token": "x"}),
     ("/revoke", {"token": "x"}),
@@ -194,6 +199,14 @@ AUTHENTICATED = [
     ("/device_authorization", {"scope": "openid"}),
     ("/bc-authorize", {"scope": "files:read", "login_hint": "ann"}),
 ]
+
+
+def test_each_grant_type_has_a_form_here_and_counts_as_a_use_of_its_agent() -> None:
+    assert {form["grant_type"] for path, form in AUTHENTICATED if path == "/token"} == set(wire_oauth.GRANT_TYPES)
+    written = set(re.findall(r'"(token\.\w+)"', inspect.getsource(wire_oauth)))
+    assert written - {"token.introspect", "token.reuse", "token.revoke"} == {
+        action for action in USES if action.startswith("token.")
+    }
 
 
 @pytest.mark.parametrize(("path", "form"), AUTHENTICATED)

@@ -29,6 +29,8 @@ from ostiaryd.tokens.model import InvalidRequest
 from ostiaryd.tokens.model.consent import Choice
 from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
 from ostiaryd.tokens.store import logout
+from ostiaryd.tokens.wire_authorize import PARAMETERS, PushedForm
+from ostiaryd.tokens.wire_oauth import ClientForm
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import registration, resolve_client, sessions
 from ostiaryd.trust.model import InvalidClient
@@ -69,6 +71,11 @@ async def read_userinfo(flow: CodeFlow, token: str, *, key: jose.PrivateKey | No
         if (nonce := answer.headers.get("dpop-nonce")) is None or answer.status == 200:
             break
     return answer
+
+
+def test_a_pushed_request_has_the_parameters_of_a_request_by_browser() -> None:
+    pushed = PushedForm.__annotations__.keys() - ClientForm.__annotations__.keys()
+    assert {one.name for one in PARAMETERS} - {"client_id", "request_uri"} == pushed
 
 
 async def test_userinfo_says_what_the_scopes_and_claims_request(world: World, flow: CodeFlow) -> None:

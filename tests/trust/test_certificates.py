@@ -41,6 +41,7 @@ from ostiaryd.trust.model.certificates import (
     check_subject,
     key_thumbprint,
 )
+from ostiaryd.trust.model.clients import InvalidClientMetadata, parse_document
 from ostiaryd.trust.store import certificates as store
 from tests.support.api_fixtures import (
     ASSERTION_TYPE,
@@ -621,6 +622,19 @@ async def test_a_client_registers_for_mutual_tls(tls: TlsClient) -> None:
     assert stored is not None
     await act(tls.world, "client.delete", lambda act: flows.delete_client(act, stored))
     assert made.shown.thumbprint not in flows.list_admitted_digests(tls.world.db.read())
+
+
+def test_a_metadata_document_cannot_use_a_self_signed_certificate(tls: TlsClient) -> None:
+    url = "https://app.example/client.json"
+    document = {
+        "client_id": url,
+        "redirect_uris": ["https://app.example/callback"],
+        "jwks": x5c(self_signed(at=tls.now)),
+    }
+    assert parse_document(json.dumps(document).encode(), media_type="application/json", client_id=url).jwks
+    document |= {"token_endpoint_auth_method": SELF_SIGNED}
+    with pytest.raises(InvalidClientMetadata, match=f"cannot use `{SELF_SIGNED}`"):
+        parse_document(json.dumps(document).encode(), media_type="application/json", client_id=url)
 
 
 async def test_a_client_registers_a_subject(tls: TlsClient) -> None:

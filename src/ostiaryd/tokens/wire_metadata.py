@@ -14,9 +14,9 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry.model import API_SCOPES
-from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
 from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.tokens.wire_oauth import GRANT_TYPES
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import CLIENT_METHODS, ID_TOKEN_ALGS, ClientProof
 

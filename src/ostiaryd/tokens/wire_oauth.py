@@ -30,7 +30,6 @@ from ostiaryd.tokens.model import (
     ACCESS_TOKEN,
     CIBA,
     CLIENT_CREDENTIALS,
-    GRANT_TYPES,
     TOKEN_EXCHANGE,
     ExpiredToken,
     Form,
@@ -127,31 +126,55 @@ async def token(call: Call) -> Reply:
     and `authorization_details` (RFC 9396).
     """
     form = read_form(call.form())
-    if form.get("grant_type") in _GRANTS:
-        return await _grant(call, form)
-    authorization = call.header(b"authorization")
-    unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
+    if (redeem := GRANT_TYPES.get(required(form, "grant_type"))) is None:
+        raise UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES))
+    return await redeem(call, form)
+
+
+async def _issue(call: Call, form: Form) -> Reply:
+    """Return the token that a client requests for itself (client credentials)."""
     config = call.world.config
-    issuing: Callable[[Act], Issued]
-    if form.get("grant_type") == CIBA:
-        return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
-    if form.get("grant_type") == TOKEN_EXCHANGE:
-        sent = credentials(form, authorization, call.certificate)
-        request = _parse_exchange(form, sent, unverified_proof=unverified_proof, config=config)
-        client = request.credentials
-        action, issuing = "token.exchange", lambda act: flows.exchange(act, request, config=config)
-    else:
-        _check_grant_type(form)
-        sent = credentials(form, authorization, call.certificate)
-        grant = _parse_grant(form, sent, unverified_proof=unverified_proof, config=config)
-        client = grant.credentials
-        action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
-    await trust.verify_ahead(call.world, client, unverified_proof)
-    issued = await act_with_answers(
-        call.world,
-        lambda retry: act(call.world, action, issuing, request=call.request_id, again=retry, network=call.network),
+    client, unverified_proof = _credentials(call, form)
+    grant = Grant(
+        credentials=client,
+        unverified_proof=unverified_proof,
+        scope=resolve_aliases(form.get("scope", "")),
+        resource=form.get("resource"),
+        task=form.get("task"),
+        details=parse_details_of(form.get("authorization_details"), classes=config.classes),
+        demand=parse_demand(form),
     )
-    return _answer(issued, requested=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
+    await trust.verify_ahead(call.world, client, unverified_proof)
+    issued = await _act(call, "token.issue", lambda act: flows.issue(act, grant, config=config))
+    return _answer(issued, requested=form.get("scope", ""))
+
+
+async def _exchange(call: Call, form: Form) -> Reply:
+    """Return the token for which a client exchanges another access token (RFC 8693)."""
+    config = call.world.config
+    client, unverified_proof = _credentials(call, form)
+    request = _parse_exchange(form, client, unverified_proof=unverified_proof, config=config)
+    await trust.verify_ahead(call.world, client, unverified_proof)
+    issued = await _act(call, "token.exchange", lambda act: flows.exchange(act, request, config=config))
+    return _answer(issued, requested=form.get("scope", ""), exchanged=True)
+
+
+def _credentials(call: Call, form: Form) -> tuple[Credentials, str | None]:
+    """Return the unverified client credentials and the unverified DPoP proof of a request. Raises InvalidRequest for
+    two authentications at once, InvalidProof for two proofs.
+    """
+    unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
+    return credentials(form, call.header(b"authorization"), call.certificate), unverified_proof
+
+
+async def _act(call: Call, action: str, issue: Callable[[Act], T]) -> T:
+    """Run an act that issues tokens, and return its result. If policies need answers of external decision points, fetch
+    the answers and run the act again.
+    """
+    world, id, network = call.world, call.request_id, call.network
+    return await act_with_answers(
+        world, lambda retry: act(world, action, issue, request=id, again=retry, network=network)
+    )
 
 
 def _answer(
@@ -176,25 +199,19 @@ def _answer(
     return reply(body, headers=headers)
 
 
-async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
+async def _redeem_answer(call: Call, form: Form) -> Reply:
     """Return the response to a token request with `auth_req_id`: a token if the person has approved (CIBA section 10.1,
     mode poll). If the request is still pending, record the poll and raise the refusal.
     """
-    client = credentials(form, authorization, call.certificate)
+    client, unverified_proof = _credentials(call, form)
     id, world = required(form, "auth_req_id"), call.world
-
     await trust.verify_ahead(world, client, unverified_proof)
 
     def redeem(act: Act) -> Granted:
         return flows.redeem(act, client, unverified_proof, auth_req_id=id, config=world.config)
 
     try:
-        granted = await act_with_answers(
-            world,
-            lambda retry: act(
-                world, "token.backchannel", redeem, request=call.request_id, again=retry, network=call.network
-            ),
-        )
+        granted = await _act(call, "token.backchannel", redeem)
     except Pending as waits:
         slower = isinstance(waits, SlowDown)
         await world.writer.submit(lambda tx: flows.note_poll(tx, id, slower=slower))
@@ -216,12 +233,12 @@ async def read_sender(call: Call, form: Form) -> Sender:
     return Sender(client_id, unverified, call.header(b"dpop", twice=dpop.InvalidProof), keys)
 
 
-async def _grant(call: Call, form: Form) -> Reply:
-    """Return the tokens for an authorization code, a refresh token or a device code. A reused code or refresh token
-    revokes its grant (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
+async def _redeem_consent(call: Call, form: Form, *, secret: str, action: str, redeem: Callable[..., Granted]) -> Reply:
+    """Return the tokens for an authorization code, a refresh token or a device code, which is in the parameter
+    `secret`. `redeem` is the flow that issues the tokens. A reused code or refresh token revokes its grant (RFC 6749
+    section 4.1.2, RFC 9700 section 4.14.2).
     """
-    world, kind = call.world, form["grant_type"]
-    secret, action, redeem = _GRANTS[kind]
+    world = call.world
     token_request = flows.TokenRequest(
         sender=await read_sender(call, form),
         secret=required(form, secret),
@@ -229,21 +246,11 @@ async def _grant(call: Call, form: Form) -> Reply:
         redirect_uri=form.get("redirect_uri"),
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
-        task=form.get("task") if kind == AUTHORIZATION_CODE else None,
+        task=form.get("task") if form["grant_type"] == AUTHORIZATION_CODE else None,
     )
     await trust.verify_ahead(world, token_request.sender.credentials, token_request.sender.unverified_proof)
     try:
-        granted = await act_with_answers(
-            world,
-            lambda retry: act(
-                world,
-                action,
-                lambda act: redeem(act, token_request, config=world.config),
-                request=call.request_id,
-                again=retry,
-                network=call.network,
-            ),
-        )
+        granted = await _act(call, action, lambda act: redeem(act, token_request, config=world.config))
     except Pending as waits:
         slower = isinstance(waits, SlowDown)
         await world.writer.submit(lambda tx: flows.note_device_poll(tx, token_request.secret, slower=slower))
@@ -355,28 +362,6 @@ async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
         raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
 
 
-def _check_grant_type(form: Form) -> None:
-    """Check the grant type of a token request. Raises InvalidRequest if it is missing, UnsupportedGrantType if it is
-    unknown.
-    """
-    if "grant_type" not in form:
-        raise InvalidRequest("`grant_type` is missing")
-    if form["grant_type"] != CLIENT_CREDENTIALS:
-        raise UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES))
-
-
-def _parse_grant(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Grant:
-    return Grant(
-        credentials=client,
-        unverified_proof=unverified_proof,
-        scope=resolve_aliases(form.get("scope", "")),
-        resource=form.get("resource"),
-        task=form.get("task"),
-        details=parse_details_of(form.get("authorization_details"), classes=config.classes),
-        demand=parse_demand(form),
-    )
-
-
 def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Exchange:
     """Parse the parameters of RFC 8693 section 2.1; access tokens are the only supported token type."""
     for name in ("subject_token", "subject_token_type"):
@@ -404,14 +389,15 @@ def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | 
     )
 
 
-_GRANTS: dict[str, tuple[str, str, Callable[..., Granted]]] = {
-    AUTHORIZATION_CODE: ("code", "token.code", flows.redeem_code),
-    REFRESH_TOKEN: ("refresh_token", "token.refresh", flows.refresh),
-    DEVICE_CODE: ("device_code", "token.device", flows.redeem_device),
+GRANT_TYPES: Mapping[str, Callable[[Call, Form], Awaitable[Reply]]] = {
+    AUTHORIZATION_CODE: partial(_redeem_consent, secret="code", action="token.code", redeem=flows.redeem_code),
+    REFRESH_TOKEN: partial(_redeem_consent, secret="refresh_token", action="token.refresh", redeem=flows.refresh),
+    DEVICE_CODE: partial(_redeem_consent, secret="device_code", action="token.device", redeem=flows.redeem_device),
+    CLIENT_CREDENTIALS: _issue,
+    TOKEN_EXCHANGE: _exchange,
+    CIBA: _redeem_answer,
 }
-"""Grant types on a person's consent: the form parameter with the code or token, the action in the ledger, and the flow
-that issues the tokens.
-"""
+"""Each supported grant type with the function that answers its token requests. The metadata list these grant types."""
 
 CLIENT_ERRORS: tuple[Refused, ...] = (
     InvalidClient("the client is unknown, or its assertion is not valid"),

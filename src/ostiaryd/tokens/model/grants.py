@@ -20,7 +20,6 @@ from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused
 from ostiary.protocol.nearest import nearest
 from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
-from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 
 SECOND = 1_000_000
 MAX_VALUE = 16 << 10
@@ -31,7 +30,6 @@ KIND = "token"
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 CIBA = "urn:openid:params:grant-type:ciba"
-GRANT_TYPES = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE, CIBA)
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 """Identifier of the token type of access tokens (RFC 8693 section 3)."""
 

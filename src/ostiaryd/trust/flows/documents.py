@@ -35,7 +35,6 @@ from ostiaryd.registry.model import is_agent_id
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.oauth_clients import check_room, check_usable
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion, public_key
-from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
 from ostiaryd.trust.model.clients import (
     LOOPBACK,
     MAX_DOCUMENT,
@@ -223,10 +222,6 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
         raise InvalidClientMetadata(shown, hint="serve the document at the client id itself, without a redirect")
     metadata = parse_document(answer.body, media_type=answer.media_type, client_id=url)
     check_client_urls(metadata, config=world.config)
-    # TLS listeners must know a self-signed certificate before the handshake, and the document is fetched after it
-    if metadata.token_endpoint_auth_method == SELF_SIGNED:
-        hint = f"use private_key_jwt or {TLS_CLIENT_AUTH}, or register the client at /register"
-        raise InvalidClientMetadata(f"a client with a metadata document cannot use `{SELF_SIGNED}`", hint=hint)
     return metadata, fresh_s(answer.cache_control)
 
 

@@ -31,9 +31,7 @@ from ostiaryd.trust.model import (
 )
 from ostiaryd.trust.model.certificates import TLS_CLIENT_AUTH, CertificateClient, check_subject
 from ostiaryd.trust.model.clients import (
-    AUTHORIZATION_CODE,
-    DEVICE_CODE,
-    REFRESH_TOKEN,
+    CLIENT_GRANTS,
     ClientKind,
     ClientProof,
     ClientState,
@@ -257,7 +255,7 @@ def set_agent_client(
         {
             "redirect_uris": list(redirect_uris),
             "client_name": registered.name,
-            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
+            "grant_types": list(CLIENT_GRANTS),
             "post_logout_redirect_uris": list(post_logout_redirect_uris),
             "backchannel_logout_uri": backchannel_logout_uri,
         }

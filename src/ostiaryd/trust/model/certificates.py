@@ -192,9 +192,8 @@ def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
     is_strong |= isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048
     is_strong |= isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256
     if not is_strong:
-        raise InvalidCertificate(
-            f"{of} has a weak key", hint="use RSA with at least 2048 bits, or an elliptic curve of 256 bits"
-        )
+        hint = "use RSA with at least 2048 bits, an elliptic curve with at least 256 bits, or Ed25519"
+        raise InvalidCertificate(f"{of} has a weak key", hint=hint)
     try:
         algorithm = certificate.signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm):

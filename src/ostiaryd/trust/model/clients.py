@@ -46,7 +46,9 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
-"""Grant types that a client may use that no administrator registered."""
+"""Grant types of clients that no administrator registered, and of agents that act for people."""
+FIRST_GRANTS = (AUTHORIZATION_CODE, DEVICE_CODE)
+"""Those of CLIENT_GRANTS that begin a grant. A client must have at least one of them."""
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
 """Supported algorithms of ID tokens. The first is used for clients that request none (OpenID Connect Dynamic Client
 Registration 1.0 section 2).
@@ -90,6 +92,12 @@ CLIENT_METHODS = {
 }
 """Authentication methods of clients at the token endpoint (`token_endpoint_auth_method`), each with its evidence. The
 metadata of the server and the registration of clients take the methods from this table.
+"""
+DOCUMENT_METHODS = tuple(
+    name for name, proof in CLIENT_METHODS.items() if proof is not ClientProof.SECRET and name != SELF_SIGNED
+)
+"""Methods of clients with a metadata document. A document is public, so it can contain no secret. TLS listeners must
+know a self-signed certificate before the handshake, and the document is fetched after it.
 """
 
 
@@ -440,9 +448,9 @@ def _check_grants(metadata: ClientMetadata) -> None:
     most = len(CLIENT_GRANTS) + 4
     if not 1 <= len(metadata.grant_types) <= most:
         raise InvalidClientMetadata(f"`grant_types` must have 1 to {most} values")
-    if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
+    if not set(metadata.grant_types) & set(FIRST_GRANTS):
         hint = f"{', '.join(metadata.grant_types)[:200]}: none of these grant types can begin a grant"
-        raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
+        raise InvalidClientMetadata(f"`grant_types` must have {' or '.join(FIRST_GRANTS)}", hint=hint)
     if AUTHORIZATION_CODE in metadata.grant_types and "code" not in metadata.response_types:
         raise InvalidClientMetadata(
             "`response_types` must have `code`",
@@ -591,8 +599,8 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
     """Return the validated metadata in the metadata document of a client (section 4.1). Raises InvalidRedirectUri for
     an unacceptable redirect URI, InvalidClientMetadata for any other defect.
 
-    A document cannot contain a secret, so no method that needs a secret is accepted. If the document has keys but names
-    no authentication method, the method is `private_key_jwt`.
+    The method must be one of `DOCUMENT_METHODS`. If the document has keys but names no method, the method is
+    `private_key_jwt`.
     """
     if media_type != "application/json" and not re.fullmatch(r"application/[!-~]+\+json", media_type):
         raise InvalidClientMetadata(
@@ -611,9 +619,9 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
     has_keys = unverified.get("jwks") is not None or unverified.get("jwks_uri") is not None
     unverified = {"token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"} | unverified
     metadata = parse_metadata(unverified)
-    if CLIENT_METHODS[metadata.token_endpoint_auth_method] is ClientProof.SECRET:
-        hint = f"`token_endpoint_auth_method` can be none, private_key_jwt or {TLS_CLIENT_AUTH}"
-        raise InvalidClientMetadata("a client with a metadata document cannot have a secret", hint=hint)
+    if (method := metadata.token_endpoint_auth_method) not in DOCUMENT_METHODS:
+        hint = f"use one of {', '.join(DOCUMENT_METHODS)}, or register the client at /register"
+        raise InvalidClientMetadata(f"a client with a metadata document cannot use `{method}`", hint=hint)
     return metadata
 
 
