@@ -6,12 +6,12 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.registry_fixtures import newest_entry
+from ostiary.cli.roles import grant_role
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.app import ROUTES, _endpoint, build_app, facts_of
 from ostiaryd.ground.http.edge import Call, Reply
@@ -28,9 +28,10 @@ from ostiaryd.trust.model.sessions import SESSION_COOKIE
 from tests.support.api_fixtures import ISSUER, Answer, client, register, send
 from tests.support.page_client import signed_in
 from tests.support.role_fixtures import administrator, ask, person
+from tests.support.sources import ROOT
 
 __all__ = ["client"]
-TABLE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
+TABLE = ROOT / "docs" / "reference" / "roles.md"
 ROLES = ("", "viewer", "approver", "operator", "auditor", "administrator")
 NOW = 1_800_000_000_000_000
 
@@ -61,6 +62,15 @@ def test_the_page_says_what_each_role_may_do_on_every_route() -> None:
         if route.scope and route.scope not in ("ostiary:feed", "ostiary:ssf.read", "ostiary:ssf.manage")
     }
     assert said == found, "review the change, then write it to docs/reference/roles.md"
+
+
+def test_each_list_of_all_roles_has_every_role() -> None:
+    starter = starter_files()
+    names = starter.ready.roles.names
+    assert {*ROLES} == {"", *names}
+    assert names <= set(re.findall(r"\w+", grant_role.__doc__ or ""))
+    consents = (ROOT / "src/ostiaryd/policy/roles/role-consents.cedar").read_text("utf-8")
+    assert set(re.findall(r'Role::"(\w+)"', consents)) == names
 
 
 def test_no_role_reaches_what_is_for_guards_and_receivers() -> None:

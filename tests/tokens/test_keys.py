@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import feed_messages, newest_entry
+from ostiary.cli.keys import rotate_server_key
 from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import USES
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.model import LONGEST_TOKEN
 from ostiaryd.tokens import flows
+from ostiaryd.tokens.wire_admin import SigningKeyRotation
 from ostiaryd.trust.flows import verify_token
 from ostiaryd.trust.model import AccessRefused
+from ostiaryd.trust.model.clients import ID_TOKEN_ALGS
 from tests.support.api_fixtures import Client, register, send
 from tests.support.trust_fixtures import call
 
@@ -28,6 +34,15 @@ async def rotate(world: World, *, use: str = "token", alg: str = "ES256") -> str
 
 async def published(client: Client) -> set[str]:
     return {key["kid"] for key in (await send(client.app, "GET", "/jwks")).json["keys"]}
+
+
+def test_each_list_of_uses_and_algorithms_of_keys_has_every_use_and_algorithm() -> None:
+    hints = get_type_hints(Config)
+    assert get_args(hints["token_alg"]) == USES["token"]
+    assert set(ID_TOKEN_ALGS) == set(USES["token"])
+    asked, typed = get_type_hints(SigningKeyRotation)["use"], get_type_hints(rotate_server_key)["use"]
+    assert {"ledger", *get_args(asked)} == set(USES), "the key of the ledger is its identity"
+    assert get_args(typed) == get_args(asked)
 
 
 async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_key(client: Client) -> None:
