@@ -135,8 +135,8 @@ def _fixed(integer: bytes, size: int) -> bytes:
 
 
 def _generate_ec(alg: str) -> dict[str, str]:
-    crv, found = next((crv, one) for crv, one in _CURVES.items() if one.alg == alg)
-    numbers, size = ec.generate_private_key(found.curve).private_numbers(), found.size
+    [(crv, curve)] = [(crv, curve) for crv, curve in _CURVES.items() if curve.alg == alg]
+    numbers, size = ec.generate_private_key(curve.curve).private_numbers(), curve.size
     point = numbers.public_numbers
     return {"crv": crv, "x": _uint(point.x, size), "y": _uint(point.y, size), "d": _uint(numbers.private_value, size)}
 

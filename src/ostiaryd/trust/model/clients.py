@@ -48,7 +48,7 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
 """Grant types of clients that no administrator registered, and of agents that act for people."""
 FIRST_GRANTS = (AUTHORIZATION_CODE, DEVICE_CODE)
-"""Those of CLIENT_GRANTS that begin a grant. A client must have at least one of them."""
+"""Members of CLIENT_GRANTS that begin a grant. A client must have one or more of them."""
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
 """Supported algorithms of ID tokens. The first is used for clients that request none (OpenID Connect Dynamic Client
 Registration 1.0 section 2).

@@ -71,8 +71,8 @@ because most browsers also name other systems.
 
 
 class ProofFacts(NamedTuple):
-    """What a proof by a login method shows: its factors, its names in `amr` (RFC 8176), and whether the proof resists
-    phishing: a look-alike site cannot relay it.
+    """The strength of a proof by a login method: the factors, the names in `amr` (RFC 8176), and whether the proof
+    resists phishing, because a look-alike site cannot relay it.
     """
 
     factors: frozenset[str]
