@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
@@ -276,6 +278,32 @@ def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(
     [record] = records(guard)
     assert record["arguments"] == {"path": "x" * 100, "deep": "...", "n": 1}
     assert len(record["digest"]) == 43
+
+
+@pytest.mark.parametrize(
+    ("stated", "path", "n"),
+    [
+        ({"kinds": {"path": "object"}}, "/a", 1),
+        ({"kinds": {"path": "secret"}}, "...", 1),
+        ({"kinds": {"path.inner": "secret"}}, "...", 1),
+        ({"kinds": {"n": "secret"}}, "/a", "..."),
+        ({"data_classes": ["personal"]}, "/a", 1),
+        ({"data_classes": ["secret"]}, "...", "..."),
+    ],
+)
+def test_an_argument_that_the_catalogue_calls_secret_is_not_recorded_when_asked_for_arguments(
+    tmp_path: Path, clock: Clock, dice: SeededRandom, stated: dict[str, Any], path: object, n: object
+) -> None:
+    credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
+    guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, record_arguments=True)
+    feeder = Feeder(clock, feed=guard.feed)
+    feeder.snapshot()
+    catalogue = json.loads(TOOLS)
+    catalogue["tools"] = [tool | stated if tool["name"] == "read_file" else tool for tool in catalogue["tools"]]
+    fact = ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default")
+    feeder.say(replace(fact, catalogue=json.dumps(catalogue)))
+    guard.decide(authenticate_at(guard, feeder), "read_file", {"path": "/a", "n": 1})
+    assert records(guard)[0]["arguments"] == {"path": path, "n": n}
 
 
 # Every doubt is a no

@@ -151,8 +151,9 @@ def call_record(
     network: str = "",
     proof: str = "",
 ) -> report.CallRecord:
-    """Return the record to store before the tool runs. `spent`: units by account; `approved`: ids of the policies whose
-    required approval was spent. Raises Malformed for an allowed call whose arguments have no digest.
+    """Return the record to store before the tool runs. `spent`: the units that the call takes from budgets, by account;
+    `approved`: ids of the policies that require an approval, for which this call has spent one. Raises Malformed for
+    an allowed call whose arguments have no digest.
     """
     principal, ready = call.principal, call.ready
     claims = principal.claims
@@ -262,11 +263,14 @@ def _digest_arguments(arguments: Mapping[str, Any]) -> str:
     return canonical.digest(dict(arguments), floats=True, max_depth=canonical.MAX_ARGUMENTS_DEPTH)
 
 
-def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def shorten(arguments: Mapping[str, Any], secrets: frozenset[str] | None) -> dict[str, Any]:
     """Return the arguments for the record: numbers and booleans unchanged, strings cut to 100 characters, and `...` in
-    place of any other value.
+    place of any other value and of each argument in `secrets` (None: all arguments).
     """
-    return {name[:64]: _short(value) for name, value in list(arguments.items())[:64]}
+    return {
+        name[:64]: "..." if secrets is None or name in secrets else _short(value)
+        for name, value in list(arguments.items())[:64]
+    }
 
 
 def _short(value: object) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -101,6 +101,8 @@ class _Inputs:
                 self.approval = yield need
             case BudgetDraw():
                 self.left = yield need
+            case _:
+                assert_never(need)
 
     def _note_history(self, need: History | HistoryClaim, answer: Any) -> None:
         if isinstance(need, History):
@@ -313,7 +315,7 @@ class CallDecider:
         if may_have_secret(call) and not (inputs.is_searched and decision.allowed):
             pass  # do not record the arguments: they could contain a secret
         elif self.records_arguments:
-            record = replace(record, arguments=shorten(call.arguments))
+            record = replace(record, arguments=shorten(call.arguments, frozenset() if ready is None else ready.secrets))
         elif self.learns and facts.resource.mode == "watch":
             record = replace(record, arguments=summarize_arguments(call.arguments, ready.tool.kinds if ready else {}))
         then = None

@@ -80,8 +80,10 @@ class Guard:
         `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that the
         server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum age of
         the feed, in seconds; more than the server's `feed_heartbeat_ms`, else the guard denies every call. `max_skew`:
-        maximum difference between the server's clock and this machine's clock, in seconds. `learn`: record a summary of
-        the arguments in watch mode. `notices`: run detectors on each call before it is decided.
+        maximum difference between the server's clock and this machine's clock, in seconds. `spool_limit`: maximum size
+        of the spool in bytes; a guard with a full spool denies. `record_arguments`: record the arguments of each call,
+        texts cut to 100 characters, except arguments of the kind `secret`. `learn`: record a summary of the arguments
+        in watch mode, for `ostiary suggest`. `notices`: run detectors on each call before it is decided.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from ostiary.authorization import cedar
 from ostiary.authorization.catalogue import Catalogue
@@ -137,6 +137,8 @@ class Knowledge:
                 self.policies = _policies(fact)
             case KeysFact():
                 self.keys = JwkSet.parse({"keys": fact.token})
+            case _:
+                assert_never(fact)
 
     def learn_stop(self, fact: Fact) -> None:
         """Add a stop that was stored under another history of the server's database to the facts. A fact that lifts a
