@@ -59,7 +59,7 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     arguments: dict[str, Any] | None = None
     hidden: Names = []
     approved: Names = []
-    """ids of the policies whose required approval the call has spent"""
+    """ids of the policies that require an approval, for which the call has spent one"""
 
 
 class RemoteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,12 +17,16 @@ from ostiary.protocol.errors import Invalid
 _encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEPTH = 16
-"""Maximum nesting of a value. The enclosing record adds a few levels, and readers of JSON have limits."""
+"""Maximum number of levels of sets and records in a value: readers of JSON have limits, and the enclosing record adds a
+few levels.
+"""
 
 
 def render_value(value: object, depth: int = MAX_DEPTH) -> object:
-    """Return a Cedar value in Cedar's JSON. Raises Invalid for a value that `parse_value` would not return
-    unchanged: a reserved name in a record, too many levels, another type.
+    """Return a Cedar value in Cedar's JSON. `depth`: the number of levels of sets and records that are left.
+
+    Raises Invalid for an IP address, a duration, a time outside of the years 1 to 9999, a record with a reserved name,
+    and a value with more levels than `depth`.
     """
     kind = type(value)
     if kind is str or kind is bool or kind is int:

@@ -102,7 +102,7 @@ class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
     session: Session | None = None
     """Untrusted texts that the task has read, for detectors; None: no detectors examine the call."""
     approved: Container[str] = ()
-    """Ids of the policies whose required approval this call has spent."""
+    """Ids of the policies that require an approval, for which this call has spent one."""
     remote: RemoteAnswers | None = None
     """Answers of remote policies; None: remote policies cannot be asked, and count as failed."""
 

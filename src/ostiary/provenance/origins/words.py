@@ -282,7 +282,9 @@ def decimal(text: str) -> str | None:
 
 
 _AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
-"""digits, and at most two decimal places after a dot: the only form of an amount that all tools read alike"""
+"""digits without a leading zero, perhaps with a sign before them, and at most two decimal places after a dot: the only
+form of an amount that all tools read alike
+"""
 
 
 def read_amount(text: str) -> str | None:
