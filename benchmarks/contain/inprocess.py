@@ -19,7 +19,7 @@ from benchmarks.contain import rules
 from benchmarks.contain.products import FOREIGN, Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Tool
 from ostiary.authorization import budget
-from ostiary.authorization.catalogue import Catalogue, Kind
+from ostiary.authorization.catalogue import GRAVE, Catalogue, Kind
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import AccessClaims
 from ostiary.catalogue_advisor.draft import draft
@@ -40,7 +40,6 @@ from ostiary.provenance.origins import (
     remember,
     with_marks,
 )
-from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES, About, choose_stated
 
 URI = "https://tools.example/mcp"

@@ -31,6 +31,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
     "src/ostiary/proxy/egress/server.py": "one conversation with a program, from its request to its answer",
     "src/ostiary/catalogue_advisor/reading.py": "one proposal for one tool; its rules share their words and schemas",
+    "src/ostiary/provenance/origins/memory.py": "one stored form: its bits, its parts, and the rooms that bound them",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }
 """Path: why it is one file all the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from ostiary.authorization.bounds import Condition, InvalidDetails, ToolDetail
 from ostiary.authorization.bounds import details as limits
 from ostiary.authorization.bounds.conditions import MAX_CHOICES, MAX_GLOB, MAX_TEXT
 from ostiary.protocol import canonical
+from ostiaryd.tokens.model.wording import word_details
+from tests.support.sources import ROOT
 
 URI = "https://files.example/mcp"
 DETAIL: dict[str, Any] = {
@@ -480,3 +483,27 @@ def test_parsing_anything_raises_nothing_but_invalid_details(value: object) -> N
 def test_no_value_makes_a_condition_fail_otherwise_than_by_saying_no(value: object) -> None:
     for members, _, _ in MEANING:
         assert condition(**members).holds(value) in (True, False)
+
+
+MEMBERS: dict[str, object] = {
+    "eq": "a",
+    "one_of": ("a", "b"),
+    "prefix": "a/",
+    "glob": "a*",
+    "min": 1,
+    "max": 2,
+    "max_length": 3,
+}
+
+
+def test_each_member_of_a_condition_is_checked_never_widened_and_told_to_people() -> None:
+    page = (ROOT / "console/src/pages/tasks.tsx").read_text("utf-8")
+    said = page[page.index("function sayCondition") :]
+    assert set(MEMBERS) == set(Condition.__struct_fields__)
+    for name, value in MEMBERS.items():
+        one = condition(**{name: value})
+        assert not one.holds(None), name
+        assert not condition(max_length=1000).is_within(one), name
+        [line] = word_details([ToolDetail(locations=(URI,), arguments={"path": one})])
+        assert line.parts != ("path ",), name
+        assert re.search(rf"\b{name} (&&|!== undefined &&)", said), name

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Kind, Tool
+from ostiary.catalogue_advisor.language import VERBS
+from ostiary.catalogue_advisor.reading import RANK
+from ostiary.cli.catalogue import MEANINGS
 from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.provenance.extent import WARNINGS
+from ostiary.provenance.origins import Origin
+from ostiaryd.approvals.flows import wording as request
+from ostiaryd.tokens.model import wording as consent
 
 
 def parse(*tools: dict[str, Any], resource: str = "files") -> Catalogue:
@@ -300,3 +309,18 @@ def test_a_tool_without_a_definition_is_confirmed_by_its_own_statement_alone() -
     confirmed = parse({"name": "a", "effect": "send", "confirmed": True})
     assert confirmed.after(parse({"name": "a", "effect": "send"})).tools["a"].confirmed is True
     assert not parse({"name": "a", "effect": "read"}).after(confirmed).tools["a"].confirmed
+
+
+def test_each_effect_kind_origin_and_warning_has_words_for_people() -> None:
+    assert {*Effect, *Kind} == {*MEANINGS} - {"yes", "no", "none", "unsure"}
+    assert {*Effect} == {*request.EFFECTS} == {*consent.EFFECTS} == {*RANK}
+    assert {*Effect} - {Effect.WRITE} == {effects[0] for effects in VERBS.values()}
+    assert {origin.name.lower() for origin in Origin} == {*request.ORIGINS}
+    assert {*WARNINGS} == {*request.WARNINGS}
+
+
+def test_policies_read_the_count_of_each_effect() -> None:
+    schema = (files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
+    counts = re.findall(r"counts: \{(.+?)\}", schema)
+    assert [re.findall(r"(\w+): Long", members) for members in counts] == [list(Effect)] * 2
+    assert f"// {', '.join(Effect)}\n" in schema

@@ -302,6 +302,17 @@ def test_what_is_no_history_is_none(body: bytes) -> None:
         history.unpack_history(body)
 
 
+@pytest.mark.parametrize("effects", [0, len(EFFECTS) - 1, len(EFFECTS), len(EFFECTS) + 1])
+def test_a_history_from_before_the_last_effects_counts_none_of_them(effects: int) -> None:
+    body = history.pack_history(History(tools=("files/read",), counts=(7,) * effects))
+    if effects > len(EFFECTS):
+        with pytest.raises(Malformed):
+            history.unpack_history(body)
+    else:
+        counts = joined(history.unpack_history(body), NOTHING).counts
+        assert counts == (7,) * effects + (0,) * (len(EFFECTS) - effects)
+
+
 def test_all_orders_of_a_few_calls_that_fill_it() -> None:
     some = [send(to=[f"{part}-{number}" for number in range(50)]) for part in range(4)]
     assert len({fold(list(order)) for order in itertools.permutations(some)}) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -14,6 +14,7 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
+from ostiaryd.registry.flows.restrictions import MAX_LIMIT
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import restrictions
 
@@ -106,6 +107,10 @@ async def test_a_limit_that_means_nothing_changes_nothing(
     with pytest.raises(Invalid, match="limit"):
         await put(world, kind, limit=limit)
     assert in_force(world) == []
+
+
+def test_each_kind_of_restriction_has_a_largest_limit() -> None:
+    assert {*MAX_LIMIT} == {*get_args(RestrictionKind)}
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("throttle", 0), ("throttle", 10_000), ("narrow", 0), ("step_up", 2)])

@@ -2017,8 +2017,8 @@ export type PageAsked = {
 };
 
 /**
- * Words of one origin, which count for the kinds of arguments in `kinds` (bits, see KINDS). `classes`: the data
- * classes of the content, if the kind is LABEL.
+ * Words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the data classes
+ * of the content, if the kind is LABEL.
  */
 export type Part = [number, number, string, string[]];
 

@@ -37,7 +37,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from ostiary.authorization.arguments.shape import branches, properties_of
-from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, Kind, Tool
+from ostiary.authorization.catalogue import GRAVE, METHODS, Catalogue, Effect, Kind, Tool
 from ostiary.authorization.catalogue.listed import Listed, listing_of, parse_listed, visible
 from ostiary.catalogue_advisor.language import (
     CONJUNCTIONS,
@@ -64,7 +64,7 @@ RANK = {
     Effect.ADMINISTER: 4,
 }
 _DESTROYS = ((Effect.DESTROY,), (Effect.DESTROY, Effect.CHANGE))
-_GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
+_GRAVE = [(effect,) for effect in GRAVE]
 MAX_KINDS = 64
 MAX_DEPTH = 4
 MAX_FIELDS = 10_000

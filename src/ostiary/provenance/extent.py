@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.catalogue import GRAVE, POINTS, Effect, Kind, Tool
 from ostiary.protocol import canonical
 from ostiary.protocol.signed import digest
-from ostiary.provenance.origins import POINTS, Memory, Origin, of_value
-from ostiary.provenance.origins.judging import GRAVE, MAX_FOREIGN, judged_leaves
+from ostiary.provenance.origins import Memory, Origin, of_value
+from ostiary.provenance.origins.judging import MAX_FOREIGN, judged_leaves
 from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiary.provenance.origins.words import read_amount
 

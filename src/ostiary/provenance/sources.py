@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from ostiary.authorization.catalogue import Catalogue, Kind, Tool
 from ostiary.provenance.origins import Memory, Origin
 from ostiary.provenance.origins.layouts import layout_of
+from ostiary.provenance.origins.memory import BIT
 from ostiary.provenance.origins.scribe import hashed
 
 MAX_FIELDS = 1024
@@ -34,8 +35,6 @@ MIN_NUMBER = 10
 """smallest absolute value of a whole number that is compared; smaller numbers are often equal by accident"""
 MAX_SOURCES = 8
 """maximum number of sources that are reported for one call"""
-_CLAIMS = frozenset((Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME))
-"""kinds of arguments whose origin is already judged, so that no kind is learned for these arguments"""
 _Path = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -101,13 +100,13 @@ def mark_reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fiel
 def with_sources(catalogue: Catalogue, learned: Iterable[tuple[str, str]]) -> Catalogue:
     """Return the catalogue with the argument kind `object` for each learned pair (tool, dotted path of the argument).
 
-    Confirmed tools stay unchanged, and so do arguments to which the catalogue gives a kind in `_CLAIMS`. Pairs of
-    unknown tools are ignored.
+    Confirmed tools stay unchanged, and so do arguments to which the catalogue gives a kind whose origin is judged
+    (`BIT`). Pairs of unknown tools are ignored.
     """
     tools = dict(catalogue.tools)
     for name, path in learned:
         tool = tools.get(name)
-        if tool is not None and not tool.confirmed and tool.argument_kinds.get(path) not in _CLAIMS:
+        if tool is not None and not tool.confirmed and tool.argument_kinds.get(path) not in BIT:
             tools[name] = replace(tool, kinds={**tool.kinds, path: Kind.OBJECT.value})
     return Catalogue(catalogue.resource, tools, catalogue.data_classes)
 

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple, NewType
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.authorization.catalogue import GRAVE, Kind, Tool
 from ostiary.decision import approval
 from ostiary.decision.access import Needs
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.provenance.extent import Extent
-from ostiary.provenance.origins.judging import GRAVE, value_at
+from ostiary.provenance.origins.judging import value_at
 from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 from ostiaryd.tasks.model import Task

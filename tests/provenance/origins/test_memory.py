@@ -29,7 +29,20 @@ from ostiary.provenance.origins import (
     unpack,
     with_marks,
 )
-from ostiary.provenance.origins.memory import MAX_FORMS, ROOM, holds
+from ostiary.provenance.origins.memory import (
+    BIT,
+    FORGOTTEN,
+    LABEL,
+    LINK,
+    MAX_FORMS,
+    RETIRED,
+    ROOM,
+    SENT,
+    SLOT,
+    UNREQUESTED,
+    holds,
+    kinds_of,
+)
 from ostiary.provenance.origins.scribe import WIDTH
 from tests.support.seed import seed
 
@@ -186,6 +199,12 @@ def test_a_bomb_of_encodings_is_not_followed_for_ever() -> None:
         found.append(of_value(memory, Kind.ADDRESS, "https://evil.example/x") is Origin.OUTSIDE)
         text = base64.b64encode(text.encode()).decode()
     assert found == [True] * 4 + [False] * 8
+
+
+def test_the_bits_of_stored_memories_never_change() -> None:
+    assert [BIT[kind] for kind in list(Kind)[:7]] == [1, 2, 4, 8, 16, 32, 64]
+    assert [1 << bit for bit in range(7, 14)] == [LINK, RETIRED, SLOT, LABEL, SENT, UNREQUESTED, FORGOTTEN]
+    assert kinds_of(Kind) == ALL_KINDS == 127, "a further kind shares the bit of another kind, or has none, as text"
 
 
 PART = Part(Origin.RECORD, ALL_KINDS, bytes(6))

@@ -9,17 +9,30 @@ Data classes of the resource apply to each of its tools: a tool can add classes,
 
 from ostiary.authorization.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at, scopes_of
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
-from ostiary.authorization.catalogue.kind import Kind
+from ostiary.authorization.catalogue.kind import POINTS, RECIPIENTS, SIGNIFICANT, Kind
 from ostiary.authorization.catalogue.listed import MAX_TOOLS, definition_of, listing_of
 from ostiary.authorization.catalogue.methods import METHODS
-from ostiary.authorization.catalogue.tool import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, Effect, Tool, ToolName
+from ostiary.authorization.catalogue.tool import (
+    GRAVE,
+    MAX_SCHEMA_BYTES,
+    MAX_SCHEMA_DEPTH,
+    SENDING,
+    Effect,
+    Tool,
+    ToolName,
+)
 
 __all__ = [
+    "GRAVE",
     "MAX_BYTES",
     "MAX_SCHEMA_BYTES",
     "MAX_SCHEMA_DEPTH",
     "MAX_TOOLS",
     "METHODS",
+    "POINTS",
+    "RECIPIENTS",
+    "SENDING",
+    "SIGNIFICANT",
     "Catalogue",
     "Effect",
     "Kind",

@@ -25,6 +25,12 @@ class Kind(StrEnum):
     """outgoing text; the addresses and links in it are judged"""
 
 
+RECIPIENTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS})
+"""kinds that name a recipient of data or money"""
+POINTS = RECIPIENTS | {Kind.OBJECT}
+"""kinds that name recipients and objects"""
+SIGNIFICANT = POINTS | {Kind.SECRET, Kind.AMOUNT}
+"""kinds of recipients, objects, secrets and amounts"""
 FIXED_TIME = "fixed-time"
 """Word of a catalogue for a time that the agent must not choose. Such a time is judged like a recipient or an
 object.

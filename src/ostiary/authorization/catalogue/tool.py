@@ -42,6 +42,10 @@ class Effect(StrEnum):
     ADMINISTER = "administer"
 
 
+GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
+"""effects that cannot be undone; rules that avoid an approval request do not apply to them"""
+SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
+"""effects that send data to a recipient even in a closed world"""
 _CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
 _POWER = ("read", "write", "administer")
 """classes of scopes that follow from effects, in ascending order"""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.arguments.shape import shape_of
 from ostiary.authorization.bounds import ToolDetail, render_details
-from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.authorization.catalogue import RECIPIENTS, Catalogue, Effect, Kind, Tool
 from ostiary.catalogue_advisor.draft import requests
 from ostiary.catalogue_advisor.language import (
     THINGS,
@@ -26,7 +26,6 @@ from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Endorsed, Inten
 
 MAX_CALLS = 200
 """maximum number of distinct requests in the words; later requests are ignored"""
-_WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
@@ -241,12 +240,12 @@ def _endorsed(
     }
     by_document: dict[tuple[str, str], Endorsed] = {}
     for value, is_url in requests.documents(words):
-        never = _WHOM if is_url or not may_name_recipient else frozenset[Kind]()
+        never = RECIPIENTS if is_url or not may_name_recipient else frozenset[Kind]()
         kinds = tuple(kind for kind in Kind if kind in needed_kinds - never)
         for offer in offers if kinds else ():
             if _opens(offer.tool, is_url=is_url) and len(by_document) < MAX_ENDORSED:
                 if (offer.id, value) not in by_document:
-                    warns = ", and the author of the document chooses the recipients" if _WHOM & {*kinds} else ""
+                    warns = ", and the author of the document chooses the recipients" if RECIPIENTS & {*kinds} else ""
                     lines.append(DraftLine("endorsed", f"{offer.id} {value}", f"the words name this document{warns}"))
                 by_document[offer.id, value] = Endorsed(offer.id, value, kinds)
     return tuple(by_document.values())

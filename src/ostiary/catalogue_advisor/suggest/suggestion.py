@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 from ostiary.authorization.bounds import Condition, ToolDetail
 from ostiary.authorization.bounds.details import MAX_ARGUMENTS, MAX_DETAILS
-from ostiary.authorization.catalogue import Catalogue, Effect
+from ostiary.authorization.catalogue import GRAVE, Catalogue
 from ostiary.catalogue_advisor.suggest.conditions import infer
 from ostiary.protocol.errors import Invalid
 
-GRAVE = frozenset({Effect.DESTROY, Effect.PAY, Effect.ADMINISTER})
 LASTING = frozenset({"bad_arguments", "forbidden_by_policy", "no_permit", "policy_error"})
 """Reasons for a denial that no additional scope and no wider bound removes."""
 

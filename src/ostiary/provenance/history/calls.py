@@ -11,13 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.catalogue import RECIPIENTS, SENDING, Tool
 from ostiary.provenance.history.kept import EFFECTS, MAX_CREATED, MAX_RECIPIENTS, WIDTH, Done, History
 
 MAX_DEPTH = 16
-_OUTGOING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
-_RECIPIENTS = frozenset({Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS})
-"""kinds of arguments that name a recipient"""
 _BETWEEN = re.compile(r"[,;\n]")
 _decode = msgspec.json.Decoder().decode
 
@@ -34,8 +31,8 @@ class Plan(NamedTuple):
 def plan_of(uid: str, tool: Tool, classes: Iterable[str]) -> Plan:
     """Return the plan of the tool with the id `uid` (`mail/send`), which handles the data classes `classes`."""
     call = Done(uid, EFFECTS.index(tool.effect.value), tuple(sorted(classes)), tool.is_outside)
-    outgoing = tool.effect in _OUTGOING
-    return Plan(call, tuple(path for path, kind in tool.argument_kinds.items() if outgoing and kind in _RECIPIENTS))
+    outgoing = tool.effect in SENDING
+    return Plan(call, tuple(path for path, kind in tool.argument_kinds.items() if outgoing and kind in RECIPIENTS))
 
 
 def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:

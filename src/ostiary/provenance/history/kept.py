@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Effect
 from ostiary.authorization.classes import MAX_CLASSES
@@ -24,6 +25,7 @@ MAX_HISTORY = 8 << 10
 """maximum size of a stored history in bytes"""
 MAX_COUNT = 1 << 40
 EFFECTS = tuple(effect.value for effect in Effect)
+"""The effects by their place, which histories store: a further effect is the last member of `Effect`."""
 
 Value = Annotated[bytes, Meta(min_length=WIDTH, max_length=WIDTH)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -49,7 +51,7 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tools: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     read_classes: tuple[str, ...] = ()
-    counts: tuple[int, ...] = (0,) * len(EFFECTS)
+    counts: Annotated[tuple[int, ...], Meta(max_length=len(EFFECTS))] = (0,) * len(EFFECTS)
     effects: int = 0
     """effects of the calls as bits: bit N stands for EFFECTS[N]"""
     has_seen_outside: bool = False
@@ -143,8 +145,12 @@ def pack_history(history: History) -> bytes:
 
 
 def unpack_history(body: bytes) -> History:
-    """Return the history that `pack_history` packed. Raises Malformed for other bytes."""
+    """Return the history that `pack_history` packed. An effect that did not exist at that time has the count 0. Raises
+    Malformed for other bytes.
+    """
     try:
-        return msgpack_decoder(History)(body)
+        kept = msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:
         raise Malformed(f"not a stored history: {error}") from None
+    missing = len(EFFECTS) - len(kept.counts)
+    return replace(kept, counts=kept.counts + (0,) * missing) if missing else kept

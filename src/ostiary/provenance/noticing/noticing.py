@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ostiary.authorization.catalogue import GRAVE
 from ostiary.provenance.noticing.event import Event
 from ostiary.provenance.noticing.finding import Noticed
 from ostiary.provenance.noticing.profile import FOREIGN, Habit, Profile
 from ostiary.provenance.noticing.session import Session
 
-GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
 """points of a call outside its task; the second number applies if all identifying values come from the person, because
 the bounds of the task may then be too narrow

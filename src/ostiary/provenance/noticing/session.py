@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ostiary.authorization.catalogue import Tool
-from ostiary.provenance.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
+from ostiary.authorization.catalogue import POINTS, Tool
+from ostiary.provenance.origins import ALL_KINDS, Memory, Origin, Part, of_value
 from ostiary.provenance.origins.judging import judged_leaves, leaves
 from ostiary.provenance.origins.layouts import layout_of
 from ostiary.provenance.origins.scribe import WIDTH, Scribe

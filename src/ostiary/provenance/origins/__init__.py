@@ -7,7 +7,6 @@ judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"orig
 """
 
 from ostiary.provenance.origins.judging import (
-    POINTS,
     CallValues,
     is_effect,
     is_settled,
@@ -24,7 +23,6 @@ from ostiary.provenance.origins.memory import (
     ALL_KINDS,
     FOUND,
     KEY_BYTES,
-    KINDS,
     LABEL_ROOM,
     LINK,
     MAX_BYTES,
@@ -50,12 +48,10 @@ __all__ = [
     "CARRIES",
     "FOUND",
     "KEY_BYTES",
-    "KINDS",
     "LABEL_ROOM",
     "LINK",
     "MAX_BYTES",
     "MAX_PARTS",
-    "POINTS",
     "RETIRED",
     "REVEALS",
     "SLOT",

@@ -53,13 +53,13 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, cast
 
-from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.catalogue import GRAVE, POINTS, RECIPIENTS, SIGNIFICANT, Effect, Kind, Tool
 from ostiary.authorization.catalogue.coverage import EMPTY, UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import is_within, path_origin, split_origins
 from ostiary.provenance.origins.links import MAIL, Decoded, links, spellings
-from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, BIT, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
@@ -84,14 +84,9 @@ DECLARED, LISTED, OFFERED = Rule.DECLARED, Rule.LISTED, Rule.OFFERED
 QUANTITY, SWITCH, UNCLAIMED = Rule.QUANTITY, Rule.SWITCH, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
-BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
-POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
-"""kinds that name recipients and objects"""
 NAMES = POINTS | {TEXT}
 """kinds that select the content that a call returns"""
 _SLOTS = POINTS | {AMOUNT}
-_SIGNIFICANT = POINTS | {SECRET, AMOUNT}
-"""kinds of recipients, objects, secrets and amounts"""
 _RECIPIENT_ROLES = ("origin_worst", "object_worst", "recipient_worst", "done_worst")
 _ROLES: Mapping[Kind, tuple[str, ...]] = {
     PRINCIPAL: _RECIPIENT_ROLES,
@@ -105,7 +100,6 @@ _ROLES: Mapping[Kind, tuple[str, ...]] = {
 }
 """the attributes in which a value of a kind counts; a significant time counts as a secret does"""
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
-_RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
 _PEOPLE = frozenset({PRINCIPAL, ACCOUNT})
 """kinds of recipients that may need an address: an address that the person stated needs no other one"""
 _REQUESTS = frozenset({Effect.READ, Effect.SEND})
@@ -113,8 +107,6 @@ _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 _CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
 _LASTING = _CHANGES | {Effect.SHARE}
 """effects that policies permit with a known address, but not with an address that follows only from the person's"""
-GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
-"""effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
 MAX_VALUES = 256
 """maximum number of values of one argument; an argument with more counts as from nowhere"""
@@ -277,7 +269,7 @@ def judge_origins(
         return _read_judged(memory, arguments, values)
     call_leaves = _CallLeaves(memory, tool, arguments, values, is_planned=is_planned)
     origins = call_leaves.judge_all()
-    significant = [one for one in origins if one[1] in _SIGNIFICANT]
+    significant = [one for one in origins if one[1] in SIGNIFICANT]
     least_trusted = _least_trusted(tool, origins)
     if memory.has_read_outside and (
         _is_on_everything(memory, tool, least_trusted, values.leaves)
@@ -390,7 +382,7 @@ def _needs_only_mail(memory: Memory, tool: Tool, origins: Iterable[_LeafOrigin])
     has_stated = False
     for one in origins:
         path, kind, _, origin, _ = one
-        if kind in _SIGNIFICANT or (kind is TIME and tool.kinds.get(path) == FIXED_TIME):
+        if kind in SIGNIFICANT or (kind is TIME and tool.kinds.get(path) == FIXED_TIME):
             if origin is not PERSON:
                 unstated.append(one)
             elif kind in _PEOPLE:
@@ -593,7 +585,7 @@ def _is_described(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
     """Return whether each recipient has in its name a word that the person wrote, or two adjacent words in one. A link
     or an account has no name. The name beside a mail address does not count, because a stranger can choose any.
     """
-    recipients = [(kind, value) for _, kind, value in all_leaves if kind in _RECIPIENTS]
+    recipients = [(kind, value) for _, kind, value in all_leaves if kind in RECIPIENTS]
     return all(
         kind is not ACCOUNT
         and "://" not in text

@@ -22,12 +22,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain
 from typing import Any
 
-from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.catalogue import POINTS, RECIPIENTS, SENDING, Effect, Kind, Tool
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import (
-    POINTS,
     CallValues,
     Judged,
     judged_leaves,
@@ -67,10 +66,7 @@ _OFFERED, _DECLARED, _HARMLESS, _SWITCH = Rule.OFFERED, Rule.DECLARED, Rule.HARM
 _LISTED, _UNCLAIMED = Rule.LISTED, Rule.UNCLAIMED
 _OBJECT, _TIME, _TEXT = Kind.OBJECT, Kind.TIME, Kind.TEXT
 CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
-SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
-"""effects that send data to a recipient even in a closed world"""
-TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
-_JUDGED = TO_WHOM | {Kind.SECRET, Kind.AMOUNT}
+_JUDGED = RECIPIENTS | {Kind.SECRET, Kind.AMOUNT}
 """kinds of declared values whose origins policies judge, so that the values count as no text"""
 _JOINED = re.compile(r"[\W_](?<=[^\W_].)(?<!\s)(?:_|[^\w\s])*+[^\W_]")
 """letters or digits with other characters than white space between them"""
@@ -252,7 +248,7 @@ def _addressed(memory: Memory, tool: Tool, values: CallValues) -> Iterator[tuple
 
 def _recipients(all_judged: Iterable[Judged]) -> Iterator[str]:
     for _, kind, value in all_judged:
-        if kind in TO_WHOM:
+        if kind in RECIPIENTS:
             yield from leaves(value)
 
 

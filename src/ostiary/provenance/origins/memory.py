@@ -91,13 +91,23 @@ OBSERVED = (Origin.ENDORSED, *FOUND)
 """origins that a guard may state for the output of a tool"""
 LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
 """origins of content that the person did not name"""
-KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
-"""kinds of arguments whose origin matters; bit N of `Part.kinds` stands for KINDS[N]"""
-ALL_KINDS = (1 << len(KINDS)) - 1
-_OBJECT, _ADDRESS = 1 << KINDS.index(Kind.OBJECT), 1 << KINDS.index(Kind.ADDRESS)
-LINK = 1 << len(KINDS)
+BIT: Mapping[Kind, int] = {
+    Kind.PRINCIPAL: 1 << 0,
+    Kind.ACCOUNT: 1 << 1,
+    Kind.ADDRESS: 1 << 2,
+    Kind.OBJECT: 1 << 3,
+    Kind.SECRET: 1 << 4,
+    Kind.AMOUNT: 1 << 5,
+    Kind.TIME: 1 << 6,
+}
+"""The kinds of arguments whose origin matters, each with its bit in `Part.kinds`. Memories are stored, so the bits here
+and below never change: a further kind shares the bit of the kind that it refines.
+"""
+ALL_KINDS = (1 << 7) - 1
+_OBJECT, _ADDRESS = BIT[Kind.OBJECT], BIT[Kind.ADDRESS]
+LINK = 1 << 7
 """bit for a link that is the only content of a call"""
-RETIRED = LINK << 1
+RETIRED = 1 << 8
 """bit for operands of amounts, used until ADR 60: older guards may still send it; parts with this bit alone are
 not stored
 """
@@ -109,11 +119,11 @@ IN_FIELDS = _OBJECT | NAMED
 """kind of a part with identifiers in fields of untrusted records, which the person did not name, and in lines with a
 word of the person
 """
-SLOT = LINK << 2
+SLOT = 1 << 9
 """bit for facts about fields of records (`slots`); older guards store these facts without reading them"""
 NUMBER = b"\0\1"
 """prefix of a fact of `slots` about a number in the person's words: four bytes of its hash follow"""
-LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
+LABEL, SENT, UNREQUESTED, FORGOTTEN = 1 << 10, 1 << 11, 1 << 12, 1 << 13
 """kinds of parts that contain no values (`labels`). LABEL: fingerprints of content. SENT: the last words of sent texts.
 UNREQUESTED: the task has read something that untrusted content may have requested. FORGOTTEN: the memory has lost
 untrusted content for lack of space.
@@ -133,7 +143,7 @@ _Name = tuple[int, int, tuple[str, ...]]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Words of one origin, which count for the kinds of arguments in `kinds` (bits, see KINDS). `classes`: the
+    """Words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the
     data classes of the content, if the kind is LABEL.
     """
 
@@ -367,7 +377,7 @@ def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
 
 def kinds_of(kinds: Iterable[Kind]) -> int:
     """Return the bits of the kinds; `text` identifies nothing and has no bit."""
-    return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
+    return sum({BIT[kind] for kind in kinds if kind in BIT})
 
 
 def holds(source: bytes, phrase: bytes) -> bool:

@@ -29,11 +29,9 @@ from typing import Any, cast
 
 import msgspec
 
-from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.authorization.catalogue import POINTS, Kind, Tool
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.provenance.origins.judging import (
-    BIT,
-    POINTS,
     declared_values,
     has_substitute,
     is_effect,
@@ -48,6 +46,7 @@ from ostiary.provenance.origins.links import MAIL, is_page
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.memory import (
     ALL_KINDS,
+    BIT,
     IN_FIELDS,
     LABELLED,
     LINK,

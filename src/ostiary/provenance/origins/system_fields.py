@@ -8,10 +8,10 @@ from itertools import chain, islice
 
 from ostiary.authorization.catalogue import Kind
 from ostiary.provenance.origins.identifiers import identifiers
-from ostiary.provenance.origins.judging import BIT, names_in
+from ostiary.provenance.origins.judging import names_in
 from ostiary.provenance.origins.layouts import Layout, certain, fields
 from ostiary.provenance.origins.links import readings
-from ostiary.provenance.origins.memory import ALL_KINDS, Memory, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, BIT, Memory, Origin
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import Scribe
 from ostiary.provenance.origins.words import words
@@ -67,7 +67,7 @@ _MARKED = re.compile(
 _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
 """The form of an IBAN (ISO 13616), with any checksum."""
 Found = tuple[Origin, int, str]
-"""(origin of a text, the kinds of arguments for which the text counts as bits (see KINDS), the text)"""
+"""(origin of a text, the kinds of arguments for which the text counts as bits (see BIT), the text)"""
 
 
 def of_field(name: str, text: str) -> Found:

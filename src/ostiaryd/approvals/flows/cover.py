@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ostiary.authorization.catalogue import GRAVE
 from ostiary.decision import approval
 from ostiary.decision.access import Policies
 from ostiary.protocol.errors import Invalid
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned
-from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
 from ostiaryd.approvals.model import About, Answer, AskedCall, Question, Says

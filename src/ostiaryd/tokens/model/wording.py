@@ -14,7 +14,7 @@ from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES, OPENID
 from ostiaryd.tokens.model.consent import LIFETIMES, Consent, find_lookalike
 
 MAX_TOOLS_SHOWN = 40
-_EFFECTS = {
+EFFECTS = {
     Effect.READ: "reads",
     Effect.WRITE: "writes",
     Effect.SEND: "sends to others",
@@ -70,7 +70,7 @@ def _tools_of(scope: str, catalogue: Catalogue | None) -> tuple[str, ...]:
         return ()
     scope_class = scope.partition(":")[2]
     tools = [tool for tool in catalogue.tools.values() if tool.scope_class == scope_class]
-    shown = [f"{tool.name}: {_EFFECTS[tool.effect]}" for tool in tools[:MAX_TOOLS_SHOWN]]
+    shown = [f"{tool.name}: {EFFECTS[tool.effect]}" for tool in tools[:MAX_TOOLS_SHOWN]]
     rest = len(tools) - len(shown)
     return (*shown, f"and {rest} more tools") if rest else tuple(shown)
 
