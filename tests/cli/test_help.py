@@ -17,7 +17,9 @@ import pytest
 from cyclopts import App
 
 from harness.cli import run
-from ostiary.cli import COMMANDS, app
+from ostiary.cli import COMMANDS, app, exit_codes
+from ostiary.cli.exit_codes import EXIT_CODES
+from ostiary.cli.topics import TOPICS
 from tests.cli.command_tree import ALL, LEAVES
 from tests.support.sources import ROOT, files, sources
 
@@ -258,7 +260,13 @@ def test_the_help_of_a_command_has_its_description_and_its_examples() -> None:
     shown = run("protect", "--help").out
     assert "from an MCP server. Shows each object, and how to undo it." in " ".join(shown.split())
     assert "\n    ostiary protect https://search.example/mcp --name search\n" in shown
-    assert "Topics: stopping." in run("help", "--help").out
+
+
+def test_the_help_lists_each_exit_code_and_each_topic() -> None:
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
+    assert {0} | codes == exit_codes.EXIT_CODES.keys()
+    assert all(f"{code} {meaning}" in " ".join(run("--help").out.split()) for code, meaning in EXIT_CODES.items())
+    assert f"Topics: {', '.join(TOPICS)}." in run("help", "--help").out
 
 
 def test_help_wraps_only_where_the_terminal_ends() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+from ostiary.cli.exit_codes import EXIT_CODES
 from ostiary.cli.help_formatter import HelpFormatter
 
 SERVER, IDENTITIES, ACCESS, STOP, HISTORY = map(
@@ -200,8 +201,7 @@ app: App = App(
     "Commands find the server by --data-dir DIR (or OSTIARY_DATA_DIR), or by OSTIARY_URL and "
     "OSTIARY_CREDENTIAL, the path of an administrator's credential. Commands accept the name or the id of "
     "an object; the first characters of an id are enough if no other id begins with them.\n\n"
-    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server does not answer, 4 the decision is deny, "
-    "5 a check failed, 6 a policy set would change verdicts.",
+    f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     help_format="plaintext",
     help_formatter=HelpFormatter(lambda: app),
     version=_version,

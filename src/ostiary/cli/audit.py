@@ -18,10 +18,11 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
+from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.files import read_bytes, read_json, read_text, write_new
 from ostiary.cli.names import Names, id_of
 from ostiary.cli.output import facts, moment, out, progress, table, value_text
-from ostiary.cli.session import FAILED, PAGE, Here, Session, Source
+from ostiary.cli.session import PAGE, Here, Session, Source
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
 from ostiary.protocol.checkpoint import parse_checkpoint

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from ostiary import ambient
 from ostiary.agent import Agent
+from ostiary.cli.exit_codes import FAILED, UNREACHABLE
 from ostiary.cli.files import read_bytes
 from ostiary.cli.output import hang, out
-from ostiary.cli.session import FAILED, UNREACHABLE, Here, Session, decoded
+from ostiary.cli.session import Here, Session, decoded
 from ostiary.keys import parse_credential
 from ostiary.protocol.errors import Conflict, Refused
 from ostiary.run.egress import NOT_HIDDEN

@@ -15,8 +15,8 @@ from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, U
 from rich.markup import escape
 
 from ostiary.agent import ServerRefused
+from ostiary.cli.exit_codes import INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from ostiary.cli.output import err
-from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
 from ostiary.client.drive import describe_unreachable

@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias
 from cyclopts import App
 from rich.markup import escape
 
+from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.names import Names
 from ostiary.cli.output import out, table
 from ostiary.cli.revoke import guards_after, print_guards
-from ostiary.cli.session import FAILED, Here, Word
+from ostiary.cli.session import Here, Word
 
 kill = App(name="kill", help="Stop an agent, an owner, a model, .. and print when each guard denied.")
 StopKind: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]

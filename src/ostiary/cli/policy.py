@@ -11,9 +11,10 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
+from ostiary.cli.exit_codes import DENIED
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.output import facts, out, table
-from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Word
+from ostiary.cli.session import PAGE, Here, Session, Source, Word
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
 from ostiary.cli.whatif_report import fetch_report, print_report

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from rich.markup import escape
 
+from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.output import out
-from ostiary.cli.session import FAILED, Here, Session, Word
+from ostiary.cli.session import Here, Session, Word
 
 WAIT_MS = 5000
 STATES = {"agent": "is {state}", "task": "is cancelled", "owner": "has left"}

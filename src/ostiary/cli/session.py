@@ -1,17 +1,4 @@
-"""The session of one command: the server, the credential, requests, lists, and output.
-
-Exit codes, for scripts:
-
-      0  done
-      1  refused by the server, whose code, message and hint are on standard error
-      2  wrong usage: an option, a file or a setting is wrong
-      3  the server does not answer, or answers that it is unavailable
-      4  `decide`: the decision is deny
-      5  `audit verify`, `doctor`, `threats test`, `trust-anchor test`: a check failed; `revoke`: a guard has not
-         confirmed; `whatif`: no verdict would change, but not all decisions could be replayed
-      6  `whatif`: a verdict would change
-    130  interrupted
-"""
+"""The session of one command: the server, the credential, requests, lists, and output."""
 
 from __future__ import annotations
 
@@ -40,7 +27,6 @@ from ostiary.client.refusals import parse_refusal
 from ostiary.keys import load_key
 from ostiary.protocol.errors import Unavailable
 
-REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
 ALL = 1 << 62
 """The limit with which a list is read completely."""

@@ -8,9 +8,10 @@ from typing import Literal
 
 from cyclopts import App
 
+from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.files import read_text
 from ostiary.cli.output import facts, table
-from ostiary.cli.session import FAILED, Here
+from ostiary.cli.session import Here
 
 threats = App(name="threats", help="Add, list and remove threat lists, checked before each call.")
 

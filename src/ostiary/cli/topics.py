@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from ostiary.cli.output import err, table
-from ostiary.cli.session import Here
+from ostiary.cli.session import Here, Session
 from ostiary.cli.usage import Usage
 
 STOPPING = (
@@ -187,7 +187,18 @@ STOPPING = (
     },
 )
 """Every command that stops something: its effect, the state afterwards, and the command that undoes it."""
-TOPICS = {"stopping": "Compare the commands that stop agents, tasks, tokens and other things."}
+
+
+def _compare_stopping(session: Session) -> None:
+    """Print the commands that stop agents, tasks, tokens and other things."""
+    columns = {"command": "OSTIARY", "effect": "EFFECT", "state": "STATE", "undo": "UNDO"}
+    session.show([*STOPPING], lambda rows: table(rows, columns, empty=""))
+    if not session.as_json and err.is_terminal:
+        session.remark("docs/reference/stopping.md explains which command to use")
+
+
+TOPICS = {"stopping": _compare_stopping}
+"""The function that prints each topic; the help of `help_topic` lists the topics."""
 
 
 def help_topic(*words: str, session: Here) -> None:
@@ -198,11 +209,8 @@ def help_topic(*words: str, session: Here) -> None:
     Args:
         words: Words of a command, such as agent list, or a topic; without, the list of commands.
     """
-    if words == ("stopping",):
-        columns = {"command": "OSTIARY", "effect": "EFFECT", "state": "STATE", "undo": "UNDO"}
-        session.show([*STOPPING], lambda rows: table(rows, columns, empty=""))
-        if not session.as_json and err.is_terminal:
-            session.remark("docs/reference/stopping.md explains which command to use")
+    if (print_topic := TOPICS.get(" ".join(words))) is not None:
+        print_topic(session)
         return
     from ostiary.cli import NAMES, app, load_help
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from cyclopts import App
 
+from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.files import read_text
 from ostiary.cli.output import facts, moment, table
-from ostiary.cli.session import FAILED, Here, Word
+from ostiary.cli.session import Here, Word
 
 anchor = App(name="trust-anchor", help="Trust authorities to sign the certificates of clients.")
 _COLUMNS = {"name": "NAME", "subject": "SUBJECT", "ends": "ENDS", "thumbprint": "THUMBPRINT"}

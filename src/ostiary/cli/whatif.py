@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from ostiary import ambient
+from ostiary.cli.exit_codes import CHANGES, FAILED
 from ostiary.cli.policy import read_files
-from ostiary.cli.session import CHANGES, FAILED, Here
+from ostiary.cli.session import Here
 from ostiary.cli.spans import parse_time
 from ostiary.cli.whatif_report import fetch_report, print_report
 
