@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import socket
@@ -19,6 +20,8 @@ from harness.patience import PATIENCE_S
 from harness.server import Server
 from ostiary.cli import app, completion, session
 from ostiary.cli.completion import complete
+from ostiary.cli.ids import LISTS, IdList
+from tests.cli.command_tree import LEAVES
 
 
 def tokens_of(folder: Path) -> list[dict[str, object]]:
@@ -309,6 +312,52 @@ def test_names_are_completed_from_the_server_and_without_one_nothing_is(
     monkeypatch.setattr(completion, "WAIT_S", 0.2)
     with environment(OSTIARY_URL=silent, OSTIARY_CREDENTIAL=str(ostiary.folder / "admin.json")):
         assert complete(app, ["agent", "suspend", ""]) == []
+
+
+def test_each_argument_that_names_an_object_has_a_list_from_which_its_names_are_completed() -> None:
+    named, parameters = set(), set()
+    for words, command in LEAVES.items():
+        assert callable(command.default_command)
+        for name, parameter in inspect.signature(command.default_command).parameters.items():
+            parameters.add(name)
+            if name in ("name", "id") and parameter.kind is parameter.POSITIONAL_ONLY:
+                named.add(words[0])
+    by_word = {"kill", "revoke"}  # the argument before it says which
+    assert named == completion._GROUPS.keys() | by_word | {"client"}, "an id of a client may be a URL"
+    assert {name for listed in LISTS.values() for name in listed.parameters} <= parameters
+    groups = [*completion._GROUPS.values()]
+    assert [kind for kind, listed in LISTS.items() if not listed.parameters and listed not in groups] == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "path", "last", "listed"),
+    [
+        ("name", ("agent", "show"), "", LISTS["ag"]),
+        ("name", ("agent", "create"), "", None),
+        ("name", ("agent", "workload", "add"), "", LISTS["ag"]),
+        ("name", ("team", "add"), "", LISTS["te"]),
+        ("name", ("threats", "add"), "", None),
+        ("id", ("task", "show"), "", LISTS["tk"]),
+        ("id", ("person", "end-sessions"), "ada", None),
+        ("name", ("kill",), "agent", LISTS["ag"]),
+        ("name", ("kill",), "model", None),
+        ("member", ("team", "create"), "", LISTS["pe"]),
+        ("member", ("secret", "rotate"), "", None),
+        ("purpose", ("task", "start"), "", None),
+    ],
+)
+def test_an_argument_is_completed_from_the_list_of_its_objects(
+    parameter: str, path: tuple[str, ...], last: str, listed: IdList | None
+) -> None:
+    assert completion._list_of(parameter, path, last) == listed
+
+
+def test_names_of_objects_without_an_id_are_completed(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("bad.example\n")
+    ostiary.json("threats", "add", name, "--file", tmp_path / "list", "--form", "plain")
+    place = ["--data-dir", str(ostiary.folder)]
+    assert complete(app, [*place, "threats", "remove", name[:6]]) == [name]
+    assert complete(app, [*place, "login-provider", "show", "x"]) == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 import httpx2
 from cyclopts import App
 
-from ostiary.cli.ids import LISTS
+from ostiary.cli.ids import LISTS, IdList
 from ostiary.cli.session import Session
 from ostiary.protocol.errors import Refused
 
@@ -52,19 +52,25 @@ complete -c ostiary --no-files -a '(__ostiary)'
 """,
 }
 _GROUPS = {
-    "agent": "ag",
-    "catalogue": "rs",
-    "enforce": "ag",
-    "incident": "in",
-    "key": "ag",
-    "pep": "pp",
-    "person": "pe",
-    "resource": "rs",
-    "role": "pe",
-    "task": "tk",
-    "team": "te",
+    "account-provider": IdList("/account-providers", "providers", "name"),
+    "agent": LISTS["ag"],
+    "catalogue": LISTS["rs"],
+    "egress": IdList("/secrets/destinations", "destinations", "name"),
+    "enforce": LISTS["ag"],
+    "incident": LISTS["in"],
+    "login-provider": IdList("/login-providers", "providers", "name", "whole"),
+    "pep": LISTS["pp"],
+    "person": LISTS["pe"],
+    "resource": LISTS["rs"],
+    "role": LISTS["pe"],
+    "secret": IdList("/secrets/backends", "backends", "name", "whole"),
+    "task": LISTS["tk"],
+    "team": LISTS["te"],
+    "threats": IdList("/threat-lists", "lists", "name"),
+    "trust-anchor": IdList("/trust-anchors", "anchors", "name", "whole"),
+    "trust-domain": IdList("/trust-domains", "trust_domains", "name"),
 }
-"""The kind of object that the parameter `name` or `id` names in the commands of a group."""
+"""List of the objects that `name` and `id` name, by the group of commands."""
 _BY_WORD = {"agent": "ag", "owner": "pe", "resource": "rs", "task": "tk"}
 """Kind of object that `name` or `id` names in `ostiary kill` and `ostiary revoke`, by the argument before it."""
 _EVERYWHERE = ("--data-dir", "--json", "--wide", "--help")
@@ -177,16 +183,15 @@ class _Place:
         if choices := _choices(argument.hint):
             yield from choices
             return
-        kind = _kind(argument.field_info.name, self.path, self.last)
-        if kind is not None:
-            yield from self._names(kind, begun)
+        listed = _list_of(argument.field_info.name, self.path, self.last)
+        if listed is not None:
+            yield from self._names(listed, begun)
 
-    def _names(self, kind: str, begun: str) -> Iterator[str]:
-        listed = LISTS[kind]
+    def _names(self, listed: IdList, begun: str) -> Iterator[str]:
         session = Session(self.data_dir, as_json=True)
         try:
-            query = {**listed.query, "limit": MAX_NAMES}
-            if kind == "ag" and begun:
+            query = {**listed.query, **({} if listed.order == "whole" else {"limit": MAX_NAMES})}
+            if listed is LISTS["ag"] and begun:
                 query["text"] = begun  # the list may be longer than `MAX_NAMES`
             for row in session.api("GET", listed.path, query=query)[listed.kind]:
                 name = str(row.get("name") or row[listed.member])
@@ -205,10 +210,17 @@ def _choices(hint: Any) -> list[str]:
     return [word for part in get_args(hint) for word in _choices(part)]
 
 
-def _kind(parameter: str, path: tuple[str, ...], last: str) -> str | None:
-    """Return the kind of id that a parameter takes; None if it takes no id. `last`: the argument before it."""
-    if path and path[0] in ("kill", "revoke"):
-        return _BY_WORD.get(last)
-    if parameter in ("name", "id") and path:
-        return None if path[-1] == "create" else _GROUPS.get(path[0])
-    return next((kind for kind, listed in LISTS.items() if parameter in listed.parameters), None)
+def _list_of(parameter: str, path: tuple[str, ...], last: str) -> IdList | None:
+    """Return the list of the objects that a parameter names; None if it names none that exists. `last`: the argument
+    before it.
+    """
+    group, command = (path[0], path[-1]) if path else ("", "")
+    if group in ("kill", "revoke"):
+        return LISTS[_BY_WORD[last]] if last in _BY_WORD else None
+    if parameter == "name" and (command == "create" or (command == "add" and group not in ("agent", "team"))):
+        return None  # a new name
+    if parameter == "name" or (parameter == "id" and not last):
+        return _GROUPS.get(group)
+    if (group, parameter) == ("secret", "member"):
+        return None
+    return next((listed for listed in LISTS.values() if parameter in listed.parameters), None)

@@ -52,9 +52,9 @@ LISTS = {
         "approval_id",
         "newest first",
         {"state": "all"},
-        parameters=("approval", "approve", "deny", "more"),
+        parameters=("approval", "deny", "more"),
     ),
-    "co": IdList("/consents", "consents", "consent_id", is_named=False),
+    "co": IdList("/consents", "consents", "consent_id", parameters=("consent",), is_named=False),
     "fi": IdList("/findings", "findings", "finding_id", "newest first", parameters=("finding",), is_named=False),
     "in": IdList("/incidents", "incidents", "incident_id", "newest first", {"state": "all"}, is_named=False),
     "is": IdList("/issuers", "issuers", "issuer_id", "short", parameters=("issuer_id",), is_named=False),
@@ -67,7 +67,7 @@ LISTS = {
     "te": IdList("/teams", "teams", "team_id"),
     "tk": IdList("/tasks", "tasks", "task_id", "newest first", parameters=("task", "parent")),
     "wh": IdList("/webhooks", "webhooks", "webhook_id", "short", parameters=("webhook_id",), is_named=False),
-    "wl": IdList("/workloads", "workloads", "workload_id", is_named=False),
+    "wl": IdList("/workloads", "workloads", "workload_id", parameters=("workload_id",), is_named=False),
 }
 """The list for each kind of id, by the two letters with which the ids begin. A list in the order of its ids is
 read from the prefix on; a `short` or `whole` list is read to its end.
