@@ -21,7 +21,7 @@ def certify_and_revoke(stage: Stage) -> None:
     """Run the chapter of the demo: the helper runs a service with TLS, and the editor gets a certificate to use the
     service.
     """
-    chapter(11, "A certificate of an agent: renewed, revoked, refused")
+    chapter("A certificate of an agent: renewed, revoked, refused")
     options = ("cert", "issue", "--as", str(stage.folder / "helper.json"), "--dir", str(stage.folder / "service"))
     run(stage, *options)
     own = ("--as", str(stage.folder / "editor.json"), "--dir", str(stage.folder / "tls"))

@@ -26,7 +26,7 @@ _CONTINUE = re.compile(r'http-equiv="refresh" content="0; url=([^"]+)"')
 
 async def consent_and_withdraw(stage: Stage, *, person: str) -> None:
     """Run the chapter of the demo: consent, a call, withdrawal, and the refused call with the same token."""
-    chapter(8, "A client without registration: a person consents, and later withdraws")
+    chapter("A client without registration: a person consents, and later withdraws")
     run(stage, "role", "grant", person, "viewer")
     run(stage, "resource", "allow-bearer", "files")
     browser = Browser(stage.url)

@@ -23,7 +23,7 @@ async def show_console(stage: Stage) -> None:
     """Run the chapter of the demo: invite an administrator, print the link, and open it if a person has a browser
     here.
     """
-    chapter(14, "The web console: an administrator signs in, and a request waits for an answer")
+    chapter("The web console: an administrator signs in, and a request waits for an answer")
     run(stage, "person", "create", "olga", "--generate-key", str(stage.folder / "olga.json"))
     run(stage, "role", "grant", "olga", "administrator")
     link = f"{run(stage, 'person', 'invite', 'olga')['url']}&return_to=/console"

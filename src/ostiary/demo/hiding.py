@@ -41,7 +41,7 @@ def call_without_key(stage: Stage) -> None:
     """Run the chapter of the demo: the key is stored, put into the requests of a program, and removed from the
     answers.
     """
-    chapter(12, "An agent calls an API with a key that it never sees")
+    chapter("An agent calls an API with a key that it never sees")
     key, program, authority = stage.folder / "key.txt", stage.folder / "buyer.py", stage.folder / "shop.pem"
     value = f"sk-{ambient.random(12).hex()}"
     program.write_text(KEYLESS)

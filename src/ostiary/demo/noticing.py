@@ -26,7 +26,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     """Run the chapter of the demo about detection; `person` is the name of the file with the key of the agents'
     owner.
     """
-    chapter(10, "An agent behaves unusually: detected, stopped, explained, released")
+    chapter("An agent behaves unusually: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
     async with stage.client("scout") as files, stage.client("scout", uri=stage.vault_uri) as vault:

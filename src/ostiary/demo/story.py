@@ -77,14 +77,14 @@ async def tell(folder: Path, *, stay: bool) -> None:
 
 
 def _start(stage: Stage) -> None:
-    chapter(1, "One process: the server")
+    chapter("One process: the server")
     shell(stage, *stage.serving)
     stage.start_server()
     say(f"ready {stage.url}")
 
 
 async def _register(stage: Stage) -> None:
-    chapter(2, "An owner, one tool server, five agents with keys of their own")
+    chapter("An owner, one tool server, five agents with keys of their own")
     run(stage, "person", "create", "ada", "--email", "ada@example.org", "--generate-key", str(stage.folder / ADA))
     listed, catalogue = stage.folder / "listed.json", stage.folder / "catalogue.json"
     tools = await build(stage.sandbox).list_tools()  # as the tool server lists them
@@ -117,14 +117,14 @@ def _corrected(catalogue: dict[str, Any]) -> dict[str, Any]:
 
 
 def _guard(stage: Stage) -> None:
-    chapter(3, "A real MCP server behind a guard")
+    chapter("A real MCP server behind a guard")
     stage.start_tools("files")
     answer = httpx2.post(stage.files_uri, json={}, timeout=60)
     say(f"{stage.files_uri} answers a caller without a token: {answer.status_code} {answer.reason_phrase}")
 
 
 async def _read_and_write(stage: Stage, reader: Client, writer: Client) -> None:
-    chapter(4, "Two agents call tools by MCP, and the guard of the tool server decides each call")
+    chapter("Two agents call tools by MCP, and the guard of the tool server decides each call")
     await attempt(stage, "writer", writer, "write_file", path="reports/q3.txt", text="Revenue is up 4 %.")
     await attempt(stage, "reader", reader, "read_file", path="reports/q3.txt")
     note("Then a document makes the reader attempt a harmful call.")
@@ -132,7 +132,7 @@ async def _read_and_write(stage: Stage, reader: Client, writer: Client) -> None:
 
 
 async def _work_on_a_task(stage: Stage) -> None:
-    chapter(5, "A task: bounds on arguments, and an end")
+    chapter("A task: bounds on arguments, and an end")
     bounds = stage.folder / "bounds.json"
     bounds.write_text(json.dumps([_writing(stage, path={"prefix": "reports/"}, text={"max_length": 200})]))
     options = ("--agent", "writer", "--bounds", str(bounds), "--purpose", "Report for October")
@@ -148,7 +148,7 @@ async def _work_on_a_task(stage: Stage) -> None:
 
 
 async def _hand_on(stage: Stage) -> None:
-    chapter(6, "A third agent delegates a part of its task to a sub-agent")
+    chapter("A third agent delegates a part of its task to a sub-agent")
     async with stage.agent("editor") as editor, stage.client("editor") as apart, AsyncExitStack() as stack:
         blocks = AsyncExitStack()  # never left: the tasks are revoked before their blocks would end them
         whole = await blocks.enter_async_context(
@@ -187,7 +187,7 @@ def _writes(limit: int) -> dict[str, Any]:
 
 
 async def _ask_a_person(stage: Stage) -> None:
-    chapter(7, "A malicious document, and a person who approves exactly one call")
+    chapter("A malicious document, and a person who approves exactly one call")
     (stage.sandbox / "partner.txt").write_text(POISONED)
     started = ("--agent", "assistant", "--purpose", "Tell Ben how Q3 was", "--words", WORDS)
     task = run(stage, "task", "start", *started)["task_id"]
@@ -227,7 +227,7 @@ def _answer(stage: Stage, says: str, reason: str) -> None:
 
 
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
-    chapter(9, "The writer is revoked in the middle of its work")
+    chapter("The writer is revoked in the middle of its work")
     last_allowed, calls = 0, 0
 
     async def write() -> None:
@@ -268,7 +268,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(13, "The ledger: it has every act, also the refused acts")
+    chapter("The ledger: it has every act, also the refused acts")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -284,7 +284,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(15, "The server still runs: look around, then end it with Ctrl-C")
+    chapter("The server still runs: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
+from itertools import count
 from typing import Any
 
 from mcp import MCPError
@@ -22,6 +23,8 @@ out = Console(highlight=False)
 INDENT = 3
 _WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
 """words of a command line; an option and its value are one word"""
+_NUMBERS = count(1)
+"""numbers of the chapters: one process tells one story"""
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
@@ -116,9 +119,9 @@ def add_names(stage: Stage, text: str) -> str:
     return text
 
 
-def chapter(number: int, title: str) -> None:
-    """Print the heading of a chapter."""
-    out.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
+def chapter(title: str) -> None:
+    """Print the heading of a chapter with the next number."""
+    out.print(f"\n[bold cyan]{next(_NUMBERS)}[/]  [bold]{title}[/]")
 
 
 def say(line: str) -> None:
