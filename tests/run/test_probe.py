@@ -81,7 +81,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize(
     ("code", "kind", "why"),
     [
-        ("sys.exit(3)", Unavailable, "ends before it answers"),
+        ("sys.exit(3)", Unavailable, "ended before it answered"),
         ("time.sleep(60)", Unavailable, "does not answer"),
         ("os.close(0); time.sleep(60)", Unavailable, "does not answer|reads nothing"),
         ('capabilities = "all"', Malformed, "capabilities"),

@@ -159,7 +159,10 @@ def _decide_in(kind: type) -> None:
     """
     for name in {"_run", "_arun"} & vars(kind).keys():
         if not inspect.isfunction(method := vars(kind)[name]):
-            raise Conflict(f"`{name}` of {kind.__name__} is not a method, and would run without a decision")
+            raise Conflict(
+                f"`{name}` of {kind.__name__} is not a method, and would run without a decision",
+                hint=f"define `{name}` by `def` or `async def` in the class of the tool",
+            )
         setattr(kind, name, _decided(name, method))
 
 

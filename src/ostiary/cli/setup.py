@@ -222,7 +222,10 @@ def _resource(
     if registered is None:
         return _new_resource(session, name, uri, listed, key=key, mode=mode)
     if uri is not None and registered["uri"] != uri:
-        raise Usage(f"the resource `{name}` has the URI {registered['uri']}", hint="choose another name with --name")
+        raise Usage(
+            f"the resource `{name}` exists, with another URI: {registered['uri']}",
+            hint="choose another name with --name",
+        )
     text = registered["catalogue"]
     approved = None if text is None or listed is None else Catalogue.parse(json.dumps(text))
     if listed is None or (approved is not None and not diff(approved, listed)):
@@ -287,7 +290,7 @@ def _agent(
     registered = _fetch(session, f"/agents/{name}")
     if registered is not None:
         if owner is not None and registered["owner"] not in (owner, _id(session, owner)):
-            raise Usage(f"the agent `{name}` has another owner", hint="choose another name with --agent")
+            raise Usage(f"the agent `{name}` exists, with another owner", hint="choose another name with --agent")
         missing = sorted(set(scopes) - set(registered["scopes"]))
         if not missing:
             return Step("agent", name, "unchanged", " ".join(registered["scopes"]))

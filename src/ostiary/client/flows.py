@@ -259,7 +259,10 @@ class Client:
                 hint="enable DPoP for this client at the issuer",
             )
         if key is None and answer.token_type.lower() != "bearer":
-            raise Unauthenticated(f"the issuer gave a token of the unknown type {answer.token_type[:32]!a}")
+            raise Unauthenticated(
+                f"the issuer gave a token of the unknown type {answer.token_type[:32]!a}",
+                hint="use an issuer that offers DPoP, or bearer tokens",
+            )
         if _TOKEN.fullmatch(answer.access_token) is None:
             raise Malformed("the issuer gave an access token with characters that RFC 6750 does not allow")
         lifetime = round(answer.lifetime_s * SECOND)

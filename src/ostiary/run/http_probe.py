@@ -178,5 +178,5 @@ def _parts(response: httpx2.Response) -> Iterator[bytes]:
     for part in response.iter_bytes():
         size += len(part)
         if size > MAX_BYTES:
-            raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
+            raise Invalid(f"the MCP server answers with more than {MAX_BYTES >> 20} MiB")
         yield part

@@ -68,7 +68,7 @@ def probe(
         return _Talk(server, ambient.tick() + round(timeout_s * 1e6)).ask()
     except BrokenPipeError:
         raise Unavailable(
-            "the server has closed its input", hint="run its command in a terminal to see its errors"
+            "the MCP server has closed its input", hint="run its command in a terminal to see its errors"
         ) from None
     finally:
         _end(server)
@@ -113,7 +113,7 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
         members += page
         if len(members) > MAX_TOOLS:
             if member == "tools":
-                raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
+                raise Invalid(f"the MCP server lists more than {MAX_TOOLS} tools")
             return members[:MAX_TOOLS]
         cursor = result.get("nextCursor")
         if cursor is None:
@@ -128,7 +128,7 @@ def error_of(method: str, message: Mapping[str, Any]) -> Invalid:
     """Return the error for an answer of a server without a result. The error quotes the server's message."""
     error = message.get("error")
     text = error.get("message") if isinstance(error, dict) else None
-    return Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")
+    return Invalid(f"the MCP server answers {method} with an error: {str(text)[:200]!a}")
 
 
 class _Talk:
@@ -192,29 +192,29 @@ class _Talk:
         """Return the next line, without its end. Raises Malformed for a line that is too long, Invalid for too many."""
         while (end := self._held.find(b"\n")) < 0:
             if len(self._held) > MAX_LINE_BYTES:
-                raise Malformed(f"the server sends a line of more than {MAX_LINE_BYTES >> 20} MiB")
+                raise Malformed(f"the MCP server sends a line of more than {MAX_LINE_BYTES >> 20} MiB")
             self._read_more()
         line = bytes(self._held[:end])
         del self._held[: end + 1]
         self._lines += 1
         if self._lines > MAX_LINES:
-            raise Invalid(f"the server sends more than {MAX_LINES} lines")
+            raise Invalid(f"the MCP server sends more than {MAX_LINES} lines")
         return line
 
     def _read_more(self) -> None:
         left = (self._until - ambient.tick()) / 1e6
         if left <= 0 or not select.select([self._out], [], [], left)[0]:
             raise Unavailable(
-                "the server does not answer in time", hint="run its command in a terminal to see its errors"
+                "the MCP server does not answer in time", hint="run its command in a terminal to see its errors"
             )
         chunk = os.read(self._out, 64 << 10)
         if not chunk:
             raise Unavailable(
-                "the server ends before it answers", hint="run its command in a terminal to see its errors"
+                "the MCP server ended before it answered", hint="run its command in a terminal to see its errors"
             )
         self._bytes += len(chunk)
         if self._bytes > MAX_BYTES:
-            raise Invalid(f"the server sends more than {MAX_BYTES >> 20} MiB")
+            raise Invalid(f"the MCP server sends more than {MAX_BYTES >> 20} MiB")
         self._held += chunk
 
 
