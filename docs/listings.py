@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 import ostiary
-from ostiary import Agent, AsyncAgent, Guard, Tools
-from ostiary.asgi import GuardASGI
+from ostiary import agent, asgi
 from ostiary.audit.entries import FAMILIES
 from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
@@ -196,7 +195,9 @@ The page is generated from the help of the program: `make docs`.
 
 def sdk() -> str:
     """Render the public names of `ostiary` with their docstrings."""
-    sections = [_class(kind) for kind in (Agent, AsyncAgent, Guard, Tools, GuardASGI)]
+    classes = [(name, ostiary) for name in ostiary.__all__]
+    classes += [(name, agent) for name in agent.__all__ if name not in ostiary.__all__]
+    sections = [_class(getattr(home, name), home.__name__) for name, home in (*classes, ("GuardASGI", asgi))]
     sections.append(f"## protect\n\n`from ostiary.mcp import protect`\n\n{_entry('protect', protect)}")
     body = "\n\n".join(sections)
     return f"""# SDK
@@ -208,18 +209,18 @@ of the SDK, its methods and their errors. The page is generated from the docstri
 """
 
 
-def _class(kind: type) -> str:
+def _class(kind: type, package: str) -> str:
+    """Render a public class with its members. `package`: the package from which programs import the class."""
     entries = [_entry(kind.__name__, kind)]
     for name, member in inspect.getmembers(kind):
         home = getattr(inspect.unwrap(getattr(member, "__func__", member)), "__module__", "ostiary") or ""
         if (
             not name.startswith("_")
             and home.startswith("ostiary")
-            and (inspect.isroutine(member) or _is_property(member))
+            and (inspect.isfunction(member) or inspect.ismethod(member) or _is_property(member))
         ):
             entries.append(_entry(name, member))
-    home = "ostiary" if kind.__name__ in ostiary.__all__ else kind.__module__
-    return f"## {kind.__name__}\n\n`from {home} import {kind.__name__}`\n\n" + "\n\n".join(entries)
+    return f"## {kind.__name__}\n\n`from {package} import {kind.__name__}`\n\n" + "\n\n".join(entries)
 
 
 _ADDRESS = re.compile(r"<[^>]*>")
