@@ -89,6 +89,18 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert "set -euo pipefail" in script
 
 
+def test_every_place_names_the_same_lowest_python() -> None:
+    lowest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
+    assert PROJECT["tool"]["mypy"]["python_version"] == lowest
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert f"--python-version {lowest} " in makefile
+    assert f"sys.version_info < ({lowest.replace('.', ', ')}) and" in makefile
+    for page in ("Makefile", "README.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text("utf-8")
+        assert set(re.findall(r"\b(?:Python |python3 \(|python )(\d\.\d+) or newer", text)) == {lowest}, page
+
+
 def test_every_target_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = re.findall(r"^\.PHONY: (\S+)$", makefile, re.M)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import CEDAR, SCHEMA
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server
+from tests.support.sources import ROOT
 
 __all__ = ["live_server"]
 pytestmark = [needs_console, pytest.mark.slow]
@@ -106,6 +109,15 @@ def fill_server(server: ServerFixture, folder: Path) -> dict[str, str]:
     }
 
 
+def find_unvisited(paths: Iterable[str]) -> list[str]:
+    """Return the paths of the router of the console that no path in `paths` leads to."""
+    routes = re.findall(r"\b(?:at\(|path: )\"(/[^\"]*)\"", (ROOT / "console/src/router.tsx").read_text("utf-8"))
+    visited = [path.partition("?")[0] or "/" for path in paths]
+    patterns = {route: re.compile(re.sub(r"\$\w+", "[^/]+", route)) for route in routes}
+    assert len(patterns) > 20
+    return [route for route, pattern in patterns.items() if not any(pattern.fullmatch(path) for path in visited)]
+
+
 SHOWN = {"agents", "agent-pending", "approval", "incidents", "incident", "tasks", "task", "policy-set"}
 """Pages on which the text of a stranger is visible at once."""
 
@@ -115,6 +127,7 @@ def test_every_page_is_as_approved_accessible_and_shows_texts_of_strangers_as_te
 ) -> None:
     site = enter_console(live_server, chromium, SIGNED_IN, "administrator")
     pages = fill_server(live_server, tmp_path)
+    assert find_unvisited(pages.values()) == []
     for name, path in pages.items():
         chromium.goto(f"{site}/console{path}")
         chromium.wait_for("main h1")

@@ -1,9 +1,11 @@
-"""The table of docs/how-to/console.md has the pages of the console's menu."""
+"""The table of docs/how-to/console.md has the pages of the menu, and the overview has words for each counted action."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+from ostiaryd.incidents.wire_admin.overview import CHANGES
 
 ROOT = Path(__file__).parents[2]
 DETAIL = {"one agent"}
@@ -15,3 +17,9 @@ def test_there_is_a_row_for_each_page_of_the_menu() -> None:
     page = (ROOT / "docs" / "how-to" / "console.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
     assert set(menu) == set(rows) - {"page", "---"} - DETAIL
+
+
+def test_the_overview_has_words_for_each_action_that_it_counts() -> None:
+    page = (ROOT / "console" / "src" / "pages" / "overview.tsx").read_text("utf-8")
+    words = re.findall(r'^  "([a-z_.]+)": \[', page.partition("const CHANGES")[2].partition("};")[0], re.MULTILINE)
+    assert sorted(words) == sorted(CHANGES)

@@ -23,6 +23,12 @@ def test_the_committed_page_is_what_the_program_generates(page: Path) -> None:
     assert page.read_text("utf-8") == PAGES[page](), "make docs"
 
 
+def test_a_merge_keeps_each_generated_page_whole() -> None:
+    attributes = (ROOT / ".gitattributes").read_text("utf-8")
+    generated = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert set(re.findall(r"^(\S+) merge=generated$", attributes, re.M)) == generated
+
+
 def test_the_rules_of_decisions_give_exactly_the_codes_of_the_page() -> None:
     codes = listings.decision_codes() | SEARCH_REFUSALS
     assert codes == listings.REASONS.keys(), "add the code and its meaning to docs/listings.py"

@@ -38,6 +38,11 @@ def test_the_navigation_names_each_page_once() -> None:
     assert sorted(named(SETTINGS["project"]["nav"])) == sorted(PAGES)
 
 
+def test_the_page_where_to_go_links_to_each_page() -> None:
+    links = set(re.findall(r"\]\(([\w/-]+\.md)[)#]", (ROOT / "docs/index.md").read_text("utf-8")))
+    assert {page for page in PAGES if not page.startswith("extending/")} - links == {"index.md"}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_each_page_begins_with_its_readers_and_what_they_can_do_afterwards(page: str) -> None:
     title, _, rest = (ROOT / "docs" / page).read_text("utf-8").partition("\n")

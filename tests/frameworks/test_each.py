@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ostiary import adapters
+from ostiary.cli.tool_sources import ADAPTERS
 from tests.frameworks.environment import FRAMEWORKS, HERE, ROOT, environment, file_of, python
 
 LIMIT_S = 300
@@ -18,6 +20,8 @@ HTTP = {"fastapi"}
 
 `make check` checks the types of `ostiary.fastapi`.
 """
+LISTED_BY_MCP = {"fastmcp"}
+"""Frameworks of MCP servers, whose tools `ostiary protect` lists as it lists those of any MCP server."""
 CONTRACT = "from tests.frameworks.contract import *"
 
 
@@ -58,6 +62,19 @@ def test_the_types_of_the_adapter_are_those_of_the_framework(name: str, types_of
     ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", ["index", "how-to/tasks-and-intent", "tutorials/agent-developer"])
+def test_a_page_that_lists_the_adapters_has_all(page: str) -> None:
+    listed = set(re.findall(r"adapters/([\w-]+)\.md\)", (ROOT / f"docs/{page}.md").read_text("utf-8")))
+    assert listed | HTTP == set(FRAMEWORKS)
+
+
+def test_each_adapter_is_in_the_list_of_the_package_and_in_that_of_ostiary_protect() -> None:
+    names = {name.replace("-", "_") for name in FRAMEWORKS if name not in HTTP}
+    described = re.findall(r"^    (\w+) {2,}", adapters.__doc__ or "", re.MULTILINE)
+    assert sorted(described) == sorted(names)
+    assert set(ADAPTERS.values()) == names - LISTED_BY_MCP
 
 
 def test_every_framework_has_an_extra_and_a_page_and_is_held_to_all_of_the_contract() -> None:
