@@ -96,84 +96,6 @@ source gives `Reason` a text or a constant. A decision that an error denies has 
 SHOWN_MESSAGES = 3
 
 
-SUBJECTS = {
-    "account": "accounts that people connected at other providers: connection, refresh, access tokens, revocation",
-    "acme": "accounts, orders and challenges of ACME clients",
-    "agent": "life cycle, scopes, daily budget and restrictions of an agent",
-    "anchor": "a trust anchor of client certificates",
-    "api": "a read or a change through the server's own API",
-    "approval": "an approval request, its answer, expiry and use",
-    "authority": "the certificate authority: creation, rotation, revocation, import",
-    "authorization": "authorization requests: pushed, consented, granted, denied",
-    "backend": "existing stores of secrets: configuration, failed reads, synchronisation",
-    "bearer": "a bearer exemption of an agent",
-    "budget": "slices of budgets at guards",
-    "cert": "a certificate: issue, renewal, revocation, and a warning before its end",
-    "bundle": "the trust bundle of the trust domain",
-    "client": "an OAuth client: registration, discovery, approval, stop and expiry",
-    "clock": "steps of the wall clock, and their confirmation",
-    "consent": "a consent of a person to a client",
-    "database": "a damaged database, and a full disk",
-    "decide": "a batch of AuthZEN evaluations",
-    "device": "device authorization requests",
-    "disk": "a full disk",
-    "elevation": "eligible scopes, and elevations",
-    "entry": "an entry",
-    "federation": "a federated trust domain, its bundle, and the agents that trust it",
-    "feed": "batches of records from guards, and test messages to them",
-    "history": "a lost part of the ledger's history, and the recovery",
-    "incident": "alerts, and incidents with their steps",
-    "issuer": "an issuer of security events",
-    "join": "a join token for a new instance of an agent",
-    "key": "a key of an agent or a guard",
-    "keys": "the signing keys of the server",
-    "kill": "the kill switch",
-    "lease": "leases of accounts at databases: issue, renewal, removal, rotation",
-    "ledger": "the ledger",
-    "limits": "limits of callers",
-    "provider": "login providers, and the accounts linked to them",
-    "logout": "back-channel logout of clients",
-    "memory": "the memory of a task",
-    "network": "the networks of a caller",
-    "owner": "an owner of agents",
-    "pep": "an API key of an AuthZEN gateway",
-    "person": "a person, the person's keys and sessions",
-    "policy": "policy sets, and what-if",
-    "push": "messages to the browsers of people",
-    "recovery": "the recovery of a database",
-    "refusals": "a summary of refused requests",
-    "report": "missing or refused records of a guard",
-    "resource": "a resource, its catalogue, data classes and mode",
-    "respond": "the limits of automatic responses",
-    "resume": "a resumed agent",
-    "role": "roles of people and teams",
-    "rotation": "rotation of stored secrets: schedule, calls of services, failures",
-    "search": "a search of AuthZEN: subjects, resources or actions",
-    "secret": "a client secret of an agent",
-    "server": "the first start of a server, and checks by `doctor`",
-    "session": "the end of a session of a person",
-    "signal": "received security events",
-    "spool": "the spool of a guard",
-    "state": "comparison of the database with the ledger",
-    "storage": "the storage of the server",
-    "stream": "streams of security events to receivers",
-    "svid": "a JWT-SVID of an agent",
-    "task": "a task, its holders and its observations",
-    "team": "a team and its members",
-    "telemetry": "telemetry of agents",
-    "test": "a test event",
-    "threats": "threat lists",
-    "token": "tokens: exchange, introspection, revocation, backchannel requests",
-    "tool": "a decided call, its result, and a call that could not be decided",
-    "userinfo": "claims about a person, for a client",
-    "vault": "secrets and keys at the Vault API: login, reading, writing, use, and the seal",
-    "watch": "findings, and restarts of the detectors",
-    "webhook": "webhooks and their deliveries",
-    "workload": "the workloads of an agent, and refused calls of the Workload API",
-}
-"""The subject of each family of actions."""
-
-
 def commands() -> str:
     """Render every command with its arguments and options, from the program's own help."""
     for name in NAMES:
@@ -457,7 +379,7 @@ def events() -> str:
     for action in _actions():
         families[action.partition(".")[0]].add(action)
     rows = "\n".join(
-        f"| {SUBJECTS.get(name, name)} | {', '.join(f'`{action}`' for action in sorted(families[name]))} |"
+        f"| {FAMILIES[name]} | {', '.join(f'`{action}`' for action in sorted(families[name]))} |"
         for name in sorted(families)
     )
     return f"""# Events
