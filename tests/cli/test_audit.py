@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -10,13 +11,23 @@ import pytest
 
 from harness.cli import Commands, run
 from harness.server import Server
+from ostiary.cli.audit import search
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
 from ostiary.protocol.jose import generate, unb64u
 from ostiary.protocol.note import NoteKey
+from ostiaryd.ledger.wire_admin import FILTERS
 
 NOW = 1_800_000_000_000_000
 MINUTE = 60_000_000
+
+
+def test_a_search_has_an_option_for_each_filter_of_the_api() -> None:
+    pages = {"after", "before", "total"}
+    assert {one.name for one in FILTERS} - pages == inspect.signature(search).parameters.keys() - {
+        "receipts",
+        "session",
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act, Refusals, act, summarise_refusals
 from ostiaryd.ledger.model import Entry, decode_entry, encode_entry, reason
+from ostiaryd.ledger.model.entry import CLAIMED
 from ostiaryd.ledger.model.sampling import (
     FULL_OF_CALLER,
     FULL_OF_NETWORK,
@@ -207,3 +208,17 @@ def test_a_credential_of_this_server_is_cut_out_of_a_refused_entry(prefix: str) 
     cut = f"{prefix}..."
     assert (entry.object, entry.agent, entry.request) == (f"auth/{cut}/x", cut, cut)
     assert entry.detail == {"path": cut, "count": 1, "names": ["x", {cut: f"of {cut}"}]}
+
+
+BY_SERVER = {"action", "outcome", "owner", "person", "key", "network", "policy", "reporter", "facts", "evidence"}
+"""Texts of an entry that the server fills from verified facts; `digest` is cut with the arguments."""
+
+
+def test_each_text_of_an_entry_that_a_stranger_can_choose_is_cut_and_searched_for_credentials() -> None:
+    """A further text belongs to one of the two lists."""
+    texts = {name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None")}
+    assert texts == BY_SERVER | {"digest", *CLAIMED}
+    long = Entry(at=1, action="api.call", outcome="refused", **dict.fromkeys(CLAIMED, "x" * (MAX_TEXT + 1)))  # type: ignore[arg-type]
+    long.agent = None  # an entry with an agent is that of an authenticated caller
+    assert RefusalSampler().is_kept(long)
+    assert {len(getattr(long, name)) for name in CLAIMED if name != "agent"} == {MAX_TEXT}

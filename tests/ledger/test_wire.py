@@ -94,6 +94,13 @@ async def test_each_filter_finds_what_it_says_and_ends_where_it_says(
     assert await search(written, query) == found
 
 
+@pytest.mark.parametrize("name", [one.name for one in wire_admin.FILTERS if one.name not in ("reads", "total")])
+async def test_each_described_filter_is_one_that_the_search_knows(written: World, name: str) -> None:
+    answer = await ask(written, f"/api/v1/audit?{name}=1&total=true")
+    assert answer.status == 200, answer.body
+    assert isinstance(answer.json["total"], int)
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [

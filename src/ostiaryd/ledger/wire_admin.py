@@ -21,7 +21,6 @@ from ostiaryd.ground.http.pages import Page, fill_page, parse_page, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
 from ostiaryd.ledger import store
 
-_WORDS = {"about", "agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
 MAX_COUNTED = 100_000
 """Maximum number of entries that a search counts."""
 MAX_RECEIPTS = 200
@@ -30,7 +29,21 @@ MAX_RECEIPT_BYTES = 450_000
 """Number of bytes of receipts after which a page ends. JSON can double the size, and a response may have at most 1 MiB.
 """
 PROOF_BYTES = 1_500
-_NUMBERS = {"since", "until", "after", "before", "limit"}
+_EXACT = ("action", "agent", "data_class", "outcome", "person", "resource", "task")
+FILTERS = (
+    *(Query(name, f"Entries with this `{name}`.") for name in _EXACT),
+    Query("about", "Entries about the agent with this id, made by another party."),
+    Query("since", "Entries from this time on, in microseconds since the epoch.", int),
+    Query("until", "Entries before this time, in microseconds since the epoch.", int),
+    Query("after", "Entries with a higher index, oldest first.", int),
+    Query("before", "Entries with a lower index, newest first.", int),
+    Query("reads", "`no` leaves out tokens issued for this server's own API."),
+    Query("total", "`true` adds the number of all matching entries.", Literal["true", "false"]),
+    Query("limit", "Number of entries in the page: 1 to 1000, 100 by default.", int),
+)
+"""The query parameters of a search. The condition of a filter is in `ostiaryd.ledger.store.tree`."""
+_NAMES = {one.name for one in FILTERS}
+_NUMBERS = {one.name for one in FILTERS if one.type is int}
 
 
 class EntryBody(TypedDict):
@@ -77,7 +90,7 @@ async def search(call: Call) -> Reply:
     `next` is the INDEX that continues the list in the same direction. `reads=no` leaves out the tokens issued for this
     server's own API. `total=true` adds the number of all matching entries, null if there are more than 100,000.
     """
-    filters, limit = _parse_search(call, _WORDS)
+    filters, limit = _parse_search(call, _NAMES)
     if (counts := filters.pop("total", "false")) not in ("true", "false"):
         raise Invalid("`total` must be `true` or `false`")
     direction = "after" if "after" in filters else "before"
@@ -99,14 +112,14 @@ async def search(call: Call) -> Reply:
     return Reply(200, await call.world.db.scan(fill))
 
 
-def _parse_search(call: Call, words: AbstractSet[str]) -> tuple[dict[str, str | int], int]:
-    """Return the filters of a search, and the number of entries of its page. Raises Invalid for an unknown, repeated or
-    malformed filter.
+def _parse_search(call: Call, names: AbstractSet[str]) -> tuple[dict[str, str | int], int]:
+    """Return the filters of a search, each one of `names`, and the number of entries of its page. Raises Invalid for
+    an unknown, repeated or malformed filter.
     """
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
-        if name not in words | _NUMBERS:
-            raise Invalid(f"`{name[:100]}` is not a filter", hint=f"filters: {', '.join(sorted(words | _NUMBERS))}")
+        if name not in names:
+            raise Invalid(f"`{name[:100]}` is not a filter", hint=f"filters: {', '.join(sorted(names))}")
         if len(values) != 1:
             raise Invalid(f"the filter `{name}` was sent {len(values)} times", hint="send each filter once")
         filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
@@ -123,7 +136,7 @@ async def list_receipts(call: Call) -> Reply:
 
     The filters are the filters of the search, except `after` and `total`. A page has at most 200 receipts.
     """
-    filters, limit = _parse_search(call, _WORDS - {"total"})
+    filters, limit = _parse_search(call, _NAMES - {"total"})
     if "after" in filters:
         raise Invalid(
             "receipts are listed from the newest entry on, so `after` is not supported",
@@ -207,18 +220,6 @@ def _number(name: str, text: str) -> int:
         raise Invalid(f"`{name}` is not a number of up to 18 digits")
     return int(text)
 
-
-FILTERS = (
-    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS - {"about", "reads", "total"})),
-    Query("about", "Entries about the agent with this id, made by another party."),
-    Query("since", "Entries from this time on, in microseconds since the epoch.", int),
-    Query("until", "Entries before this time, in microseconds since the epoch.", int),
-    Query("after", "Entries with a higher index, oldest first.", int),
-    Query("before", "Entries with a lower index, newest first.", int),
-    Query("reads", "`no` leaves out tokens issued for this server's own API."),
-    Query("total", "`true` adds the number of all matching entries.", Literal["true", "false"]),
-    Query("limit", "Number of entries in the page: 1 to 1000, 100 by default.", int),
-)
 
 ROUTES = (
     Route("GET", "/api/v1/audit", search, "ostiary:read", answers={200: PageBody("entries", EntryBody)}, query=FILTERS),

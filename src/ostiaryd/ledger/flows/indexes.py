@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
-from ostiaryd.ledger.model import Entry, data_classes, differing_columns, indexed_words, read_entry, subjects
-from ostiaryd.ledger.store.indexes import NamedRow
+from ostiaryd.ledger.model import Entry, differing_columns, indexed_words, is_cut, read_entry
+from ostiaryd.ledger.store import NAME_TABLES, NamedRow, NameTable
 
 ENTRIES = 2000
 """Maximum number of entries, or of rows, that are read at once."""
@@ -19,23 +19,6 @@ FILLED = 100
 """Maximum number of entries whose values are stored in one job of the writer."""
 NAMED = 10
 """Maximum number of differences in the message."""
-
-
-class Table(NamedTuple):
-    """A table of names by which a search finds entries: the names of an entry (None if they were cut off), the rows of
-    some names, and the pages of all rows.
-    """
-
-    kind: str
-    names: Callable[[Entry], set[str] | None]
-    between: Callable[[Reader, set[str], int, int], set[tuple[str, int]]]
-    page: Callable[[Reader, str, int, int], list[NamedRow]]
-
-
-_TABLES = (
-    Table("data class", data_classes, store.classes_between, store.page_of_classes),
-    Table("subject", subjects, store.subjects_between, store.page_of_subjects),
-)
 
 
 class _Range(NamedTuple):
@@ -69,16 +52,17 @@ async def check_indexes(world: World) -> str:
     """
     size, since = await world.db.scan(lambda reader: (store.get_head(reader)[0].size, store.searched_from(reader)))
     if since:
+        kinds = " or ".join(one.kind for one in NAME_TABLES.values())
         raise Conflict(
-            f"searches by subject do not find all of the first {min(size, since)} entries",
-            hint="the server adds what they lack in the background: run the doctor again in some minutes",
+            f"searches by {kinds} do not find all of the first {min(size, since)} entries",
+            hint="the server stores the missing values in the background: run `ostiary doctor --deep` again later",
         )
     differences, latest = _Differences(), 0
     for start in range(0, size, ENTRIES):
         span = _Range(start, min(size, start + ENTRIES), latest)
         page, latest = await world.db.scan(partial(_compare, span))
         differences.add(page)
-    for table in _TABLES:
+    for table in NAME_TABLES.values():
         rows: list[NamedRow] = [("", -1, None)]
         while rows:
             rows = await world.db.scan(partial(_next_page, table, rows[-1]))
@@ -109,9 +93,10 @@ def _fill(tx: Tx) -> None:
     for row in store.indexed(tx, start, stop):
         if (entry := read_entry(row.body)) is None:
             continue
-        is_indexed = "task" not in differing_columns(row, entry, latest=0)
-        task = row.task if is_indexed else indexed_words(entry)[1]
-        store.add_names(tx, row.number, classes=data_classes(entry) or (), subjects=subjects(entry) or (), task=task)
+        if "task" in differing_columns(row, entry, latest=0):
+            store.set_task(tx, row.number, indexed_words(entry)[1])
+        if not is_cut(entry):
+            store.add_names(tx, row.number, [entry])
     store.set_searched_from(tx, start)
 
 
@@ -120,7 +105,7 @@ def _compare(span: _Range, reader: Reader) -> tuple[list[str], int]:
     rows, latest = store.indexed(reader, span.start, span.stop), span.latest
     is_whole = len(rows) == span.stop - span.start
     differences = [] if is_whole else [f"entries from {span.start} to {span.stop - 1} are missing"]
-    expected = {table.kind: set[tuple[str, int]]() for table in _TABLES}
+    expected = {table: set[tuple[str, int]]() for table in NAME_TABLES.values()}
     for row in rows:
         entry = read_entry(row.body)
         if columns := differing_columns(row, entry, latest=latest):
@@ -128,25 +113,29 @@ def _compare(span: _Range, reader: Reader) -> tuple[list[str], int]:
         if entry is None:
             continue
         latest = max(latest, entry.at)
-        for table in _TABLES:
-            expected[table.kind].update((name, row.number) for name in table.names(entry) or ())
-    for table in _TABLES:
-        expected_rows = expected[table.kind]
-        missing = expected_rows - table.between(reader, {name for name, _ in expected_rows}, span.start, span.stop)
+        for table, names in expected.items():
+            names.update((name, row.number) for name in _stored_names(table, entry) or ())
+    for table, names in expected.items():
+        missing = names - store.rows_between(reader, table, {name for name, _ in names}, span.start, span.stop)
         differences += [f"entry {number} is not found by its {table.kind} `{name}`" for name, number in sorted(missing)]
     return differences, latest
 
 
-def _next_page(table: Table, last: NamedRow, reader: Reader) -> list[NamedRow]:
-    return table.page(reader, last[0], last[1], ENTRIES)
+def _stored_names(table: NameTable, entry: Entry) -> set[str] | None:
+    """Return the names under which a stored entry is found; None if they were cut off."""
+    return None if is_cut(entry) else set(table.names_of(entry))
 
 
-def _foreign(table: Table, rows: list[NamedRow]) -> list[NamedRow]:
+def _next_page(table: NameTable, last: NamedRow, reader: Reader) -> list[NamedRow]:
+    return store.page_of_names(reader, table, last, limit=ENTRIES)
+
+
+def _foreign(table: NameTable, rows: list[NamedRow]) -> list[NamedRow]:
     """Return the rows that lead to an entry that does not exist, or that lacks the name of the row."""
     foreign = []
     for name, number, body in rows:
         entry = None if body is None else read_entry(body)
-        names = None if entry is None else table.names(entry)
+        names = None if entry is None else _stored_names(table, entry)
         if body is None or (names is not None and name not in names):
             foreign.append((name, number, body))
     return foreign

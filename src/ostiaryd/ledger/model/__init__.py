@@ -14,9 +14,9 @@ from ostiaryd.ledger.model.entry import (
     is_standing,
     reason,
     spread_rows,
-    subject_of,
+    subjects_of,
 )
-from ostiaryd.ledger.model.indexed import Indexed, data_classes, differing_columns, indexed_words, read_entry, subjects
+from ostiaryd.ledger.model.indexed import Indexed, differing_columns, indexed_words, is_cut, read_entry
 
 __all__ = [
     "MAX_ROWS",
@@ -28,15 +28,14 @@ __all__ = [
     "Reason",
     "Result",
     "classes_of",
-    "data_classes",
     "decode_entry",
     "differing_columns",
     "encode_entry",
     "indexed_words",
+    "is_cut",
     "is_standing",
     "read_entry",
     "reason",
     "spread_rows",
-    "subject_of",
-    "subjects",
+    "subjects_of",
 ]

@@ -24,9 +24,9 @@ _CREDENTIAL = re.compile(r"(hvs\.|ostcs_|ostiary_pep_|eyJ)[A-Za-z0-9_.-]{8,}")
 group is the prefix.
 """
 _AGENT = re.compile(r"ag_[0-9a-z-]{1,64}")
-_CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
-"""Members of an entry that a refused caller, who may be unauthenticated, can fill. `redact_credentials` searches them
-for credentials.
+CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
+"""Members of an entry whose text a refused caller, who may be unauthenticated, can choose. `redact_credentials`
+searches them for credentials; the entry of an unauthenticated caller has only their beginning (`RefusalSampler`).
 """
 
 
@@ -103,7 +103,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def redact_credentials(self) -> None:
         """Replace each credential of this server by its prefix, in the members that a refused caller can fill."""
-        for name in _CLAIMED:
+        for name in CLAIMED:
             setattr(self, name, _redact(getattr(self, name)))
         self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]
         self.detail = _redact(self.detail)
@@ -163,14 +163,14 @@ def classes_of(entry: Entry) -> set[str]:
     return set(filter(is_class, reported))
 
 
-def subject_of(entry: Entry) -> str | None:
+def subjects_of(entry: Entry) -> tuple[str, ...]:
     """Return the id of the agent that this entry of another party is about: the entry's object, or the member `about`
-    of its detail. Return None if the entry is about no agent, or about the agent that acted.
+    of its detail. Return nothing if the entry is about no agent, or about the agent that acted.
     """
     for named in (entry.object, (entry.detail or {}).get("about")):
         if isinstance(named, str) and _AGENT.fullmatch(named):
-            return None if named == entry.agent else named
-    return None
+            return () if named == entry.agent else (named,)
+    return ()
 
 
 def is_standing(entry: Entry) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from ostiary.protocol.merkle import leaf_hash
-from ostiaryd.ledger.model.entry import WORD_LIMIT, Entry, classes_of, decode_entry, is_standing, subject_of
+from ostiaryd.ledger.model.entry import WORD_LIMIT, Entry, decode_entry, is_standing
 
 _WORDS = ("agent", "task", "person", "resource")
 
@@ -49,14 +49,9 @@ def read_entry(body: bytes) -> Entry | None:
         return None
 
 
-def data_classes(entry: Entry) -> set[str] | None:
-    """Return the data classes under which a stored entry is found; None if they were cut off (`encode_entry`)."""
-    return None if _is_cut(entry) else classes_of(entry)
-
-
-def subjects(entry: Entry) -> set[str] | None:
-    """Return the subjects, at most one, under which a stored entry is found; None if they were cut off."""
-    return None if _is_cut(entry) else {subject} if (subject := subject_of(entry)) is not None else set()
+def is_cut(entry: Entry) -> bool:
+    """Return whether a stored entry was too long, so that only its short texts remain (`encode_entry`)."""
+    return "cut" in (entry.detail or {})
 
 
 def differing_columns(row: Indexed, entry: Entry | None, *, latest: int) -> list[str]:
@@ -68,7 +63,7 @@ def differing_columns(row: Indexed, entry: Entry | None, *, latest: int) -> list
     if entry is None:
         return ["body"]
     words = [row.agent, row.task, row.person, row.resource]
-    if _is_cut(entry):
+    if is_cut(entry):
         words = [word and word[:WORD_LIMIT] for word in words]
     expected: dict[str, tuple[object, object]] = {
         "leaf": (row.leaf, leaf_hash(row.body)),
@@ -78,7 +73,3 @@ def differing_columns(row: Indexed, entry: Entry | None, *, latest: int) -> list
     }
     expected |= {name: pair for name, *pair in zip(_WORDS, words, indexed_words(entry), strict=True)}  # type: ignore[misc]
     return [name for name, (stored, of_entry) in expected.items() if stored != of_entry]
-
-
-def _is_cut(entry: Entry) -> bool:
-    return "cut" in (entry.detail or {})

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ostiaryd.ledger.model.entry import Entry
+from ostiaryd.ledger.model.entry import CLAIMED, Entry
 
 MINUTE = 60_000_000
 """A minute in microseconds."""
@@ -106,11 +106,8 @@ def _cut(entry: Entry) -> None:
     """Cut the texts of an unauthenticated caller to `MAX_TEXT` characters and remove the arguments, so that the entry
     is small.
     """
-    entry.object = entry.object and entry.object[:MAX_TEXT]
-    entry.request = entry.request and entry.request[:MAX_TEXT]
-    entry.token = entry.token and entry.token[:MAX_TEXT]
-    entry.task = entry.task and entry.task[:MAX_TEXT]
-    entry.resource = entry.resource and entry.resource[:MAX_TEXT]
-    entry.tool = entry.tool and entry.tool[:MAX_TEXT]
+    for name in CLAIMED:
+        if text := getattr(entry, name):
+            setattr(entry, name, text[:MAX_TEXT])
     entry.actors, entry.arguments, entry.digest = [], None, None
     entry.remove_facts()

@@ -18,14 +18,16 @@ from ostiaryd.ledger.store.histories import (
     renew_history,
 )
 from ostiaryd.ledger.store.indexes import (
+    NAME_TABLES,
+    NamedRow,
+    NameTable,
     add_names,
-    classes_between,
     indexed,
-    page_of_classes,
-    page_of_subjects,
+    page_of_names,
+    rows_between,
     searched_from,
     set_searched_from,
-    subjects_between,
+    set_task,
 )
 from ostiaryd.ledger.store.tree import (
     TOPIC,
@@ -51,14 +53,16 @@ from ostiaryd.ledger.store.tree import (
 )
 
 __all__ = [
+    "NAME_TABLES",
     "TOPIC",
     "KeptCheckpoint",
     "Loss",
+    "NameTable",
+    "NamedRow",
     "Replayed",
     "add_names",
     "append",
     "checkpoints",
-    "classes_between",
     "count",
     "count_actions",
     "count_acts_of_agent",
@@ -86,15 +90,15 @@ __all__ = [
     "list_replayed",
     "lost_at",
     "oldest_facts",
-    "page_of_classes",
-    "page_of_subjects",
+    "page_of_names",
     "put_loss",
     "put_replayed",
     "renew_history",
     "root_at",
+    "rows_between",
     "search_entries",
     "searched_from",
     "set_searched_from",
-    "subjects_between",
+    "set_task",
     "use_evidence",
 ]

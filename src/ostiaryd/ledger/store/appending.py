@@ -9,9 +9,10 @@ from ostiary.protocol.merkle import Frontier, leaf_hash
 from ostiaryd.ground.database import Tx, opening_sql, sql
 from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.database.pin import Head, InRecovery
-from ostiaryd.ledger.model import Entry, classes_of, encode_entry, indexed_words, spread_rows, subject_of
+from ostiaryd.ledger.model import Entry, encode_entry, indexed_words, spread_rows
 from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head
+from ostiaryd.ledger.store.indexes import add_names
 from ostiaryd.ledger.store.tree import TOPIC, frontier_of, get_log_key
 
 _HEAD_WITH_HISTORY = opening_sql(
@@ -27,8 +28,6 @@ _INSERT = sql(
     """insert into entry (idx, leaf, body, at, action, outcome, agent, task, person, resource)
        values (:idx, :leaf, :body, :at, :action, :outcome, :agent, :task, :person, :resource)"""
 )
-_INSERT_CLASS = sql("insert into entry_class (data_class, idx) values (:data_class, :idx)")
-_INSERT_ABOUT = sql("insert into entry_about (subject, idx) values (:subject, :idx)")
 _INSERT_FACT = sql("insert into fact (idx, body) values (:idx, :body)")
 _SUBTREE = sql("insert into subtree (level, idx, hash) values (:level, :idx, :hash)")
 
@@ -64,10 +63,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
             for i, e in enumerate(entries)
         ],
     )
-    if classes := [(name, start + i) for i, entry in enumerate(entries) for name in classes_of(entry)]:
-        tx.many(_INSERT_CLASS, classes)
-    if abouts := [(name, start + i) for i, entry in enumerate(entries) if (name := subject_of(entry))]:
-        tx.many(_INSERT_ABOUT, abouts)
+    add_names(tx, start, entries)
     if facts:
         tx.many(_INSERT_FACT, facts)
     if evidence:

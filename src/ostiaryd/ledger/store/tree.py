@@ -16,6 +16,7 @@ from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.process.ids import standing_agent
 from ostiaryd.ledger.model import USES
+from ostiaryd.ledger.store.indexes import NAME_TABLES
 
 TOPIC = "ledger"
 """topic on which the database writer wakes its listeners after a commit that added entries"""
@@ -78,13 +79,13 @@ _FILTERS = {
     "outcome": "outcome = :outcome",
     "since": "{idx} >= :since",
     "until": "{idx} < :until",
-    "data_class": "data_class = :data_class",
-    "about": "subject = :about",
     "after": "{idx} > :after",
     "before": "{idx} < :before",
     "without_reads_of": """not (action = 'token.issue' and outcome = 'ok'
         and coalesce(resource, '') = :without_reads_of)""",
+    **{name: f"{one.column} = :{name}" for name, one in NAME_TABLES.items()},
 }
+"""The condition of each filter of a search."""
 _TIMES = ("since", "until")
 """Filters of a search by time. The search converts them to filters by the index of the entry."""
 
@@ -284,11 +285,9 @@ def _search(names: tuple[str, ...]) -> Sql:
 
 def _parts(names: tuple[str, ...]) -> tuple[str, str, str]:
     """Return the three parts of a search statement for these filters: the tables, the condition, and the column of the
-    index. The filters by data class and by subject use tables of their own.
+    index. The filters of `NAME_TABLES` use tables of their own.
     """
     source, idx = "entry", "entry.idx"
-    if "data_class" in names:
-        source, idx = "entry_class join entry on entry.idx = entry_class.idx", "entry_class.idx"
-    if "about" in names:
-        source, idx = f"{source} join entry_about on entry_about.idx = entry.idx", "entry_about.idx"
+    for table in (NAME_TABLES[name].table for name in names if name in NAME_TABLES):
+        source, idx = f"{source} join {table} on {table}.idx = entry.idx", f"{table}.idx"
     return source, " and ".join(_FILTERS[name].format(idx=idx) for name in names) or "1 = 1", idx
