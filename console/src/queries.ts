@@ -52,18 +52,13 @@ export interface AgentCounts {
   risk_tier: Record<string, number>;
 }
 
-export interface AgentSearch {
-  text?: string;
-  state?: string;
-  risk_tier?: string;
-  kind?: string;
-  sort?: string;
-}
+/** The filters and the order of the table of agents, in the order in which an address has them. */
+const AGENT_SEARCH = ["text", "state", "risk_tier", "kind", "sort"] as const;
+export type AgentSearch = { [name in (typeof AGENT_SEARCH)[number]]?: string };
 
 /** Return the filters and the order of the table of agents that an address or a saved view has. */
 export function readAgentSearch(query: Record<string, unknown>): AgentSearch {
-  const read = (name: string) => (typeof query[name] === "string" && query[name] ? { [name]: query[name] } : {});
-  return { ...read("text"), ...read("state"), ...read("risk_tier"), ...read("kind"), ...read("sort") };
+  return Object.fromEntries(AGENT_SEARCH.flatMap((name) => (typeof query[name] === "string" && query[name] ? [[name, query[name]]] : [])));
 }
 
 export interface MapSearch {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from harness.clock import Clock
@@ -13,6 +14,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.incidents.wire_admin import overview
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from tests.support.sources import ROOT
 
 
 async def show(world: World) -> dict[str, Any]:
@@ -85,3 +87,9 @@ async def test_the_most_urgent_steps_come_first_and_are_three_at_most(world: Wor
     shown = await show(world)
     assert shown["guards"]["missing"] == ["files"]
     assert [(step["kind"], step["count"]) for step in shown["steps"]] == [("guards", 1), ("stops", 1), ("watching", 1)]
+
+
+def test_the_console_has_words_for_each_change_that_the_overview_counts() -> None:
+    text = (ROOT / "console/src/pages/overview.tsx").read_text("utf-8")
+    words = text.partition("const CHANGES")[2].partition("};")[0]
+    assert tuple(re.findall(r'^  "([a-z._]+)": \[', words, re.M)) == overview.CHANGES

@@ -21,15 +21,14 @@ _USED_SINCE = (
     f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
 )
 """SQL condition: the agent itself has acted in an entry with the index `used_from` or a higher one."""
+_EXACT = ("owner", "state", "kind", "risk_tier", "segment")
+"""Members of `AgentFilter` that select agents by the value of the column of that name."""
 FILTERS = {
-    "owner": "owner = :owner",
-    "state": "state = :state",
-    "kind": "kind = :kind",
-    "risk_tier": "risk_tier = :risk_tier",
-    "segment": "segment = :segment",
+    **{name: f"{name} = :{name}" for name in _EXACT},
     "text": "(lower(name) like lower(:text) escape '!' or lower(purpose) like lower(:text) escape '!')",
     "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {_USED_SINCE}",
 }
+"""The condition of each filter of a list of agents."""
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id limit :limit")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
@@ -111,9 +110,9 @@ class AgentFilter:
 
     def parameters(self) -> dict[str, str | int]:
         """Return the parameters of the conditions that apply, by name."""
-        named = {"owner": self.owner, "segment": self.segment}
-        named |= {"state": self.state, "kind": self.kind, "risk_tier": self.risk_tier}
-        chosen: dict[str, str | int] = {name: str(value) for name, value in named.items() if value is not None}
+        chosen: dict[str, str | int] = {
+            name: str(value) for name in _EXACT if (value := getattr(self, name)) is not None
+        }
         if self.text:
             escaped = re.sub(r"([!%_])", r"!\1", self.text)
             chosen["text"] = f"%{escaped}%"
