@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ostiaryd.ground.http.buckets import TooMuch
 from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY, Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.http.forms import MAX_PARAMETERS
 from ostiaryd.ground.world import World
@@ -51,6 +52,14 @@ async def test_a_header_that_is_sent_twice_is_refused(world: World) -> None:
     assert (await ask(world, proof, ("dpop", "a"), ("other", "b")))[1]["proof"] == "a"
     status, answer = await ask(world, proof, ("dpop", "a"), ("dpop", "a"))
     assert (status, answer["error"]) == (400, "malformed")
+
+
+async def test_a_caller_above_a_rate_limit_learns_when_to_try_again(world: World) -> None:
+    async def refuse(call: Call) -> Reply:
+        raise TooMuch("too many exports", after_s=7, hint="export less often")
+
+    status, answer = await ask(world, refuse)
+    assert (status, answer["error"], answer["sent"][b"retry-after"]) == (429, "too_much", b"7")
 
 
 async def test_a_parameter_that_is_sent_twice_is_refused(world: World) -> None:

@@ -23,7 +23,7 @@ from typing import TypedDict
 
 from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.ground.http.buckets import Buckets, TooMuch
-from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, retry_headers, status_of
 from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.outbound.jwks import FRESH, SOON, KeySets
 from ostiaryd.ground.world import World
@@ -134,7 +134,7 @@ def render(refusal: Refused) -> Reply:
     status for other errors.
     """
     if isinstance(refusal, TooMuch):  # not a defect of the token: without an error code, the transmitter retries
-        return Reply(429, headers=[NO_STORE, (b"retry-after", str(refusal.after_s).encode())])
+        return Reply(status_of(refusal), headers=[NO_STORE, *retry_headers(refusal)])
     code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"
     status = 400 if status_of(refusal) in (400, 413, 415, 422) else status_of(refusal)
     headers = [NO_STORE, (b"content-language", b"en")]

@@ -16,7 +16,7 @@ from ostiary.protocol.errors import Forbidden, Malformed, Refused
 from ostiary.provenance.noticing.threats import Threats, find_list
 from ostiaryd.ground.http import buckets
 from ostiaryd.ground.http.buckets import Bucket, TooMuch
-from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, status_of
+from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, retry_headers, status_of
 from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
@@ -172,10 +172,9 @@ def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
     """Return the response for a refusal, as google.rpc.Status. A refusal before the body is read has the default
     encoding, JSON.
     """
-    code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
-    headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []
-    media_type = next(name for name, one in TYPES.items() if one == encoding)
-    return Reply(code, status(encoding, _GRPC.get(code, 2), refusal.message), media_type, headers=headers)
+    code, media_type = status_of(refusal), next(name for name, one in TYPES.items() if one == encoding)
+    body = status(encoding, _GRPC.get(code, 2), refusal.message)
+    return Reply(code, body, media_type, headers=retry_headers(refusal))
 
 
 OTLP = RouteProtocol("OpenTelemetry", render, RpcStatus, ("application/x-protobuf",))

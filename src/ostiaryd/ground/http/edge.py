@@ -34,6 +34,7 @@ from ostiary.protocol.network import network_of
 from ostiary.protocol.proxies import client_address, is_within
 from ostiaryd.ground.database import DamagedDatabase, storage_failure
 from ostiaryd.ground.database.writer import Busy
+from ostiaryd.ground.http.buckets import TooMuch
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
@@ -316,6 +317,7 @@ STATUS: dict[type[Refused], int] = {
     NotFound: 404,
     PreconditionFailed: 412,
     Conflict: 409,
+    TooMuch: 429,
     Unavailable: 503,
     Refused: 400,
 }
@@ -329,12 +331,17 @@ def status_of(refusal: Refused) -> int:
     return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
 
 
+def retry_headers(refusal: Refused) -> Headers:
+    """Return the header `Retry-After` for a caller above a rate limit; no header for any other refusal."""
+    return [(b"retry-after", b"%d" % refusal.after_s)] if isinstance(refusal, TooMuch) else []
+
+
 def render_admin(refusal: Refused) -> Reply:
     """Return the reply `{"error": code, "message": the error, "hint": the next step}`."""
     body = {"error": refusal.code, "message": refusal.message}
     if refusal.hint:
         body["hint"] = refusal.hint
-    return reply(body, status=status_of(refusal), headers=[NO_STORE])
+    return reply(body, status=status_of(refusal), headers=[NO_STORE, *retry_headers(refusal)])
 
 
 Gate = Callable[[Call], Awaitable[Any]]

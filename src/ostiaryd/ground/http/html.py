@@ -32,7 +32,7 @@ from markupsafe import Markup, escape
 
 from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Headers, Render, Reply, status_of
+from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Headers, Render, Reply, retry_headers, status_of
 from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 
 HTML = "text/html; charset=utf-8"
@@ -142,7 +142,13 @@ def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
     title = _TITLES.get(refusal.code) or _TITLES.get(status) or _TITLES[400]
     leads_to_login = refusal.code in (*_LOGIN_FAILED, "provider_unavailable", "session_ended")
     return _render(
-        "ground/error.html", config, status=status, title=title, refusal=refusal, leads_to_login=leads_to_login
+        "ground/error.html",
+        config,
+        status=status,
+        headers=retry_headers(refusal),
+        title=title,
+        refusal=refusal,
+        leads_to_login=leads_to_login,
     )
 
 

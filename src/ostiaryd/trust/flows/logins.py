@@ -15,7 +15,8 @@ from typing import NamedTuple, NoReturn
 from ostiary.protocol.errors import Forbidden, NotFound, Refused
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.http.edge import Call, Headers, status_of
+from ostiaryd.ground.http.buckets import TooMuch
+from ostiaryd.ground.http.edge import Call, Headers, retry_headers, status_of
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import store
@@ -37,21 +38,22 @@ class LoginRefused(Forbidden):
     code = "login_refused"
 
 
-class LoginThrottled(Refused):
+class LoginThrottled(TooMuch):
     """Too many logins failed for this account or from this network, or too many codes of a signed-in person or of a
-    device were wrong (`is_code`). `after_s` is the rest of the wait, in seconds.
+    device were wrong (`is_code`).
     """
 
     code = "login_throttled"
 
     def __init__(self, after_s: int, *, is_code: bool = False) -> None:
-        self.after_s = after_s
         if is_code:
+            message = f"too many codes were wrong; the next code is accepted in {after_s} s"
             hint = "read the code from the display again, and try it after the wait"
-            super().__init__(f"too many codes were wrong; the next code is accepted in {after_s} s", hint=hint)
+            super().__init__(message, after_s=after_s, hint=hint)
             return
         super().__init__(
             f"too many attempts failed; a password alone is accepted again in {after_s} s",
+            after_s=after_s,
             hint="a passkey, or the password together with a code, is accepted at once",
         )
 
@@ -92,9 +94,7 @@ def render_status(refusal: Refused | None) -> tuple[int, Headers]:
     """Return the HTTP status of a page that shows this refusal (200 for None), and the header `Retry-After` while
     logins or codes have to wait.
     """
-    if isinstance(refusal, LoginThrottled):
-        return 429, [(b"retry-after", b"%d" % refusal.after_s)]
-    return 200 if refusal is None else status_of(refusal), []
+    return (200, []) if refusal is None else (status_of(refusal), retry_headers(refusal))
 
 
 async def prove_password(
