@@ -199,7 +199,10 @@ _EXAMPLES = {
     "an error of the HTTP API": r"\bclass TooLarge\b|\bTooLarge:",
     "an HTTP header": r"access-control-(allow|expose)-headers",
     "a program whose configuration": r"\.vscode",
-    "a filter of the search in the ledger": r"\binsert into entry_about|\bsubjects_between\b",
+    "a filter of the search in the ledger": r"Query\(\"about\"|\bsubjects_of\b|\"about\": (id_of|NameTable)\(",
+    "a rate limit of a route": r"\b(Device|Registration)Buckets\b",
+    "a ledger action": r"(?<!WEAKEN = )\"policy\.weaken\"",
+    "a member of the record of a call": r"\brecord\.noticed\b|noticed=\[replace|noticed: Annotated",
 }
 """Sections, each with a pattern that finds the newest or clearest examples of the section in the source."""
 _SEARCHED = ("src/", "console/src/", "clients/typescript/src/")

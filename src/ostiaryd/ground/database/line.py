@@ -36,9 +36,10 @@ class Lane(IntEnum):
 class Priority(msgspec.Struct):
     """The lane and the limits of the jobs of one request.
 
-    `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `wants`: the lane of the request after its caller
-    has authenticated. `is_essential`: the job may use the reserve of a full disk, because it stops something or is
-    needed for reading. `reports`: the request delivers records of a guard, which do not expire after the guard has
+    `lane` is the lane of the jobs now. `wants` is the lane of the route: the jobs move there when the caller has
+    authenticated (`queue_proven`). `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `is_essential`:
+    the job may use the reserve of a full disk, because the request only reads, or gets a token with which its caller
+    can stop something. `reports`: the request delivers records of a guard; its jobs do not expire after the guard has
     authenticated.
     """
 
