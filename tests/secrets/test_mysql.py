@@ -283,7 +283,7 @@ def test_a_connection_leads_only_where_an_administrator_said() -> None:
             read(url)
     with pytest.raises(Invalid, match="password_authentication"):
         read(f"{USER}tcp(db.example.org:3306)/", password_authentication="scram-sha-256")
-    name = make_account("a long name", "a long role", kind="mysql", now=0, random=lambda count: b"\xff" * count)
+    name = make_account("a long name", "a long role", longest=32, now=0, random=lambda count: b"\xff" * count)
     assert (name, len(name)) == ("v-a-lo-a-lo-ffffffffffffffffffff", 32)
 
 

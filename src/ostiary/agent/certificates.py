@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from cryptography import x509
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from ostiary.protocol.certificate import KeyType
 from ostiary.protocol.errors import Invalid, Unavailable
 
 SECOND = 1_000_000
@@ -204,7 +205,7 @@ class NewKey:
             case _:
                 raise Invalid(
                     f"`key_type` {key_type[:32]!a} is not supported",
-                    hint="use P-256, P-384, Ed25519, RSA-2048, RSA-3072 or RSA-4096",
+                    hint=f"use one of {', '.join(get_args(KeyType))}",
                 )
 
     @property

@@ -12,8 +12,7 @@ from ostiary.cli.files import read_text, write_new
 from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import Here
 from ostiary.cli.usage import Usage
-
-KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
+from ostiary.protocol.certificate import KeyType
 
 ca = App(name="ca", help="Create, rotate, revoke and import certificate authorities.")
 

@@ -15,6 +15,7 @@ from ostiary.cli.files import read_text
 from ostiary.cli.output import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here
 from ostiary.cli.usage import Usage
+from ostiary.protocol.certificate import KeyType
 from ostiary.protocol.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Reason = Literal[
     "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
 ]
-KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 BATCH = 100
 """Number of certificates in one request."""
 RELOAD_S = 60

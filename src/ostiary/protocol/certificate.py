@@ -6,9 +6,14 @@ extension, an unknown kind of name, or an unknown kind of key. This module raise
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cryptography import x509
 
 from ostiary.protocol.errors import Malformed
+
+KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
+"""The types of keys that certificates and certificate authorities can have."""
 
 
 def load_certificate(der: bytes) -> x509.Certificate:

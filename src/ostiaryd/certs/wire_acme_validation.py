@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from contextlib import suppress
 from functools import lru_cache, partial
+from typing import assert_never
 
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.proxies import parse_networks
@@ -149,8 +150,10 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
                     host, server_name=server_name(name), protocol=ACME_TLS, reach=reach, within_s=WITHIN_S
                 )
                 check_tls_answer(shown.der, shown.protocol, name, expected)
-            case unknown:
-                raise AssertionError(f"no validation of {unknown}")
+            case "":
+                raise AssertionError("the client has chosen a challenge")
+            case _:
+                assert_never(authorization.challenge)
         await _check_caa(world.config, authorization, reach.resolver)
     except AcmeRefused as refusal:
         return refusal

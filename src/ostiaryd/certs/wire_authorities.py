@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 import msgspec
 from cryptography import x509
 
-from ostiary.protocol.certificate import load_pem_certificates
+from ostiary.protocol.certificate import KeyType, load_pem_certificates
 from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import encode_pem, new_keys
@@ -36,8 +36,6 @@ from ostiaryd.ground.http.pages import reply_short_list
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
-
-KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
 class NewAuthority(msgspec.Struct, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, TypedDict, assert_never
 
 import msgspec
 
@@ -99,6 +99,8 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             await revoke_due(world)
         case ReadBackend() | ListBackend():
             return await answer_from_backend(call, upstream)
+        case _:
+            assert_never(upstream)
     return Answer(status=204)
 
 

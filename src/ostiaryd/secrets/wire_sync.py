@@ -21,7 +21,7 @@ from ostiaryd.registry.model import ADMIN
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import backends, synchronisation
 from ostiaryd.secrets.flows.synchronisation import MAX_SECRETS, Change, PathChange, SyncPlace, parse_place
-from ostiaryd.secrets.model.backend import CREDENTIALS, Backend, BackendFailed, DeletionScheduled
+from ostiaryd.secrets.model.backend import Backend, BackendFailed, BackendKind, DeletionScheduled
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.wire_backends import BackendReader, forget_values, open_backend
 
@@ -100,9 +100,10 @@ async def _pull(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) 
 async def _push(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) -> list[PathChange]:
     world, ends_at = call.world, asyncio.get_running_loop().time() + WITHIN_S
     stored = backends.find_backend(world.db.read(), target.mount)
-    if stored.config.kind not in CREDENTIALS:
+    if not stored.config.kind.is_writable:
         raise Invalid(
-            f"a back end of the kind {stored.config.kind} is read-only", hint="use a Vault or AWS as the target"
+            f"a back end of the kind {stored.config.kind} is read-only",
+            hint=f"choose a target of the kind {', '.join(kind for kind in BackendKind if kind.is_writable)}",
         )
 
     def read(act: Act) -> dict[str, dict[str, Any]]:

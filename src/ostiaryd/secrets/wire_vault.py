@@ -413,8 +413,8 @@ def _find(
         below = check_path(path)[len(method.path) + 1 :].removesuffix("/")
         if method.type == "approle":
             return "auth", approle.find_operation(method.path, below, request), method
-        kept, private = _LOGIN_METHODS[method.type], call.world.config.private
-        return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
+        roles, private = ROLE_LOGINS[method.type].roles, call.world.config.private
+        return "auth", login_methods.find_operation(roles, method.path, below, request, private=private), method
     hint = _find_reason(path) or "see the page on conformance"
     raise NothingStored("unsupported path", hint=hint, code="unsupported_path")
 
@@ -724,7 +724,9 @@ async def _log_in_at(call: Call, method: Mount) -> Reply:
     """Log an agent in at a login method that an agent has enabled."""
     request = _read_request(call, VaultMethod.WRITE)
     _check_unwrapped(call)
-    return _envelope(call, await _LOGINS_OF_TYPE[method.type](call, request, method))
+    if method.type == "approle":
+        return _envelope(call, await _login_by_secret_id(call, request, method))
+    return _envelope(call, _logged_in(call, await ROLE_LOGINS[method.type].log_in(call, request, method)))
 
 
 async def _login_by_token(call: Call, request: VaultRequest) -> Answer:
@@ -773,22 +775,19 @@ async def _login_by_secret_id(call: Call, request: VaultRequest, method: Mount) 
     return _logged_in(call, login)
 
 
-def _at_role(
-    log_in: Callable[[Call, VaultRequest, Mount], Awaitable[flows.Login]],
-) -> Callable[[Call, VaultRequest, Mount], Awaitable[Answer]]:
-    async def answer(call: Call, request: VaultRequest, method: Mount) -> Answer:
-        return _logged_in(call, await log_in(call, request, method))
+class _RoleMethod(NamedTuple):
+    """A type of login methods that agents enable: its configuration and roles, and the login at one of its roles."""
 
-    return answer
+    roles: login_methods.LoginMethod
+    log_in: Callable[[Call, VaultRequest, Mount], Awaitable[flows.Login]]
 
 
-_LOGINS_OF_TYPE = {
-    "approle": _login_by_secret_id,
-    "cert": _at_role(log_in_by_certificate),
-    "jwt": _at_role(log_in_by_jwt),
-    "kubernetes": _at_role(log_in_by_service_account),
+ROLE_LOGINS = {
+    "cert": _RoleMethod(cert.METHOD, log_in_by_certificate),
+    "jwt": _RoleMethod(jwt.METHOD, log_in_by_jwt),
+    "kubernetes": _RoleMethod(kubernetes.METHOD, log_in_by_service_account),
 }
-_LOGIN_METHODS = {"cert": cert.METHOD, "jwt": jwt.METHOD, "kubernetes": kubernetes.METHOD}
+"""The login methods of `ROLE_METHODS`, by their type."""
 
 
 def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from cryptography import x509
@@ -45,6 +45,7 @@ MAX_KEY_AUTHORIZATION = 4096
 ACME_TLS = "acme-tls/1"
 """Application protocol (ALPN) with which tls-alpn-01 connects (RFC 8737 section 6.2)."""
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
+ChallengeType = Literal["http-01", "dns-01", "tls-alpn-01"]
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -225,14 +226,14 @@ class Authorization:
     status: AuthorizationStatus
     expires_at: int
     token: str
-    challenge: str
+    challenge: ChallengeType | Literal[""]
     problem: Problem | None
     validated_at: int | None
     attempts: int
     due_at: int
 
     @property
-    def challenge_types(self) -> tuple[str, ...]:
+    def challenge_types(self) -> tuple[ChallengeType, ...]:
         """Return the challenge types with which a client can prove control of the identifier."""
         if self.identifier.kind is NameKind.IP:
             return ("http-01", "tls-alpn-01")  # RFC 8738 section 7

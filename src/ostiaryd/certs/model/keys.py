@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from hashlib import sha1, sha256
 from math import gcd, isqrt, prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ostiary.protocol import canonical
+from ostiary.protocol.certificate import KeyType
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import b64u, render_public_jwk
 
@@ -37,7 +38,7 @@ _EC_PREFIXES = {
 """The bytes of a SubjectPublicKeyInfo in DER before the coordinates of a point that is not compressed, by the curve
 (RFC 5480).
 """
-KEY_TYPES = ("P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
+KEY_TYPES: tuple[str, ...] = get_args(KeyType)
 MAX_KEY_BYTES = 2048
 _UNREADABLE, _KNOWN_TYPES = "the public key cannot be read", f"use one of {', '.join(KEY_TYPES)}"
 _FERMAT_STEPS = 100

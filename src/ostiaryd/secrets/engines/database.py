@@ -25,7 +25,7 @@ from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.leases import begin_lease
 from ostiaryd.secrets.model.database import (
     DATABASE_MOUNT,
-    PLUGINS,
+    SERVERS,
     SHORTEST_ROTATION_S,
     ConnectionBody,
     DynamicRole,
@@ -159,7 +159,7 @@ def _read_config(act: Act, name: str) -> Answer:
                 "password_authentication": config.password_form,
                 "username": config.username,
             },
-            "plugin_name": next(plugin for plugin, kind in PLUGINS.items() if kind == config.kind),
+            "plugin_name": SERVERS[config.kind].plugin,
             "root_credentials_rotate_statements": list(config.rotation),
         }
     )

@@ -17,6 +17,8 @@ from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.aws_account import (
     AWS_MOUNT,
     MAX_ROLES,
+    MAX_SESSION_NAME,
+    MAX_USER_NAME,
     OLD_KEY_S,
     SESSIONS,
     SHORTEST_S,
@@ -228,9 +230,7 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     username = make_account(
         registry.find_agent(act.tx, agent).name,
         name,
-        # the kind selects only the length of the name: at AWS, a user may have 64 characters, more than an account in
-        # PostgreSQL, and a session 32, as an account in MySQL
-        kind="postgresql" if is_user else "mysql",
+        longest=MAX_USER_NAME if is_user else MAX_SESSION_NAME,
         now=act.now,
         random=act.tx.random,
     )

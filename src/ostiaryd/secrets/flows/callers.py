@@ -259,8 +259,11 @@ def authorize(
 
 
 def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
-    """Check that a caller may run an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the errors of
-    the operation's `find_scopes`, which a caller without rights does not get.
+    """Check that a caller may run an operation of an engine. Raises Forbidden if the caller may not, and
+    RemotePoliciesNeeded if a policy needs another evaluator.
+
+    The error of `find_scopes` of the operation tells which providers and accounts exist. The function raises the error
+    only after the policies have permitted the request with the requested scopes.
     """
     scopes, missing = None, None
     if operation.find_scopes is not None:

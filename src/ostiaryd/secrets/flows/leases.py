@@ -18,7 +18,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.databases import check_permitted, find_connection
-from ostiaryd.secrets.model.database import DATABASE_MOUNT, make_account, make_password
+from ostiaryd.secrets.model.database import DATABASE_MOUNT, SERVERS, make_account, make_password
 from ostiaryd.secrets.model.lease import (
     KIND,
     MAX_ERROR,
@@ -77,7 +77,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
         username=make_account(
             registry.find_agent(act.tx, agent).name,
             role_name,
-            kind=stored.config.kind,
+            longest=SERVERS[stored.config.kind].max_account,
             now=act.now,
             random=act.tx.random,
         ),

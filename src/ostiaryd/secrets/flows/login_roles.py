@@ -176,7 +176,9 @@ def change_settings(
     server stores seconds.
     """
     if changes.get("token_type", "default") not in ("default", "service", "default-service"):
-        raise Invalid("only tokens of the type service are supported")
+        raise Invalid(
+            "only tokens of the type service are supported", hint="leave out `token_type`, or set it to service"
+        )
     if "policies" in changes:
         changes.setdefault("token_policies", changes.pop("policies"))
     for one in (*_TOKEN_DURATIONS, *durations):

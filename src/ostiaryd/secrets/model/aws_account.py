@@ -24,6 +24,8 @@ ends itself.
 """
 MAX_ROLES = 1000
 MAX_POLICY, MAX_ARNS = 8 << 10, 10
+MAX_USER_NAME, MAX_SESSION_NAME = 64, 32
+"""Maximum number of characters of the name of a user and of a session at AWS."""
 OLD_KEY_S = CREATE_S + 10
 """Seconds between the first use of the server's new key and the deletion of the old key, which requests in progress may
 still use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, assert_never
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,13 +54,21 @@ class BackendKind(StrEnum):
     FILES = "files"
     ENVIRONMENT = "environment"
 
+    @property
+    def credentials(self) -> frozenset[str]:
+        """Return the names of the credentials that the kind of back end needs."""
+        match self:
+            case BackendKind.VAULT_V2 | BackendKind.VAULT_V1:
+                return frozenset({"token"})
+            case BackendKind.AWS:
+                return frozenset({"access_key_id", "secret_access_key"})
+            case BackendKind.KUBERNETES | BackendKind.FILES | BackendKind.ENVIRONMENT:
+                return frozenset()
 
-CREDENTIALS: Mapping[BackendKind, frozenset[str]] = {
-    BackendKind.VAULT_V2: frozenset({"token"}),
-    BackendKind.VAULT_V1: frozenset({"token"}),
-    BackendKind.AWS: frozenset({"access_key_id", "secret_access_key"}),
-}
-"""The names of the credentials that each kind of back end needs; a kind that is not listed needs none."""
+    @property
+    def is_writable(self) -> bool:
+        """Return whether a synchronisation can write values to back ends of this kind."""
+        return self in (BackendKind.VAULT_V2, BackendKind.VAULT_V1, BackendKind.AWS)
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +145,8 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
         case BackendKind.ENVIRONMENT:
             if not _PREFIX.fullmatch(config.address) or config.address.startswith("env:OSTIARY_"):
                 raise Invalid("`address` must be env:PREFIX_, and not the prefix of the server's own settings")
+        case _:
+            assert_never(config.kind)
     is_vault = config.kind in (BackendKind.VAULT_V1, BackendKind.VAULT_V2)
     if is_vault != bool(config.mount):
         raise Invalid(
@@ -169,9 +179,8 @@ def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapp
     """Return the credentials if they are valid for the kind of back end. Otherwise raises Invalid; the message contains
     no value.
     """
-    names = CREDENTIALS.get(kind, frozenset())
-    if set(credentials) != names:
-        raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(names)) or 'none'}")
+    if set(credentials) != kind.credentials:
+        raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(kind.credentials)) or 'none'}")
     if any(not _CREDENTIAL.fullmatch(value) for value in credentials.values()):
         raise Invalid("a credential must have 1 to 4096 printable ASCII characters without spaces")
     return credentials

@@ -31,14 +31,10 @@ MAX_DATABASES, MAX_ROLES, MAX_ROLE_NAME = 100, 10_000, 128
 SCRAM_ITERATIONS = 4096
 """Iterations of SCRAM: the default of PostgreSQL, and the minimum of RFC 7677."""
 MAX_URL, MAX_CA = 2048, 32 << 10
-MAX_ACCOUNT: Mapping[DatabaseKind, int] = {"postgresql": 63, "mysql": 32}
-"""Maximum number of bytes of an account's name. PostgreSQL would cut a longer name, so that it could equal the name of
-another account.
-"""
+LONG_ACCOUNT = 55
+"""Maximum number of characters of the name of a new account that contains the time of its creation."""
 SHORTEST_ROTATION_S = 5
 POSTGRES_PLUGIN = "postgresql-database-plugin"
-PLUGINS: Mapping[str, DatabaseKind] = {POSTGRES_PLUGIN: "postgresql", "mysql-database-plugin": "mysql"}
-"""The kind of database server, by the name of the plug-in in the Vault API."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SLOT = re.compile(r"\{\{\s*([a-z]+)\s*\}\}")
 _SLOTS = frozenset({"name", "username", "password", "expiration"})
@@ -136,7 +132,7 @@ def check_name(name: str, *, of: str) -> str:
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
     """Return `username` if it is a valid name of an existing account. Raises Invalid otherwise."""
-    longest = MAX_ACCOUNT[kind]
+    longest = SERVERS[kind].max_account
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
         raise Invalid(
             f"`username` must have 1 to {longest} bytes, without quotation marks, backslashes and control characters"
@@ -148,9 +144,9 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
     """Return the connection that a request configures. Raises Invalid for a member that is not valid; Forbidden for a
     server that the configuration does not name.
     """
-    kind = PLUGINS.get(body.plugin_name)
-    if kind is None:
-        raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {' or '.join(PLUGINS)}")
+    plugins: dict[str, DatabaseKind] = {server.plugin: kind for kind, server in SERVERS.items()}
+    if (kind := plugins.get(body.plugin_name)) is None:
+        raise Invalid(f"the plug-in {body.plugin_name[:40]!a} is not supported", hint=f"use {' or '.join(plugins)}")
     count = body.max_open_connections
     if not str(count).isdecimal() or not 1 <= int(count) <= MAX_CONNECTIONS:
         raise Invalid(f"`max_open_connections` must be 1 to {MAX_CONNECTIONS}")
@@ -158,7 +154,7 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
         raise Invalid(f"`tls_ca` may have at most {MAX_CA} characters")
     if len(body.connection_url) > MAX_URL:
         raise Invalid(f"`connection_url` may have at most {MAX_URL} characters")
-    parts = (parse_mysql_url if kind == "mysql" else parse_postgres_url)(body.connection_url, tls_ca=body.tls_ca)
+    parts = SERVERS[kind].parse_url(body.connection_url, tls_ca=body.tls_ca)
     check_address(parts.address, permitted=permitted, setting="secret_databases")
     return DatabaseConfig(
         kind=kind,
@@ -176,15 +172,14 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
 
 
 def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
-    """Return the form of passwords in statements. The default is a verifier if the kind of server has verifiers,
-    otherwise the password. Raises Invalid for an unknown form.
+    """Return the form of passwords in statements: `text`, or the default of the kind of server. Raises Invalid for
+    another form.
     """
-    match text or ("scram-sha-256" if kind == "postgresql" else "password"):
-        case "password":
-            return "password"
-        case "scram-sha-256" if kind == "postgresql":
-            return "scram-sha-256"
-    raise Invalid("`password_authentication` must be password, or scram-sha-256 for PostgreSQL")
+    forms = SERVERS[kind].password_forms
+    for form in forms:
+        if text in (None, "", form):
+            return form
+    raise Invalid(f"`password_authentication` must be {' or '.join(forms)} for {kind}")
 
 
 def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
@@ -271,6 +266,27 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     return ConnectionParts(socket or _join(host, port), database, is_verified)
 
 
+class _ServerFacts(NamedTuple):
+    """The properties of a kind of database server."""
+
+    plugin: str
+    """the name of the plug-in in the Vault API"""
+    max_account: int
+    """maximum number of bytes of the name of an account; the server could cut a longer name, so that it equals the name
+    of another account
+    """
+    parse_url: Callable[..., ConnectionParts]
+    password_forms: tuple[PasswordForm, ...]
+    """the forms of a password that statements may contain, the default first"""
+
+
+SERVERS: Mapping[DatabaseKind, _ServerFacts] = {
+    "postgresql": _ServerFacts(POSTGRES_PLUGIN, 63, parse_postgres_url, ("scram-sha-256", "password")),
+    "mysql": _ServerFacts("mysql-database-plugin", 32, parse_mysql_url, ("password",)),
+}
+"""The properties of each kind of database server."""
+
+
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -321,16 +337,16 @@ def render_statement(statement: str, *, name: str, password: str = "", expires_a
     return _SLOT.sub(lambda match: values[match[1]], statement)
 
 
-def make_account(
-    agent: str, role: str, *, kind: DatabaseKind = "postgresql", now: int, random: Callable[[int], bytes]
-) -> str:
-    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`, with agent and role shortened, and the seconds
-    of `now` (microseconds), at most 55 characters. For MySQL, whose names are short, without the seconds: at most 32.
+def make_account(agent: str, role: str, *, longest: int, now: int, random: Callable[[int], bytes]) -> str:
+    """Return the name of a new account at a system whose names have at most `longest` characters, at least 32.
+
+    The name is `v-AGENT-ROLE-RANDOM-SECONDS`: agent and role are shortened, and the seconds are those of `now`
+    (microseconds). A name of less than `LONG_ACCOUNT` characters has shorter parts, and no seconds.
     """
-    longest = 4 if kind == "mysql" else 10
-    parts = [_UNFIT.sub("-", text.lower()).strip("-")[:longest] or "x" for text in (agent, role)]
+    is_short = longest < LONG_ACCOUNT
+    parts = [_UNFIT.sub("-", text.lower()).strip("-")[: 4 if is_short else 10] or "x" for text in (agent, role)]
     name = f"v-{parts[0]}-{parts[1]}-{random(10).hex()}"
-    return name if kind == "mysql" else f"{name}-{now // SECOND}"
+    return name if is_short else f"{name}-{now // SECOND}"
 
 
 def make_password(random: Callable[[int], bytes]) -> str:

@@ -261,8 +261,10 @@ def _is_credential(value: object) -> bool:
 
 
 def find_changes(registration: Mapping[str, Any], current: Mapping[str, object], member: str) -> dict[str, str]:
-    """Return the members of a secret that must change after a new registration: the client secret (`member`), and the
-    registration access token.
+    """Return the new values of the members of a secret that differ from the registration in the response of a provider.
+
+    `current` is the value of the secret. Its member `member` contains the client secret of the registration, and its
+    member `registration_access_token` the registration access token. A member that the response leaves out stays.
     """
     answered = {member: registration.get("client_secret"), REGISTRATION_TOKEN: registration.get(REGISTRATION_TOKEN)}
     return {name: value for name, value in answered.items() if value is not None and value != current.get(name)}

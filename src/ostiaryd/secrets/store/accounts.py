@@ -67,9 +67,9 @@ class AccountStatements(Protocol):
         """
 
 
-_STATEMENTS: Mapping[DatabaseKind, AccountStatements] = {"postgresql": postgres_accounts, "mysql": mysql_accounts}
+STATEMENTS: Mapping[DatabaseKind, AccountStatements] = {"postgresql": postgres_accounts, "mysql": mysql_accounts}
 
 
 def statements_of(config: DatabaseConfig) -> AccountStatements:
     """Return the SQL statements about accounts for the kind of database server of a connection."""
-    return _STATEMENTS[config.kind]
+    return STATEMENTS[config.kind]
