@@ -8,6 +8,7 @@ from ostiaryd.certs.flows.bundles import publish_bundle, wake_workloads
 from ostiaryd.certs.model.workload import (
     MAX_MATCHES,
     MAX_OF_AGENT,
+    SPECIFIC,
     Selectors,
     Workload,
     WorkloadFacts,
@@ -26,6 +27,7 @@ from ostiaryd.registry.model import AgentState
 MAX_WITHOUT_USER = 1000
 """Maximum number of workloads without a user, since each process is compared with all of them."""
 MAX_OF_USER = 1000
+_OPTIONS = ", ".join(f"--{name}" for name in SPECIFIC)
 
 
 def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) -> Workload:
@@ -68,7 +70,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     if (other := next(others, None)) is not None:
         raise Conflict(
             f"a workload of {other.agent} is for the user {selectors.uid} too, and one of the two names only the user",
-            hint="name more than the user in both: --path, --sha256, --unit, --cgroup or --pod",
+            hint=f"name more than the user in both: one of {_OPTIONS}",
             code="user_taken",
         )
     workload = Workload(
@@ -114,7 +116,7 @@ def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) ->
     if len(of_agent) > MAX_MATCHES:
         raise Forbidden(
             f"the process matches the workloads of more than {MAX_MATCHES} agents",
-            hint="name more selectors in these workloads: --path, --sha256, --unit, --cgroup or --pod",
+            hint=f"name more selectors in these workloads: one of {_OPTIONS}",
             code="too_many_matches",
         )
     return list(of_agent.values())

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256, sha384
-from typing import NewType
+from typing import Any, NamedTuple, NewType
 
 import msgspec
 from cryptography import x509
@@ -124,13 +124,13 @@ def read_end(certificate: x509.Certificate) -> int:
 
 def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
     """Return the hash function for signatures with a key; None for Ed25519."""
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return None
-    return (
-        hashes.SHA384()
-        if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size == 384
-        else hashes.SHA256()
-    )
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return _ECDSA[key.curve.key_size].algorithm
+        case rsa.RSAPrivateKey():
+            return hashes.SHA256()
+        case ed25519.Ed25519PrivateKey():
+            return None
 
 
 @lru_cache(maxsize=64)
@@ -140,18 +140,28 @@ def signature_scheme(key: PrivateKey) -> tuple[bytes, Callable[[bytes], bytes]]:
     """
     match key:
         case ec.EllipticCurvePrivateKey():
-            is_long = key.curve.key_size == 384
-            digest = sha384 if is_long else sha256
-            ecdsa = ec.ECDSA(Prehashed(hashes.SHA384() if is_long else hashes.SHA256()))
-            return _ECDSA_SHA384 if is_long else _ECDSA_SHA256, lambda text: key.sign(digest(text).digest(), ecdsa)
+            identifier, digest, algorithm = _ECDSA[key.curve.key_size]
+            ecdsa = ec.ECDSA(Prehashed(algorithm))
+            return identifier, lambda text: key.sign(digest(text).digest(), ecdsa)
         case rsa.RSAPrivateKey():
             return _RSA_SHA256, lambda text: key.sign(text, padding.PKCS1v15(), hashes.SHA256())
         case ed25519.Ed25519PrivateKey():
             return _ED25519, key.sign
 
 
-_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
-_ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+class _Ecdsa(NamedTuple):
+    identifier: bytes
+    digest: Callable[[bytes], Any]
+    algorithm: hashes.SHA256 | hashes.SHA384
+
+
+_ECDSA = {
+    256: _Ecdsa(bytes.fromhex("300a06082a8648ce3d040302"), sha256, hashes.SHA256()),
+    384: _Ecdsa(bytes.fromhex("300a06082a8648ce3d040303"), sha384, hashes.SHA384()),
+}
+"""The signatures of keys on an elliptic curve, by the length of the curve in bits. `identifier`: the
+AlgorithmIdentifier in DER.
+"""
 _RSA_SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")
 _ED25519 = bytes.fromhex("300506032b6570")
 

@@ -52,6 +52,10 @@ class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         return self == Selectors(uid=self.uid, gid=self.gid) and self.uid is not None
 
 
+SPECIFIC = tuple(name for name in Selectors.__struct_fields__ if name not in ("uid", "gid"))
+"""The selectors that identify a process more closely than its user and group do."""
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """A registered workload: the processes that match the selectors act for the agent."""
 
@@ -99,7 +103,7 @@ def check_selectors(selectors: Selectors) -> Selectors:
     if selectors == Selectors(gid=selectors.gid):
         raise Invalid(
             "the selectors are not specific enough",
-            hint="name at least one of uid, path, sha256, unit, cgroup and pod",
+            hint=f"name at least one of {', '.join(('uid', *SPECIFIC))}",
             code="too_broad",
         )
     return selectors
