@@ -301,7 +301,10 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
         if mount == MOUNT:
             return action.run(act, path, body, place)
         if action is not _READ_VALUE or body.VersionId is not None or body.VersionStage not in (None, CURRENT):
-            raise Invalid("of a secret of a back end, the present value alone is read here")
+            raise Invalid(
+                "this API reads only the present value of a secret of a back end",
+                hint="use GetSecretValue without VersionId and VersionStage, or change the secret at the back end",
+            )
         name, below = split_path(below)
         find_backend(act.tx, name)
         return ReadBackend(name, below, caller.holding)

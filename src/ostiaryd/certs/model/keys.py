@@ -41,6 +41,7 @@ _EC_PREFIXES = {
 KEY_TYPES: tuple[str, ...] = get_args(KeyType)
 MAX_KEY_BYTES = 2048
 _UNREADABLE, _KNOWN_TYPES = "the public key cannot be read", f"use one of {', '.join(KEY_TYPES)}"
+_NEW_KEY = "generate another key with a current library, such as OpenSSL 3"
 _FERMAT_STEPS = 100
 _SMALL_ORDER = frozenset(
     bytes.fromhex(point)
@@ -208,7 +209,7 @@ def check_key(key: PublicKey) -> str:
             _check_rsa(numbers.n, numbers.e)
         case ed25519.Ed25519PublicKey():
             if key.public_bytes_raw() in _SMALL_ORDER:
-                raise BadKey("the Ed25519 key is a point of small order")
+                raise BadKey("the Ed25519 key is a point of small order", hint=_NEW_KEY)
     return key_type
 
 
@@ -221,11 +222,11 @@ def _check_rsa(n: int, e: int) -> None:
     if e < 65537 or e % 2 == 0 or e.bit_length() > 64:
         raise BadKey("the exponent of the RSA key is not an odd number of 65537 or more, of at most 64 bits")
     if n % 2 == 0 or gcd(n, _small_primes()[1]) != 1:
-        raise BadKey("the RSA key has a small factor")
+        raise BadKey("the RSA key has a small factor", hint=_NEW_KEY)
     if _is_roca(n):
-        raise BadKey("the RSA key was made by a generator with the defect CVE-2017-15361 (ROCA)")
+        raise BadKey("the RSA key was made by a generator with the defect CVE-2017-15361 (ROCA)", hint=_NEW_KEY)
     if _has_close_factors(n):
-        raise BadKey("the factors of the RSA key are close to each other")
+        raise BadKey("the factors of the RSA key are close to each other", hint=_NEW_KEY)
 
 
 def _has_close_factors(n: int) -> bool:

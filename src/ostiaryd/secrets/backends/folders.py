@@ -88,7 +88,7 @@ class KubernetesBackend(_Folder):
             if not members:
                 raise NothingStored("no value is stored at this path")
             return check_value(members)
-        raise BackendFailed("the secret was replaced several times during the read")
+        raise BackendFailed("the secret was replaced several times during the read", hint="read the secret again")
 
     def _list(self, folder: str) -> list[str]:
         root = self.root()

@@ -96,7 +96,7 @@ def _check_role_id(act: Act, role: LoginRole) -> None:
     """Check that no other role of the mount has the role ID of this role. Raises Invalid otherwise."""
     present = store.login_roles.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
-        raise Invalid("the role ID, or the name of the role, is in use by another role")
+        raise Invalid("another role of the mount has this role ID, or this name", hint="choose another role ID or name")
 
 
 def read_settings(role: LoginRole) -> RoleSettings:

@@ -180,7 +180,8 @@ def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapp
     no value.
     """
     if set(credentials) != kind.credentials:
-        raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(kind.credentials)) or 'none'}")
+        needed = " and ".join(f"`{name}`" for name in sorted(kind.credentials)) or "no member"
+        raise Invalid(f"`credentials` of a back end of the kind {kind} must have {needed}")
     if any(not _CREDENTIAL.fullmatch(value) for value in credentials.values()):
         raise Invalid("a credential must have 1 to 4096 printable ASCII characters without spaces")
     return credentials

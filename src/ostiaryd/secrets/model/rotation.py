@@ -83,7 +83,9 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def service(self) -> str:
-        """Return the name of the service in ledger entries: the host of the URL, or the name of the command."""
+        """Return the name of the service in ledger entries: the host of `url` or `registration`, or the name of the
+        command.
+        """
         return self.command or urlsplit(self.url or self.registration).hostname or ""
 
 
