@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 from msgspec.structs import replace
 
+from ostiary.cli.workloads import add
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs.model.workload import (
     MAX_ID,
@@ -87,6 +90,11 @@ def test_a_group_alone_is_not_specific_enough(selectors: Selectors) -> None:
 ALL = Selectors(
     uid=1000, gid=100, path="/usr/bin/app", sha256=SHA256, unit="app.service", cgroup="/system.slice", pod=POD
 )
+
+
+def test_each_selector_is_a_fact_and_an_option_of_the_command() -> None:
+    assert Selectors.__struct_fields__ == WorkloadFacts._fields
+    assert set(Selectors.__struct_fields__) == set(signature(add).parameters) - {"name", "session"}
 
 
 def test_every_selector_must_match() -> None:
