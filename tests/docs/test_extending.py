@@ -175,7 +175,7 @@ _EXAMPLES = {
     "a back end whose secrets": r"BackendKind\.KUBERNETES|KubernetesBackend",
     "a kind of value in threat lists": r"case \"digest\"|\"digest\": \"|\"digest\", value",
     "a Shared Signals event type": r"session-revoked",
-    "a key type of certificates": r"\"P-384\", (\"Ed25519\"|keys)|KeyType\b",
+    "a key type of certificates": r'"P-384"(: (ec\.|bytes|"secp)|, "Ed25519")|case "P-384"',
     "a key type or a signature algorithm": r"\"ES384\"",
     "a kind of budget": r"\bVolume\b",
     "a setting of a detector": r"\bself\._place_of\b|config\.places|\._given\.places|class Orders\b",
