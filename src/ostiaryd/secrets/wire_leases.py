@@ -363,11 +363,7 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
         accounts.lock(raw, [role.username])
         asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
         if not accounts.has_account(raw, role.username):
-            raise Invalid(
-                f"the database has no user {role.username!a}",
-                hint="create the user, or correct `username` of the static role",
-                code="no_user",
-            )
+            raise Invalid(f"the database has no user {role.username!a}", hint="create the user first", code="no_user")
         accounts.execute(raw, role.rotation or accounts.ROTATE, stored.config, role.username, password)
 
     try:
