@@ -14,7 +14,7 @@ from ostiaryd.ground.http.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
-from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
+from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, AgentState
 from ostiaryd.registry.store import restrictions
@@ -111,7 +111,7 @@ async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World,
     (told,) = entries_of(home, "signal.flood")
     assert told.object == made["issuer_id"]
     assert told.detail == {"issuer": idp.issuer, "refused": FLOODING}
-    assert "signal.flood" in DEFAULT_ACTIONS
+    assert "signal.flood" in TITLES
 
 
 async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home: World, idp: Idp) -> None:

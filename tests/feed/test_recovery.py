@@ -36,7 +36,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
-from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
+from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.recover import describe, replay_spool
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentState, Resource, Verb
@@ -172,7 +172,7 @@ async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads()
 
 
 async def test_webhooks_and_mail_hear_of_it_though_nobody_has_asked() -> None:
-    assert {"history.lost", "history.replay", "history.recover"} <= set(DEFAULT_ACTIONS)
+    assert {"history.lost", "history.replay", "history.recover"} <= set(TITLES)
 
 
 async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(config: Config, clock: Clock) -> None:

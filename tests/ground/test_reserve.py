@@ -29,7 +29,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows.disk import examine_disk, watch_disk
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
-from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
+from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.store.proofs import is_spent, spend
 from tests.support.api_fixtures import Answer, Client, register, send
@@ -423,5 +423,5 @@ async def test_a_full_disk_is_an_alarm_once_and_the_doctor_names_it(world: World
     await watch_disk(world)
     assert [len(entries(world, f"database.{state}")) for state in ("full", "has_space")] == [1, 1]
     assert entries(world, "database.full")[0].reasons[0].code == "disk_full"
-    assert "database.full" in DEFAULT_ACTIONS
+    assert "database.full" in TITLES
     assert "MiB are reserved for stops" in await examine_disk(world)

@@ -22,7 +22,6 @@ from ostiaryd.notifications import flows as flows
 from ostiaryd.notifications import wire_webhooks
 from ostiaryd.notifications.model import alerts
 from ostiaryd.notifications.model.webhooks import (
-    DEFAULT_ACTIONS,
     DELAYS_S,
     PAUSE_S,
     REJECTED_TRIES,
@@ -329,11 +328,6 @@ def test_an_alert_leaves_out_missing_members_and_shows_an_unknown_action_by_its_
     alert = alerts.alert(7, Entry(at=0, action="agent.suspend", detail={"nested": {"a": 1}}), agent="", owner="")
     assert alert.title == "agent.suspend"
     assert [what for what, _ in alert.lines] == ["at", "see"]
-
-
-def test_every_default_event_has_a_title() -> None:
-    for action in DEFAULT_ACTIONS:
-        assert alerts.alert(1, Entry(at=0, action=action), agent="", owner="").title != action
 
 
 # ---------------------------------------------------------------------------------------- Adding

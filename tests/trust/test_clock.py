@@ -17,7 +17,7 @@ from ostiaryd.ground.process.clock import LIMIT, SECOND, ClockJumped
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
-from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
+from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import FILES, Client, send
 from tests.support.clock_world import open_at_machine
@@ -54,7 +54,7 @@ async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(
     (jump,), (back,) = entries(world, "clock.jump"), entries(world, "clock.return")
     assert jump.reasons[0].message.startswith("the wall clock jumped forward by 1 h")
     assert back.at - jump.at == 3 * SECOND
-    assert "clock.jump" in DEFAULT_ACTIONS
+    assert "clock.jump" in TITLES
 
 
 async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine: MachineClock) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from ostiaryd.approvals.model import REQUEST_ACTIONS
 from ostiaryd.ledger.model import Entry
-from ostiaryd.notifications.model.webhooks import TEST, Form
+from ostiaryd.notifications.model.webhooks import TEST, TITLES, Form
 
 IN_WORDS = 10
 """Maximum number of events that one message describes; further events are only counted."""
@@ -31,37 +31,7 @@ _GRAVE = (
     "policy.weaken",
     TEST,
 )
-_TITLES = {
-    "approval.ask": "Approval requested",
-    "approval.approve": "Approval request approved",
-    "approval.deny": "Approval request denied",
-    "approval.expire": "Approval request expired without an answer",
-    "elevation.request": "Elevation requested",
-    "elevation.grant": "Elevation granted",
-    "elevation.break_glass": "Break-glass access used",
-    "incident.open": "Incident",
-    "incident.alert": "Alert",
-    "incident.release": "Incident: released",
-    "incident.narrow": "Incident: released, reads only",
-    "incident.decommission": "Incident: decommissioned",
-    "respond.limited": "Automatic responses have reached their limit: a person must decide",
-    "signal.flood": "A trusted issuer sends more signals than the limit",
-    "cert.warn": "A certificate expires soon, or cannot be renewed",
-    "clock.jump": "The wall clock of the server jumped",
-    "clock.accept": "The time of the server is confirmed",
-    "database.full": "The disk of the database is full: only acts that stop something are carried out",
-    "history.lost": "The database lost a part of its history: the server is in recovery",
-    "history.recover": "The recovery of the database has ended",
-    "history.replay": "Stops of the lost part of the history were carried out again",
-    "kill.start": "Kill switch",
-    "kill.end": "Kill switch: lifted",
-    "lease.stuck": "An account behind a lease could not be removed",
-    "account.break": "A provider has ended a connection: the person must connect the account again",
-    "account.stuck": "A token of a connected account could not be revoked",
-    "policy.weaken": "Safeguards of the server no longer apply",
-    "rotation.fail": "A secret could not be rotated: the old value stays in force",
-    TEST: "Test message: alerts arrive here",
-}
+_TEST_TITLE = "Test message: alerts arrive here"
 _NEXT = {
     "approval": "ostiary approvals show",
     "incident": "ostiary incident show",
@@ -91,7 +61,7 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
     """Return the alert about an entry. `index` is the index of the entry; `agent` and `owner` are names, empty if the
     entry has none. `link` is the URL of the page that shows the entry's object, empty if there is none.
     """
-    title = _TITLES.get(entry.action, entry.action)
+    title = _TEST_TITLE if entry.action == TEST else TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     kind = entry.action.partition(".")[0]
     command = _NEXT.get(entry.action, _NEXT.get(kind))

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.approvals.model import REQUEST_ACTIONS
 from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
@@ -33,36 +32,37 @@ MAX_BODY = 20_000
 """
 TEST = "webhook.test"
 """The action of a test event, which every webhook receives."""
-DEFAULT_ACTIONS = (
-    *REQUEST_ACTIONS,
-    "approval.approve",
-    "approval.deny",
-    "approval.expire",
-    "elevation.grant",
-    "elevation.break_glass",
-    "incident.open",
-    "incident.alert",
-    "incident.release",
-    "incident.narrow",
-    "incident.decommission",
-    "respond.limited",
-    "signal.flood",
-    "cert.warn",
-    "lease.stuck",
-    "account.break",
-    "account.stuck",
-    "rotation.fail",
-    "clock.jump",
-    "database.full",
-    "clock.accept",
-    "history.lost",
-    "history.replay",
-    "history.recover",
-    "policy.weaken",
-    "kill.start",
-    "kill.end",
-)
-"""The actions that a webhook receives by default."""
+TITLES = {
+    "approval.ask": "Approval requested",
+    "elevation.request": "Elevation requested",
+    "approval.approve": "Approval request approved",
+    "approval.deny": "Approval request denied",
+    "approval.expire": "Approval request expired without an answer",
+    "elevation.grant": "Elevation granted",
+    "elevation.break_glass": "Break-glass access used",
+    "incident.open": "Incident",
+    "incident.alert": "Alert",
+    "incident.release": "Incident: released",
+    "incident.narrow": "Incident: released, reads only",
+    "incident.decommission": "Incident: decommissioned",
+    "respond.limited": "Automatic responses have reached their limit: a person must decide",
+    "signal.flood": "A trusted issuer sends more signals than the limit",
+    "cert.warn": "A certificate expires soon, or cannot be renewed",
+    "lease.stuck": "An account behind a lease could not be removed",
+    "account.break": "A provider has ended a connection: the person must connect the account again",
+    "account.stuck": "A token of a connected account could not be revoked",
+    "rotation.fail": "A secret could not be rotated: the old value stays in force",
+    "clock.jump": "The wall clock of the server jumped",
+    "database.full": "The disk of the database is full: only acts that stop something are carried out",
+    "clock.accept": "The time of the server is confirmed",
+    "history.lost": "The database lost a part of its history: the server is in recovery",
+    "history.replay": "Stops of the lost part of the history were carried out again",
+    "history.recover": "The recovery of the database has ended",
+    "policy.weaken": "Safeguards of the server no longer apply",
+    "kill.start": "Kill switch",
+    "kill.end": "Kill switch: lifted",
+}
+"""The actions that a webhook receives by default, each with the title of its alert for people."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
 """Seconds between the attempts to deliver an event; the last attempt follows the last delay, about 16 hours after the
 first attempt.
@@ -169,15 +169,15 @@ def origin(url: str) -> str:
 
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
-    """Check the names of a webhook's actions; return each once, or the default actions if there are none. Raises
-    Invalid if the check fails.
+    """Check the names of a webhook's actions; return each once, or the default actions (`TITLES`) if there are none.
+    Raises Invalid if the check fails.
     """
     if len(actions) > MAX_ACTIONS:
         raise Invalid(f"a webhook has at most {MAX_ACTIONS} events, not {len(actions)}")
     if wrong := [action for action in actions if not _ACTION.fullmatch(action)]:
         hint = "name an action such as `approval.ask`"
         raise Invalid(f"the event {wrong[0][:64]!a} is not the name of a ledger action", hint=hint)
-    return tuple(dict.fromkeys(actions)) or DEFAULT_ACTIONS
+    return tuple(dict.fromkeys(actions)) or tuple(TITLES)
 
 
 def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
