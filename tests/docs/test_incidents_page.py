@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
+from ostiary.cli.kill import StopKind
 from ostiary.decision.access.policy_kinds import RESPONSES
+from ostiary.decision.access.stops import What
 from ostiaryd.ground.config import Config
+from ostiaryd.incidents.flows import acting
 from ostiaryd.incidents.flows.blast import MAX_ENTRIES
-from ostiaryd.incidents.model.incidents import ALERT_EVERY, HALTS, SECOND
+from ostiaryd.incidents.model.incidents import ALERT_EVERY, HALTS, ISOLATES, NEXT, SECOND, STOPS, Verb
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.safeguards import safeguards
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "incidents.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/how-to/incidents.md").read_text("utf-8")
+CONSOLE = (ROOT / "console/src/pages/incidents.tsx").read_text("utf-8")
 
 
 def _blocks(language: str) -> list[str]:
@@ -32,8 +38,21 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
     assert (proposal.minutes, proposal.calls) == (60, 10)
     config = Config(data_dir="")
     assert (config.respond_percent, config.halt_percent) == (10, 5)
-    assert frozenset(RESPONSES[-3:]) == HALTS
+    assert {"freeze", "quarantine", "revoke"} == HALTS
+    assert {"narrow"} == ISOLATES - HALTS
+    assert {"freeze"} == HALTS - STOPS
     assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
     points = re.findall(r"context\.risk\.score >= (\d+)", "".join(safeguards().values()))
     said = r"open an incident at (\d+) points, let the agent only read at (\d+), and quarantine it\s+at (\d+)"
     assert re.findall(said, PAGE) == [tuple(points)]
+
+
+def test_every_response_has_its_act_and_every_decision_its_button() -> None:
+    assert acting.ACTS.keys() == set(RESPONSES) - {"alert"}
+    assert acting.RESTARTS.keys() == STOPS
+    assert list(NEXT) == list(Verb)
+    assert re.findall(r"^  (\w+): \{ text: ", CONSOLE, re.MULTILINE) == list(Verb)
+
+
+def test_the_command_offers_each_kind_of_stop() -> None:
+    assert set(get_args(StopKind)) == {"agent", *get_args(What)}

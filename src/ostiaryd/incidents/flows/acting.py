@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ostiary.provenance.noticing import CALM
 from ostiaryd.ground.database import Reader
-from ostiaryd.incidents.model.incidents import SECOND, Incident
+from ostiaryd.incidents.model.incidents import SECOND, STOPS, Incident
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy.model import Proposal
@@ -21,8 +21,6 @@ from ostiaryd.tasks.model import standing_id
 
 T = TypeVar("T")
 MINUTE = 60 * SECOND
-STOPS = ("quarantine", "revoke")
-"""Responses that end all access of the agent, so that milder responses add nothing."""
 
 
 class Step(NamedTuple):
@@ -74,7 +72,7 @@ def perform_response(act: Act, step: Step) -> str:
     """Carry out a response; return a sentence that describes the response. If Refused is raised, nothing has
     changed.
     """
-    do, action, says = _DO[step.proposal.response]
+    do, action, says = ACTS[step.proposal.response]
     earlier = len(act.further_entries)
     try:
         with act.tx.savepoint():
@@ -101,7 +99,7 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
     if active:
         act_with_entry(act, "agent.let_go", lambda more: registry.lift_restrictions(more, agent.agent_id, *active))
     resume_frozen_tasks(act, incident)
-    for response, (state, verb, action) in _RESTART.items():
+    for response, (state, verb, action) in RESTARTS.items():
         if response in responses and agent.state is state:
             restart = partial(registry.set_agent_state, id_or_name=agent.agent_id, verb=verb, why=_why(incident))
             act_with_entry(act, action, restart)
@@ -155,7 +153,7 @@ def _hold(act: Act, step: Step) -> None:
     registry.put_restriction(act, step.agent.agent_id, step.proposal.response, until=until, limit=limit)  # type: ignore[arg-type]
 
 
-_DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
+ACTS: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "step_up": (_hold, "agent.step_up", "for {minutes} minutes the agent needs a new authentication (step-up)"),
     "throttle": (_hold, "agent.throttle", "for {minutes} minutes the agent may make {calls} calls per minute"),
     "narrow": (_hold, "agent.narrow", "for {minutes} minutes the agent may only read"),
@@ -170,7 +168,7 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
 """Table of the responses: the function that carries out the response, the action of its entry, its description for
 people.
 """
-_RESTART = {
+RESTARTS = {
     "quarantine": (AgentState.QUARANTINED, Verb.RELEASE, "agent.release"),
     "revoke": (AgentState.SUSPENDED, Verb.RESUME, "agent.resume"),
 }

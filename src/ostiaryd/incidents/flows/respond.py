@@ -23,15 +23,17 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import acting
-from ostiaryd.incidents.flows.acting import STOPS, Step
+from ostiaryd.incidents.flows.acting import Step
 from ostiaryd.incidents.model.incidents import (
     ALERT_EVERY,
     DAY,
     HALTS,
     HOUR,
+    ISOLATES,
     MAX_ACTS,
     MAX_SAYS,
     SECOND,
+    STOPS,
     Did,
     Incident,
     IncidentId,
@@ -49,8 +51,6 @@ from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
-ISOLATES = HALTS | {"narrow"}
-"""Responses after which guards deny some or all calls of the agent."""
 UNBACKED = (
     "only one guard reports this, without a proof by the agent's key; "
     "a second guard or a person must confirm the finding"

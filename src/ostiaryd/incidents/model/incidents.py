@@ -15,6 +15,7 @@ from typing import NamedTuple, NewType
 
 import msgspec
 
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.registry.model import Caller, PersonId
 
@@ -22,8 +23,13 @@ IncidentId = NewType("IncidentId", str)
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
-HALTS = frozenset({"freeze", "quarantine", "revoke"})
-"""Responses that stop an agent, or one of its tasks, until a person decides."""
+ISOLATES, HALTS, STOPS = (
+    frozenset(RESPONSES[RESPONSES.index(mildest) :]) for mildest in ("narrow", "freeze", "quarantine")
+)
+"""Sets of responses, each from its mildest response on. ISOLATES: guards then deny some or all calls of the agent.
+HALTS: the agent, or one of its tasks, stops until a person decides. STOPS: all access of the agent ends, so that
+milder responses add nothing.
+"""
 ALERT_EVERY = 10 * 60 * SECOND
 """Minimum interval between two alerts about one open incident, in microseconds."""
 MAX_SAYS = 400
