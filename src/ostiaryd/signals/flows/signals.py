@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ostiary.decision.access.stops import What
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.feed.model import parse_delta
 from ostiaryd.ground.config import Config
@@ -16,9 +17,23 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
+from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import FEED_TOPIC
-from ostiaryd.registry.model import UNDO_VERBS, AgentDelta, AgentState, KeyDelta, RiskDelta, StopDelta
+from ostiaryd.registry.model import (
+    UNDO_VERBS,
+    AgentDelta,
+    AgentState,
+    KeyDelta,
+    ProfileDelta,
+    ResourceDelta,
+    RestrictionDelta,
+    RiskDelta,
+    SecretUseDelta,
+    StopDelta,
+    ThreatDelta,
+    TokenDelta,
+)
 from ostiaryd.signals import store
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
@@ -35,6 +50,7 @@ from ostiaryd.signals.model.signals import (
 from ostiaryd.signals.model.streams import KEPT, TOPIC
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskDelta, TaskState
+from ostiaryd.tokens.model import KeysDelta
 
 AT_ONCE = 100
 ENTRIES = 64
@@ -124,7 +140,9 @@ def list_signals(reader: Reader, after: int, *, count: int) -> list[tuple[int, i
 
 
 def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
-    """Return the signals of a change in the feed; most changes have none."""
+    """Return the signals of a change in the feed. Changes that stop no subject have none, and neither does the end of
+    one token.
+    """
     issuer = config.issuer
     match parse_delta(body):
         case AgentDelta() as delta:
@@ -138,7 +156,10 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
             return _level(tx, subject, issuer=issuer)
         case StopDelta(what, value, is_lifted=False):
             return _stop(tx, what, value, at, config)
-    return []
+        case TokenDelta() | KeyDelta() | RiskDelta() | StopDelta() | RestrictionDelta() | SecretUseDelta():
+            return []
+        case ThreatDelta() | ProfileDelta() | ResourceDelta() | PolicyDelta() | KeysDelta():
+            return []
 
 
 def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
@@ -166,7 +187,7 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
     return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
 
 
-def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list[Signal]:
+def _stop(tx: Tx, target_kind: What, value: str, at: int, config: Config) -> list[Signal]:
     """Return the signal of a stop by the kill switch; none if the stopped task does not exist."""
     done = _act(tx, at, value or target_kind)
     if target_kind != "task":

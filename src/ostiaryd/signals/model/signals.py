@@ -6,7 +6,7 @@ that people wrote stay in the ledger; `txn` is the index of the ledger entry.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ostiaryd.signals.model.sets import (
     CREDENTIAL_CHANGE,
@@ -18,6 +18,8 @@ from ostiaryd.signals.model.sets import (
     iss_sub,
 )
 
+BroadStop: TypeAlias = Literal["owner", "resource", "segment", "model", "everything"]
+"""The kinds of stops of the kill switch, except a task, whose stop has a subject of its own (`session_subject`)."""
 LEVELS = LOW, MEDIUM, HIGH = "LOW", "MEDIUM", "HIGH"
 MEDIUM_FROM, HIGH_FROM = 30, 70
 """Risk score from which the level is MEDIUM, and from which the level is HIGH."""
@@ -47,21 +49,20 @@ def session_subject(issuer: str, agent: str, task: str) -> Subject:
     return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
 
 
-def subject_of_stop(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
-    """Return the subject of a stop: the person's subject for an owner; otherwise a complex subject whose members must
-    all match (SSF 8.1.3.1).
+def subject_of_stop(issuer: str, trust_domain: str, target_kind: BroadStop, value: str) -> Subject:
+    """Return the subject of a stop of the kill switch that is not of a task: the person's subject for an owner;
+    otherwise a complex subject whose members must all match (SSF 8.1.3.1).
     """
-    if target_kind == "owner":
-        return iss_sub(issuer, value)
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
     match target_kind:
-        case "segment":
-            return everybody | {"group": {"format": "opaque", "id": f"segment:{value}"}}
-        case "model":
-            return everybody | {"group": {"format": "opaque", "id": f"model:{value}"}}
+        case "owner":
+            return iss_sub(issuer, value)
+        case "segment" | "model":
+            return everybody | {"group": {"format": "opaque", "id": f"{target_kind}:{value}"}}
         case "resource":
             return everybody | {"application": {"format": "uri", "uri": value}}
-    return everybody
+        case "everything":
+            return everybody
 
 
 def subject_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
