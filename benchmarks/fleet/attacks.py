@@ -1,4 +1,4 @@
-"""Fourteen kinds of attack, each planted in the day of one agent; all that it adds is harm.
+"""Kinds of attack, each planted in the day of one agent; all that it adds is harm.
 
 Whoever holds the agent knows its keys, its tools and its hours, and gets tokens as it does.
 """

@@ -27,7 +27,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.watch import store as findings
-from ostiaryd.watch.flows.certificates import DETECTOR, warn_of_certificates
+from ostiaryd.watch.flows.certificates import warn_of_certificates
+from ostiaryd.watch.model import NEGLECTED_CERTIFICATE
 from tests.support.api_fixtures import reconfigured
 from tests.support.certificate_fixtures import issue, put_policies, revoke
 
@@ -41,7 +42,7 @@ def warnings(world: World) -> list[Entry]:
 
 def found(world: World, agent: str) -> list[str]:
     every = findings.findings.list_findings_of_agent(world.db.read(), agent, since=0)
-    return [one.says for one in every if one.detector == DETECTOR]
+    return [one.says for one in every if one.detector == NEGLECTED_CERTIFICATE]
 
 
 async def metric(world: World, name: str) -> dict[str, int]:

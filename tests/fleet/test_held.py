@@ -15,6 +15,23 @@ from ostiaryd.watch.model import Sighting
 from ostiaryd.watch.model.detector import detectors
 
 AGENTS, DAYS = 64, 10
+FOUND_BY = {
+    "scrape": "rate_volume",
+    "haul": "rate_volume",
+    "probe": "denied_burst",
+    "twin": "key_in_two_places",
+    "travel": "impossible_travel",
+    "novelty": "first_seen",
+    "storm": "delegation_storm",
+    "gap": "guard_gap",
+    "canary": "canary",
+    "order": "transition",
+    "listed": "threat_list",
+    "flood": "flood",
+}
+"""Each kind of attack that is found in a fleet of this size, with the detector that is there for it."""
+MISSED = {"misfit", "night"}
+"""Kinds of attack that are not always found in a fleet of this size."""
 
 
 def held_of(seed: int) -> tuple[Held, list[Planted]]:
@@ -30,42 +47,16 @@ def one() -> tuple[Held, list[Planted]]:
 
 def test_most_kinds_of_attack_are_found_and_honest_agents_are_left_alone(one: tuple[Held, list[Planted]]) -> None:
     found = figures(*one)
-    assert {row.kind for row in found.rows} == ATTACKS.keys()
+    assert {row.kind for row in found.rows} == ATTACKS.keys() == FOUND_BY.keys() | MISSED
     seen = {row.kind for row in found.rows if row.found}
-    assert seen >= {
-        "scrape",
-        "haul",
-        "probe",
-        "twin",
-        "travel",
-        "novelty",
-        "storm",
-        "gap",
-        "canary",
-        "order",
-        "listed",
-        "flood",
-    }
+    assert seen >= FOUND_BY.keys()
     assert found.rate <= 0.05
     assert sum(blame.alarms for blame in found.blames) == len(false_alarms(*one))
 
 
 def test_each_is_found_by_the_detector_that_is_there_for_it(one: tuple[Held, list[Planted]]) -> None:
     by = {row.kind: row.by for row in figures(*one).rows}
-    for kind, detector in {
-        "scrape": "rate_volume",
-        "haul": "rate_volume",
-        "probe": "denied_burst",
-        "twin": "key_in_two_places",
-        "travel": "impossible_travel",
-        "novelty": "first_seen",
-        "storm": "delegation_storm",
-        "gap": "guard_gap",
-        "canary": "canary",
-        "order": "transition",
-        "listed": "threat_list",
-        "flood": "flood",
-    }.items():
+    for kind, detector in FOUND_BY.items():
         assert detector in by[kind]
 
 

@@ -120,11 +120,10 @@ async def explain_finding(call: Call) -> Reply:
     def read(reader: Reader) -> FindingDetail:
         finding = flows.find_finding(reader, call.params["id"])
         bodies = [(index, ledger.get_entry_body(reader, index)) for index in finding.entries]
-        about = describe_detector(finding.detector)
         subjects = filter(None, (finding.agent, finding.task))
         return {
             **render(finding),
-            "about": about or "a guard made the observation before the call ran",
+            "about": describe_detector(finding.detector),
             "rests_on": [{"index": index, **msgspec.json.decode(body)} for index, body in bodies if body is not None],
             "risk": {subject: registry.get_risk(reader, subject).points(now) for subject in subjects},
         }

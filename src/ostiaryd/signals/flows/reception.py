@@ -37,8 +37,8 @@ from ostiaryd.signals.model.sets import (
 )
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
+from ostiaryd.watch.model import SIGNAL
 
-DETECTOR = "signal"
 MAX_AGENTS = 500
 """Maximum number of agents whose holdings a signal about their owners ends one by one. If the owners have more agents,
 the kill switch stops all agents of each owner instead.
@@ -191,7 +191,7 @@ def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config
     """Raise the risk score of the agent by a finding with `points`; the playbooks decide on a response, as for every
     finding.
     """
-    noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
+    noticed = Noticed(detector=SIGNAL, points=points, says=why[:MAX_SAYS])
     then = responder(config)
     acting.act_with_entry(
         act,
@@ -207,6 +207,6 @@ def _end(act: Act, agent: Agent, *, is_stopped: bool, why: str) -> None:
     """
     tasks.cancel_all(act, agent)
     if is_stopped and not would_lock_out(act.tx, agent):
-        incidents.isolate(act, agent.agent_id, says=why, source=DETECTOR)
+        incidents.isolate(act, agent.agent_id, says=why, source=SIGNAL)
     else:
         registry.renew_tokens(act, agent, why=why)

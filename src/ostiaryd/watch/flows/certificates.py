@@ -23,10 +23,10 @@ from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_person_id
 from ostiaryd.watch.flows.findings import record_finding
+from ostiaryd.watch.model import NEGLECTED_CERTIFICATE
 
 WARN = "cert.warn"
 FIND = "watch.find"
-DETECTOR = "neglected_certificate"
 POINTS = 1
 """Points of the finding: the minimum, since an expired certificate is an outage, not a suspicion."""
 
@@ -81,9 +81,8 @@ def _warn(act: Act, certificate: Certificate, failures: int) -> None:
     if is_person_id(holder) or registry.get_agent(act.tx, holder) is None:
         return
     more = Act(act.tx, Entry(at=act.now, action=FIND))
-    record_finding(
-        more, Noticed(detector=DETECTOR, points=POINTS, says=says), agent=holder, task=certificate.task, entries=()
-    )
+    noticed = Noticed(detector=NEGLECTED_CERTIFICATE, points=POINTS, says=says)
+    record_finding(more, noticed, agent=holder, task=certificate.task, entries=())
     act.further_entries += [more.entry, *more.further_entries]
 
 

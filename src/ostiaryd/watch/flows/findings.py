@@ -32,8 +32,9 @@ Response = Callable[[Act, Finding], object]
 
 
 def record_finding(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
-    """Store and return a finding about an agent from a detector of this server, and raise the risk. Raises NotFound for
-    an agent that is not registered.
+    """Store and return a finding that the server itself made, without a detector (`BY_SERVER`), and raise the risk of
+    the agent and the task. The caller starts the response, if there is one. Raises NotFound for an agent that is not
+    registered.
     """
     finding = Finding(
         finding_id=FindingId(act.new_id("fi")),

@@ -14,17 +14,28 @@ from ostiaryd.watch.model.finding import (
     Progress,
     Verdict,
 )
-from ostiaryd.watch.model.installed import INSTALL, can_detect, describe_detector, detector_names
+from ostiaryd.watch.model.installed import (
+    BY_SERVER,
+    INSTALL,
+    NEGLECTED_CERTIFICATE,
+    SIGNAL,
+    can_detect,
+    describe_detector,
+    detector_names,
+)
 from ostiaryd.watch.model.reading import JUDGE, FindingJudgement, Reading, ToolSeen
 from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 from ostiaryd.watch.model.waiting import Waiting
 
 __all__ = [
+    "BY_SERVER",
     "INSTALL",
     "JUDGE",
     "MAX_ENTRIES",
     "MAX_WHY",
+    "NEGLECTED_CERTIFICATE",
     "OPEN_DAYS",
+    "SIGNAL",
     "Finding",
     "FindingId",
     "FindingJudgement",

@@ -8,6 +8,12 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 
 PACKAGE = "ostiaryd.watch.detectors"
+NEGLECTED_CERTIFICATE, SIGNAL = "neglected_certificate", "signal"
+BY_SERVER = {
+    NEGLECTED_CERTIFICATE: "A certificate of the agent ends soon without a renewal, or its renewal fails.",
+    SIGNAL: "A trusted issuer sent a security event that raises the risk of the agent.",
+}
+"""Names of findings that the server itself records, without a detector module, each with its description."""
 INSTALL = 'pip install "ostiary[server,detect]"'
 """The command that installs the detectors' dependencies."""
 
@@ -27,9 +33,11 @@ def detector_names() -> tuple[str, ...]:
 
 @cache
 def describe_detector(name: str) -> str:
-    """Return the first line of a detector's docstring, or an empty text for an unknown name."""
+    """Return the description of the findings with this name: the first line of a detector's docstring, or the text of
+    `BY_SERVER`. For any other name, a guard made the observation.
+    """
     if name not in detector_names():
-        return ""
+        return BY_SERVER.get(name, "A guard made the observation before the call ran.")
     spec = find_spec(f"{PACKAGE}.{name}")
     source = spec.loader.get_source(spec.name) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
     docstring = ast.get_docstring(ast.parse(source)) if source else None
