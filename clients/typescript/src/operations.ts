@@ -3065,8 +3065,9 @@ export type ThreatListBody = {
 };
 
 /**
- * The change that a fetch of the list would make at this moment; nothing is stored. If `failed` (the reason why the
- * server would not accept the content) is set, the numbers are null.
+ * The change that a fetch of the list would make at this moment: the number of values (`count`), of new values
+ * (`new`), of removed values (`gone`), and of items that the server cannot check (`skipped`). If the server would not
+ * accept the content, `failed` is the reason, and the numbers are null.
  */
 export type ThreatListTest = {
   count: number | null;
@@ -5892,7 +5893,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Fetch and parse a threat list now, and show the change that it would make. Nothing is stored. */
+  /** Fetch and parse a threat list now, and show the change that it would make. The stored list stays as it is; the */
   "POST /api/v1/threat-lists/{name}/test": {
     path: {
       name: string;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from cyclopts import App
 
@@ -12,6 +12,8 @@ from ostiary.cli.exit_codes import FAILED
 from ostiary.cli.files import read_text
 from ostiary.cli.output import facts, table
 from ostiary.cli.session import Here
+
+Form: TypeAlias = Literal["stix", "plain"]
 
 threats = App(name="threats", help="Add, list and remove threat lists, checked before each call.")
 
@@ -23,7 +25,7 @@ def add(
     url: str = "",
     *,
     file: Path | None = None,
-    form: Literal["stix", "plain"] = "plain",
+    form: Form = "plain",
     points: int = 60,
     session: Here,
 ) -> None:
@@ -60,7 +62,7 @@ def list_threats(*, session: Here) -> None:
 
 @threats.command(name="test")
 def try_threats(name: str, /, *, session: Here) -> None:
-    """Fetch a threat list now, and show what would change. Nothing is stored; the list stays as it is.
+    """Fetch a threat list now, and show what would change. The stored list stays as it is.
 
     Args:
         name: Name from `ostiary threats list`.

@@ -42,7 +42,7 @@ class WebhookBody(TypedDict):
 async def add_webhook(call: Call) -> Reply:
     """Register a webhook URL or a `mailto:` address for events of the ledger.
 
-    Only this response contains the `secret` that signs the messages.
+    Only this response contains the `secret` that signs messages to a program. Chats and mail have no secret.
     """
     new, config = call.json(NewWebhook), call.world.config
     if new.form == "mail" and not config.mail_server:

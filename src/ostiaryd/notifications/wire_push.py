@@ -88,7 +88,8 @@ async def show_push(call: Call) -> Reply:
 async def subscribe(call: Call) -> Reply:
     """Send a message to this browser about each new approval request that the calling person may answer.
 
-    The `endpoint` is a URL of the browser's push service. Its host must have a public address.
+    The `endpoint` is a URL of the browser's push service. Its host must have a public address, or be in the setting
+    `private_hosts`.
     """
     person, new = _person(call), call.json(NewSubscription)
     keys = parse_browser_keys(new.keys.p256dh, new.keys.auth)

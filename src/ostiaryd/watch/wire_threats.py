@@ -60,8 +60,9 @@ class ThreatListBody(TypedDict):
 
 
 class ThreatListTest(TypedDict):
-    """The change that a fetch of the list would make at this moment; nothing is stored. If `failed` (the reason why the
-    server would not accept the content) is set, the numbers are null.
+    """The change that a fetch of the list would make at this moment: the number of values (`count`), of new values
+    (`new`), of removed values (`gone`), and of items that the server cannot check (`skipped`). If the server would not
+    accept the content, `failed` is the reason, and the numbers are null.
     """
 
     name: str
@@ -111,7 +112,9 @@ async def remove_list(call: Call) -> Reply:
 
 
 async def try_list(call: Call) -> Reply:
-    """Fetch and parse a threat list now, and show the change that it would make. Nothing is stored."""
+    """Fetch and parse a threat list now, and show the change that it would make. The stored list stays as it is; the
+    ledger records the test.
+    """
     world, name = call.world, call.params["name"]
     source = store.threats.by_name(world.db.read(), name)
     listed: Listed | Refused | None = None

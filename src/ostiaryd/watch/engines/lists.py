@@ -125,13 +125,7 @@ def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozense
     """
     if len(unverified_body) > MAX_LIST_BYTES:
         raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
-    named: Iterator[tuple[Kind, str] | None]
-    until = None
-    if form == "stix":
-        valid, until = _valid(unverified_body, now)
-        named = (one for pattern in valid for one in _pattern(pattern))
-    else:
-        named = (_value(words) for line in _lines(unverified_body) if (words := _words(line)))
+    named, until = _items(form, unverified_body, now)
     marks: set[bytes] = set()
     networks: set[tuple[int, int]] = set()
     skipped = 0
@@ -151,6 +145,18 @@ def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozense
     if not marks:
         raise Invalid(f"the list contains no value that can be checked ({skipped} lines or patterns skipped)")
     return Listed(frozenset(marks), frozenset(networks), skipped, until)
+
+
+def _items(form: Form, body: bytes, now: int) -> tuple[Iterator[tuple[Kind, str] | None], int | None]:
+    """Return the values of a list with their kinds, None for each item without a value that can be checked, and the
+    earliest end of validity of the items in microseconds (None for no end).
+    """
+    match form:
+        case "stix":
+            valid, until = _valid(body, now)
+            return (one for pattern in valid for one in _pattern(pattern)), until
+        case "plain":
+            return (_value(words) for line in _lines(body) if (words := _words(line))), None
 
 
 def _is_above(value: str, spared: frozenset[str]) -> bool:
