@@ -1,10 +1,21 @@
-"""Commands of agents: the URIs to which people come back."""
+"""Commands of agents and persons: the properties that commands set, and the URIs to which people come back."""
 
 from __future__ import annotations
 
+from inspect import getsource, signature
+
 from harness.cli import Commands
+from ostiary.cli import agents, persons
+from ostiaryd.registry.wire_admin.agents import AgentChange, NewAgent
+from ostiaryd.registry.wire_admin.owners import NewPerson
 
 CALLBACK, BYE = "https://app.example.org/callback", "https://app.example.org/bye"
+
+
+def test_commands_set_each_property_that_the_api_sets() -> None:
+    assert set(NewAgent.__struct_fields__) - {"scopes"} <= set(signature(agents.create).parameters)
+    assert {name for name in AgentChange.__struct_fields__ if f'"{name}": ' not in getsource(agents)} == set()
+    assert set(NewPerson.__struct_fields__) <= set(signature(persons.create).parameters)
 
 
 def test_redirect_uris_are_set_shown_and_removed(ostiary: Commands, name: str) -> None:

@@ -11,6 +11,7 @@ from ostiary.protocol import jose
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import SELF
+from ostiaryd.registry.wire_admin.agents import NewAgent
 
 BOT = {"name": "bot", "owner": "alice", "purpose": "to be tried on"}
 
@@ -45,6 +46,16 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
     [tool] = shown["catalogue"]["tools"]
     assert len(tool.pop("definition")) == 43
     assert shown == files | {"catalogue": {"resource": "files", "tools": [{"effect": "destroy", "name": "read"}]}}
+
+
+async def test_each_property_of_a_new_agent_is_in_the_answer(world: World) -> None:
+    for person in ("alice", "bob"):
+        await call_admin_api(world, "POST", "/persons", {"name": person})
+    chosen = BOT | {"kind": "service", "deputy": "bob", "provider": "acme", "model": "m-1", "risk_tier": "high"}
+    chosen |= {"segment": "blue", "scopes": ["files:read"], "max_depth": 5}
+    assert set(chosen) == set(NewAgent.__struct_fields__) - {"expires_in", "jwk", "undeclared"}
+    status, made = await call_admin_api(world, "POST", "/agents", chosen | {"undeclared": True})
+    assert (status, {name: made[name] for name in chosen}) == (201, chosen)
 
 
 async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
