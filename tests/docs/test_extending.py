@@ -180,7 +180,7 @@ _EXAMPLES = {
     "a finding of a guard": r"\bevent\.signs\b|    signs: tuple|\b_SIGNS\b|\btraced\(.*origins\)\._asdict",
     "a finding of the server itself": r"\bNEGLECTED_CERTIFICATE\b|\bSIGNAL\b",
     "an encoding that is looked": r"\bis_odd\(text\)",
-    "a property of a threat list": r"\bThreatSource\b|\"/threat-lists\"",
+    "a property of a threat list": r"\bThreatSource\b|\"POST\", \"/threat-lists\"|interface ThreatList\b",
     "a notification channel for alerts with": r"== \"mail\"|\"signed\" \| \"mail\"|\"mail\"\](;|\n)|outbound\.mail",
     "a channel for requests": r"\bdue_subscriptions\b|import .*wire_push\b|wire_push,",
     "a format of `ostiary audit export`": r"\bbundleIncident\b|def (render_files|walk)\b",

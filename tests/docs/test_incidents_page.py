@@ -48,7 +48,7 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
 
 
 def test_every_response_has_its_act_and_every_decision_its_button() -> None:
-    assert acting.ACTS.keys() == set(RESPONSES) - {"alert"}
+    assert acting.RESPONSE_ACTS.keys() == set(RESPONSES) - {"alert"}
     assert acting.RESTARTS.keys() == STOPS
     assert list(NEXT) == list(Verb)
     assert re.findall(r"^  (\w+): \{ text: ", CONSOLE, re.MULTILINE) == list(Verb)

@@ -72,7 +72,7 @@ def perform_response(act: Act, step: Step) -> str:
     """Carry out a response; return a sentence that describes the response. If Refused is raised, nothing has
     changed.
     """
-    do, action, says = ACTS[step.proposal.response]
+    do, action, says = RESPONSE_ACTS[step.proposal.response]
     earlier = len(act.further_entries)
     try:
         with act.tx.savepoint():
@@ -153,7 +153,7 @@ def _hold(act: Act, step: Step) -> None:
     registry.put_restriction(act, step.agent.agent_id, step.proposal.response, until=until, limit=limit)  # type: ignore[arg-type]
 
 
-ACTS: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
+RESPONSE_ACTS: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "step_up": (_hold, "agent.step_up", "for {minutes} minutes the agent needs a new authentication (step-up)"),
     "throttle": (_hold, "agent.throttle", "for {minutes} minutes the agent may make {calls} calls per minute"),
     "narrow": (_hold, "agent.narrow", "for {minutes} minutes the agent may only read"),
