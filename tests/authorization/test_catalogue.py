@@ -94,7 +94,7 @@ def test_a_tool_that_is_not_one_is_refused(tool: dict[str, Any]) -> None:
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
-    with pytest.raises(Invalid, match="the same name"):
+    with pytest.raises(Invalid, match="two tools `a`"):
         parse({"name": "a", "effect": "read"}, {"name": "a", "effect": "write"})
 
 
@@ -244,7 +244,7 @@ def test_what_a_tool_in_an_open_world_returns_is_from_outside_unless_it_is_said(
 def test_what_stands_for_something_is_no_presentation(kinds: dict[str, str]) -> None:
     tool = {"name": "a", "effect": "send", "kinds": kinds}
     assert parse(tool | {"presentation": ["too"]}).tools["a"].presentation == ("too",)
-    with pytest.raises(Invalid, match="`to` is presentation"):
+    with pytest.raises(Invalid, match="`to` is in `presentation`"):
         parse(tool | {"presentation": ["to"]})
 
 

@@ -136,7 +136,7 @@ async def status(call: Call) -> Reply:
     """Show the state of an access request."""
     question = store.get_question(call.world.db.read(), call.params["id"])
     if question is None:
-        raise NotFound("there is no access request with this id")
+        raise NotFound("access request not found", hint="use the `status_endpoint` of the answer to the request")
     return _task(call, question)
 
 

@@ -169,7 +169,10 @@ class Amount(
         """
         assert isinstance(outer, Amount)
         if self.places > outer.places:
-            raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of the limit above it")
+            raise InvalidBudget(
+                f"the limit {self.limit} has more decimal places than the limit of the task or agent above it",
+                hint=f"use at most {outer.places} decimal places",
+            )
         whole, _, fraction = self.limit.partition(".")
         padded = whole if not outer.places else f"{whole}.{fraction.ljust(outer.places, '0')}"
         return msgspec.structs.replace(self, limit=padded)

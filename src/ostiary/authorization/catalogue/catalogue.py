@@ -78,12 +78,16 @@ class Catalogue:
         stated. Raises Invalid for a malformed tool, or for two tools with one name.
         """
         if not _RESOURCE.fullmatch(resource):
-            raise Invalid("the name of a resource must consist of lower-case letters, digits, `.`, `_` and `-`")
-        by_name = {tool.name: tool for tool in tools}
-        if len(by_name) != len(tools):
-            raise Invalid("two tools of the catalogue have the same name")
+            raise Invalid(
+                f"{resource[:64]!a} is not a name of a resource",
+                hint="use 1 to 63 lower-case letters, digits, `.`, `_` and `-`, first a letter or digit",
+            )
+        by_name: dict[str, Tool] = {}
         for tool in tools:
+            if tool.name in by_name:
+                raise Invalid(f"the catalogue has two tools `{tool.name}`", hint="rename or remove one of the tools")
             check_tool(tool)
+            by_name[tool.name] = tool
         return cls(resource, by_name, classes)
 
     def scope(self, tool: Tool) -> str:

@@ -198,6 +198,7 @@ def _check_presentation(tool: Tool) -> None:
         inside = [path for path in tool.argument_kinds if f"{path}.".startswith(f"{name}.")]
         if inside:
             raise Invalid(
-                f"`{name[:64]}` is presentation, and `{inside[0][:64]}` stands for {tool.argument_kinds[inside[0]]}",
-                hint="approvals leave presentation arguments out, so they must not identify anything",
+                f"`{name[:64]}` is in `presentation`, and `{inside[0][:64]}` has the kind"
+                f" `{tool.argument_kinds[inside[0]]}`",
+                hint=f"remove `{name[:64]}` from `presentation`, because approvals do not show presentation arguments",
             )

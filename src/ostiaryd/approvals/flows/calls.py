@@ -136,7 +136,11 @@ def asking_policies(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs,
     """
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
-        raise Forbidden(f"the policy {unknown[0][:64]!a} does not ask for approval", code="foreign_question")
+        raise Forbidden(
+            f"the policy {unknown[0][:64]!a} of the active set does not ask for approval",
+            hint="decide the call again: the policies of the guard are older",
+            code="foreign_question",
+        )
     return needs_of(names, ours), [
         Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names
     ]

@@ -27,14 +27,15 @@ from ostiaryd.registry.model import Holding, Resource
 def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, resource_id: str, now: int) -> Ready:
     """Check a guard's question about a call, and return the active policy set, which evaluates the question.
 
-    Raises Forbidden if the token is not live or not for this resource, or if the question is not about a present call
-    under that token; Conflict if the guard has another policy set than the active one.
+    Raises Forbidden if the token is not live or not for this resource, or if the question does not describe a present
+    call with the token; Conflict if the guard has another policy set than the active one.
     """
     resource = registry.find_resource(reader, resource_id)
     holding, _ = registry.find_token(reader, ask.token, resource, now=now)
     if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
         raise Forbidden(
-            "the question is not about a present call with the token that it names", code="foreign_question"
+            "the agent, the task, the resource or the time of the question is not that of a call with the token",
+            code="foreign_question",
         )
     ready = policy.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:

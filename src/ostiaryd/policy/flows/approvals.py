@@ -49,7 +49,11 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     """
     approved, holding = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if approved is None:
-        raise NotFound("approval not found, or not approved yet", code="unknown_approval")
+        raise NotFound(
+            "approval not found, or not approved yet",
+            hint="wait until a person has approved the request, or request an approval",
+            code="unknown_approval",
+        )
     if approved.digest != digest:
         raise Forbidden(
             "the approval is for another request", hint="request an approval of this call", code="approval_mismatch"
