@@ -147,7 +147,7 @@ async def test_a_question_is_about_the_present(
     if fresh:
         assert (await ask(world, bank, hash, asked))[0].permits
     else:
-        with pytest.raises(Refused, match="present call"):
+        with pytest.raises(Refused, match="time of the question"):
             await ask(world, bank, hash, asked)
 
 

@@ -4,6 +4,7 @@ activates the set confirms it.
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,11 @@ async def test_a_copy_of_an_earlier_text_of_a_safeguard_is_the_safeguard(world: 
     own = PERMIT | LEAVES_SAID | {"b.cedar": texts["said-or-recorded"]}
     status, made = await ask(PUT, {"files": own})
     assert (status, made["policies"], made["safeguards"]) == (201, 2, len(safeguards()) - 1)
+
+
+def test_each_safeguard_decides_a_case() -> None:
+    cases = tomllib.loads(Path(__file__).with_name("safeguards.test.toml").read_text("utf-8"))["case"]
+    assert {*safeguards()} <= {policy for case in cases for policy in case.get("policies", ())}
 
 
 def test_each_earlier_text_differs_from_the_present_one() -> None:
