@@ -31,6 +31,13 @@ def test_benchmarks_and_the_harness_do_without_the_tests() -> None:
     assert not offenders, "what tests and benchmarks share is in harness/"
 
 
+def test_each_benchmark_is_named_on_a_page() -> None:
+    pages = "".join((ROOT / path).read_text("utf-8") for path in files() if re.fullmatch(r"docs/.+\.md", path))
+    names = {match[1] for path in files() if (match := re.fullmatch(r"benchmarks/([a-z]\w*)(?:/__main__)?\.py", path))}
+    assert len(names) > 40
+    assert [name for name in names if not re.search(rf"benchmarks[./]{name}\b|BENCH_ARGS=\"?{name}\b", pages)] == []
+
+
 def test_the_folder_of_the_tests_holds_packages_only() -> None:
     assert {path for path in files() if path.startswith("tests/") and path.count("/") == 1} == {"tests/conftest.py"}
 

@@ -50,6 +50,14 @@ def test_the_lock_satisfies_every_declared_dependency(lock: str, text: str) -> N
     assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)], prereleases=True), "make lock"
 
 
+def test_each_dependency_of_users_has_its_reason_in_a_record() -> None:
+    records = "".join(path.read_text("utf-8").lower() for path in (ROOT / "docs/adr").glob("*.md"))
+    names = {Requirement(text).name for lock, text in _declared() if lock in ("dev", "opa")}
+    names -= {Requirement(text).name for text in PROJECT["dependency-groups"]["dev"]}
+    assert names > {"msgspec", "starlette"}
+    assert [name for name in names if name.lower() not in records] == []
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_files_name_hashes_and_no_host(name: str) -> None:
     text = (ROOT / f"requirements/{name}.lock").read_text("utf-8")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ostiary.cli.run import run
 from ostiary.cli.usage import Usage
-from ostiary.run.configs import MAX_SERVERS, Config, expand, find_config, parse_config, to_word
+from ostiary.run import configs
+from ostiary.run.configs import IN_FOLDER, IN_HOME, MAX_SERVERS, Config, expand, find_config, parse_config, to_word
 from ostiary.run.delivery import delivery, source_of
 from ostiary.run.enlist import agent_name
+from tests.support.sources import ROOT
 
 FILES = {"command": "npx", "args": ["-y", "server", "${HOME}"], "env": {"A": "b"}, "timeout": 1.5, "type": "stdio"}
 FAR = {"type": "http", "url": "https://mcp.example/mcp", "headers": {"X": "y"}}
@@ -105,6 +109,14 @@ def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None
             assert found == text
     put(folder / ".mcp.json", {"mcpServers": {}})
     assert find_config(folder, home)[1] == str(folder / ".cursor" / "mcp.json"), "one without servers says nothing"
+
+
+def test_the_help_and_the_page_name_each_file() -> None:
+    page = (ROOT / "docs/how-to/run.md").read_text("utf-8")
+    texts = {"help": inspect.getdoc(run) or "", "page": page, "module": configs.__doc__ or ""}
+    missing = [(text, name) for text in texts for name in IN_FOLDER if name not in texts[text]]
+    missing += [("module", name) for name in IN_HOME if name.rpartition("/")[2] not in texts["module"]]
+    assert missing == []
 
 
 def test_variables_are_filled_in_as_agents_do() -> None:

@@ -29,7 +29,16 @@ API = "openapi"
 """The `type` with which a configuration names an HTTP API."""
 EGRESS = "egress"
 """The `type` with which a configuration names the egress proxy of the run."""
+IN_FOLDER = (".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json")
+IN_HOME = (
+    ".claude.json",
+    ".cursor/mcp.json",
+    ".config/Claude/claude_desktop_config.json",
+    "Library/Application Support/Claude/claude_desktop_config.json",
+)
+"""Configurations in the present folder, then those of the user, in the order in which they are read."""
 MEMBERS = ("mcpServers", "servers")
+"""Members of a configuration that contain its servers."""
 KINDS = {None, "stdio", "local"}
 """The values of `type` in a configuration for an MCP server that is started by a command (stdio)."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
@@ -208,16 +217,7 @@ def find_config(folder: Path, home: Path) -> tuple[object, str]:
     """Return the content and the path of the first configuration that has servers: of the folder, else of the user.
     Raises Usage if no configuration has servers.
     """
-    places = [
-        folder / ".mcp.json",
-        folder / ".cursor" / "mcp.json",
-        folder / ".vscode" / "mcp.json",
-        home / ".claude.json",
-        home / ".cursor" / "mcp.json",
-        home / ".config" / "Claude" / "claude_desktop_config.json",
-        home / "Library" / "Application Support" / "Claude" / "claude_desktop_config.json",
-    ]
-    for place in places:
+    for place in (*(folder / name for name in IN_FOLDER), *(home / name for name in IN_HOME)):
         if not place.is_file():
             continue
         text = read_json(place)
