@@ -202,6 +202,7 @@ _EXAMPLES = {
     "an exit code": r"exit\(DENIED\)|\bDENIED: \"the ",
     "a client library": r"\bsignedFetch\b",
     "an adapter": r"\"crewai\": \"crewai\"| crewai +guarded|from crewai|import crewai",
+    "a transport of MCP servers": r"\bis_sse\b|\bSseUpstream\b",
     "a guard for another web framework": r"\bRouteTable\b",
     "a button of the console": r"\bActionDialog\b|\bACTS\b",
     "a figure on the overview": r"findings: NotRequired\[int\]|findings\?: number",
