@@ -204,7 +204,7 @@ _EXAMPLES = {
     "an adapter": r"\"crewai\": \"crewai\"| crewai +guarded|from crewai|import crewai",
     "a transport of MCP servers": r"\bis_sse\b|\bSseUpstream\b",
     "a guard for another web framework": r"\bRouteTable\b",
-    "a button of the console": r"\bActionDialog\b|\bACTS\b",
+    "a button of the console": r"\bActionDialog\b|\bACTS: Record",
     "a figure on the overview": r"findings: NotRequired\[int\]|findings\?: number",
     "a column of the console's": r"last_used_at: number|\bAgentTableRow\b|\bAgentRow\(N|agent\.last_used_at\} />",
     "an error of the HTTP API": r"\bclass TooLarge\b|\bTooLarge:",
