@@ -51,8 +51,8 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
 async def test_each_property_of_a_new_agent_is_in_the_answer(world: World) -> None:
     for person in ("alice", "bob"):
         await call_admin_api(world, "POST", "/persons", {"name": person})
-    chosen = BOT | {"kind": "service", "deputy": "bob", "provider": "acme", "model": "m-1", "risk_tier": "high"}
-    chosen |= {"segment": "blue", "scopes": ["files:read"], "max_depth": 5}
+    chosen: dict[str, Any] = BOT | {"kind": "service", "deputy": "bob", "provider": "acme", "model": "m-1"}
+    chosen |= {"risk_tier": "high", "segment": "blue", "scopes": ["files:read"], "max_depth": 5}
     assert set(chosen) == set(NewAgent.__struct_fields__) - {"expires_in", "jwk", "undeclared"}
     status, made = await call_admin_api(world, "POST", "/agents", chosen | {"undeclared": True})
     assert (status, {name: made[name] for name in chosen}) == (201, chosen)
