@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ostiary.cli.agents import Condition
 from ostiary.cli.topics import STOPPING
 from ostiary.protocol.errors import Conflict
+from ostiaryd.ledger.flows.acts import IN_RECOVERY
 from ostiaryd.registry.model import STOP_VERBS, UNDO_VERBS, AgentState, Verb, next_state
 from tests.support.sources import ROOT
 
@@ -62,6 +63,11 @@ def test_each_stop_of_an_active_agent_is_undone_by_one_verb_unless_it_is_final()
         assert state is AgentState.DECOMMISSIONED or next_state(state, UNDO_VERBS[state]) is AgentState.ACTIVE
     assert set(STOP_VERBS) == set(AgentState) - {AgentState.PENDING, AgentState.ACTIVE}
     assert set(UNDO_VERBS) == set(STOP_VERBS) - {AgentState.DECOMMISSIONED}
+
+
+def test_a_server_in_recovery_stops_agents_and_lets_none_go_on() -> None:
+    assert {f"agent.{verb}" for verb in (*STOP_VERBS.values(), Verb.REVOKE)} <= IN_RECOVERY
+    assert {f"agent.{verb}" for verb in (*UNDO_VERBS.values(), Verb.ACTIVATE)} & IN_RECOVERY == set()
 
 
 def test_commands_and_the_console_know_every_state_and_every_verb_of_people() -> None:
