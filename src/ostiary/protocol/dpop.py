@@ -134,7 +134,8 @@ def check_proof(
         raise InvalidProof("the DPoP proof is for another method (`htm`)", hint=f"`htm` must be {method[:16]}")
     uris, htu = (uri,) if isinstance(uri, str) else uri, claims.get("htu")
     if htu not in uris and not any(_same_target(htu, one) for one in uris):
-        raise InvalidProof("the DPoP proof is for another URI (`htu`)")
+        hint = f"`htu` must be {uris[0]}" if uris else ""
+        raise InvalidProof("the DPoP proof is for another URI (`htu`)", hint=hint)
     if not now - window_us <= proof.iat <= now + skew_us:
         off = proof.iat - now
         raise InvalidProof(
@@ -147,13 +148,15 @@ def check_proof(
     if begins is not None and now + skew_us < begins:
         raise InvalidProof("the DPoP proof is not valid yet (`nbf`)", hint="make a new proof for each request")
     if access_token is not None and claims.get("ath") != hash_token(access_token):
-        raise InvalidProof("the DPoP proof is for another access token (`ath`)")
+        hint = "make a new proof whose `ath` is the hash of the access token of the request"
+        raise InvalidProof("the DPoP proof is for another access token (`ath`)", hint=hint)
     if jkt is not None and jkt != proof.jkt:
         raise InvalidProof(
             "the DPoP proof is signed by another key than the token names", hint="use the key of the token request"
         )
     if nonces is not None and not nonces(_nonce(claims)):
-        raise UseNonce("the DPoP proof lacks a current nonce of this server")
+        hint = "repeat the request with the nonce in the header `DPoP-Nonce` of this answer"
+        raise UseNonce("the DPoP proof lacks a current nonce of this server", hint=hint)
     try:
         verify(key, unverified_jws.signature, unverified_jws.signing_input)
     except InvalidToken as error:

@@ -84,7 +84,8 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
     proofs = identify(act, token_request.sender, config=config, grant_type=DEVICE_CODE)
     device = store.devices.get(act.tx, digest_of(token_request.secret))
     if device is None or device.client_id != proofs.client.client_id:
-        raise InvalidGrant("the device code is not valid, or was issued to another client")
+        hint = "request a new device code"
+        raise InvalidGrant("the device code is not valid, or was issued to another client", hint=hint)
     if device.answered_at is None:
         if act.now >= device.expires_at:
             raise ExpiredToken("the device code has expired", hint="request a new device code")

@@ -147,7 +147,8 @@ def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> 
     if subject.client_id == agent.agent_id:
         return
     if subject.aud != agent_uri(config.issuer, agent.name):
-        raise InvalidRequest("`subject_token`: the audience is not this client (`aud`)")
+        hint = f"send a token that was requested with the audience {agent_uri(config.issuer, agent.name)}"
+        raise InvalidRequest("`subject_token`: the audience is not this client (`aud`)", hint=hint)
     if subject.may_act is None or subject.may_act.sub != agent.agent_id:
         raise InvalidRequest("`subject_token`: `may_act` does not name this client")
 
@@ -171,7 +172,10 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
             hint="send a token without a chain: two delegation chains cannot be combined",
         )
     if actor.cnf != possession.confirmation:
-        raise InvalidRequest("`actor_token`: the token is bound to another key than that of the request")
+        raise InvalidRequest(
+            "`actor_token`: the token is bound to another key than that of the request",
+            hint="sign the DPoP proof with the key of the actor token",
+        )
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:

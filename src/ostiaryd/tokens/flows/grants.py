@@ -74,13 +74,16 @@ MAX_GRANTS = 20
 """Maximum number of live grants on one consent. A further grant ends the least recently used grant."""
 
 
+_BEGIN = "begin with a new authorization request"
+
+
 class Reused(InvalidGrant):
     """Exception: the client sent a code or a refresh token that was used before. The caller must end its grant with
     `end_reused`.
     """
 
     def __init__(self, message: str, *, grant: str) -> None:
-        super().__init__(message, hint="begin with a new authorization request")
+        super().__init__(message, hint=_BEGIN)
         self.grant = grant
 
 
@@ -125,9 +128,9 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     code = store.authorization.get_code(act.tx, key)
     is_device = code is not None and not code.request.redirect_uri  # a device redeems its device code instead
     if code is None or is_device or code.request.client_id != proofs.client.client_id:
-        raise InvalidGrant("the code is not valid, or was issued to another client")
+        raise InvalidGrant("the code is not valid, or was issued to another client", hint=_BEGIN)
     if proofs.client.is_public and not code.request.code_challenge:  # the client dropped its authentication since
-        raise InvalidGrant("a client without authentication needs PKCE", hint="begin with a new authorization request")
+        raise InvalidGrant("a client without authentication needs PKCE", hint=_BEGIN)
     if token_request.redirect_uri not in (None, code.request.redirect_uri):
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
     registered = proofs.client.metadata.redirect_uris
@@ -145,7 +148,7 @@ def redeem_approved(act: Act, token_request: TokenRequest, key: str, proofs: Ide
     code belongs to the client. Raises as `redeem_code` does.
     """
     if (code := store.authorization.get_code(act.tx, key)) is None:
-        raise InvalidGrant("the consent was withdrawn")
+        raise InvalidGrant("the consent was withdrawn", hint=_BEGIN)
     return _redeem(act, token_request, key, code, proofs, config=config)
 
 
@@ -159,13 +162,13 @@ def _redeem(
     config: Config,
 ) -> Granted:
     if (consent := store.consents.get(act.tx, code.consent)) is None:
-        raise InvalidGrant("the consent was withdrawn")
+        raise InvalidGrant("the consent was withdrawn", hint=_BEGIN)
     registry.fill_entry(act, object=consent.consent_id)
     act.entry.person = consent.person
     if code.used_at is not None:
         raise Reused("the code was used before", grant=code.grant_id or "")
     if act.now >= code.expires_at:
-        raise InvalidGrant("the code has expired", hint="begin with a new authorization request")
+        raise InvalidGrant("the code has expired", hint=_BEGIN)
     if code.request.jkt and code.request.jkt != proofs.possession.jkt:
         raise InvalidGrant("the code is bound to another DPoP key", hint="prove the key of the authorization request")
     client = _client_of(act, consent.agent, proofs)
@@ -189,9 +192,7 @@ def _begin(
     _check_consent(act, consent, proofs.client)
     bounds, identity = code.request.bounds(classes=config.classes), code.request.identity
     if not consent.allows(code.request.scopes | identity, bounds):
-        raise InvalidGrant(
-            "the consent was narrowed after the code was issued", hint="begin with a new authorization request"
-        )
+        raise InvalidGrant("the consent was narrowed after the code was issued", hint=_BEGIN)
     person = registry.find_person(act.tx, consent.person)
     is_refreshed = REFRESH_TOKEN in proofs.client.metadata.grant_types
     is_offline = OFFLINE in identity or OPENID not in identity
@@ -201,7 +202,7 @@ def _begin(
     if OPENID in identity:
         session = trust.get_session(act.tx, code.session, now=act.now)
         if session is None and not is_offline:
-            raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
+            raise InvalidGrant("the session has ended", hint=_BEGIN)
         if session is not None:
             store.logout.put_client(act.tx, session.id, consent.client_id, expires_at=session.expires_at)
             ends += [] if is_offline else [session.expires_at]
@@ -334,13 +335,13 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), token_request.secret)
     stored = None if token is None else store.authorization.get_live_grant(act.tx, token.grant, now=act.now)
     if token is None or stored is None or stored[0].client_id != proofs.client.client_id:
-        raise InvalidGrant("the refresh token is not valid, or was issued to another client")
+        raise InvalidGrant("the refresh token is not valid, or was issued to another client", hint=_BEGIN)
     grant, is_live = stored
     client = _client_of(act, grant.agent, proofs)
     registry.fill_entry(act, object=grant.grant_id)
     act.entry.person = grant.person
     if not is_live:
-        raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
+        raise InvalidGrant("the grant has ended", hint=_BEGIN)
     if proofs.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant(
             "the refresh token is bound to another key", hint="prove the key of the first request of this grant"
@@ -350,7 +351,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
         raise InvalidGrant("the tokens of this grant are bound to a key, and the request proves none", hint=hint)
     consent = store.consents.get(act.tx, grant.consent)
     if consent is None:
-        raise InvalidGrant("the consent was withdrawn")
+        raise InvalidGrant("the consent was withdrawn", hint=_BEGIN)
     _check_consent(act, consent, proofs.client)
     # the key of a public client was compared above; every other client authenticated with a key or a secret
     is_proved = bool(grant.jkt) or not proofs.client.is_public
@@ -403,7 +404,7 @@ def check_task(act: Act, task: Task) -> None:
     if consent is None:
         return
     if (client := trust.get_oauth_client(act.tx, consent.client_id)) is None:
-        raise InvalidGrant("the client no longer has a redirect URI", hint="begin with a new authorization request")
+        raise InvalidGrant("the client no longer has a redirect URI", hint=_BEGIN)
     _check_consent(act, consent, client)
 
 
@@ -412,7 +413,7 @@ def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
     policies still permit it. Raises InvalidGrant otherwise.
     """
     if not consent.is_live(act.now):
-        raise InvalidGrant("the consent was withdrawn, or has expired")
+        raise InvalidGrant("the consent was withdrawn, or has expired", hint=_BEGIN)
     if consent.digest != client.digest:
         hint = "begin with a new authorization request; the person is asked again"
         raise InvalidGrant("the client has changed its name, keys or redirect URIs since the consent", hint=hint)
@@ -489,9 +490,7 @@ def _narrow(
     if uri is not None and request.resource is not None and is_origin_of(uri, request.resource):
         uri = request.resource
     if uri not in (None, request.resource, userinfo.uri):
-        raise InvalidTarget(
-            "the person did not consent to this resource", hint="begin with a new authorization request"
-        )
+        raise InvalidTarget("the person did not consent to this resource", hint=_BEGIN)
     is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - identity)
     if is_about_person:
         if OPENID not in identity:

@@ -107,13 +107,16 @@ def _check_exempt(act: Act, client: Client, target: Target) -> None:
         )
 
 
+_NO_TASK, _NO_TASK_HINT = "task not found", "send the id of a live task of this agent, or leave `task` out"
+
+
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
     """Return the task that the client names by `id`, or the client's standing task for None. Raises InvalidGrant if the
     task is not live or not the client's.
     """
     if client.agent is None:
         if id is not None:
-            raise InvalidGrant("only an agent can request a token for a task")
+            raise InvalidGrant("only an agent can request a token for a task", hint="leave `task` out")
         return Task(
             task_id=TaskId(""),
             agent=AgentId(client.id),
@@ -135,12 +138,12 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
             act.entry.detail = {"task": id}
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:
-        raise InvalidGrant("task not found") from None
+        raise InvalidGrant(_NO_TASK, hint=_NO_TASK_HINT) from None
     except Forbidden as error:
         # code for the ledger; the response says `invalid_grant`
         code = error.code if error.code == tasks.ELEVATION_ENDED else None
         raise InvalidGrant(error.message, hint=error.hint, code=code) from None
     if task.agent != client.id:
-        raise InvalidGrant("task not found")
+        raise InvalidGrant(_NO_TASK, hint=_NO_TASK_HINT)
     check_task(act, task)
     return task

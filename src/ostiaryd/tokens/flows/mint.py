@@ -150,7 +150,8 @@ def identify(
     """
     proofs = _identify(act, sender, config=config, path=path)
     if grant_type is not None and grant_type not in proofs.client.metadata.grant_types:
-        raise UnauthorizedClient(f"the client is not registered for the grant type {grant_type}")
+        hint = "register the client again, with this grant type in `grant_types`"
+        raise UnauthorizedClient(f"the client is not registered for the grant type {grant_type}", hint=hint)
     return proofs
 
 

@@ -37,7 +37,8 @@ def restrict_scopes(
     for name in (*own, *task.restricted):
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
             if restriction.kind == "throttle" and not registry.count_call(act.tx, name):
-                raise Forbidden(f"agent {name} is limited to {restriction.limit} calls a minute", code="access_denied")
+                message = f"agent {name} is limited to {restriction.limit} calls a minute"
+                raise Forbidden(message, hint="try again in a minute", code="access_denied")
             if (
                 restriction.kind == "step_up"
                 and (reason := find_unproved(acr, at, restriction, now=act.now)) is not None
@@ -46,7 +47,9 @@ def restrict_scopes(
             if restriction.kind == "narrow" and target.agent is None and target.uri != config.api:
                 scope &= _reading(act, target)
                 if not scope:
-                    raise Forbidden(f"agent {name} is restricted to reading for now", code="access_denied")
+                    message = f"agent {name} is restricted to reading for now"
+                    hint = "request scopes of tools that only read, or ask an administrator to end the restriction"
+                    raise Forbidden(message, hint=hint, code="access_denied")
     return scope
 
 

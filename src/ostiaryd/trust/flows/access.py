@@ -132,7 +132,10 @@ def _check_binding(
             or own is None
             or not store.exemptions.is_exempt(reader, claims.client_id, own.resource_id)
         ):
-            raise AccessRefused("the token is bound to no key, and this server accepts no bearer tokens of the client")
+            raise AccessRefused(
+                "the token is bound to no key, and this server accepts no bearer tokens of the client",
+                hint="request a token with a DPoP proof, and send the token as `Authorization: DPoP`",
+            )
         return Possession()
     try:
         check_certificate(claims.cnf, request.certificate)
@@ -228,7 +231,8 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     try:
         kid = str(jose.parse_header(unverified_token.partition(".")[0]).get("kid"))
         if (key := good.get(kid)) is None:
-            raise AccessRefused("another server issued the access token, or the token is too old")
+            message = "another server issued the access token, or the token is too old"
+            raise AccessRefused(message, hint="request another token")
         jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
         claims = parse_access(parse_claims(jws.payload))
     except jose.InvalidToken as error:

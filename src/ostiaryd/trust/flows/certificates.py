@@ -182,7 +182,8 @@ def remove_certificate_client(act: Act, agent: str) -> None:
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if store.certificates.get_certificate_client(act.tx, registered.agent_id) is None:
-        raise NotFound(f"`{registered.name}` does not authenticate by certificate")
+        hint = f"show the credentials: ostiary agent show {registered.name}"
+        raise NotFound(f"`{registered.name}` does not authenticate by certificate", hint=hint)
     store.certificates.drop_client(act.tx, registered.agent_id)
     registry.set_keyless(act, registered, False)
     registry.renew_tokens(act, registered, why="certificate removed")
@@ -211,7 +212,11 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     of_agents, of_others = store.certificates.count_certificates(act.tx)
     count = of_agents if client.startswith("ag_") else of_others
     if count + len(parsed) - len(store.certificates.certificates(act.tx, client)) > MAX_ADMITTED:
-        raise Conflict(f"{MAX_ADMITTED} certificates are registered, the maximum", code="too_many_certificates")
+        raise Conflict(
+            f"{MAX_ADMITTED} certificates are registered, the maximum",
+            hint="use `tls_client_auth`, or remove the certificates of a client that is not used",
+            code="too_many_certificates",
+        )
     store.certificates.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
 
 
