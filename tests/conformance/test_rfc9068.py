@@ -9,6 +9,7 @@ import pytest
 from joserfc import jwk, jwt
 
 from ostiary.protocol import jose
+from ostiaryd.ground.crypto.keyring import USES
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.registry import flows as registry
@@ -63,7 +64,7 @@ async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
-@pytest.mark.parametrize("alg", ["ES256", "RS256", "EdDSA"])
+@pytest.mark.parametrize("alg", USES["token"])
 async def test_a_library_made_by_others_verifies_it_with_our_published_keys(client: Client, alg: Any) -> None:
     client.app = oauth_app(reconfigured(client.world, token_alg=alg))
     token = (await client.token())["access_token"]

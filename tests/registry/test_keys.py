@@ -18,7 +18,7 @@ def active(world: World, agent: AgentId) -> list[str]:
     return sorted(key.jkt for key in keys.list_active(world.db.read(), agent, now=world.now()))
 
 
-@pytest.mark.parametrize("alg", ["ES256", "ES384", "EdDSA"])
+@pytest.mark.parametrize("alg", sorted(jose.ALGS - {"Ed25519"}))
 async def test_a_key_is_named_by_its_thumbprint(world: World, alg: str) -> None:
     agent = await register_agent(world, has_key=False)
     public = jose.generate(alg).public

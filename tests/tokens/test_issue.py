@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,17 +14,20 @@ import pytest
 from harness.clock import START, Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
+from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol import jose
 from ostiaryd.ground.database import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
+from ostiaryd.policy.flows.entity_lookup import widest_claims
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec, standing_id
+from ostiaryd.tokens.flows.mint import mint
 from tests.support.api_fixtures import (
     FILES,
     SECOND,
@@ -43,6 +49,16 @@ async def start(client: Client, **said: Any) -> Task:
         "task.start",
         lambda act: tasks.start(act, TaskSpec(agent=client.id, purpose="reads a report", **said)),
     )
+
+
+def test_the_claims_of_an_evaluation_are_those_of_a_token_but_for_the_facts_of_one_token() -> None:
+    def named(function: Callable[..., Any]) -> set[str | None]:
+        calls = [node for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Call)]
+        return {word.arg for node in calls if ast.unparse(node.func) == "AccessClaims" for word in node.keywords}
+
+    of_one_token = {"acr", "amr", "auth_time", "budgets", "cnf", "may_act", "policy", "registration"}
+    assert {*AccessClaims.__struct_fields__} - named(mint) == {"nbf"}
+    assert named(mint) - named(widest_claims) == of_one_token
 
 
 async def test_without_a_task_the_token_is_for_the_standing_task(client: Client) -> None:

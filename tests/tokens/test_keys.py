@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
@@ -43,6 +44,7 @@ def test_each_list_of_uses_and_algorithms_of_keys_has_every_use_and_algorithm() 
     asked, typed = get_type_hints(SigningKeyRotation)["use"], get_type_hints(rotate_server_key)["use"]
     assert {"ledger", *get_args(asked)} == set(USES), "the key of the ledger is its identity"
     assert get_args(typed) == get_args(asked)
+    assert set(USES["token"]) <= set(re.findall(r"\w+", rotate_server_key.__doc__ or ""))
 
 
 async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_key(client: Client) -> None:

@@ -26,11 +26,14 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import authorization
 from ostiaryd.tokens.flows.logout import SHARE, make_logout_token
 from ostiaryd.tokens.model import InvalidRequest
+from ostiaryd.tokens.model.authorization import CLAIMS, PERSON_CLAIMS
 from ostiaryd.tokens.model.consent import Choice
 from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
+from ostiaryd.tokens.model.id_tokens import IdToken
 from ostiaryd.tokens.store import logout
 from ostiaryd.tokens.wire_authorize import PARAMETERS, PushedForm
 from ostiaryd.tokens.wire_oauth import ClientForm
+from ostiaryd.tokens.wire_userinfo import UserinfoBody
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import registration, resolve_client, sessions
 from ostiaryd.trust.model import InvalidClient
@@ -76,6 +79,11 @@ async def read_userinfo(flow: CodeFlow, token: str, *, key: jose.PrivateKey | No
 def test_a_pushed_request_has_the_parameters_of_a_request_by_browser() -> None:
     pushed = PushedForm.__annotations__.keys() - ClientForm.__annotations__.keys()
     assert {one.name for one in PARAMETERS} - {"client_id", "request_uri"} == pushed
+
+
+def test_each_claim_about_a_person_is_in_the_bodies_of_both_answers() -> None:
+    assert UserinfoBody.__annotations__.keys() == {"sub", *PERSON_CLAIMS}
+    assert {*CLAIMS} <= {*IdToken.__struct_fields__}
 
 
 async def test_userinfo_says_what_the_scopes_and_claims_request(world: World, flow: CodeFlow) -> None:

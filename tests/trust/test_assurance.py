@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.assurance import PERSON_LEVELS, PERSON_MFA, PERSON_PHR, PERSON_SINGLE, meets
+from ostiaryd.trust.flows.credentials import LocalLogin
+from ostiaryd.trust.model.passkeys import Passkey
 from ostiaryd.trust.model.sessions import METHODS, Method, Proof, Session, add_proof, assess, fresh_proofs, ways_to_meet
 
 SECOND = 1_000_000
@@ -36,6 +38,9 @@ CASES = [
 def test_each_login_method_has_its_facts() -> None:
     assert set(METHODS) == set(get_args(Method))
     assert all(facts.factors for facts in METHODS.values())
+    key = Passkey("k", "pe_1", "phone", b"", 0, "", added_at=0, used_at=None)
+    every = LocalLogin(has_password=True, has_totp=True, passkeys=[key], recovery_codes=1)
+    assert every.methods == METHODS.keys() - {"recovery", "federated"}
 
 
 @pytest.mark.parametrize(("proofs", "acr"), CASES)
