@@ -54,5 +54,7 @@ def test_every_response_has_its_act_and_every_decision_its_button() -> None:
     assert re.findall(r"^  (\w+): \{ text: ", CONSOLE, re.MULTILINE) == list(Verb)
 
 
-def test_the_command_offers_each_kind_of_stop() -> None:
-    assert set(get_args(StopKind)) == {"agent", *get_args(What)}
+def test_the_command_and_the_page_have_each_kind_of_stop() -> None:
+    kinds = {"agent", *get_args(What)}
+    assert set(get_args(StopKind)) == kinds
+    assert set(re.findall(r"^ostiary kill (\w+)", PAGE, re.MULTILINE)) == kinds | {"list", "lift"}

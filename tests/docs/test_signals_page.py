@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ostiaryd.ground.http import buckets
@@ -13,13 +14,29 @@ from ostiaryd.signals.model.issuers import EVENTS, Effect
 from ostiaryd.signals.wire_signals import COST, SETS, IssuerBuckets
 from ostiaryd.signals.wire_ssf_poll import WAIT_S
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "signals.md").read_text("utf-8").replace("\n", " ")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "how-to/signals.md").read_text("utf-8").replace("\n", " ")
+CONFORMANCE = (DOCS / "reference/conformance.md").read_text("utf-8")
 SECOND = 1_000_000
 
 
 def test_every_event_that_does_something_or_is_told_is_on_the_page() -> None:
     assert all(f"`{uri.rpartition('/')[2]}`" in PAGE for uri in (*EVENTS, *streams.SUPPORTED))
     assert all(f"*{one.value}*" in PAGE for one in Effect)
+
+
+def test_the_page_on_conformance_has_the_events_that_are_sent_and_received() -> None:
+    [(sent, processed)] = re.findall(r"^\| CAEP 1.0 \| sent: ([^;]+); processed: ([^|]+) \|", CONFORMANCE, re.M)
+    [of_risc] = re.findall(r"^\| RISC 1.0 \| processed: ([^|]+) \|", CONFORMANCE, re.M)
+    if processed.startswith("these, "):
+        processed += sent
+    assert _events(sets.CAEP, sent) == set(streams.SUPPORTED)
+    assert _events(sets.CAEP, processed) | _events(sets.RISC, of_risc) == set(EVENTS)
+
+
+def _events(family: str, cell: str) -> set[str]:
+    """Return the URIs of the events that a cell of the page names."""
+    return {family + name for name in re.findall(r"`([a-z-]+)`", cell)}
 
 
 def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
