@@ -5893,7 +5893,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Fetch and parse a threat list now, and show the change that it would make. The stored list stays as it is; the */
+  /** Fetch and parse a threat list now, and show the change that it would make. */
   "POST /api/v1/threat-lists/{name}/test": {
     path: {
       name: string;

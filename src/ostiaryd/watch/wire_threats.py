@@ -112,8 +112,9 @@ async def remove_list(call: Call) -> Reply:
 
 
 async def try_list(call: Call) -> Reply:
-    """Fetch and parse a threat list now, and show the change that it would make. The stored list stays as it is; the
-    ledger records the test.
+    """Fetch and parse a threat list now, and show the change that it would make.
+
+    The stored list stays as it is; the ledger records the test.
     """
     world, name = call.world, call.params["name"]
     source = store.threats.by_name(world.db.read(), name)
