@@ -14,6 +14,7 @@ from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.decision.access.policies import Because
 from ostiary.protocol.secret_forms import SEARCH_REFUSALS
 from ostiaryd.registry.model.agent import AgentState
+from ostiaryd.watch.model.batch import is_excused
 from tests.support.sources import ROOT
 
 
@@ -33,6 +34,33 @@ def test_the_rules_of_decisions_give_exactly_the_codes_of_the_page() -> None:
     codes = listings.decision_codes() | SEARCH_REFUSALS
     assert codes == listings.REASONS.keys(), "add the code and its meaning to docs/listings.py"
     assert codes > {INSUFFICIENT, *get_args(Because)} - {""}
+
+
+COUNTED = {
+    "agent_not_active",
+    "denied",
+    "forbidden_by_policy",
+    "history_full",
+    "key_revoked",
+    "no_permit",
+    "outside_task",
+    "policy_error",
+    "stopped",
+    "task_ended",
+    "token_expired",
+    "token_revoked",
+    "tool_changed",
+    "unknown_tool",
+    "wrong_audience",
+    *SEARCH_REFUSALS,
+}
+"""codes of denials that detectors count against the agent"""
+
+
+def test_detectors_count_or_excuse_each_code_of_a_rule() -> None:
+    excused = {code for code in listings.REASONS if is_excused(code)}
+    assert COUNTED | excused == listings.REASONS.keys(), "docs/extending/decisions.md: a reason code"
+    assert COUNTED & excused == set()
 
 
 _CODE = re.compile(

@@ -39,7 +39,7 @@ def word(text: str) -> int:
     return int.from_bytes(blake2s(text.encode(), digest_size=8).digest(), "big") if text else 0
 
 
-def _is_excused(code: str) -> bool:
+def is_excused(code: str) -> bool:
     """Return whether a reason for a denial does not count against the agent: a question, a response, or an outage."""
     return code in _QUESTIONS or code == "feed_stale" or code.endswith("unavailable")
 
@@ -112,7 +112,7 @@ class Batch:
     def is_refused(self) -> Flags:
         """True for denied or refused events, except those whose reasons all do not count against the agent."""
         return self.is_denied & np.array(
-            [not event.reasons or not all(map(_is_excused, event.reasons)) for event in self.events], np.bool_
+            [not event.reasons or not all(map(is_excused, event.reasons)) for event in self.events], np.bool_
         )
 
     @cached_property
