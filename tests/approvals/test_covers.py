@@ -251,6 +251,24 @@ async def test_it_ends_with_a_no_to_a_call_like_it(mail: Bank) -> None:
     assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
 
 
+@pytest.mark.parametrize(
+    "denied",
+    [
+        WHAT | {"body": "private"},
+        WHOM | {"body": "links", "foreign": {"body": [f"{number}.example" for number in range(32)]}},
+    ],
+    ids=["another policy", "many links"],
+)
+async def test_it_ends_with_a_no_to_a_call_like_it_that_no_yes_could_cover(mail: Bank, denied: dict[str, Any]) -> None:
+    await said_yes(mail)
+    await said_yes(mail, {"to": "bob@else.example"})
+    assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
+    asked = await mail.ask(ANN | {"body": denied["body"]}, **{name: denied[name] for name in denied if name != "body"})
+    await mail.answer(asked.approval, "deny")
+    assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
+    assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
+
+
 async def test_it_ends_when_the_policies_change(world: World, mail: Bank) -> None:
     """A policy of the same name may need two people by now, or others."""
     await said_yes(mail)
@@ -453,6 +471,32 @@ def test_times_of_a_payment_and_of_a_share_count(effect: str) -> None:
     for (one, is_same), times in product(((TOOL, True), (tool, False)), (("10:30", "11:30"), ("soon", "never"))):
         found = {made.counterpart for at in times if (made := extent(ANN | {"at": at}, one))}
         assert (len(found) == 1) == is_same
+
+
+PERIOD: dict[str, Any] = {
+    "name": "email_report",
+    "effect": "send",
+    "arguments": {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in ("to", "since", "until", "note")},
+    },
+    "kinds": {"to": "address", "since": "time"},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "is_same"),
+    [({}, False), ({"until": "time"}, False), ({"until": "time", "note": "text"}, False), ({"note": "text"}, True)],
+)
+def test_a_time_that_can_select_what_is_sent_counts(more: dict[str, str], is_same: bool) -> None:
+    period = PERIOD | {"kinds": PERIOD["kinds"] | more}
+    tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [period]})).tools["email_report"]
+    found = set()
+    for since in ("2026-11-01", "2019-01-01"):
+        made = extent({"to": "ann@else.example", "since": since}, tool)
+        assert made is not None
+        found.add(made.counterpart)
+    assert (len(found) == 1) == is_same
 
 
 def test_warnings_are_flags_and_sets() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.clock import Clock
+from harness.patience import eventually_async
 from ostiary.authorization.assurance import KEY, PERSON
 from ostiary.protocol.errors import Refused
 from ostiaryd.approvals import flows
@@ -26,6 +27,7 @@ from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
 from ostiaryd.trust.model.oidc_login import hash_access_token
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, oauth_app, register, send
+from tests.support.watch_fixtures import found, watching
 
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
 
@@ -278,3 +280,12 @@ async def test_the_newest_of_equal_requests_says_whether_there_is_an_id_token(cl
     assert (await poll(client, first)).error == "invalid_grant"
     got = await poll(client, second)
     assert ("id_token" in got.json) is is_openid, got.body
+
+
+async def test_guessed_requests_are_denials_of_the_agent(client: Client) -> None:
+    """The agent sends the request itself, unlike a request about a call, which a guard sends."""
+    async with watching(client.world):
+        for number in range(12):
+            assert (await begin(client, login_hint=f"guess-{number}")).error == "unknown_user_id"
+        [one] = await eventually_async(lambda: found(client.world))
+        assert (one.detector, one.agent) == ("denied_burst", client.id)

@@ -156,6 +156,7 @@ def test_time_never_goes_back_and_a_late_report_says_how_late_it_is() -> None:
         ("server.doctor", {"agent": "ag_1"}),
         ("cert.warn", {"agent": "ag_1"}),
         ("approval.ask", {"agent": "ag_1", "tool": "files/read", "reporter": "rs_1", "network": "192.0.2.0/24"}),
+        ("approval.ask", {"agent": "ag_1", "task": "tk_1", "key": "that of an administrator"}),
         ("approval.approve", {"agent": "ag_1", "tool": "files/read", "person": "pe_1", "network": "198.51.100.0/24"}),
         ("approval.deny", {"agent": "ag_1", "tool": "files/read", "person": "pe_1", "key": "thumb"}),
         ("approval.spend", {"agent": "ag_1", "tool": "files/read", "reporter": "rs_1"}),
@@ -167,7 +168,18 @@ def test_what_an_agent_did_not_do_is_no_event(action: str, more: dict[str, Any])
     assert Reader().read(action, **more) is None
 
 
-@pytest.mark.parametrize("action", ["token.issue", "token.exchange", "task.start", "agent.suspend", "decide.batch"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        "token.issue",
+        "token.exchange",
+        "task.start",
+        "agent.suspend",
+        "decide.batch",
+        "elevation.request",
+        "approval.ask",
+    ],
+)
 def test_what_an_agent_does_is_one_a_refused_one_too(action: str) -> None:
     made = Reader().event(action, agent="ag_1", outcome="refused", reasons=[reason("no", "it must not")])
     assert (made.action, made.agent, made.outcome, made.reasons) == (action, "ag_1", "refused", ("no",))

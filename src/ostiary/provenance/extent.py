@@ -2,9 +2,10 @@
 
 A later call is covered if it has the same effect on the same counterpart: every argument has the same value, except
 outgoing text, times, amounts and presentation options. The times of a call that shares, pays, destroys or administers
-are the same too. No further policy may require approval, no amount may be larger, and no link, address or warning may
-be new to the person. The approval ends if the task later reads untrusted content that contains a value of the call,
-because this content may then direct the agent.
+are the same too, and those of a send that has no text or more than one time (`times_may_vary`). No further policy may
+require approval, no amount may be larger, and no link, address or warning may be new to the person. The approval ends
+if the task later reads untrusted content that contains a value of the call, because this content may then direct the
+agent.
 """
 
 from __future__ import annotations
@@ -83,15 +84,22 @@ def extent_of(
         or (split := split_arguments(tool, arguments)) is None
     ):
         return None
-    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": split.named}
     return Extent(
-        counterpart=canonical.digest(value | {"secrets": dict(secrets)}, floats=True),
+        counterpart=counterpart_of(tool, split, agent=agent, task=task, resource=resource, secrets=secrets),
         policies=tuple(sorted(policies)),
         amounts=split.amounts,
         outside=outside,
         warnings=tuple(sorted(warnings)),
         foreign=tuple(sorted({one for links in foreign.values() for one in links})),
     )
+
+
+def counterpart_of(
+    tool: Tool, split: SplitArguments, *, agent: str, task: str, resource: str, secrets: Mapping[str, str]
+) -> str:
+    """Return the digest of a call's effect and counterpart, from the arguments of `extent_of`."""
+    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": split.named}
+    return canonical.digest(value | {"secrets": dict(secrets)}, floats=True)
 
 
 class SplitArguments(NamedTuple):
@@ -107,8 +115,8 @@ def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments 
     """Return the arguments that must be the same in every covered call, and the amounts. Return None if no argument
     identifies a recipient or an object, or if a text is too long to search.
 
-    Presentation options, arguments of kind `text` and, unless the effect is grave or a share, arguments of kind `time`
-    are omitted. Arguments of kind `command` (text that is executed) and `fixed-time` are included.
+    Presentation options, arguments of kind `text` and, if they may vary, arguments of kind `time` are omitted.
+    Arguments of kind `command` (text that is executed) and `fixed-time` are included.
     """
     split, identifies = SplitArguments({}, {}), False
     for name, value in arguments.items():
@@ -121,7 +129,7 @@ def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments 
         words = {tool.kinds.get(path) for path, _, _ in leaves}
         if kinds == {Kind.TEXT} and words == {Kind.TEXT}:
             continue
-        if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and times_may_vary(tool.effect):
+        if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and times_may_vary(tool):
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
             split.amounts[name] = number
@@ -136,15 +144,19 @@ def may_vary(tool: Tool, name: str) -> bool:
     presentation option.
     """
     word = tool.kinds.get(name)
-    is_time = word == Kind.TIME and times_may_vary(tool.effect)
+    is_time = word == Kind.TIME and times_may_vary(tool)
     return name in tool.presentation or word == Kind.TEXT or is_time
 
 
-def times_may_vary(effect: str) -> bool:
-    """Return whether an approval covers other times. False for effects that cannot be undone, and for a share: a time
-    can select the shared data (the period of a report).
+def times_may_vary(tool: Tool) -> bool:
+    """Return whether an approval covers other times. False for effects that cannot be undone, and if a time can select
+    the data that others receive (the period of a report): for a share, and for a send, unless the tool takes a text and
+    one time.
     """
-    return effect not in GRAVE and effect != Effect.SHARE
+    if tool.effect is Effect.SEND:
+        kinds = [*tool.argument_kinds.values()]
+        return Kind.TEXT in kinds and kinds.count(Kind.TIME) == 1
+    return tool.effect not in GRAVE and tool.effect is not Effect.SHARE
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:

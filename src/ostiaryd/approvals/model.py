@@ -25,7 +25,7 @@ from ostiary.decision import approval
 from ostiary.decision.access import Needs
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
-from ostiary.provenance.extent import Extent
+from ostiary.provenance.extent import Extent, counterpart_of, split_arguments
 from ostiary.provenance.origins.judging import value_at
 from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
@@ -139,6 +139,12 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     extent: Extent | None = None
     """The further calls to which an approval may extend; None for none."""
+    counterpart: str = ""
+    """Digest of the effect and the counterpart of the call (`Extent.counterpart`): a denial ends the covers of similar
+    calls. Empty if no argument identifies a recipient or an object.
+    """
+    varies_times: bool = False
+    """True if an approval that covers further calls covers other times too."""
     uses: int = MAX_USES
     """Maximum number of further calls that an approval covers, and of calls for each line of a plan."""
     lines: list[Line] = []
@@ -273,6 +279,23 @@ class AskedCall(NamedTuple):
     ready: ReadyTool
     arguments: dict[str, Any]
     secrets: dict[str, str]
+
+    @property
+    def counterpart(self) -> str:
+        """Return the digest of the effect and the counterpart; empty if no argument identifies one."""
+        split = split_arguments(self.ready.tool, self.arguments)
+        return (
+            ""
+            if split is None
+            else counterpart_of(
+                self.ready.tool,
+                split,
+                agent=self.task.agent,
+                task=self.task.task_id,
+                resource=self.resource,
+                secrets=self.secrets,
+            )
+        )
 
     def digest(self, policies: Iterable[str], needs: Needs) -> str:
         """Return the digest to which an approval of this call is bound. `policies`: names of the asking policies.

@@ -118,8 +118,8 @@ def answer(
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)
         _hold(act, question, [*before, new_answer], until=until, narrowing=narrowing)
-    elif question.about.extent is not None:  # a denial that is newer than the approval of similar calls
-        store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
+    elif question.about.counterpart:  # a denial that is newer than the approval of similar calls
+        store.end_covers(act.tx, task=question.task, counterpart=question.about.counterpart)
     return find_question(act, id)
 
 

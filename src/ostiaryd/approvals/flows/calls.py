@@ -14,7 +14,7 @@ from ostiary.decision.access import CALL, Needs, Policies
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.access.reasons import needs_of
 from ostiary.protocol.errors import Conflict, Forbidden, NotFound
-from ostiary.provenance.extent import Extent
+from ostiary.provenance.extent import Extent, times_may_vary
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.flows.cover import measure, use_cover
@@ -177,6 +177,8 @@ def describe(
         is_dangerous=is_dangerous,
         must_state=must_state,
         extent=extent,
+        counterpart=call.counterpart,
+        varies_times=times_may_vary(tool),
         chain=[ApprovalLink(link.agent, link.task) for link in call.task.chain],
         person=call.task.person,
     )

@@ -12,7 +12,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from ostiary.provenance.extent import times_may_vary
 from ostiaryd.approvals.model import BLANK, PLAN, About, Line, Question, is_stated
 
 MAX_SHOWN = 200
@@ -167,7 +166,7 @@ def _covers(question: Question) -> str:
         )
     if about.extent is None:
         return "An approval covers this one call."
-    free = "text, times and amounts" if times_may_vary(about.effect) else "text and amounts"
+    free = "text, times and amounts" if about.varies_times else "text and amounts"
     more = f"calls of {question.tool} that differ only in {free}, until the task ends: at most {about.uses}"
     more += "".join(f", `{name}` up to {amount}" for name, amount in about.extent.amounts.items())
     if about.covers_task:

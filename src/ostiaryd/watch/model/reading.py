@@ -153,7 +153,7 @@ class Reading:
             return FindingJudgement(entry.agent or "", judgement.detectors, judgement.is_real, number, judgement.tasks)
         if action.startswith(("agent.", "resource.", "threats.")):
             self._changed(action, entry.object or "")
-        if action.startswith(_OWN) or action.endswith(".expire"):
+        if (action.startswith(_OWN) and not _is_backchannel(entry)) or action.endswith(".expire"):
             return None
         if entry.reporter is not None:
             return self._reported(number, entry)
@@ -235,6 +235,13 @@ class Reading:
     def _at(self, entry: _Entry) -> int:
         self._now = max(self._now, entry.at)
         return self._now
+
+
+def _is_backchannel(entry: _Entry) -> bool:
+    """Return whether an entry is an approval request that the agent itself sent to the server (CIBA). Entries of all
+    other approval requests and of their answers have a reporter or a task.
+    """
+    return entry.action == "approval.ask" and entry.reporter is None and entry.task is None
 
 
 def shape(arguments: dict[str, Any]) -> str:
