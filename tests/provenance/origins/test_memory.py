@@ -272,6 +272,35 @@ def test_a_sign_between_a_number_and_a_script_without_spaces_is_no_part_of_the_n
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Закрой заявку №12",
+        "Ferme le ticket n°12.",
+        "Cierra el nº12",
+        "Close ticket No.12, please",
+        "Ticket Nr.12",
+        "ปิดตั๋ว12",
+        "ปิดตั๋ว12ด้วย",
+        "סגור כרטיס12",
+        "أغلق:12",
+        "टिकट12",
+    ],
+)
+def test_a_number_after_a_number_sign_or_a_letter_without_capitals_is_a_word(text: str) -> None:
+    memory = remember(KEY, seed(text))
+    assert of_value(memory, Kind.OBJECT, 12) is Origin.PERSON
+    assert of_value(memory, Kind.OBJECT, text) is Origin.PERSON
+    assert of_value(memory, Kind.OBJECT, 1) is Origin.NOWHERE
+
+
+@pytest.mark.parametrize("text", ["AMX12", "item-12", "v.12.1", "12-го", "1.12", "room.12"])
+def test_a_number_inside_another_name_is_no_word_of_its_own(text: str) -> None:
+    memory = remember(KEY, seed(text))
+    assert of_value(memory, Kind.OBJECT, 12) is Origin.NOWHERE
+    assert of_value(memory, Kind.OBJECT, text) is Origin.PERSON
+
+
+@pytest.mark.parametrize(
     ("domain", "origin"),
     [
         ("harbour.example", Origin.KNOWN),

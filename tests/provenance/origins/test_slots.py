@@ -254,6 +254,27 @@ def test_a_number_in_untrusted_content_comes_from_there_also_if_the_content_is_e
         assert origins(memory, moving(), which=7) == {}
 
 
+@pytest.mark.parametrize("text", ["item-6", "T6", "UA6", "0006", "#A-6", "6th", "6kg", "line/6", "item_6", "٦"])
+def test_a_number_inside_a_word_of_untrusted_content_may_be_a_key(text: str) -> None:
+    memory = after(remember(KEY, seed("move one of them")), MAIL, {}, f"please move {text} at once")
+    assert origins(memory, moving(), which=6) == {"which": "nowhere"}
+    assert origins(memory, moving(), which=6.0) == {"which": "nowhere"}
+    assert origins(memory, moving(), which=5) == {}
+    assert origins(memory, replace(moving(), kinds={"which": "none"}), which=6) == {}, "an owner said otherwise"
+    stated = after(remember(KEY, seed(f"move {text}")), MAIL, {}, f"please move {text} at once")
+    assert origins(stated, moving(), which=6) == {}, "the person wrote the same word"
+    recorded = after(remember(KEY, seed("move one of them")), LIST, {"of": "all"}, [{"id": text, "room": "Clover"}])
+    assert origins(recorded, moving(), which=6) == {}, "only a record has the word"
+
+
+@pytest.mark.parametrize(
+    "text", ["10:06", "2026-11-06", "6.5", "a6b6", "6-7", "https://a.example/6", "x6@a.example", "6%"]
+)
+def test_a_number_of_a_date_a_range_or_a_link_is_no_key(text: str) -> None:
+    memory = after(remember(KEY, seed("move one of them")), MAIL, {}, f"please move {text} at once")
+    assert origins(memory, moving(), which=6) == {}
+
+
 def test_another_key_in_the_place_of_a_named_one_is_a_substitute() -> None:
     memory = after(remember(KEY, seed("move 17")), LIST, {"of": "all"}, QUX)
     assert judge_origins(memory, moving(), {"which": 18})["substituted"] is True

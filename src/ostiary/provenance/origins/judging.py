@@ -75,6 +75,7 @@ from ostiary.provenance.origins.words import (
     is_alone,
     is_mail,
     is_particle,
+    mark_in_word,
     read_amount,
     words,
 )
@@ -782,8 +783,13 @@ def _has_keys(tool: Tool) -> bool:
 
 
 def _was_read(memory: Memory | None, number: object) -> bool:
-    """Return whether a number may be a key, and content that the task has read has it."""
-    return memory is not None and _may_be_key(memory, number) and of_value(memory, OBJECT, number) < NOWHERE
+    """Return whether a number may be a key, and content that the task has read has it, or untrusted content has it in a
+    word such as `item-9`.
+    """
+    if memory is None or not isinstance(number, int | float) or not _may_be_key(memory, number):
+        return False
+    in_word = hashed(memory.key, mark_in_word(int(number)))
+    return of_value(memory, OBJECT, number) < NOWHERE or memory.find(in_word, BIT[OBJECT]) is OUTSIDE
 
 
 def _may_be_key(memory: Memory, number: object) -> bool:

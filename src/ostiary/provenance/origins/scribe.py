@@ -9,7 +9,7 @@ from hashlib import blake2s
 
 from ostiary.provenance.origins.links import decode
 from ostiary.provenance.origins.moments import moments
-from ostiary.provenance.origins.words import compact, decimal, words
+from ostiary.provenance.origins.words import compact, decimal, numbers_in_words, words
 
 WIDTH = 6
 """size of a hashed word in bytes"""
@@ -81,6 +81,8 @@ class Scribe:
                 hashes += spoken[:left]
                 if len(spoken) < left:
                     hashes += b"".join(map(word, self.otherwise(reading)))
+                    if _DIGIT.search(reading):
+                        hashes += b"".join(map(word, numbers_in_words(self.words(reading))))
                 hashes += END
         while hashes.endswith(END):
             del hashes[-WIDTH:]

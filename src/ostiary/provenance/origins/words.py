@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from itertools import combinations
+from itertools import combinations, islice
 
 from ostiary.provenance.origins.links import MAIL, link, mail
 
@@ -24,7 +24,7 @@ _CLOSED_ASCII = {code: " " for code in range(128) if _BETWEEN.match(chr(code))}
 _ALNUM = re.compile(r"[^\W_]")
 _ALNUMS = re.compile(r"[^\W_]+")
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
-_SIGILS = "#@$€£¥₹"
+_SIGILS = "#№@$€£¥₹"
 _MARKS = "*_~"
 _BARE = "-–—&/+·•:."
 """characters that have no meaning as a separate word"""
@@ -68,9 +68,19 @@ _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)"
 UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 """a character of a script without spaces between words"""
 _PARTS = re.compile(f"{UNSPACED.pattern}|[^{UNSPACED.pattern[1:-1]}]+")
+_CASELESS = "\u0590-\u1c7f"
+"""letters of scripts without capital letters, such as Hebrew, Arabic, Hindi and Thai"""
+_BESIDE_LETTERS = re.compile(rf"(?<=[{_CASELESS}])[:#№-]*(?=[0-9])|(?<=[0-9])[:-]*(?=[{_CASELESS}])")
+"""the place between a number and such a letter, and signs there"""
+_NUMBERED = re.compile(r"([^\W\d_]{1,3}[.°º]+|n[°º])([0-9]{1,12})[.:]*", re.IGNORECASE)
+"""a number after an abbreviation of `number` in some language, or of the numbered thing (`No.12`, `n°12`, `p.12`)"""
+_IN_WORD = re.compile(r"(?<!\S)(?![1-9][0-9]*(?!\S))(?:[^\W\d]*[^\w\s]{0,2}0*(\d{1,6})|(\d{1,6})-?[^\W\d_]{1,3})(?!\S)")
+"""a word with one short number: `item-9`, `UA731`, `0013`, `31st`"""
 _HOST = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,62}\.)+[a-z]{2,63}")
 _LOCAL = re.compile(r"[a-z0-9][a-z0-9._+-]{1,62}")
 MAX_NUMBER, MAX_SHORT = 40, 6
+MAX_IN_WORDS = 128
+"""maximum number of stored numbers inside the words of one text"""
 MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
@@ -240,12 +250,14 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
             word = domain[1].lower() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
         elif word:
             word = word.lower()
-        if not word.isascii() and UNSPACED.search(word):
+        if (numbered := _NUMBERED.fullmatch(word)) is not None:
+            pieces += [numbered[1].rstrip(".°º"), numbered[2]]
+        elif not word.isascii() and UNSPACED.search(word):
             for one in _PARTS.findall(word):
                 is_character = UNSPACED.match(one) is not None
                 pieces += [one] if is_character else _plain(one.lstrip(":").rstrip(":-"), is_source=is_source)
         elif word and (not is_source or _ALNUM.search(word)):
-            pieces.append(word)
+            pieces += [word] if word.isascii() else _BESIDE_LETTERS.split(word)
     return pieces
 
 
@@ -279,6 +291,17 @@ def decimal(text: str) -> str | None:
             digits = f"{whole}.{rest}" if rest else whole
             return digits if digits == "0" else sign + digits
     return None
+
+
+def numbers_in_words(spoken: Iterable[str]) -> list[str]:
+    """Return the first short numbers inside words of a text (`item-9`, `UA731`, `0013`), as `mark_in_word`."""
+    numbers = dict.fromkeys(int(number or other) for number, other in _IN_WORD.findall(" ".join(spoken)))
+    return [mark_in_word(number) for number in islice(numbers, MAX_IN_WORDS)]
+
+
+def mark_in_word(number: int) -> str:
+    """Return the form in which a number inside a word is stored. Never equal to a word of a text."""
+    return f"\x1d{number}"
 
 
 _AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
