@@ -220,10 +220,10 @@ async def _redeem_answer(call: Call, form: Form) -> Reply:
 
 
 async def read_sender(call: Call, form: Form) -> Sender:
-    """Return the client id in a form and the unverified credentials of the request. Fetch the metadata document and the
-    keys of a client that is not an agent; the record of any other client is read later, in the act. Raises
-    InvalidClient for an unknown client, InvalidRequest for a parameter; Unavailable if the document or the keys cannot
-    be fetched.
+    """Return the client id in a form and the unverified credentials of the request. For a client that is not an agent,
+    its metadata document and its keys are fetched if the stored ones are missing or old; an agent is read later, in the
+    act. Raises InvalidClient for an unknown client, InvalidRequest for a parameter; Unavailable if the document or the
+    keys cannot be fetched.
     """
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client_id = trust.claimed_client_id(unverified)

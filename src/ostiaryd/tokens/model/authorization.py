@@ -210,8 +210,8 @@ def parse_request(
     """Return the validated request of a client. `subject` is the id of the person that `id_token_hint` names.
 
     Raises the error of RFC 6749 or OpenID Connect for the first parameter that is not valid: InvalidRequest,
-    InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestNotSupported, RequestUriNotSupported or
-    RegistrationNotSupported. All these errors are sent to the redirect URI.
+    InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestUriNotSupported,
+    RegistrationNotSupported or Unmet. All these errors are sent to the redirect URI.
     """
     values = read_form({name: list(value) for name, value in form.items()})
     for name, refusal in NOT_SUPPORTED.items():

@@ -74,7 +74,7 @@ def read_id_token_hint(
 ) -> dict[str, object]:
     """Verify an ID token of this server and return its claims. An expired token is accepted (section 3.1.2.1). Raises
     InvalidToken for a token of another server, for an invalid signature, and (code `unknown_kid`) for a key that this
-    server does not know, or no longer.
+    server never had or has deleted.
     """
 
     def key_for(header: Header) -> PublicKey:

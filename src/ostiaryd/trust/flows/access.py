@@ -174,8 +174,9 @@ async def spend_at_once(world: World, proof: Spend, claims: AccessClaims | None 
     """Mark a DPoP proof as used in a write transaction of its own, without a ledger entry. Raises InvalidProof if the
     proof was used before.
 
-    With `claims`, the proof of a token that is not live is refused unmarked, so that an ended token fills no memory.
-    Raises AccessRefused then. The job itself does not raise, because it shares its batch with other jobs.
+    `claims`: the claims of the token of the request. If this token is not live, raises AccessRefused and does not store
+    the proof, so that requests with an ended token fill no memory. The job itself does not raise, because it shares its
+    batch with other jobs.
     """
 
     def spend(tx: Tx) -> AccessRefused | bool:

@@ -115,8 +115,8 @@ def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
 
 
 def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> list[str]:
-    """Return the ids of at most `limit` clients without a consent, the oldest first: stored by `before`, or, if they
-    wait for approval, by `pending_before` (microseconds).
+    """Return the ids of at most `limit` clients without a consent that were stored at `before` or earlier, the oldest
+    first. For clients that wait for approval, `pending_before` applies instead. Times are in microseconds.
     """
     rows = reader.all(_UNUSED, before=before, pending_before=pending_before, limit=limit)
     return [client_id for (client_id,) in rows]

@@ -84,8 +84,9 @@ def unbound(reader: Reader, agent: str, uri: str) -> list[str]:
 
 
 def tokens_of_secrets(reader: Reader, agent: str) -> list[str]:
-    """Return the ids of an agent's tokens that have not ended, and are bearer tokens, or were issued to the agent
-    without a key of its own, which means by a client secret.
+    """Return the ids of the unended tokens of an agent that a client secret can have got: its bearer tokens, among them
+    tokens and secret IDs of Vault's API, and the tokens that are bound to a key but were issued without a key of the
+    agent.
     """
     return [id for (id,) in reader.all(_OF_SECRETS, agent=agent)]
 
