@@ -18,6 +18,7 @@ import pytest
 from harness.cli import Commands, environment, run
 from harness.patience import PATIENCE_S
 from harness.server import Server
+from ostiary import cli
 from ostiary.cli import app, completion, session
 from ostiary.cli.completion import complete
 from ostiary.cli.ids import LISTS, IdList
@@ -358,6 +359,15 @@ def test_names_of_objects_without_an_id_are_completed(ostiary: Commands, name: s
     place = ["--data-dir", str(ostiary.folder)]
     assert complete(app, [*place, "threats", "remove", name[:6]]) == [name]
     assert complete(app, [*place, "login-provider", "show", "x"]) == []
+
+
+def test_each_option_of_every_command_is_completed_and_found_behind_other_words() -> None:
+    parameters = inspect.signature(cli._launch).parameters.values()
+    options = {f"--{one.name.replace('_', '-')}" for one in parameters if one.kind is one.KEYWORD_ONLY}
+    assert options | {"--help"} == set(completion._EVERYWHERE)
+    for option in options:
+        words = [option, "folder"] if option == "--data-dir" else [option]
+        assert cli._everywhere_first(["agent", "list", *words]) == [*words, "agent", "list"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

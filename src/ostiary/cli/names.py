@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from ostiary.cli.ids import ID_DIGITS, LISTS
 from ostiary.cli.session import Session
 from ostiary.protocol.errors import Refused
 
-_ID = re.compile(r"(ag|pe|pp|rs|te)_[0-9a-f]{32}")
-_PATHS = {"ag": "agents", "pe": "persons", "pp": "peps", "rs": "resources", "te": "teams"}
+_SHOWN = ("ag", "pe", "pp", "rs", "te")
+"""Kinds of ids in place of which commands show names."""
+_ID = re.compile(rf"({'|'.join(_SHOWN)})_[0-9a-f]{{{ID_DIGITS}}}")
 _MEMBERS = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"), "resource": ("resources", "uri")}
 
 
@@ -25,7 +27,7 @@ class Names:
             return word
         if word not in self._known:
             try:
-                self._known[word] = self._session.api("GET", f"/{_PATHS[id[1]]}/{word}")["name"]
+                self._known[word] = self._session.api("GET", f"{LISTS[id[1]].path}/{word}")["name"]
             except Refused:
                 self._known[word] = word  # the caller may not read the object
         return self._known[word]
