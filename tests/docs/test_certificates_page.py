@@ -1,4 +1,4 @@
-"""The tutorial about certificates: every file written, every command run, every output compared."""
+"""The tutorial about certificates: every file written, every command run, every output compared; the rows of metrics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from harness.live_server import free_port
 from tests.docs.page_script import missing_in, run_script, script
+from tests.support.sources import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "certificates.md"
+PAGE = ROOT / "docs" / "tutorials" / "certificates.md"
 
 
 @pytest.mark.slow
@@ -20,3 +21,10 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     said = run_script(text, tmp_path)
     assert len(wanted) == 4
     assert missing_in(said, wanted) == [], said
+
+
+def test_each_metric_has_a_row_on_a_page() -> None:
+    metrics = set(re.findall(r'"(ostiary_\w+)"', (ROOT / "src/ostiaryd/metrics.py").read_text("utf-8")))
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "how-to").glob("*.md"))
+    assert len(metrics) > 3
+    assert metrics == set(re.findall(r"^\| `(ostiary_\w+)(?:\{[\w,]+\})?` \| ", pages, re.M))
