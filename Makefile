@@ -13,6 +13,7 @@ WORKERS ?= $(shell expr $(JOBS) '*' 2)
 DEMO_ARGS ?=
 BENCH_ARGS ?= $(ARGS)
 PYTEST_ARGS ?=
+PART ?= 1/1
 UV := $(BIN)/uv --quiet --no-config --system-certs
 UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
@@ -133,8 +134,8 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## plant every fault of tests/mutants/faults and see a test redden
-	$(BIN)/python -m tests.mutants --jobs $(JOBS)
+mutants: $(SETUP) $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## plant every fault of tests/mutants/faults and see a test redden (PART=1/8: every eighth)
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) --part $(PART)
 
 CORPORA ?=
 .PHONY: peers

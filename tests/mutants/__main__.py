@@ -7,7 +7,7 @@ rather than the claim. Tests that run on both databases run on SQLite alone here
 the table names the test with `[postgres]`; those of a framework run in
 its environment, which `make frameworks` makes.
 
-Usage: python -m tests.mutants [--jobs N] [--only WORD ...]
+Usage: python -m tests.mutants [--jobs N] [--only WORD ...] [--part K/N]
 """
 
 from __future__ import annotations
@@ -69,8 +69,11 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--only", nargs="*", default=[], help="words of the file or the claim")
+    arguments.add_argument("--part", default="1/1", help="K/N: every N-th fault, from the K-th on, of several runs")
     options = arguments.parse_args()
+    part, parts = map(int, options.part.split("/"))
     chosen = [fault for fault in faults() if all(word in f"{fault.file} {fault.claim}" for word in options.only)]
+    chosen = chosen[part - 1 :: parts]
     if not chosen:
         print("no fault has these words")
         return 1
@@ -80,7 +83,7 @@ def main() -> int:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(options.jobs):
             trees.put(copy_tree(Path(folder) / str(number)))
-        red = red_tests(trees, chosen)
+        red = red_tests(trees, chosen, options.jobs)
         with ThreadPoolExecutor(options.jobs) as pool:
             bad = sum(not fine for fine in pool.map(lambda fault: report(fault, trees, red), chosen))
     print(f"\n{len(chosen)} faults: {len(chosen) - bad} noticed, {bad} not, {time.monotonic() - started:.0f} s")
@@ -105,29 +108,33 @@ def copy_tree(tree: Path) -> Path:
     _run(["git", "init", "--quiet"], tree)  # tests of the architecture ask git which files there are
     # Tests then start faster. Python compares the hash of a source file, so bytecode hides no fault.
     _run([sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "."], tree, limit_s=None)
+    seen = _run([sys.executable, "-c", "import ostiary; print(ostiary.__file__)"], tree).stdout
+    assert seen.startswith(str(tree)), f"the tests would import {seen}"
     return tree
 
 
-def red_tests(trees: SimpleQueue[Path], chosen: list[Fault]) -> set[str]:
-    """The tests that fail without any fault, on the copy and not on the working tree, without their parameters."""
+def red_tests(trees: SimpleQueue[Path], chosen: list[Fault], jobs: int) -> set[str]:
+    """The tests that fail without any fault, on the copies and not on the working tree, without their parameters."""
+    modules: dict[str, set[str]] = {}
+    for test in {test for fault in chosen if _is_pytest(fault) for test in fault.tests}:
+        modules.setdefault(test.partition("::")[0], set()).add(test)
+    commands = {fault.tests for fault in chosen if not _is_pytest(fault)}
+    with ThreadPoolExecutor(jobs) as pool:
+        each = [*(tuple(sorted(tests)) for tests in modules.values()), *commands]
+        return set[str]().union(*pool.map(lambda tests: _red_of(tests, trees), each))
+
+
+def _red_of(tests: tuple[str, ...], trees: SimpleQueue[Path]) -> set[str]:
     tree = trees.get()
     try:
-        seen = _run([sys.executable, "-c", "import ostiary; print(ostiary.__file__)"], tree).stdout
-        assert seen.startswith(str(tree)), f"the tests would import {seen}"
-        selected: dict[str, set[str]] = {}
-        for test in {test for fault in chosen if _is_pytest(fault) for test in fault.tests}:
-            selected.setdefault(framework_of(test) or "", set()).add(test)
-        commands = {fault.tests for fault in chosen if not _is_pytest(fault)}
-        red = set[str]()
-        for tests in [*(tuple(sorted(chosen)) for chosen in selected.values()), *sorted(commands)]:
-            run = _run(_command(tests), tree, limit_s=None)
-            if run.returncode != 0:
-                print(run.stdout, run.stderr, sep="\n")
-                failed = _RED_OR_BROKEN.findall(run.stdout) if run.returncode == pytest.ExitCode.TESTS_FAILED else []
-                red.update(failed or tests)
-        return red
+        run = _run(_command(tests), tree, limit_s=None)
     finally:
         trees.put(tree)
+    if run.returncode == 0:
+        return set()
+    print(run.stdout, run.stderr, sep="\n")
+    failed = _RED_OR_BROKEN.findall(run.stdout) if run.returncode == pytest.ExitCode.TESTS_FAILED else []
+    return set(failed or tests)
 
 
 def report(fault: Fault, trees: SimpleQueue[Path], red: set[str]) -> bool:

@@ -115,7 +115,7 @@ def test_a_test_that_is_red_without_a_fault_notices_none(tree: Path, capsys: pyt
     )
     trees = SimpleQueue[Path]()
     trees.put(tree)
-    red = red_tests(trees, [sound, *broken])
+    red = red_tests(trees, [sound, *broken], jobs=1)
     assert red == {test for fault in broken for test in fault.tests}
     assert [report(fault, trees, red) for fault in (sound, *broken)] == [True, False, False]
     assert capsys.readouterr().out.count("UNFIT a test is red without a fault") == 2
