@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from harness.clock import START, Clock, SeededRandom
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
+from ostiary.audit.entries import FAMILIES
 from ostiary.decision.feed import (
     AgentFact,
     Fact,
@@ -26,7 +31,7 @@ from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.protocol.note import NoteKey
 from ostiaryd import recover
-from ostiaryd.app import build_app
+from ostiaryd.app import ROUTES, build_app
 from ostiaryd.feed.flows import Streams, follow_history, replay_messages
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
@@ -169,6 +174,50 @@ async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads()
         "decide.batch",
     }
     assert not grants & ledger.IN_RECOVERY
+
+
+REFUSED_STOPS = {
+    "account.end",
+    "account.remove_provider",
+    "acme.revoke_key",
+    "agent.mutual_tls",
+    "anchor.remove",
+    "bearer.forbid",
+    "client.delete",
+    "client.set",
+    "client.stop",
+    "consent.withdraw",
+    "federation.disallow",
+    "federation.remove",
+    "incident.rotate",
+    "issuer.distrust",
+    "lease.end",
+    "pep.revoke",
+    "person.suspend",
+    "provider.remove",
+    "role.revoke",
+    "secret.delete_destination",
+    "secret.revoke",
+    "secret.revoke_access_key",
+    "team.remove_member",
+    "workload.remove",
+}
+"""Stops that a server in recovery refuses: it grants almost nothing of what these end, and the agent, the key, the
+certificate or the person behind them can be stopped.
+"""
+
+
+def test_each_stop_is_carried_out_in_recovery_or_refused_on_purpose() -> None:
+    """A new route that stops something has its action in one of the two lists."""
+    action = re.compile(rf"(?:{'|'.join(FAMILIES)})\.[a-z][a-z_]*")
+    stops = set()
+    for route in ROUTES:
+        if route.stops:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(route.wire)))
+            texts = {str(one.value) for one in ast.walk(tree) if isinstance(one, ast.Constant)}
+            stops |= {text for text in texts if action.fullmatch(text)}
+    assert len(stops) > 30
+    assert stops - ledger.IN_RECOVERY - {"authority.rotate"} == REFUSED_STOPS
 
 
 async def test_webhooks_and_mail_hear_of_it_though_nobody_has_asked() -> None:
