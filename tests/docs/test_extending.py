@@ -154,6 +154,8 @@ _EXAMPLES = {
     "a rule of the decision of one call": r"\bcheck_(restrictions|liveness)\(",
     "a rule about the origin": r"\bneeds_origins\(|\bis_settled\(",
     "a secret engine whose": r"\baws_accounts\b|\bAwsAccounts\b",
+    "a type of transit keys": r"\bkind (not )?in (CURVES|KEY_BYTES)\b",
+    "a place for secrets": r"case Place\.BODY|\bPlace\(StrEnum\)|\(\"body\", body\)",
     "a login method of Vault": r"KubernetesRole|log_in_by_service_account|\"kubernetes\"[:,)]",
     "a kind of approval request": r"\bELEVATE\b",
     "a kind of object with an id": r"\bIdList\(|\bLISTS\[|\bID_PREFIXES = ",

@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cryptography import x509
@@ -30,6 +31,7 @@ from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
 from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, check_after, renew_certificate
 from ostiary.cli.certificates import run_reload
+from ostiary.protocol.certificate import KeyType
 from ostiary.protocol.errors import Invalid, Unavailable
 from tests.support.tls_service import TlsService
 
@@ -60,7 +62,7 @@ def test_a_renewed_certificate_has_the_key_type_and_the_task_of_the_old_one(
     assert (shown["key_type"], shown["task"]) == ("Ed25519", task)
 
 
-@pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"])
+@pytest.mark.parametrize("key_type", get_args(KeyType))
 def test_the_agent_generates_a_key_of_each_type(key_type: str, live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:

@@ -12,7 +12,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from ostiary.protocol.destination import Destination, Place
@@ -66,6 +66,10 @@ class OutgoingRequest(NamedTuple):
                     query = _set_parameter(query, one.field, rendered)
                 case Place.BODY:
                     body = _set_member(body, kind, one.field, rendered)
+                case Place.PLACEHOLDER:
+                    pass
+                case _:
+                    assert_never(one.place)
         return self._replace(headers=headers, query=query, body=body)
 
     @property
