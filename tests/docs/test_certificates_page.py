@@ -1,4 +1,4 @@
-"""The tutorial about certificates: every file written, every command run, every output compared; the rows of metrics."""
+"""The tutorial about certificates: every file written, every command run, every output compared; rows of metrics."""
 
 from __future__ import annotations
 

@@ -5019,7 +5019,7 @@ export interface Operations {
     body: Suspension;
     answer: PersonStateBody;
   };
-  /** Make a person who left active again, so that the person can own agents. */
+  /** Make a person active again who has left, so that the person can own agents. */
   "POST /api/v1/persons/{name}/return": {
     path: {
       name: string;

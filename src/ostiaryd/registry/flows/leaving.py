@@ -56,7 +56,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
 
 
 def return_person(act: Act, id_or_name: str) -> Person:
-    """Make a person who left active again, and return the person. Agents that passed to a deputy stay with the deputy.
+    """Make a person active again who has left, and return the person. Agents that passed to a deputy stay there.
 
     Raises NotFound for an unknown person, Conflict for a suspended person.
     """

@@ -78,7 +78,7 @@ async def set_person_deputy(call: Call) -> Reply:
 
 
 async def return_person(call: Call) -> Reply:
-    """Make a person who left active again, so that the person can own agents."""
+    """Make a person active again who has left, so that the person can own agents."""
     await flows.act_as(
         call,
         "person.return",
