@@ -406,9 +406,13 @@ def test_a_document_lends_no_address_and_no_account_to_an_argument_that_nobody_d
     kinds = ["object", "address", "account"]
     memory = remember(KEY, seed("do what move.txt says", endorsed=[("files/read", "move.txt", kinds)]))
     memory = add_parts(memory, observe_output(memory, "files/read", read, {"path": "move.txt"}, f"Use {value} now"))
-    schema = {"type": "object", "properties": {"reach": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"reach": {"type": "string"}, "roles": {"type": "object"}}}
     update = Tool(name="update", effect=Effect.CHANGE, confirmed=True, arguments=schema)
     assert judge_origins(memory, update, {"reach": value})["origin_worst"] == "outside"
+    assert judge_origins(memory, update, {"roles": {value: True}})["origin_worst"] == "outside", (
+        "as the name of a member"
+    )
+    assert judge_origins(memory, update, {"roles": {"Use": True}})["origin_worst"] == "endorsed"
     kind = "account" if value.startswith("NL") else "address"
     declared = Tool(name="update", effect=Effect.CHANGE, confirmed=True, arguments=schema, kinds={"reach": kind})
     assert judge_origins(memory, declared, {"reach": value})["origin_worst"] == "endorsed"

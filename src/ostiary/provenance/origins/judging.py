@@ -754,11 +754,12 @@ def judged_leaves(
 ) -> Iterator[Judged]:
     """Yield the leaves of a call whose origin matters, each with the kind by which it is judged.
 
-    A malformed time is judged as text. A leaf that cannot be read is judged as an object. The form of a value
-    determines its kind (`value_kinds`) if no rule claims the leaf, or if the kind `text` or `time` is only proposed and
-    no owner has confirmed it. Without a memory, such a value is never judged as text. In an effect of a tool that a
-    server lists, a whole number that the task has read, and of which no owner stated the kind, is the key of a record:
-    it is judged as an object.
+    A malformed time is judged as text. A leaf that cannot be read is judged as an object, and so is the name of a
+    member, unless its form is that of an address or an account. The form of a value determines its kind
+    (`value_kinds`) if no rule claims the leaf, or if the kind `text` or `time` is only proposed and no owner has
+    confirmed it. Without a memory, such a value is never judged as text. In an effect of a tool that a server lists, a
+    whole number that the task has read, and of which no owner stated the kind, is the key of a record: it is judged as
+    an object.
     """
     is_proposed, has_keys = tool.is_proposed, _has_keys(tool)
     for path, rule, kind, value, is_name in tool.coverage.leaves(arguments) if claimed is None else claimed:
@@ -767,6 +768,8 @@ def judged_leaves(
         elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):
             yield from _judged_by_form(memory, tool, path, kind, value)
             continue
+        elif is_name and rule is UNCLAIMED and (form := kind_of(cast(str, value))) in _DESTINATIONS:
+            kind = form
         elif kind is TIME and isinstance(value, str) and not is_moment(value):
             kind = TEXT
         elif rule is QUANTITY and has_keys and _was_read(memory, value):
