@@ -177,6 +177,7 @@ _EXAMPLES = {
     "a back end whose secrets": r"BackendKind\.KUBERNETES|KubernetesBackend",
     "a kind of value in threat lists": r"case \"digest\"|\"digest\": \"|\"digest\", value",
     "a signal: ": r"session-revoked|SESSION_REVOKED|\blevel_changed\(",
+    "a row or a connected agent": r"\bRowKind\b|\bRELATIONS\b|\bTIMELINE_COLUMNS\b",
     "a detector": r"event\.late\b|late: int = 0|late=0 if",
     "an attribute or a kind of act": r"\bWANTED\b|activity\.model",
     "a finding of a guard": r"\bevent\.signs\b|    signs: tuple|\b_SIGNS\b|\btraced\(.*origins\)\._asdict",

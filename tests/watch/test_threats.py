@@ -7,13 +7,11 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import get_args
 
 import msgspec
 import pytest
 
 from harness.clock import Clock
-from ostiary.cli import threats as command
 from ostiary.decision.feed import ThreatFact
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.provenance.noticing import Event
@@ -32,7 +30,7 @@ from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.flows.fact_cache import FactCache
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
-from ostiaryd.watch.model.threats import Form, ThreatSource
+from ostiaryd.watch.model.threats import ThreatSource
 from ostiaryd.watch.store import threats as store
 from tests.support.role_fixtures import administrator, ask, person
 
@@ -367,10 +365,6 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
     (found,) = detector.notice(Batch(events, [1, 1], [1, 1]), zeros(detector, agents=2, peers=2))
     assert (found.row, found.points, found.score) == (0, 70, 2 * detector.THRESHOLD)
     assert found.says == "acted from a network on the threat list `evil`"
-
-
-def test_the_command_offers_each_form() -> None:
-    assert get_args(command.Form) == get_args(Form)
 
 
 def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:

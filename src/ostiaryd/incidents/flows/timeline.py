@@ -28,6 +28,7 @@ MAX_FINDINGS = 20
 """Maximum number of findings of each agent on a page."""
 MAX_SAYS = 300
 """Maximum number of characters of a row's text; the finding, the note or the entry contains the whole text."""
+RowKind = Literal["entry", "finding", "response", "note"]
 Relation = Literal["incident", "delegated_to", "acted_for", "same_owner", "same_model"]
 OWN: Relation = "incident"
 """Relation of the agent of the incident itself to the incident."""
@@ -46,7 +47,7 @@ class Event(NamedTuple):
     """
 
     at: int
-    kind: Literal["entry", "finding", "response", "note"]
+    kind: RowKind
     agent: str
     says: str
     outcome: str | None = None

@@ -117,7 +117,7 @@ class TimelineRow(TypedDict):
     """
 
     at: float
-    kind: Literal["entry", "finding", "response", "note"]
+    kind: timeline.RowKind
     agent: str
     says: str
     action: str | None
