@@ -170,7 +170,7 @@ _EXAMPLES = {
     "a parameter of an authorization request": r"\bdpop_jkt\b",
     "a login method of people": r"\bhas_totp\b|person_passkey|passkeys_of\(|\"passkey\":",
     "a level of assurance": r"\bPERSON_PHR\b|\bTWO_KEYS\b",
-    "a login provider": r"\bSamlSettings\b|protocol == \"oidc\"|saml_metadata\b",
+    "a login provider": r"\bSamlSettings\b|\bposts_response\b|saml_metadata\b",
     "a credential of an agent": r"\btokens_of_secrets\(|\bsecret_holders\(|agents/\{name\}/secrets",
     "a claim of access tokens": r"AccessClaims\(",
     "a signing key of the server": r"\bID_TOKEN_ALGS =|\bUSES: |\btoken_alg: |\bSigningKeyRotation\b|\"/keys/rotate\"",

@@ -92,8 +92,7 @@ def callback_uri(config: Config, provider: Provider) -> str:
     """Return the URL to which a provider sends its response: the redirect URI for OpenID Connect, the assertion
     consumer service for SAML.
     """
-    kind = "callback" if provider.protocol == "oidc" else "saml"
-    return f"{page_url(config)}/login/{kind}/{provider.name}"
+    return page_url(config) + provider.callback_path
 
 
 def begin_attempt(call: Call, provider: Provider) -> Begun:
@@ -194,16 +193,16 @@ async def log_in_identity(
 
     new = await act(world, "person.login", run, request=call.request_id, network=call.network)
     headers = [_cookie(attempt.state, "", provider, age_s=0)]
-    return lead_on(call, attempt.return_to, new, headers=headers, has_cookies=provider.protocol == "oidc")
+    return lead_on(call, attempt.return_to, new, headers=headers, has_cookies=not provider.posts_response)
 
 
 def _cookie(
     state: str, value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND
 ) -> tuple[bytes, bytes]:
-    """Return the header that sets the cookie of the attempt with this `state`. For SAML the cookie has
-    `SameSite=None`, because the provider's response is a POST from another site.
+    """Return the header that sets the cookie of the attempt with this `state`. If the provider's response is a POST
+    from another site, as with SAML, the cookie has `SameSite=None`.
     """
-    same_site = "Lax" if provider.protocol == "oidc" else "None"
+    same_site = "None" if provider.posts_response else "Lax"
     name = _cookie_name(state)
     parts = (f"{name}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")
     return b"set-cookie", "; ".join(parts).encode()

@@ -71,6 +71,23 @@ class SamlSettings(msgspec.Struct, frozen=True, tag="saml", tag_field="protocol"
     required_claims: dict[str, str]
 
 
+class ProtocolFacts(NamedTuple):
+    """The parts of a protocol that its routes share: the names of the routes below `/login`, and whether the provider's
+    response is a POST from another site.
+    """
+
+    login: str
+    callback: str
+    posts_response: bool
+
+
+Protocol = Literal["oidc", "saml"]
+PROTOCOLS: Mapping[Protocol, ProtocolFacts] = {
+    "oidc": ProtocolFacts("with", "callback", posts_response=False),
+    "saml": ProtocolFacts("saml", "saml", posts_response=True),
+}
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """An identity provider. `issuer` is its OpenID issuer or SAML entity id; times in microseconds.
 
@@ -95,14 +112,30 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """The client secret, encrypted with the root key; None without a secret."""
 
     @property
-    def protocol(self) -> Literal["oidc", "saml"]:
+    def protocol(self) -> Protocol:
         """Return the protocol of the provider."""
-        return "oidc" if isinstance(self.settings, OidcSettings) else "saml"
+        match self.settings:
+            case OidcSettings():
+                return "oidc"
+            case SamlSettings():
+                return "saml"
 
     @property
     def login_path(self) -> str:
         """Return the path of this server at which a login by the provider begins."""
-        return f"/login/{'with' if self.protocol == 'oidc' else 'saml'}/{self.name}"
+        return f"/login/{PROTOCOLS[self.protocol].login}/{self.name}"
+
+    @property
+    def callback_path(self) -> str:
+        """Return the path of this server to which the provider sends its response."""
+        return f"/login/{PROTOCOLS[self.protocol].callback}/{self.name}"
+
+    @property
+    def posts_response(self) -> bool:
+        """Return whether the response is a POST from another site, with which a browser sends no cookies with
+        `SameSite=Lax`.
+        """
+        return PROTOCOLS[self.protocol].posts_response
 
 
 class PresetDefaults(NamedTuple):
