@@ -293,7 +293,7 @@ def test_a_number_after_a_number_sign_or_a_letter_without_capitals_is_a_word(tex
     assert of_value(memory, Kind.OBJECT, 1) is Origin.NOWHERE
 
 
-@pytest.mark.parametrize("text", ["AMX12", "item-12", "v.12.1", "12-го", "1.12", "room.12"])
+@pytest.mark.parametrize("text", ["AMX12", "item-12", "v.12.1", "12-го", "1.12", "room.12", "p.12", "art.12"])
 def test_a_number_inside_another_name_is_no_word_of_its_own(text: str) -> None:
     memory = remember(KEY, seed(text))
     assert of_value(memory, Kind.OBJECT, 12) is Origin.NOWHERE

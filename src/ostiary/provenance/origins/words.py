@@ -72,8 +72,8 @@ _CASELESS = "\u0590-\u1c7f"
 """letters of scripts without capital letters, such as Hebrew, Arabic, Hindi and Thai"""
 _BESIDE_LETTERS = re.compile(rf"(?<=[{_CASELESS}])[:#№-]*(?=[0-9])|(?<=[0-9])[:-]*(?=[{_CASELESS}])")
 """the place between a number and such a letter, and signs there"""
-_NUMBERED = re.compile(r"([^\W\d_]{1,3}[.°º]+|n[°º])([0-9]{1,12})[.:]*", re.IGNORECASE)
-"""a number after an abbreviation of `number` in some language, or of the numbered thing (`No.12`, `n°12`, `p.12`)"""
+_NUMBERED = re.compile(r"((?:n|no|nr|nro|num|núm)[.°º]+)([0-9]{1,12})[.:]*", re.IGNORECASE)
+"""a number after an abbreviation of the word `number` (`No.12`, `n°12`)"""
 _IN_WORD = re.compile(r"(?<!\S)(?![1-9][0-9]*(?!\S))(?:[^\W\d]*[^\w\s]{0,2}0*(\d{1,6})|(\d{1,6})-?[^\W\d_]{1,3})(?!\S)")
 """a word with one short number: `item-9`, `UA731`, `0013`, `31st`"""
 _HOST = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,62}\.)+[a-z]{2,63}")
