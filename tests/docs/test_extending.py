@@ -31,7 +31,7 @@ _BLOCK = re.compile(
 )
 FRAMEWORK = "framework"
 """The folder of the framework that the adapter of the page is for."""
-_CHECKS = ("src", "harness", "tests", "console", "clients", "pyproject.toml", "docs")
+_CHECKS = ("src", "harness", "tests", "benchmarks", "console", "clients", "pyproject.toml", "docs")
 """The source, and the rules of imports and layers as `make check` and `make test` apply them."""
 
 
