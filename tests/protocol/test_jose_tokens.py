@@ -121,7 +121,7 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
-@pytest.mark.parametrize("alg", sorted(ORDER))
+@pytest.mark.parametrize("alg", sorted(alg for alg in jose.ALGS if alg.startswith("ES")))
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 def test_an_ecdsa_signature_is_two_numbers_of_the_group_and_nothing_else(alg: str, forge: Forge) -> None:
     key = KEYS[alg]

@@ -5749,7 +5749,7 @@ export interface Operations {
     body: Hold;
     answer: TaskDetail;
   };
-  /** Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves. */
+  /** Leave a held task. If the task has `end_with_last`, it ends when its last holder leaves. */
   "POST /api/v1/tasks/{id}/leave": {
     path: {
       id: string;

@@ -10,7 +10,8 @@ class Refused(Exception):
 
     `code` is stable and machine-readable, `message` names the error, and `hint` the next step. None of the three may
     contain a secret: they reach logs, the ledger and the caller. `detail` names files, processes or addresses of the
-    machine that refuses. Only the log and the lines of `ostiary doctor` show the detail.
+    machine that refuses. Only the log, `ostiary doctor`, and a command that refuses on
+    its own machine show the detail.
     """
 
     code = "refused"

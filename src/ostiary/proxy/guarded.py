@@ -128,7 +128,9 @@ class GuardedUpstream(Upstream):
         ]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
-        """Return the status and the headers for the client."""
+        """Return the status and the headers for the client, as `Upstream.answer` does. A response that the guard
+        decided keeps its status and its `WWW-Authenticate`, and has no `Content-Length`.
+        """
         status, headers = super().answer(response, base=base)
         if EXCHANGE not in response.extensions:
             return status, headers

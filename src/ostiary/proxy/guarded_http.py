@@ -115,7 +115,9 @@ class GuardedHttpUpstream(Upstream):
         ]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
-        """Return the status and the headers for the client."""
+        """Return the status and the headers for the client, as `Upstream.answer` does. A 401 of the API stays a 401,
+        because the client itself authenticates at the API.
+        """
         status, headers = super().answer(response, base=base)
         return (response.status_code if VERDICT in response.extensions else status), headers
 

@@ -41,7 +41,7 @@ async def beat_task(call: Call) -> Reply:
 
 
 async def leave_task(call: Call) -> Reply:
-    """Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves."""
+    """Leave a held task. If the task has `end_with_last`, it ends when its last holder leaves."""
     left, id = call.json(Leave), call.params["id"]
     task = await registry.act_as(
         call,

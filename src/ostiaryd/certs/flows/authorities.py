@@ -83,7 +83,7 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
     """Return an authority with its private key and chain. Raises Conflict if this server does not have the key or the
-    certificate of the authority.
+    certificate of the authority, and Unavailable if the HSM with the key does not answer.
     """
     if not authority.has_key or not authority.certificate:
         raise Conflict(

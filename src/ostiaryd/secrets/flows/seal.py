@@ -163,7 +163,8 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
             raise Conflict("the secrets are sealed for another unseal key", hint="unseal the secrets first")
         return read_status(act.tx)
     for stored in _stored_keys(act.tx):
-        store.seal.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
+        locked = sealing.lock_key(_open(stored, act.tx.keys), public=public)
+        store.seal.replace_sealed_key(act.tx, stored.number, locked)
     store.seal.set_seal(act.tx, store.seal.Seal(public, act.now))
     act.tx.opened.clear()
     return read_status(act.tx)
@@ -183,7 +184,7 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
     for stored in store.seal.keys(act.tx):
         opened = sealing.unlock_key(stored.number, stored.sealed, unseal_key=key)
         closed = sealing.close_key(opened, under=act.tx.keys.derive(PURPOSE), random=act.tx.random)
-        store.seal.close_key(act.tx, stored.number, closed)
+        store.seal.replace_sealed_key(act.tx, stored.number, closed)
     store.seal.set_seal(act.tx, store.seal.Seal(seal.public_key, None))
     return read_status(act.tx)
 

@@ -30,8 +30,8 @@ class AccountStatements(Protocol):
         """
 
     def lock_for_creation(self, raw: Any, username: str, *, is_alone: bool = False) -> None:
-        """Take the lock of a new account, as `lock` does. If a crash of the database can lose the creation only as a
-        whole, its commit does not wait for the disk.
+        """Take the lock of a new account, as `lock` does. On a server that creates an account in one transaction
+        (PostgreSQL), the commit also does not wait for the disk: a crash then loses the whole creation, never a part.
         """
 
     def has_account(self, raw: Any, username: str) -> bool:

@@ -55,7 +55,7 @@ def replace_root(tx: Tx, present: AwsRoot, config: AwsRoot) -> bool:
 
 
 def delete_pending(tx: Tx) -> None:
-    """Delete the access with the new key of a rotation."""
+    """Delete the row of a rotation, whose new key is in use now. The keys at AWS stay as they are."""
     tx.run(_DELETE_ROOT, name=PENDING)
 
 

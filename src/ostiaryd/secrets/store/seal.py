@@ -276,8 +276,10 @@ def insert_key(tx: Tx, number: int, sealed: bytes) -> None:
     tx.run(_INSERT_KEY, number=number, sealed=sealed, now=tx.now)
 
 
-def close_key(tx: Tx, number: int, sealed: bytes) -> None:
-    """Replace the encrypted form of a wrapping key."""
+def replace_sealed_key(tx: Tx, number: int, sealed: bytes) -> None:
+    """Store another encrypted form of a wrapping key: encrypted for the unseal key while the secrets are sealed, and
+    under the root key otherwise.
+    """
     tx.run(_CLOSE, number=number, sealed=sealed)
 
 

@@ -38,8 +38,8 @@ ELEVATION_ENDED = "elevation_ended"
 def start(act: Act, spec: TaskSpec) -> Task:
     """Start and return a declared task. The caller of this function must have checked the policies.
 
-    Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the caller's agent or parent,
-    an agent that is not active, more than the parent has), Conflict (too many live tasks).
+    Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the agent or parent of
+    `spec.by`, an agent that is not active, more than the parent has), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, spec.agent, now=act.now)
     heartbeat = check_heartbeat(spec.heartbeat_s, ends_with_last=spec.ends_with_last)

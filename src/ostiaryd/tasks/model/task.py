@@ -212,7 +212,7 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
     if seconds is None:
         if ends_with_last:
             raise Invalid(
-                "`ends_with_last` needs a `heartbeat`, by which the server knows the last holder",
+                "`end_with_last` needs a `heartbeat`, by which the server knows the last holder",
                 hint="send a `heartbeat` too",
             )
         return None

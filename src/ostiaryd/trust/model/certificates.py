@@ -120,9 +120,9 @@ def parse_chain(text: str) -> ClientCertificate:
     """Return the client certificate in a PEM text: the first certificate, with the following ones as its chain. Raises
     InvalidCertificate for other text, and for a chain that is too long.
     """
+    if len(text) > (longest := 2 * MAX_CERTIFICATE * (MAX_CHAIN + 1)):
+        raise InvalidCertificate(f"the text with the certificate is longer than {longest} characters")
     try:
-        if len(text) > 2 * MAX_CERTIFICATE * (MAX_CHAIN + 1):
-            raise ValueError
         leaf, *chain = load_pem_certificates(text)
     except (ValueError, Malformed):
         raise InvalidCertificate("the certificate is not readable PEM", hint="send `CERTIFICATE` blocks") from None

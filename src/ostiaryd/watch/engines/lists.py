@@ -132,7 +132,7 @@ def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozense
     for one in named:
         try:
             if one is None or _is_above(one[1].casefold().rstrip("."), spared):
-                raise Invalid("the STIX pattern contains no value")
+                raise Invalid("the item contains no value")
             mark, network = indicator(*one)
         except Invalid:
             skipped += 1
