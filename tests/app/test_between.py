@@ -1,5 +1,5 @@
-"""The caller of a route is stopped between its gate and its act: the act decides on the state of its own transaction,
-and what is shown is read after the check.
+"""A caller of a route is stopped between its gate and its act: the act checks the caller again in its own transaction,
+and a response is read after that check.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ async def test_no_route_accepts_a_token_that_is_revoked_before_its_proof_is_mark
 
 
 @pytest.mark.parametrize("caller", ["ended", "forged"])
-async def test_no_token_that_is_not_live_or_not_of_this_server_marks_a_proof_as_used(
-    chief: Client, caller: str
-) -> None:
+async def test_a_revoked_or_forged_token_does_not_mark_a_proof_as_used(chief: Client, caller: str) -> None:
     """Every route, also with the DPoP key of an honest client: no row is added, and no proof is refused after it."""
     world, token = chief.world, (await chief.token(resource=API))["access_token"]
     if caller == "ended":
@@ -133,7 +131,7 @@ async def test_no_token_that_is_not_live_or_not_of_this_server_marks_a_proof_as_
     assert world.db.read().all(USED) == before
 
 
-async def test_a_proof_that_was_not_marked_because_of_a_stop_is_refused_though_the_stop_ends_at_once(
+async def test_a_proof_sent_during_a_stop_is_refused_although_the_stop_is_lifted_at_once(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the same request could be sent again."""
@@ -156,7 +154,7 @@ async def test_a_proof_that_was_not_marked_because_of_a_stop_is_refused_though_t
 
 @pytest.mark.parametrize("route", sorted(CHANGES))
 @pytest.mark.parametrize("stop", ["revoked", "suspended", "narrowed"])
-async def test_no_act_is_carried_out_for_a_caller_that_was_stopped_after_the_gate(
+async def test_an_act_of_a_caller_that_was_stopped_after_the_gate_is_refused(
     chief: Client, route: tuple[str, str], stop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = chief.world
@@ -173,7 +171,7 @@ async def test_no_act_is_carried_out_for_a_caller_that_was_stopped_after_the_gat
     assert (entry.outcome, entry.agent) == ("refused", chief.id)
 
 
-async def test_no_task_is_started_for_an_agent_whose_owner_was_stopped_after_the_gate(
+async def test_a_task_of_an_agent_whose_owner_was_stopped_after_the_gate_is_refused(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.app, world = build_app(client.world), client.world
@@ -185,7 +183,7 @@ async def test_no_task_is_started_for_an_agent_whose_owner_was_stopped_after_the
     assert refused.status == 401, refused.body
 
 
-async def test_the_check_in_the_act_reads_nothing_that_the_writer_has_read_before(
+async def test_the_check_in_the_act_adds_no_statement_to_the_writer(
     chief: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = chief.world
@@ -215,7 +213,7 @@ SEARCHES = (
 
 @pytest.mark.parametrize("path", SEARCHES)
 @pytest.mark.parametrize("stop", ["revoked", "suspended"])
-async def test_no_route_shows_anything_to_a_caller_that_was_stopped_while_a_thread_searched(
+async def test_a_search_is_refused_if_its_caller_is_stopped_during_the_search(
     chief: Client, path: str, stop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, scan = chief.world, type(chief.world.db).scan
@@ -240,7 +238,7 @@ async def test_no_route_shows_anything_to_a_caller_that_was_stopped_while_a_thre
     assert (entry.action, entry.outcome) == ("api.call", "refused")
 
 
-async def test_a_poll_whose_act_came_first_shows_no_signal_to_a_token_that_is_revoked_while_it_waits(
+async def test_a_waiting_poll_for_signals_is_refused_if_its_token_is_revoked(
     client: Client,
 ) -> None:
     world, app = client.world, build_app(client.world)
@@ -259,7 +257,7 @@ async def test_a_poll_whose_act_came_first_shows_no_signal_to_a_token_that_is_re
     assert (answer.status, answer.json.get("error")) == (401, "invalid_token"), answer.body
 
 
-def test_no_module_with_a_gated_route_acts_without_the_check() -> None:
+def test_each_act_in_a_module_with_gated_routes_checks_the_caller_except_the_listed_ones() -> None:
     """`act_as` calls `Call.prove`; a function that calls `act` itself must call it too."""
     gated = {route.wire.__module__ for route in ROUTES if route.scope}
     unchecked = {

@@ -50,7 +50,7 @@ async def call(browser: PageClient, method: str, path: str, **headers: str) -> A
     )
 
 
-async def test_a_browser_without_session_goes_to_the_login_and_comes_back(world: World) -> None:
+async def test_a_browser_without_a_session_is_redirected_to_the_login_with_a_return_path(world: World) -> None:
     browser = PageClient(build_app(world), follows=False)
     for path, back in (
         ("/console", "%2Fconsole"),
@@ -62,12 +62,14 @@ async def test_a_browser_without_session_goes_to_the_login_and_comes_back(world:
         assert (answer.status, answer.headers["location"]) == (303, f"/login?return_to={back}")
 
 
-async def test_the_address_of_the_server_leads_to_the_console(world: World) -> None:
+async def test_the_root_path_of_the_server_redirects_to_the_console(world: World) -> None:
     answer = await PageClient(build_app(world), follows=False).get("/")
     assert (answer.status, answer.headers["location"]) == (303, "/console")
 
 
-async def test_a_server_without_the_console_says_how_to_get_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_the_console_states_how_to_build_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     browser = await sign_in(world)
     monkeypatch.setattr("ostiaryd.console.wire_assets.files", lambda _: Path("/nonexistent"))
     assert (await browser.get("/console")).status == 404
@@ -75,7 +77,7 @@ async def test_a_server_without_the_console_says_how_to_get_it(world: World, mon
 
 
 @needs_console
-async def test_the_page_and_its_assets_have_a_strict_policy_and_names_that_last(world: World) -> None:
+async def test_the_console_page_has_a_strict_policy_and_its_assets_are_cached_and_compressed(world: World) -> None:
     browser = await sign_in(world)
     page = await browser.get("/console/agents")
     policy = page.headers["content-security-policy"]
@@ -104,7 +106,7 @@ async def test_the_page_and_its_assets_have_a_strict_policy_and_names_that_last(
 
 
 @needs_console
-def test_the_first_load_is_small() -> None:
+def test_the_first_load_of_the_console_is_at_most_200_kib() -> None:
     page = (DIST / "index.html").read_text()
     names = re.findall(r'="\./(assets/[^"]+)"', page)
     [overview] = DIST.glob("assets/overview-*.js.gz")
@@ -113,7 +115,7 @@ def test_the_first_load_is_small() -> None:
 
 @needs_console
 @pytest.mark.slow
-def test_the_built_console_is_that_of_the_source(tmp_path: Path) -> None:
+def test_the_built_console_matches_its_source(tmp_path: Path) -> None:
     vite = ROOT / "console/node_modules/.bin/vite"
     if not vite.exists():
         pytest.skip("the tools of the console are not installed: make console")
@@ -127,7 +129,7 @@ def test_the_built_console_is_that_of_the_source(tmp_path: Path) -> None:
     assert [name for name in again if again[name] != present[name]] == [], "make console"
 
 
-async def test_the_session_shows_what_roles_permit(world: World) -> None:
+async def test_the_session_lists_the_operations_that_the_roles_of_the_person_permit(world: World) -> None:
     browser = await sign_in(world, role="viewer")
     answer = await call(browser, "GET", "/api/v1/session")
     session = json.loads(answer.body)
@@ -139,7 +141,7 @@ async def test_the_session_shows_what_roles_permit(world: World) -> None:
     assert (await call(browser, "GET", "/api/v1/audit")).status == 403
 
 
-async def test_the_session_ends_for_our_own_page_only(world: World) -> None:
+async def test_the_session_can_be_ended_only_by_a_page_of_the_same_origin(world: World) -> None:
     browser = await sign_in(world)
     assert (await call(browser, "DELETE", "/api/v1/session", origin="https://evil.example")).status == 403
     assert (await call(browser, "DELETE", "/api/v1/session", sec_fetch_site="cross-site")).status == 403

@@ -1,4 +1,4 @@
-"""A failure of our own has the form of the protocol too, the id of its request, and reveals nothing of what it was."""
+"""An internal error has the form of its protocol and the id of its request, and reveals no detail of its cause."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", FORMS)
-async def test_a_failure_has_the_form_of_its_protocol(
+async def test_an_internal_error_has_the_form_of_its_protocol_and_reveals_no_detail(
     world: World, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = [replace(route, wire=fails, scope="", is_large=False) for route in app.ROUTES if route.path == path]
@@ -77,7 +77,7 @@ def stranger() -> Priority:
     return Priority(("", ""), expires=True)
 
 
-async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_protocol(
+async def test_a_client_is_refused_in_the_form_of_its_protocol_while_the_writer_queue_is_crowded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything of the request is looked at, and so with no entry; stops and administrators get to the gate."""
@@ -112,7 +112,7 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
     assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 
-async def test_reports_of_a_guard_do_not_expire_in_the_line_within_its_rate(world: World) -> None:
+async def test_reports_of_a_guard_within_its_rate_do_not_expire_in_the_writer_queue(world: World) -> None:
     def expires(id: str, *, reports: bool = True) -> bool:
         call = Call(world, "POST", "/feed/v1/report", {}, "", [], b"", "id-7")
         queue_unproven(call, wants=Lane.ORDINARY, reports=reports)
@@ -143,20 +143,22 @@ async def test_a_token_request_that_names_a_guard_does_not_expire_within_the_rat
     assert expires("rs_1")
 
 
-def test_no_route_that_stops_something_only_reads() -> None:
+def test_each_route_that_stops_something_has_the_method_post_or_delete() -> None:
     stops = [route for route in app.ROUTES if route.stops]
     assert len(stops) > 40
     assert all(route.method in ("POST", "DELETE") for route in stops)
 
 
-async def test_every_protocol_has_a_form_for_it() -> None:
+async def test_every_protocol_renders_an_internal_error_with_status_500() -> None:
     from ostiaryd.ground.http.edge import Failed
 
     for route in app.ROUTES:
         assert route.protocol.render(Failed()).status == 500
 
 
-async def test_cycles_are_searched_while_the_event_loop_is_quiet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reference_cycles_are_collected_while_the_event_loop_is_quiet(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     searched, shares = list[int](), itertools.repeat(app.QUIET_SHARE)
     monkeypatch.setattr(LoopUse, "take_share", lambda _: next(shares))
     monkeypatch.setattr(gc, "collect", searched.append)
@@ -176,7 +178,7 @@ async def test_cycles_are_searched_while_the_event_loop_is_quiet(world: World, m
     assert searched == [1, 1]
 
 
-async def test_the_use_of_the_event_loop_is_its_processor_time(world: World) -> None:
+async def test_the_use_of_the_event_loop_is_measured_in_processor_time(world: World) -> None:
     use = LoopUse(world)
     use.take_share()
     spent = time.thread_time() + 0.2

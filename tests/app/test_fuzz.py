@@ -1,4 +1,4 @@
-"""Every route under generated requests: no input is an error of the server, whoever sends it.
+"""Every route under generated requests: no input of any caller causes an internal error.
 
 The bodies come from the type that a wire parses, with one or two members replaced by something hostile. Strangers meet
 the application with its gates; administrators, agents, guards and persons meet each wire behind its renderer, with a
@@ -330,7 +330,7 @@ def faults_of(status: int, body: bytes, headers: Headers) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["administrator", "agent", "guard", "person"])
-async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
+async def test_no_request_of_an_authenticated_caller_causes_an_internal_error(
     world: World, database: Kind, names: dict[str, str], failures: Callable[[], list[str]], kind: str
 ) -> None:
     caller, wrong = caller_of(kind, names), list[str]()
@@ -364,7 +364,7 @@ async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
     assert wrong == []
 
 
-async def test_no_request_of_a_stranger_is_an_error_of_the_server(
+async def test_no_request_of_an_unauthenticated_client_causes_an_internal_error(
     world: World, database: Kind, names: dict[str, str], failures: Callable[[], list[str]]
 ) -> None:
     app, wrong = build_app(world), list[str]()

@@ -1,4 +1,4 @@
-"""The gate of every route: who does not show a token with its scope is turned away, and that is on record."""
+"""The gate of every route: a request without a token with the scope of the route is refused and recorded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GATED = [(route.method, route.path, route.scope) for route in ROUTES if route.sc
 QUESTION = {"subject": {"type": "user", "id": "x"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "y"}}
 
 
-def test_no_route_hides_another_one() -> None:
+def test_no_route_hides_another_route() -> None:
     """Of two routes with one method and path, only the first would answer."""
     count = Counter((route.method, re.sub(r"{[^}]*}", "{}", route.path)) for route in ROUTES)
     assert [route for route, times in count.items() if times > 1] == []
@@ -52,7 +52,7 @@ def size(world: World) -> int:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
-async def test_nobody_passes_who_shows_nothing(world: World, clock: Clock) -> None:
+async def test_each_route_refuses_a_request_without_a_token_and_records_the_refusal(world: World, clock: Clock) -> None:
     assert len(GATED) > 40
     for method, path, _ in GATED:
         clock.advance(60)  # strangers have a budget of entries for each minute
@@ -63,7 +63,7 @@ async def test_nobody_passes_who_shows_nothing(world: World, clock: Clock) -> No
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
-async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None:
+async def test_each_route_refuses_a_token_without_its_scope_and_records_the_refusal(client: Client) -> None:
     token = (await client.token(resource=API))["access_token"]
     for method, path, scope in GATED:
         if scope == SELF:
@@ -77,14 +77,14 @@ async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None
         assert client.id in (entry.agent, entry.reporter), "it is known who was turned away"
 
 
-async def test_who_is_turned_away_is_on_record_with_what_was_asked_for(world: World) -> None:
+async def test_a_refused_request_is_recorded_with_its_method_and_path(world: World) -> None:
     await ask(world, "GET", "/api/v1/agents")
     entry = newest_entry(world)
     assert (entry.action, entry.detail) == ("api.call", {"method": "GET", "path": "/api/v1/agents"})
     assert [reason.code for reason in entry.reasons] == ["unauthenticated"]
 
 
-async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Client) -> None:
+async def test_a_nonce_challenge_is_not_recorded_and_a_proof_with_its_nonce_is_accepted(client: Client) -> None:
     token = (await client.token(resource=API))["access_token"]
     before = size(client.world)
     challenged = await show(client, token, "GET", "/api/v1/tasks", nonce=None)
@@ -94,7 +94,7 @@ async def test_a_challenge_is_on_no_record_and_who_meets_it_passes(client: Clien
     assert (await show(client, token, "GET", "/api/v1/tasks", nonce=nonce)).status == 200
 
 
-async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(world: World) -> None:
+async def test_an_unknown_path_is_404_and_an_unknown_method_is_405(world: World) -> None:
     nowhere = await send(build_app(world), "GET", "/api/v1/nothing", headers=[("x-request-id", "mine")])
     assert (nowhere.status, nowhere.error, nowhere.headers["x-request-id"]) == (404, "not_found", "mine")
     assert "allow" not in nowhere.headers
@@ -108,7 +108,7 @@ CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,ima
 
 
 @pytest.mark.parametrize("path", ["/nothing-here", "/login/nothing/", "/api/v1/nothing"])
-async def test_a_browser_at_a_path_without_a_page_gets_a_page_that_leads_on(world: World, path: str) -> None:
+async def test_a_browser_at_an_unknown_path_gets_a_page_with_a_link_to_the_account(world: World, path: str) -> None:
     app = build_app(reconfigured(world, public_url=ISSUER + "/id"))
     page = await send(app, "GET", path, headers=[("accept", CHROMIUM), ("x-request-id", "mine")])
     assert (page.status, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
@@ -119,7 +119,7 @@ async def test_a_browser_at_a_path_without_a_page_gets_a_page_that_leads_on(worl
 
 
 @pytest.mark.parametrize("accept", ["application/xhtml+xml, text/html; q=0.9", "text/html;level=1;q=0.01", "Text/HTML"])
-async def test_a_browser_may_prefer_other_types_to_html(world: World, accept: str) -> None:
+async def test_a_browser_that_prefers_other_types_to_html_still_gets_a_page(world: World, accept: str) -> None:
     page = await send(build_app(world), "GET", "/nothing-here", headers=[("accept", accept)])
     assert (page.status, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
 
@@ -136,7 +136,7 @@ async def test_a_browser_may_prefer_other_types_to_html(world: World, accept: st
         "text/html;q=0;x=1",
     ],
 )
-async def test_an_api_client_at_a_path_without_a_page_gets_json(world: World, accept: str | None) -> None:
+async def test_an_api_client_at_an_unknown_path_gets_json(world: World, accept: str | None) -> None:
     headers = [] if accept is None else [("accept", accept)]
     answer = await send(build_app(world), "GET", "/nothing-here", headers=headers)
     assert (answer.status, answer.json) == (404, {"error": "not_found", "message": "not found"})
@@ -153,7 +153,7 @@ async def test_a_browser_that_reloads_the_target_of_a_form_gets_a_page(world: Wo
         assert 'href="/account"' in answer.body.decode()
 
 
-async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(world: World) -> None:
+async def test_the_path_of_a_decision_point_follows_the_well_known_path(world: World) -> None:
     elsewhere = build_app(reconfigured(world, public_url=ISSUER + "/id"))
     at = "/.well-known/authzen-configuration"  # AuthZEN 9.2: the path goes after it
     assert (await send(elsewhere, "GET", at + "/id")).json["policy_decision_point"] == ISSUER + "/id"
@@ -161,12 +161,12 @@ async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(worl
         assert (await send(elsewhere, "GET", path)).status == 404
 
 
-async def test_nobody_is_sent_where_the_host_header_says(world: World) -> None:
+async def test_a_host_header_never_causes_a_redirect(world: World) -> None:
     answer = await send(build_app(world), "POST", "/token/", headers=[("host", "evil.example")])
     assert (answer.status, "location" in answer.headers) == (404, False)
 
 
-def test_what_changes_something_is_for_administrators_but_for_this() -> None:
+def test_each_route_that_changes_something_requires_the_admin_scope_except_the_listed_routes() -> None:
     less = {(method, path): scope for method, path, scope in GATED if method != "GET" and scope != ADMIN}
     assert less == {
         ("POST", "/api/v1/policies/whatif"): READ,  # changes nothing
@@ -222,7 +222,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
     }
 
 
-def test_what_is_shown_is_for_readers_but_for_this() -> None:
+def test_each_route_that_only_reads_requires_the_read_scope_except_the_listed_routes() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
     assert less == {
         "/api/v1/certificates": SELF,
@@ -250,7 +250,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
     }
 
 
-def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
+def test_only_the_listed_routes_require_no_scope() -> None:
     assert {route.path for route in ROUTES if not route.scope} == {
         "/token",
         "/introspect",
@@ -349,7 +349,7 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
     }
 
 
-async def test_a_change_with_an_unknown_query_parameter_is_refused_and_a_stop_is_not(world: World) -> None:
+async def test_a_change_with_an_unknown_query_parameter_is_refused_and_a_suspension_is_not(world: World) -> None:
     admin = await administrator(world)
     for path, name in (("/policies", "dryrun"), ("/persons", "dry_run"), ("/policies", "Dry_run")):
         answer = await ask_as(admin, "POST", f"/api/v1{path}?{name}=true", {})
@@ -368,7 +368,7 @@ READS = [
 ]
 
 
-async def test_a_read_with_an_unknown_query_parameter_is_refused_with_the_parameters_that_there_are(
+async def test_a_read_with_an_unknown_query_parameter_is_refused_with_a_list_of_the_known_parameters(
     world: World,
 ) -> None:
     agent, key = await register(world, name="root", scopes=(ADMIN, READ))
@@ -384,7 +384,7 @@ async def test_a_read_with_an_unknown_query_parameter_is_refused_with_the_parame
     assert len(READS) > 70
 
 
-async def test_the_page_of_health_checks_has_each_check(world: World) -> None:
+async def test_the_documentation_of_health_checks_lists_each_check(world: World) -> None:
     page = (ROOT / "docs" / "how-to" / "health.md").read_text("utf-8")
     [example] = re.findall(r"^```json\n(.*)\n```$", page, re.M)
     checks = list(Health(world).checks)

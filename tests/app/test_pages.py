@@ -1,4 +1,4 @@
-"""No answer of the API grows without bound: every list is read in pages of at most a megabyte."""
+"""Every list of the API is returned in pages of at most a megabyte."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def row(table: str, **values: Any) -> Any:
 
 
 async def fill(world: World, clock: Clock) -> dict[str, str]:
-    """Many rows with long texts, as nothing but an older server would write them; what to look at."""
+    """Write many rows with long texts, which only an older server could have written; return ids for the paths."""
     agent = await register_agent(world, "bot", scopes=["files:read"])
     bea = await create_person(world, "bea")
     now = world.now()
@@ -227,7 +227,7 @@ async def get(
     return answer.body
 
 
-async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, clock: Clock) -> None:
+async def test_every_list_is_returned_in_pages_of_at_most_a_megabyte(world: World, clock: Clock) -> None:
     told = await fill(world, clock)
     wires = {
         route.path: route.wire
@@ -278,7 +278,7 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
     assert lists | {"/api/v1/issuers/{id}/links"} == LISTS
 
 
-async def test_the_default_page_has_a_hundred_rows(world: World, clock: Clock) -> None:
+async def test_a_page_has_a_hundred_rows_by_default(world: World, clock: Clock) -> None:
     bot = await register_agent(world, "bot")
 
     def write(tx: Tx) -> None:

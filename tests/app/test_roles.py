@@ -53,7 +53,7 @@ def access_of(role: str, route: Any) -> str:
     return "own" if may(SELF) else "-"
 
 
-def test_the_page_says_what_each_role_may_do_on_every_route() -> None:
+def test_the_documentation_states_the_access_of_each_role_to_every_route() -> None:
     rows = re.findall(r"^\| `(\w+) (\S+)` \|(.+)\|$", TABLE.read_text("utf-8"), re.M)
     said = {(method, path): [cell.strip() for cell in cells.split("|")] for method, path, cells in rows}
     found = {
@@ -64,7 +64,7 @@ def test_the_page_says_what_each_role_may_do_on_every_route() -> None:
     assert said == found, "review the change, then write it to docs/reference/roles.md"
 
 
-def test_each_list_of_all_roles_has_every_role() -> None:
+def test_each_list_of_roles_in_the_source_has_every_role() -> None:
     starter = starter_files()
     names = starter.ready.roles.names
     assert {*ROLES} == {"", *names}
@@ -73,13 +73,13 @@ def test_each_list_of_all_roles_has_every_role() -> None:
     assert set(re.findall(r'Role::"(\w+)"', consents)) == names
 
 
-def test_no_role_reaches_what_is_for_guards_and_receivers() -> None:
+def test_no_role_permits_the_routes_for_guards_and_receivers() -> None:
     for route in ROUTES:
         if route.scope in ("ostiary:feed", "ostiary:ssf.read", "ostiary:ssf.manage"):
             assert {access_of(role, route) for role in ROLES} == {"-"}
 
 
-def test_operators_and_auditors_grant_nothing() -> None:
+def test_no_role_except_administrator_permits_routes_that_grant_rights() -> None:
     """No role but the administrator's changes what anybody may do."""
     grants = re.compile(
         r"/(persons|teams|roles|login-providers|policies|keys|resources|peps|issuers|webhooks"
@@ -91,7 +91,7 @@ def test_operators_and_auditors_grant_nothing() -> None:
             assert reached <= {"administrator"} | ({"operator"} if route.path.endswith("/test") else set()), route.path
 
 
-async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World) -> None:
+async def test_a_person_with_a_key_uses_the_api_within_the_roles_of_the_person(world: World) -> None:
     ann = await person(world, "bea")
     assert (await ask(ann, "GET", "/api/v1/approvals")).status == 200
     refused = await ask(ann, "GET", "/api/v1/agents")
@@ -108,7 +108,7 @@ async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World)
     assert newest_entry(world).person == admin.id
 
 
-async def test_a_role_that_reads_gives_no_right_to_change_what_others_own(world: World) -> None:
+async def test_a_viewer_gets_only_the_read_scope_on_routes_for_own_objects(world: World) -> None:
     vic = await person(world, "vic", "viewer")
     caller = Caller(kind="person", id=vic.id, name="vic", owner=None, scopes=frozenset())
     routes = [facts_of(one) for one in ROUTES if one.scope == SELF and one.allows_people]
@@ -118,7 +118,7 @@ async def test_a_role_that_reads_gives_no_right_to_change_what_others_own(world:
         assert permitted.scopes == ({READ} if route.method == "GET" else set()), route
 
 
-async def test_a_role_of_a_team_counts_while_the_person_is_a_member(world: World) -> None:
+async def test_a_role_of_a_team_applies_to_a_person_only_during_the_membership(world: World) -> None:
     vic = await person(world, "vic")
     await act(world, "test.team", lambda act: registry.create_team(act, name="sec", members=["vic", "ann"]))
     await act(world, "test.grant", lambda act: registry.grant_role(act, "sec", "auditor"))
@@ -140,7 +140,7 @@ async def test_roles_are_granted_listed_and_revoked(world: World) -> None:
     assert (await ask(admin, "GET", "/api/v1/roles/names")).json["roles"] == sorted(filter(None, ROLES))
 
 
-async def test_the_last_administrator_stays_one(world: World) -> None:
+async def test_the_role_of_the_last_administrator_cannot_be_revoked(world: World) -> None:
     admin = await person(world, "ada", "administrator")
     await act(world, "test.revoke", lambda act: registry.revoke_role(act, "admin", "administrator"))
     kept = await ask(admin, "DELETE", "/api/v1/roles/ada/administrator")
@@ -172,14 +172,14 @@ async def test_no_act_of_a_person_leaves_the_server_without_an_administrator(wor
     assert (await ask(agent, "DELETE", "/api/v1/teams/sec/members/ada")).status == 200
 
 
-async def test_who_leaves_has_no_role_after_a_return(world: World) -> None:
+async def test_a_person_who_left_and_returns_has_no_roles(world: World) -> None:
     await person(world, "ada", "administrator")
     await act(world, "test.leave", lambda act: registry.revoke_owner(act, "ada"))
     back = await act(world, "test.back", lambda act: registry.return_person(act, "ada"))
     assert registry.list_person_roles(world.db.read(), back.person_id) == set()
 
 
-async def test_an_approver_answers_for_every_agent(world: World) -> None:
+async def test_an_approver_may_answer_approval_requests_of_every_agent(world: World) -> None:
     app = await person(world, "app", "approver")
     vic = await person(world, "vic", "viewer")
     agent = registry.find_agent(world.db.read(), "reader")
@@ -189,7 +189,7 @@ async def test_an_approver_answers_for_every_agent(world: World) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("registered", [True, False])
-async def test_a_client_that_is_not_registered_acts_for_people_with_a_role_alone(
+async def test_an_unregistered_client_acts_only_for_persons_with_a_role(
     world: World, role: str, registered: bool
 ) -> None:
     person_id = (await person(world, "vic", *filter(None, [role]))).id
@@ -221,14 +221,14 @@ when { context.now < datetime("2100-01-01") };
 """
 
 
-def test_a_policy_on_all_actions_gives_no_person_anything() -> None:
+def test_a_policy_that_permits_all_actions_gives_a_person_without_roles_no_access() -> None:
     everything = load(extend({"all.cedar": PERMIT_ALL}, ())).ready.roles
     route = next(route for route in ROUTES if route.path == "/api/v1/persons" and route.method == "POST")
     nobody = Holder("pe_1", "ann", frozenset(), "", ())
     assert not everything.may_use(nobody, facts_of(route).entity(ADMIN), now=NOW).allowed
 
 
-def test_a_set_adds_to_roles_restricts_them_and_leaves_them_out() -> None:
+def test_a_policy_set_can_add_restrict_and_leave_out_roles() -> None:
     route = facts_of(next(route for route in ROUTES if route.path == "/api/v1/agents" and route.method == "GET"))
     viewer = Holder("pe_1", "ann", frozenset({"viewer", "helpdesk"}), "", ())
     own = 'permit (principal in Ostiary::Role::"helpdesk", action == Ostiary::Action::"use_api", resource);'
@@ -250,7 +250,7 @@ def test_role_policies_decide_nothing_about_agents() -> None:
 
 
 @pytest.mark.parametrize("role", ["administrator"])
-async def test_every_operation_answers_a_person_without_failing(world: World, role: str) -> None:
+async def test_no_self_route_fails_for_a_person(world: World, role: str) -> None:
     admin = await person(world, "ada", role)
     for route in ROUTES:
         if route.scope == SELF and not route.streams:
@@ -259,7 +259,7 @@ async def test_every_operation_answers_a_person_without_failing(world: World, ro
             assert answer.status < 500, (route.method, route.path, answer.body)
 
 
-async def test_a_session_uses_the_api_as_the_roles_say_and_from_our_own_pages_alone(world: World) -> None:
+async def test_a_session_uses_the_api_within_its_roles_and_only_from_pages_of_the_same_origin(world: World) -> None:
     await register(world)
     app = build_app(world)
     browser = await signed_in(world, app)
@@ -300,7 +300,7 @@ PARTS = {
 """Members of the overview by the area whose list they count."""
 
 
-async def test_an_area_that_policies_forbid_is_left_out_of_every_answer(world: World) -> None:
+async def test_an_area_that_policies_forbid_is_left_out_of_the_overview_and_the_agent_table(world: World) -> None:
     vic = await person(world, "vic", "viewer")
     await act(world, "agent.create", lambda act: None)
     whole = (await ask(vic, "GET", "/api/v1/overview")).json
@@ -316,7 +316,7 @@ async def test_an_area_that_policies_forbid_is_left_out_of_every_answer(world: W
         assert table == [403 if area == "agents" else 200] * 3, area
 
 
-async def test_a_stream_breaks_off_when_its_caller_loses_the_right(world: World) -> None:
+async def test_a_stream_stops_when_its_caller_loses_the_role(world: World) -> None:
     await register(world)
     browser = await signed_in(world, build_app(world))
     await act(world, "test.grant", lambda act: registry.grant_role(act, "ann", "viewer"))

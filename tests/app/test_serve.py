@@ -1,4 +1,4 @@
-"""The process itself: what it does with connections that hold it up."""
+"""The server process: background loops, first starts with damaged files, and clients that send too slowly."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ostiaryd.app import LOOPS
 from tests.support.sources import sources
 
 
-def test_each_background_loop_has_a_name_of_its_own_by_which_doctor_reports_it() -> None:
+def test_each_background_loop_has_a_unique_name() -> None:
     names = [loop.__name__ for loop in LOOPS]
     assert len(set(names)) == len(names)
 
 
-def test_each_function_that_forgets_what_has_ended_runs_in_a_loop() -> None:
+def test_each_cleanup_function_runs_in_a_background_loop() -> None:
     every = {
         f"{source.module.removeprefix('ostiaryd.')}.{one.name}"
         for source in sources("src/ostiaryd")
@@ -34,7 +34,7 @@ def test_each_function_that_forgets_what_has_ended_runs_in_a_loop() -> None:
     assert every <= {loop.__name__ for loop in LOOPS}
 
 
-def test_a_first_start_that_was_killed_while_it_wrote_the_credential_is_repeated(tmp_path: Path) -> None:
+def test_a_start_succeeds_after_a_first_start_was_killed_while_writing_the_credential(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "admin.partial").write_text('{"crv":"P-')
     with running(tmp_path / "data") as server:
@@ -44,7 +44,7 @@ def test_a_first_start_that_was_killed_while_it_wrote_the_credential_is_repeated
 
 
 @pytest.mark.parametrize("text", [b"", b"[]"])
-def test_a_first_start_with_a_damaged_credential_says_what_to_do(tmp_path: Path, text: bytes) -> None:
+def test_a_first_start_with_a_damaged_credential_fails_with_a_remedy(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "admin.json").write_bytes(text)
     with (
@@ -56,7 +56,7 @@ def test_a_first_start_with_a_damaged_credential_says_what_to_do(tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["server.json", "first-start.json"])
 @pytest.mark.parametrize("text", ["", "[]", '{"url":"x"}', '{"url":"http://127.0.0.1:65536"}', '{"url":null}'])
-def test_a_damaged_file_of_an_earlier_start_is_named_with_what_to_do(tmp_path: Path, name: str, text: str) -> None:
+def test_a_damaged_file_of_an_earlier_start_is_named_with_a_remedy(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_text(text)
     with (
@@ -75,7 +75,7 @@ sys.exit(main())
 """
 
 
-def test_the_server_cuts_off_who_sends_too_slowly(tmp_path: Path) -> None:
+def test_the_server_closes_the_connection_of_a_client_that_sends_too_slowly(tmp_path: Path) -> None:
     with (
         running(tmp_path / "data", command=(sys.executable, "-c", IMPATIENT)) as server,
         socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as slow,

@@ -63,7 +63,7 @@ def counted(world: World, patch: pytest.MonkeyPatch) -> list[list[Lane]]:
 
 
 @pytest.mark.parametrize("route", sorted(BODIES))
-async def test_a_stop_is_one_commit_and_its_proof_is_used_up(
+async def test_a_stop_takes_one_commit_and_its_proof_cannot_be_used_again(
     chief: Client, client: Client, route: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, kid = client.world, client.key.public.thumbprint
@@ -81,7 +81,7 @@ async def test_a_stop_is_one_commit_and_its_proof_is_used_up(
     assert newest_entry(world).outcome == "refused"
 
 
-async def test_the_proof_of_a_malformed_stop_is_used_up_as_well(chief: Client) -> None:
+async def test_the_proof_of_a_malformed_stop_cannot_be_used_again(chief: Client) -> None:
     token = (await chief.token(resource=API))["access_token"]
     route = ("POST", "/api/v1/revoke")
     proof = proof_of(chief, token, route[1], method="POST")
@@ -91,7 +91,7 @@ async def test_the_proof_of_a_malformed_stop_is_used_up_as_well(chief: Client) -
     assert (await ask(chief, route, token=token, body=body, proof=proof)).error == "invalid_dpop_proof"
 
 
-async def test_who_may_not_stop_an_agent_does_not_overtake(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_stop_runs_in_the_ordinary_lane(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     token = (await client.token(resource=API))["access_token"]
     route = ("POST", "/api/v1/kill")
     batches = counted(client.world, monkeypatch)
@@ -102,10 +102,10 @@ async def test_who_may_not_stop_an_agent_does_not_overtake(client: Client, monke
     assert batches[0] == [Lane.ORDINARY]
 
 
-async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
+async def test_an_administrator_that_is_suspended_after_the_gate_stops_nothing(
     chief: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It passes the gate, and is stopped before its act."""
+    """The caller passes the gate, and is suspended before its act."""
     world, token = chief.world, (await chief.token(resource=API))["access_token"]
     act_as = registry.act_as
 
@@ -120,9 +120,7 @@ async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
     assert registry.list_stops(world.db.read()) == []
 
 
-async def test_only_the_connections_of_administrators_and_persons_wait_for_no_turn(
-    chief: Client, client: Client
-) -> None:
+async def test_only_the_connection_of_an_administrator_is_privileged(chief: Client, client: Client) -> None:
     noted, app = list[bool](), build_app(chief.world)
 
     async def noting(scope: Scope, receive: Receive, give: Send) -> None:
@@ -142,21 +140,21 @@ async def test_only_the_connections_of_administrators_and_persons_wait_for_no_tu
             assert (answer.status < 400) is (proof != "forged"), answer.body
 
 
-def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
+def test_the_routes_that_stop_in_one_act_have_a_scope_and_are_the_tested_routes() -> None:
     one_act = [route for route in ROUTES if route.stops and route.proves_in_act]
     assert all(route.scope for route in one_act)
     others = {("POST", "/api/v1/tasks/{id}/end"), ("POST", "/api/v1/certificates/{serial}/revoke")}
     assert {(route.method, route.path) for route in one_act} == {*BODIES, *others}
 
 
-def test_every_route_that_revokes_overtakes_and_works_while_the_clock_is_wrong() -> None:
+def test_every_revoke_route_is_marked_as_a_stop_and_not_as_a_grant() -> None:
     revoking = [route for route in ROUTES if route.scope and route.path.endswith("/revoke")]
     assert len(revoking) > 5
     assert [route.path for route in revoking if route.grants or not route.stops] == []
 
 
-async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief: Client, client: Client) -> None:
-    """The proof does not cover the body: whoever has it may not send it again with another."""
+async def test_the_proof_of_a_refused_stop_cannot_be_used_again(chief: Client, client: Client) -> None:
+    """The proof does not cover the body, so a copied proof must not be accepted with another body."""
     token = (await chief.token(resource=API))["access_token"]
     route = ("POST", "/api/v1/revoke")
     proof = proof_of(chief, token, route[1], method="POST")

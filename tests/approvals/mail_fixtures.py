@@ -72,7 +72,7 @@ async def mail(bank: Bank) -> Bank:
 
 
 async def reads(mail: Bank, text: object) -> None:
-    """The task reads that in content from outside."""
+    """Add untrusted content with this text to the memory of the task."""
     memory = tasks.read_memory(mail.world.db.read(), mail.task, mail.world.keys).memory
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [READ]})).tools["read"]
     parts = observe_output(memory, "bank/read", tool, {}, text)

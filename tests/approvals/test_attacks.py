@@ -1,4 +1,4 @@
-"""A yes that should not count any more, and words that would break what they are written to."""
+"""Approvals that must no longer count, and text that a database or a terminal cannot hold."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ HUGE: dict[str, Any] = {"policies": ["huge"]}
 
 
 async def two_are_asked(bank: Bank) -> None:
-    """The same policies, by the same names, want two people from now on."""
+    """Store policies with the same ids that require two people."""
     bank.policy = await put(bank.world, FILES | {"a.cedar": FILES["a.cedar"].replace('@ask("person")', '@ask("two")')})
 
 
-async def test_one_yes_is_not_enough_once_the_policy_asks_two(bank: Bank) -> None:
+async def test_one_approval_is_not_enough_once_the_policy_requires_two_people(bank: Bank) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     await two_are_asked(bank)
@@ -42,15 +42,15 @@ async def test_one_yes_is_not_enough_once_the_policy_asks_two(bank: Bank) -> Non
     assert (await bank.ask()).state == "spent"
 
 
-async def test_a_question_to_one_is_not_that_to_two(bank: Bank) -> None:
-    """It was asked while one was enough, and is answered after that."""
+async def test_an_open_request_does_not_count_once_the_policy_requires_two_people(bank: Bank) -> None:
+    """The request was made while one approval was enough, and is answered after the policy changed."""
     asked = await bank.ask()
     await two_are_asked(bank)
     await bank.answer(asked.approval)
     assert (await bank.ask()).state == "open"
 
 
-async def test_a_yes_to_one_policy_is_none_to_another_that_asks_as_many(bank: Bank) -> None:
+async def test_an_approval_for_one_policy_does_not_count_for_another_policy(bank: Bank) -> None:
     late = '@id("late") @ask("person") forbid (principal, action == Action::"call", resource);'
     bank.policy = await put(bank.world, FILES | {"a.cedar": FILES["a.cedar"] + late})
     asked = await bank.ask(policies=["large"])
@@ -61,11 +61,11 @@ async def test_a_yes_to_one_policy_is_none_to_another_that_asks_as_many(bank: Ba
     assert (await bank.ask(policies=["large"])).state == "spent"
 
 
-# Who said yes has lost the key, or has left
+# The approver has lost the key, or has left
 
 
 @pytest.mark.parametrize("end", [revoke, leave])
-async def test_a_yes_ends_with_the_key_that_said_it(world: World, bank: Bank, end: Any) -> None:
+async def test_an_approval_ends_with_the_key_of_its_approver(world: World, bank: Bank, end: Any) -> None:
     carol = await keyed(bank, "carol")
     asked = await bank.ask()
     await bank.answer(asked.approval, by=carol)
@@ -78,7 +78,7 @@ async def test_a_yes_ends_with_the_key_that_said_it(world: World, bank: Bank, en
 
 
 @pytest.mark.parametrize("gone", ["carol", "dave"])
-async def test_a_yes_of_two_ends_with_either_key(bank: Bank, gone: str) -> None:
+async def test_an_approval_by_two_people_ends_with_the_key_of_either(bank: Bank, gone: str) -> None:
     people = {name: await keyed(bank, name) for name in ("carol", "dave")}
     asked = await bank.ask(**HUGE)
     for who in people.values():
@@ -89,7 +89,7 @@ async def test_a_yes_of_two_ends_with_either_key(bank: Bank, gone: str) -> None:
 
 
 @pytest.mark.parametrize("end", [revoke, leave])
-async def test_the_first_yes_of_two_does_not_outlive_its_key(bank: Bank, end: Any) -> None:
+async def test_the_first_of_two_approvals_ends_with_the_key_of_its_approver(bank: Bank, end: Any) -> None:
     carol, dave, erin = [await keyed(bank, name) for name in ("carol", "dave", "erin")]
     asked = await bank.ask(**HUGE)
     await bank.answer(asked.approval, by=carol)
@@ -109,7 +109,7 @@ async def test_another_key_of_the_same_person_is_not_another_person(bank: Bank) 
     assert refused.value.code == "answered_already"
 
 
-async def test_another_persons_yes_stays(bank: Bank) -> None:
+async def test_an_approval_survives_the_revocation_of_the_key_of_another_person(bank: Bank) -> None:
     carol, dave = await keyed(bank, "carol"), await keyed(bank, "dave")
     asked = await bank.ask()
     await bank.answer(asked.approval, by=carol)
@@ -123,8 +123,10 @@ async def test_another_persons_yes_stays(bank: Bank) -> None:
 @pytest.mark.parametrize(
     "sent", [{"token": "tok_\0"}, {"approval": "ap_\0"}, {"tool": "\0"}, {"policies": ["\0"]}, {"policy": "\0"}]
 )
-async def test_a_nul_takes_down_no_neighbour(bank: Bank, sent: dict[str, Any]) -> None:
-    """Acts share a transaction: what one of them cannot write, the others must not pay for."""
+async def test_a_request_with_a_nul_does_not_fail_other_requests_of_the_same_transaction(
+    bank: Bank, sent: dict[str, Any]
+) -> None:
+    """Acts share a transaction: a text that one act cannot write must not fail the other acts."""
     before, bad, after = await asyncio.gather(
         bank.ask(PAY | {"to": "before"}), bank.ask(**sent), bank.ask(PAY | {"to": "after"}), return_exceptions=True
     )
@@ -132,13 +134,13 @@ async def test_a_nul_takes_down_no_neighbour(bank: Bank, sent: dict[str, Any]) -
     assert [getattr(one, "state", one) for one in (before, after)] == ["open", "open"]
 
 
-async def test_a_nul_as_an_id_is_nobodys(bank: Bank) -> None:
+async def test_an_approval_id_with_a_nul_is_refused(bank: Bank) -> None:
     with pytest.raises((NotFound, Malformed)):
         await bank.answer("ap_\0")
 
 
 @pytest.mark.parametrize("reason", ["", " ", "x" * (MAX_REASON + 1), "due\0", "due\u202e", "due\x1b[2J", "\u200b"])
-async def test_a_reason_is_words_that_can_be_seen(bank: Bank, reason: str) -> None:
+async def test_an_empty_overlong_or_unprintable_reason_is_refused(bank: Bank, reason: str) -> None:
     asked = await bank.ask()
     with pytest.raises(Invalid):
         await bank.answer(asked.approval, reason=reason)

@@ -39,7 +39,7 @@ async def said_yes(mail: Bank, arguments: dict[str, Any] = ANN, *, covers: str |
     return asked.approval
 
 
-async def test_a_yes_covers_the_same_counterpart(mail: Bank) -> None:
+async def test_an_approval_covers_further_calls_with_the_same_counterpart(mail: Bank) -> None:
     id = await said_yes(mail)
     assert (await mail.ask(ANN, **WHOM)).state == "spent"
     for text in ("another text", "and one more"):
@@ -61,12 +61,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-async def test_it_covers_no_other_value(mail: Bank, case: str) -> None:
+async def test_an_approval_does_not_cover_other_values(mail: Bank, case: str) -> None:
     await said_yes(mail)
     assert (await mail.ask(ANN | OTHERS[case], **WHOM)).state == "open"
 
 
-async def test_it_covers_no_larger_amount(mail: Bank) -> None:
+async def test_an_approval_does_not_cover_a_larger_amount(mail: Bank) -> None:
     await said_yes(mail, ANN | {"limit": 10.5})
     assert (await mail.ask(ANN | {"limit": 10.51}, **WHOM)).state == "open"
     assert (await mail.ask(ANN | {"limit": -1}, **WHOM)).state == "open"
@@ -75,7 +75,7 @@ async def test_it_covers_no_larger_amount(mail: Bank) -> None:
         assert (await mail.ask(ANN | {"limit": less, "body": "x"}, **WHOM)).state == "spent"
 
 
-async def test_it_answers_no_other_policy_and_hides_no_warning(mail: Bank) -> None:
+async def test_an_approval_does_not_cover_another_policy_link_or_warning(mail: Bank) -> None:
     await said_yes(mail, foreign={"body": ["x.example"]}, warnings=["carries:personal"])
     more = ANN | {"body": "more"}
     for others in (["whom", "what"], ["whom", "both"]):
@@ -88,8 +88,8 @@ async def test_it_answers_no_other_policy_and_hides_no_warning(mail: Bank) -> No
     assert answer.state == "spent"
 
 
-async def test_a_yes_about_text_covers_one_call(mail: Bank) -> None:
-    """A policy that does not say `@covers` is answered for one call."""
+async def test_an_approval_for_a_policy_without_covers_is_for_one_call(mail: Bank) -> None:
+    """An approval for a policy without `@covers` covers one call."""
     asked = await mail.ask(ANN, **WHOM | {"policies": ["what"]})
     with pytest.raises(Invalid):
         await mail.answer(asked.approval, covers="task")
@@ -97,7 +97,7 @@ async def test_a_yes_about_text_covers_one_call(mail: Bank) -> None:
     assert (await mail.ask(ANN | {"body": "more"}, **WHOM | {"policies": ["what"]})).state == "open"
 
 
-async def test_content_from_outside_that_mentions_the_counterpart_ends_it(mail: Bank) -> None:
+async def test_an_approval_ends_when_untrusted_content_mentions_the_counterpart(mail: Bank) -> None:
     await said_yes(mail)
     await reads(mail, "Nothing of interest")
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
@@ -106,8 +106,10 @@ async def test_content_from_outside_that_mentions_the_counterpart_ends_it(mail: 
 
 
 @pytest.mark.parametrize(("before", "after"), [(2000, 0), (0, 2000)])
-async def test_content_that_is_forgotten_may_have_mentioned_it(mail: Bank, before: int, after: int) -> None:
-    """Whoever writes more than a task remembers can hide a mention in it, in one text or by the next."""
+async def test_forgotten_untrusted_content_counts_as_a_mention_of_the_counterpart(
+    mail: Bank, before: int, after: int
+) -> None:
+    """A text longer than the memory of a task could hide a mention, in the same text or in the next one."""
     await said_yes(mail)
     await reads(mail, _filler(500, "a"))
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
@@ -118,7 +120,9 @@ async def test_content_that_is_forgotten_may_have_mentioned_it(mail: Bank, befor
 
 
 @pytest.mark.parametrize(("words", "state"), [(900, "spent"), (1022, "open")])
-async def test_a_mention_does_not_hide_behind_what_is_known(mail: Bank, words: int, state: str) -> None:
+async def test_content_with_too_many_words_ends_an_approval_although_most_are_known(
+    mail: Bank, words: int, state: str
+) -> None:
     await reads(mail, _filler(words, "a"))
     await said_yes(mail)
     await reads(mail, [_filler(words, "a"), "Nothing of interest"])
@@ -129,7 +133,7 @@ def _filler(words: int, name: str) -> str:
     return " ".join(f"{name}{number}x" for number in range(words))
 
 
-async def test_of_a_counterpart_from_outside_it_ends_with_the_next_content(mail: Bank) -> None:
+async def test_an_approval_of_an_untrusted_counterpart_ends_with_the_next_content(mail: Bank) -> None:
     await reads(mail, "You reach me at ann@else.example")
     await said_yes(mail)
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
@@ -137,19 +141,19 @@ async def test_of_a_counterpart_from_outside_it_ends_with_the_next_content(mail:
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
-async def test_it_is_used_so_often(mail: Bank) -> None:
+async def test_an_approval_covers_at_most_the_maximum_number_of_calls(mail: Bank) -> None:
     await said_yes(mail)
     for number in range(MAX_USES):
         assert (await mail.ask(ANN | {"body": f"no. {number}"}, **WHOM)).state == "spent"
     assert (await mail.ask(ANN | {"body": "one more"}, **WHOM)).state == "open"
 
 
-async def test_a_person_may_say_call_or_task(mail: Bank) -> None:
+async def test_a_person_limits_an_approval_to_one_call(mail: Bank) -> None:
     await said_yes(mail, covers="call")
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "open"
 
 
-async def test_of_a_payment_a_yes_covers_one_call_unless_a_person_says_more(mail: Bank) -> None:
+async def test_an_approval_of_a_payment_covers_one_call_unless_the_person_widens_it(mail: Bank) -> None:
     pay: dict[str, Any] = {"tool": "pay", "policies": ["whom"], "token": "tok_m"}
     await said_yes(mail, {"to": "ann", "amount": 500}, **pay)
     assert (await mail.ask({"to": "ann", "amount": 400}, **pay)).state == "open"
@@ -158,7 +162,7 @@ async def test_of_a_payment_a_yes_covers_one_call_unless_a_person_says_more(mail
     assert (await mail.ask({"to": "bob", "amount": 501}, **pay)).state == "open"
 
 
-async def test_two_people_must_both_say_so(mail: Bank) -> None:
+async def test_two_people_must_both_choose_to_cover_the_task(mail: Bank) -> None:
     both = WHOM | {"policies": ["both"]}
     for covers, state in (("call", "open"), ("task", "spent")):
         arguments = ANN | {"to": f"{covers}@else.example"}
@@ -223,7 +227,9 @@ async def test_a_second_person_sees_the_narrower_request_and_cannot_widen_it(mai
 
 
 @pytest.mark.parametrize("gone", [revoke, leave])
-async def test_it_ends_with_the_key_of_the_person_and_is_of_one_task(world: World, mail: Bank, gone: Any) -> None:
+async def test_an_approval_ends_with_the_key_of_the_approver_and_covers_one_task(
+    world: World, mail: Bank, gone: Any
+) -> None:
     carol = await keyed(mail, "carol")
     await mail.answer((await mail.ask(ANN, **WHOM)).approval, by=carol)
     other = await run_act(world, _start)
@@ -234,14 +240,14 @@ async def test_it_ends_with_the_key_of_the_person_and_is_of_one_task(world: Worl
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
-async def test_it_ends_when_the_person_may_answer_no_more(world: World, mail: Bank) -> None:
+async def test_an_approval_ends_when_the_person_may_no_longer_approve(world: World, mail: Bank) -> None:
     await said_yes(mail)
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
     mail.approvers.clear()
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
-async def test_it_ends_with_a_no_to_a_call_like_it(mail: Bank) -> None:
+async def test_an_approval_ends_when_a_similar_call_is_denied(mail: Bank) -> None:
     await said_yes(mail, ANN | {"limit": 10})
     await said_yes(mail, {"to": "bob@else.example"})
     assert (await mail.ask(ANN | {"limit": 9}, **WHOM)).state == "spent"
@@ -259,7 +265,9 @@ async def test_it_ends_with_a_no_to_a_call_like_it(mail: Bank) -> None:
     ],
     ids=["another policy", "many links"],
 )
-async def test_it_ends_with_a_no_to_a_call_like_it_that_no_yes_could_cover(mail: Bank, denied: dict[str, Any]) -> None:
+async def test_an_approval_ends_when_a_similar_call_that_it_could_not_cover_is_denied(
+    mail: Bank, denied: dict[str, Any]
+) -> None:
     await said_yes(mail)
     await said_yes(mail, {"to": "bob@else.example"})
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
@@ -269,8 +277,8 @@ async def test_it_ends_with_a_no_to_a_call_like_it_that_no_yes_could_cover(mail:
     assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
 
 
-async def test_it_ends_when_the_policies_change(world: World, mail: Bank) -> None:
-    """A policy of the same name may need two people by now, or others."""
+async def test_an_approval_ends_when_the_policies_change(world: World, mail: Bank) -> None:
+    """A changed policy with the same id may require two people, or other people."""
     await said_yes(mail)
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
     stricter = CEDAR.replace('@id("whom") @ask("person")', '@id("whom") @ask("two")')
@@ -278,7 +286,7 @@ async def test_it_ends_when_the_policies_change(world: World, mail: Bank) -> Non
     assert (await mail.ask(ANN | {"body": "3"}, **WHOM)).state == "open"
 
 
-async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> None:
+async def test_an_approval_in_a_task_without_memory_covers_one_call(world: World, mail: Bank) -> None:
     standing = standing_id(mail.agent.agent_id)
     await create_holding(world, mail.agent, "tok_s", audience=URI, task=standing)
     for token in ("tok_1", "tok_s"):
@@ -286,21 +294,21 @@ async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> 
         assert (await mail.ask(ANN | {"body": "2"}, **WHOM | {"token": token})).state == "open"
 
 
-async def test_a_denied_call_is_not_covered(mail: Bank) -> None:
+async def test_an_approval_does_not_cover_a_denied_call(mail: Bank) -> None:
     denied = await mail.ask(ANN | {"body": "rude"}, **WHOM)
     await mail.answer(denied.approval, "deny")
     await said_yes(mail)
     assert await mail.why(ANN | {"body": "rude"}, **WHOM) == "approval_denied"
 
 
-async def test_a_yes_for_the_task_covers_the_same_call_again(mail: Bank) -> None:
+async def test_an_approval_for_the_task_covers_the_same_call_again(mail: Bank) -> None:
     id = await said_yes(mail)
     assert [(await mail.ask(ANN, **WHOM)).approval for _ in range(1 + MAX_USES)] == [id] * (1 + MAX_USES)
     again = await mail.ask(ANN, **WHOM)
     assert (again.state, again.approval == id) == ("open", False)
 
 
-async def test_an_approved_call_that_is_repeated_is_a_new_question(mail: Bank) -> None:
+async def test_a_repeated_call_needs_a_new_approval(mail: Bank) -> None:
     first = await mail.ask(ANN, **WHAT)
     await mail.answer(first.approval)
     assert (await mail.ask(ANN, **WHAT)).state == "spent"
@@ -310,7 +318,7 @@ async def test_an_approved_call_that_is_repeated_is_a_new_question(mail: Bank) -
     assert await mail.why(ANN, **WHAT) == "approval_denied"
 
 
-async def test_a_call_is_repeated_with_so_many_approvals(mail: Bank, clock: Clock) -> None:
+async def test_a_call_is_repeated_with_a_limited_number_of_approvals(mail: Bank, clock: Clock) -> None:
     answered = []
     for _ in range(MAX_SPENT_OF_CALL):
         asked = await mail.ask(ANN, **WHAT)
@@ -326,7 +334,7 @@ async def test_a_call_is_repeated_with_so_many_approvals(mail: Bank, clock: Cloc
     assert (await mail.ask(ANN, **WHAT)).state == "open", "one of the approvals has expired"
 
 
-async def test_a_repeated_payment_is_a_retry(mail: Bank) -> None:
+async def test_a_repeated_payment_is_refused_as_a_spent_approval(mail: Bank) -> None:
     paid: dict[str, Any] = {"tool": "pay", "policies": ["what"], "token": "tok_m"}
     asked = await mail.ask(**paid)
     await mail.answer(asked.approval)
@@ -334,7 +342,7 @@ async def test_a_repeated_payment_is_a_retry(mail: Bank) -> None:
     assert await mail.why(**paid) == "approval_spent"
 
 
-async def test_a_call_whose_answer_was_lost_passes_although_another_has_asked_since(mail: Bank) -> None:
+async def test_a_retry_with_the_same_call_id_passes_after_another_request_was_made(mail: Bank) -> None:
     named = WHAT | {"approval": (await mail.ask(ANN, **WHAT)).approval}
     await mail.answer(named["approval"])
     assert (await mail.ask(ANN, **WHAT, call="z" * 22)).state == "spent"
@@ -343,7 +351,7 @@ async def test_a_call_whose_answer_was_lost_passes_although_another_has_asked_si
     assert [(one.state, one.approval) for one in again] == [("spent", named["approval"])] * 2
 
 
-async def test_a_waiting_question_that_is_covered_by_now_is_cancelled(mail: Bank) -> None:
+async def test_an_open_request_is_cancelled_once_an_approval_covers_its_call(mail: Bank) -> None:
     waits = await mail.ask(ANN | {"body": "2"}, **WHOM)
     id = await said_yes(mail)
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).approval == id
@@ -352,7 +360,7 @@ async def test_a_waiting_question_that_is_covered_by_now_is_cancelled(mail: Bank
         await mail.answer(waits.approval)
 
 
-async def test_what_is_forgotten_covers_nothing(world: World, mail: Bank) -> None:
+async def test_a_deleted_approval_covers_no_call(world: World, mail: Bank) -> None:
     id = await said_yes(mail)
     found = store.get_question(world.db.read(), id)
     assert found is not None
@@ -388,7 +396,7 @@ amounts, until the task ends: at most 20, `amount` up to 500.
 Two people must approve."""
 
 
-async def test_a_question_in_plain_words(mail: Bank) -> None:
+async def test_an_approval_request_is_shown_in_plain_words(mail: Bank) -> None:
     told: dict[str, Any] = {
         "origins": {"to": "outside"},
         "foreign": {"body": ["x.example"]},
@@ -400,7 +408,7 @@ async def test_a_question_in_plain_words(mail: Bank) -> None:
     assert (body["covers"], body["may_cover"], body["warnings"]) == ("task", ["call", "task"], ["carries:personal"])
 
 
-async def test_a_payment_in_plain_words(mail: Bank) -> None:
+async def test_an_approval_request_for_a_payment_is_shown_in_plain_words(mail: Bank) -> None:
     asked = await mail.ask(
         {"to": "ann", "amount": 500, "pin": "1"},
         tool="pay",
@@ -412,7 +420,7 @@ async def test_a_payment_in_plain_words(mail: Bank) -> None:
     assert "\n".join(body["words"]) == PAYMENT
 
 
-async def test_a_person_says_over_http_what_a_yes_covers(mail: Bank) -> None:
+async def test_a_person_limits_an_approval_over_http(mail: Bank) -> None:
     carol = await mail.person("carol")
     owner = replace(carol, id=mail.agent.owner, name="alice")
     asked = await mail.ask(ANN, **WHOM)
@@ -446,7 +454,7 @@ def extent(arguments: dict[str, Any], tool: Tool = TOOL, **changed: Any) -> Exte
     return extent_of(tool, arguments, **told | changed)
 
 
-def test_a_call_that_names_nobody_and_one_that_cannot_be_searched_have_none() -> None:
+def test_a_call_without_a_recipient_or_too_large_to_search_has_no_extent() -> None:
     assert extent(ANN) is not None
     assert extent({"body": "hello"}) is None
     assert extent(ANN | {"body": "x" * (MAX_TEXT + 1)}) is None
@@ -456,7 +464,7 @@ def test_a_call_that_names_nobody_and_one_that_cannot_be_searched_have_none() ->
     assert extent(ANN, foreign={"body": many}) is None
 
 
-def test_text_that_is_carried_out_is_no_prose() -> None:
+def test_calls_that_differ_in_a_command_have_different_counterparts() -> None:
     shell = SEND | {"kinds": {"to": "address", "body": "command"}}
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [shell]})).tools["send"]
     one, other = extent(ANN, tool), extent(ANN | {"body": "rm -r /"}, tool)
@@ -466,7 +474,7 @@ def test_text_that_is_carried_out_is_no_prose() -> None:
 
 
 @pytest.mark.parametrize("effect", ["pay", "share"])
-def test_times_of_a_payment_and_of_a_share_count(effect: str) -> None:
+def test_a_time_of_a_payment_or_share_is_part_of_the_counterpart(effect: str) -> None:
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [SEND | {"effect": effect}]})).tools["send"]
     for (one, is_same), times in product(((TOOL, True), (tool, False)), (("10:30", "11:30"), ("soon", "never"))):
         found = {made.counterpart for at in times if (made := extent(ANN | {"at": at}, one))}
@@ -488,7 +496,7 @@ PERIOD: dict[str, Any] = {
     ("more", "is_same"),
     [({}, False), ({"until": "time"}, False), ({"until": "time", "note": "text"}, False), ({"note": "text"}, True)],
 )
-def test_a_time_that_can_select_what_is_sent_counts(more: dict[str, str], is_same: bool) -> None:
+def test_a_time_that_can_select_the_content_is_part_of_the_counterpart(more: dict[str, str], is_same: bool) -> None:
     period = PERIOD | {"kinds": PERIOD["kinds"] | more}
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [period]})).tools["email_report"]
     found = set()
@@ -499,7 +507,7 @@ def test_a_time_that_can_select_what_is_sent_counts(more: dict[str, str], is_sam
     assert (len(found) == 1) == is_same
 
 
-def test_warnings_are_flags_and_sets() -> None:
+def test_warnings_come_from_flags_and_sets_of_the_context() -> None:
     context = {"mentioned": True, "over_plan": False, "carries": frozenset({"b", "a"}), "planned": True, "risk": {}}
     assert warnings_of(context) == ["mentioned", "carries:a", "carries:b"]
     assert warnings_of(None) == []

@@ -116,7 +116,9 @@ async def code_of(awaitable: Any) -> str:
 # --------------------------------------------------------------------------------------- Policies permit, refuse or ask
 
 
-async def test_a_policy_grants_at_once_and_the_token_has_it_until_its_end(stage: Stage, clock: Clock) -> None:
+async def test_a_policy_grants_an_elevation_at_once_and_tokens_have_the_scope_until_its_end(
+    stage: Stage, clock: Clock
+) -> None:
     await put(stage.world, {"a.cedar": BASE + PERMITS})
     task, question = await stage.request(minutes=15)
     assert question is None
@@ -133,7 +135,7 @@ async def test_a_policy_grants_at_once_and_the_token_has_it_until_its_end(stage:
     assert (entry.outcome, [one.code for one in entry.reasons]) == ("refused", ["elevation_ended"])
 
 
-async def test_a_person_approves_fewer_minutes_of_an_elevation(stage: Stage) -> None:
+async def test_an_approver_can_reduce_the_minutes_of_an_elevation(stage: Stage) -> None:
     _, question = await stage.request(minutes=60)
     assert question is not None
     for name, wrong in (("dan", "61"), ("eve", "0"), ("fay", "1.5")):
@@ -150,7 +152,7 @@ async def test_a_person_approves_fewer_minutes_of_an_elevation(stage: Stage) -> 
     assert (entry.action, entry.object, entry.task) == ("approval.again", question.approval_id, task.task_id)
 
 
-async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_once(stage: Stage) -> None:
+async def test_an_elevation_without_a_policy_needs_an_approval_that_is_spent_once(stage: Stage) -> None:
     task, question = await stage.request()
     assert task is None
     assert question is not None
@@ -179,7 +181,7 @@ async def test_where_no_policy_speaks_a_person_is_asked_and_the_yes_is_spent_onc
     assert await code_of(stage.request()) == "approval_spent"
 
 
-async def test_two_who_ask_at_once_get_one_elevation(stage: Stage) -> None:
+async def test_two_concurrent_requests_get_one_elevation(stage: Stage) -> None:
     _, question = await stage.request()
     assert question is not None
     await stage.answer(question)
@@ -188,8 +190,8 @@ async def test_two_who_ask_at_once_get_one_elevation(stage: Stage) -> None:
     assert all(task is not None for task, _ in both)
 
 
-async def test_what_was_asked_can_be_replayed(stage: Stage) -> None:
-    """What-if asks the same again; what people were asked about is no verdict of policies, and is left out."""
+async def test_an_elevation_decision_can_be_replayed(stage: Stage) -> None:
+    """What-if evaluates the request again; a request that people decide has no verdict to replay."""
     await stage.request()
     assert stage.entry().facts is None
     await put(stage.world, {"a.cedar": BASE + PERMITS})
@@ -207,7 +209,7 @@ async def test_what_was_asked_can_be_replayed(stage: Stage) -> None:
         assert replay.judge(asked, at=facts.at).allowed is allowed
 
 
-async def test_the_yes_is_for_just_these_scopes_minutes_and_words(stage: Stage) -> None:
+async def test_an_approval_is_for_exactly_these_scopes_minutes_and_reason(stage: Stage) -> None:
     await stage.allow(WRITE, "files:admin")
     _, question = await stage.request()
     assert question is not None
@@ -220,7 +222,7 @@ async def test_the_yes_is_for_just_these_scopes_minutes_and_words(stage: Stage) 
     assert (await stage.request())[0] is not None
 
 
-async def test_a_policy_forbids_and_a_policy_asks_two(stage: Stage) -> None:
+async def test_a_policy_can_forbid_an_elevation_or_require_two_people(stage: Stage) -> None:
     await put(stage.world, {"a.cedar": BASE + FORBIDS + ASKS})
     assert await code_of(stage.request()) == "access_denied"
     assert await code_of(stage.request(break_glass=True)) == "access_denied", "an emergency breaks no `forbid`"
@@ -236,14 +238,14 @@ async def test_a_policy_forbids_and_a_policy_asks_two(stage: Stage) -> None:
     assert (await stage.request(minutes=61))[0] is not None
 
 
-async def test_a_no_holds_and_bothers_nobody_again(stage: Stage) -> None:
+async def test_a_denied_elevation_request_stays_denied(stage: Stage) -> None:
     _, question = await stage.request()
     assert question is not None
     await stage.answer(question, says="deny")
     assert await code_of(stage.request()) == "approval_denied"
 
 
-async def test_nobody_answers_for_itself(stage: Stage) -> None:
+async def test_an_agent_cannot_approve_an_elevation(stage: Stage) -> None:
     _, question = await stage.request()
     assert question is not None
     config = stage.world.config
@@ -264,7 +266,7 @@ async def test_nobody_answers_for_itself(stage: Stage) -> None:
 # ------------------------------------------------------------------------------------------------ Never more, or longer
 
 
-async def test_no_more_than_the_operator_listed(stage: Stage) -> None:
+async def test_an_agent_is_elevated_only_to_scopes_that_the_operator_listed(stage: Stage) -> None:
     assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible", "before anybody is asked"
     await put(stage.world, {"a.cedar": BASE + 'permit (principal, action == Action::"elevate", resource);'})
     assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible"
@@ -277,7 +279,9 @@ async def test_no_more_than_the_operator_listed(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("most", "wanted"), [(MAX_MINUTES, {}), (MAX_MINUTES_OF_GLASS, {"break_glass": True})], ids=["usual", "glass"]
 )
-async def test_it_lasts_a_minute_at_least_and_so_long_at_most(stage: Stage, most: int, wanted: dict[str, Any]) -> None:
+async def test_an_elevation_lasts_from_one_minute_to_the_maximum(
+    stage: Stage, most: int, wanted: dict[str, Any]
+) -> None:
     for minutes in (0, -1, most + 1):
         with pytest.raises(Invalid):
             await stage.request(minutes=minutes, **wanted)
@@ -285,7 +289,7 @@ async def test_it_lasts_a_minute_at_least_and_so_long_at_most(stage: Stage, most
         assert (await stage.request(minutes=minutes, **wanted))[1] is not None
 
 
-async def test_bad_wishes(stage: Stage) -> None:
+async def test_an_invalid_elevation_request_is_refused(stage: Stage) -> None:
     many = [f"files:s{number}" for number in range(MAX_SCOPES + 1)]
     await stage.allow(*many)
     wishes: tuple[dict[str, Any], ...] = (
@@ -301,14 +305,14 @@ async def test_bad_wishes(stage: Stage) -> None:
     assert (await stage.request(scopes=many[:-1]))[1] is not None
 
 
-async def test_it_is_not_renewed(stage: Stage) -> None:
+async def test_an_elevation_cannot_be_renewed(stage: Stage) -> None:
     task = await stage.granted()
     with pytest.raises(Conflict, match="elevation"):
         await act(stage.world, "task.renew", lambda act: tasks.renew(act, task.task_id, ttl_s=86_400))
 
 
-async def test_it_is_not_handed_on(stage: Stage) -> None:
-    """Neither as a task nor as a token, not even to an agent that has the scope itself."""
+async def test_an_elevation_cannot_be_delegated(stage: Stage) -> None:
+    """An elevation passes on neither in a subtask nor in a token, even to an agent that has the scope itself."""
     task = await stage.granted()
     other, key = await register(stage.world, name="other", scopes=("files:read", WRITE))
 
@@ -339,7 +343,7 @@ async def test_it_is_not_handed_on(stage: Stage) -> None:
     assert answer.error == "invalid_scope"
 
 
-async def test_what_is_no_longer_eligible_ends_at_once(stage: Stage) -> None:
+async def test_an_elevation_ends_once_its_scope_is_no_longer_eligible(stage: Stage) -> None:
     task = await stage.granted()
     await stage.client.token(task=task.task_id, scope=WRITE)
     await stage.allow(WRITE, "files:admin")
@@ -349,13 +353,13 @@ async def test_what_is_no_longer_eligible_ends_at_once(stage: Stage) -> None:
     assert (await stage.client.ask(task=task.task_id)).error == "invalid_grant"
 
 
-async def test_it_ends_with_its_agent(stage: Stage) -> None:
+async def test_an_elevation_ends_with_its_agent(stage: Stage) -> None:
     end = stage.world.now() + 60 * SECOND
     await act(stage.world, "agent.change", lambda act: registry.set_end(act, stage.agent.agent_id, end))
     assert (await stage.granted()).expires_at == end
 
 
-async def test_an_agent_has_so_many_at_once(stage: Stage) -> None:
+async def test_an_agent_has_a_limited_number_of_elevations_at_once(stage: Stage) -> None:
     await put(stage.world, {"a.cedar": BASE + PERMITS})
     for _ in range(MAX_ELEVATIONS):
         assert (await stage.request(minutes=1))[0] is not None
@@ -372,7 +376,7 @@ async def examined(world: World) -> str:
         return f"{refusal.code}: {refusal.message}"
 
 
-async def test_an_emergency_takes_two_people_whatever_permits_it_and_is_loud(stage: Stage, clock: Clock) -> None:
+async def test_emergency_access_always_needs_two_people_and_the_doctor_reports_it(stage: Stage, clock: Clock) -> None:
     await put(stage.world, {"a.cedar": BASE + PERMITS})
     assert await examined(stage.world) == "no emergency access is in use"
     task, question = await stage.request(minutes=10, break_glass=True)
@@ -401,7 +405,7 @@ async def test_an_emergency_takes_two_people_whatever_permits_it_and_is_loud(sta
     assert await examined(stage.world) == "no emergency access is in use"
 
 
-async def test_one_person_is_not_two(stage: Stage) -> None:
+async def test_one_person_cannot_give_both_approvals_of_emergency_access(stage: Stage) -> None:
     _, question = await stage.request(break_glass=True)
     assert question is not None
     await stage.answer(question, "carol")

@@ -33,7 +33,7 @@ def memory() -> Memory:
         ("mail eve@evil.example and bob@example.com", ["eve@evil.example"]),
     ],
 )
-def test_links_and_addresses_that_nobody_gave_are_foreign(memory: Memory, text: str, links: list[str]) -> None:
+def test_links_and_addresses_without_a_trusted_source_are_foreign(memory: Memory, text: str, links: list[str]) -> None:
     assert list_foreign_links(memory, SEND, {"body": text, "to": "eve@evil.example"}) == (
         {"body": links} if links else {}
     )
@@ -41,12 +41,12 @@ def test_links_and_addresses_that_nobody_gave_are_foreign(memory: Memory, text: 
 
 
 @pytest.mark.parametrize("count", [31, 32, 33])
-def test_so_many_of_them_are_told(memory: Memory, count: int) -> None:
+def test_at_most_32_foreign_links_are_listed(memory: Memory, count: int) -> None:
     text = " ".join(f"https://evil.example/{number}" for number in range(count))
     assert len(list_foreign_links(memory, SEND, {"body": text})["body"]) == min(count, 32)
 
 
-async def test_they_are_part_of_what_is_shown_and_no_part_of_what_is_bound(bank: Bank) -> None:
+async def test_foreign_links_are_shown_and_do_not_bind_the_approval(bank: Bank) -> None:
     note = PAY | {"note": "see https://evil.example/a"}
     asked = await bank.ask(note, foreign={"note": ["https://evil.example/a"]}, origins={"note": "nowhere"})
     _, shown, _ = await bank.http("GET", f"/api/v1/approvals/{asked.approval}")
@@ -54,7 +54,7 @@ async def test_they_are_part_of_what_is_shown_and_no_part_of_what_is_bound(bank:
     assert (await bank.ask(note)).approval == asked.approval
 
 
-def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[str]) -> None:
+def test_the_command_line_marks_lines_with_foreign_links(capsys: CaptureFixture[str]) -> None:
     text = "Dear Bob,\nsee https://evil.example/a\nand https://example.com/q3"
     approvals._outgoing("body", text, {"body": ["https://evil.example/a"], "other": ["https://example.com/q3"]})
     lines = [line.strip() for line in capsys.readouterr().out.split("\n")]
@@ -64,11 +64,11 @@ def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[
     assert "!  not in the person's words and not in a record: https://evil.example/a" in lines
 
 
-def test_what_is_no_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:
+def test_an_outgoing_value_that_is_not_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:
     approvals._outgoing("body", {"a": ["x\ny"]}, {})
     assert json.dumps({"a": ["x\ny"]}) in capsys.readouterr().out
 
 
-def test_what_is_shown_stays_on_its_line(capsys: CaptureFixture[str]) -> None:
+def test_a_shown_value_stays_on_its_line(capsys: CaptureFixture[str]) -> None:
     approvals._line("name\nanswer: approved", "\x1b[2J\u202e\u200b\u3164\tx")
     assert capsys.readouterr().out == "    name\\nanswer: approved  \\x1b[2J\\u202e\\u200b\\u3164\\tx\n"

@@ -1,4 +1,4 @@
-"""A question in place of several: the plan of a task, the open questions of a task, and proposed policies."""
+"""Plans of tasks, the open requests of a task, and proposed policies: a single request in place of several."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def begin(mail: Bank, token: str, intent: Intent = INTENT) -> Task:
 
 
 async def agree(mail: Bank, *calls: dict[str, Any], times: int = 2, says: str = "approve") -> list[str]:
-    """People were asked about these calls in so many earlier tasks."""
+    """Request and answer approvals for these calls in `times` earlier tasks; return the ids."""
     ids = []
     for _ in range(times):
         token = f"tok_{len(mail.people)}_{mail._thrown}"
@@ -57,7 +57,7 @@ async def plan(mail: Bank, task: Task, by: Caller = ADMIN) -> Any:
     return await run_act(mail.world, lambda a: flows.ask_plan(a, task.task_id, by=by, config=mail.world.config))
 
 
-async def test_a_plan_has_what_people_agreed_to_before(world: World, mail: Bank) -> None:
+async def test_a_plan_lists_calls_that_people_approved_before(world: World, mail: Bank) -> None:
     await agree(mail, ANN, BOB, PAY)
     task = await begin(mail, "tok_p")
     question = await plan(mail, task, by=agent_caller(mail.agent))
@@ -91,7 +91,7 @@ async def test_a_person_approves_one_call_of_each_line_of_a_plan(mail: Bank) -> 
             assert (await mail.ask(arguments | {"body": text}, **WHOM | {"token": "tok_p"})).state == state
 
 
-async def test_what_a_person_agreed_to_in_a_plan_holds_whatever_others_mention(mail: Bank) -> None:
+async def test_a_mention_in_untrusted_content_does_not_end_an_approved_plan(mail: Bank) -> None:
     await agree(mail, ANN, BOB)
     mail.task = await begin(mail, "tok_p")
     await mail.answer((await plan(mail, mail.task)).approval_id)
@@ -111,8 +111,8 @@ async def test_what_a_person_agreed_to_in_a_plan_holds_whatever_others_mention(m
         (Intent(words="Pay ann", plan=(Planned("bank/pay"),)), 0),
     ],
 )
-async def test_a_plan_is_asked_about_where_it_saves_questions(mail: Bank, intent: Intent, lines: int) -> None:
-    """Effects that the person stated and the task plans ask nobody, unlikely ones are left out, one line saves none."""
+async def test_a_plan_is_proposed_only_where_it_saves_approval_requests(mail: Bank, intent: Intent, lines: int) -> None:
+    """Calls that need no approval or are unlikely are left out, and a plan with one line saves no request."""
     await agree(mail, ANN, BOB)
     found = await plan(mail, await begin(mail, "tok_p", intent))
     assert (0 if found is None else len(found.about.lines)) == lines
@@ -121,7 +121,7 @@ async def test_a_plan_is_asked_about_where_it_saves_questions(mail: Bank, intent
     )
 
 
-async def test_one_yes_is_no_habit_and_a_no_ends_it(mail: Bank) -> None:
+async def test_a_plan_needs_two_earlier_approvals_and_no_denial(mail: Bank) -> None:
     await agree(mail, ANN, BOB, times=1)
     assert await plan(mail, await begin(mail, "tok_1p")) is None
     await agree(mail, ANN, BOB, times=1)
@@ -130,14 +130,14 @@ async def test_one_yes_is_no_habit_and_a_no_ends_it(mail: Bank) -> None:
     assert await plan(mail, await begin(mail, "tok_3p")) is None
 
 
-async def test_a_plan_has_so_many_lines(mail: Bank) -> None:
+async def test_a_plan_has_at_most_the_maximum_number_of_lines(mail: Bank) -> None:
     everybody = [ANN | {"to": f"a{number}@else.example"} for number in range(5)]
     await agree(mail, *everybody)
     await agree(mail, *[one | {"to": f"b{one['to']}"} for one in everybody])
     assert len((await plan(mail, await begin(mail, "tok_p"))).about.lines) == MAX_LINES
 
 
-async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> None:
+async def test_a_plan_is_requested_by_its_agent_alone_and_not_all_lines_can_be_struck(world: World, mail: Bank) -> None:
     await agree(mail, ANN, BOB)
     task = await begin(mail, "tok_p")
     other = await register_agent(world, "other")
@@ -166,10 +166,10 @@ async def test_a_task_without_a_memory_has_no_plan_question(mail: Bank) -> None:
     assert (status, body) == (200, {"question": None})
 
 
-# What waits of a task, as one
+# The open requests of a task, answered together
 
 
-async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank, clock: Clock) -> None:
+async def test_open_requests_of_a_task_are_listed_and_answered_together(mail: Bank, clock: Clock) -> None:
     ids = []
     for name in "abc":
         ids.append((await mail.ask(ANN | {"to": f"{name}@else.example"}, **WHOM)).approval)
@@ -209,7 +209,9 @@ async def test_what_waits_of_a_task_is_seen_and_answered_as_one(mail: Bank, cloc
         ({}, False),
     ],
 )
-async def test_a_dangerous_call_is_approved_by_itself(mail: Bank, origins: dict[str, str], is_dangerous: bool) -> None:
+async def test_a_dangerous_call_is_not_approved_together_with_others(
+    mail: Bank, origins: dict[str, str], is_dangerous: bool
+) -> None:
     one = (await mail.ask(ANN, **WHOM | {"origins": origins})).approval
     other = (await mail.ask(BOB, **WHOM | {"origins": {"to": "known"}})).approval
     owner = replace(await mail.person("carol"), id=mail.agent.owner, name="alice")
@@ -312,7 +314,7 @@ def test_a_person_states_a_value_of_a_dangerous_call_that_cannot_be_undone(
         ("1200%x", 1200, False),
     ],
 )
-def test_a_value_is_stated_in_any_spacing_and_no_other_form(value: str, wanted: str | float, is_same: bool) -> None:
+def test_a_stated_value_may_differ_in_case_and_spacing_alone(value: str, wanted: str | float, is_same: bool) -> None:
     assert is_stated(value, wanted) is is_same
 
 
@@ -324,7 +326,7 @@ def test_a_value_is_stated_in_any_spacing_and_no_other_form(value: str, wanted: 
         ({"amount": 1200}, "amount", None, "value_needed"),
     ],
 )
-async def test_a_dangerous_payment_is_approved_by_its_value_alone(
+async def test_a_dangerous_payment_is_approved_only_by_stating_its_value(
     mail: Bank, arguments: dict[str, Any], state: str, stated: str | None, error: str | None
 ) -> None:
     asked = await mail.ask(arguments, **WHOM | {"tool": "pay", "origins": dict.fromkeys(arguments, "outside")})
@@ -368,11 +370,11 @@ async def test_a_dangerous_payment_is_approved_by_its_value_alone(
         ("-900 and 800-900", 900, f"-{HELD_BACK} and 800-{HELD_BACK}"),
     ],
 )
-def test_the_value_to_state_is_shown_in_no_other_place(value: Any, stated: str | float, held: Any) -> None:
+def test_the_value_to_state_is_hidden_wherever_arguments_repeat_it(value: Any, stated: str | float, held: Any) -> None:
     assert hold_back(value, stated) == held
 
 
-async def test_an_open_request_gives_the_value_away_nowhere(mail: Bank) -> None:
+async def test_an_open_request_does_not_show_the_value_to_state(mail: Bank) -> None:
     """Neither names of arguments, the limits of an approval, nor the reason of the first person repeat the value."""
     arguments: dict[str, Any] = {"amount": 1200, "memo": {"pay 1,200": "1 200"}, "x1200": "EUR1200"}
     both: dict[str, Any] = {"tool": "pay", "policies": ["both"], "token": "tok_m"}
@@ -395,7 +397,7 @@ async def test_dangerous_calls_are_denied_together(mail: Bank) -> None:
     assert [mail.state(id) for id in ids] == ["denied", "denied"]
 
 
-async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
+async def test_each_answer_of_a_batch_is_checked_and_the_batch_is_limited(mail: Bank) -> None:
     asked = (await mail.ask(ANN, **WHOM)).approval
     mallory = await mail.person("mallory")
     _, body, _ = await mail.http(
@@ -417,7 +419,9 @@ async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
 # Policies that are proposed
 
 
-async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) -> None:
+async def test_a_call_approved_on_five_occasions_without_a_denial_is_proposed_as_a_policy(
+    world: World, mail: Bank
+) -> None:
     ids = await agree(mail, PAY, times=4)
 
     def proposed() -> list[Proposal]:
@@ -436,7 +440,7 @@ async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) ->
     assert proposed() == [], "a no ends it"
 
 
-async def test_many_questions_in_one_task_propose_nothing(world: World, mail: Bank, clock: Clock) -> None:
+async def test_many_approvals_in_one_task_propose_no_policy(world: World, mail: Bank, clock: Clock) -> None:
     for number in range(8):
         clock.advance(us=1)
         asked = await mail.ask(PAY | {"amount": 100 + number}, **WHOM | {"tool": "pay"})

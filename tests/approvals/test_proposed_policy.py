@@ -1,4 +1,4 @@
-"""Proposed policies: the set asks no more about just what was agreed to, and about all else as before."""
+"""Proposed policies: the set allows exactly the approved calls, and still requires approval for all others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def holds(files: dict[str, str], text: str) -> None:
     load(extend(files, read_left_out(files)))
 
 
-def test_what_was_agreed_to_asks_no_more_and_all_else_as_before() -> None:
+def test_a_proposed_policy_allows_the_approved_calls_and_no_others() -> None:
     made = exempt([PAY], OWN, safeguards())
     assert (sorted(made.files), made.left_out) == ([FILE, LEFT_OUT, "large.cedar"], [])
     assert "5 occasions: ap_1, ap_2" in made.files[FILE]
@@ -98,14 +98,14 @@ def test_a_second_proposal_is_added_to_the_first() -> None:
         ({"policies": ["large", "gone"]}, "no file has the policy 'gone'"),
     ],
 )
-def test_what_no_policy_can_say_is_left_out_with_the_reason(changed: dict[str, Any], why: str) -> None:
+def test_a_proposal_that_no_policy_can_express_is_left_out_with_the_reason(changed: dict[str, Any], why: str) -> None:
     made = exempt([PAY | changed], OWN, safeguards())
     assert made.files == {}
     [(_, said)] = made.left_out
     assert why in said
 
 
-def test_a_value_ends_no_string_and_no_line() -> None:
+def test_a_value_cannot_end_a_string_or_line_of_the_policy() -> None:
     named = {"to": 'ann" || true || "', "my-ref": "// x", "is": "\\"}
     made = exempt([PAY | {"named": named}], OWN, safeguards())
     files = OWN | made.files

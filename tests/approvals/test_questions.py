@@ -1,4 +1,4 @@
-"""Questions within acts, on both databases: asked, answered, spent, ended, and everything that must not be."""
+"""Approval requests within acts, on both databases: made, answered, spent, expired, and what is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.approval_fixtures import PAY, URI, Bank
 Args = dict[str, Any]
 
 
-async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
+async def test_an_approval_is_spent_by_one_call(bank: Bank) -> None:
     asked = await bank.ask()
     assert (asked.state, bank.state(asked.approval)) == ("open", "open")
     entry = newest_entry(bank.world)
@@ -50,7 +50,7 @@ async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
     assert (entry.action, entry.outcome, entry.object) == ("approval.ask", "refused", asked.approval)
 
 
-async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
+async def test_a_repeated_request_is_the_same_approval_request(bank: Bank) -> None:
     first = await bank.ask()
     assert (await bank.ask()).approval == first.approval
     assert newest_entry(bank.world).action == "approval.again", "who is told of questions is not told twice"
@@ -59,7 +59,7 @@ async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
     assert found.times == 2
 
 
-async def test_a_no_holds_until_the_date_of_the_question_and_asks_nobody_again(bank: Bank, clock: Clock) -> None:
+async def test_a_denial_holds_until_the_expiry_of_the_request(bank: Bank, clock: Clock) -> None:
     short = await run_act(bank.world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="mail", ttl_s=7200)))
     await create_holding(bank.world, bank.agent, "tok_l", audience=URI, task=short.task_id, seconds=7200)
     asked = await bank.ask(token="tok_l")
@@ -71,7 +71,7 @@ async def test_a_no_holds_until_the_date_of_the_question_and_asks_nobody_again(b
     assert (await bank.ask(token="tok_l")).state == "open"
 
 
-async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
+async def test_an_approval_request_expires_at_its_date(bank: Bank, clock: Clock) -> None:
     asked = await bank.ask()
     found = store.get_question(bank.world.db.read(), asked.approval)
     assert found is not None
@@ -87,7 +87,7 @@ async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
     assert await flows.expire_due(bank.world) == 0
 
 
-async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank) -> None:
+async def test_an_approval_request_and_an_approval_do_not_outlast_their_task(world: World, bank: Bank) -> None:
     short = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="soon over", ttl_s=60)))
     await create_holding(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
     asked = await bank.ask(token="tok_short")
@@ -98,7 +98,7 @@ async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank
     assert said.until == short.expires_at
 
 
-async def test_a_yes_is_good_until_its_date(bank: Bank, clock: Clock) -> None:
+async def test_an_approval_is_valid_until_its_expiry(bank: Bank, clock: Clock) -> None:
     early, late = await bank.ask(PAY | {"to": "early"}), await bank.ask(PAY | {"to": "late"})
     until = (await bank.answer(early.approval)).until
     assert (await bank.answer(late.approval)).until == until
@@ -113,7 +113,7 @@ async def test_a_yes_is_good_until_its_date(bank: Bank, clock: Clock) -> None:
     assert (anew.state, anew.approval == early.approval) == ("open", False)
 
 
-async def test_two_different_people_are_needed_where_policy_asks_two(bank: Bank) -> None:
+async def test_two_different_people_must_approve_where_a_policy_requires_two(bank: Bank) -> None:
     huge = {"amount": 20_000, "to": "ann"}
     both = ["huge", "large"]
     asked = await bank.ask(huge, policies=both)
@@ -126,7 +126,7 @@ async def test_two_different_people_are_needed_where_policy_asks_two(bank: Bank)
     assert (await bank.ask(huge, policies=both[::-1])).state == "spent"
 
 
-async def test_one_no_of_two_settles_it(bank: Bank) -> None:
+async def test_one_denial_settles_a_request_that_needs_two_people(bank: Bank) -> None:
     asked = await bank.ask(policies=["huge"])
     await bank.answer(asked.approval, by="carol")
     assert (await bank.answer(asked.approval, "deny", by="dave")).state == "denied"
@@ -135,8 +135,8 @@ async def test_one_no_of_two_settles_it(bank: Bank) -> None:
     assert await bank.why(policies=["huge"]) == "approval_denied"
 
 
-async def test_a_guard_cannot_turn_two_into_one(bank: Bank) -> None:
-    """How many are needed is said by the server's own set, and a yes to fewer policies is a yes to something else."""
+async def test_a_guard_cannot_reduce_two_required_approvals_to_one(bank: Bank) -> None:
+    """The policy set of the server states the number of approvals; an approval for fewer policies does not count."""
     one = await bank.ask({"amount": 20_000}, policies=["large"])
     await bank.answer(one.approval)
     assert (await bank.ask({"amount": 20_000}, policies=["huge", "large"])).approval != one.approval
@@ -145,7 +145,7 @@ async def test_a_guard_cannot_turn_two_into_one(bank: Bank) -> None:
 # Who may answer
 
 
-async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
+async def test_an_agent_or_guard_cannot_answer_an_approval_request(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     for by, code in (
         (agent_caller(bank.agent, APPROVE), "own_chain"),
@@ -163,7 +163,7 @@ async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
     assert bank.state(asked.approval) == "open"
 
 
-async def test_nobody_answers_through_whom_it_came(world: World, bank: Bank) -> None:
+async def test_an_agent_in_the_delegation_chain_cannot_answer_the_approval_request(world: World, bank: Bank) -> None:
     helper = await register_agent(world, "helper", scopes=["bank:write"])
     part = await run_act(
         world, lambda a: tasks.start(a, TaskSpec(agent="helper", purpose="a part", parent=bank.task.task_id))
@@ -176,14 +176,14 @@ async def test_nobody_answers_through_whom_it_came(world: World, bank: Bank) -> 
 
 
 @pytest.mark.parametrize("reason", ["", " \n", "x" * 501])
-async def test_a_reason_is_given(bank: Bank, reason: str) -> None:
+async def test_an_answer_needs_a_reason_of_at_most_500_characters(bank: Bank, reason: str) -> None:
     asked = await bank.ask()
     with pytest.raises(Invalid):
         await bank.answer(asked.approval, reason=reason)
     assert (await bank.answer(asked.approval, reason="x" * 500)).state == "approved"
 
 
-async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
+async def test_an_approval_is_refused_after_the_task_ended_or_the_agent_was_suspended(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     await run_act(world, lambda a: tasks.end(a, bank.task.task_id))
     with pytest.raises(Forbidden) as refused:
@@ -200,7 +200,7 @@ async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("root", [Root.AGENT, Root.TASK])
-async def test_a_yes_dies_with_its_agent_and_its_task(world: World, bank: Bank, root: Root) -> None:
+async def test_an_approval_ends_with_its_agent_and_its_task(world: World, bank: Bank, root: Root) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     assert (await end_holdings(world, root, bank.agent.agent_id if root is Root.AGENT else bank.task.task_id))[
@@ -212,7 +212,7 @@ async def test_a_yes_dies_with_its_agent_and_its_task(world: World, bank: Bank, 
     assert (again.state, again.approval == asked.approval) == ("open", False)
 
 
-# To what a yes is bound
+# What an approval is bound to
 
 OTHERS: dict[str, Args] = {
     "differs from the stated value": {"to": "eva"},
@@ -232,7 +232,7 @@ OTHERS: dict[str, Args] = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-async def test_a_yes_to_one_call_is_none_to_another(bank: Bank, case: str) -> None:
+async def test_an_approval_of_one_call_does_not_count_for_another_call(bank: Bank, case: str) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     other = await bank.ask(PAY | OTHERS[case])
@@ -252,7 +252,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("case", SAME)
-async def test_what_no_reader_tells_apart_is_the_same_call(bank: Bank, case: str) -> None:
+async def test_arguments_that_are_equal_as_json_make_the_same_call(bank: Bank, case: str) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     body = b'{"call":"%s","token":"tok_1","policy":"%s","policies":["large"],"tool":"pay","arguments":%s}' % (
@@ -264,7 +264,7 @@ async def test_what_no_reader_tells_apart_is_the_same_call(bank: Bank, case: str
     assert (answer.state, answer.approval) == ("spent", asked.approval)
 
 
-async def test_absent_is_neither_null_nor_a_default(bank: Bank) -> None:
+async def test_an_absent_argument_differs_from_null_and_from_an_empty_text(bank: Bank) -> None:
     ids = {
         (await bank.ask(arguments)).approval
         for arguments in ({"amount": 500}, {"amount": 500, "to": None}, {"amount": 500, "to": ""})
@@ -272,8 +272,8 @@ async def test_absent_is_neither_null_nor_a_default(bank: Bank) -> None:
     assert len(ids) == 3
 
 
-async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank) -> None:
-    """Though the guard's own catalogue calls it none."""
+async def test_a_secret_argument_binds_the_approval_and_is_not_stored(world: World, bank: Bank) -> None:
+    """The catalogue of the server decides, although the guard does not mark the argument as secret."""
     asked = await bank.ask(PAY | {"pin": "4711"})
     found = store.get_question(world.db.read(), asked.approval)
     assert found is not None
@@ -282,7 +282,7 @@ async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank
     assert (await bank.ask(PAY | {"pin": "4711"})).approval == asked.approval
 
 
-async def test_another_agent_task_or_policy_is_another_call(world: World, bank: Bank) -> None:
+async def test_an_approval_does_not_count_for_another_agent_task_or_policy(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="another")))
@@ -294,7 +294,7 @@ async def test_another_agent_task_or_policy_is_another_call(world: World, bank: 
         assert await bank.why(approval=asked.approval, **changed) == "approval_mismatch"
 
 
-async def test_a_guard_speaks_of_its_own_resource_under_a_live_token(world: World, bank: Bank) -> None:
+async def test_a_guard_requests_approvals_for_its_own_resource_and_a_live_token_alone(world: World, bank: Bank) -> None:
     shop = await run_act(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
     assert await bank.why(by=shop) == "foreign_token"
     assert await bank.why(token="tok_unknown") == "foreign_token"
@@ -318,12 +318,12 @@ async def test_a_guard_speaks_of_its_own_resource_under_a_live_token(world: Worl
         {"tool": ""},
     ],
 )
-async def test_what_is_no_question_is_refused(bank: Bank, changed: Args) -> None:
+async def test_a_malformed_approval_request_is_refused(bank: Bank, changed: Args) -> None:
     with pytest.raises(Malformed):
         await bank.ask(**changed)
 
 
-async def test_a_question_has_a_longest_length(bank: Bank) -> None:
+async def test_an_approval_request_has_a_maximum_size(bank: Bank) -> None:
     assert (await bank.ask(PAY | {"note": "x" * (MAX_BYTES - 400)})).state == "open"
     with pytest.raises(Malformed):
         await bank.ask(PAY | {"note": "x" * MAX_BYTES})
@@ -332,7 +332,7 @@ async def test_a_question_has_a_longest_length(bank: Bank) -> None:
 # A flood
 
 
-async def test_a_task_waits_for_at_most_so_many_answers(bank: Bank) -> None:
+async def test_a_task_has_a_limited_number_of_open_approval_requests(bank: Bank) -> None:
     asked = [await bank.ask(PAY | {"amount": 1000 + n}) for n in range(MAX_OPEN_OF_TASK)]
     assert await bank.why(PAY | {"amount": 2000}) == "too_many_questions"
     entry = newest_entry(bank.world)
@@ -342,7 +342,7 @@ async def test_a_task_waits_for_at_most_so_many_answers(bank: Bank) -> None:
     assert (await bank.ask(PAY | {"amount": 2000})).state == "open"
 
 
-async def test_an_agent_waits_for_at_most_so_many_answers(world: World, bank: Bank) -> None:
+async def test_an_agent_has_a_limited_number_of_open_approval_requests(world: World, bank: Bank) -> None:
     said: list[str] = []
     for number in range(MAX_OPEN_OF_AGENT // MAX_OPEN_OF_TASK + 1):
         task = await run_act(world, _start)
@@ -354,7 +354,7 @@ async def test_an_agent_waits_for_at_most_so_many_answers(world: World, bank: Ba
     assert newest_entry(world).reasons[0].code == "too_many_questions"
 
 
-async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(world: World, bank: Bank) -> None:
+async def test_two_denials_of_a_tool_deny_further_requests_of_the_task(world: World, bank: Bank) -> None:
     waits = (await bank.ask({"amount": 1000})).approval
     for amount in (1001, 1002):
         assert (await bank.ask({"amount": amount - 500})).state == "open"
@@ -368,7 +368,7 @@ async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(wor
     assert (await bank.ask({"amount": 1003}, token="tok_other")).state == "open"
 
 
-async def test_parts_of_a_task_do_not_ask_again_what_was_denied_twice(world: World, bank: Bank) -> None:
+async def test_two_denials_of_a_tool_count_for_all_subtasks_of_a_task(world: World, bank: Bank) -> None:
     for number, name in enumerate(("one", "other", "more")):
         part = await run_act(
             world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=bank.task.task_id))
@@ -383,7 +383,7 @@ async def test_parts_of_a_task_do_not_ask_again_what_was_denied_twice(world: Wor
     assert (await bank.ask({"amount": 1003}, token="tok_apart")).state == "open"
 
 
-async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank: Bank, clock: Clock) -> None:
+async def test_denials_in_a_standing_task_count_until_their_requests_expire(bank: Bank, clock: Clock) -> None:
     standing = standing_id(bank.agent.agent_id)
     await create_holding(bank.world, bank.agent, "tok_s", audience=URI, task=standing, seconds=10_000)
     for amount in (1001, 1002):
@@ -401,7 +401,7 @@ def _start(act: Act) -> Task:
     return tasks.start(act, TaskSpec(agent="bot", purpose="a flood"))
 
 
-async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answered(bank: Bank, clock: Clock) -> None:
+async def test_an_agent_makes_a_limited_number_of_approval_requests_in_an_hour(bank: Bank, clock: Clock) -> None:
     began = clock()
     for number in range(MAX_ASKED):
         says = "deny" if number == 0 else "approve"
@@ -415,7 +415,9 @@ async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answere
     assert (await bank.ask({"amount": 9}, token="tok_2")).state == "open"
 
 
-async def test_what_is_long_over_is_forgotten_and_nothing_else(world: World, bank: Bank, clock: Clock) -> None:
+async def test_only_requests_that_ended_before_the_replay_period_are_deleted(
+    world: World, bank: Bank, clock: Clock
+) -> None:
     denied, approved, waits = [(await bank.ask({"amount": 1000 + n})).approval for n in range(3)]
     await bank.answer(denied, "deny")
     await bank.answer(approved)
@@ -435,7 +437,7 @@ async def test_what_is_long_over_is_forgotten_and_nothing_else(world: World, ban
 # Two at once
 
 
-async def test_two_guards_at_once_spend_it_once(bank: Bank) -> None:
+async def test_concurrent_calls_spend_an_approval_once(bank: Bank) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     said = await asyncio.gather(*(bank.ask() for _ in range(8)), return_exceptions=True)
@@ -444,15 +446,15 @@ async def test_two_guards_at_once_spend_it_once(bank: Bank) -> None:
     assert {one.code for one in said if isinstance(one, Refused)} == {"approval_spent"}
 
 
-async def test_the_same_call_asked_once_more_is_still_that_call(bank: Bank) -> None:
-    """Whose connection broke asks again with its number, and learns that it has spent it."""
+async def test_a_retry_with_the_same_call_id_passes_after_the_approval_was_spent(bank: Bank) -> None:
+    """A guard whose connection broke retries with the same call id, and gets the same result."""
     asked = await bank.ask()
     await bank.answer(asked.approval)
     assert [(await bank.ask(call="z" * 22)).state for _ in range(2)] == ["spent", "spent"]
     assert await bank.why() == "approval_spent"
 
 
-async def test_who_spent_a_yes_hears_so_again_until_its_date(bank: Bank, clock: Clock) -> None:
+async def test_a_retry_with_the_same_call_id_passes_until_the_approval_expires(bank: Bank, clock: Clock) -> None:
     asked = await bank.ask()
     until = (await bank.answer(asked.approval)).until
     assert until is not None
@@ -465,7 +467,7 @@ async def test_who_spent_a_yes_hears_so_again_until_its_date(bank: Bank, clock: 
     assert (again.state, again.approval == asked.approval) == ("open", False)
 
 
-async def test_two_processes_spend_it_once(bank: Bank, config: Any, clock: Clock) -> None:
+async def test_two_processes_spend_an_approval_once(bank: Bank, config: Any, clock: Clock) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     async with open_world(config, now=clock, random=bank.world.random) as other:
@@ -475,7 +477,7 @@ async def test_two_processes_spend_it_once(bank: Bank, config: Any, clock: Clock
     assert {one.code for one in said if isinstance(one, Refused)} == {"approval_spent"}
 
 
-async def test_a_yes_survives_a_restart(bank: Bank, config: Any, clock: Clock) -> None:
+async def test_an_approval_survives_a_restart(bank: Bank, config: Any, clock: Clock) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
     async with open_world(config, now=clock, random=bank.world.random) as again:

@@ -1,4 +1,4 @@
-"""AuthZEN Access Request and Approval Profile (draft 1), and obligations: a denial that can be asked about."""
+"""AuthZEN Access Request and Approval Profile (draft 1), and obligations: requestable denials."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def submission(bank: Bank, asked: Json | None = None) -> Json:
     return {**asked, "denial": denial | {"evaluation_id": context["evaluation_id"], "reason": context["reason"]}}
 
 
-async def test_a_requestable_denial_is_requested_approved_and_evaluated_once(world: World, bank: Bank) -> None:
+async def test_a_requestable_denial_is_requested_approved_and_allowed_once(world: World, bank: Bank) -> None:
     denied = await evaluate(bank, question(bank))
     assert (denied["decision"], denied["context"]["reason"]) == (False, "approval_needed")
     request = denied["context"]["access_request"]
@@ -66,12 +66,12 @@ async def test_a_requestable_denial_is_requested_approved_and_evaluated_once(wor
 
 
 async def entries(bank: Bank, *actions: str) -> list[Entry]:
-    """The newest entry of each."""
+    """Return the newest ledger entry of each action."""
     reader = bank.world.db.read()
     return [decode_entry(ledger.search_entries(reader, {"action": action}, limit=1)[0][1]) for action in actions]
 
 
-async def test_an_approval_is_for_just_that_call(bank: Bank) -> None:
+async def test_an_approval_is_for_one_exact_call(bank: Bank) -> None:
     task = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]["id"]
     await bank.answer(task)
     for other in (
@@ -85,8 +85,8 @@ async def test_an_approval_is_for_just_that_call(bank: Bank) -> None:
     assert (await evaluate(bank, question(bank, approval={"id": task})))["decision"]
 
 
-async def test_a_denial_says_what_to_do_after_an_approval_that_did_not_help(bank: Bank, clock: Clock) -> None:
-    """Section "Completion Semantics": a new request where another yes may be asked for, or nothing."""
+async def test_a_denial_names_the_next_action_after_an_approval_that_does_not_count(bank: Bank, clock: Clock) -> None:
+    """Section "Completion Semantics": the next action is a new request, or none."""
     said = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]
     await bank.answer(said["id"])
     shown = {"id": said["id"]}
@@ -112,7 +112,7 @@ async def test_a_denial_says_what_to_do_after_an_approval_that_did_not_help(bank
     assert "next_action" not in (await evaluate(bank, question(bank)))["context"]
 
 
-async def test_a_spent_approval_leaves_nothing_to_ask_for(bank: Bank) -> None:
+async def test_a_denial_for_a_spent_approval_is_not_requestable(bank: Bank) -> None:
     task = (await bank.http("POST", REQUESTS, await submission(bank)))[1]["task"]["id"]
     await bank.answer(task)
     assert (await evaluate(bank, question(bank, approval={"id": task})))["decision"]
@@ -121,7 +121,7 @@ async def test_a_spent_approval_leaves_nothing_to_ask_for(bank: Bank) -> None:
     assert "access_request" not in context
 
 
-async def test_what_comes_again_with_its_key_is_the_same_request(world: World, bank: Bank) -> None:
+async def test_a_repeated_idempotency_key_returns_the_same_request(world: World, bank: Bank) -> None:
     """Section "Access Request Submission", `Idempotency-Key`; the order of members makes no difference."""
     sent, key = await submission(bank), "k" * 255
     task = (await bank.http("POST", REQUESTS, sent, key=key))[1]["task"]
@@ -142,7 +142,7 @@ async def test_what_comes_again_with_its_key_is_the_same_request(world: World, b
         assert (status, answer["type"]) == (400, "about:blank")
 
 
-async def test_a_guard_and_an_enforcement_point_have_one_queue(bank: Bank) -> None:
+async def test_a_guard_and_an_enforcement_point_share_approval_requests(bank: Bank) -> None:
     asked = await bank.ask()
     made = (await bank.http("POST", REQUESTS, await submission(bank)))[1]
     assert made["task"]["id"] == asked.approval
@@ -151,7 +151,7 @@ async def test_a_guard_and_an_enforcement_point_have_one_queue(bank: Bank) -> No
     assert await bank.why() == "approval_spent"
 
 
-async def test_what_no_yes_would_turn_cannot_be_requested(bank: Bank) -> None:
+async def test_a_denial_that_an_approval_would_not_change_is_not_requestable(bank: Bank) -> None:
     for asked in (question(bank, {"amount": 5, "to": "eve"}), question(bank, {"amount": 500, "to": "eve"})):
         assert "access_request" not in (await evaluate(bank, asked))["context"]
     assert (await evaluate(bank, question(bank, {"amount": 5})))["decision"]
@@ -165,7 +165,7 @@ async def test_what_no_yes_would_turn_cannot_be_requested(bank: Bank) -> None:
     )
 
 
-async def test_a_request_is_tied_to_its_denial(bank: Bank, clock: Clock) -> None:
+async def test_an_access_request_is_bound_to_its_denial(bank: Bank, clock: Clock) -> None:
     sent = await submission(bank)
     broken: list[Json] = [
         {**sent, "context": sent["context"] | {"arguments": PAY | {"to": "eva"}}},
@@ -207,7 +207,7 @@ async def test_each_item_of_a_batch_is_requestable_by_itself(bank: Bank) -> None
     assert ["access_request" in one.get("context", {}) for one in answer["evaluations"]] == [True, False, False]
 
 
-async def test_the_metadata_says_what_there_is(bank: Bank) -> None:
+async def test_the_metadata_lists_the_endpoint_capability_and_obligation(bank: Bank) -> None:
     _, said, _ = await bank.http("GET", "/.well-known/authzen-configuration")
     url = bank.world.config.public_url
     assert (said["access_request_endpoint"], said["jwks_uri"]) == (url + REQUESTS, url + "/jwks")
@@ -220,7 +220,7 @@ STRONG = """@id("all") permit (principal, action, resource);
 unless { context.acr == "urn:ostiary:acr:two-keys" };"""
 
 
-async def test_a_denial_that_a_stronger_token_would_turn_obliges_to_step_up(bank: Bank) -> None:
+async def test_a_denial_that_a_stronger_token_would_change_has_a_step_up_obligation(bank: Bank) -> None:
     await put(bank.world, {"a.cedar": STRONG})
     answer = await evaluate(bank, question(bank))
     assert answer["context"]["obligations"] == [
@@ -230,5 +230,5 @@ async def test_a_denial_that_a_stronger_token_would_turn_obliges_to_step_up(bank
 
 
 @pytest.mark.parametrize("approval", ["ap_1", 5, None, [], {}, {"id": 5}, {"id": None}])
-async def test_what_is_no_approval_is_none(bank: Bank, approval: Any) -> None:
+async def test_a_malformed_approval_does_not_count(bank: Bank, approval: Any) -> None:
     assert (await evaluate(bank, question(bank, approval=approval)))["context"]["reason"] == "approval_needed"

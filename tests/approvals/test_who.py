@@ -1,4 +1,4 @@
-"""Who may answer: who answers for the agent, for whom it acts, whom a policy names, and whom the configuration does."""
+"""Approvers: persons responsible for the agent, the person of the task, and persons of policies or configuration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def own(bank: Bank) -> Bank:
 
 
 async def said(bank: Bank, id: str, by: str, **config: Any) -> Question:
-    """The result of the answer of that person. Raises Refused."""
+    """Approve the request as that person; return the changed request. Raises Refused."""
     caller, settings = await bank.person(by), replace(bank.world.config, **config)
     return await act(
         bank.world,
@@ -55,14 +55,14 @@ async def refused(bank: Bank, id: str, by: str, **config: Any) -> str:
 
 
 @pytest.mark.parametrize("who", ["ann", "deputy", "second"])
-async def test_who_answers_for_the_agent_answers(own: Bank, who: str) -> None:
+async def test_a_person_responsible_for_the_agent_may_approve(own: Bank, who: str) -> None:
     asked = await own.ask(token="tok_2")
     assert await refused(own, asked.approval, "eve") == "not_your_agent"
     assert await refused(own, asked.approval, "ben") == "not_your_agent", "of another team"
     assert (await said(own, asked.approval, who)).state_at(own.world.now()) == "approved"
 
 
-async def test_who_has_left_the_team_answers_no_more(own: Bank) -> None:
+async def test_a_person_who_left_the_owning_team_may_no_longer_approve(own: Bank) -> None:
     asked = await own.ask(token="tok_2")
     await run_act(own.world, lambda a: registry.add_member(a, "payers", "eve"))
     await run_act(own.world, lambda a: registry.remove_member(a, "payers", "ann"))
@@ -70,7 +70,7 @@ async def test_who_has_left_the_team_answers_no_more(own: Bank) -> None:
     assert (await said(own, asked.approval, "eve")).answered_at is not None
 
 
-async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
+async def test_a_person_who_may_not_approve_may_not_deny(own: Bank) -> None:
     asked, caller = await own.ask(token="tok_2"), await own.person("eve")
     with pytest.raises(Forbidden):
         await act(
@@ -81,7 +81,7 @@ async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
     assert own.state(asked.approval) == "open"
 
 
-async def test_for_whom_the_task_is_done_answers(own: Bank) -> None:
+async def test_the_person_on_whose_behalf_the_task_runs_may_approve(own: Bank) -> None:
     task = await run_act(
         own.world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for eve", on_behalf_of="eve"))
     )
@@ -92,14 +92,14 @@ async def test_for_whom_the_task_is_done_answers(own: Bank) -> None:
 
 
 @pytest.mark.parametrize("approvers", ["ben", "eve finance", "finance"])
-async def test_whom_the_configuration_names_answers_everything(own: Bank, approvers: str) -> None:
+async def test_a_person_named_in_the_configuration_may_approve_every_request(own: Bank, approvers: str) -> None:
     asked = await own.ask(token="tok_2")
     assert await refused(own, asked.approval, "ben", approvers="eve nobody") == "not_your_agent"
     assert (await said(own, asked.approval, "ben", approvers=approvers)).answered_at is not None
 
 
 @pytest.mark.parametrize("named", ["finance", "eve, finance", " ben "])
-async def test_whom_a_policy_names_answers_and_nobody_else(own: Bank, named: str) -> None:
+async def test_only_an_approver_named_by_the_policy_may_approve(own: Bank, named: str) -> None:
     cedar = FILES["a.cedar"].replace(
         '@id("large") @ask("person")', f'@id("large") @ask("person") @approvers("{named}")'
     )
@@ -110,7 +110,7 @@ async def test_whom_a_policy_names_answers_and_nobody_else(own: Bank, named: str
     assert (await said(own, asked.approval, "ben")).answered_at is not None
 
 
-async def test_each_policy_that_asks_must_let_them(own: Bank) -> None:
+async def test_an_approver_must_satisfy_every_policy_that_requires_approval(own: Bank) -> None:
     cedar = FILES["a.cedar"].replace('@id("strange")', '@id("strange") @approvers("finance")')
     own.policy = await put(own.world, FILES | {"a.cedar": cedar})
     asked = await own.ask(PAY | {"to": "mallory"}, policies=["large", "strange"], token="tok_2")
@@ -120,7 +120,7 @@ async def test_each_policy_that_asks_must_let_them(own: Bank) -> None:
     assert (await said(own, asked.approval, "ann")).answered_at is not None
 
 
-async def test_two_are_two_of_those_who_may(own: Bank) -> None:
+async def test_each_of_two_required_approvers_must_be_allowed_to_approve(own: Bank) -> None:
     asked = await own.ask(PAY | {"amount": 20_000}, policies=["huge", "large"], token="tok_2")
     assert (await said(own, asked.approval, "ann")).state_at(own.world.now()) == "open"
     assert await refused(own, asked.approval, "ben") == "not_your_agent"

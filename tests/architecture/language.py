@@ -31,6 +31,7 @@ RULES = {
     "subjects": "a sentence of a page does not begin with `It`, `They`, `Its` or `Their`, but names the thing",
     "names": "a name is a noun or a verb with an object, not a participle or a pronoun",
     "formatter": "no line switches the formatter off",
+    "tests": "the name of a test is a sentence whose subject is the thing, not a pronoun or a question word",
 }
 """Each rule, and what it asks for."""
 
@@ -97,6 +98,12 @@ BANNED = re.compile("|".join(PHRASES), re.IGNORECASE)
 SUBJECTLESS = re.compile(SENTENCE)
 UNNAMED = re.compile(r"(?:^(?:[-*] |\d+\. )?|(?<=[.!?] ))(?:It|They|Its|Their)\b[^.?!]*")
 """A sentence whose subject stands in the sentence before: a reader who sees the sentence alone cannot name it."""
+
+PUZZLE = re.compile(
+    r"test_(who|whom|whose|what|which|whatever|whoever|whichever|nobody|nothing|none|it|they|of|so|one_that)_"
+    r"|.*_(so_many|so_much|nobody|but_for|a_yes|a_no|yes|tells|told|hears?|whoever|whatever|whom)(_|$)"
+)
+"""A name of a test that says too little to a reader who does not see its body."""
 
 COMMENT = re.compile(r"^ *# ?(.+(?:\n *# ?.+)*)|(?<=  )# (.+)$", re.MULTILINE)
 """A block of comment lines, or the comment behind a statement."""
@@ -203,8 +210,11 @@ def _of_any_module(source: Source) -> Iterator[Offence]:
     for line, text in _idle_strings(nodes):
         yield offence("idle", line, text)
     for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _promises_another_result(node):
-            yield offence("returns", node.lineno, f"{node.name}(): {ast.get_docstring(node)}")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if _promises_another_result(node):
+                yield offence("returns", node.lineno, f"{node.name}(): {ast.get_docstring(node)}")
+            if PUZZLE.match(node.name) and node.name.startswith("test_"):
+                yield offence("tests", node.lineno, node.name)
 
 
 def _is_of_commands(source: Source) -> bool:

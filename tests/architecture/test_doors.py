@@ -1,4 +1,4 @@
-"""Every room is built alike: `wire* > flows > store > model` (see docs/explanation/architecture.md)."""
+"""Every package has the same layers: `wire* > flows > store > model` (see docs/explanation/architecture.md)."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ def imports(graph: grimp.ImportGraph) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_module_of_a_room_is_behind_a_door() -> None:
+def test_every_module_of_a_package_belongs_to_a_layer() -> None:
     homeless = [
         source.path
         for source in sources("src/ostiaryd")
         if room(source.module) not in {"", *WITHOUT_DOORS} and door(source.module) not in {"", *RANK, *PLUG_INS}
     ]
-    assert not homeless, "a room has the doors wire*, flows, store and model"
+    assert not homeless, "a package has the layers wire*, flows, store and model"
 
 
-def test_a_door_imports_only_doors_at_or_below_it_in_whatever_room(imports: list[tuple[str, str]]) -> None:
+def test_a_layer_imports_only_the_same_or_lower_layers_of_any_package(imports: list[tuple[str, str]]) -> None:
     upward = [pair for pair in imports if RANK[door(pair[0])] < RANK[door(pair[1])]]
     assert not upward
 
 
-def test_no_modules_import_each_other_in_a_circle_even_for_types_or_later(graph: grimp.ImportGraph) -> None:
+def test_modules_do_not_import_each_other_in_a_cycle_even_for_types(graph: grimp.ImportGraph) -> None:
     imports = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
     for importer, imported in MUTUAL:
         imports[importer].remove(imported)
     assert list(TopologicalSorter(imports).static_order())  # CycleError names the modules of a circle
 
 
-def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tuple[str, str]]) -> None:
+def test_a_wire_module_does_not_import_a_wire_module_of_another_package(imports: list[tuple[str, str]]) -> None:
     crossing = [
         (importer, imported)
         for importer, imported in imports
@@ -87,7 +87,7 @@ def test_every_store_is_protected_from_other_packages() -> None:
     assert protected == {(f"ostiaryd.{package}.store", f"ostiaryd.{package}") for package in packages}
 
 
-def test_no_flow_only_passes_its_arguments_on_to_the_store() -> None:
+def test_no_flow_function_only_forwards_its_arguments_to_the_store() -> None:
     idle = [
         f"{source.path}:{function.lineno} {function.name}"
         for source in sources("src/ostiaryd")
@@ -98,7 +98,7 @@ def test_no_flow_only_passes_its_arguments_on_to_the_store() -> None:
     assert not idle, "call the store; for other packages, name the function of the store in `flows/__init__.py`"
 
 
-def test_a_model_stands_on_the_core_and_on_models_alone(graph: grimp.ImportGraph) -> None:
+def test_a_model_imports_only_the_core_and_other_models(graph: grimp.ImportGraph) -> None:
     pure = {f"ostiaryd.ground.{name}" for name in ("process.ids", "outbound.database_driver", "crypto.keyed_hash")}
     impure = [
         (importer, imported)

@@ -1,4 +1,4 @@
-"""Every function that writes a guarded row says so: `tx.touch`, so that the entry of the act holds the row's digest."""
+"""Every function that writes a guarded row calls `tx.touch`, so that the entry of the act has the digest of the row."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_function_that_writes_guarded_rows_touches_them() -> None:
     assert {name for name, touches in found.items() if not touches} == set(EXEMPT)
 
 
-def test_every_column_of_a_guarded_table_is_guarded_or_left_out_on_purpose() -> None:
+def test_every_column_of_a_guarded_table_is_guarded_or_listed_as_left_out() -> None:
     database = sqlite3.connect(":memory:")
     for _, _, text in scripts():
         database.executescript(render(text, is_sqlite=True))

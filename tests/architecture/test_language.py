@@ -1,4 +1,4 @@
-"""The rules of words hold in the whole tree, and see what they are for."""
+"""The language rules hold in the whole tree, and recognize their offences."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.architecture.language import (
     CLAUSE,
     MORE_PARAMETERS,
     OPENING,
+    PUZZLE,
     REPEATED,
     RULES,
     UNNAMED,
@@ -26,12 +27,12 @@ from tests.support.sources import sources
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_place_breaks_a_rule_of_words(rule: str) -> None:
+def test_no_text_of_the_tree_breaks_a_language_rule(rule: str) -> None:
     places = [f"{offence.place}: {offence.words}" for offence in offences() if offence.rule == rule]
     assert not places, f"{RULES[rule]}: `python -m tests.architecture.language` prints all places"
 
 
-def test_a_module_in_the_table_has_a_function_with_more_parameters() -> None:
+def test_each_module_in_the_table_of_exceptions_has_a_function_with_many_parameters() -> None:
     longer = {
         source.module
         for source in sources("src")
@@ -84,7 +85,7 @@ def test_a_docstring_that_promises_another_result_is_an_offence(
         ('Read the signed element ("see what is signed").', False),
     ],
 )
-def test_a_clause_with_what_is_an_offence_outside_of_code_and_quotations(text: str, is_clause: bool) -> None:
+def test_a_clause_with_the_pronoun_what_is_an_offence_outside_code_and_quotations(text: str, is_clause: bool) -> None:
     assert bool(CLAUSE.search(_prose_of(text))) is is_clause
 
 
@@ -100,6 +101,20 @@ def test_a_clause_with_what_is_an_offence_outside_of_code_and_quotations(text: s
 )
 def test_a_sentence_of_a_page_that_begins_with_a_pronoun_is_an_offence(text: str, is_unnamed: bool) -> None:
     assert bool(UNNAMED.search(text)) is is_unnamed
+
+
+@pytest.mark.parametrize(
+    ("name", "is_puzzle"),
+    [
+        ("test_who_leaves_has_no_role", True),
+        ("test_an_approval_needs_a_yes", True),
+        ("test_so_many_are_allowed", True),
+        ("test_a_person_who_leaves_has_no_role", False),
+        ("test_offers_are_bounded", False),
+    ],
+)
+def test_a_name_of_a_test_without_a_subject_is_an_offence(name: str, is_puzzle: bool) -> None:
+    assert bool(PUZZLE.match(name)) is is_puzzle
 
 
 @pytest.mark.parametrize(("text", "repeats"), [("and and a", True), ("the\n    the", True), ("that this", False)])
@@ -212,7 +227,7 @@ def test_plain_sentences_are_fine(text: str) -> None:
         ('message("i we they he she it")', True),
     ],
 )
-def test_a_list_of_words_is_data_and_a_sentence_is_not(code: str, is_prose: bool) -> None:
+def test_a_word_list_is_not_read_as_prose_and_a_sentence_is(code: str, is_prose: bool) -> None:
     assert any(list(banned(text)) for _, text in prose(tuple(ast.walk(ast.parse(code))), code)) is is_prose
 
 

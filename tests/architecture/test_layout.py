@@ -1,4 +1,4 @@
-"""Where code of the tests lives: tests import helpers, never each other, and benchmarks do without the tests."""
+"""The layout of test code: tests import helpers but not each other, and benchmarks do not import tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_no_module_imports_a_test_module_or_a_conftest() -> None:
     assert not offenders, "move what both need to tests/support, harness, or a helper module of the folder"
 
 
-def test_benchmarks_and_the_harness_do_without_the_tests() -> None:
+def test_benchmarks_and_the_harness_do_not_import_tests() -> None:
     offenders = [
         f"{path}: {module}"
         for folder, above in (("harness", ("tests", "benchmarks")), ("benchmarks", ("tests",)))
@@ -38,11 +38,11 @@ def test_each_benchmark_is_named_on_a_page() -> None:
     assert [name for name in names if not re.search(rf"benchmarks[./]{name}\b|BENCH_ARGS=\"?{name}\b", pages)] == []
 
 
-def test_the_folder_of_the_tests_holds_packages_only() -> None:
+def test_the_tests_folder_contains_only_packages_and_its_conftest() -> None:
     assert {path for path in files() if path.startswith("tests/") and path.count("/") == 1} == {"tests/conftest.py"}
 
 
-def test_end_to_end_tests_are_in_their_own_folder() -> None:
+def test_no_path_is_named_end_to_end() -> None:
     assert [path for path in files() if "end_to_end" in path] == []
 
 

@@ -40,7 +40,7 @@ def missing(text: str) -> Iterator[str]:
             yield file
 
 
-def test_every_module_and_file_that_the_source_names_exists() -> None:
+def test_every_module_and_file_in_comments_and_docstrings_exists() -> None:
     found = {path: [*missing(path.read_text())] for path in SRC.rglob("*.py")}
     assert {str(path.relative_to(ROOT)): names for path, names in found.items() if names} == {}
 
@@ -48,12 +48,12 @@ def test_every_module_and_file_that_the_source_names_exists() -> None:
 @pytest.mark.parametrize(
     "text", ["`ground.guarded`", "`ostiary.core.budget`", "`ostiary.decision.access.gone`", "see docs/clients.md"]
 )
-def test_a_name_that_leads_nowhere_is_reported(text: str) -> None:
+def test_a_name_of_a_missing_module_or_file_is_reported(text: str) -> None:
     assert len([*missing(text)]) == 1
 
 
 @pytest.mark.parametrize(
     "text", ["`ground.database.guarded`", "`ostiary.decision.access.decide`", "`watch.model.tally`", "docs/index.md"]
 )
-def test_a_name_that_leads_somewhere_is_not(text: str) -> None:
+def test_a_name_of_an_existing_module_or_file_is_not_reported(text: str) -> None:
     assert [*missing(text)] == []

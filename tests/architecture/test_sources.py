@@ -55,7 +55,7 @@ ALIASES = {("numpy", "np"), ("collections.abc.Set", "AbstractSet")}
 """Second names that the whole field uses: a module, or a member of a module, and its alias."""
 
 
-def test_only_stores_hold_sql() -> None:
+def test_only_stores_contain_sql() -> None:
     elsewhere = [
         f"{source.path}:{node.lineno}"
         for source in sources("src")
@@ -66,7 +66,7 @@ def test_only_stores_hold_sql() -> None:
     assert not elsewhere
 
 
-def test_sql_is_put_together_at_import_where_no_request_can_reach_it() -> None:
+def test_sql_statements_are_module_constants_except_the_listed_composed_ones() -> None:
     later = {
         f"{source.path}:{function.name}"
         for source in sources("src/ostiaryd")
@@ -77,7 +77,7 @@ def test_sql_is_put_together_at_import_where_no_request_can_reach_it() -> None:
     assert COMPOSED.keys() - later == set(), "no longer composed"
 
 
-def test_types_are_built_by_the_one_module_that_threads_may_share() -> None:
+def test_only_the_decoding_module_builds_msgspec_types() -> None:
     elsewhere = [
         f"{source.path}: {ast.unparse(node)}"
         for source in sources("src")
@@ -88,7 +88,7 @@ def test_types_are_built_by_the_one_module_that_threads_may_share() -> None:
     assert not elsewhere, "use ostiary.protocol.decoding: msgspec crashes where threads first use a type at once"
 
 
-def test_an_import_keeps_the_name_of_what_it_imports() -> None:
+def test_an_import_does_not_rename_the_imported_object() -> None:
     renamed = [
         f"{source.path}:{node.lineno}: {name} as {alias}"
         for source in sources("src")
@@ -98,7 +98,7 @@ def test_an_import_keeps_the_name_of_what_it_imports() -> None:
     assert not renamed, "give the thing a name that fits everywhere, or import its module"
 
 
-def test_nothing_suppresses_whatever_comes() -> None:
+def test_no_suppress_call_suppresses_all_exceptions() -> None:
     blind = [
         f"{source.path}:{call.lineno}"
         for source in sources("src")
@@ -108,7 +108,7 @@ def test_nothing_suppresses_whatever_comes() -> None:
     assert not blind
 
 
-def test_no_file_outgrows_its_subject() -> None:
+def test_each_file_over_the_line_limit_is_listed_with_a_reason() -> None:
     long = {source.path for source in sources("src") if source.text.count("\n") > LINES}
     assert long - LONGER.keys() == set(), (
         f"past {LINES} lines: does the file hold several ideas? If not, say here why it is one"
@@ -117,7 +117,7 @@ def test_no_file_outgrows_its_subject() -> None:
 
 
 @pytest.mark.parametrize("folder", ["src", "tests", "docs", "requirements", ".ci"])
-def test_the_tree_speaks_of_itself_alone_and_leaves_nothing_undone(folder: str) -> None:
+def test_no_file_contains_a_machine_path_or_an_open_todo(folder: str) -> None:
     found = [
         f"{name}:{number}: {line.strip()}"
         for name in files()
@@ -128,7 +128,7 @@ def test_the_tree_speaks_of_itself_alone_and_leaves_nothing_undone(folder: str) 
     assert not found
 
 
-def test_every_test_claims_something_that_can_fail() -> None:
+def test_every_test_contains_an_assertion() -> None:
     idle = [
         f"{source.path}:{function.lineno} {function.name}"
         for source in sources("tests")

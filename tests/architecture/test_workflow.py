@@ -50,7 +50,7 @@ def test_the_lock_satisfies_every_declared_dependency(lock: str, text: str) -> N
     assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)], prereleases=True), "make lock"
 
 
-def test_each_dependency_of_users_has_its_reason_in_a_record() -> None:
+def test_each_runtime_dependency_is_named_in_a_decision_record() -> None:
     records = "".join(path.read_text("utf-8").lower() for path in (ROOT / "docs/adr").glob("*.md"))
     names = {Requirement(text).name for lock, text in _declared() if lock in ("dev", "opa")}
     names -= {Requirement(text).name for text in PROJECT["dependency-groups"]["dev"]}
@@ -76,7 +76,7 @@ def test_the_npm_lock_names_hashes_and_no_host(folder: str) -> None:
         assert "resolved" not in package
 
 
-def test_installing_the_sdk_brings_nothing_heavy() -> None:
+def test_the_sdk_installs_no_heavy_dependencies() -> None:
     brought, waiting = set(), [Requirement(text).name for text in PROJECT["project"]["dependencies"]]
     while waiting:
         if (name := canonicalize_name(waiting.pop())) in brought or name not in LOCKED:
@@ -97,7 +97,7 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert "set -euo pipefail" in script
 
 
-def test_every_place_names_the_same_lowest_python() -> None:
+def test_every_file_states_the_same_minimum_python_version() -> None:
     lowest = PROJECT["project"]["requires-python"].removeprefix(">=")
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
     assert PROJECT["tool"]["mypy"]["python_version"] == lowest
@@ -109,7 +109,7 @@ def test_every_place_names_the_same_lowest_python() -> None:
         assert set(re.findall(r"\b(?:Python |python3 \(|python )(\d\.\d+) or newer", text)) == {lowest}, page
 
 
-def test_every_target_says_what_it_does() -> None:
+def test_every_make_target_has_a_description() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = re.findall(r"^\.PHONY: (\S+)$", makefile, re.M)
     assert "test" in targets
@@ -117,7 +117,7 @@ def test_every_target_says_what_it_does() -> None:
         assert re.search(rf"^{target}:.*## \w", makefile, re.M), target
 
 
-def test_clean_removes_and_git_ignores_every_environment() -> None:
+def test_every_environment_is_removed_by_make_clean_and_ignored_by_git() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     made = set(re.findall(r"^[A-Z]+ := (\.\w+)/\.setup$", makefile, re.M)) | {".frameworks"}
     [removed] = re.findall(r"^\trm -rf (.+)$", makefile, re.M)
@@ -131,7 +131,9 @@ def test_clean_removes_and_git_ignores_every_environment() -> None:
     ("failures", "is_broken", "passes"),
     [(0, False, True), (1, False, True), (MOST, False, True), (MOST + 1, False, False), (1, True, False)],
 )
-def test_a_few_failed_tests_run_again_alone(tmp_path: Path, failures: int, is_broken: bool, passes: bool) -> None:
+def test_a_limited_number_of_failed_tests_is_run_again(
+    tmp_path: Path, failures: int, is_broken: bool, passes: bool
+) -> None:
     """Tests that fail only in the first run pass if they are few; a broken one never does."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
     (tmp_path / "test_these.py").write_text(
@@ -153,7 +155,7 @@ def test_it(number):
 
 
 @pytest.mark.parametrize("status", [2, 3, 4, 5, -9])
-def test_only_failures_run_again(tmp_path: Path, status: int) -> None:
+def test_a_test_run_that_did_not_end_with_failures_is_not_repeated(tmp_path: Path, status: int) -> None:
     """An interrupted run, or one without tests, proves nothing."""
     record = tmp_path / ".pytest_cache/v/cache/lastfailed"
     record.parent.mkdir(parents=True)

@@ -29,14 +29,12 @@ def detail(**arguments: Any) -> dict[str, Any]:
         ("a.file.path", {"a": {"file": {"path": "/srv/a"}}, "a.file": {"path": "/etc/shadow"}}),
     ],
 )
-def test_a_bound_on_a_dotted_path_is_not_met_beside_a_name_that_has_the_dots(
-    path: str, arguments: dict[str, Any]
-) -> None:
+def test_a_bound_on_a_nested_argument_is_not_met_by_a_name_with_dots(path: str, arguments: dict[str, Any]) -> None:
     details = parse_details([detail(**{path: {"prefix": "/srv/"}})])
     assert not permits(details, resource_uri=FILES, tool="read", arguments=arguments)
 
 
-def test_a_dotted_name_elsewhere_is_no_matter() -> None:
+def test_a_name_with_dots_outside_the_bounded_path_is_permitted() -> None:
     details = parse_details([detail(**{"file.path": {"prefix": "/srv/"}})])
     arguments = {"file": {"path": "/srv/a"}, "file.name": "x", "x.path": "y"}
     assert permits(details, resource_uri=FILES, tool="read", arguments=arguments)
@@ -49,7 +47,7 @@ def winding(number: int) -> dict[str, Any]:
     return {"glob": "*" + "*".join(parts) + "*"}
 
 
-def test_narrowing_within_the_largest_bounds_does_not_stop_the_server() -> None:
+def test_narrowing_the_largest_bounds_takes_bounded_time() -> None:
     outer = parse_details([detail(**{f"p{n}": winding(o * 28 + n) for n in range(28)}) for o in range(32)])
     inner = parse_details(
         [detail(**{f"p{n}": {"glob": "a" * (200 + n + 28 * i)} for n in range(28)}) for i in range(2)]
@@ -64,7 +62,7 @@ def test_narrowing_within_the_largest_bounds_does_not_stop_the_server() -> None:
         gc.enable()
 
 
-def test_what_was_compared_is_not_remembered_without_measure() -> None:
+def test_the_caches_of_compared_patterns_are_bounded() -> None:
     patterns = [glob.prefix_pattern(f"{n:04}" + "x" * 1020) for n in range(300)]
     tracemalloc.start()
     try:

@@ -59,8 +59,8 @@ def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) 
 # No task that says what it is for
 
 
-def test_outside_of_a_task_that_remembers_nothing_is_judged_unless_a_set_says_so(memory: Memory) -> None:
-    """The page says it, and what helps; here is what it says."""
+def test_calls_without_task_memory_are_allowed_unless_the_documented_rule_is_set(memory: Memory) -> None:
+    """The documentation page states this limit and a rule against it; the test checks both."""
     alone = Principal(structs.replace(WHO.claims, memory="", task="tk_standing"))
     assert decide(resolve(alone, "send", {"to": EVIL}, FACTS, NOW)).allowed
     page = (Path(__file__).parents[2] / "docs/explanation/origins.md").read_text("utf-8")
@@ -102,7 +102,7 @@ def test_outside_of_a_task_that_remembers_nothing_is_judged_unless_a_set_says_so
         " ",
     ],
 )
-def test_whom_the_person_named_hides_nobody_beside(memory: Memory, to: object) -> None:
+def test_a_named_recipient_does_not_hide_another_recipient(memory: Memory, to: object) -> None:
     assert call(memory, "send", {"to": to}).asks == ("person" if to != [] else None)
     assert of_value(memory, Kind.ADDRESS, to) is Origin.NOWHERE
 
@@ -118,7 +118,7 @@ def test_whom_the_person_named_hides_nobody_beside(memory: Memory, to: object) -
         ["Bob <bob@good.example>"],
     ],
 )
-def test_whom_the_person_named_is_who_it_is(memory: Memory, to: object) -> None:
+def test_a_recipient_that_the_person_named_is_allowed(memory: Memory, to: object) -> None:
     assert call(memory, "send", {"to": to}).allowed
 
 
@@ -139,17 +139,17 @@ def test_whom_the_person_named_is_who_it_is(memory: Memory, to: object) -> None:
         {"guests": [{"mail": "bob@good.example"}], "owner": [{"mail": EVIL}]},
     ],
 )
-def test_no_depth_hides_an_argument(memory: Memory, arguments: dict[str, Any]) -> None:
+def test_a_deeply_nested_argument_is_judged(memory: Memory, arguments: dict[str, Any]) -> None:
     assert call(memory, "invite", arguments).asks == "person"
 
 
-def test_what_lies_deep_and_was_said_passes(memory: Memory) -> None:
+def test_a_nested_value_that_the_person_stated_is_allowed(memory: Memory) -> None:
     said = {"mail": "bob@good.example"}
     for guests in (said, [said], [said, said], {"mail": ["bob@good.example"]}, [said] * 256):
         assert call(memory, "invite", {"guests": guests}).allowed
 
 
-# What a tool says again that it was told
+# Values that a tool echoes from its arguments
 
 
 @pytest.mark.parametrize(
@@ -163,26 +163,26 @@ def test_what_lies_deep_and_was_said_passes(memory: Memory) -> None:
         " ".join(IBAN[at : at + 4] for at in range(0, len(IBAN), 4)),
     ],
 )
-def test_an_echo_makes_nothing_a_record(memory: Memory, output: object) -> None:
+def test_a_value_that_a_tool_echoes_is_not_a_record(memory: Memory, output: object) -> None:
     for arguments in ({"name": "Ann Lee", "note": IBAN}, {"name": IBAN}, {"name": "Ann Lee", "more": [{"x": [IBAN]}]}):
         told = after(memory, "find", arguments, output)
         assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.NOWHERE
         assert call(told, "mandate", {"account": IBAN}).asks == "person"
 
 
-def test_an_echo_of_something_long_is_one(memory: Memory) -> None:
+def test_a_value_in_the_echo_of_a_long_argument_is_not_a_record(memory: Memory) -> None:
     for before in range((1 << 18) - 30, (1 << 18) + 30, 4):
         told = after(memory, "find", {"name": "Ann Lee", "note": "x" * before + " " + IBAN}, {"note": IBAN})
         assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.NOWHERE
 
 
-def test_an_echo_from_outside_is_no_field(memory: Memory) -> None:
+def test_a_value_echoed_by_an_untrusted_source_is_not_trusted(memory: Memory) -> None:
     told = after(memory, "search", {"query": "mallory"}, {"query": "mallory", "hits": []})
     assert call(told, "send", {"to": "mallory"}).asks == "person"
 
 
 @pytest.mark.parametrize("told", [5000, 5000.0, "5000", [{"x": [5000]}]])
-def test_a_number_that_the_agent_has_a_tool_repeat_is_no_amount_of_a_record(memory: Memory, told: object) -> None:
+def test_an_amount_that_a_tool_echoes_is_not_a_known_amount(memory: Memory, told: object) -> None:
     for tool in ("find", "search"):
         echo = after(memory, tool, {"limit": told}, {"limit": 5000, "hits": [{"fee": 7}]})
         assert of_value(echo, Kind.AMOUNT, 5000) is Origin.NOWHERE
@@ -191,8 +191,8 @@ def test_a_number_that_the_agent_has_a_tool_repeat_is_no_amount_of_a_record(memo
 
 
 @pytest.mark.parametrize("name", ["text", "Body", "subject", "title", "note", "description"])
-def test_a_stranger_who_writes_one_word_is_no_record(memory: Memory, name: str) -> None:
-    """Two mails: one that tells the agent what to do, and one that has nothing in it but for whom."""
+def test_a_word_in_untrusted_content_is_not_a_known_recipient(memory: Memory, name: str) -> None:
+    """The attack has two mails: one with instructions, and one that contains only the recipient."""
     for output in ({"from": "Ann", name: "mallory"}, [{name: ["mallory"]}], {name: [{name: "mallory"}]}):
         told = after(memory, "search", {"query": "new"}, output)
         assert call(told, "send", {"to": "mallory"}).asks == "person"
@@ -200,7 +200,7 @@ def test_a_stranger_who_writes_one_word_is_no_record(memory: Memory, name: str) 
     assert call(told, "send", {"to": ["mallory", "general"]}).allowed
 
 
-def test_what_a_tool_answers_beside_the_echo_counts(memory: Memory) -> None:
+def test_a_value_returned_beside_an_echo_is_a_record(memory: Memory) -> None:
     told = after(memory, "find", {"name": "Ann Lee"}, {"name": "Ann Lee", "iban": IBAN})
     assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.RECORD
     again = after(told, "find", {"name": "Ann Lee", "note": IBAN}, {"name": "Ann Lee", "iban": IBAN})
@@ -211,12 +211,12 @@ def test_what_a_tool_answers_beside_the_echo_counts(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("beside", [{"drive": "eves"}, {"at": EVIL}, {"drive": ["home", "eves"]}, {"at": [EVIL]}])
-def test_an_endorsed_name_elsewhere_is_not_endorsed(memory: Memory, beside: dict[str, Any]) -> None:
+def test_content_read_with_a_further_unstated_argument_is_not_endorsed(memory: Memory, beside: dict[str, Any]) -> None:
     told = after(memory, "read", {"path": "bill.txt"} | beside, f"pay {IBAN}")
     assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.OUTSIDE
 
 
-def test_an_endorsed_name_where_the_person_said_is_endorsed(memory: Memory) -> None:
+def test_content_read_from_where_the_person_stated_is_endorsed(memory: Memory) -> None:
     for beside in ({}, {"drive": "home"}, {"at": "bob@good.example"}):
         told = after(memory, "read", {"path": "bill.txt"} | beside, f"pay {IBAN}")
         assert of_value(told, Kind.ACCOUNT, IBAN) is Origin.ENDORSED

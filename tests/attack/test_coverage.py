@@ -101,14 +101,14 @@ def planted(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @given(planted())
-def test_a_foreign_value_at_any_place_is_asked_about(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_a_foreign_value_at_any_place_needs_approval(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
     tool, arguments = case
     tools = catalogue(tool)
     assert is_asked(tools, "act", arguments), call(tools, "act", arguments)
 
 
 @given(planted())
-def test_each_leaf_is_claimed_by_one_rule(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_each_leaf_of_the_arguments_has_exactly_one_rule(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
     tool, arguments = case
     claimed = [*catalogue(tool).tools["act"].coverage.leaves(arguments)]
     values = [leaf for leaf in claimed if not leaf.is_name]
@@ -182,7 +182,7 @@ MAPS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = [
 
 
 @pytest.mark.parametrize(("listed", "foreign", "honest"), MAPS)
-def test_member_names_are_values(
+def test_a_foreign_member_name_needs_approval(
     listed: dict[str, Any], foreign: dict[str, Any], honest: dict[str, Any] | None
 ) -> None:
     tools = propose_catalogue("desk", {"tools": [listed]}).catalogue
@@ -192,7 +192,7 @@ def test_member_names_are_values(
 
 
 @pytest.mark.parametrize("name", ["CC", "Cc", "cc ", "c_c", "ｃｃ", "c\u200bc", "сс", "TO", "tо", "Body"], ids=ascii)
-def test_a_name_that_looks_like_a_listed_one_is_refused(name: str) -> None:
+def test_an_argument_name_that_resembles_a_listed_name_is_denied(name: str) -> None:
     schema = {"type": "object", "properties": {"to": STRING, "cc": {"type": "array"}, "body": STRING}}
     tools = propose_catalogue("desk", {"tools": [{"name": "send_mail", "inputSchema": schema}]}).catalogue
     honest = {"to": "bob@good.example", "body": "x"}
@@ -225,7 +225,7 @@ def test_a_name_that_looks_like_a_listed_one_is_refused(name: str) -> None:
         ({"v": 100}, True),
     ],
 )
-def test_an_amount_that_two_tools_could_read_two_ways_is_asked_about(value: Any, asks: bool) -> None:
+def test_an_ambiguous_amount_needs_approval(value: Any, asks: bool) -> None:
     tools = catalogue({"name": "pay", "effect": "pay", "kinds": {"to": "account", "amount": "amount"}})
     assert is_asked(tools, "pay", {"to": IBAN, "amount": value}) is asks
 
@@ -240,14 +240,14 @@ def test_an_amount_that_two_tools_could_read_two_ways_is_asked_about(value: Any,
         ("next week", False),
     ],
 )
-def test_a_time_that_is_none_is_text(value: str, asks: bool) -> None:
+def test_a_malformed_time_is_judged_as_text(value: str, asks: bool) -> None:
     kinds = {"who": "address", "start": "time"}
     tools = catalogue({"name": "invite", "effect": "share", "kinds": kinds})
     assert is_asked(tools, "invite", {"who": "bob@good.example", "start": value}) is asks
 
 
 @pytest.mark.parametrize("name", ["page", "q", "id", "name", "input", "document"])
-def test_any_link_in_a_read_of_the_open_world_is_an_address(name: str) -> None:
+def test_a_foreign_link_in_an_open_world_read_needs_approval(name: str) -> None:
     schema = {"type": "object", "properties": {name: STRING}}
     listed = {"name": "fetch_page", "inputSchema": schema, "annotations": {"readOnlyHint": True}}
     tools = propose_catalogue("desk", {"tools": [listed]}).catalogue
@@ -268,12 +268,12 @@ def test_any_link_in_a_read_of_the_open_world_is_an_address(name: str) -> None:
     ],
     ids=["short", "long", "many", "many with a link", "empty object", "empty list"],
 )
-def test_a_read_that_cannot_be_searched_for_links_is_asked_about(query: Any, asks: bool) -> None:
+def test_an_open_world_read_too_large_to_search_needs_approval(query: Any, asks: bool) -> None:
     tools = catalogue({"name": "search", "effect": "read", "open_world": True, "kinds": {"query": "text"}})
     assert is_asked(tools, "search", {"query": query}) is asks
 
 
-def test_a_dotted_kind_that_meets_a_scalar_is_judged() -> None:
+def test_a_nested_kind_that_meets_another_structure_is_judged() -> None:
     tools = catalogue({"name": "invite", "effect": "share", "kinds": {"guests.mail": "address"}})
     assert not is_asked(tools, "invite", {"guests": [{"mail": "bob@good.example"}]})
     for guests in (
@@ -287,7 +287,7 @@ def test_a_dotted_kind_that_meets_a_scalar_is_judged() -> None:
         assert is_asked(tools, "invite", {"guests": guests}), guests
 
 
-def test_a_scalar_in_the_place_of_an_object_has_the_kind_of_what_should_be_inside() -> None:
+def test_a_scalar_in_place_of_an_object_has_the_kind_of_its_member() -> None:
     tools = catalogue({"name": "invite", "effect": "share", "kinds": {"guests.mail": "address"}})
     beside = call(tools, "invite", {"guests": "Bob <bob@good.example>"}).call_context
     assert beside is not None
@@ -295,19 +295,19 @@ def test_a_scalar_in_the_place_of_an_object_has_the_kind_of_what_should_be_insid
 
 
 @pytest.mark.parametrize(("number", "asks"), [(999_999, False), (-999_999, False), (1_000_000, True), (-1e6, True)])
-def test_a_long_number_may_be_an_account(number: float, asks: bool) -> None:
+def test_a_long_number_is_judged_as_an_account(number: float, asks: bool) -> None:
     schema = {"type": "object", "properties": {"file": STRING, "pages": {"type": "number"}}}
     tools = catalogue({"name": "act", "effect": "change", "kinds": {"file": "object"}, "arguments": schema})
     assert is_asked(tools, "act", {"file": "report.txt", "pages": number}) is asks
 
 
-def test_the_owner_may_say_that_an_argument_does_not_matter() -> None:
+def test_an_argument_with_the_kind_none_is_not_judged() -> None:
     tools = catalogue({"name": "act", "effect": "change", "kinds": {"file": "object", "options": "none"}})
     assert not is_asked(tools, "act", {"file": "report.txt", "options": {"color": ["red", 7]}})
     assert is_asked(tools, "act", {"file": "report.txt", "option": {"color": "red"}})
 
 
 @pytest.mark.parametrize(("count", "asks"), [(254, False), (255, False), (256, True)])
-def test_a_call_of_more_leaves_than_are_judged_is_asked_about(count: int, asks: bool) -> None:
+def test_a_call_with_too_many_leaves_needs_approval(count: int, asks: bool) -> None:
     tools = catalogue({"name": "act", "effect": "change", "kinds": {"file": "object", "who": "address"}})
     assert is_asked(tools, "act", {"file": "report.txt", "who": ["bob@good.example"] * count}) is asks

@@ -1,4 +1,4 @@
-"""Attacks on what is handed on: a stolen token, a sub-agent that wants more, an owner who left, two replicas."""
+"""Attacks on delegation: a stolen token, a sub-agent that seeks more access, an owner who left, two replicas."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ REQUEST, TARGET = "invalid_request", "invalid_target"
 # ------------------------------------------------------------------------------------------------------- a stolen token
 
 
-async def test_a_token_for_an_agent_opens_nothing_but_its_exchange(world: World) -> None:
-    """Neither for who stole it together with a proof of the giver, nor for whom it was made."""
+async def test_a_token_for_an_agent_is_accepted_for_exchange_alone(world: World) -> None:
+    """The API refuses the token, from its giver and from its audience, each with a proof of the own key."""
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two")
     app = build_app(world)
@@ -54,7 +54,7 @@ async def test_a_token_for_an_agent_opens_nothing_but_its_exchange(world: World)
         assert answer.status == 401
 
 
-async def test_nobody_can_stand_where_tokens_for_agents_go(world: World) -> None:
+async def test_a_resource_cannot_have_the_uri_of_an_agent_or_of_the_api(world: World) -> None:
     """A resource that has the URI of an agent would be given the tokens that are for it."""
     await agents(world, "one", "two")
     for place in (uri("two"), uri("later"), API):
@@ -63,7 +63,7 @@ async def test_nobody_can_stand_where_tokens_for_agents_go(world: World) -> None
     await run_act(world, lambda a: registry.create_resource(a, name="trap", uri="https://trap.example/"))
 
 
-async def test_other_spellings_of_an_agent_are_no_agent_and_get_no_scopes(world: World) -> None:
+async def test_other_spellings_of_an_agent_uri_get_no_token(world: World) -> None:
     one, *_ = await agents(world, "one", "two")
     for spelling in (
         uri("two") + "/",
@@ -82,7 +82,7 @@ async def test_other_spellings_of_an_agent_are_no_agent_and_get_no_scopes(world:
         assert answer.error == TARGET, spelling
 
 
-async def test_the_tokens_of_a_guard_are_neither_subject_nor_actor(world: World) -> None:
+async def test_the_token_of_a_guard_is_refused_as_subject_and_actor_token(world: World) -> None:
     one, two = await agents(world, "one", "two")
     id, key = await guard(world)
     files = Client(two.app, world, id, key)
@@ -93,7 +93,7 @@ async def test_the_tokens_of_a_guard_are_neither_subject_nor_actor(world: World)
     assert (await files.ask(resource=uri("two"))).error == TARGET
 
 
-async def test_a_stolen_assertion_does_not_exchange_what_its_client_has_exchanged(world: World) -> None:
+async def test_an_assertion_that_was_used_for_an_exchange_cannot_be_replayed(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     assertion = two.assertion()
@@ -107,8 +107,8 @@ async def test_a_stolen_assertion_does_not_exchange_what_its_client_has_exchange
 # ------------------------------------------------------------------------------------------ a sub-agent that wants more
 
 
-async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_handed_on(world: World) -> None:
-    """The exemption is for tokens of one's own; a bound token does not become one that whoever sees it can use."""
+async def test_an_exemption_for_bearer_tokens_does_not_unbind_an_exchanged_token(world: World) -> None:
+    """The exemption covers tokens of the agent itself; a bound token does not become a bearer token by exchange."""
     one, two = await agents(world, "one", "two")
     await guard(world)
     await run_act(world, lambda a: trust.allow_bearer(a, two.id, "files"))
@@ -119,8 +119,8 @@ async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_han
     assert claims_of(await exchange_token(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
 
 
-async def test_a_bearer_token_hands_no_part_of_a_task_to_another_agent(world: World) -> None:
-    """Whoever saw one could have an accomplice get bound tokens, which live longer than it."""
+async def test_a_bearer_token_cannot_delegate_a_subtask_to_another_agent(world: World) -> None:
+    """A thief of a bearer token could otherwise let an accomplice get bound tokens that live longer."""
     one, _ = await agents(world, "one", "two")
     await run_act(world, lambda a: trust.allow_bearer(a, one.id, "ostiary"))
     whole = await start(world, agent="one")
@@ -135,7 +135,7 @@ async def test_a_bearer_token_hands_no_part_of_a_task_to_another_agent(world: Wo
     assert (await call(replace(one, app=build_app(world)), bound, "POST", "/api/v1/tasks", part)).status == 201
 
 
-async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(world: World) -> None:
+async def test_an_agent_cannot_use_renew_end_or_see_a_task_above_its_subtask(world: World) -> None:
     _, two = await agents(world, "one", "two")
     whole = await start(world, agent="one")
     part = await start(world, agent="two", parent=whole.task_id)
@@ -158,7 +158,7 @@ async def test_no_task_of_those_above_is_used_renewed_ended_or_seen_from_below(w
     assert (await call(two, token, "GET", f"/api/v1/tasks/{part.task_id}")).status == 200
 
 
-async def test_a_sub_agent_that_renews_and_nests_gains_not_a_second(world: World, clock: Clock) -> None:
+async def test_a_sub_agent_cannot_extend_its_subtask_beyond_the_task(world: World, clock: Clock) -> None:
     _, two = await agents(world, "one", "two")
     whole = await start(world, agent="one", ttl_s=60)
     part = await start(world, agent="two", parent=whole.task_id, ttl_s=60)
@@ -174,8 +174,8 @@ async def test_a_sub_agent_that_renews_and_nests_gains_not_a_second(world: World
     assert (await two.ask(task=part.task_id, resource=FILES)).error == "invalid_grant"
 
 
-async def test_an_accomplice_does_not_launder_a_token_back_into_a_wider_one(world: World) -> None:
-    """Each hands to the other what it has, in all orders; nothing grows."""
+async def test_agents_that_exchange_tokens_back_and_forth_gain_no_scopes(world: World) -> None:
+    """The agents exchange tokens in every order, and no token gains scopes or another audience."""
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     back = await exchange_token(two, token, resource=uri("one"))
@@ -192,9 +192,7 @@ async def test_an_accomplice_does_not_launder_a_token_back_into_a_wider_one(worl
 
 
 @pytest.mark.parametrize("has_deputy", [False, True])
-async def test_what_came_through_the_agent_of_an_owner_who_left_does_not_come_back(
-    world: World, has_deputy: bool
-) -> None:
+async def test_delegations_through_the_agent_of_an_owner_who_left_stay_ended(world: World, has_deputy: bool) -> None:
     """Not even where a deputy takes over and the agent goes on."""
     (one,) = await agents(world, "one")
     for name in ("dan", "bob"):
@@ -246,8 +244,10 @@ def at(client: Client, world: World) -> Client:
 
 
 @pytest.mark.parametrize("what", ["task", "token", "agent", "key"])
-async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: World, what: str) -> None:
-    """Whatever that one has read before and remembers."""
+async def test_a_token_that_one_replica_ended_is_refused_by_other_replicas(
+    world: World, replica: World, what: str
+) -> None:
+    """Cached data of the other replica does not matter."""
     one, two = await agents(world, "one", "two")
     task = await start(world, agent="one")
     token = await token_for(one, "two", task=task.task_id, scope="files:read")
@@ -265,7 +265,7 @@ async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: 
     assert (await exchange(two, token)).error == REQUEST
 
 
-async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, replica: World) -> None:
+async def test_an_assertion_is_accepted_by_one_of_two_replicas(world: World, replica: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     assertion = two.assertion()
@@ -275,7 +275,7 @@ async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, rep
     assert sorted(answer.error for answer in answers) == ["", "invalid_client"]
 
 
-async def test_a_race_of_two_replicas_leaves_nothing_alive(world: World, replica: World) -> None:
+async def test_a_race_of_two_replicas_leaves_no_live_token_or_subtask(world: World, replica: World) -> None:
     """A replica ends the task while both exchange and both give parts of it away."""
     one, two = await agents(world, "one", "two")
     there = at(two, replica)

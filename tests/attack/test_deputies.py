@@ -1,4 +1,4 @@
-"""Whoever holds something good for one thing tries it on another: the whole server behind its own routes."""
+"""Confused deputies: a credential for one purpose is tried for another, against all routes of the server."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ OTHERS = "/api/v1/tasks/{task}"
     ],
 )
 @pytest.mark.parametrize("who", ["agent", "guard"])
-async def test_neither_agent_nor_guard_does_what_is_not_theirs(
+async def test_an_agent_or_guard_without_the_permission_is_refused(
     house: House, who: str, method: str, path: str, body: Any
 ) -> None:
     task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
@@ -101,18 +101,18 @@ async def test_neither_agent_nor_guard_does_what_is_not_theirs(
 
 
 @pytest.mark.parametrize("path", ["/feed/v1/stream?stream=0123456789abcdef", "/feed/v1/report", "/feed/v1/applied"])
-async def test_an_agent_is_no_guard(house: House, path: str) -> None:
+async def test_an_agent_cannot_use_the_feed(house: House, path: str) -> None:
     method = "GET" if "stream" in path else "POST"
     assert (await house.agent.ask(resource=API, scope="ostiary:feed")).error == "invalid_scope"
     assert (await call(house.agent, await api_token(house.agent), method, path, {})).status == 403
 
 
-async def test_a_token_for_a_tool_server_is_none_for_our_own_api(house: House) -> None:
+async def test_a_token_for_a_tool_server_is_refused_by_the_api(house: House) -> None:
     token = str((await house.agent.token(resource=FILES))["access_token"])
     assert (await call(house.agent, token, "GET", "/api/v1/tasks")).status == 401
 
 
-async def test_a_task_of_another_agent_gives_no_token(house: House) -> None:
+async def test_an_agent_gets_no_token_for_a_task_of_another_agent(house: House) -> None:
     task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
     for id in (task.task_id, "tk_" + house.other.id.removeprefix("ag_")):
         assert (await house.agent.ask(task=id, resource=FILES)).error == "invalid_grant"
@@ -127,7 +127,7 @@ async def test_a_task_of_another_agent_gives_no_token(house: House) -> None:
         (("x-forwarded-prefix", "/evil"),),
     ],
 )
-async def test_no_header_moves_the_uri_that_a_proof_is_compared_with(
+async def test_a_header_cannot_change_the_uri_that_a_proof_is_checked_against(
     house: House, headers: tuple[tuple[str, str], ...]
 ) -> None:
     token = await api_token(house.agent)
@@ -145,7 +145,7 @@ async def test_a_header_that_is_sent_twice_is_refused(house: House) -> None:
 
 
 @pytest.mark.parametrize("header", [{}, {"alg": "none"}, {"alg": "HS256"}, {"typ": "JWT"}, {"typ": None}, {"jku": "x"}])
-async def test_a_token_that_the_agent_signs_itself_is_none(house: House, header: dict[str, Any]) -> None:
+async def test_a_token_signed_by_the_agent_is_refused(house: House, header: dict[str, Any]) -> None:
     token = await api_token(house.agent)
     claims = claims_of(token) | {"scope": "ostiary:admin"}
     ours = json.loads(jose.unb64u(token.split(".")[0]))
@@ -153,7 +153,7 @@ async def test_a_token_that_the_agent_signs_itself_is_none(house: House, header:
     assert (await call(house.agent, sign(house.agent.key, head, claims), "GET", "/api/v1/tasks")).status == 401
 
 
-async def test_what_another_key_of_ours_signed_is_no_token(house: House) -> None:
+async def test_a_token_signed_by_another_key_of_the_server_is_refused(house: House) -> None:
     claims = claims_of(await api_token(house.agent))
     keys = house.world.keys
     for use, alg, typ in (("feed", "EdDSA", "at+jwt"), ("ledger", "EdDSA", "at+jwt"), ("token", "ES256", FEED_TYP)):
@@ -162,18 +162,18 @@ async def test_what_another_key_of_ours_signed_is_no_token(house: House) -> None
 
 
 @pytest.mark.parametrize("typ", ["enrol+jwt", "dpop+jwt", "at+jwt", "secevent+jwt", "ostiary-feed+jwt", ""])
-async def test_another_jwt_of_the_client_does_not_authenticate_it(house: House, typ: str) -> None:
+async def test_a_jwt_of_another_type_does_not_authenticate_a_client(house: House, typ: str) -> None:
     assertion = house.agent.assertion(header={"typ": typ})
     assert (await house.agent.ask(client_assertion=assertion)).error == "invalid_client"
 
 
-async def test_a_client_assertion_is_no_proof_and_a_proof_for_another_server_is_none(house: House) -> None:
+async def test_a_client_assertion_and_a_proof_for_another_server_are_refused_as_proofs(house: House) -> None:
     assert (await house.agent.ask(proof=house.agent.assertion())).error == "invalid_dpop_proof"
     elsewhere = house.agent.proof(uri="https://evil.example/token")
     assert (await house.agent.ask(proof=elsewhere)).error == "invalid_dpop_proof"
 
 
-async def test_a_nonce_of_the_token_endpoint_is_none_of_the_api(house: House) -> None:
+async def test_a_nonce_of_the_token_endpoint_is_refused_by_the_api(house: House) -> None:
     token = await api_token(house.agent)
     nonce = dpop.make_nonce(house.world.keys.secret("nonce"), b"as", house.world.now())
     proof = house.agent.proof(method="GET", uri=f"{API}/tasks", access_token=token, nonce=nonce)
@@ -251,10 +251,10 @@ def question(client: Client, tool: str = "mail/send", **context: Any) -> dict[st
     }
 
 
-async def test_asi03_cross_agent_trust_a_part_given_to_a_privileged_agent_does_what_the_giver_may(
+async def test_asi03_cross_agent_trust_a_forbid_for_the_giver_applies_to_its_subtask(
     world: World, pair: tuple[Client, Client], ask: Ask
 ) -> None:
-    """The classic: low asks high to do what low may not. At the guard, at the decision point and in a search."""
+    """The classic confused deputy: low lets high do a forbidden call, at the guard, in an evaluation or a search."""
     low, high = pair
     part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
     assert at_guard(world, await send_token(high)).allowed
@@ -270,7 +270,7 @@ async def test_asi03_cross_agent_trust_a_part_given_to_a_privileged_agent_does_w
         assert "files/read_file" in [one["id"] for one in found]
 
 
-async def test_asi03_cross_agent_trust_a_token_handed_to_a_privileged_agent_does_what_the_giver_may(
+async def test_asi03_cross_agent_trust_a_forbid_for_the_giver_applies_to_its_exchanged_token(
     world: World, pair: tuple[Client, Client]
 ) -> None:
     low, high = pair
@@ -282,8 +282,10 @@ async def test_asi03_cross_agent_trust_a_token_handed_to_a_privileged_agent_does
     assert not at_guard(world, await exchange_token(mid, further, scope="mail:send")).allowed
 
 
-async def test_asi03_cross_agent_trust_no_permit_of_an_agent_behind_helps_the_one_in_front(world: World) -> None:
-    """RFC 8693 section 4.1: who acted before is never why something is permitted."""
+async def test_asi03_cross_agent_trust_a_permit_of_an_earlier_agent_does_not_help_the_current_actor(
+    world: World,
+) -> None:
+    """RFC 8693 section 4.1: prior actors never grant a permission."""
     high, low = await enrolled(world, "high"), await enrolled(world, "low")
     only_high = f"""
         permit (principal == Agent::"{high.id}", action == Action::"call", resource);
@@ -294,7 +296,7 @@ async def test_asi03_cross_agent_trust_no_permit_of_an_agent_behind_helps_the_on
     assert codes(at_guard(world, await send_token(low, task=part.task_id))) == ["no_permit"]
 
 
-async def test_asi03_cross_agent_trust_acting_for_itself_is_not_acting_for_the_helper(world: World) -> None:
+async def test_asi03_cross_agent_trust_a_rule_for_autonomous_agents_holds_for_their_helpers(world: World) -> None:
     """A rule for agents that act for themselves holds for what such an agent lets another do."""
     rule = """@id("alone") forbid (principal is Agent, action == Action::"call", resource is Tool)
               when { resource.effect == "send" && context.subject == principal.id };"""
@@ -307,7 +309,7 @@ async def test_asi03_cross_agent_trust_acting_for_itself_is_not_acting_for_the_h
     assert at_guard(world, await send_token(high, task=part.task_id)).allowed
 
 
-async def test_asi03_unscoped_privilege_inheritance_a_worker_gets_what_it_has_and_no_more(world: World) -> None:
+async def test_asi03_unscoped_privilege_inheritance_a_worker_gets_only_scopes_of_its_own(world: World) -> None:
     await enrolled(world, "manager")
     worker = await enrolled(world, "worker", scopes=("files:read",))
     whole = await start(world, agent="manager")
@@ -319,7 +321,7 @@ async def test_asi03_unscoped_privilege_inheritance_a_worker_gets_what_it_has_an
     assert (await worker.ask(task=whole.task_id, resource=FILES)).error == "invalid_grant"
 
 
-async def test_asi03_memory_based_privilege_retention_what_a_task_gave_is_dead_with_it(world: World) -> None:
+async def test_asi03_memory_based_privilege_retention_tokens_and_subtasks_end_with_their_task(world: World) -> None:
     """A token that is kept for a later session, and the part of a task that is kept open."""
     await enrolled(world, "one")
     two = await enrolled(world, "two")
@@ -333,10 +335,10 @@ async def test_asi03_memory_based_privilege_retention_what_a_task_gave_is_dead_w
 
 
 @pytest.mark.parametrize("who", ["one", "two"])
-async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_loses_what_it_had(
+async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_loses_its_tokens(
     world: World, who: str, ask: Ask
 ) -> None:
-    """Whether it is the holder or stands behind it: tokens say the segment, so they die, and none is had across."""
+    """Tokens state the segment, so they end for the holder and for agents in the chain, and none is issued across."""
     one, two = await enrolled(world, "one"), await enrolled(world, "two")
     part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
     mine = {"one": await send_token(one), "two": await send_token(two, task=part.task_id)}
@@ -353,7 +355,7 @@ async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_
     assert at_guard(world, await send_token(two, task=part.task_id)).allowed
 
 
-async def test_asi03_time_of_check_to_time_of_use_a_policy_put_meanwhile_holds_for_tokens_that_are_out(
+async def test_asi03_time_of_check_to_time_of_use_a_new_policy_applies_to_issued_tokens(
     world: World,
 ) -> None:
     await enrolled(world, "low", risk_tier=RiskTier.CRITICAL)
@@ -365,7 +367,7 @@ async def test_asi03_time_of_check_to_time_of_use_a_policy_put_meanwhile_holds_f
     assert not at_guard(world, token).allowed
 
 
-async def test_asi03_synthetic_identity_injection_nobody_becomes_an_agent_or_says_what_it_is(
+async def test_asi03_synthetic_identity_injection_an_agent_cannot_register_or_describe_an_agent(
     world: World, pair: tuple[Client, Client], ask: Ask
 ) -> None:
     """`Admin Helper`: an agent registers none, and neither a PEP nor a form says owner, segment or tier of one."""
@@ -382,7 +384,7 @@ async def test_asi03_synthetic_identity_injection_nobody_becomes_an_agent_or_say
     assert claims_of(await send_token(low, risk_tier="low", segment="x"))["risk_tier"] == "critical"
 
 
-async def test_mcp_token_passthrough_a_token_for_one_server_is_none_at_another(world: World) -> None:
+async def test_mcp_token_passthrough_a_token_for_one_server_is_refused_by_another(world: World) -> None:
     """MCP 2026-07-28: a server must not accept or forward tokens of others."""
     one = await enrolled(world, "one")
     token = str((await one.token(resource=FILES))["access_token"])
@@ -390,7 +392,7 @@ async def test_mcp_token_passthrough_a_token_for_one_server_is_none_at_another(w
     assert codes(at_guard(world, token, "mail/send")) == ["wrong_audience"]
 
 
-async def test_aims_forwarding_a_tool_server_that_calls_on_with_the_callers_token_gets_nowhere(world: World) -> None:
+async def test_aims_forwarding_a_tool_server_cannot_use_the_token_of_its_caller(world: World) -> None:
     """Not at another server, not at our API, and not by exchange: neither as itself nor as an agent of its own."""
     one, accomplice = await enrolled(world, "one"), await enrolled(world, "accomplice")
     token = str((await one.token(resource=FILES))["access_token"])
@@ -405,7 +407,7 @@ async def test_aims_forwarding_a_tool_server_that_calls_on_with_the_callers_toke
     assert (await exchange(accomplice, None, **with_its_token, actor_token_type=ACCESS)).error == "invalid_request"
 
 
-async def test_rfc8693_the_actor_token_of_another_and_one_with_a_chain_of_its_own_are_refused(world: World) -> None:
+async def test_rfc8693_an_actor_token_of_another_agent_or_with_a_chain_is_refused(world: World) -> None:
     one, two, three = [await enrolled(world, name) for name in ("one", "two", "three")]
     subject = await token_for(one, "two", scope="files:read")
     part = await start(world, agent="two", parent=(await start(world, agent="three")).task_id)
@@ -417,8 +419,8 @@ async def test_rfc8693_the_actor_token_of_another_and_one_with_a_chain_of_its_ow
     assert (await exchange(two, subject, actor_token=own, actor_token_type=ACCESS)).status == 200
 
 
-async def test_rfc8693_impersonation_a_subject_token_serves_only_whom_it_names(world: World) -> None:
-    """Neither who has stolen it nor who got one for somebody else; and the new token never drops `act`."""
+async def test_rfc8693_impersonation_a_subject_token_is_exchanged_only_by_its_audience(world: World) -> None:
+    """An agent that is not the audience cannot exchange the token, and the new token keeps `act`."""
     one, two, three = [await enrolled(world, name) for name in ("one", "two", "three")]
     token = await token_for(one, "two", scope="mail:send")
     assert (await exchange(three, token, scope="mail:send")).error == "invalid_request"
@@ -427,10 +429,10 @@ async def test_rfc8693_impersonation_a_subject_token_serves_only_whom_it_names(w
     assert claims["cnf"]["jkt"] == two.key.public.thumbprint
 
 
-async def test_chain_truncation_no_step_of_its_own_rids_a_token_of_those_behind_it(
+async def test_chain_truncation_an_agent_cannot_remove_earlier_agents_from_the_chain(
     world: World, pair: tuple[Client, Client]
 ) -> None:
-    """Narrowing it, giving the part to itself, handing it round: low stays in the chain, and so does what holds."""
+    """After narrowing, a further subtask or an exchange, low stays in the chain, and so do its policies."""
     low, high = pair
     part = await start(world, agent="high", parent=(await start(world, agent="low")).task_id)
     again = await start(world, agent="high", parent=part.task_id)
@@ -447,7 +449,7 @@ async def test_chain_truncation_no_step_of_its_own_rids_a_token_of_those_behind_
     assert back.error in ("invalid_request", "invalid_target")
 
 
-async def test_chain_truncation_a_pep_that_leaves_the_chain_out_or_says_another_is_not_believed(
+async def test_chain_truncation_a_pep_cannot_omit_or_replace_the_chain(
     world: World, pair: tuple[Client, Client], ask: Ask
 ) -> None:
     low, high = pair
@@ -459,10 +461,10 @@ async def test_chain_truncation_a_pep_that_leaves_the_chain_out_or_says_another_
     assert low.id in newest_entry(world).actors
 
 
-async def test_authzen_naming_another_a_pep_speaks_of_an_agent_and_of_no_task_but_its_own(
+async def test_authzen_naming_another_an_agent_is_denied_under_the_task_of_another_agent(
     world: World, pair: tuple[Client, Client], ask: Ask
 ) -> None:
-    """Whoever asks learns what would be decided: nothing is given by it, and the entry says who asked about whom."""
+    """An evaluation grants no access, and its ledger entry names the caller and the subject."""
     low, high = pair
     task = await start(world, agent="high")
     foreign = (await ask(EVALUATION, question(low, task=task.task_id)))[1]
@@ -473,8 +475,8 @@ async def test_authzen_naming_another_a_pep_speaks_of_an_agent_and_of_no_task_bu
     assert (await call(low, token, "POST", EVALUATION, question(high))).status == 403
 
 
-async def test_segments_no_agent_reaches_another_segment_through_one_that_lives_there(world: World) -> None:
-    """By a part of a task, by a token, and through somebody between; nor does who lives there reach out for it."""
+async def test_segments_an_agent_cannot_reach_another_segment_through_an_agent_of_it(world: World) -> None:
+    """Subtasks and tokens, also through an agent between, do not cross segments in either direction."""
     far = await enrolled(world, "far", segment="finance")
     near, between = await enrolled(world, "near"), await enrolled(world, "between")
     await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=BANK, segment="finance"))
@@ -499,8 +501,8 @@ async def ask_delegation(world: World, giver: Client, receiver: Client) -> Any:
     return (await call(admin, await api_token(admin, scope="ostiary:decide"), "POST", EVALUATION, posed)).json
 
 
-async def test_segments_a_door_is_for_whom_it_names_and_not_for_whom_those_act(world: World) -> None:
-    """An explicit permit across lets its agent through, not another that sends that agent."""
+async def test_segments_a_permit_across_segments_does_not_help_agents_behind_its_agent(world: World) -> None:
+    """A permit across segments is for its agent, and not for an agent that delegates to this agent."""
     clerk, other = await enrolled(world, "clerk"), await enrolled(world, "other")
     await run_act(world, lambda a: registry.create_resource(a, name="vault", uri=BANK, segment="finance"))
     tools = Catalogue.parse(json.dumps({"resource": "vault", "tools": [{"name": "look", "effect": "read"}]}))
@@ -518,7 +520,9 @@ async def test_segments_a_door_is_for_whom_it_names_and_not_for_whom_those_act(w
     assert other.id in decision.reasons[0].message
 
 
-async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_that_another_can_use(world: World) -> None:
+async def test_asi07_insecure_inter_agent_communication_a_third_agent_cannot_use_a_subtask_or_token(
+    world: World,
+) -> None:
     """Who overhears the id of a part, or a token that is on its way to another agent, has nothing."""
     one, _, thief = [await enrolled(world, name) for name in ("one", "two", "thief")]
     part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
@@ -533,10 +537,10 @@ async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_tha
         )
 
 
-async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_agent_or_task(
+async def test_asi09_human_agent_trust_exploitation_an_approval_is_for_one_agent_and_task(
     world: World,
 ) -> None:
-    """Approval laundering: what a person said yes to is done by whom it was asked for, in that task, and once."""
+    """Approval laundering: an approval counts for the requesting agent, in its task, and once."""
     bank = await open_bank(world)
     other = await register_agent(world, "other", scopes=["bank:write"])
     part = await start(world, agent="other", parent=bank.task.task_id)
@@ -553,7 +557,7 @@ async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_ag
         await bank.ask()
 
 
-async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_what_came_of_it(world: World) -> None:
+async def test_asi08_cascading_failures_a_chain_has_a_maximum_depth_and_one_revocation_ends_it(world: World) -> None:
     clients = {name: await enrolled(world, name, max_depth=2) for name in ("one", "two", "three", "four")}
     task = await start(world, agent="one")
     for name in ("two", "three"):
@@ -566,7 +570,7 @@ async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_wh
     assert codes(at_guard(world, token)) == ["agent_not_active"]
 
 
-async def test_issue_and_delegation_see_the_whole_chain_and_the_data_classes(world: World) -> None:
+async def test_policies_for_issuance_and_delegation_see_the_chain_and_the_data_classes(world: World) -> None:
     """A forbid about an agent behind it stops the token and the next step; `datatypes` says how a part is limited."""
     low, high = await enrolled(world, "low", risk_tier=RiskTier.CRITICAL), await enrolled(world, "high")
     await enrolled(world, "third")

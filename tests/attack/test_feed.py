@@ -26,7 +26,7 @@ async def heard(world: World, lines: AsyncGenerator[bytes, None]) -> Message | N
     return None if line is None else parse_message(line, keys=keys)
 
 
-async def test_nobody_takes_a_stream_over_by_opening_another_with_its_number(
+async def test_a_second_stream_with_the_same_id_does_not_take_over_the_first(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     """The first would hear nothing from then on."""
@@ -41,9 +41,7 @@ async def test_nobody_takes_a_stream_over_by_opening_another_with_its_number(
     await first.aclose()
 
 
-async def test_a_guard_cannot_name_others_as_those_through_whom_an_agent_acted(
-    world: World, resource: Resource, agent: Agent
-) -> None:
+async def test_a_guard_cannot_add_actors_to_the_entry_of_a_call(world: World, resource: Resource, agent: Agent) -> None:
     await report(world, resource, 1, call(agent, actors=["ag_innocent"]))
     [entry] = told(world)
     assert entry.actors == []
@@ -58,7 +56,7 @@ async def test_a_guard_cannot_report_calls_of_an_agent_that_never_had_a_token_fo
     assert (entry.action, entry.outcome, entry.agent) == ("report.refused", "refused", None)
 
 
-async def test_numbers_in_a_report_do_not_end_the_batch(world: World, resource: Resource, agent: Agent) -> None:
+async def test_extreme_values_in_a_report_do_not_fail_the_batch(world: World, resource: Resource, agent: Agent) -> None:
     arguments = {"n": 10**4000, "f": 1e308, "s": "\0", "d": {"d": [[[]]]}}
     await report(world, resource, 1, call(agent, arguments=arguments))
     assert told(world)[0].arguments is not None

@@ -19,7 +19,7 @@ def export(folder: Path) -> None:
     write_folder(folder, checkpoint=b"checkpoint", key="key", files=render_files([b"entry"]))
 
 
-def test_an_export_is_for_whoever_made_it_alone(tmp_path: Path) -> None:
+def test_an_export_is_accessible_to_its_owner_alone(tmp_path: Path) -> None:
     was = os.umask(0o022)
     try:
         export(tmp_path / "new" / "export")
@@ -29,7 +29,7 @@ def test_an_export_is_for_whoever_made_it_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["checkpoint.partial", "key.partial", "tile/0/000.p/1.partial"])
-def test_a_link_that_waits_in_a_folder_is_not_written_through(tmp_path: Path, name: str) -> None:
+def test_an_export_does_not_write_through_a_symbolic_link(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
     link = tmp_path / "export" / name
@@ -39,7 +39,7 @@ def test_a_link_that_waits_in_a_folder_is_not_written_through(tmp_path: Path, na
     assert precious.read_text() == "mine"
 
 
-def test_no_secret_lies_open_in_the_data_folder_or_the_log(tmp_path: Path) -> None:
+def test_the_data_folder_and_the_log_contain_no_plain_secret(tmp_path: Path) -> None:
     with running(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
         owner = live_server.owner()
         live_server.api("POST", "/agents", {"name": "pending", "owner": owner, "purpose": "p"})

@@ -47,7 +47,9 @@ def answer_to(server: Server, head: bytes, more: bytes) -> bytes:
     ],
     ids=["one header", "many headers", "a path", "a name", "trailers"],
 )
-def test_a_head_without_end_is_answered_and_cut_off(server: Server, head: bytes, more: bytes) -> None:
+def test_a_request_head_without_end_is_refused_and_the_connection_closed(
+    server: Server, head: bytes, more: bytes
+) -> None:
     answer = answer_to(server, head, more)
     assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert b"connection: close" in answer
@@ -55,18 +57,18 @@ def test_a_head_without_end_is_answered_and_cut_off(server: Server, head: bytes,
 
 
 @pytest.mark.parametrize(("size", "status"), [(32 << 10, 401), (65 << 10, 431)])
-def test_a_head_of_an_honest_size_is_answered(server: Server, size: int, status: int) -> None:
+def test_a_request_head_is_accepted_up_to_the_maximum_size(server: Server, size: int, status: int) -> None:
     headers = {"authorization": "DPoP " + "x" * size}
     assert httpx2.get(f"{server.url}/api/v1/tasks", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize(("count", "status"), [(MAX_FIELDS, 200), (MAX_FIELDS + 1, 431)])
-def test_a_head_has_so_many_fields(server: Server, count: int, status: int) -> None:
+def test_a_request_head_has_at_most_200_fields(server: Server, count: int, status: int) -> None:
     head = b"GET /jwks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + b"a: b\r\n" * (count - 2) + b"\r\n"
     assert answer_to(server, head, b"").startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_large_body_is_no_head(server: Server) -> None:
+def test_a_request_body_has_a_maximum_size_of_its_own(server: Server) -> None:
     for _ in range(3):
         body = b"a=" + b"x" * (1 << 20)
         headers = {"content-type": "application/x-www-form-urlencoded"}

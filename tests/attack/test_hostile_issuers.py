@@ -1,4 +1,4 @@
-"""An identity provider that is taken: it pushes without end, names administrators, counts on nobody being told."""
+"""A compromised identity provider: it floods the server with signals and names administrators."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def size(world: World) -> int:
 # ------------------------------------------------------------------------------------------------------ Without end
 
 
-async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock: Clock) -> None:
+async def test_the_signals_of_an_issuer_are_rate_limited(home: World, idp: Idp, clock: Clock) -> None:
     made, nobody = await trust(home, idp), {"format": "email", "email": "nobody@example.org"}
     bucket = home.get_singleton(IssuerBuckets).of(made["issuer_id"])
     assert (bucket.left, bucket.has(SETS * COST), SETS) == (SETS * COST * SECOND, True, 2000)
@@ -70,14 +70,14 @@ async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock
     assert get_agent(home, "bot").epoch == 1
 
 
-async def test_what_is_wrong_with_a_token_counts_as_well(home: World, idp: Idp) -> None:
+async def test_an_invalid_token_counts_toward_the_rate_limit(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
     home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = COST * SECOND
     assert (await push(home, made, "nonsense"))[0] == 400
     assert (await push(home, made, "nonsense"))[0] == 429
 
 
-async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Idp) -> None:
+async def test_a_rate_limited_issuer_receives_a_retry_after(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
     home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = -SECOND * IssuerBuckets.per_second * 7
     with pytest.raises(TooMuch) as refused:
@@ -86,7 +86,7 @@ async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Id
     assert (answer.status, answer.body, dict(answer.headers)[b"retry-after"]) == (429, b"", b"8")
 
 
-async def test_what_is_done_to_many_agents_counts_for_more(home: World, idp: Idp) -> None:
+async def test_a_signal_that_affects_many_agents_costs_more_of_the_rate_limit(home: World, idp: Idp) -> None:
     for number in range(4):
         await register_agent(home, f"more{number}")
     made = await trust(home, idp)
@@ -95,7 +95,7 @@ async def test_what_is_done_to_many_agents_counts_for_more(home: World, idp: Idp
     assert bucket.left == (SETS * COST - COST - 5) * SECOND
 
 
-async def test_one_issuer_takes_nothing_from_another(home: World, idp: Idp) -> None:
+async def test_the_rate_limit_of_an_issuer_does_not_affect_another_issuer(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
     home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = 0
     with providing() as second:
@@ -103,7 +103,7 @@ async def test_one_issuer_takes_nothing_from_another(home: World, idp: Idp) -> N
         assert await push(home, other, second.token(SESSION, ALICE)) == (202, "")
 
 
-async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World, idp: Idp) -> None:
+async def test_a_flood_of_signals_is_recorded_once_for_many_refusals(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
     home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = -(10**15)
     for _ in range(2 * FLOODING):
@@ -114,7 +114,7 @@ async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World,
     assert "signal.flood" in TITLES
 
 
-async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home: World, idp: Idp) -> None:
+async def test_unauthenticated_pushes_do_not_use_the_rate_limit_and_leave_few_entries(home: World, idp: Idp) -> None:
     made, before = await trust(home, idp), size(home)
     for _ in range(FULL_OF_NETWORK + 5):
         assert await push(home, made, "x", shows="Bearer of nothing") == (400, "authentication_failed")
@@ -122,7 +122,7 @@ async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home:
     assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
 
 
-async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp: Idp, clock: Clock) -> None:
+async def test_an_issuer_is_not_polled_until_its_rate_limit_has_room(home: World, idp: Idp, clock: Clock) -> None:
     made = await trust(home, idp, method="poll", endpoint=f"{idp.issuer}/poll")
     issuer = store.get(home.db.read(), made["issuer_id"])
     assert issuer is not None
@@ -139,7 +139,9 @@ async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp:
 # --------------------------------------------------------------------------------------------------- What it may do
 
 
-async def test_nobody_is_locked_out_by_being_named(home: World, idp: Idp) -> None:
+async def test_a_signal_stops_an_administrator_agent_only_while_a_person_could_release_it(
+    home: World, idp: Idp
+) -> None:
     """An agent that administers loses what it holds, and is stopped only while a person could let it go."""
     root = await register_agent(home, "root", scopes=[ADMIN])
     made = await trust(home, idp, agents=True)
@@ -153,7 +155,7 @@ async def test_nobody_is_locked_out_by_being_named(home: World, idp: Idp) -> Non
     assert get_agent(home, "root").state is AgentState.QUARANTINED
 
 
-async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World, idp: Idp, clock: Clock) -> None:
+async def test_a_high_risk_signal_runs_the_playbooks_at_once(home: World, idp: Idp, clock: Clock) -> None:
     made = await trust(home, idp)
     medium = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "MEDIUM", "principal": "USER"})
     assert await push(home, made, medium) == (202, "")
@@ -165,8 +167,8 @@ async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World
     assert [one.kind for one in kept] == ["narrow"]
 
 
-async def test_and_within_their_limits(home: World, idp: Idp) -> None:
-    """An issuer that doubts all of its persons does not stop everybody by way of the playbooks."""
+async def test_playbooks_run_by_a_signal_stop_a_limited_number_of_agents(home: World, idp: Idp) -> None:
+    """An issuer that reports a high risk for all persons cannot stop all agents through the playbooks."""
     rule = 'permit (principal, action == Action::"quarantine", resource) when { context.detector == "signal" };'
     await put(home, {"a.cedar": 'permit (principal, action == Action::"call", resource);' + rule})
     for number in range(9):

@@ -1,4 +1,4 @@
-"""Input of strangers: whatever it is, it is read or refused, and is no error of ours."""
+"""Input of unauthenticated callers: any input is parsed or refused, without an internal error."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def telemetry(dice: Random) -> None:
 
 
 @pytest.mark.parametrize("read", [event, subject, lines, patterns, telemetry])
-def test_what_is_malformed_is_read_or_refused(read: Callable[[Random], None]) -> None:
+def test_random_input_is_parsed_or_refused(read: Callable[[Random], None]) -> None:
     dice, refused = Random(read.__name__), 0
     for _ in range(3000):
         try:
@@ -144,6 +144,6 @@ def test_what_is_malformed_is_read_or_refused(read: Callable[[Random], None]) ->
         b"",
     ],
 )
-def test_so_are_claims_that_no_json_should_hold(body: bytes) -> None:
+def test_malformed_claims_of_a_signal_are_refused(body: bytes) -> None:
     with pytest.raises(Refused):
         sets._parse_claims(body, issuer="x", audience="y", now=NOW)

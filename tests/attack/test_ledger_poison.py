@@ -21,7 +21,7 @@ def honest(act: Act) -> str:
 
 
 @pytest.mark.parametrize("column", ["agent", "task", "person", "resource"])
-async def test_an_entry_with_a_nul_leaves_the_other_acts_of_its_batch_alone(world: World, column: str) -> None:
+async def test_an_entry_with_a_nul_does_not_fail_other_acts_of_its_batch(world: World, column: str) -> None:
     def poison(act: Act) -> None:
         setattr(act.entry, column, f"x{NUL}y")
 
@@ -31,7 +31,7 @@ async def test_an_entry_with_a_nul_leaves_the_other_acts_of_its_batch_alone(worl
     assert list(results) == [None, "done"]
 
 
-async def test_a_question_about_a_nul_leaves_the_other_acts_of_its_batch_alone(world: World, ask: Ask) -> None:
+async def test_an_evaluation_with_a_nul_does_not_fail_other_acts_of_its_batch(world: World, ask: Ask) -> None:
     question = {
         "subject": {"type": "user", "id": f"alice{NUL}"},
         "action": {"name": "read"},
@@ -51,6 +51,6 @@ async def test_parameters_of_a_token_request_with_a_nul_are_refused(client: Clie
     assert (await client.ask(**said)).error == "invalid_request"
 
 
-async def test_a_stranger_with_a_nul_in_its_name_is_a_client_that_nobody_knows(client: Client) -> None:
+async def test_a_client_id_with_a_nul_is_an_unknown_client(client: Client) -> None:
     answer = await client.ask(client_assertion=client.assertion(iss=f"ag_{NUL}", sub=f"ag_{NUL}"))
     assert answer.error == "invalid_client"

@@ -57,13 +57,13 @@ URIS: dict[str, Any] = {
         ("file:///report.txt.evil.example", True),
     ],
 )
-def test_a_uri_that_neither_the_server_lists_nor_the_person_said_is_asked_about(
+def test_a_uri_that_neither_the_server_lists_nor_the_person_stated_needs_approval(
     method: str, uri: str, asks: bool
 ) -> None:
     assert is_asked(TOOLS, method, URIS[method](uri)) is asks
 
 
-def test_templates_are_completed_as_they_are_written() -> None:
+def test_completions_of_listed_templates_need_no_approval() -> None:
     """A text that is typed so far comes from nowhere, so only links in it are judged."""
 
     def complete(uri: str) -> dict[str, Any]:
@@ -90,11 +90,11 @@ def test_templates_are_completed_as_they_are_written() -> None:
         ("subscriptions/listen", lambda link: {"notifications": {"toolsListChanged": True, "more": [link]}}),
     ],
 )
-def test_a_foreign_link_leaves_by_no_method(method: str, arguments: Any, link: str) -> None:
+def test_a_foreign_link_in_any_method_needs_approval(method: str, arguments: Any, link: str) -> None:
     assert is_asked(TOOLS, method, arguments(link))
 
 
-def test_methods_are_reads_with_scopes_of_reads() -> None:
+def test_methods_other_than_task_changes_are_reads_with_read_scopes() -> None:
     effects = {name: TOOLS.tools[name].effect for name in METHODS}
     assert {name for name, effect in effects.items() if effect is not Effect.READ} == {"tasks/update", "tasks/cancel"}
     assert {TOOLS.scope(TOOLS.tools[name]) for name, effect in effects.items() if effect is Effect.READ} == {
@@ -104,7 +104,7 @@ def test_methods_are_reads_with_scopes_of_reads() -> None:
     assert not is_asked(TOOLS, "prompts/get", {"name": "summarise", "arguments": {"file": "minutes of May"}})
 
 
-def test_a_tool_with_the_name_of_a_method_is_not_that_method() -> None:
+def test_a_tool_with_the_name_of_a_method_is_denied() -> None:
     tool, arguments = map_request("tools/call", {"name": "resources/read", "arguments": {"uri": "file:///handbook.md"}})
     assert [reason.code for reason in call(TOOLS, tool, dict(arguments)).reasons] == ["unknown_tool"]
 
@@ -122,7 +122,7 @@ def test_a_tool_with_the_name_of_a_method_is_not_that_method() -> None:
         ([], False),
     ],
 )
-def test_listening_for_changes_of_lists_needs_no_decision(filters: Any, is_it: bool) -> None:
+def test_subscriptions_to_list_changes_alone_need_no_decision(filters: Any, is_it: bool) -> None:
     assert is_free("subscriptions/listen", {"notifications": filters}) is is_it
     assert not is_free("subscriptions/listen", None)
 
@@ -131,7 +131,7 @@ PIECE = st.text("ab/?#&%.:{}", max_size=6)
 
 
 @given(st.lists(PIECE, min_size=1, max_size=4), st.text("ab/?#&%.:", max_size=24))
-def test_what_a_template_covers_is_its_literals_and_its_variables(pieces: list[str], value: str) -> None:
+def test_literals_and_variables_of_a_template_make_up_the_whole_value(pieces: list[str], value: str) -> None:
     """Whatever the template, nothing of a value is lost: literals and variables together are the value."""
     assume(not any(re.search(r"\{[^{}]*\}", piece) for piece in pieces))
     template = "{x}".join(pieces)
@@ -147,7 +147,7 @@ def test_what_a_template_covers_is_its_literals_and_its_variables(pieces: list[s
             assert rebuilt == value
 
 
-def test_templates_are_bounded() -> None:
+def test_templates_have_limits_on_variables_and_length() -> None:
     widest = "-".join(["{a}"] * MAX_VARIABLES)
     value = "-".join("b" * MAX_VARIABLES)
     assert Offers([widest]).variables(value) == [Variable("b", is_simple=True)] * MAX_VARIABLES
@@ -162,7 +162,7 @@ def test_templates_are_bounded() -> None:
     assert hostile.variables("-" * MAX_OFFER) is None, "in no time"
 
 
-def test_results_of_list_methods_are_put_together() -> None:
+def test_the_pages_of_list_methods_are_merged_into_one_listing() -> None:
     pages = [
         {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "a"}], "nextCursor": "2"}},
         {"jsonrpc": "2.0", "id": 2, "result": {"tools": [{"name": "b"}]}},
@@ -185,6 +185,6 @@ def test_results_of_list_methods_are_put_together() -> None:
 @pytest.mark.parametrize(
     "said", [[], {}, [{}], [{"tools": []}, 5], {"resources": 5}, {"resources": [{}]}, {"prompts": [{"name": ""}]}]
 )
-def test_what_is_no_listing_is_refused(said: Any) -> None:
+def test_a_malformed_listing_is_refused(said: Any) -> None:
     with pytest.raises(Malformed):
         Catalogue.from_mcp("desk", said)

@@ -61,7 +61,7 @@ def entries(world: World) -> int:
 # --- requests at once, and consents that change in mid-flight
 
 
-async def test_a_code_from_before_its_consent_was_narrowed_gives_nothing(world: World, flow: CodeFlow) -> None:
+async def test_a_code_from_before_its_consent_was_narrowed_is_refused(world: World, flow: CodeFlow) -> None:
     wide = (await flow.answer(scope="openid files:read files:write"))["code"]
     await flow.open(scope="openid files:read files:write", prompt="consent")
     await flow.allow(**{"scope.files:write": None})
@@ -72,7 +72,7 @@ async def test_a_code_from_before_its_consent_was_narrowed_gives_nothing(world: 
     assert (await flow.redeem(narrow)).json["scope"] == "files:read"
 
 
-async def test_one_refresh_token_that_is_sent_many_times_at_once_has_one_successor(flow: CodeFlow) -> None:
+async def test_concurrent_uses_of_a_refresh_token_get_one_successor(flow: CodeFlow) -> None:
     first = (await flow.tokens())["refresh_token"]
     answers = await asyncio.gather(*(flow.refresh(first) for _ in range(5)))
     assert {answer.status for answer in answers} == {200}
@@ -81,7 +81,7 @@ async def test_one_refresh_token_that_is_sent_many_times_at_once_has_one_success
     assert (await flow.refresh(successor)).status == 200
 
 
-async def test_one_code_that_is_sent_many_times_at_once_is_redeemed_once_and_its_grant_ends(
+async def test_a_code_sent_several_times_at_once_is_redeemed_once_and_its_grant_ends(
     world: World, flow: CodeFlow
 ) -> None:
     await flow.tokens()
@@ -93,7 +93,7 @@ async def test_one_code_that_is_sent_many_times_at_once_is_redeemed_once_and_its
     assert (await flow.refresh(redeemed["refresh_token"])).error == "invalid_grant"
 
 
-async def test_one_request_that_is_opened_many_times_at_once_gives_one_code(
+async def test_a_pushed_request_opened_several_times_at_once_gives_one_code(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     await flow.tokens()
@@ -172,7 +172,7 @@ SPELLINGS = [
 ]
 
 
-async def test_no_other_spelling_of_a_redirect_uri_is_followed(world: World, app: ASGIApp) -> None:
+async def test_another_spelling_of_a_redirect_uri_is_refused_without_a_redirect(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app, redirect_uris=[WEB, LOOSE, LOOSE_6])
     before = counted(world)
     for uri in SPELLINGS:
@@ -192,7 +192,7 @@ async def test_no_other_spelling_of_a_redirect_uri_is_followed(world: World, app
 
 
 @pytest.mark.parametrize("name", ["code", "state", "iss", "error"])
-def test_no_redirect_uri_has_a_parameter_of_the_answer(name: str) -> None:
+def test_a_redirect_uri_with_a_parameter_of_the_response_is_refused(name: str) -> None:
     with pytest.raises(InvalidRedirectUri, match=name):
         check_redirect_uri(f"https://app.example/callback?a=b&{name}=x")
     assert check_redirect_uri(f"https://app.example/callback?{name}x=1")
@@ -201,7 +201,7 @@ def test_no_redirect_uri_has_a_parameter_of_the_answer(name: str) -> None:
 # --- mix-up
 
 
-async def test_every_answer_names_this_issuer_once(world: World, app: ASGIApp) -> None:
+async def test_every_authorization_response_names_the_issuer_once(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app, redirect_uris=[f"{CALLBACK}?tenant=1"])
     uri = f"{CALLBACK}?tenant=1"
     cases: list[dict[str, Any]] = [
@@ -226,7 +226,7 @@ async def test_every_answer_names_this_issuer_once(world: World, app: ASGIApp) -
 # --- PKCE, and parameters beside a pushed request
 
 
-async def test_nothing_beside_a_pushed_request_counts(world: World, flow: CodeFlow) -> None:
+async def test_parameters_beside_a_pushed_request_are_ignored(world: World, flow: CodeFlow) -> None:
     await flow.answer()
     pushed = (await flow.push(scope="files:read")).json["request_uri"]
     beside = {
@@ -248,7 +248,7 @@ async def test_nothing_beside_a_pushed_request_counts(world: World, flow: CodeFl
     assert (await flow.redeem(answer["code"])).json["scope"] == "files:read"
 
 
-async def test_a_code_without_its_verifier_is_worth_nothing(world: World, flow: CodeFlow) -> None:
+async def test_a_code_without_its_verifier_is_refused(world: World, flow: CodeFlow) -> None:
     code = (await flow.answer())["code"]
     before = counted(world)
     for verifier in (None, "", "w" * 43, challenge_of(VERIFIER), VERIFIER + "v", VERIFIER[:-1], VERIFIER.upper()):
@@ -259,7 +259,7 @@ async def test_a_code_without_its_verifier_is_worth_nothing(world: World, flow: 
     assert (await flow.redeem(code)).status == 200
 
 
-async def test_a_replayed_code_ends_all_that_it_gave(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_replayed_code_ends_every_token_issued_from_it(world: World, app: ASGIApp, flow: CodeFlow) -> None:
     code = (await flow.answer(scope="openid files:read"))["code"]
     first = (await flow.redeem(code)).json
     second = (await flow.refresh(first["refresh_token"])).json
@@ -298,7 +298,7 @@ async def call_userinfo(flow: CodeFlow, token: str, *, scheme: str = "DPoP") -> 
 # --- tokens of another kind, or of another client
 
 
-async def test_no_token_is_taken_for_one_of_another_kind(world: World, flow: CodeFlow) -> None:
+async def test_a_token_is_not_accepted_as_a_token_of_another_kind(world: World, flow: CodeFlow) -> None:
     tokens = await flow.tokens(scope="openid files:read")
     session = claims_of(tokens["id_token"])["sid"]
     waiting = logout.Waiting("lo_1", flow.client.id, "https://app.example/out", flow.person, session, 0, world.now())
@@ -322,7 +322,7 @@ async def test_no_token_is_taken_for_one_of_another_kind(world: World, flow: Cod
     assert counted(world) == before | {"oauth_grant": before["oauth_grant"], "holding": counted(world)["holding"]}
 
 
-async def test_what_one_client_got_is_worth_nothing_to_another(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_client_cannot_use_the_tokens_of_another_client(world: World, app: ASGIApp, flow: CodeFlow) -> None:
     tokens = await flow.tokens(scope="openid files:read")
     other = await begin_flow(world, app, name="writer")
     assert (await other.refresh(tokens["refresh_token"])).error == "invalid_grant"
@@ -387,7 +387,7 @@ FIELDS = (
 )
 
 
-async def test_no_url_of_a_stranger_opens_a_connection_to_this_machine(
+async def test_a_url_in_a_request_opens_no_connection_to_this_machine(
     world: World, app: ASGIApp, flow: CodeFlow, listeners: tuple[int, list[socket.socket]]
 ) -> None:
     port, sockets = listeners
@@ -439,7 +439,7 @@ def _address() -> str:
     return f"10.{number // 250}.{number % 250}.1"
 
 
-async def test_a_client_that_a_person_used_reaches_this_machine_with_no_logout_token(
+async def test_a_logout_token_is_not_sent_to_this_machine(
     world: World, app: ASGIApp, listeners: tuple[int, list[socket.socket]]
 ) -> None:
     port, sockets = listeners
@@ -454,7 +454,7 @@ async def test_a_client_that_a_person_used_reaches_this_machine_with_no_logout_t
     assert not has_arrived(sockets)
 
 
-async def test_the_session_of_one_person_answers_no_request_of_another(
+async def test_a_session_cannot_answer_the_consent_request_of_another_person(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     await flow.open()

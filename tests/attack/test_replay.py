@@ -1,4 +1,4 @@
-"""Somebody on the wire: what was shown once, shown again in another dress."""
+"""Replay by an attacker on the network: a used proof or assertion, sent again in another form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPELLINGS = ("/mc%70", "/%6Dcp", "/./mcp", "/x/../mcp", "/mcp/.")
 
 
 @pytest.mark.parametrize("path", SPELLINGS[:-1])
-def test_a_proof_does_not_count_again_at_another_spelling_of_its_uri(guard: Guard, feeder: Feeder, path: str) -> None:
+def test_a_proof_cannot_be_replayed_at_another_spelling_of_its_uri(guard: Guard, feeder: Feeder, path: str) -> None:
     token = feeder.token()
     proof = feeder.proof(token, nonce=guard._proofs.nonce())
     shown: dict[str, Any] = {"authorization": f"DPoP {token}", "proof": proof, "method": "POST"}
@@ -34,9 +34,7 @@ def test_a_proof_does_not_count_again_at_another_spelling_of_its_uri(guard: Guar
         guard.verify(uri=ORIGIN + path, **shown)
 
 
-async def test_a_request_that_was_overheard_is_refused_at_an_application_that_decodes_paths(
-    guard: Guard, feeder: Feeder
-) -> None:
+async def test_an_overheard_request_with_an_encoded_path_is_refused(guard: Guard, feeder: Feeder) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"secret"})
@@ -55,7 +53,7 @@ async def test_a_request_that_was_overheard_is_refused_at_an_application_that_de
     assert (await send(overheard, "POST", "/mcp", headers=headers)).status == 401
 
 
-async def test_a_proof_that_waits_while_it_is_forgotten_does_not_count_again(client: Client, clock: Clock) -> None:
+async def test_a_proof_checked_at_the_end_of_its_window_cannot_be_replayed(client: Client, clock: Clock) -> None:
     """It is checked in the last instant of its window, and spent when the memory of it has just been pruned."""
     world, api = client.world, client.world.config.api
     token = (await client.token(resource=api))["access_token"]
@@ -80,14 +78,14 @@ async def test_a_proof_that_waits_while_it_is_forgotten_does_not_count_again(cli
         await trust.spend_at_once(world, second.proof)
 
 
-async def test_an_assertion_that_has_served_does_not_serve_a_thief_with_a_key_of_its_own(client: Client) -> None:
+async def test_a_used_assertion_is_refused_with_another_key(client: Client) -> None:
     assertion = client.assertion()
     assert (await client.ask(client_assertion=assertion)).status == 200
     stolen = await client.ask(client_assertion=assertion, proof=client.proof(key=jose.generate("ES256")))
     assert stolen.error == "invalid_client"
 
 
-async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again(client: Client) -> None:
+async def test_the_assertion_of_a_refused_request_cannot_be_replayed(client: Client) -> None:
     token = (await client.token())["access_token"]
     other, key = await register(client.world, name="other")
     thief = Client(client.app, client.world, other.agent_id, key, client.nonce)
@@ -97,7 +95,7 @@ async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again
     assert (await thief.post("/introspect", form | {"token": token})).error == "invalid_client"
 
 
-def test_a_proof_that_a_guard_checks_while_another_thread_forgets_it_does_not_count_again(dice: SeededRandom) -> None:
+def test_a_proof_cannot_be_replayed_while_another_thread_prunes_it(dice: SeededRandom) -> None:
     """The thread reads the clock in the last instant of the proof, and goes on after the memory of it was dropped."""
     key, clock = jose.generate("ES256"), Clock()
     meanwhile: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Who would have automatic action stop everybody, stop nobody, or let go of what they answer for."""
+"""Abuse of automatic response: to stop all agents, to stop none, or to release one's own agents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINUTE = 60_000_000
 
 
 def held(world: World, agent: str, *, now: int) -> list[tuple[str, int, int]]:
-    """Kind, limit, and how many minutes are left."""
+    """Return kind, limit and minutes left of the restrictions of the agent."""
     found = restrictions.list_restrictions_of_agent(world.db.read(), agent, now=now)
     return [(one.kind, one.limit, (one.until - now) // MINUTE) for one in found]
 
@@ -32,8 +32,8 @@ def held(world: World, agent: str, *, now: int) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("of", ["the agent", "its owner", "its owner then"])
-async def test_a_deputy_lets_go_of_nothing(world: World, of: str) -> None:
-    """Who answers for the agent when its owner does not answers for it here as well."""
+async def test_a_deputy_of_the_owner_or_agent_cannot_close_its_incident(world: World, of: str) -> None:
+    """A deputy is responsible for the agent and so may not close an incident about it."""
     dora = await create_person(world, "dora")
     await create_person(world, "alice", deputy=None if of == "the agent" else "dora")
     await create_person(world, "bob")
@@ -50,8 +50,8 @@ async def test_a_deputy_lets_go_of_nothing(world: World, of: str) -> None:
     await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
 
 
-async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
-    """Whoever it first acted for, or with, is concerned still, however often it is noticed afterwards."""
+async def test_a_person_concerned_by_an_incident_cannot_close_it_after_many_findings(world: World) -> None:
+    """The person of the first finding stays concerned, however many findings follow."""
     carol = await create_person(world, "carol")
     bot = await register_agent(world)
     task = await run_act(
@@ -71,8 +71,8 @@ async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
 # ------------------------------------------------------------------------------------------- Everybody, and nobody
 
 
-async def test_what_people_order_takes_no_room_from_playbooks(world: World) -> None:
-    """Who makes somebody stop many agents, be it a provider that lies, does not make sure that no other is stopped."""
+async def test_isolations_ordered_by_a_source_do_not_use_the_limit_of_playbooks(world: World) -> None:
+    """Many isolations, for example by a lying provider, do not use up the limit of the playbooks."""
     for number in range(5):
         await register_agent(world, f"bot{number}")
         await run_act(world, lambda a, n=number: flows.isolate(a, f"bot{n}", says="they say so", source="signal"))  # type: ignore[misc]
@@ -82,7 +82,7 @@ async def test_what_people_order_takes_no_room_from_playbooks(world: World) -> N
     assert responses_of(world, opened) == [("quarantine", "done")]
 
 
-async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(world: World, clock: Clock) -> None:
+async def test_a_wrong_playbook_quarantines_few_agents_in_a_day_and_narrows_others(world: World, clock: Clock) -> None:
     limits = Limits(acted=30, halted=10)  # of twenty: six, and two
     bots = [await register_agent(world, f"bot{number}") for number in range(20)]
     opened = [await report_finding(world, bot, limits=limits) for bot in bots[:7]]
@@ -106,14 +106,14 @@ async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(worl
     assert held(world, bots[2].agent_id, now=clock()) == [], "what was done instead is taken back as well"
 
 
-async def test_none_is_halted_where_the_operator_says_so(world: World, clock: Clock) -> None:
+async def test_a_limit_of_zero_quarantines_no_agent(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     await report_finding(world, bot, limits=Limits(acted=100, halted=0))
     assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert held(world, bot.agent_id, now=clock()) == [("narrow", 0, 60)]
 
 
-async def test_a_task_that_is_frozen_is_work_that_stands_still(world: World) -> None:
+async def test_a_frozen_task_counts_toward_the_limit_of_halted_agents(world: World) -> None:
     await put(world, {"a.cedar": CALL + 'permit (principal, action == Action::"freeze", resource);'})
     one, two = await register_agent(world, "one"), await register_agent(world, "two")
     await report_finding(world, one, limits=Limits(acted=100, halted=1))
@@ -127,7 +127,7 @@ async def test_a_task_that_is_frozen_is_work_that_stands_still(world: World) -> 
 
 
 def holding(response: str, *cases: tuple[str, str]) -> str:
-    """Playbooks that put that hold, each where a detector notices something."""
+    """Return playbooks that put this restriction, one for each detector."""
     return "".join(
         f'@id("{detector}") {said} permit (principal, action == Action::"{response}", resource) '
         f'when {{ context.detector == "{detector}" }};\n'
@@ -135,7 +135,7 @@ def holding(response: str, *cases: tuple[str, str]) -> str:
     )
 
 
-async def test_a_mild_throttle_does_not_keep_a_strict_one_away(world: World, clock: Clock) -> None:
+async def test_a_stricter_throttle_replaces_a_milder_one(world: World, clock: Clock) -> None:
     cases = ("mild", '@calls("1000") @minutes("60")'), ("strict", '@calls("2") @minutes("60")')
     await put(world, {"a.cedar": CALL + holding("throttle", *cases)})
     bot = await register_agent(world)
@@ -147,8 +147,8 @@ async def test_a_mild_throttle_does_not_keep_a_strict_one_away(world: World, clo
     assert held(world, bot.agent_id, now=clock()) == [("throttle", 2, 60)], "and is not eased by it"
 
 
-async def test_a_hold_that_is_about_to_end_is_put_anew(world: World, clock: Clock) -> None:
-    """Who times what they do to be noticed while held goes on being held; and no entry is made for each time."""
+async def test_a_restriction_past_half_of_its_duration_is_renewed(world: World, clock: Clock) -> None:
+    """An agent cannot evade a renewal by the timing of its findings, and not every finding makes an entry."""
     await put(world, {"a.cedar": CALL + holding("narrow", ("rate", '@minutes("60")'))})
     bot = await register_agent(world)
     opened = await report_finding(world, bot, 1)

@@ -93,7 +93,7 @@ async def test_no_role_but_the_administrator_gets_more_access(world: World, role
         assert stored(world) == before, path
 
 
-async def test_a_revoked_role_counts_no_more_for_a_token_from_before(world: World) -> None:
+async def test_a_revoked_role_does_not_count_for_a_token_from_before(world: World) -> None:
     await person(world, "ada", "administrator")
     eve = await person(world, "eve", "auditor")
     token = (await eve.token(resource=API))["access_token"]

@@ -19,7 +19,7 @@ def sweep(spool_dir: Path) -> None:
         spool.close()
 
 
-def test_a_folder_that_is_no_spool_survives_a_guard_beside_it(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_spool_is_left_unchanged(tmp_path: Path) -> None:
     precious = tmp_path / "project" / "report.txt"
     precious.parent.mkdir()
     precious.write_text("three months of work")
@@ -34,12 +34,12 @@ def test_a_log_of_another_program_is_not_reported(tmp_path: Path) -> None:
     assert take_over_spools(tmp_path) == []
 
 
-def test_a_folder_that_only_root_may_read_does_not_end_reporting(tmp_path: Path) -> None:
+def test_an_unreadable_folder_does_not_stop_reporting(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir(mode=0)
     assert take_over_spools(tmp_path) == []
 
 
-def test_a_link_that_is_named_like_a_spool_leads_nowhere(tmp_path: Path) -> None:
+def test_a_symbolic_link_named_like_a_spool_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     spool_dir = tmp_path / "spools"
@@ -49,7 +49,7 @@ def test_a_link_that_is_named_like_a_spool_leads_nowhere(tmp_path: Path) -> None
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_else_lies_in_a_spool_is_not_removed_with_it(tmp_path: Path, dice: SeededRandom) -> None:
+def test_a_foreign_file_in_a_spool_is_not_removed(tmp_path: Path, dice: SeededRandom) -> None:
     spool = new_spool(tmp_path, random=dice)
     (tmp_path / spool.id / "notes.txt").write_text("mine")
     spool.close()

@@ -63,7 +63,7 @@ def ostiary(live_server: ServerFixture, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [("tail",), ("search", "--outcome", "refused")])
-def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(
+def test_a_name_in_a_table_cannot_move_the_cursor_or_add_lines(
     live_server: ServerFixture, arguments: tuple[str, ...]
 ) -> None:
     shown = ostiary(live_server, "audit", *arguments)
@@ -75,7 +75,7 @@ def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(
     assert "[red]bold[/red]:warning:\\x7f\\x9b2J" in shown
 
 
-def test_one_entry_is_shown_with_what_it_hides(live_server: ServerFixture) -> None:
+def test_control_characters_of_a_shown_entry_are_escaped(live_server: ServerFixture) -> None:
     line = next(line for line in ostiary(live_server, "audit", "tail").splitlines() if "owned" in line)
     shown = ostiary(live_server, "audit", "show", line.split()[0])
     assert all(cell.isprintable() for row in shown.splitlines() for cell in row.split("\t"))

@@ -47,7 +47,7 @@ def read(guard: Guard) -> Report:
     ids=lambda v: f"{v:.0e}" if abs(v) < HUGE else "huge",
 )
 @pytest.mark.parametrize("name", ["amount", "count"])
-def test_no_number_makes_a_decision_fail(name: str, value: Any, feeder: Feeder) -> None:
+def test_a_call_with_any_number_gets_a_decision(name: str, value: Any, feeder: Feeder) -> None:
     protected = Protected(name="files", uri=URI, segment="default", catalogue=Catalogue.parse(catalogue(**STEP)))
     read = ir.Binary("eq", ir.Get(ir.Get(ir.Var("context"), "arguments"), name), ir.Lit(1))
     reading = ir.PolicySetIR((ir.PolicyIR("reading", "permit", conditions=(read,)),))
@@ -62,9 +62,7 @@ def test_no_number_makes_a_decision_fail(name: str, value: Any, feeder: Feeder) 
 
 
 @pytest.mark.parametrize(("amount", "outcome"), [(HUGE, "allow"), (10**4300, "deny")], ids=["huge", "endless"])
-def test_a_call_with_a_number_beyond_all_measure_is_on_record(
-    guard: Guard, feeder: Feeder, amount: Any, outcome: str
-) -> None:
+def test_a_call_with_an_extreme_number_is_recorded(guard: Guard, feeder: Feeder, amount: Any, outcome: str) -> None:
     feeder.say(
         ResourceFact(
             resource_id=RESOURCE_ID,
@@ -82,7 +80,7 @@ def test_a_call_with_a_number_beyond_all_measure_is_on_record(
 
 @pytest.mark.parametrize("count", [64, 65, 300])
 @pytest.mark.parametrize("effect", ["permit", "forbid"])
-def test_a_call_that_many_policies_decide_does_not_make_its_report_unreadable(
+def test_a_report_of_a_call_that_many_policies_decided_is_readable(
     guard: Guard, feeder: Feeder, effect: Any, count: int
 ) -> None:
     policies = ir.PolicySetIR(tuple(ir.PolicyIR(id=f"p{n}" + "x" * 190, effect=effect) for n in range(count)))
@@ -100,7 +98,7 @@ def test_a_call_that_many_policies_decide_does_not_make_its_report_unreadable(
         {"deep": [[[[{}]]]]},
     ],
 )
-def test_no_arguments_keep_a_denial_off_the_record(
+def test_a_denial_is_recorded_with_any_arguments(
     tmp_path: Path, clock: Clock, dice: SeededRandom, arguments: dict[str, Any]
 ) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)

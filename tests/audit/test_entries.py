@@ -1,4 +1,4 @@
-"""An entry of a sound tree that says what no server writes is named, with what is wrong in it."""
+"""An entry that no server writes is reported with its problem, although its tree is intact."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wrong(*entries: dict[str, Any] | bytes, now: int = NOW) -> list[str]:
 @pytest.mark.parametrize(
     "body", [b"", b"not json \xff", b"[]", b"1", b"null", b'{"at":1', b"{}", b'{"at":1}', b'{"action":"agent.create"}']
 )
-def test_what_is_no_entry_at_all(body: bytes) -> None:
+def test_a_text_that_is_not_a_ledger_entry_is_reported(body: bytes) -> None:
     assert wrong(body)[0].startswith("the text is not a ledger entry: ")
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_entry_at_all(body: bytes) -> None:
         ({"rows": {"holding gr_1": "A" * 16 + ".1.2"}}, "row 'holding gr_1' is malformed"),
     ],
 )
-def test_what_is_wrong_in_an_entry_is_said(change: dict[str, Any], words: str) -> None:
+def test_an_invalid_member_of_an_entry_is_reported(change: dict[str, Any], words: str) -> None:
     assert words in wrong(GOOD | change)[0]
 
 
@@ -73,7 +73,7 @@ def test_what_is_wrong_in_an_entry_is_said(change: dict[str, Any], words: str) -
         {"rows": {"holding gr_1": "A" * 16 + ".1795896000000000"}},
     ],
 )
-def test_what_is_right(change: dict[str, Any]) -> None:
+def test_a_valid_entry_has_no_problem(change: dict[str, Any]) -> None:
     assert wrong(GOOD | change) == [""]
 
 
@@ -81,13 +81,13 @@ def test_what_is_right(change: dict[str, Any]) -> None:
     ("at", "words"),
     [(EARLIEST - 1, "before 2024"), (EARLIEST, ""), (NOW + MAX_SKEW, ""), (NOW + MAX_SKEW + 1, "in the future")],
 )
-def test_times_have_limits(at: int, words: str) -> None:
+def test_the_time_of_an_entry_lies_between_2024_and_the_maximum_clock_skew(at: int, words: str) -> None:
     (said,) = wrong(GOOD | {"at": at})
     assert words in said
     assert bool(said) is bool(words)
 
 
-def test_times_never_decrease_and_one_that_does_is_compared_with_the_latest() -> None:
+def test_a_decreasing_time_is_reported_with_the_latest_earlier_entry() -> None:
     times = [NOW - 5, NOW - 5, NOW - 3, NOW - 4, NOW - 3, NOW - 4, NOW]
     said = wrong(*[GOOD | {"at": at} for at in times])
     assert [bool(one) for one in said] == [False, False, False, True, False, True, False]
@@ -98,7 +98,9 @@ def test_times_never_decrease_and_one_that_does_is_compared_with_the_latest() ->
 @pytest.mark.parametrize(
     ("size", "at"), [(5, (0,)), (5, (4,)), (300, (255, 256)), (700, (0, 511, 699)), (700, (*range(300, 450),))]
 )
-def test_the_first_and_the_number_of_wrong_entries_are_named(tmp_path: Path, size: int, at: tuple[int, ...]) -> None:
+def test_a_report_states_the_first_wrong_entry_and_the_number_of_wrong_entries(
+    tmp_path: Path, size: int, at: tuple[int, ...]
+) -> None:
     log = make_log(size)
     entries = list(log.entries)
     for index in at:
@@ -112,7 +114,7 @@ def test_the_first_and_the_number_of_wrong_entries_are_named(tmp_path: Path, siz
     assert all(one.message.startswith("the text is not a ledger entry") for one in found)
 
 
-def test_a_time_that_goes_back_in_a_log_of_the_right_key_is_found(tmp_path: Path) -> None:
+def test_a_time_that_goes_back_is_reported_in_a_correctly_signed_log(tmp_path: Path) -> None:
     log = make_log(600)
     entries = list(log.entries)
     entries[500] = json.dumps(GOOD | {"at": EARLIEST}).encode()
@@ -122,7 +124,7 @@ def test_a_time_that_goes_back_in_a_log_of_the_right_key_is_found(tmp_path: Path
     assert "before the time of entry 499" in report.findings[0].message
 
 
-def test_an_entry_that_was_altered_is_named_as_altered_and_not_for_what_it_says(tmp_path: Path) -> None:
+def test_an_altered_entry_is_reported_as_altered_and_its_content_is_not_checked(tmp_path: Path) -> None:
     log = make_log(5)
     folder = log.export(tmp_path)
     bundle = folder / "tile/entries/000.p/5"
@@ -132,7 +134,7 @@ def test_an_entry_that_was_altered_is_named_as_altered_and_not_for_what_it_says(
     assert report.wrong_entries is None
 
 
-def test_the_schema_is_that_of_the_entries_that_the_server_writes() -> None:
+def test_the_schema_has_the_members_of_the_entries_that_the_server_writes() -> None:
     assert set(Schema.__struct_fields__) == set(Entry.__struct_fields__) - {"kept_facts", "evidence"}
     entry = Entry(
         at=NOW, action="agent.create", reasons=[Reason("code", "words")], result=Result("ok", 1, 2, "internal")

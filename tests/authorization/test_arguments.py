@@ -64,7 +64,7 @@ def typed(schema: dict[str, Any], value: Any) -> Any:
         ({"title": "x", "description": "y", "default": 3, "format": "date", "pattern": "^z"}, "x", "x"),
     ],
 )
-def test_an_argument_becomes_the_cedar_value_that_its_schema_says(schema: Any, value: Any, expected: Any) -> None:
+def test_an_argument_is_converted_to_the_cedar_value_of_its_schema(schema: Any, value: Any, expected: Any) -> None:
     made = typed(schema, value)
     assert made == expected
     assert type(made) is type(expected)
@@ -107,7 +107,7 @@ def test_an_argument_becomes_the_cedar_value_that_its_schema_says(schema: Any, v
         ({"type": "integer"}, object()),
     ],
 )
-def test_what_does_not_fit_its_schema_or_its_cedar_type_is_refused(schema: Any, value: Any) -> None:
+def test_an_argument_that_does_not_match_its_schema_is_refused(schema: Any, value: Any) -> None:
     with pytest.raises(BadArguments) as caught:
         typed(schema, value)
     assert caught.value.code == "bad_arguments"
@@ -137,7 +137,7 @@ def test_what_does_not_fit_its_schema_or_its_cedar_type_is_refused(schema: Any, 
         ({"type": "integer", "multipleOf": 0.5}, 10**400),
     ],
 )
-def test_a_value_that_cedar_cannot_hold_is_unusable_and_fails_whoever_reads_it(schema: Any, value: Any) -> None:
+def test_reading_a_value_that_cedar_cannot_represent_is_an_error(schema: Any, value: Any) -> None:
     made = typed(schema, value)
     assert type(made) is Unusable
     assert made.raw is value
@@ -157,7 +157,7 @@ def test_a_value_that_cedar_cannot_hold_is_unusable_and_fails_whoever_reads_it(s
         ({"enum": [1]}, LONG + 1),
     ],
 )
-def test_a_value_that_cedar_cannot_hold_is_refused_where_the_schema_refuses_it(schema: Any, value: Any) -> None:
+def test_the_schema_also_checks_a_value_that_cedar_cannot_represent(schema: Any, value: Any) -> None:
     with pytest.raises(BadArguments) as caught:
         typed(schema, value)
     assert not isinstance(caught.value, Unrepresentable)
@@ -180,13 +180,13 @@ def test_a_value_that_cedar_cannot_hold_is_refused_where_the_schema_refuses_it(s
         ({"type": "object", "maxProperties": 1}, {"b": 1, "c": 2}, {"b": 1}),
     ],
 )
-def test_a_bound_refuses_what_is_beyond_it_and_takes_what_is_on_it(schema: Any, below: Any, on: Any) -> None:
+def test_a_value_at_a_limit_of_the_schema_is_accepted_and_beyond_is_refused(schema: Any, below: Any, on: Any) -> None:
     typed(schema, on)
     with pytest.raises(BadArguments):
         typed(schema, below)
 
 
-def test_a_refusal_names_the_place_and_never_the_value() -> None:
+def test_the_message_of_bad_arguments_names_the_path_and_not_the_value() -> None:
     schema = {"properties": {"to": {"properties": {"card": {"type": "integer"}}}}}
     with pytest.raises(BadArguments) as caught:
         Arguments(schema).type_({"to": {"card": "4111-secret"}})
@@ -217,7 +217,7 @@ def test_a_schema_may_refer_to_itself() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"$ref": "#"}, {"allOf": [{"$ref": "#"}]}, {"anyOf": [{"$ref": "#"}]}])
-def test_a_schema_that_is_nothing_but_itself_ends(schema: dict[str, Any]) -> None:
+def test_a_schema_that_only_refers_to_itself_is_refused_when_used(schema: dict[str, Any]) -> None:
     with pytest.raises(BadArguments):
         Arguments(schema).type_({"a": 1})
 
@@ -229,14 +229,14 @@ def nested(levels: int) -> Any:
     return value
 
 
-def test_what_no_schema_describes_nests_so_deep_and_is_unusable_below_that() -> None:
+def test_an_untyped_argument_nested_beyond_the_limit_is_unusable() -> None:
     schema = Arguments({"type": "object"})
     assert "Unusable" not in str(spell(schema.type_(nested(MAX_DEPTH))))
     for levels in (MAX_DEPTH + 1, 500):
         assert "is nested too deeply" in str(spell(schema.type_(nested(levels))))
 
 
-def test_what_refers_to_itself_nests_half_as_deep_since_a_reference_is_a_level_too() -> None:
+def test_each_reference_in_a_schema_counts_as_a_level_of_nesting() -> None:
     schema = Arguments({"properties": {"a": {"$ref": "#"}}, "additionalProperties": False, "type": "object"})
     value: dict[str, Any] = {}
     for _ in range(MAX_DEPTH // 2 - 1):
@@ -246,7 +246,7 @@ def test_what_refers_to_itself_nests_half_as_deep_since_a_reference_is_a_level_t
         schema.type_({"a": value})
 
 
-def test_alternatives_within_alternatives_cost_no_more_than_the_bound() -> None:
+def test_nested_alternatives_are_refused_within_one_second() -> None:
     branch = {"properties": {"next": {"$ref": "#/$defs/n"}, "end": False}}
     schema = Arguments({"$ref": "#/$defs/n", "$defs": {"n": {"anyOf": [branch] * 8}}})
     value: Any = {"end": 1}
@@ -258,14 +258,14 @@ def test_alternatives_within_alternatives_cost_no_more_than_the_bound() -> None:
     assert time.thread_time() - begun < 1
 
 
-def test_so_many_arguments_are_judged_and_no_more() -> None:
+def test_arguments_with_more_than_the_maximum_number_of_parts_are_refused() -> None:
     schema = Arguments({"properties": {"a": {"type": "array", "items": {"type": "integer"}}}})
     schema.type_({"a": list(range(MAX_STEPS - 1))})
     with pytest.raises(BadArguments, match="too many parts"):
         schema.type_({"a": list(range(MAX_STEPS))})
 
 
-def test_a_schema_is_bounded_in_its_parts() -> None:
+def test_a_schema_with_too_many_parts_is_refused() -> None:
     Arguments({"anyOf": [{}] * 4000})
     with pytest.raises(Invalid, match="too large"):
         Arguments({"anyOf": [{}] * 5000})
@@ -279,19 +279,19 @@ JSON = st.recursive(
 
 
 def spell(value: Any) -> Any:
-    """The value with what is unusable spelled, so that it can be compared."""
+    """Replace each Unusable value with a tuple, so that values can be compared."""
     if type(value) is Unusable:
         return ("Unusable", value.problem)
     return {name: spell(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 @given(JSON)
-def test_any_json_is_typed_and_where_the_schema_is_silent_as_without_one(value: Any) -> None:
+def test_an_empty_schema_converts_any_json_as_without_a_schema(value: Any) -> None:
     assert spell(Arguments({}).type_({"a": value})) == spell(plain_record({"a": value}))
 
 
 @given(st.integers(-(10**15), 10**15), st.integers(0, 4))
-def test_every_decimal_of_four_places_that_a_float_can_tell_is_kept_exactly(units: int, places: int) -> None:
+def test_decimals_of_four_places_are_converted_exactly(units: int, places: int) -> None:
     value = units / 10**places
     if abs(units) < 2**53 and abs(value) < 9 * 10**11:
         assert typed({"type": "number"}, value) == Decimal(units * 10 ** (4 - places))

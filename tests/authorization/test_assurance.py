@@ -1,4 +1,4 @@
-"""Step-up: what a policy demands of a token, who is told so, and that the annotations change no decision (RFC 9470)."""
+"""Step-up (RFC 9470): the demands of policies on a token, and the denials that state them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pays(acr: str, *policies: dict[str, Any]) -> Any:
     return call(principal(acr=acr), tool="pay", policies=rules(PERMIT, *policies), arguments={"amount": 1})
 
 
-def test_a_token_that_says_too_little_hears_what_it_must_say() -> None:
+def test_a_denial_for_insufficient_authentication_states_the_required_acr_and_max_age() -> None:
     decision = pays(KEY, stepping(PAYS, WEAK, max_age="300"))
     (reason,) = decision.reasons
     assert not decision.allowed
@@ -40,22 +40,22 @@ def test_a_token_that_says_too_little_hears_what_it_must_say() -> None:
     assert TWO_KEYS in reason.message
 
 
-def test_one_that_says_enough_is_let_through() -> None:
+def test_a_token_with_sufficient_acr_is_allowed() -> None:
     assert pays(TWO_KEYS, stepping(PAYS, WEAK)).allowed
 
 
-def test_the_words_are_the_policys_own_where_it_has_some() -> None:
+def test_the_reason_and_hint_of_the_policy_replace_the_default_text() -> None:
     (reason,) = pays(KEY, stepping(PAYS, WEAK, reason="paying takes two keys", hint="ask ops")).reasons
     assert (reason.message, reason.hint) == ("paying takes two keys", "ask ops")
 
 
-def test_where_anything_else_forbids_it_no_step_up_is_offered() -> None:
+def test_no_step_up_is_offered_if_another_policy_forbids_the_call() -> None:
     decision = pays(KEY, stepping(PAYS, WEAK), policy("forbid", PAYS, id="never"))
     assert [reason.code for reason in decision.reasons] == ["forbidden_by_policy"] * 2
     assert all(reason.acr_values == "" for reason in decision.reasons)
 
 
-def test_a_person_is_asked_only_after_the_step_up() -> None:
+def test_a_step_up_is_required_before_an_approval() -> None:
     decision = pays(KEY, stepping(PAYS, WEAK), policy("forbid", PAYS, id="asks", ask="person"))
     assert [reason.code for reason in decision.reasons] == [INSUFFICIENT]
     after = pays(TWO_KEYS, stepping(PAYS, WEAK), policy("forbid", PAYS, id="asks", ask="person"))
@@ -63,14 +63,14 @@ def test_a_person_is_asked_only_after_the_step_up() -> None:
     assert [reason.code for reason in after.reasons] != [INSUFFICIENT]
 
 
-def test_without_a_permit_and_with_an_error_it_stays_as_it_is() -> None:
+def test_a_missing_permit_or_a_policy_error_denies_without_a_step_up() -> None:
     alone = call(principal(acr=KEY), tool="pay", policies=rules(stepping(PAYS)), arguments={"amount": 1})
     assert not alone.allowed
     failing = pays(KEY, stepping(["get", CONTEXT, "nothing"]))
     assert [reason.code for reason in failing.reasons] == ["policy_error"]
 
 
-def test_several_demands_are_met_at_once_or_not_at_all() -> None:
+def test_several_step_up_demands_combine_or_the_call_is_forbidden() -> None:
     both = pays(KEY, stepping(PAYS, step_up=f"{KEY} {TWO_KEYS}"), stepping(WEAK, id="more", max_age="5"))
     (reason,) = both.reasons
     assert (reason.acr_values, reason.max_age) == (TWO_KEYS, 5)
@@ -78,7 +78,7 @@ def test_several_demands_are_met_at_once_or_not_at_all() -> None:
     assert {reason.code for reason in never.reasons} == {"forbidden_by_policy"}
 
 
-def test_when_the_holder_proved_itself_is_in_the_context_where_it_is_known() -> None:
+def test_the_context_contains_auth_time_if_known() -> None:
     fresh = [
         "binary",
         "less_eq",
@@ -96,18 +96,18 @@ def test_when_the_holder_proved_itself_is_in_the_context_where_it_is_known() -> 
     assert [reason.code for reason in unknown.reasons] == ["policy_error"]
 
 
-def test_joined() -> None:
+def test_step_up_demands_join_to_the_common_levels_and_lowest_max_age() -> None:
     assert join_demands([StepUp(("a", "b"), None), StepUp((), 9), StepUp(("b", "a"), 5)]) == StepUp(("a", "b"), 5)
     assert join_demands([StepUp(("a",), None), StepUp(("b",), None)]) is None
 
 
-def test_the_weaker_of_two_and_what_is_no_level_is_none() -> None:
+def test_the_weaker_of_two_acr_levels_is_found_and_an_unknown_level_is_empty() -> None:
     assert weaker(KEY, TWO_KEYS) == weaker(TWO_KEYS, KEY) == KEY
     assert weaker(TWO_KEYS, TWO_KEYS) == TWO_KEYS
     assert weaker(TWO_KEYS, "urn:else") == weaker("", TWO_KEYS) == ""
 
 
-def test_annotations_are_read_strictly() -> None:
+def test_malformed_step_up_annotations_are_refused() -> None:
     assert read_annotations({"id": "x"}) is None
     assert read_annotations({"max_age": "0"}) == StepUp((), 0)
     assert read_annotations({"step_up": f"{TWO_KEYS} {KEY}"}) == StepUp((TWO_KEYS, KEY), None)

@@ -51,14 +51,14 @@ GOOD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("detail", GOOD)
-def test_details_make_the_round_trip_and_are_canonical_json(detail: dict[str, Any]) -> None:
+def test_details_are_the_same_after_rendering_and_parsing(detail: dict[str, Any]) -> None:
     parsed = bounds.parse_details([detail])
     rendered = bounds.render_details(parsed)
     assert rendered == [detail]
     assert bounds.parse_details(canonical.parse(canonical.encode(rendered))) == parsed
 
 
-def test_a_detail_made_in_code_has_its_type_on_the_wire() -> None:
+def test_a_detail_constructed_in_code_is_rendered_with_its_type() -> None:
     assert bounds.render_details([ToolDetail(locations=(URI,))]) == [{"type": "tool", "locations": [URI]}]
     assert bounds.parse_details([]) == ()
 
@@ -112,7 +112,7 @@ def test_a_detail_made_in_code_has_its_type_on_the_wire() -> None:
         ([{**DETAIL, "arguments": {"a.": {"eq": 1}}}], "in `arguments` is not 1 to"),
     ],
 )
-def test_details_that_are_refused_say_why(value: object, why: str) -> None:
+def test_invalid_details_are_refused_with_the_problem_in_the_message(value: object, why: str) -> None:
     with pytest.raises(InvalidDetails, match=why) as refusal:
         bounds.parse_details(value)
     assert refusal.value.code == "invalid_authorization_details"
@@ -205,7 +205,7 @@ def test_the_hint_names_the_members_that_exist(changed: dict[str, object], hint:
         ({"max_length": True}, "bool"),
     ],
 )
-def test_a_condition_that_makes_no_sense_is_refused(members: dict[str, object], why: str) -> None:
+def test_an_invalid_condition_is_refused(members: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidDetails, match=why):
         bounds.parse_details(with_condition(members))
 
@@ -231,7 +231,7 @@ def test_a_condition_that_makes_no_sense_is_refused(members: dict[str, object], 
         {"max_length": 0},
     ],
 )
-def test_a_condition_just_within_the_rules_is_taken(members: dict[str, Any]) -> None:
+def test_a_condition_at_the_limits_is_accepted(members: dict[str, Any]) -> None:
     assert bounds.render_details(bounds.parse_details(with_condition(members))) == with_condition(members)
 
 
@@ -263,14 +263,14 @@ def sized(**sizes: int) -> list[object]:
         ("location", limits.MAX_LOCATION),
     ],
 )
-def test_every_size_ends_at_its_limit(what: str, most: int) -> None:
+def test_details_beyond_each_maximum_size_are_refused(what: str, most: int) -> None:
     for size in (most - 1, most):
         assert bounds.parse_details(sized(**{what: size}))
     with pytest.raises(InvalidDetails):
         bounds.parse_details(sized(**{what: most + 1}))
 
 
-def test_a_bottomless_value_is_refused() -> None:
+def test_a_value_nested_100000_levels_deep_is_refused() -> None:
     value: object = 1
     for _ in range(100_000):
         value = [value]
@@ -359,7 +359,7 @@ MEANING: list[tuple[dict[str, Any], list[object], list[object]]] = [
 
 
 @pytest.mark.parametrize(("members", "holds", "fails"), MEANING)
-def test_a_condition_means_what_the_table_says(
+def test_a_condition_accepts_and_refuses_the_values_of_the_table(
     members: dict[str, Any], holds: list[object], fails: list[object]
 ) -> None:
     tested = condition(**members)
@@ -368,7 +368,7 @@ def test_a_condition_means_what_the_table_says(
 
 
 @given(st.text(alphabet="ab*?.\n", max_size=6), st.text(alphabet="ab.\n", max_size=8))
-def test_a_glob_matches_as_its_definition_says(glob: str, text: str) -> None:
+def test_a_glob_matches_as_its_definition_requires(glob: str, text: str) -> None:
     def matches(pattern: str, rest: str) -> bool:
         if not pattern:
             return not rest
@@ -380,7 +380,7 @@ def test_a_glob_matches_as_its_definition_says(glob: str, text: str) -> None:
         assert condition(glob=glob).holds(text) == (matches(glob, text) and text != "..")
 
 
-def test_a_hostile_glob_does_not_take_long() -> None:
+def test_globs_with_100_wildcards_do_not_match_long_texts_without_the_suffix() -> None:
     assert not condition(glob="a*" * 100 + "b").holds("a" * 100_000)
     assert not condition(glob="*a?" * 80 + "b").holds("a" * 20_000)
 
@@ -422,7 +422,7 @@ def test_a_call_within_all_conditions_is_permitted() -> None:
         ({"arguments": {"path": "/srv/reports/a", "options.depth": 1}}, "`options.depth` is missing"),
     ],
 )
-def test_a_call_outside_of_a_condition_is_not_permitted_and_told_why(call: dict[str, Any], why: str) -> None:
+def test_a_call_outside_the_bounds_is_not_permitted_and_the_reason_is_explained(call: dict[str, Any], why: str) -> None:
     call = {"arguments": FITTING, **call}
     assert not permitted(**call)
     explained = bounds.explain(
@@ -435,12 +435,12 @@ def test_a_call_outside_of_a_condition_is_not_permitted_and_told_why(call: dict[
     assert "passwd" not in explained
 
 
-def test_without_actions_all_tools_are_allowed_and_without_arguments_all_arguments() -> None:
+def test_a_detail_without_actions_and_arguments_permits_all_tools_and_arguments() -> None:
     assert permitted({"any": [1]}, tool="anything", details=[{"type": "tool", "locations": [URI]}])
     assert not permitted({}, details=[])
 
 
-def test_one_detail_that_permits_is_enough_and_conditions_do_not_mix() -> None:
+def test_a_call_needs_one_detail_that_permits_it_with_all_its_conditions() -> None:
     details = [
         {"type": "tool", "locations": [URI], "arguments": {"a": {"eq": 1}, "b": {"eq": 1}}},
         {"type": "tool", "locations": [URI], "arguments": {"a": {"eq": 2}, "b": {"eq": 2}}},
@@ -480,7 +480,7 @@ def test_parsing_anything_raises_nothing_but_invalid_details(value: object) -> N
 
 
 @given(json_values)
-def test_no_value_makes_a_condition_fail_otherwise_than_by_saying_no(value: object) -> None:
+def test_a_condition_returns_true_or_false_for_any_value(value: object) -> None:
     for members, _, _ in MEANING:
         assert condition(**members).holds(value) in (True, False)
 
@@ -496,7 +496,7 @@ MEMBERS: dict[str, object] = {
 }
 
 
-def test_each_member_of_a_condition_is_checked_never_widened_and_told_to_people() -> None:
+def test_each_member_of_a_condition_is_checked_narrows_and_is_displayed() -> None:
     page = (ROOT / "console/src/pages/tasks.tsx").read_text("utf-8")
     said = page[page.index("function sayCondition") :]
     assert set(MEMBERS) == set(Condition.__struct_fields__)

@@ -1,4 +1,4 @@
-"""Narrowing: `is_within` is never true of what is wider, and true of what is plainly narrower; so is `narrow`."""
+"""Narrowing: `is_within` and `narrow` refuse wider bounds, and accept narrower bounds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ PAIRS: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("inner", "outer", "within"), PAIRS)
-def test_a_condition_lies_within_another_as_the_table_says(
+def test_a_condition_is_within_another_exactly_as_listed_in_the_table(
     inner: dict[str, Any], outer: dict[str, Any], within: bool
 ) -> None:
     (inner_detail,), (outer_detail,) = (bounds.parse_details([detail(arguments={"x": c})]) for c in (inner, outer))
@@ -106,8 +106,8 @@ GLOBS = ["".join(signs) for length in range(5) for signs in itertools.product("a
 TEXTS = ["".join(letters) for length in range(8) for letters in itertools.product("abz", repeat=length)]
 
 
-def test_inclusion_of_globs_is_exact_on_all_short_ones() -> None:
-    """Texts of up to seven letters of three tell apart all languages of globs of up to four signs of two."""
+def test_inclusion_of_short_globs_is_exact() -> None:
+    """Texts of up to 7 letters from 3 distinguish all globs of up to 4 characters from `a`, `b`, `*` and `?`."""
     distinct = {glob_pattern(glob): glob for glob in GLOBS}  # `*?`, `?*` and `*?*` are one
     language = {
         pattern: sum(1 << number for number, text in enumerate(TEXTS) if matches(glob, text))
@@ -117,7 +117,7 @@ def test_inclusion_of_globs_is_exact_on_all_short_ones() -> None:
         assert includes(outer, inner) == (not language[inner] & ~language[outer]), (distinct[inner], distinct[outer])
 
 
-def test_the_greatest_length_of_a_pattern_is_that_of_its_longest_text() -> None:
+def test_the_maximum_length_of_a_pattern_is_that_of_its_longest_match() -> None:
     for glob in GLOBS:
         lengths = {len(text) for text in TEXTS if matches(glob, text)}
         assert (longest(glob_pattern(glob)) or 7) == (max(lengths) or 7)
@@ -125,7 +125,7 @@ def test_the_greatest_length_of_a_pattern_is_that_of_its_longest_text() -> None:
     assert longest(glob_pattern("")) == 0
 
 
-def test_a_hostile_inclusion_does_not_take_long() -> None:
+def test_inclusion_of_globs_with_many_wildcards_returns_true_or_false() -> None:
     hostile = [
         glob_pattern("*a" + "?" * 200),
         glob_pattern("*a" * 100),
@@ -199,7 +199,7 @@ def narrowed(draw: st.DrawFn, outer: Condition) -> Condition:
 
 @settings(max_examples=150)
 @given(st.data(), conditions(), st.lists(values, max_size=20))
-def test_an_outer_condition_permits_all_that_an_inner_one_permits(
+def test_a_condition_permits_every_value_that_a_narrower_condition_permits(
     data: st.DataObject, outer: Condition, tried: list[object]
 ) -> None:
     inner = data.draw(narrowed(outer))
@@ -208,7 +208,7 @@ def test_an_outer_condition_permits_all_that_an_inner_one_permits(
     assert permitted(outer, permitted(inner, tried)) == permitted(inner, tried)
 
 
-def test_an_inner_condition_of_the_table_permits_nothing_that_the_outer_one_forbids() -> None:
+def test_inner_conditions_of_the_table_permit_no_value_that_the_outer_ones_forbid() -> None:
     pairs = [(Condition(**inner), Condition(**outer)) for inner, outer, is_within in PAIRS if is_within]
     assert len(pairs) > 20
     for inner, outer in pairs:
@@ -218,7 +218,9 @@ def test_an_inner_condition_of_the_table_permits_nothing_that_the_outer_one_forb
 
 @MANY
 @given(conditions(), conditions())
-def test_a_condition_lies_within_itself_and_within_what_is_part_of_it(condition: Condition, more: Condition) -> None:
+def test_a_condition_is_within_itself_and_remains_within_with_more_members(
+    condition: Condition, more: Condition
+) -> None:
     assert condition.is_within(condition)
     both = {name: getattr(more, name) for name in members if getattr(more, name) is not None}
     both |= {name: getattr(condition, name) for name in members if getattr(condition, name) is not None}
@@ -231,7 +233,7 @@ def test_a_condition_lies_within_itself_and_within_what_is_part_of_it(condition:
 
 @settings(max_examples=100)
 @given(st.data(), conditions())
-def test_narrowing_twice_is_no_wider_than_the_first(data: st.DataObject, outer: Condition) -> None:
+def test_a_condition_narrowed_twice_permits_no_more_than_the_first(data: st.DataObject, outer: Condition) -> None:
     middle = data.draw(narrowed(outer))
     inner = data.draw(narrowed(middle))
     assert inner.is_within(middle)
@@ -289,7 +291,7 @@ DETAILS: list[tuple[list[dict[str, Any]], list[dict[str, Any]], bool]] = [
 
 
 @pytest.mark.parametrize(("inner", "outer", "within"), DETAILS)
-def test_details_lie_within_others_as_the_table_says(
+def test_details_are_within_others_exactly_as_listed_in_the_table(
     inner: list[dict[str, Any]], outer: list[dict[str, Any]], within: bool
 ) -> None:
     asked, had = bounds.parse_details(inner), bounds.parse_details(outer)
@@ -302,7 +304,7 @@ def test_details_lie_within_others_as_the_table_says(
         assert refusal.value.code == "invalid_authorization_details"
 
 
-def test_a_refusal_to_narrow_names_the_resource_and_the_tool() -> None:
+def test_the_error_for_wider_bounds_names_the_resource_and_the_tool() -> None:
     had = bounds.parse_details([detail(**A)])
     with pytest.raises(InvalidDetails, match=f"the tool `b` of {URI}"):
         bounds.narrow(had, bounds.parse_details([detail(**AB)]))
@@ -325,7 +327,7 @@ def details(draw: st.DrawFn) -> ToolDetail:
 
 @st.composite
 def bounds_and_narrower(draw: st.DrawFn) -> tuple[list[ToolDetail], list[ToolDetail]]:
-    """Bounds, and others that are mostly made of them by narrowing one thing and another."""
+    """Bounds, and other bounds that mostly narrow some of their parts."""
     outer = draw(st.lists(details(), min_size=1, max_size=3))
     inner = []
     for part in draw(st.lists(st.sampled_from(outer), max_size=3)):
@@ -365,7 +367,7 @@ calls = st.builds(
 
 @settings(max_examples=300)
 @given(bounds_and_narrower(), st.lists(calls, max_size=10))
-def test_what_was_narrowed_never_permits_more(
+def test_narrowed_bounds_never_permit_more_calls(
     pair: tuple[list[ToolDetail], list[ToolDetail]], tried: list[dict[str, Any]]
 ) -> None:
     outer, asked = pair
@@ -380,6 +382,6 @@ def test_what_was_narrowed_never_permits_more(
 
 
 @given(st.lists(details(), min_size=1, max_size=3))
-def test_details_lie_within_themselves_and_survive_the_wire(some: list[ToolDetail]) -> None:
+def test_details_are_within_themselves_and_the_same_after_rendering_and_parsing(some: list[ToolDetail]) -> None:
     assert bounds.is_within(some, some)
     assert bounds.parse_details(bounds.render_details(some)) == tuple(some)

@@ -1,4 +1,4 @@
-"""Budgets: what a call costs, to the unit, and which amounts nobody can count."""
+"""Budgets: the exact cost of a call, and amounts that are refused."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_amount_is_counted_in_the_smallest_unit_of_its_limit(value: object, u
         b"1",
     ],
 )
-def test_what_has_more_than_one_reading_is_no_amount(value: object) -> None:
+def test_an_ambiguous_amount_is_refused_without_quoting_the_value(value: object) -> None:
     with pytest.raises(BadAmount) as refused:
         cost(value)
     assert refused.value.code == "bad_amount"
@@ -115,7 +115,7 @@ def test_what_has_more_than_one_reading_is_no_amount(value: object) -> None:
     assert repr(value) not in refused.value.message, "the value is not quoted"
 
 
-def test_an_amount_has_no_more_digits_than_its_limit_declares() -> None:
+def test_an_amount_with_more_decimal_places_than_its_limit_is_refused() -> None:
     assert cost("1.2") == 120
     assert cost("1.23") == 123
     with pytest.raises(BadAmount, match="more than 2 digits"):
@@ -124,7 +124,7 @@ def test_an_amount_has_no_more_digits_than_its_limit_declares() -> None:
         cost("1.0", limit="250")
 
 
-def test_an_amount_stays_where_every_reader_counts_alike() -> None:
+def test_an_amount_beyond_the_largest_safe_integer_is_refused() -> None:
     assert cost(MAX_INT, limit="1") == MAX_INT
     assert cost(str(MAX_INT), limit="1") == MAX_INT
     for beyond in (MAX_INT + 1, str(MAX_INT + 1), 10**400):
@@ -134,7 +134,7 @@ def test_an_amount_stays_where_every_reader_counts_alike() -> None:
         cost(MAX_INT, limit="1.00")
 
 
-def test_an_amount_that_is_missing_or_ambiguous_is_none() -> None:
+def test_a_missing_or_ambiguous_amount_is_refused() -> None:
     with pytest.raises(BadAmount, match="is missing"):
         amount().cost({})
     nested = amount(argument="payment.amount")
@@ -144,13 +144,13 @@ def test_an_amount_that_is_missing_or_ambiguous_is_none() -> None:
 
 
 @given(st.integers(0, MAX_INT), st.integers(0, 6))
-def test_what_is_rendered_is_read_back_to_the_unit(units: int, places: int) -> None:
+def test_a_rendered_amount_is_read_back_exactly(units: int, places: int) -> None:
     limit = amount("1" if not places else f"1.{'0' * places}")
     assert limit.cost({"amount": limit.render(units)}) == units
 
 
 @given(st.text(max_size=12) | st.from_regex(r"[-+]?[0-9]{1,9}([.,][0-9]{0,4})?([eE][0-9])?", fullmatch=True))
-def test_a_text_is_counted_exactly_or_not_at_all(text: str) -> None:
+def test_any_text_is_counted_exactly_or_refused(text: str) -> None:
     try:
         units = cost(text)
     except BadAmount:
@@ -161,7 +161,7 @@ def test_a_text_is_counted_exactly_or_not_at_all(text: str) -> None:
 
 
 @given(st.text("0123456789. +-_e٣", max_size=20))
-def test_a_text_is_an_amount_if_and_only_if_it_reads_so(text: str) -> None:
+def test_a_text_is_an_amount_if_and_only_if_its_form_is_a_plain_decimal(text: str) -> None:
     if re.fullmatch(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,2})?", text, re.ASCII):
         assert cost(text, limit="1.00") == int(Decimal(text) * 100)
     elif re.fullmatch(r"[1-9][0-9]{13,15}(\.[0-9]{1,2})?", text, re.ASCII) is None:
@@ -189,12 +189,12 @@ def test_a_text_is_an_amount_if_and_only_if_it_reads_so(text: str) -> None:
         True,
     ],
 )
-def test_the_limit_of_an_amount_is_as_plain_as_an_amount(limit: object) -> None:
+def test_a_limit_that_is_not_a_positive_plain_decimal_is_refused(limit: object) -> None:
     with pytest.raises(InvalidBudget):
         parse_limits([{**PAY, "limit": limit}])
 
 
-def test_the_largest_limit_is_the_largest_number_that_every_reader_counts() -> None:
+def test_the_largest_limit_is_the_largest_safe_integer() -> None:
     assert amount("90071992547409.91").units == MAX_INT
     assert amount("0.000001").units == 1
 
@@ -225,25 +225,25 @@ def test_the_largest_limit_is_the_largest_number_that_every_reader_counts() -> N
         [{"kind": "calls", "limit": 5}, {"kind": "calls", "limit": 6}],
     ],
 )
-def test_what_is_no_budget_is_refused(limits: object) -> None:
+def test_an_invalid_budget_is_refused(limits: object) -> None:
     with pytest.raises(InvalidBudget) as refused:
         parse_limits(limits)
     assert refused.value.code == "invalid_budget"
 
 
-def test_a_budget_has_so_many_limits_and_no_more() -> None:
+def test_a_budget_with_more_than_the_maximum_number_of_limits_is_refused() -> None:
     several = [{"kind": "calls", "limit": 1, "tools": [f"bank/t{n}"]} for n in range(MAX_LIMITS + 1)]
     assert len(parse_limits(several[:MAX_LIMITS])) == MAX_LIMITS
     with pytest.raises(InvalidBudget):
         parse_limits(several)
 
 
-def test_two_limits_count_the_same_whatever_the_order_of_their_tools() -> None:
+def test_two_limits_with_the_same_tools_in_another_order_are_refused() -> None:
     with pytest.raises(InvalidBudget, match="count the same"):
         parse_limits([{**PAY, "tools": ["bank/pay", "bank/refund"]}, {**PAY, "tools": ["bank/refund", "bank/pay"]}])
 
 
-def test_a_call_costs_what_each_limit_that_speaks_of_its_tool_counts() -> None:
+def test_a_call_is_charged_to_each_budget_that_covers_its_tool() -> None:
     budgets = [
         Budget("bu_all", Calls(limit=9)),
         Budget("bu_read", Calls(limit=9, tools=("bank/read",))),
@@ -260,14 +260,14 @@ def test_a_call_costs_what_each_limit_that_speaks_of_its_tool_counts() -> None:
     assert costs(prices(budgets, "other/pay"), {}, now=now) == {"bu_all": 1, "bu_day.20000": 1}
 
 
-def test_a_day_begins_at_midnight_of_utc() -> None:
+def test_a_daily_budget_starts_at_midnight_utc() -> None:
     daily = Budget("bu_1", Calls(limit=9), daily=True)
     assert daily.account(20_000 * DAY_US - 1) == "bu_1.19999"
     assert daily.account(20_000 * DAY_US) == "bu_1.20000"
     assert Budget("bu_1", Calls(limit=9)).account(20_000 * DAY_US) == "bu_1"
 
 
-def test_a_limit_is_counted_in_the_units_of_the_one_that_it_is_taken_from() -> None:
+def test_a_limit_taken_from_another_limit_has_the_units_of_that_limit() -> None:
     assert amount("7").within(amount("250.00")) == amount("7.00")
     assert amount("7.5").within(amount("250.00")) == amount("7.50")
     assert amount("7").within(amount("250")) == amount("7")
@@ -279,11 +279,11 @@ def test_a_limit_is_counted_in_the_units_of_the_one_that_it_is_taken_from() -> N
     ("left", "need", "gets"),
     [(100, 1, 6), (100, 50, 50), (100, 100, 100), (100, 101, 0), (0, 1, 0), (3, 1, 1)],
 )
-def test_a_guard_gets_what_it_needs_and_a_part_of_what_is_left(left: int, need: int, gets: int) -> None:
+def test_a_guard_draws_the_needed_amount_or_a_share_of_the_remaining_budget(left: int, need: int, gets: int) -> None:
     assert slice_of(left, need) == gets
 
 
-def test_who_has_nothing_left_hears_how_much_and_what_helps() -> None:
+def test_an_exhausted_budget_states_the_remaining_amount_and_a_hint() -> None:
     said = exhausted(Budget("bu_1", amount()), 1250)
     assert said.code == "budget_exhausted"
     assert "12.50 of 250.00" in said.message

@@ -40,7 +40,7 @@ def test_the_scope_of_a_tool_follows_from_its_effect_unless_it_is_stated(tool: d
     assert catalogue.scopes == {scope}
 
 
-def test_what_is_rendered_parses_to_the_same_catalogue() -> None:
+def test_a_rendered_catalogue_parses_to_the_same_catalogue() -> None:
     tool = {
         "name": "pay.invoice",
         "effect": "pay",
@@ -56,7 +56,7 @@ def test_what_is_rendered_parses_to_the_same_catalogue() -> None:
     assert again.digest == catalogue.digest
 
 
-def test_the_digest_knows_no_order_of_tools_and_every_change_of_one() -> None:
+def test_the_digest_depends_on_the_tools_and_not_on_their_order() -> None:
     first, second = {"name": "a", "effect": "read"}, {"name": "b", "effect": "write"}
     assert parse(first, second).digest == parse(second, first).digest
     assert parse(first, second).digest != parse(first, second | {"effect": "read"}).digest
@@ -69,7 +69,7 @@ def test_names_that_mcp_servers_use_are_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 129, "-a", "a b", "ä", "a\n", 'a"b', "a\u202eb", "/a"])
-def test_names_that_could_be_mistaken_are_refused(name: str) -> None:
+def test_malformed_tool_names_are_refused(name: str) -> None:
     with pytest.raises(Malformed):
         parse({"name": name, "effect": "read"})
 
@@ -88,7 +88,7 @@ def test_names_that_could_be_mistaken_are_refused(name: str) -> None:
         {"name": "a", "effect": "read", "arguments": []},
     ],
 )
-def test_a_tool_that_is_not_one_is_refused(tool: dict[str, Any]) -> None:
+def test_a_malformed_tool_is_refused(tool: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         parse(tool)
 
@@ -104,7 +104,7 @@ def test_a_member_given_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("resource", ["", "Files", "a/b", "-a", "a" * 64, "files\n"])
-def test_the_name_of_the_resource_is_checked(resource: str) -> None:
+def test_an_invalid_resource_name_is_refused(resource: str) -> None:
     with pytest.raises(Invalid):
         parse({"name": "a", "effect": "read"}, resource=resource)
 
@@ -150,7 +150,7 @@ def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
         ({"properties": {"a": 1}}, "a schema must be"),
     ],
 )
-def test_a_schema_that_cannot_be_judged_is_refused_by_the_name_of_its_tool(schema: dict[str, Any], why: str) -> None:
+def test_an_unsupported_schema_is_refused_with_the_name_of_its_tool(schema: dict[str, Any], why: str) -> None:
     with pytest.raises(Invalid, match=f"tool `pay`.*{why}"):
         parse({"name": "pay", "effect": "pay", "arguments": schema})
 
@@ -171,14 +171,14 @@ def mcp(**tool: Any) -> Tool:
         ({"readOnlyHint": True, "destructiveHint": True}, Effect.READ, True),  # MCP: it counts only where not read-only
     ],
 )
-def test_the_hints_of_an_mcp_server_are_taken_and_silence_is_taken_badly(
+def test_annotations_of_an_mcp_tool_set_its_effect_and_missing_ones_mean_destroy(
     annotations: dict[str, bool] | None, effect: Effect, open_world: bool
 ) -> None:
     tool = mcp(annotations=annotations)
     assert (tool.effect, tool.open_world) == (effect, open_world)
 
 
-def test_what_else_an_mcp_server_says_is_passed_over() -> None:
+def test_other_members_of_an_mcp_tool_are_ignored() -> None:
     tool = mcp(title="A", description="d", outputSchema={}, icons=[], _meta={"x": 1}, annotations={"title": "t"})
     assert tool.arguments == {"type": "object"}
 
@@ -186,18 +186,18 @@ def test_what_else_an_mcp_server_says_is_passed_over() -> None:
 @pytest.mark.parametrize(
     "result", [None, [], {}, {"tools": {}}, {"tools": [{}]}, {"tools": [{"name": "a", "inputSchema": []}]}]
 )
-def test_what_is_no_list_of_tools_is_refused(result: object) -> None:
+def test_a_malformed_mcp_tool_list_is_refused(result: object) -> None:
     with pytest.raises(Malformed):
         Catalogue.from_mcp("files", result)
 
 
-def test_a_tool_with_another_kind_of_name_is_refused_by_its_name() -> None:
+def test_an_mcp_tool_with_an_unsupported_name_is_refused_with_that_name() -> None:
     with pytest.raises(Malformed, match="the name of the tool 'Tool With Spaces' is not supported") as refusal:
         Catalogue.from_mcp("files", {"tools": [{"name": "a"}, {"name": "Tool With Spaces"}]})
     assert "rename the tool" in refusal.value.hint
 
 
-def test_kinds_are_a_closed_list_and_words_of_before_still_mean_what_they_did() -> None:
+def test_argument_kinds_are_a_closed_list_and_older_names_map_to_new_kinds() -> None:
     kinds = {
         "to": "recipient",
         "link": "url",
@@ -229,7 +229,7 @@ def test_kinds_are_a_closed_list_and_words_of_before_still_mean_what_they_did() 
         ({"open_world": True, "outside": False}, False),
     ],
 )
-def test_what_a_tool_in_an_open_world_returns_is_from_outside_unless_it_is_said(
+def test_an_open_world_tool_is_an_untrusted_source_unless_outside_is_false(
     said: dict[str, bool], is_outside: bool
 ) -> None:
     tool = parse({"name": "a", "effect": "read"} | said).tools["a"]
@@ -241,21 +241,21 @@ def test_what_a_tool_in_an_open_world_returns_is_from_outside_unless_it_is_said(
 
 
 @pytest.mark.parametrize("kinds", [{"to": "address"}, {"to.mail": "address"}, {"to": "recipient"}])
-def test_what_stands_for_something_is_no_presentation(kinds: dict[str, str]) -> None:
+def test_an_argument_with_a_kind_is_refused_as_a_presentation_argument(kinds: dict[str, str]) -> None:
     tool = {"name": "a", "effect": "send", "kinds": kinds}
     assert parse(tool | {"presentation": ["too"]}).tools["a"].presentation == ("too",)
     with pytest.raises(Invalid, match="`to` is in `presentation`"):
         parse(tool | {"presentation": ["to"]})
 
 
-def test_a_catalogue_that_says_none_of_it_is_what_it_was() -> None:
+def test_optional_members_that_are_not_set_are_not_rendered() -> None:
     assert parse({"name": "a", "effect": "read"}).render() == {
         "resource": "files",
         "tools": [{"name": "a", "effect": "read"}],
     }
 
 
-def test_a_tool_that_is_listed_anew_keeps_what_was_said_of_it() -> None:
+def test_a_tool_that_is_listed_again_keeps_its_previous_statements() -> None:
     before = parse({"name": "a", "effect": "send", "kinds": {"to": "address"}, "outside": False})
     anew = Catalogue.from_mcp("files", {"tools": [{"name": "a"}, {"name": "b"}]}).after(before)
     assert (anew.tools["a"].kinds, anew.tools["a"].outside) == ({"to": "address"}, False)
@@ -290,7 +290,7 @@ def test_a_stated_scope_stays_until_the_effect_requires_a_more_powerful_one(
     assert after.tools["a"].scope_class == scope
 
 
-def test_a_confirmation_holds_while_the_definition_is_the_same() -> None:
+def test_a_confirmation_is_kept_while_the_definition_is_unchanged() -> None:
     listing = {"tools": [{"name": "a", "description": "one"}, {"name": "b"}]}
     listed = Catalogue.from_mcp("files", listing)
     owned = [replace(tool, effect=Effect.READ, outside=False, confirmed=True) for tool in listed.tools.values()]
@@ -305,13 +305,13 @@ def test_a_confirmation_holds_while_the_definition_is_the_same() -> None:
     assert not any(tool.confirmed for tool in revoked.after(before).tools.values())
 
 
-def test_a_tool_without_a_definition_is_confirmed_by_its_own_statement_alone() -> None:
+def test_a_tool_without_a_definition_is_confirmed_only_by_its_own_statement() -> None:
     confirmed = parse({"name": "a", "effect": "send", "confirmed": True})
     assert confirmed.after(parse({"name": "a", "effect": "send"})).tools["a"].confirmed is True
     assert not parse({"name": "a", "effect": "read"}).after(confirmed).tools["a"].confirmed
 
 
-def test_each_effect_kind_origin_and_warning_has_words_for_people() -> None:
+def test_each_effect_kind_origin_and_warning_has_a_displayed_text() -> None:
     assert {*Effect, *Kind} == {*MEANINGS} - {"yes", "no", "none", "unsure"}
     assert {*Effect} == {*request.EFFECTS} == {*consent.EFFECTS} == {*RANK}
     assert {*Effect} - {Effect.WRITE} == {effects[0] for effects in VERBS.values()}
@@ -319,7 +319,7 @@ def test_each_effect_kind_origin_and_warning_has_words_for_people() -> None:
     assert {*WARNINGS} == {*request.WARNINGS}
 
 
-def test_policies_read_the_count_of_each_effect() -> None:
+def test_the_cedar_schema_declares_the_count_of_each_effect() -> None:
     schema = (files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
     counts = re.findall(r"counts: \{(.+?)\}", schema)
     assert [re.findall(r"(\w+): Long", members) for members in counts] == [list(Effect)] * 2

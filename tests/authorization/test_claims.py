@@ -53,14 +53,14 @@ def check(token: AccessClaims, **options: Any) -> None:
     claims.check_access(token, **options)
 
 
-def test_a_token_with_what_rfc_9068_requires_is_taken_and_written_back_the_same() -> None:
+def test_a_token_with_the_claims_that_rfc_9068_requires_is_accepted() -> None:
     token = claims.parse_access(WIRE)
     check(token)
     assert json.loads(jose.parse_jws(jose.sign_jwt(KEY, typ="at+jwt", claims=token)).payload) == WIRE
     assert (token.scope, token.cnf, token.act, token.epoch) == ("", None, None, 0)
 
 
-def test_a_token_with_all_claims_makes_the_round_trip_through_a_signature() -> None:
+def test_a_token_with_all_claims_is_the_same_after_signing_and_verifying() -> None:
     token = claims.parse_access(FULL)
     signed = jose.sign_jwt(KEY, typ=claims.ACCESS_TYP, claims=token)
     verified = jose.verify_jwt(signed, key_for=lambda header: KEY.public, typ={"at+jwt"}, now=NOW)
@@ -72,7 +72,7 @@ def test_a_token_with_all_claims_makes_the_round_trip_through_a_signature() -> N
     check(token)
 
 
-def test_a_token_names_so_many_budgets_and_no_more() -> None:
+def test_a_token_with_more_than_the_maximum_number_of_budgets_is_refused() -> None:
     budgets = [{"id": f"bu_{n}", "limit": {"kind": "calls", "limit": 1}} for n in range(MAX_BUDGETS + 1)]
     for taken in (MAX_BUDGETS - 1, MAX_BUDGETS):
         assert len(parse(budgets=budgets[:taken]).budgets) == taken
@@ -91,7 +91,7 @@ def test_an_audience_may_be_a_list_of_one() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WIRE))
-def test_a_claim_that_rfc_9068_requires_must_be_there(name: str) -> None:
+def test_a_token_without_a_claim_that_rfc_9068_requires_is_refused(name: str) -> None:
     with pytest.raises(InvalidToken, match=name):
         claims.parse_access({other: value for other, value in WIRE.items() if other != name})
 
@@ -166,7 +166,9 @@ def test_a_claim_of_another_type_is_refused(changes: dict[str, object]) -> None:
         ({"epoch": -1}, {}, "epoch"),
     ],
 )
-def test_each_limit_is_kept(changes: dict[str, object], options: dict[str, Any], why: str | None) -> None:
+def test_each_claim_is_checked_against_its_limits(
+    changes: dict[str, object], options: dict[str, Any], why: str | None
+) -> None:
     if why is None:
         check(parse(**changes), **options)
     else:
@@ -188,14 +190,14 @@ def chain(length: int) -> Actor | None:
     return actor
 
 
-def test_a_chain_of_actors_ends_at_its_limit() -> None:
+def test_an_actor_chain_beyond_the_maximum_length_is_refused() -> None:
     for length in (0, claims.MAX_ACTORS - 1, claims.MAX_ACTORS):
         check(AccessClaims(**WIRE, act=chain(length)))  # type: ignore[arg-type]
     with pytest.raises(InvalidToken, match="actors"):
         check(AccessClaims(**WIRE, act=chain(claims.MAX_ACTORS + 1)))  # type: ignore[arg-type]
 
 
-def test_a_bottomless_chain_of_actors_is_refused() -> None:
+def test_an_actor_chain_of_100000_actors_is_refused() -> None:
     act: dict[str, object] = {"sub": "x"}
     for _ in range(100_000):
         act = {"sub": "x", "act": act}
@@ -207,7 +209,7 @@ def test_a_bottomless_chain_of_actors_is_refused() -> None:
     ("text", "tokens"),
     [("", set()), ("a", {"a"}), ("b a", {"a", "b"}), ("a a", {"a"}), ("files:read!#[]~", {"files:read!#[]~"})],
 )
-def test_a_scope_is_tokens_with_a_space_between_them(text: str, tokens: set[str]) -> None:
+def test_a_scope_is_a_list_of_tokens_separated_by_spaces(text: str, tokens: set[str]) -> None:
     assert claims.parse_scope(text) == tokens
     assert claims.parse_scope(claims.render_scope(frozenset(tokens))) == tokens
 
@@ -215,7 +217,7 @@ def test_a_scope_is_tokens_with_a_space_between_them(text: str, tokens: set[str]
 @pytest.mark.parametrize(
     "text", [" ", " a", "a ", "a  b", "a\tb", "a\nb", 'a"b', "a\\b", "é", "a\x7f", "a\0", "x" * 257]
 )
-def test_a_scope_of_other_text_is_refused(text: str) -> None:
+def test_a_malformed_scope_is_refused(text: str) -> None:
     with pytest.raises(InvalidScope) as refusal:
         claims.parse_scope(text)
     assert refusal.value.code == "invalid_scope"
@@ -223,7 +225,7 @@ def test_a_scope_of_other_text_is_refused(text: str) -> None:
         claims.scopes(parse(scope=text))
 
 
-def test_scopes_end_at_their_limits() -> None:
+def test_a_scope_with_more_than_the_maximum_number_of_tokens_is_refused() -> None:
     many = [f"s{number}" for number in range(claims.MAX_SCOPES)]
     assert len(claims.parse_scope(" ".join(many))) == claims.MAX_SCOPES
     assert claims.parse_scope("x" * 256) == {"x" * 256}

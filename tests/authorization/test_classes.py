@@ -20,7 +20,7 @@ CALL: dict[str, Any] = {"resource_uri": URI, "tool": "read", "arguments": {}}
 
 
 @pytest.mark.parametrize("name", [*STANDARD, "a", "0", "trade-secret", "eu.gdpr_9", "x" * 63])
-def test_a_class_is_a_word_of_lower_case_ascii(name: str) -> None:
+def test_a_data_class_name_is_a_lower_case_ascii_word(name: str) -> None:
     assert is_class(name)
 
 
@@ -42,13 +42,13 @@ def test_a_class_is_a_word_of_lower_case_ascii(name: str) -> None:
         "a b",
     ],
 )
-def test_nothing_that_looks_alike_is_one(name: str) -> None:
+def test_a_name_that_is_not_a_lower_case_ascii_word_is_refused(name: str) -> None:
     assert not is_class(name)
     with pytest.raises(InvalidDetails, match="is not spelled like a data class"):
         ToolDetail(locations=(URI,), datatypes=(name,))
 
 
-def test_an_unknown_class_is_refused_with_the_list() -> None:
+def test_an_unknown_data_class_is_refused_with_a_list_of_the_known_classes() -> None:
     check_known(["health", "secret"], STANDARD)
     with pytest.raises(Invalid, match="'healt' is not a configured data class") as refusal:
         check_known(["health", "healt"], STANDARD)
@@ -72,7 +72,7 @@ def test_an_unknown_class_is_refused_with_the_list() -> None:
         (["health", "public"], ["secret"], False),
     ],
 )
-def test_a_tool_is_allowed_if_all_its_classes_are(
+def test_a_tool_is_permitted_if_all_its_data_classes_are_permitted(
     datatypes: list[str] | None, classes: list[str], permitted: bool
 ) -> None:
     details = [ToolDetail(locations=(URI,), datatypes=None if datatypes is None else tuple(datatypes))]
@@ -80,7 +80,7 @@ def test_a_tool_is_allowed_if_all_its_classes_are(
     assert (bounds.explain(details, **CALL, classes=frozenset(classes)) == "") is permitted
 
 
-def test_a_denial_says_which_classes_it_is_about() -> None:
+def test_a_denial_names_the_data_classes_of_the_tool_and_of_the_task() -> None:
     details = [ToolDetail(locations=(URI,), datatypes=("public", "internal"))]
     assert bounds.explain(details, **CALL, classes=frozenset(["health", "public"])) == (
         "`read` handles health public, and the task is limited to public internal"
@@ -88,7 +88,7 @@ def test_a_denial_says_which_classes_it_is_about() -> None:
     assert "`read` has none in its catalogue" in bounds.explain(details, **CALL)
 
 
-def test_two_details_do_not_add_up_to_one() -> None:
+def test_the_data_classes_of_two_details_do_not_combine() -> None:
     details = [ToolDetail(locations=(URI,), datatypes=("public",)), ToolDetail(locations=(URI,), datatypes=("health",))]
     assert not bounds.permits(details, **CALL, classes=frozenset(["public", "health"]))
 
@@ -97,7 +97,9 @@ names = st.lists(st.sampled_from(STANDARD), min_size=1, max_size=4)
 
 
 @given(st.none() | names, names, st.frozensets(st.sampled_from(STANDARD)))
-def test_limiting_only_narrows(before: list[str] | None, classes: list[str], handled: frozenset[str]) -> None:
+def test_limiting_a_detail_to_data_classes_only_narrows_the_detail(
+    before: list[str] | None, classes: list[str], handled: frozenset[str]
+) -> None:
     outer = ToolDetail(locations=(URI,), datatypes=None if before is None else tuple(before))
     inner = outer.limited_to(classes)
     if inner is None:
@@ -127,7 +129,7 @@ def catalogue(*tools: dict[str, Any], **more: Any) -> Catalogue:
         ([], ["health"], ["health"]),
     ],
 )
-def test_a_tool_handles_what_its_resource_does_and_its_own(
+def test_a_tool_has_the_data_classes_of_its_resource_and_its_own(
     resource: list[str] | None, tool: list[str] | None, handled: list[str]
 ) -> None:
     own = {} if tool is None else {"data_classes": tool}
@@ -136,7 +138,7 @@ def test_a_tool_handles_what_its_resource_does_and_its_own(
     assert Catalogue.parse(json.dumps(made.render())) == made
 
 
-def test_what_is_listed_anew_keeps_the_classes_that_it_had() -> None:
+def test_a_tool_that_is_listed_again_keeps_its_data_classes() -> None:
     before = catalogue(
         READ | {"data_classes": ["health"]}, {"name": "old", "effect": "read"}, data_classes=["personal"]
     )
@@ -146,7 +148,7 @@ def test_what_is_listed_anew_keeps_the_classes_that_it_had() -> None:
     assert "old" not in listed.tools
 
 
-def test_classes_are_taken_away_by_saying_so() -> None:
+def test_an_empty_list_removes_the_data_classes_of_a_tool_and_a_resource() -> None:
     before = catalogue(READ | {"data_classes": ["health"]}, data_classes=["personal"])
     bare = catalogue(READ | {"data_classes": []}, data_classes=[]).after(before)
     assert bare.classes(bare.tools["read"]) == frozenset()
@@ -155,7 +157,7 @@ def test_classes_are_taken_away_by_saying_so() -> None:
 
 
 @pytest.mark.parametrize("place", ["tool", "resource"])
-def test_a_catalogue_names_known_classes_alone(place: str) -> None:
+def test_a_catalogue_with_an_unknown_data_class_is_refused(place: str) -> None:
     made = catalogue(READ | {"data_classes": ["trade"]}) if place == "tool" else catalogue(READ, data_classes=["trade"])
     made.check_classes([*STANDARD, "trade"])
     with pytest.raises(Invalid, match="'trade' is not a configured data class"):

@@ -76,7 +76,7 @@ def walk(
     return seen
 
 
-def test_openid_client_gets_what_a_person_with_a_passkey_left_ticked(
+def test_openid_client_gets_only_the_scopes_that_a_person_with_a_passkey_left_ticked(
     live_server: ServerFixture, chromium: Chromium, tmp_path: Path
 ) -> None:
     name = set_up_person(live_server, chromium, "olga")
@@ -90,7 +90,7 @@ def test_openid_client_gets_what_a_person_with_a_passkey_left_ticked(
     assert "/login" in chromium.url()
 
 
-def test_oauth4webapi_gets_what_a_person_with_a_passkey_left_ticked(
+def test_oauth4webapi_gets_only_the_scopes_that_a_person_with_a_passkey_left_ticked(
     live_server: ServerFixture, chromium: Chromium, tmp_path: Path
 ) -> None:
     set_up_person(live_server, chromium, "oscar")

@@ -37,7 +37,7 @@ def confirm(chromium: Chromium, verb: str, reason: str = "") -> None:
     chromium.wait_for("body:not(:has(dialog))")
 
 
-def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
+def test_a_person_sees_a_live_denial_and_approves_a_request_for_one_call(
     live_server: ServerFixture, chromium: Chromium, people: People, tmp_path: Path
 ) -> None:
     site = enter_console(live_server, chromium, "olga", "administrator")
@@ -118,7 +118,9 @@ def test_a_person_sees_a_denial_live_and_answers_a_request_that_is_spent_once(
     assert [(one["person"], one.get("outcome", "ok")) for one in answers] == [(person, "ok")] * 3
 
 
-def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium: Chromium, tmp_path: Path) -> None:
+def test_a_person_registers_an_agent_and_a_guard_and_stops_and_releases_the_agent(
+    chromium: Chromium, tmp_path: Path
+) -> None:
     uri, agent_key, guard_key = "https://files.example/mcp", tmp_path / "writer.json", tmp_path / "files.json"
     with own_server(tmp_path) as server:
         server.api("POST", "/policies", {"files": FILES})
@@ -171,7 +173,9 @@ def test_a_person_registers_and_guards_an_agent_stops_it_and_lets_it_go(chromium
             assert server.api("GET", "/agents/writer")["state"] == "decommissioned"
 
 
-def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: Chromium, tmp_path: Path) -> None:
+def test_a_person_takes_incidents_and_releases_or_decommissions_their_agents(
+    live_server: ServerFixture, chromium: Chromium, tmp_path: Path
+) -> None:
     site = enter_console(live_server, chromium, "dora", "administrator")
     ends = {"Release the agent": "active", "Release to reading": "active", "Decommission the agent": "decommissioned"}
     for verb, state in ends.items():
@@ -286,7 +290,9 @@ def _keep(path: Path, credential: str) -> None:
     path.chmod(0o600)
 
 
-def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_the_console_shows_empty_states_agent_lists_and_saved_views(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
     site = enter_console(live_server, chromium, "otto", "administrator")
     chromium.goto(f"{site}/console/incidents")
     chromium.wait_for("text=No open incidents")
@@ -361,7 +367,7 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
 
 
-def test_a_page_that_is_opened_without_network_says_so_and_opens_at_the_next_try(
+def test_a_page_that_is_opened_offline_shows_an_error_and_opens_at_the_next_try(
     live_server: ServerFixture, chromium: Chromium
 ) -> None:
     enter_console(live_server, chromium, "nora", "viewer")
@@ -384,7 +390,7 @@ def test_a_list_that_the_role_does_not_permit_is_not_called_empty(
     assert "No persons yet" not in chromium.text("main")
 
 
-def test_a_person_sees_what_the_role_permits_and_signs_out(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_viewer_sees_only_permitted_controls_and_can_sign_out(live_server: ServerFixture, chromium: Chromium) -> None:
     site = enter_console(live_server, chromium, "vera", "viewer")
     chromium.wait_for("nav >> text=Agents")
     assert "First run" not in chromium.text("nav")

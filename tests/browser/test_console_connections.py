@@ -21,7 +21,7 @@ pytestmark = needs_console
 ATTACK = "<img src=x onerror='window.attacked=1'>"
 
 
-def test_each_connection_is_tested_at_its_other_end(chromium: Chromium, tmp_path: Path) -> None:
+def test_the_console_tests_each_connection_against_its_remote_end(chromium: Chromium, tmp_path: Path) -> None:
     (tmp_path / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
     with own_server(tmp_path, "--config", str(tmp_path / "ostiary.toml")) as server, receiving() as hook:
         site = enter_console(server, chromium, "cora", "administrator")
@@ -101,7 +101,7 @@ def test_each_connection_is_tested_at_its_other_end(chromium: Chromium, tmp_path
         assert server.api("GET", "/webhooks")["webhooks"] == []
 
 
-def test_text_of_others_is_shown_as_text_and_a_viewer_finds_no_button(
+def test_third_party_text_is_shown_as_text_and_a_viewer_sees_no_button_for_changes(
     live_server: ServerFixture, chromium: Chromium
 ) -> None:
     site = enter_console(live_server, chromium, "vicky", "viewer")

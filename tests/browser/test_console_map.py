@@ -23,7 +23,7 @@ TOOLS: list[dict[str, Any]] = [
 SHOWN, TOTAL, MAX_NODES = ".map .node", 400, 300
 
 
-def test_a_viewer_sees_who_acts_for_whom_what_is_reached_and_what_a_stop_ends(
+def test_the_map_shows_principals_reachable_tools_and_the_effect_of_a_stop(
     live_server: ServerFixture, chromium: Chromium
 ) -> None:
     site = enter_console(live_server, chromium, "mia", "viewer")
@@ -81,7 +81,9 @@ def test_a_viewer_sees_who_acts_for_whom_what_is_reached_and_what_a_stop_ends(
     chromium.wait_for("main:not(:has([aria-label='In closed segments']))")
 
 
-def test_a_large_estate_is_drawn_in_part_and_its_text_is_text(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_the_map_draws_at_most_the_maximum_number_of_nodes_and_shows_names_as_text(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
     site = enter_console(live_server, chromium, "max", "viewer")
     rows = [
         {

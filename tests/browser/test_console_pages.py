@@ -122,7 +122,7 @@ SHOWN = {"agents", "agent-pending", "approval", "incidents", "incident", "tasks"
 """Pages on which the text of a stranger is visible at once."""
 
 
-def test_every_page_is_as_approved_accessible_and_shows_texts_of_strangers_as_text(
+def test_every_page_matches_its_snapshot_is_accessible_and_shows_third_party_text_as_text(
     live_server: ServerFixture, chromium: Chromium, tmp_path: Path
 ) -> None:
     site = enter_console(live_server, chromium, SIGNED_IN, "administrator")

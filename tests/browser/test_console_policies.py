@@ -40,7 +40,9 @@ def _replay(chromium: Chromium) -> bool:
     return bool(chromium.evaluate(f'!!document.querySelector("{CHANGED}")'))
 
 
-def test_a_change_is_written_tested_replayed_and_taken_as_a_patch(chromium: Chromium, tmp_path: Path) -> None:
+def test_a_policy_change_can_be_written_tested_replayed_and_exported_as_a_patch(
+    chromium: Chromium, tmp_path: Path
+) -> None:
     first = {"a.cedar": f"// {ATTACK}{CEDAR}", "a.cedarschema": SCHEMA}
     second = first | {"b.cedar": '@id("b") forbid (principal, action == Action::"delegate", resource);\n'}
     uri = "https://files.example/mcp"
@@ -111,7 +113,7 @@ def test_a_change_is_written_tested_replayed_and_taken_as_a_patch(chromium: Chro
         assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
 
 
-def test_a_viewer_reads_policies_and_proposes_none(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_viewer_can_read_policies_and_cannot_propose_a_change(live_server: ServerFixture, chromium: Chromium) -> None:
     site = enter_console(live_server, chromium, "vida", "viewer")
     chromium.goto(f"{site}/console/policies")
     chromium.wait_for("text=part of the server")

@@ -39,7 +39,7 @@ def chromium() -> Iterator[Chromium]:
         yield started
 
 
-def test_a_person_switches_messages_on_and_off(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_person_can_switch_push_messages_on_and_off(live_server: ServerFixture, chromium: Chromium) -> None:
     site = enter_console(live_server, chromium, "nina", "approver")
     chromium.permit("notifications")
     chromium.goto(f"{site}/console/approvals")
@@ -61,9 +61,7 @@ def test_a_person_switches_messages_on_and_off(live_server: ServerFixture, chrom
     assert chromium.evaluate("window.ended === true && window.attacked === undefined")
 
 
-def test_a_push_service_that_refuses_the_browser_is_named_with_what_to_do(
-    live_server: ServerFixture, chromium: Chromium
-) -> None:
+def test_a_refusal_of_the_push_service_is_shown_with_a_remedy(live_server: ServerFixture, chromium: Chromium) -> None:
     before = len(live_server.entries(action="push.subscribe"))
     site = enter_console(live_server, chromium, "nell", "approver")
     chromium.permit("notifications")

@@ -14,7 +14,9 @@ from tests.support.webhook_receiver import receiving
 pytestmark = needs_console
 
 
-def test_a_person_finds_unread_values_rotates_deletes_and_disconnects(chromium: Chromium, tmp_path: Path) -> None:
+def test_a_person_finds_unread_secrets_rotates_and_deletes_secrets_and_disconnects_accounts(
+    chromium: Chromium, tmp_path: Path
+) -> None:
     (tmp_path / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
     with (
         own_server(tmp_path, "--config", str(tmp_path / "ostiary.toml")) as server,

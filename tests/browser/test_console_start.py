@@ -54,7 +54,7 @@ def save(chromium: Chromium, button: str, path: Path) -> None:
     path.write_text(chromium.download(f"text={button}"))
 
 
-def test_the_programs_of_the_first_run_lead_to_a_denied_call(chromium: Chromium, tmp_path: Path) -> None:
+def test_the_programs_on_the_first_run_page_produce_a_denied_call(chromium: Chromium, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "my_server.py").write_text(TOOLS)
     with own_server(tmp_path) as server:

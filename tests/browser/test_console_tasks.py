@@ -19,7 +19,7 @@ __all__ = ["live_server"]
 pytestmark = needs_console
 
 
-def test_an_auditor_sees_what_a_task_allows_and_what_the_agent_did(
+def test_an_auditor_sees_the_bounds_of_a_task_and_the_verdicts_of_its_calls(
     live_server: ServerFixture, chromium: Chromium, tmp_path: Path
 ) -> None:
     site = enter_console(live_server, chromium, "tara", "auditor")

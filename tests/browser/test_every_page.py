@@ -1,4 +1,4 @@
-"""The pages that no other test shows, each in its looks; and texts of strangers on them, which stay texts."""
+"""The pages that no other test shows, in each appearance; third-party text on them is shown as text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def request(client_id: str, uri: str, **more: str) -> str:
     return urlencode(query | {"code_challenge": CHALLENGE, "code_challenge_method": "S256"} | more)
 
 
-def test_names_and_texts_of_strangers_stay_texts_on_every_page(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_hostile_names_and_parameters_are_shown_as_text_on_each_page(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
     live_server.resource("https://quiet.example/mcp")
     site = sign_in(live_server, chromium, "xena")
     client = register(live_server, ATTACK, post_logout_redirect_uris=["https://evil.example/"])
@@ -76,9 +78,7 @@ def test_names_and_texts_of_strangers_stay_texts_on_every_page(live_server: Serv
     chromium.click("text=Deny")
 
 
-def test_a_device_is_connected_and_the_consent_withdrawn_on_its_page(
-    live_server: ServerFixture, chromium: Chromium
-) -> None:
+def test_a_person_connects_a_device_and_withdraws_the_consent(live_server: ServerFixture, chromium: Chromium) -> None:
     uri = "https://printer.example/mcp"
     live_server.resource(uri)
     site = sign_in(live_server, chromium, "dora")
@@ -114,7 +114,7 @@ def test_a_device_is_connected_and_the_consent_withdrawn_on_its_page(
     assert chromium.text("h1") == "Sign in"
 
 
-def test_pages_of_providers_and_of_errors(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_error_pages_of_forms_clients_and_providers_are_shown(live_server: ServerFixture, chromium: Chromium) -> None:
     site = sign_in(live_server, chromium, "edda")
     chromium.evaluate(
         "(() => { const form = document.querySelector('form[action$=\"/account/logout\"]');"
@@ -128,7 +128,9 @@ def test_pages_of_providers_and_of_errors(live_server: ServerFixture, chromium: 
     examine_page(chromium, "error-provider")
 
 
-def test_the_choice_of_a_provider_and_the_pages_on_the_way_back(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_denied_consent_leads_back_to_the_application_and_the_login_page_lists_each_provider(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
     uri = "https://choice.example/mcp"
     live_server.resource(uri)
     site = sign_in(live_server, chromium, "cleo")

@@ -47,7 +47,7 @@ def inspecting(uri: str, home: Path, *, era: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("era", "first"), [("legacy", "INITIALIZE"), ("modern", "SERVER/DISCOVER")])
-def test_the_inspector_connects_after_a_login_and_a_consent(
+def test_the_mcp_inspector_calls_a_tool_after_a_login_and_a_consent(
     live_server: ServerFixture, chromium: Chromium, tmp_path: Path, era: str, first: str
 ) -> None:
     sock, port = free_socket()

@@ -86,7 +86,9 @@ def test_an_authenticator_without_user_verification_is_refused_by_the_page(
     assert chromium.url() == url
 
 
-def test_an_authenticator_app_and_its_pages(live_server: ServerFixture, chromium: Chromium) -> None:
+def test_a_person_adds_an_authenticator_app_and_signs_in_with_a_recovery_code(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
     chromium.open_window(script=False)
     chromium.goto(invite(live_server, "with-app"))
     chromium.fill("#password", PASSWORD)

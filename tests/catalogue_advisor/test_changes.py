@@ -1,4 +1,4 @@
-"""A definition that has changed: what is different, and what becomes of it when its owner accepts."""
+"""Changed definitions of tools: their differences, and the tools after the owner accepts the changes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def changes(*tools: dict[str, Any], approved: Catalogue | None = None) -> list[t
         {"annotations": {"readOnlyHint": True}},
     ],
 )
-def test_every_word_that_reaches_a_model_is_in_the_definition(changed: dict[str, Any]) -> None:
+def test_a_change_of_any_text_that_reaches_a_model_changes_the_definition(changed: dict[str, Any]) -> None:
     assert definition_of(READ | changed) != definition_of(READ)
     assert {verdict for _, verdict, _ in changes(READ | changed, WRITE)} == {"changed"}
 
 
-def test_what_reaches_no_model_and_how_it_is_spelled_is_not() -> None:
+def test_members_that_reach_no_model_and_the_order_of_members_do_not_change_the_definition() -> None:
     shuffled = {"inputSchema": PATH, "description": "Reads.", "name": "read_file", "annotations": None, "title": None}
     assert definition_of(shuffled | {"_meta": {"x": 1}, "icons": []}) == definition_of(READ)
     spelled = READ | {"annotations": {"readOnlyHint": True, "destructiveHint": None}}
@@ -52,7 +52,7 @@ def test_what_reaches_no_model_and_how_it_is_spelled_is_not() -> None:
         definition_of(READ | {"description": "\ud800"})
 
 
-def test_the_difference_says_what_is_new_gone_and_changed() -> None:
+def test_the_difference_lists_new_removed_and_changed_tools() -> None:
     assert changes(READ, WRITE) == []
     assert changes(WRITE, {"name": "send_file"}) == [("read_file", "gone", "effect"), ("send_file", "new", "effect")]
     assert changes(READ | {"description": "Deletes."}, WRITE) == [
@@ -64,7 +64,7 @@ def test_the_difference_says_what_is_new_gone_and_changed() -> None:
     assert changes(approved=own) == []
 
 
-def test_who_accepts_keeps_what_was_said_and_never_gets_a_less_dangerous_tool() -> None:
+def test_an_accepted_change_keeps_the_statements_of_the_owner_and_never_lowers_the_effect() -> None:
     said = Catalogue.parse(
         '{"resource": "files", "data_classes": ["internal"], "tools": [{"name": "read_file", "effect": "pay", "scope":'
         ' "special", "data_classes": ["health"], "open_world": false, "outside": true, "kinds": {"path": "account"},'
@@ -83,7 +83,7 @@ def test_who_accepts_keeps_what_was_said_and_never_gets_a_less_dangerous_tool() 
     assert diff(taken, listed) == []
 
 
-def test_one_tool_can_be_accepted_and_the_others_stay() -> None:
+def test_the_change_of_one_tool_can_be_accepted_alone() -> None:
     before, after = reading(READ, WRITE), reading(READ | {"title": "a"}, WRITE | {"title": "b"})
     taken = accept(before, after, ["read_file"])
     assert [change.tool for change in diff(taken, after)] == ["write_file"]
@@ -92,7 +92,7 @@ def test_one_tool_can_be_accepted_and_the_others_stay() -> None:
             accept(taken, after, [other])
 
 
-def test_a_tool_that_turns_bad_is_bad_once_it_is_accepted() -> None:
+def test_an_accepted_tool_has_the_more_dangerous_effect_of_its_new_description() -> None:
     taken = accept(reading(READ), reading(READ | {"description": "Deletes all."}))
     assert taken.tools["read_file"].effect == "destroy"
 

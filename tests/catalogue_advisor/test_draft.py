@@ -1,4 +1,4 @@
-"""Drafts: what the words call for, within what was granted, the same each time."""
+"""Drafts of tasks: the effects that a request calls for, within the granted scopes, and deterministic."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def allowed(words: str, **more: Any) -> set[str]:
         ("When I came, he paid", set()),
     ],
 )
-def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:
+def test_the_plan_has_the_effects_that_the_request_calls_for(words: str, tools: set[str]) -> None:
     assert allowed(words) - {"fetch_page"} == tools
 
 
@@ -112,7 +112,7 @@ def test_a_tool_whose_effect_is_a_guess_is_not_planned_beside_a_tool_that_states
     assert len(planned_in(confirmed, "Change J-4417")) == 3
 
 
-def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:
+def test_reads_stay_allowed_and_effects_outside_the_plan_are_listed_as_not_planned() -> None:
     made = drafted("Pay the invoice")
     verdicts = {line.subject: line.verdict for line in made.lines}
     assert verdicts["office/read_file"] == verdicts["office/list_payments"] == "read"
@@ -121,19 +121,19 @@ def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:
     assert made.intent.plan == (Planned("office/pay_invoice"),)
 
 
-def test_a_page_is_fetched_where_the_words_read_or_name_a_place() -> None:
+def test_a_fetch_is_planned_if_the_request_calls_for_reading_or_names_an_address() -> None:
     assert "fetch_page" in allowed("Read the article and tell me")
     assert "fetch_page" in allowed("Send Ada www.example.org/today in a letter")
     assert "fetch_page" not in allowed("Send Ada a letter")
 
 
-def test_a_tool_is_about_a_thing_whose_name_is_also_a_verb() -> None:
+def test_a_noun_in_a_tool_name_counts_as_its_object_though_the_noun_is_also_a_verb() -> None:
     catalogue = propose_catalogue("desk", {"tools": [listed("blunt_message"), listed("fax_office")]}).catalogue
     plan = plan_of("Put the news into the channel, send it to Ada", [(URI, catalogue)], scopes=catalogue.scopes)
     assert [one.tool for one in plan] == ["desk/blunt_message"]
 
 
-def test_only_a_tool_with_content_of_third_parties_fetches() -> None:
+def test_a_report_tool_is_planned_for_a_letter_only_if_it_returns_no_content_of_third_parties() -> None:
     tools = [listed("report_incident", to="string", body="string"), listed("send_letter", to="string", body="string")]
     proposed = propose_catalogue("desk", {"tools": tools}).catalogue
     effect = {"effect": "send", "kinds.to": "address", "kinds.body": "text"}
@@ -143,7 +143,7 @@ def test_only_a_tool_with_content_of_third_parties_fetches() -> None:
         assert [one.tool for one in plan_of("Write to Ada", [(URI, catalogue)], scopes=catalogue.scopes)] == planned
 
 
-def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administers_is_in() -> None:
+def test_a_request_that_refers_to_a_document_plans_no_tool_that_destroys_or_administers() -> None:
     left = allowed("Do what the note says")
     assert {"pay_invoice", "send_letter", "create_meeting"} <= left
     assert not {"delete_file", "grant_role"} & left
@@ -161,7 +161,7 @@ def test_where_the_doing_is_left_to_a_document_nothing_that_destroys_or_administ
         ("Pay after at most 3 letters", None),
     ],
 )
-def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None) -> None:
+def test_a_cap_in_the_request_is_in_the_plan(words: str, most: str | None) -> None:
     made = drafted(words)
     plan = {planned.tool: planned.most for planned in made.intent.plan or ()}
     assert plan["office/pay_invoice"] == (most or "")
@@ -170,7 +170,7 @@ def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None)
     )
 
 
-def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> None:
+def test_a_document_in_the_request_is_endorsed_for_the_kinds_that_the_planned_effects_take() -> None:
     [document] = drafted("Pay the bill in bill.txt").intent.endorsed
     assert (document.tool, document.value) == ("office/read_file", "bill.txt")
     assert {*document.kinds} == {"amount", "time"}, "whoever wrote it does not choose who is paid"
@@ -202,7 +202,7 @@ def test_a_document_is_endorsed_for_the_data_that_a_confirmed_change_takes(
     assert [kind.value for one in made.intent.endorsed for kind in one.kinds] == kinds
 
 
-def test_a_page_on_the_web_never_says_whom() -> None:
+def test_a_web_page_is_never_endorsed_for_recipients_or_accounts() -> None:
     for words in ("Pay the invoice at https://shop.example/i/1", "Write Ada. Her e-mail is on https://ada.example/me"):
         for document in drafted(words, may_name_recipient=True).intent.endorsed:
             assert not {*document.kinds} & {"account", "address", "principal"}
@@ -218,12 +218,12 @@ def test_no_document_is_endorsed_for_secrets_or_whole_texts() -> None:
             assert not {*document.kinds} & {"secret", "text"}
 
 
-def test_endorsed_documents_are_few() -> None:
+def test_at_most_eight_documents_are_endorsed() -> None:
     many = " ".join(f"bill-{number}.txt" for number in range(100))
     assert len(drafted(f"Pay the bills in {many}").intent.endorsed) == 8
 
 
-def test_nothing_is_in_a_draft_that_was_not_granted() -> None:
+def test_a_draft_stays_within_the_granted_scopes_and_bounds() -> None:
     assert allowed("Pay the invoice", scopes={"office:read"}) == set()
     few = parse_details([{"type": "tool", "locations": [URI], "actions": ["read_file", "send_letter"]}])
     made = drafted("Pay the invoice and send a letter", bounds=few)
@@ -247,7 +247,7 @@ SCOPES = st.sets(st.sampled_from([*sorted(OFFICE.scopes), "other:read"]))
 
 
 @given(WORDS, SCOPES)
-def test_whatever_is_asked_a_draft_denies_nothing_and_can_be_started(words: str, scopes: set[str]) -> None:
+def test_any_valid_request_gives_a_draft_that_can_be_started_and_adds_no_bounds(words: str, scopes: set[str]) -> None:
     try:
         made = drafted(words, scopes=scopes, own={"mail": "me@example.org"})
     except InvalidIntent:
@@ -266,8 +266,8 @@ def test_whatever_is_asked_a_draft_denies_nothing_and_can_be_started(words: str,
     "words",
     ["a" * 16384, "a." * 8192, "in 'a' " * 2340, "/a" * 8192, "up to " * 2700, "do " * 5400, "'" * 16000, "1," * 8000],
 )
-def test_long_words_take_no_longer_than_they_are(words: str) -> None:
-    """A thousand tools; what backtracks would take minutes."""
+def test_long_requests_can_be_drafted_with_a_thousand_tools_and_the_plan_is_limited(words: str) -> None:
+    """A pattern that backtracks would take minutes with a thousand tools."""
     many = propose_catalogue(
         "many", {"tools": [listed(f"send_letter_{number}", to="string") for number in range(1000)]}
     ).catalogue
@@ -277,6 +277,6 @@ def test_long_words_take_no_longer_than_they_are(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["", "a\x00", "a\u202e", "é" * 8193])
-def test_words_that_are_none_are_refused(words: str) -> None:
+def test_an_empty_overlong_or_malformed_request_is_refused(words: str) -> None:
     with pytest.raises(InvalidIntent):
         drafted(words)

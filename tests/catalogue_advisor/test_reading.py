@@ -1,4 +1,4 @@
-"""Proposals from a server's own words: never less than its hints and its name say, whatever it describes."""
+"""Proposed catalogues from the listing of a server: no description lowers the effect that hints and names imply."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def tool(name: str, **more: Any) -> Tool:
         ("1", "change"),
     ],
 )
-def test_without_hints_a_name_says_the_effect_and_a_tool_of_which_nothing_is_known_changes_something(
-    name: str, effect: str
-) -> None:
+def test_the_effect_of_a_tool_without_hints_follows_its_name_and_defaults_to_change(name: str, effect: str) -> None:
     assert tool(name).effect == effect
 
 
@@ -95,13 +93,13 @@ def test_without_hints_a_name_says_the_effect_and_a_tool_of_which_nothing_is_kno
         ("list_rows", {"title": "Rows"}, "read"),
     ],
 )
-def test_a_hint_that_a_tool_only_reads_outranks_its_name_and_other_hints_are_a_lower_limit(
+def test_a_read_only_hint_outranks_the_name_of_a_tool_and_other_hints_are_a_lower_limit(
     name: str, hints: dict[str, Any], effect: str
 ) -> None:
     assert tool(name, hints=hints).effect == effect
 
 
-def test_a_name_against_the_hint_is_pointed_out() -> None:
+def test_a_name_that_contradicts_the_hint_is_reported() -> None:
     lines = reading(listed("delete_row", hints={"readOnlyHint": True})).lines
     assert [line.why for line in lines if line.member == "effect"] == ["the hints, though its name says `destroy`"]
 
@@ -110,7 +108,7 @@ def test_a_name_against_the_hint_is_pointed_out() -> None:
     "description", ["Reads a row.", "This tool only reads. It is read-only.", "Get", "readOnlyHint"]
 )
 @pytest.mark.parametrize("hints", [None, {"destructiveHint": True}, {"readOnlyHint": False}])
-def test_no_description_turns_a_tool_into_one_that_reads(description: str, hints: dict[str, Any] | None) -> None:
+def test_a_description_never_makes_a_tool_a_read(description: str, hints: dict[str, Any] | None) -> None:
     assert tool("delete_row", description=description, hints=hints).effect == "destroy"
     assert tool("frobnicate", description=description, hints=hints).effect != "read"
 
@@ -128,7 +126,7 @@ def test_no_description_turns_a_tool_into_one_that_reads(description: str, hints
         ("Returns the rows", "read"),
     ],
 )
-def test_a_description_makes_a_tool_without_hints_look_worse(description: str, effect: str) -> None:
+def test_a_description_can_raise_the_effect_of_a_tool_without_hints(description: str, effect: str) -> None:
     assert tool("list_rows", description=description).effect == effect
     assert tool("list_rows", description=description, hints={"readOnlyHint": True}).effect == "read"
 
@@ -145,7 +143,7 @@ def test_a_description_makes_a_tool_without_hints_look_worse(description: str, e
         ("A row.", {"key": "string", "much": "number"}, "change"),
     ],
 )
-def test_a_name_alone_makes_no_read_of_a_tool_that_takes_texts(
+def test_a_name_alone_does_not_make_a_tool_with_several_arguments_a_read(
     description: str, arguments: dict[str, Any], effect: str
 ) -> None:
     assert tool("get_row", description=description, **arguments).effect == effect
@@ -163,7 +161,7 @@ SAID = st.lists(
 
 
 @given(NAMES, HINTS, SAID)
-def test_whatever_is_described_a_tool_never_looks_less_dangerous(name: str, hints: dict[str, Any], said: str) -> None:
+def test_no_description_lowers_the_effect_of_a_tool(name: str, hints: dict[str, Any], said: str) -> None:
     try:
         with_it, without = tool(name, description=said, hints=hints), tool(name, hints=hints)
     except Malformed:
@@ -177,7 +175,7 @@ def test_whatever_is_described_a_tool_never_looks_less_dangerous(name: str, hint
         assert with_it.effect is not Effect.READ
 
 
-def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
+def test_a_read_from_an_address_in_an_open_world_is_a_send() -> None:
     assert tool("fetch_page", url="string").effect == "send"
     assert tool("fetch_page", where={"type": "string", "format": "uri"}).effect == "send"
     hinted = tool("fetch_page", url="string", hints={"readOnlyHint": True})
@@ -200,11 +198,11 @@ def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
         ("Lists things of a domain such as 'light', 'lock'", "send"),
     ],
 )
-def test_examples_without_the_form_of_a_host_show_that_an_argument_takes_no_host(said: str, effect: str) -> None:
+def test_examples_without_the_form_of_a_host_rule_out_a_host_argument(said: str, effect: str) -> None:
     assert tool("list_things", description=said, domain="string", other="string").effect == effect
 
 
-def test_the_description_of_an_argument_has_its_examples() -> None:
+def test_examples_in_the_description_of_an_argument_determine_its_kind() -> None:
     domain = {"type": "string", "description": "The domain, such as 'light' or 'lock'"}
     assert tool("turn_on", domain=domain).kinds == {}
     assert tool("list_things", domain=domain, site="string").kinds == {"site": "address"}
@@ -230,7 +228,7 @@ def test_the_description_of_an_argument_has_its_examples() -> None:
         ("destination", "read"),
     ],
 )
-def test_a_read_that_stores_its_result_where_an_argument_says_is_a_write(argument: str, effect: str) -> None:
+def test_a_read_that_stores_its_result_at_a_path_in_an_argument_is_a_write(argument: str, effect: str) -> None:
     assert tool("get_scan", description="Gets a scan.", **{argument: "string"}).effect.value == effect
     nested = {"type": "object", "properties": {argument: {"type": "string"}}}
     assert tool("get_scan", description="Gets a scan.", options=nested).effect.value == effect
@@ -248,7 +246,7 @@ def test_a_read_that_stores_its_result_where_an_argument_says_is_a_write(argumen
         ("label", "The label to save the scan under.", {}),
     ],
 )
-def test_a_read_judges_the_file_in_which_it_stores_its_result(
+def test_the_file_in_which_a_read_stores_its_result_is_an_address(
     argument: str, described: str, kinds: dict[str, str]
 ) -> None:
     schema = {argument: {"type": "string", "description": described}}
@@ -278,12 +276,12 @@ def test_a_download_to_a_local_path_is_a_write(name: str, argument: str, effect:
     assert tool(name, description="Gets images.", **{argument: "string"}).effect.value == effect
 
 
-def test_the_message_that_is_replied_to_is_no_recipient_and_a_reference_no_account() -> None:
+def test_a_replied_to_message_and_a_reference_are_objects() -> None:
     send = tool("send_letter", inReplyTo="string", reply_to="string", reference="string")
     assert send.kinds == {"inReplyTo": "object", "reply_to": "address", "reference": "object"}
 
 
-def test_only_a_hint_closes_the_world_of_a_tool() -> None:
+def test_only_a_hint_makes_a_tool_closed_world() -> None:
     assert tool("get_local_file", description="Never leaves this machine. Closed world.").open_world
     assert not tool("get_file", hints={"openWorldHint": False}).open_world
 
@@ -298,7 +296,7 @@ def test_neither_a_hint_nor_a_name_makes_content_trusted(hints: dict[str, Any] |
     assert not by_hand.is_outside, "the owner's own statement"
 
 
-def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
+def test_the_kinds_of_arguments_follow_their_names_and_formats() -> None:
     send = tool(
         "send_letter",
         to="string",
@@ -330,7 +328,7 @@ def test_what_arguments_stand_for_is_read_of_their_names_and_formats() -> None:
     }
 
 
-def test_an_argument_of_which_nothing_says_what_it_stands_for_has_no_kind() -> None:
+def test_an_argument_without_evidence_of_its_kind_has_no_kind() -> None:
     made = tool(
         "book_room",
         lodge={"type": "string", "description": "The name of the lodge."},
@@ -344,7 +342,7 @@ def test_an_argument_of_which_nothing_says_what_it_stands_for_has_no_kind() -> N
     assert tool("find_room", lodge="string").kinds == {}
 
 
-def test_a_number_or_the_key_of_a_read_is_an_object_where_another_tool_returns_it() -> None:
+def test_a_number_or_a_read_key_is_an_object_if_another_tool_returns_it() -> None:
     rows = {"type": "array", "items": {"$ref": "#/$defs/row"}}
     row = {"type": "object", "properties": {"id": {"type": "integer"}, "slot": {"type": ["integer", "null"]}}}
     source = listed("list_rows") | {"outputSchema": {"properties": {"rows": rows}, "$defs": {"row": row}}}
@@ -365,7 +363,7 @@ def test_a_number_or_the_key_of_a_read_is_an_object_where_another_tool_returns_i
     assert alone.kinds == {}
 
 
-def test_schemas_that_refer_to_others_are_read_by_what_they_refer_to() -> None:
+def test_references_in_a_schema_are_resolved() -> None:
     schema = {
         "properties": {"guest": {"$ref": "#/$defs/guest"}, "level": {"anyOf": [{"enum": ["a"]}, {"type": "null"}]}},
         "$defs": {"guest": {"properties": {"email": {"type": "string"}}, "type": "object"}},
@@ -375,7 +373,7 @@ def test_schemas_that_refer_to_others_are_read_by_what_they_refer_to() -> None:
     assert text_arguments(made.arguments) == ["guest.email"]
 
 
-def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account() -> None:
+def test_a_tool_with_an_amount_and_an_account_is_a_payment_and_its_recipient_is_an_account() -> None:
     pays = tool("submit_form", account="string", amount="number")
     assert (pays.effect, pays.kinds) == ("pay", {"account": "account", "amount": "amount"})
     assert tool("send_money", recipient="string", amount="number").kinds["recipient"] == "account"
@@ -394,7 +392,7 @@ def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account
         (["order"], "send"),
     ],
 )
-def test_an_amount_or_an_account_that_a_call_may_leave_out_makes_no_payment(required: object, effect: str) -> None:
+def test_an_optional_amount_or_account_does_not_make_a_tool_a_payment(required: object, effect: str) -> None:
     order = {"type": "object", "properties": {"value": {"type": "number"}}, "required": ["value"]}
     properties = {"account": {"type": "string"}, "amount": {"type": "number"}, "order": order}
     if required != ["account", "order"]:
@@ -405,12 +403,12 @@ def test_an_amount_or_an_account_that_a_call_may_leave_out_makes_no_payment(requ
 
 
 @pytest.mark.parametrize("name", ["code", "hs_code", "postalCode", "command", "script"])
-def test_a_code_or_a_command_is_no_text_that_a_person_reads(name: str) -> None:
+def test_a_code_or_a_command_is_not_a_text_for_a_person(name: str) -> None:
     assert tool("enter_item", **{name: "string", "note": "string"}).kinds.get(name) != "text"
 
 
 @pytest.mark.parametrize("said", ["CREATE TABLE SQL statement", "The shell command, as text"])
-def test_a_text_in_the_language_of_a_machine_is_no_text_that_a_person_reads(said: str) -> None:
+def test_a_text_in_a_machine_language_is_not_a_text_for_a_person(said: str) -> None:
     described = {"type": "string", "description": said}
     made = tool("create_table", query=described, statement=described, note=described)
     assert made.kinds == {"note": "text"}
@@ -418,13 +416,13 @@ def test_a_text_in_the_language_of_a_machine_is_no_text_that_a_person_reads(said
 
 
 @pytest.mark.parametrize("name", ["truncateFirst", "overwrite", "purge_old", "clearBefore"])
-def test_a_switch_that_makes_a_change_destroy_is_judged(name: str) -> None:
+def test_a_switch_that_makes_a_change_destructive_is_an_object(name: str) -> None:
     switch = {"type": "boolean", "default": False}
     assert tool("import_rows", **{name: switch, "notify": switch, "overwritten": switch}).kinds == {name: "object"}
     assert tool("list_rows", **{name: switch}).kinds == {}
 
 
-def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
+def test_nested_arguments_are_named_by_their_path() -> None:
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     deep: dict[str, Any] = {"type": "object", "properties": {"url": {"type": "string"}}}
     for _ in range(10):
@@ -433,7 +431,7 @@ def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
     assert kinds == {"guests.email": "address", "host.email": "address"}
 
 
-def test_an_argument_that_may_be_left_out_is_read_as_what_it_is_when_it_is_there() -> None:
+def test_a_nullable_argument_has_the_kind_of_its_other_type() -> None:
     null = {"type": "null"}
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     kinds = tool(
@@ -446,7 +444,7 @@ def test_an_argument_that_may_be_left_out_is_read_as_what_it_is_when_it_is_there
     assert kinds == {"cc": "address", "host.email": "address", "guests.email": "address", "bcc": "address"}
 
 
-def test_a_reading_is_bounded_and_says_why_for_each_line() -> None:
+def test_a_proposal_has_a_maximum_number_of_kinds_and_a_reason_for_each_line() -> None:
     arguments: dict[str, Any] = {f"to_{number}_email": "string" for number in range(MAX_KINDS + 1)}
     many = reading(listed("send_all", **arguments))
     assert len(many.catalogue.tools["send_all"].kinds) == MAX_KINDS
@@ -454,7 +452,7 @@ def test_a_reading_is_bounded_and_says_why_for_each_line() -> None:
     assert Catalogue.parse(json.dumps(many.catalogue.render())).digest == many.catalogue.digest
 
 
-def test_names_that_look_alike_are_pointed_out() -> None:
+def test_tool_names_that_look_alike_are_reported() -> None:
     lines = reading(
         listed("send_mail"), listed("sendMail"), listed("send_rnail"), listed("send_maiI"), listed("other")
     ).lines
@@ -462,7 +460,7 @@ def test_names_that_look_alike_are_pointed_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["sеnd", "send\u202eliam", "send\u200b", "a" * 129, "", "send mail", "\x1b[2J"])
-def test_names_with_what_nobody_sees_are_refused(name: str) -> None:
+def test_tool_names_with_invisible_or_invalid_characters_are_refused(name: str) -> None:
     with pytest.raises(Malformed):
         reading(listed(name))
 
@@ -479,12 +477,12 @@ def test_names_with_what_nobody_sees_are_refused(name: str) -> None:
         {"name": "a", "outputSchema": {"x": float("nan")}},
     ],
 )
-def test_what_is_no_tool_is_refused(hostile: dict[str, Any]) -> None:
+def test_a_malformed_tool_definition_is_refused(hostile: dict[str, Any]) -> None:
     with pytest.raises((Malformed, Invalid)):
         reading(hostile)
 
 
-def test_a_schema_without_an_end_and_a_description_without_an_end_are_cut() -> None:
+def test_a_schema_nested_too_deep_is_refused_and_a_long_description_is_cut() -> None:
     deep: dict[str, Any] = {}
     for _ in range(100):
         deep = {"properties": {"x": deep}}
@@ -495,6 +493,6 @@ def test_a_schema_without_an_end_and_a_description_without_an_end_are_cut() -> N
     assert "\u202e" not in described.description
 
 
-def test_two_tools_of_one_name_are_refused() -> None:
+def test_two_tools_with_one_name_are_refused() -> None:
     with pytest.raises(Invalid):
         reading(listed("a"), listed("a"))

@@ -1,4 +1,4 @@
-"""The review of a catalogue: what its owner is asked, and what the answers make of a tool."""
+"""The review of a catalogue: the questions to its owner, and the tools after the answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def catalogue() -> Catalogue:
     return propose_catalogue("desk", LISTING).catalogue
 
 
-def test_each_tool_that_nobody_has_confirmed_is_asked_about_those_in_use_first() -> None:
+def test_each_unconfirmed_tool_is_reviewed_and_tools_in_use_come_first() -> None:
     found = review(catalogue(), usage={"get_status": ToolUsage(calls=3, agents=2)})
     assert [one.tool.name for one in found] == ["get_status", "send_letter", "xqz"], (
         "methods of MCP are not asked about"
@@ -44,7 +44,7 @@ def test_each_tool_that_nobody_has_confirmed_is_asked_about_those_in_use_first()
     assert all(question.why and line.why for one in found for question in one.questions for line in one.lines)
 
 
-def test_the_questions_are_in_plain_words_and_say_why() -> None:
+def test_each_question_is_in_plain_words_and_has_a_reason() -> None:
     asked = {(one.tool.name, question.member): question for one in review(catalogue()) for question in one.questions}
     argument, outside = asked["xqz", "kinds.abc"], asked["get_status", "outside"]
     assert argument.text == "Is `abc` of `xqz` a recipient, an object, an amount, or text?"
@@ -67,7 +67,7 @@ def test_words_after_a_preposition_do_not_state_what_a_tool_returns(name: str, s
     assert [one.suggestion for one in questions if one.member == "outside"] == [suggestion]
 
 
-def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> None:
+def test_values_that_came_from_another_tool_are_the_reason_to_suggest_an_object() -> None:
     flow = Flow("list_rows", "rows.id", 12)
     found = {one.tool.name: one for one in review(catalogue(), flows={"xqz": {"hij": flow}})}
     question = next(one for one in found["xqz"].questions if one.member == "kinds.hij")
@@ -77,7 +77,7 @@ def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> 
     )
 
 
-def test_a_number_of_which_nothing_says_that_it_matters_is_asked_about() -> None:
+def test_a_number_argument_without_a_known_kind_is_asked_about() -> None:
     [found] = review(
         propose_catalogue("desk", {"tools": [listed("pin_row", description="Pins a row.", at="number")]}).catalogue
     )
@@ -135,7 +135,7 @@ def test_the_kinds_follow_the_effect_that_the_owner_states() -> None:
     assert confirm(page, {"effect": "send"}).kinds == {"to": "address"}
 
 
-def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> None:
+def test_a_question_without_an_answer_takes_its_suggestion_and_changes_nothing_else() -> None:
     tool = catalogue().tools["send_letter"]
     assert confirm(tool) == replace(tool, confirmed=True)
     status = catalogue().tools["get_status"]
@@ -153,17 +153,19 @@ def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> N
         ({"scope": "read"}, "has no member `scope`"),
     ],
 )
-def test_an_answer_to_what_was_not_asked_is_refused(answers: dict[str, str], why: str) -> None:
+def test_an_answer_to_an_unknown_question_or_with_an_unknown_value_is_refused(
+    answers: dict[str, str], why: str
+) -> None:
     with pytest.raises(Invalid, match=why):
         confirm_all(catalogue(), {"xqz": answers})
 
 
-def test_answers_about_a_tool_that_is_not_there_are_refused() -> None:
+def test_answers_about_an_unknown_tool_are_refused() -> None:
     with pytest.raises(Invalid, match="no tool `yyy`"):
         confirm_all(catalogue(), {"yyy": {}})
 
 
-def test_what_an_owner_wrote_by_hand_is_reviewed_as_well() -> None:
+def test_a_tool_that_the_owner_wrote_by_hand_is_reviewed_as_well() -> None:
     by_hand = Catalogue.of("desk", [Tool(name="pay", effect=Effect.PAY, kinds={"to": "account"})])
     [found] = review(by_hand)
     assert {line.member: line.why for line in found.lines} == {

@@ -45,7 +45,7 @@ async def test_the_directory_names_every_resource(stage: AcmeStage) -> None:
     assert "newAuthz" not in answer.json, "authorizations are created with orders"
 
 
-async def test_a_nonce_comes_with_the_status_of_its_method(stage: AcmeStage) -> None:
+async def test_a_nonce_is_returned_by_head_with_200_and_by_get_with_204(stage: AcmeStage) -> None:
     for method, status in (("HEAD", 200), ("GET", 204)):
         answer = await send(stage.app, method, "/acme/new-nonce")
         assert (answer.status, answer.headers["cache-control"]) == (status, "no-store")
@@ -67,7 +67,7 @@ async def test_an_account_is_created_once_and_belongs_to_the_agent(stage: AcmeSt
     assert (await client.post(client.kid)).json == answer.json
 
 
-async def test_contacts_change_and_an_account_is_deactivated(stage: AcmeStage) -> None:
+async def test_an_account_can_change_its_contacts_and_be_deactivated(stage: AcmeStage) -> None:
     client = await stage.client()
     assert (await client.post(client.kid, {"contact": ["mailto:bob@example.org"]})).json["contact"] == [
         "mailto:bob@example.org"
@@ -98,7 +98,7 @@ async def test_the_key_of_an_account_is_replaced(stage: AcmeStage) -> None:
     assert (await client.post(client.kid)).status == 200
 
 
-async def test_a_certificate_is_issued_on_proof_by_http_and_is_a_holding_of_the_agent(stage: AcmeStage) -> None:
+async def test_a_certificate_proved_by_http_is_issued_and_is_a_holding_of_the_agent(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:www.example", "dns:api.example")
     assert order.status == 201
@@ -138,7 +138,9 @@ async def test_a_certificate_is_issued_on_proof_by_http_and_is_a_holding_of_the_
     assert (await client.post(f"{client.kid}/orders")).json["orders"] == [order.headers["location"]]
 
 
-async def test_the_work_for_an_order_is_counted(stage: AcmeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_order_takes_a_fixed_number_of_signatures_and_writes(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = await stage.client()
     await stage.issued(client, "dns:first.example")  # makes the authorities, and fills the caches
     statements = record_statements(stage.world, monkeypatch)
@@ -196,7 +198,7 @@ async def test_a_name_and_an_address_are_proved_by_tls(stage: AcmeStage, tmp_pat
     assert done.json["status"] == "valid", done
 
 
-async def test_an_order_may_end_earlier_than_its_profile_says(stage: AcmeStage) -> None:
+async def test_an_order_may_request_an_earlier_end_than_its_profile(stage: AcmeStage) -> None:
     client = await stage.client()
     at = stage.world.now() // 10**6 + 3600
     text = datetime.fromtimestamp(at, UTC).isoformat()
@@ -209,7 +211,7 @@ async def test_an_order_may_end_earlier_than_its_profile_says(stage: AcmeStage) 
     assert 0 <= at - leaf.not_valid_after_utc.timestamp() < 60
 
 
-async def test_a_certificate_is_revoked_by_its_account_by_its_key_and_by_an_account_that_proves_its_names(
+async def test_a_certificate_can_be_revoked_by_its_account_its_key_or_a_prover_of_its_names(
     stage: AcmeStage,
 ) -> None:
     owner, other = await stage.client(), await stage.client()
@@ -239,7 +241,7 @@ async def test_a_certificate_is_revoked_by_its_account_by_its_key_and_by_an_acco
         assert (again.status, kind_of(again)) == (400, "alreadyRevoked")
 
 
-async def test_renewal_information_and_the_replacement_of_a_certificate(stage: AcmeStage) -> None:
+async def test_renewal_information_has_a_window_and_a_certificate_is_replaced_once(stage: AcmeStage) -> None:
     client, other = await stage.client(), await stage.client()
     leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
     issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
@@ -297,7 +299,7 @@ async def test_renewal_is_due_at_once_for_a_certificate_that_is_not_accepted(sta
     assert await ends() < 0
 
 
-async def test_an_order_that_fails_can_be_replaced_again(stage: AcmeStage) -> None:
+async def test_a_certificate_whose_renewal_order_failed_can_be_replaced_again(stage: AcmeStage) -> None:
     client = await stage.client()
     leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
     id = certificate_id_of(leaf.public_bytes(Encoding.DER))
@@ -310,7 +312,7 @@ async def test_an_order_that_fails_can_be_replaced_again(stage: AcmeStage) -> No
     assert (await client.order("dns:www.example", replaces=id)).status == 201
 
 
-async def test_renewals_that_fail_are_counted(stage: AcmeStage) -> None:
+async def test_failed_renewal_orders_are_counted(stage: AcmeStage) -> None:
     client = await stage.client()
     leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
     id = certificate_id_of(leaf.public_bytes(Encoding.DER))
@@ -360,7 +362,7 @@ async def test_refused_renewal_orders_are_counted(stage: AcmeStage) -> None:
     assert await failures_after(client, "alreadyReplaced", "dns:www.example", replaces=id) == 2
 
 
-async def test_a_person_has_an_account_whose_names_are_limited(stage: AcmeStage) -> None:
+async def test_the_account_of_a_person_orders_only_names_of_its_pattern_and_roles(stage: AcmeStage) -> None:
     roles = files("ostiaryd.policy") / "roles" / "role-certificates.cedar"
     await put_policies(stage.world, roles.read_text("utf-8"))
     person = await create_person(stage.world, "ann")

@@ -67,7 +67,7 @@ def count(stage: AcmeStage) -> tuple[int, ...]:
 # --- the form of a request
 
 
-async def test_a_request_of_a_wrong_form_is_refused_and_recorded(stage: AcmeStage) -> None:
+async def test_a_malformed_request_is_refused_with_an_entry(stage: AcmeStage) -> None:
     client, other = await stage.client(), await stage.client()
     account, new_order = client.kid, f"{ROOT}new-order"
     body = {"identifiers": [{"type": "dns", "value": "www.example"}]}
@@ -156,12 +156,12 @@ async def test_a_request_of_more_than_64_kib_is_refused_and_recorded(stage: Acme
         assert (entry.action, [one.code for one in entry.reasons]) == ("acme.request", [code])
 
 
-async def test_another_method_is_refused_with_a_problem(stage: AcmeStage) -> None:
+async def test_a_request_with_another_http_method_is_refused_with_a_problem_document(stage: AcmeStage) -> None:
     answer = await send(stage.app, "GET", "/acme/new-order")
     assert (answer.status, kind_of(answer), answer.headers["allow"]) == (405, "malformed", "POST")
 
 
-async def test_a_request_that_reads_has_no_payload(stage: AcmeStage) -> None:
+async def test_a_post_as_get_request_with_a_payload_is_refused(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:www.example")
     answer = await client.post(order.headers["location"], {})
@@ -171,7 +171,7 @@ async def test_a_request_that_reads_has_no_payload(stage: AcmeStage) -> None:
 # --- nonces
 
 
-async def test_a_nonce_is_used_once_also_by_a_refused_request(stage: AcmeStage) -> None:
+async def test_a_nonce_is_used_up_even_by_a_refused_request(stage: AcmeStage) -> None:
     client = await stage.client()
     nonce = await client.nonce()
     assert (await client.order("dns:www.example")).status == 201
@@ -190,7 +190,7 @@ async def test_a_nonce_is_used_once_also_by_a_refused_request(stage: AcmeStage) 
     assert (again.status, kind_of(again)) == (400, "badNonce")
 
 
-async def test_a_foreign_or_expired_nonce_is_replaced_without_an_entry(stage: AcmeStage) -> None:
+async def test_a_foreign_or_expired_nonce_is_refused_without_an_entry(stage: AcmeStage) -> None:
     client = await stage.client()
     entry = newest_entry(stage.world)
     nonce = await client.nonce()
@@ -219,7 +219,7 @@ def test_the_life_of_a_nonce_ends_at_its_limit() -> None:
 # --- accounts
 
 
-async def test_an_account_needs_a_good_binding(stage: AcmeStage) -> None:
+async def test_an_account_needs_a_valid_external_account_binding(stage: AcmeStage) -> None:
     made, spare = await stage.key(), await stage.key()
     url = f"{ROOT}new-account"
 
@@ -272,7 +272,7 @@ async def test_an_account_needs_a_good_binding(stage: AcmeStage) -> None:
     assert url in (await send(stage.app, "GET", "/acme/directory")).body.decode()
 
 
-async def test_a_mac_key_creates_one_account_until_it_ends(stage: AcmeStage) -> None:
+async def test_a_mac_key_creates_one_account_before_its_expiry(stage: AcmeStage) -> None:
     made = await stage.key(days=1)
     first = AcmeClient(stage.app)
     assert (await first.register(made.key.kid, made.mac_key)).status == 201
@@ -375,7 +375,7 @@ async def test_a_change_of_key_needs_both_keys(stage: AcmeStage) -> None:
 # --- orders
 
 
-async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
+async def test_an_order_with_malformed_or_too_many_names_is_refused(stage: AcmeStage) -> None:
     client = await stage.client()
     good = [{"type": "dns", "value": "a.example"}]
     rows: list[tuple[Any, int, str]] = [
@@ -431,7 +431,7 @@ async def test_an_order_of_wrong_names_is_refused(stage: AcmeStage) -> None:
     assert (await client.order(*[f"dns:a{n}.example" for n in range(20)])).status == 201
 
 
-async def test_names_that_policies_do_not_permit_are_rejected_at_the_order_and_at_the_end(stage: AcmeStage) -> None:
+async def test_names_that_no_policy_permits_are_refused_when_ordered_and_when_finalized(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await stage.ready(client, "dns:www.example")
     await put_policies(
@@ -449,7 +449,9 @@ async def test_names_that_policies_do_not_permit_are_rejected_at_the_order_and_a
     assert (await client.post(order.headers["location"])).json["status"] == "ready"
 
 
-async def test_open_orders_are_bounded(stage: AcmeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_open_orders_of_an_account_is_limited(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ostiaryd.certs.flows.acme.MAX_PENDING", 2)
     client = await stage.client()
     assert [(await client.order(f"dns:a{n}.example")).status for n in range(2)] == [201, 201]
@@ -460,7 +462,7 @@ async def test_open_orders_are_bounded(stage: AcmeStage, monkeypatch: pytest.Mon
     assert MAX_PENDING == 300
 
 
-async def test_finalizing_takes_exactly_the_order_and_leaves_it_ready(stage: AcmeStage) -> None:
+async def test_an_order_accepts_only_a_matching_csr_and_stays_ready_after_a_refusal(stage: AcmeStage) -> None:
     client, other = await stage.client(), await stage.client()
     pending = await client.order("dns:www.example")
     early = await client.finalize(pending, make_csr(names=["dns:www.example"]))
@@ -542,7 +544,7 @@ async def test_a_ready_order_of_an_account_that_was_deactivated_gets_no_certific
     assert certificates.page(stage.world.db.read(), Page(10, "")) == []
 
 
-async def test_an_order_is_finalized_within_its_life(stage: AcmeStage) -> None:
+async def test_an_expired_order_cannot_be_finalized(stage: AcmeStage) -> None:
     client = await stage.client()
     orders = [await stage.ready(client, f"dns:a{n}.example") for n in range(2)]
     left = [await seconds_left(stage, one) for one in orders]
@@ -557,7 +559,7 @@ async def test_an_order_is_finalized_within_its_life(stage: AcmeStage) -> None:
 # --- challenges
 
 
-async def test_a_challenge_is_chosen_once(stage: AcmeStage) -> None:
+async def test_an_authorization_accepts_only_the_first_chosen_challenge(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:www.example")
     url = order.json["authorizations"][0]
@@ -575,7 +577,7 @@ async def test_a_challenge_is_chosen_once(stage: AcmeStage) -> None:
     assert (await client.post(f"{wildcard.json['authorizations'][0]}/http-01", {})).status == 404
 
 
-async def test_a_wrong_answer_makes_authorization_and_order_invalid(stage: AcmeStage) -> None:
+async def test_a_failed_challenge_makes_its_authorization_and_order_invalid(stage: AcmeStage) -> None:
     client, thief = await stage.client(), await stage.client()
     path = "/.well-known/acme-challenge/"
 
@@ -645,7 +647,7 @@ async def test_a_wrong_answer_makes_authorization_and_order_invalid(stage: AcmeS
     assert all("secret" not in path and "meta-data" not in path for _, path in stage.site.asked)
 
 
-async def test_an_answer_is_bounded_in_size_and_redirects(stage: AcmeStage) -> None:
+async def test_a_challenge_response_is_limited_in_size_and_redirects(stage: AcmeStage) -> None:
     client = await stage.client()
 
     def of_size(size: int) -> Callable[[str, str, str], None]:
@@ -679,7 +681,7 @@ async def test_an_answer_is_bounded_in_size_and_redirects(stage: AcmeStage) -> N
         assert (await client.post(order.headers["location"])).json["status"] == status, number
 
 
-async def test_a_slow_host_delays_neither_another_account_nor_the_end(
+async def test_a_validation_of_a_silent_host_fails_after_three_attempts(
     stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.certs.wire_acme_validation.WITHIN_S", 0.3)
@@ -693,7 +695,7 @@ async def test_a_slow_host_delays_neither_another_account_nor_the_end(
     assert len(stage.site.asked) == 3, "two repetitions"
 
 
-async def test_validations_start_with_the_response_and_with_the_end_of_another_one(
+async def test_a_validation_starts_at_once_or_when_another_validation_ends(
     stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("LOOK_S", "WITHIN_S"):
@@ -720,7 +722,7 @@ async def test_validations_start_with_the_response_and_with_the_end_of_another_o
     running.cancel()
 
 
-async def test_an_answer_with_an_unexpected_effect_ends_the_validation_after_three_attempts(
+async def test_a_validation_with_an_internal_error_ends_after_three_attempts(
     stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = []
@@ -739,7 +741,7 @@ async def test_an_answer_with_an_unexpected_effect_ends_the_validation_after_thr
     assert len(attempts) == 3, "two repetitions"
 
 
-async def test_a_proof_of_an_account_that_was_stopped_meanwhile_does_not_count(stage: AcmeStage) -> None:
+async def test_a_validation_for_an_account_that_was_deactivated_meanwhile_fails(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:www.example")
     await client.prove(order, "http-01", stage.serve)
@@ -773,7 +775,7 @@ PROOF = "token.thumbprint"
         ([NAME], digest(PROOF), {"oid": x509.ObjectIdentifier("1.3.6.1.5.5.7.1.30")}, "acme-tls/1"),
     ],
 )
-def test_a_tls_server_that_shows_something_else_proves_nothing(
+def test_a_tls_server_with_another_certificate_or_protocol_proves_no_name(
     names: list[x509.GeneralName], proof: bytes, more: dict[str, Any], protocol: str | None
 ) -> None:
     made, _ = alpn_certificate(names, proof, **more)
@@ -796,7 +798,7 @@ def test_a_tls_server_proves_a_name_and_an_address() -> None:
 # --- revocation and renewal
 
 
-async def test_a_revocation_that_is_wrong_changes_nothing(stage: AcmeStage) -> None:
+async def test_a_malformed_or_unauthorized_revocation_is_refused(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await stage.issued(client, "dns:www.example")
     leaf = x509.load_pem_x509_certificates((await client.post(order.json["certificate"])).body)[0]
@@ -830,7 +832,7 @@ async def test_renewal_information_of_unknown_certificates_is_not_found(stage: A
         assert (answer.status, kind_of(answer)) == (status, "malformed"), id
 
 
-def test_the_identifier_of_a_certificate_is_that_of_the_specification() -> None:
+def test_the_renewal_identifier_of_a_certificate_is_that_of_rfc_9773() -> None:
     """RFC 9773 section 4.1."""
     key = bytes.fromhex("69885B6B87464041E1B37B847BA0AE2CDE01C8D4")
     text = "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
@@ -890,7 +892,7 @@ def test_contacts_instants_nonces_and_identifiers_of_any_text_are_parsed_or_refu
     assert code_of(partial(parse_certificate_id, text)) in ("", "malformed")
 
 
-def test_the_number_of_identifiers_is_bounded() -> None:
+def test_the_number_of_identifiers_in_an_order_is_limited() -> None:
     names = [("dns", f"a{n}.example") for n in range(MAX_IDENTIFIERS + 1)]
     assert len(parse_identifiers(names[:-1])) == MAX_IDENTIFIERS
     with pytest.raises(AcmeRefused):

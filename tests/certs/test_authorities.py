@@ -74,7 +74,7 @@ def states(world: World, kind: AuthorityKind) -> list[AuthorityState]:
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
-async def test_each_type_of_key_signs(world: World, key_type: str) -> None:
+async def test_an_authority_signs_with_each_key_type(world: World, key_type: str) -> None:
     keys = generate_keys(key_type)
     await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
     await register_agent(world)
@@ -98,7 +98,7 @@ async def test_private_keys_are_sealed(world: World) -> None:
         assert len(one.sealed) > 100
 
 
-async def test_there_is_one_authority(world: World) -> None:
+async def test_a_second_authority_cannot_be_created(world: World) -> None:
     async def create() -> None:
         keys = generate_keys("P-256")
         await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
@@ -109,7 +109,7 @@ async def test_there_is_one_authority(world: World) -> None:
     assert refused.value.code == "authority_exists"
 
 
-async def test_without_an_active_intermediate_only_the_creation_of_one_helps(world: World) -> None:
+async def test_an_authority_without_an_active_intermediate_is_created_anew_and_not_rotated(world: World) -> None:
     keys = generate_keys("P-256")
     made = await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
     await act(world, "authority.revoke", lambda a: revoke_authority(a, made.authority_id, RevocationReason.SUPERSEDED))
@@ -139,7 +139,7 @@ async def test_an_authority_certifies_only_the_names_that_it_is_limited_to(world
         assert refused.value.code == "foreign_name"
 
 
-async def test_a_limit_is_stored_in_its_normal_form_and_a_wrong_one_is_refused(world: World) -> None:
+async def test_a_name_limit_is_stored_in_normal_form_and_a_malformed_limit_is_refused(world: World) -> None:
     async def create(permitted: str) -> Authority:
         keys = generate_keys("P-256")
         return await act(
@@ -152,7 +152,7 @@ async def test_a_limit_is_stored_in_its_normal_form_and_a_wrong_one_is_refused(w
     assert (await create("dns:Example.COM")).permitted == ("dns:example.com",)
 
 
-async def test_an_intermediate_whose_limit_no_longer_follows_the_rules_for_new_ones_is_replaced(world: World) -> None:
+async def test_an_intermediate_with_a_limit_that_new_rules_refuse_can_be_rotated(world: World) -> None:
     before = await act(
         world,
         "authority.create",
@@ -263,7 +263,7 @@ async def revoke(world: World, id: str, reason: RevocationReason = RevocationRea
         (RevocationReason.SUPERSEDED, x509.ReasonFlags.superseded),
     ],
 )
-async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its_certificates_is_good(
+async def test_a_revoked_intermediate_is_listed_by_its_root_and_its_certificates_are_revoked(
     world: World, reason: RevocationReason, listed: x509.ReasonFlags
 ) -> None:
     await register_agent(world)
@@ -299,7 +299,7 @@ async def test_a_revoked_intermediate_is_in_the_list_of_its_root_and_none_of_its
     assert (await post(app, question(after))).certificate_status is GOOD
 
 
-async def test_everything_below_a_revoked_intermediate_ends_in_batches(
+async def test_the_certificates_and_holdings_below_a_revoked_intermediate_end_in_batches(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rotation, "ENDED_AT_ONCE", 2)
@@ -319,7 +319,7 @@ async def test_everything_below_a_revoked_intermediate_ends_in_batches(
     assert newest_entry(world) == size, "nothing is left to do"
 
 
-async def test_only_an_intermediate_that_is_not_revoked_is_revoked(world: World) -> None:
+async def test_a_root_responder_pending_or_revoked_authority_cannot_be_revoked(world: World) -> None:
     await register_agent(world)
     await issue(world, agent="bot")
     await request_import(world)
@@ -352,7 +352,7 @@ async def test_a_revoked_intermediate_is_kept_until_a_day_after_its_end(world: W
     assert AuthorityState.REVOKED not in states(world, INTERMEDIATE)
 
 
-async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(
+async def test_a_revoked_intermediate_under_an_external_root_is_not_replaced(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await register_agent(world)
@@ -370,7 +370,7 @@ async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(
     assert (refused.value.code, made) == ("external_root", []), "each request would leave its keys in an HSM"
 
 
-async def test_an_authority_counts_through_the_last_second_that_its_certificate_names(world: World) -> None:
+async def test_the_recorded_end_of_an_authority_is_one_second_after_its_certificate(world: World) -> None:
     """Records are exclusive, X.509 is inclusive (RFC 5280 section 4.1.2.5)."""
     await register_agent(world)
     await issue(world, agent="bot")
@@ -469,7 +469,7 @@ async def test_an_intermediate_of_the_companys_root_replaces_the_own_intermediat
     assert refused.value.code == "external_root"
 
 
-async def test_a_wrong_chain_is_refused_and_changes_nothing(world: World) -> None:
+async def test_an_invalid_chain_is_refused_and_changes_nothing(world: World) -> None:
     await register_agent(world)
     await issue(world, agent="bot")
     company, other = Company(world.now()), Company(world.now())
@@ -563,7 +563,7 @@ async def test_a_chain_that_clients_refuse_is_not_installed(
         (".corp.example", "a.corp.example", None, ("dns:a.corp.example",)),
     ],
 )
-async def test_names_that_any_certificate_of_the_chain_excludes_are_not_certified(
+async def test_the_name_limit_of_an_imported_intermediate_is_the_narrowest_of_its_chain(
     world: World, root: str | None, above: str | None, leaf: str | None, permitted: tuple[str, ...]
 ) -> None:
     await register_agent(world)
@@ -597,7 +597,7 @@ async def test_a_limit_that_begins_with_a_dot_permits_only_the_names_below(world
         await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, check=True)
 
 
-async def test_an_intermediate_ends_with_the_first_certificate_above_that_ends(world: World) -> None:
+async def test_an_imported_intermediate_ends_with_the_first_expiry_in_its_chain(world: World) -> None:
     await register_agent(world)
     company, csr = Company(world.now(), days=(-1, 20)), await request_import(world)
     key = csr.public_key()
@@ -607,7 +607,7 @@ async def test_an_intermediate_ends_with_the_first_certificate_above_that_ends(w
     assert installed.not_after == read_end(company.root)
 
 
-async def test_a_row_of_an_authority_that_was_changed_by_hand_is_noticed(world: World) -> None:
+async def test_an_authority_row_that_was_changed_by_hand_differs_from_its_recorded_digest(world: World) -> None:
     """The rows are guarded: their digests are in the entries."""
     await register_agent(world)
     await issue(world, agent="bot")

@@ -46,7 +46,7 @@ def entries(world: World) -> list[Entry]:
     return [one for one in every if one.action.startswith("cert.")]
 
 
-async def test_each_request_is_decided_and_recorded_by_itself(world: World) -> None:
+async def test_each_request_of_a_batch_is_decided_and_recorded_separately(world: World) -> None:
     agent = await register_agent(world)
     caller = agent_caller(agent)
     answers = await post(
@@ -94,7 +94,7 @@ async def test_a_batch_has_1_to_100_requests(world: World, count: int, is_taken:
     assert certificates.page(world.db.read(), Page(10, "")) == []
 
 
-async def test_refused_requests_of_batches_are_within_the_budget_of_the_ledger(world: World) -> None:
+async def test_entries_of_refused_requests_in_batches_are_limited_per_caller(world: World) -> None:
     caller = agent_caller(await register_agent(world))
     before = ledger.get_head(world.db.read())[0].size
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""CAA records (RFC 8659): which let this authority issue, and what an order of another name gets."""
+"""CAA records (RFC 8659): the records that permit this authority to issue, and the refusal of other orders."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def is_permitted(*records: tuple[int, str, str], is_wildcard: bool = False, meth
         ([(0, "issue", "ca.example; a b=c")], False, False),
     ],
 )
-def test_caa_records_of_a_name_permit_this_authority_or_not(
+def test_caa_records_of_a_name_permit_or_forbid_the_authority(
     records: list[tuple[int, str, str]], plain: bool, wildcard: bool
 ) -> None:
     assert (is_permitted(*records), is_permitted(*records, is_wildcard=True)) == (plain, wildcard)
@@ -75,13 +75,13 @@ def test_caa_records_are_looked_up_from_the_host_up_to_the_top_level_domain() ->
     assert domains_above("a.b.example") == ["a.b.example", "b.example", "example"]
 
 
-def test_a_value_is_read_with_its_parameters() -> None:
+def test_a_caa_value_is_parsed_with_its_parameters() -> None:
     issuer = parse_issuer("ca.example; a=1;b = 2 ;")
     assert issuer is not None
     assert (issuer.domain, issuer.parameters) == ("ca.example", {"a": "1", "b": "2"})
 
 
-async def test_an_order_is_refused_where_the_records_name_another_authority(stage: AcmeStage) -> None:
+async def test_an_order_is_refused_if_the_caa_records_name_another_authority(stage: AcmeStage) -> None:
     world = reconfigured(stage.world, acme_caa_domains="CA.example")
     stage = replace(stage, world=world, app=build_app(world))
     client, zone = await stage.client(), stage.zone
@@ -107,13 +107,13 @@ async def test_an_order_is_refused_where_the_records_name_another_authority(stag
     assert ("www.closed.example.", "CAA") in zone.asked
 
 
-async def test_caa_records_are_not_looked_up_without_domains_of_the_authority(stage: AcmeStage) -> None:
+async def test_caa_records_are_not_looked_up_if_no_caa_domains_are_configured(stage: AcmeStage) -> None:
     stage.zone.add("closed.example", "CAA", '0 issue ";"')
     await stage.ready(await stage.client(), "dns:closed.example")
     assert "CAA" not in {kind for _, kind in stage.zone.asked}
 
 
-def test_the_domains_of_the_authority_are_checked_at_the_start() -> None:
+def test_malformed_caa_domains_in_the_configuration_are_refused() -> None:
     config = load_config(environ={}, data_dir="x", acme_caa_domains="ca.example Other.example")
     assert config.acme_caa_domains == "ca.example Other.example"
     for wrong in ("ca.example,other.example", "https://ca.example", "ca..example", "x" * 64):

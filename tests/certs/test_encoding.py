@@ -46,7 +46,7 @@ def keys() -> dict[str, PrivateKey]:
         ("", MANY, 81 * YEAR),
     ],
 )
-def test_a_certificate_is_the_one_of_the_builder(
+def test_a_certificate_has_the_same_content_as_that_of_the_library_builder(
     keys: dict[str, PrivateKey], issuer_type: str, subject: str, names: tuple[CertificateName, ...], begins: int
 ) -> None:
     issuer, issuer_key = _authority(keys[issuer_type])

@@ -47,7 +47,7 @@ def state_of(world: World, certificate: Certificate) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("target", ["owner", "segment", "model", "everything", "task"])
-async def test_a_stop_holds_the_certificates_of_its_agents_and_no_others(
+async def test_a_stop_puts_on_hold_only_the_certificates_of_its_agents(
     world: World, app: ASGIApp, clock: Clock, target: What
 ) -> None:
     agent = await register_agent(world, segment="inner", model="m-1")
@@ -83,7 +83,9 @@ async def test_a_stop_holds_the_certificates_of_its_agents_and_no_others(
     assert flows.is_live(world.db.read(), held.certificate, now=world.now())
 
 
-async def test_a_stop_above_a_delegated_task_holds_its_certificate(world: World, app: ASGIApp) -> None:
+async def test_a_stop_of_an_agent_or_task_above_a_delegated_task_holds_its_certificate(
+    world: World, app: ASGIApp
+) -> None:
     """A token of that task is refused by the names in its chain, so its certificate is refused by the same names."""
     boss = await register_agent(world, "boss", model="m-1")
     await register_agent(world)
@@ -128,7 +130,7 @@ async def test_the_certificates_of_a_stopped_person_are_on_hold(world: World, ap
     assert (await post(app, question(issued))).revocation_reason is CEASED
 
 
-async def test_a_certificate_that_ends_during_a_hold_stays_revoked(world: World, app: ASGIApp) -> None:
+async def test_a_certificate_that_is_revoked_during_a_hold_stays_revoked(world: World, app: ASGIApp) -> None:
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")
     await kill(world, "owner", agent.owner)
@@ -139,7 +141,7 @@ async def test_a_certificate_that_ends_during_a_hold_stays_revoked(world: World,
     assert state_of(world, issued.certificate)[0] == "revoked"
 
 
-async def test_a_quarantine_revokes_and_a_release_gives_nothing_back(world: World, app: ASGIApp) -> None:
+async def test_a_quarantine_revokes_certificates_and_a_release_restores_none(world: World, app: ASGIApp) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     incident = await act(world, "kill.start", lambda a: kills.kill(a, "agent", "bot", why="odd", by=ADMIN))
@@ -155,7 +157,9 @@ async def test_a_quarantine_revokes_and_a_release_gives_nothing_back(world: Worl
     assert (await post(app, question(again))).certificate_status is GOOD
 
 
-async def test_a_list_on_hold_keeps_its_numbers_rising(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_the_number_of_a_revocation_list_rises_with_each_hold_and_lift(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")
     numbers = []

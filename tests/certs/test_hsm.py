@@ -71,7 +71,7 @@ def count_keys(token: SoftHsm) -> int:
 
 
 @pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048"])
-async def test_everything_is_signed_in_the_hsm_and_no_key_is_outside(world: World, key_type: str) -> None:
+async def test_authorities_sign_in_the_hsm_and_no_private_key_is_exported(world: World, key_type: str) -> None:
     await init(world, key_type)
     issued = await issue(world, agent="bot")
     app, chain = build_app(world), [read(der) for der in issued.chain]
@@ -99,9 +99,7 @@ def is_there(hsm: Hsm) -> bool:
     return False
 
 
-async def test_without_the_token_nothing_is_issued_and_afterwards_the_server_goes_on(
-    world: World, token: SoftHsm
-) -> None:
+async def test_a_missing_token_stops_issuance_until_the_token_is_back(world: World, token: SoftHsm) -> None:
     issued, app = await issue(world, agent="bot"), build_app(world)
     token.take_away()
     with pytest.raises(Unavailable, match="the HSM cannot be used") as refused:
@@ -132,7 +130,7 @@ def is_refused(hsm: Hsm) -> bool:
     return "the HSM refused the PIN in hsm_pin_file" in refused.value.detail
 
 
-async def test_a_wrong_pin_is_sent_once_so_that_the_token_is_not_locked(world: World, token: SoftHsm) -> None:
+async def test_a_wrong_pin_is_sent_only_once_and_a_corrected_pin_is_accepted(world: World, token: SoftHsm) -> None:
     await init(world)
     token.pin_file.write_text("wrong")
     assert world.keys.hsm is not None
@@ -144,7 +142,7 @@ async def test_a_wrong_pin_is_sent_once_so_that_the_token_is_not_locked(world: W
     eventually(partial(is_there, world.keys.hsm))
 
 
-async def test_a_pin_that_others_can_read_is_refused(world: World, token: SoftHsm) -> None:
+async def test_a_pin_file_that_other_users_can_read_is_refused(world: World, token: SoftHsm) -> None:
     token.pin_file.chmod(0o640)
     with pytest.raises(Conflict, match="is readable by other users"):
         await issue(world, agent="bot")
@@ -167,7 +165,9 @@ async def test_a_key_that_no_authority_has_is_deleted_from_the_token(
     assert "signed with 3 keys" in await _hsm(world)
 
 
-async def test_an_act_that_goes_on_after_its_waiter_was_cancelled_keeps_its_keys(world: World, token: SoftHsm) -> None:
+async def test_an_act_that_completes_after_its_caller_was_cancelled_keeps_its_keys(
+    world: World, token: SoftHsm
+) -> None:
     waiter = asyncio.create_task(init(world))
     while not world.writer.waiting:  # noqa: ASYNC110 because the job waits for one turn of the loop alone
         await asyncio.sleep(0)
@@ -180,7 +180,7 @@ async def test_an_act_that_goes_on_after_its_waiter_was_cancelled_keeps_its_keys
     assert "signed with 3 keys" in await _hsm(world)
 
 
-async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
+async def test_a_revocation_of_an_authority_is_in_force_while_the_hsm_hangs(
     world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the revocation nor any other act waits for the HSM for more than one operation."""
@@ -219,7 +219,7 @@ async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
     assert count_keys(token) == 2 * 5, "the key that came too late is deleted"
 
 
-async def test_a_key_that_is_made_at_the_moment_in_which_its_caller_gives_up_is_deleted(
+async def test_a_key_that_is_generated_as_its_caller_times_out_is_deleted(
     world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hsm, wait = world.keys.hsm, Future.result
@@ -237,9 +237,7 @@ async def test_a_key_that_is_made_at_the_moment_in_which_its_caller_gives_up_is_
     assert count_keys(token) == 0
 
 
-async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_same_limits(
-    world: World, token: SoftHsm
-) -> None:
+async def test_the_intermediate_after_a_revocation_has_the_same_name_limits(world: World, token: SoftHsm) -> None:
     async with flows.new_keys(world, "P-256") as keys:
         permitted = ["dns:example.com"]
         await act(
@@ -254,7 +252,9 @@ async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_sam
     assert count_keys(token) == 2 * 5, "each key in the HSM belongs to an authority"
 
 
-async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Clock, token: SoftHsm) -> None:
+async def test_a_database_with_keys_in_an_hsm_needs_the_hsm_to_issue(
+    config: Config, clock: Clock, token: SoftHsm
+) -> None:
     async with open_world(replace(config, **token.settings), now=clock) as world:
         await register_agent(world)
         await init(world)
@@ -270,7 +270,7 @@ async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Cl
 
 
 @pytest.mark.parametrize("left_out", ["hsm_module", "hsm_token", "hsm_pin_file"])
-def test_the_settings_of_an_hsm_go_together(left_out: str, tmp_path: Path) -> None:
+def test_incomplete_settings_of_an_hsm_are_refused(left_out: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"hsm_module": "/a.so", "hsm_token": "a", "hsm_pin_file": "/pin"}
     load_config(environ={}, data_dir=str(tmp_path), **settings)
     with pytest.raises(Invalid, match="all of hsm_module"):

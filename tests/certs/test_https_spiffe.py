@@ -1,4 +1,4 @@
-"""Bundle endpoints that prove a SPIFFE ID (SPIFFE Federation, 5.2.2): whom the server believes, and whom it refuses."""
+"""Bundle endpoints that prove a SPIFFE ID (SPIFFE Federation, 5.2.2): the accepted and the refused endpoints."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_the_latest_bundle_authenticates_the_endpoint(
         ([ENDPOINT], True, "of an authority"),
     ],
 )
-async def test_another_certificate_of_the_trust_domain_is_refused(
+async def test_another_endpoint_certificate_of_the_trust_domain_is_refused(
     world: World, endpoint: Endpoint, clock: Clock, tmp_path: Path, names: list[str], is_authority: bool, words: str
 ) -> None:
     authority = ForeignAuthority()
@@ -177,7 +177,7 @@ async def test_another_certificate_of_the_trust_domain_is_refused(
     assert (refused.sequence, refused.refreshed_at, refused.bundle.x509) == (1, None, (authority.der,))
 
 
-async def test_a_certificate_of_another_authority_is_refused(
+async def test_an_endpoint_certificate_of_another_authority_is_refused(
     world: World, endpoint: Endpoint, clock: Clock, tmp_path: Path
 ) -> None:
     endpoint.context = ForeignAuthority().context(tmp_path, [ENDPOINT])
@@ -199,7 +199,7 @@ async def test_a_certificate_of_another_authority_is_refused(
         ("spiffe://third.example/server", None, "trust domain .* not found"),
     ],
 )
-async def test_a_wrong_endpoint_is_refused_on_record(
+async def test_an_invalid_endpoint_or_first_bundle_is_refused_with_an_entry(
     world: World, endpoint_id: str, first: bytes | None, words: str
 ) -> None:
     with pytest.raises(Refused, match=words):
@@ -208,7 +208,9 @@ async def test_a_wrong_endpoint_is_refused_on_record(
     assert flows.list_trust_domains(world.db.read()) == []
 
 
-async def test_a_first_bundle_is_read_as_a_fetched_one_is(world: World, endpoint: Endpoint) -> None:
+async def test_a_first_bundle_accepts_large_sequence_numbers_and_unknown_members(
+    world: World, endpoint: Endpoint
+) -> None:
     admin = await administrator(world)
     first = {"keys": [x509_jwk(root())], "spiffe_sequence": 2**60, "of_another_program": 0.5}
     new = {"name": OTHER, "bundle_url": endpoint.url, "endpoint_spiffe_id": ENDPOINT, "bundle": first}

@@ -40,7 +40,7 @@ def verifier(world: World, *, at: int | None = None) -> ClientVerifier:
     return PolicyBuilder().store(Store(roots)).time(time).build_client_verifier()
 
 
-async def test_a_certificate_verifies_against_the_bundle_and_has_what_the_profile_says(world: World) -> None:
+async def test_a_certificate_verifies_against_the_bundle_and_has_the_fields_of_its_profile(world: World) -> None:
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")
     leaf = read(issued.certificate.der)
@@ -71,7 +71,7 @@ async def test_root_and_intermediate_are_made_once_and_sign_no_data(world: World
         assert name.value == f"spiffe://{world.config.trust_domain}"
 
 
-async def test_the_entry_names_the_certificate_the_agent_and_the_policy(world: World) -> None:
+async def test_the_entry_of_an_issued_certificate_names_certificate_agent_and_policy(world: World) -> None:
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")
     entry = newest_entry(world)
@@ -85,7 +85,7 @@ async def test_the_entry_names_the_certificate_the_agent_and_the_policy(world: W
 @pytest.mark.parametrize(
     ("lifetime", "is_issued"), [(59, False), (60, True), (HOUR, True), (HOUR + 1, False), (0, False), (-1, False)]
 )
-async def test_a_lifetime_is_within_the_profile(world: World, lifetime: int, is_issued: bool) -> None:
+async def test_a_lifetime_outside_of_the_profile_is_refused(world: World, lifetime: int, is_issued: bool) -> None:
     await register_agent(world)
     if is_issued:
         issued = await issue(world, agent="bot", lifetime_s=lifetime)
@@ -201,7 +201,7 @@ async def test_the_kill_switch_stops_the_certificates_of_a_person(world: World) 
     assert refused.value.code == "stopped"
 
 
-async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> None:
+async def test_a_person_gets_a_certificate_only_if_a_role_permits_the_certificate(world: World) -> None:
     await create_person(world, "dora")
     with pytest.raises(Refused, match="no role of `dora`"):
         await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
@@ -216,7 +216,7 @@ async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> 
 
 
 @pytest.mark.parametrize("kind", ["owner", "everything"])
-async def test_a_stop_of_a_person_holds_the_certificates_of_the_person(world: World, kind: What) -> None:
+async def test_a_stop_suspends_the_certificates_of_a_person_until_the_stop_is_lifted(world: World, kind: What) -> None:
     person = await create_person(world, "dora")
     await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
     issued = await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
@@ -262,7 +262,7 @@ async def test_a_key_belongs_to_one_identity_among_acts_of_one_commit(world: Wor
     assert len(certificates.page(world.db.read(), Page(10, ""))) == 3
 
 
-async def test_a_registered_key_is_certified_for_its_owner_alone(world: World) -> None:
+async def test_a_registered_key_is_certified_only_for_its_owner(world: World) -> None:
     await register_agent(world)
     await register_agent(world, "other")
     await put_policies(world)
@@ -281,9 +281,7 @@ async def test_a_registered_key_is_certified_for_its_owner_alone(world: World) -
         assert refused.value.code == "key_taken"
 
 
-async def test_issues_of_one_commit_read_once_each_and_write_together(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_certificates_of_one_commit_are_written_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await register_agent(world)
     await issue(world, agent="bot")
     statements = record_statements(world, monkeypatch, writer_only=True)
@@ -309,7 +307,7 @@ async def test_a_compromised_key_is_never_certified_again(world: World) -> None:
     assert refused.value.code == "already_revoked"
 
 
-async def test_a_certificate_is_a_holding_that_expires_with_it(world: World) -> None:
+async def test_a_certificate_is_a_holding_with_the_expiry_of_the_certificate(world: World) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     held = registry.get_holding(world.db.read(), holding_id(issued.certificate.serial))
@@ -319,7 +317,7 @@ async def test_a_certificate_is_a_holding_that_expires_with_it(world: World) -> 
     assert counts == {"certificate": 1}
 
 
-async def test_a_presented_certificate_is_found(world: World, clock: Clock) -> None:
+async def test_a_presented_certificate_is_found_and_live_until_its_expiry(world: World, clock: Clock) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     reader = world.db.read()
@@ -336,7 +334,7 @@ async def test_a_presented_certificate_is_found(world: World, clock: Clock) -> N
         verifier(world).verify(read(found.der), [read(der) for der in issued.chain])
 
 
-async def test_a_certificate_does_not_count_under_a_stop(world: World) -> None:
+async def test_a_certificate_of_a_stopped_owner_is_not_live_until_the_stop_is_lifted(world: World) -> None:
     """A stop is lifted again, so it ends nothing; until then the certificate does not count."""
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")

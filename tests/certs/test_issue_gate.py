@@ -104,7 +104,7 @@ def entry(world: World) -> tuple[str, str, list[str]]:
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
-async def test_a_certificate_takes_one_job_and_its_proof_is_good_once(
+async def test_a_certificate_request_takes_one_writer_job_and_its_proof_is_accepted_once(
     client: Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = client.world
@@ -129,7 +129,9 @@ async def test_a_certificate_takes_one_job_and_its_proof_is_good_once(
     assert len(certificates.page(world.db.read(), Page(10, ""))) == 1
 
 
-async def test_the_work_for_each_certificate_is_counted(sqlite_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_certificate_takes_a_limited_number_of_calls_and_statements(
+    sqlite_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By name: the functions that parse, verify or sign, with those of the library, and the statements."""
     client = sqlite_client
     access_token, nonce = str((await client.token(resource=API))["access_token"]), nonce_of(client)
@@ -178,7 +180,7 @@ async def test_the_act_refuses_a_token_that_was_revoked_after_the_gate(client: C
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
-async def test_an_act_that_waits_for_remote_policies_refuses_a_token_that_was_revoked_meanwhile(
+async def test_an_act_that_waited_for_remote_policies_refuses_a_token_revoked_meanwhile(
     client: Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = client.world
@@ -200,7 +202,7 @@ async def test_an_act_that_waits_for_remote_policies_refuses_a_token_that_was_re
     assert certificates.page(world.db.read(), Page(10, "")) == []
 
 
-async def test_the_act_authenticates_a_person_by_the_session_of_a_browser(client: Client) -> None:
+async def test_a_person_gets_a_certificate_by_a_browser_session_from_the_same_origin(client: Client) -> None:
     world = client.world
     hold = 'permit (principal, action == Ostiary::Action::"hold_certificate", resource);'
     await put_policies(world, hold)

@@ -145,7 +145,7 @@ def test_unsupported_algorithms_are_refused() -> None:
             verify(unverified)
 
 
-def test_a_key_of_another_algorithm_or_id_does_not_count() -> None:
+def test_a_token_without_a_key_of_its_algorithm_and_id_is_refused() -> None:
     with pytest.raises(InvalidToken):
         verify(token("ES384"), bundle=TrustBundle((), (authority("ES256"),)))
     with pytest.raises(InvalidToken):
@@ -158,7 +158,7 @@ def test_a_key_of_another_algorithm_or_id_does_not_count() -> None:
         verify(token(headers={"kid": None}), bundle=two)
 
 
-def test_the_bundle_is_that_of_the_subject() -> None:
+def test_a_token_is_verified_with_the_bundle_of_its_subject() -> None:
     wanted: list[SpiffeId] = []
 
     def bundle_of(subject: SpiffeId) -> TrustBundle:
@@ -198,7 +198,7 @@ def test_audiences_beyond_the_limit_are_refused(audiences: list[str]) -> None:
         "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 12),
     ],
 )
-def test_a_third_party_library_parses_the_same_identities(text: str) -> None:
+def test_a_third_party_library_parses_the_same_spiffe_ids(text: str) -> None:
     assert str(parse_spiffe_id(text)) == text
     assert str(TheirSpiffeId(text)) == text
 
@@ -227,12 +227,12 @@ def test_a_third_party_library_parses_the_same_identities(text: str) -> None:
         "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 11),
     ],
 )
-def test_malformed_identities_are_refused(text: str) -> None:
+def test_malformed_spiffe_ids_are_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_spiffe_id(text)
 
 
-def test_names_of_trust_domains_are_checked() -> None:
+def test_a_malformed_name_of_a_trust_domain_is_refused() -> None:
     assert check_trust_domain("example.org") == "example.org"
     for name in ("", "Example.org", "spiffe://example.org", "a/b", "x" * 256):
         with pytest.raises(Invalid):
@@ -295,7 +295,7 @@ def test_only_the_first_certificate_of_a_key_counts() -> None:
     assert parse_bundle(document(jwk)).x509 == (first,)
 
 
-def test_an_empty_bundle_revokes_every_key() -> None:
+def test_an_empty_bundle_is_read_as_a_bundle_without_keys() -> None:
     assert parse_bundle(b'{"keys": []}') == TrustBundle((), ())
 
 
@@ -316,7 +316,7 @@ def test_an_empty_bundle_revokes_every_key() -> None:
         document(*[{"kty": "EC"}] * (MAX_KEYS + 1)),
     ],
 )
-def test_documents_that_are_no_bundle_are_refused(body: bytes) -> None:
+def test_a_malformed_bundle_is_refused(body: bytes) -> None:
     with pytest.raises((Malformed, Invalid)):
         parse_bundle(body)
 

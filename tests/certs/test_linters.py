@@ -31,7 +31,7 @@ NAMES = ("dns:api.example.com", "ip:10.0.0.1", "ip:2001:db8::1")
 
 
 @pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048"])
-async def test_third_party_linters_find_nothing(
+async def test_third_party_linters_find_no_defect(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], key_type: str
 ) -> None:
     world = reconfigured(world, certificate_key_type=key_type)
@@ -55,7 +55,7 @@ async def test_third_party_linters_find_nothing(
         assert list_findings(linter, der, tmp_path, capsys) == []
 
 
-async def test_the_linters_find_planted_defects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_linters_find_a_planted_defect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key, now = new_key(), datetime(2026, 1, 1, tzinfo=UTC)
     wrong = (
         x509.CertificateBuilder()

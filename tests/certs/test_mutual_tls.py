@@ -78,7 +78,7 @@ async def test_a_certificate_authenticates_no_other_agent(client: Client) -> Non
     assert await tls.refuse(made, "alternative name", client_id=other)
 
 
-async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority(client: Client) -> None:
+async def test_a_certificate_of_another_trusted_root_with_the_same_names_is_refused(client: Client) -> None:
     tls = TlsClient(client)
     await put_policies(tls.world)
     made = await own(tls)
@@ -88,7 +88,7 @@ async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority
     assert await tls.refuse(foreign.issue("CN=x", names=list(names), at=tls.now), "leads to no trust anchor")
 
 
-async def test_a_certificate_that_an_agent_gets_for_itself_is_no_second_key(client: Client) -> None:
+async def test_a_certificate_that_an_agent_gets_for_itself_does_not_count_as_a_second_key(client: Client) -> None:
     tls = TlsClient(client)
     await put_policies(tls.world)
     made = await own(tls)
@@ -112,7 +112,7 @@ async def test_a_certificate_that_an_agent_gets_for_itself_is_no_second_key(clie
 
 
 @pytest.mark.parametrize("is_revoked", [False, True])
-async def test_an_authority_above_that_is_trusted_as_well_does_not_hide_who_holds_a_certificate(
+async def test_a_trust_anchor_with_the_own_root_does_not_hide_the_holder_of_a_certificate(
     client: Client, is_revoked: bool
 ) -> None:
     tls = TlsClient(client)
@@ -196,7 +196,7 @@ async def test_a_new_root_is_in_the_file_for_clients_before_the_root_signs(clien
     assert len(x509.load_pem_x509_certificates(files.roots.read_bytes())) == 2
 
 
-def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:
+def test_contradictory_tls_settings_are_refused(tmp_path: Path) -> None:
     data_dir = str(tmp_path)
     assert load_config(None, environ={}, data_dir=data_dir, tls="auto").has_tls
     with pytest.raises(Invalid, match="not both"):
@@ -207,7 +207,9 @@ def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:
         load_config(None, environ={}, data_dir=data_dir, tls="on")
 
 
-def test_a_server_takes_its_certificate_from_its_own_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_gets_its_tls_certificate_from_its_own_authority_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "data"
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
     serials = set[int]()
@@ -223,7 +225,7 @@ def test_a_server_takes_its_certificate_from_its_own_authority(tmp_path: Path, m
     assert len(serials) == 1, "a restart keeps the certificate"
 
 
-async def test_a_server_in_recovery_starts_with_the_certificate_that_it_has(client: Client, tmp_path: Path) -> None:
+async def test_a_server_in_recovery_starts_with_its_present_certificate(client: Client, tmp_path: Path) -> None:
     world = TlsClient(client).world
     config = replace(world.config, tls="auto", data_dir=str(tmp_path))
     files, world = certs.tls_files(config), dataclasses.replace(world, config=config)
@@ -240,7 +242,7 @@ async def test_a_server_in_recovery_starts_with_the_certificate_that_it_has(clie
         await certs.renew_tls_at_start(world)
 
 
-def test_a_server_starts_with_a_copy_of_its_database_that_is_older_than_its_certificate(
+def test_a_server_starts_with_a_database_copy_older_than_its_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, copy = tmp_path / "data", tmp_path / "copy.db"
@@ -260,7 +262,7 @@ def test_a_server_starts_with_a_copy_of_its_database_that_is_older_than_its_cert
             assert http.get(f"{server.url}/livez").status_code == 200
 
 
-def test_a_running_server_shows_a_certificate_of_the_new_root_to_clients_of_either_root(
+def test_a_running_server_presents_a_new_certificate_that_clients_of_either_root_accept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "data"

@@ -55,7 +55,7 @@ def test_a_pattern_allows_its_names_and_no_others(pattern: str) -> None:
         "uri:spiffe://td",
     ],
 )
-def test_other_patterns_are_refused_or_stand_for_a_whole_kind(pattern: str) -> None:
+def test_a_malformed_pattern_is_refused_and_a_pattern_for_all_mail_addresses_is_accepted(pattern: str) -> None:
     if pattern == "email:*":
         assert check_pattern(pattern) == pattern
     else:
@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_profile_is_refused_with_its_name(wrong: str) -> None:
+def test_an_invalid_profile_is_refused_with_an_error_that_names_the_profile(wrong: str) -> None:
     table, message = WRONG[wrong]
     with pytest.raises(Refused, match=message) as refused:
         parse_profiles({"profile": {"web": table}})
@@ -110,7 +110,7 @@ def test_defaults_within_the_patterns_are_accepted() -> None:
     assert parse_profiles({"profile": tables})["any"].default_names == ("dns:*.{name}.example",)
 
 
-def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:
+def test_a_configured_profile_replaces_the_built_in_profile_of_its_name() -> None:
     profiles = parse_profiles(
         {"profile": {"server": GOOD | {"lifetime_s": 60}, "web": GOOD | {"lifetime_s": LONGEST_S}}}
     )
@@ -123,7 +123,7 @@ def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:
         parse_profiles({"profiles": {}})
 
 
-def test_names_are_bounded_and_wildcards_need_a_word_of_the_profile() -> None:
+def test_the_number_of_names_is_limited_and_wildcards_need_the_profiles_permission() -> None:
     [profile] = [parse_profiles({"profile": {"web": {"names": ["dns:*"], "max_names": 2}}})["web"]]
     names = [parse_name(f"dns:h{number}.example") for number in range(3)]
 

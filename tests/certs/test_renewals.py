@@ -1,4 +1,4 @@
-"""Certificates that nobody renews, and renewals that fail: a finding, an entry, metrics, and a line of the doctor."""
+"""Certificates that are not renewed, and renewals that fail: a finding, an entry, metrics, and a line of the doctor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def renewed(world: World, old: IssuedCertificate, **more: object) -> Issue
     return await issue(world, agent="bot", replaces=old.certificate.serial, **more)  # type: ignore[arg-type]
 
 
-async def test_a_long_certificate_without_a_renewal_is_one_finding(world: World, clock: Clock) -> None:
+async def test_a_long_certificate_that_is_not_renewed_raises_one_finding(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await put_policies(world)
     issued = await issue(world, agent="bot", profile="server", names=["dns:a.example.com"])
@@ -80,7 +80,7 @@ async def test_a_long_certificate_without_a_renewal_is_one_finding(world: World,
         doctor._certificates(world, world.db.read())
 
 
-async def test_a_renewed_certificate_is_no_finding(world: World, clock: Clock) -> None:
+async def test_a_renewed_certificate_raises_no_finding(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await put_policies(world)
     names = ["dns:a.example.com"]
@@ -97,7 +97,7 @@ async def test_a_renewed_certificate_is_no_finding(world: World, clock: Clock) -
     assert len(found(world, agent.agent_id)) == 1, "the renewed one was revoked, so the old one is the last"
 
 
-async def test_a_short_certificate_is_expected_to_be_renewed_if_it_was_renewed_before(
+async def test_a_short_certificate_that_is_not_renewed_raises_a_finding_only_after_a_renewal(
     world: World, clock: Clock
 ) -> None:
     """A program that runs for minutes takes a certificate and never renews it; a helper renews again and again."""
@@ -112,7 +112,7 @@ async def test_a_short_certificate_is_expected_to_be_renewed_if_it_was_renewed_b
     assert len(found(world, agent.agent_id)) == 1
 
 
-async def test_a_certificate_that_ends_with_its_task_is_no_finding(world: World, clock: Clock) -> None:
+async def test_a_certificate_that_ends_with_its_task_raises_no_finding(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await put_policies(world)
     task = await act(world, "task.start", lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="x", ttl_s=DAY_S)))
@@ -123,7 +123,7 @@ async def test_a_certificate_that_ends_with_its_task_is_no_finding(world: World,
 
 
 @pytest.mark.parametrize(("days", "is_warned"), [(0, False), (1, True)])
-async def test_the_setting_states_the_days_before_the_end_of_a_certificate(
+async def test_the_warning_setting_states_the_days_before_the_end_of_a_certificate(
     world: World, clock: Clock, days: int, is_warned: bool
 ) -> None:
     agent = await register_agent(world)
@@ -135,7 +135,7 @@ async def test_the_setting_states_the_days_before_the_end_of_a_certificate(
     assert bool(found(world, agent.agent_id)) is is_warned
 
 
-async def test_a_certificate_of_a_person_leaves_an_entry(world: World, clock: Clock) -> None:
+async def test_an_expiring_certificate_of_a_person_leaves_one_warning_entry(world: World, clock: Clock) -> None:
     person = await create_person(world, "dora")
     await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
     await issue(world, person="dora", profile="server", names=["dns:a.example.com"])
@@ -184,7 +184,7 @@ def test_a_certificate_of_the_server_ends_soon_in_the_last_sixth_of_its_life() -
     assert [own.ends_soon(now=now, days=14) for now in (due, due + 1)] == [False, True]
 
 
-async def test_the_end_of_the_servers_own_certificate_is_an_alert_and_a_defect(
+async def test_the_expiry_of_the_servers_own_certificate_is_warned_of_and_a_defect(
     world: World, clock: Clock, tmp_path: Path
 ) -> None:
     """The operator of the server is warned in time, both for a certificate of the own authority and for a file."""

@@ -44,7 +44,7 @@ FACTS = WorkloadFacts(1000, 100, "/usr/bin/app", SHA256, "app.service", "/system
         Selectors(pod="0" * 32),
     ],
 )
-def test_specific_selectors_are_taken(selectors: Selectors) -> None:
+def test_specific_selectors_are_accepted(selectors: Selectors) -> None:
     assert check_selectors(selectors) is selectors
 
 
@@ -92,7 +92,7 @@ ALL = Selectors(
 )
 
 
-def test_each_selector_is_a_fact_and_an_option_of_the_command() -> None:
+def test_each_selector_has_a_process_fact_and_a_command_option() -> None:
     assert Selectors.__struct_fields__ == WorkloadFacts._fields
     assert set(Selectors.__struct_fields__) == set(signature(add).parameters) - {"name", "session"}
 
@@ -106,13 +106,13 @@ def test_every_selector_must_match() -> None:
         assert is_match(replace(ALL, **{name: None}), other), name
 
 
-def test_a_fact_that_is_not_known_matches_no_selector() -> None:
+def test_an_unknown_fact_matches_no_selector() -> None:
     for name in ("path", "sha256", "unit", "cgroup", "pod"):
         assert not is_match(ALL, WorkloadFacts(**FACTS._asdict() | {name: ""})), name
     assert is_match(ALL, FACTS._replace(sha256=""), with_digest=False)
 
 
-def test_a_cgroup_covers_those_below_it_and_no_other() -> None:
+def test_a_cgroup_selector_covers_only_the_cgroup_and_the_cgroups_below() -> None:
     selectors = Selectors(cgroup="/system.slice/app.service")
     for cgroup, is_covered in (
         ("/system.slice/app.service", True),
@@ -123,7 +123,7 @@ def test_a_cgroup_covers_those_below_it_and_no_other() -> None:
         assert is_match(selectors, FACTS._replace(cgroup=cgroup)) is is_covered, cgroup
 
 
-def test_a_user_alone_is_ambiguous_with_everything_of_the_user() -> None:
+def test_a_user_selector_alone_is_ambiguous_with_every_selector_of_the_user() -> None:
     user, user_and_group = Selectors(uid=1000), Selectors(uid=1000, gid=1)
     program = Selectors(uid=1000, path="/usr/bin/app")
     assert is_ambiguous(user, user)
@@ -156,7 +156,7 @@ HYBRID = "1:name=systemd:/system.slice/app.service\n0::/\n"
         ("garbage", ""),
     ],
 )
-def test_the_cgroup_is_that_of_version_two_or_of_systemd(lines: str, cgroup: str) -> None:
+def test_the_cgroup_of_a_process_is_read_from_version_2_or_from_systemd(lines: str, cgroup: str) -> None:
     assert parse_cgroup(lines) == cgroup
 
 
@@ -174,7 +174,7 @@ def test_the_cgroup_is_that_of_version_two_or_of_systemd(lines: str, cgroup: str
         ("", ""),
     ],
 )
-def test_the_unit_is_the_one_of_the_system(cgroup: str, unit: str) -> None:
+def test_the_unit_of_a_process_is_the_unit_of_the_system_manager(cgroup: str, unit: str) -> None:
     """A user's own manager can name a unit `app.service` below its own."""
     assert unit_of(cgroup) == unit
 
@@ -188,7 +188,7 @@ def test_the_unit_is_the_one_of_the_system(cgroup: str, unit: str) -> None:
         f"/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/crio-9.scope",
     ],
 )
-def test_the_pod_is_in_the_cgroup_of_the_kubelet(cgroup: str) -> None:
+def test_the_pod_of_a_process_is_read_from_the_cgroup_of_the_kubelet(cgroup: str) -> None:
     assert pod_of(cgroup) == POD
 
 
@@ -203,5 +203,5 @@ def test_the_pod_is_in_the_cgroup_of_the_kubelet(cgroup: str) -> None:
         "",
     ],
 )
-def test_no_other_cgroup_names_a_pod(cgroup: str) -> None:
+def test_a_cgroup_that_is_not_of_the_kubelet_names_no_pod(cgroup: str) -> None:
     assert pod_of(cgroup) == ""

@@ -1,4 +1,4 @@
-"""OCSP and revocation lists: what relying parties are told, at once after each change, and what wrong requests get."""
+"""OCSP and revocation lists: the status at once after each change, and the errors for malformed requests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_signature(answer: ocsp.OCSPResponse, issued: IssuedCertificate) -> Non
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()], ids=["sha1", "sha256"])
-async def test_an_answer_is_signed_by_the_delegated_responder(
+async def test_an_ocsp_response_is_signed_by_the_delegated_responder(
     world: World, app: ASGIApp, algorithm: hashes.SHA1 | hashes.SHA256
 ) -> None:
     await register_agent(world)
@@ -75,7 +75,9 @@ async def test_an_answer_is_signed_by_the_delegated_responder(
         assert answer.next_update_utc.timestamp() == (START + status.OCSP_VALIDITY) // SECOND
 
 
-async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_revocation_is_in_the_next_ocsp_response_and_the_next_list(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     await register_agent(world)
     issued, other = await issue(world, agent="bot"), await issue(world, agent="bot")
     assert (await post(app, question(issued))).certificate_status is GOOD
@@ -90,8 +92,8 @@ async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World
     assert await list_revoked(app, issued) == {issued.certificate.serial: x509.ReasonFlags.superseded}
 
 
-async def test_an_agent_that_stops_has_no_certificate_in_force(world: World, app: ASGIApp) -> None:
-    """The registry ends the holdings in the act that stops the agent; nobody has to tell the authority."""
+async def test_a_revoked_agent_has_no_certificate_in_force(world: World, app: ASGIApp) -> None:
+    """The registry ends the holdings in the act that stops the agent; the authority needs no further call."""
     await register_agent(world)
     issued = [await issue(world, agent="bot") for _ in range(20)]
     assert {(await post(app, question(one))).certificate_status for one in issued} == {GOOD}
@@ -100,7 +102,7 @@ async def test_an_agent_that_stops_has_no_certificate_in_force(world: World, app
     assert len(await list_revoked(app, issued[0])) == 20
 
 
-async def test_a_certificate_of_the_server_is_revoked_by_itself(world: World, app: ASGIApp) -> None:
+async def test_a_certificate_of_the_server_can_be_revoked(world: World, app: ASGIApp) -> None:
     issued = await issue(world, profile="server", names=["dns:ostiary.example.com"])
     assert (await post(app, question(issued))).certificate_status is GOOD
     await revoke(world, issued.certificate.serial)
@@ -133,7 +135,7 @@ async def test_each_certificate_is_in_the_partition_that_it_names(world: World, 
     assert {f"{entry.serial_number:032x}" for entry in complete} == {one.certificate.serial for one in issued}
 
 
-async def test_the_number_of_a_list_rises_and_an_unchanged_list_is_not_signed_again(
+async def test_the_number_of_a_revocation_list_rises_only_if_the_list_changes_or_is_due(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     await register_agent(world)
@@ -155,7 +157,7 @@ async def test_the_number_of_a_list_rises_and_an_unchanged_list_is_not_signed_ag
     assert await number() > second
 
 
-async def test_an_answer_without_nonce_is_kept_for_half_of_its_validity(
+async def test_an_ocsp_response_without_a_nonce_is_cached_for_half_of_its_validity(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     await register_agent(world)
@@ -167,7 +169,7 @@ async def test_an_answer_without_nonce_is_kept_for_half_of_its_validity(
     assert (await post(app, question(issued))).signature != first.signature
 
 
-async def test_a_nonce_is_answered_live_and_within_a_budget(
+async def test_an_ocsp_nonce_is_answered_within_a_limited_rate(
     world: World, app: ASGIApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status.OcspResponder, "live_per_s", 3)
@@ -188,7 +190,7 @@ async def test_a_nonce_is_answered_live_and_within_a_budget(
     assert await nonce_of(b"e") == b"e"
 
 
-async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: ASGIApp) -> None:
+async def test_a_malformed_ocsp_request_gets_the_error_of_the_protocol(world: World, app: ASGIApp) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     der = question(issued)
@@ -213,7 +215,7 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
     assert refused.status == 415
 
 
-async def test_a_path_as_old_clients_and_proxies_send_it_is_read(world: World, app: ASGIApp) -> None:
+async def test_an_ocsp_path_in_the_form_of_old_clients_and_proxies_is_read(world: World, app: ASGIApp) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     der = _request_with(issued, b"+", b"//", b"=")
@@ -229,7 +231,7 @@ def _request_with(issued: IssuedCertificate, *texts: bytes) -> bytes:
     return next(one for one in requests if all(text in b64encode(one) for text in texts))
 
 
-async def test_a_request_has_at_most_1024_bytes(world: World, app: ASGIApp) -> None:
+async def test_an_ocsp_request_has_at_most_1024_bytes(world: World, app: ASGIApp) -> None:
     issued = await issue(world, profile="server", names=["dns:ostiary.example.com"])
     at_limit, over = (_of_size(issued, size) for size in (MAX_OCSP_BYTES, MAX_OCSP_BYTES + 1))
     assert (await post(app, at_limit)).certificate_status is GOOD
@@ -304,7 +306,7 @@ async def test_a_missing_list_or_certificate_is_not_found(world: World, app: ASG
     assert certificate.body == issued.chain[0]
 
 
-async def test_answers_and_lists_survive_a_rotation(world: World, app: ASGIApp) -> None:
+async def test_ocsp_responses_and_lists_work_after_a_rotation_of_the_root(world: World, app: ASGIApp) -> None:
     await register_agent(world)
     await put_policies(world)
     before = await issue(world, agent="bot")

@@ -94,7 +94,7 @@ async def stub(server: GrpcServer) -> AsyncIterator[Callable[..., Any]]:
 
 
 async def code_of(stream: Any) -> grpc.StatusCode:
-    """Read a stream to its end; its status."""
+    """Read a stream to its end; return its status."""
     try:
         while await stream.read() is not grpc.aio.EOF:
             pass
@@ -117,10 +117,10 @@ def leaf_of(response: Any, place: int = 0) -> x509.Certificate:
     return x509.load_der_x509_certificate(data[: 4 + int.from_bytes(data[2:4], "big")])  # 30 82 length
 
 
-# ---------------------------------------------------------------------------------------- A library of others
+# ---------------------------------------------------------------------------------------- A third-party library
 
 
-async def test_py_spiffe_gets_everything_unchanged(world: World, api: GrpcServer) -> None:
+async def test_the_py_spiffe_client_works_with_the_workload_api(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world)
 
@@ -150,7 +150,7 @@ async def test_py_spiffe_gets_everything_unchanged(world: World, api: GrpcServer
     await asyncio.to_thread(use)
 
 
-async def test_an_x509_svid_is_as_the_specification_says(world: World, api: GrpcServer) -> None:
+async def test_an_x509_svid_has_the_form_of_the_specification(world: World, api: GrpcServer) -> None:
     """X509-SVID sections 2 to 4: one URI, a leaf, digitalSignature alone, both extended usages; at most an hour."""
     await register_agent(world)
     await add_workload(world)
@@ -175,7 +175,7 @@ async def test_an_x509_svid_is_as_the_specification_says(world: World, api: Grpc
 # ---------------------------------------------------------------------------------------- Refusals
 
 
-async def test_a_process_that_matches_nothing_is_denied_on_record(world: World, api: GrpcServer) -> None:
+async def test_a_process_that_matches_no_workload_is_denied_with_an_entry(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world, uid=os.getuid(), path="/usr/bin/other")
     calls = {
@@ -205,7 +205,7 @@ async def test_a_process_that_matches_nothing_is_denied_on_record(world: World, 
         (("workload.spiffe.io", "false"), ("workload.spiffe.io", "true")),
     ],
 )
-async def test_a_call_without_the_header_is_invalid(world: World, api: GrpcServer, metadata: Any) -> None:
+async def test_a_call_without_the_security_header_is_refused(world: World, api: GrpcServer, metadata: Any) -> None:
     await register_agent(world)
     await add_workload(world)
     async with stub(api) as call:
@@ -221,7 +221,7 @@ async def test_wit_svids_are_not_implemented(world: World, api: GrpcServer) -> N
             assert await code_of(stream) is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_policy_decides_on_svids(world: World, api: GrpcServer) -> None:
+async def test_an_svid_that_no_policy_permits_is_denied(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world)
     await put_policies(world, 'permit (principal is Agent, action == Action::"issue_token", resource is Resource);')
@@ -253,7 +253,9 @@ async def test_requests_for_jwt_svids_are_answered_or_refused(
     assert (newest_entry(world).outcome == "ok") is (code is grpc.StatusCode.OK)
 
 
-async def test_a_process_is_told_that_a_requested_identity_is_not_its_own(world: World, api: GrpcServer) -> None:
+async def test_the_entry_of_a_denied_jwt_svid_names_the_requested_foreign_identity(
+    world: World, api: GrpcServer
+) -> None:
     await register_agent(world)
     await register_agent(world, "other")
     await add_workload(world)
@@ -285,7 +287,7 @@ async def test_an_svid_is_renewed_on_the_stream(
     assert len(entries(world, "cert.issue")) == 2
 
 
-async def test_renewal_is_between_a_half_and_two_thirds_of_the_life(world: World, api: GrpcServer) -> None:
+async def test_an_svid_is_renewed_between_a_half_and_two_thirds_of_its_life(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     workload = await add_workload(world)
     kept, renew_at = await world.get_singleton(SvidCache).get(workload)
@@ -293,7 +295,7 @@ async def test_renewal_is_between_a_half_and_two_thirds_of_the_life(world: World
     assert life // 2 <= renew_at - world.now() <= life * 2 // 3
 
 
-async def test_the_stream_says_that_the_agent_is_stopped_and_a_new_call_that_it_is_back(
+async def test_a_suspension_of_an_agent_ends_its_streams_and_a_resumed_agent_gets_a_new_svid(
     world: World, api: GrpcServer
 ) -> None:
     agent = await register_agent(world)
@@ -334,7 +336,9 @@ async def test_a_removed_workload_ends_the_stream(world: World, api: GrpcServer)
         assert await code_of(stream) is DENIED
 
 
-async def test_a_process_of_two_agents_gets_both_and_loses_one(world: World, api: GrpcServer) -> None:
+async def test_a_process_of_two_agents_gets_both_svids_and_keeps_one_after_a_quarantine(
+    world: World, api: GrpcServer
+) -> None:
     await register_agent(world)
     other = await register_agent(world, "other")
     await add_workload(world)
@@ -351,7 +355,7 @@ async def test_a_process_of_two_agents_gets_both_and_loses_one(world: World, api
         assert [svid.spiffe_id for svid in (await stream.read()).svids] == [ID]
 
 
-async def test_a_pending_agent_has_no_identity_yet(world: World, api: GrpcServer) -> None:
+async def test_a_pending_agent_gets_no_svid(world: World, api: GrpcServer) -> None:
     await register_agent(world, has_key=False)
     await add_workload(world)
     async with stub(api) as call:
@@ -370,7 +374,7 @@ with WorkloadApiClient("unix:" + sys.argv[1], default_timeout=300) as client:
 
 
 async def run_client(program: Path, server: GrpcServer) -> str:
-    """Run py-spiffe in a process of its own; its words."""
+    """Run py-spiffe in a separate process; return its output."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = await asyncio.create_subprocess_exec(
         program, "-c", CLIENT, str(server.path), stdout=-1, stderr=-1, env=environment
@@ -379,7 +383,7 @@ async def run_client(program: Path, server: GrpcServer) -> str:
     return out.decode() or errors.decode()
 
 
-async def test_two_workloads_at_once_get_their_own_identities(world: World, api: GrpcServer, tmp_path: Path) -> None:
+async def test_concurrent_workloads_get_their_own_identities(world: World, api: GrpcServer, tmp_path: Path) -> None:
     programs = {name: tmp_path / name for name in ("one", "two", "three")}
     content = await asyncio.to_thread(Path(EXECUTABLE).read_bytes)
     for name, program in programs.items():
@@ -432,7 +436,7 @@ async def descriptor_of(
             await process.wait()
 
 
-async def test_the_connection_ends_with_the_process_that_opened_it(
+async def test_a_connection_ends_with_the_process_that_opened_the_connection(
     world: World, api: GrpcServer, tmp_path: Path
 ) -> None:
     """The child that connected hands its descriptor to this process, which is a workload as well."""
@@ -590,7 +594,7 @@ async def test_the_digest_of_the_executable_is_a_selector(world: World, api: Grp
         assert await code_of(call("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse)) is DENIED
 
 
-async def test_digests_leave_threads_to_other_calls(
+async def test_digests_of_executables_use_at_most_one_thread(
     world: World, api: GrpcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An executable of half a gigabyte takes a second, and every user can have one."""
@@ -618,7 +622,7 @@ async def test_digests_leave_threads_to_other_calls(
         assert [len((await stream.read()).svids) for stream in streams] == [1] * len(streams)
 
 
-async def test_a_server_without_descriptors_is_unavailable_and_says_nothing_of_identities(
+async def test_a_server_without_descriptors_is_unavailable_and_refuses_no_identity(
     world: World, api: GrpcServer
 ) -> None:
     await register_agent(world)
@@ -638,7 +642,7 @@ async def test_a_server_without_descriptors_is_unavailable_and_says_nothing_of_i
         assert (await call(*bundles).read()).bundles == before
 
 
-async def test_the_bundle_is_published_with_a_sequence_that_rises(world: World, api: GrpcServer) -> None:
+async def test_the_published_bundle_has_a_sequence_number_and_parses_back(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world)
     first = bundles.own_bundle(world.db.read(), world.config)

@@ -55,7 +55,7 @@ def match(world: World, facts: WorkloadFacts = FACTS) -> list[str]:
 # ---------------------------------------------------------------------------------------- Workloads
 
 
-async def test_a_workload_is_added_listed_and_removed_on_record(world: World) -> None:
+async def test_a_workload_is_added_with_an_entry_listed_matched_and_removed(world: World) -> None:
     agent = await register_agent(world)
     made = await add(world, uid=1000, path="/usr/bin/app")
     entry = newest_entry(world)
@@ -97,7 +97,7 @@ async def test_refused_workloads_change_nothing(
     assert len(workloads.list_workloads(world.db.read(), Page(10, ""))) == 1
 
 
-async def test_a_user_alone_belongs_to_one_agent(world: World) -> None:
+async def test_a_user_selector_alone_belongs_to_one_agent(world: World) -> None:
     for name in ("bot", "other", "third"):
         await register_agent(world, name)
     await add(world, "bot", uid=1000)
@@ -131,7 +131,7 @@ async def test_there_is_no_bundle_before_the_first_workload(world: World) -> Non
     assert not bundle_store.svid_keys(world.db.read())
 
 
-async def test_a_key_is_published_before_it_signs_and_after_it_signed(world: World, clock: Clock) -> None:
+async def test_a_signing_key_is_published_before_its_first_use_and_after_its_last(world: World, clock: Clock) -> None:
     await register_agent(world)
     await add(world, uid=1)
 
@@ -219,7 +219,9 @@ def domain(world: World) -> TrustDomain:
     return trust_domains.find_trust_domain(world.db.read(), OTHER)
 
 
-async def test_a_bundle_is_fetched_and_again_after_its_hint(world: World, clock: Clock, publisher: Publisher) -> None:
+async def test_a_bundle_is_fetched_again_after_its_refresh_hint(
+    world: World, clock: Clock, publisher: Publisher
+) -> None:
     publisher.body = document(jwt_jwk(), spiffe_sequence=7, spiffe_refresh_hint=60)
     await federate(world, publisher.url)
     await wire_trust_domains.refresh_due(world)
@@ -239,7 +241,7 @@ async def test_a_bundle_is_fetched_and_again_after_its_hint(world: World, clock:
 
 
 @pytest.mark.parametrize("sequence", [6, 7])
-async def test_a_bundle_that_goes_backwards_is_refused_on_record(
+async def test_a_bundle_whose_sequence_number_does_not_rise_is_refused_with_an_entry(
     world: World, clock: Clock, publisher: Publisher, sequence: int
 ) -> None:
     await federate(world, publisher.url)
@@ -272,7 +274,7 @@ def certify_again(der: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["x509", "x509 in another certificate", "jwt"])
-async def test_a_bundle_with_a_key_of_this_server_is_refused_on_record(
+async def test_a_bundle_with_a_key_of_this_server_is_refused_with_an_entry(
     world: World, clock: Clock, publisher: Publisher, kind: str
 ) -> None:
     """The endpoint is this server, or the other trust domain copies its bundle."""
@@ -308,7 +310,7 @@ async def test_a_bundle_with_a_key_of_this_server_is_refused_on_record(
         (200, b" " * (257 << 10), "more than"),
     ],
 )
-async def test_a_bundle_that_cannot_be_used_leaves_the_last_one(
+async def test_an_unusable_bundle_leaves_the_last_bundle_in_use(
     world: World, clock: Clock, publisher: Publisher, status: int, body: bytes, words: str
 ) -> None:
     await federate(world, publisher.url)
@@ -325,7 +327,9 @@ async def test_a_bundle_that_cannot_be_used_leaves_the_last_one(
     assert len(publisher.requests) == requests, "it is tried again at the next interval, not at once"
 
 
-async def test_redirects_are_followed_for_one_fetch_and_checked(world: World, publisher: Publisher) -> None:
+async def test_redirects_of_a_bundle_endpoint_are_checked_and_followed_for_one_fetch(
+    world: World, publisher: Publisher
+) -> None:
     moved = publisher.url.replace("/bundle", "/moved")
     publisher.location = "/bundle"
     await federate(world, moved)
@@ -349,7 +353,7 @@ async def test_redirects_are_followed_for_one_fetch_and_checked(world: World, pu
     "url",
     ["http://other.example/bundle", "https://user@other.example/b", "https://127.0.0.1/b", "ftp://x", "https://[::1]/"],
 )
-async def test_urls_that_are_no_bundle_endpoint_are_refused(world: World, url: str) -> None:
+async def test_a_url_that_cannot_be_a_bundle_endpoint_is_refused(world: World, url: str) -> None:
     with pytest.raises((Invalid, Unavailable)):
         await wire_trust_domains.fetch_bundle(world, url)
 
@@ -385,7 +389,7 @@ async def test_refused_trust_domains_change_nothing(world: World) -> None:
         await run_act(world, lambda a: trust_domains.disallow_agent(a, OTHER, "bot"))
 
 
-async def test_a_removed_trust_domain_takes_its_trust_with_it(world: World) -> None:
+async def test_a_removed_trust_domain_is_trusted_by_no_agent_when_added_again(world: World) -> None:
     agent = await register_agent(world)
     await federate(world, "https://other.example/bundle")
     await run_act(world, lambda a: trust_domains.allow_agent(a, OTHER, "bot"))

@@ -31,9 +31,7 @@ def test_redirect_uris_are_set_shown_and_removed(ostiary: Commands, name: str) -
     assert ostiary("agent", "redirect", name, "--remove").code == 0, "nothing is left to remove"
 
 
-def test_a_client_secret_without_an_exemption_warns_of_the_command_that_is_missing(
-    ostiary: Commands, name: str
-) -> None:
+def test_a_client_secret_without_a_bearer_exemption_names_the_missing_command(ostiary: Commands, name: str) -> None:
     ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "Reads")
     made = ostiary("agent", "create-secret", name)
     assert (made.code, "client_secret" in made.out) == (0, True)

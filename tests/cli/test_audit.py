@@ -52,7 +52,7 @@ def test_times_are_spans_back_from_now_or_instants_in_utc(text: str, time: int) 
 
 
 @pytest.mark.parametrize("text", ["", "15", "m", "15 m", "15y", "-15m", "now", "31.01.2026", "1h30", "9999999999s"])
-def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
+def test_a_malformed_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(Usage, match="as a time") as refused:
         parse_time(text, now=NOW)
     assert "15m" in refused.value.hint
@@ -86,13 +86,13 @@ def test_entries_are_found_by_the_names_of_agents_persons_and_resources(ostiary:
     assert ostiary.json("audit", "search", "--person", "ada") == []
 
 
-def test_a_span_bounds_the_search_on_both_sides(ostiary: Commands, busy: str) -> None:
+def test_since_and_until_limit_the_search(ostiary: Commands, busy: str) -> None:
     assert len(ostiary.json("audit", "search", "--agent", busy, "--since", "15m")) == 2
     assert ostiary.json("audit", "search", "--agent", busy, "--until", "15m") == []
     assert ostiary.json("audit", "search", "--agent", busy, "--since", "2100-01-01") == []
 
 
-def test_people_read_a_line_for_each_entry_with_names_in_it(ostiary: Commands, busy: str) -> None:
+def test_a_search_without_json_prints_a_line_with_names_for_each_entry(ostiary: Commands, busy: str) -> None:
     out = ostiary("audit", "search", "--agent", busy).out
     heading, *lines = out.splitlines()
     assert heading.split("\t") == ["ENTRY", "TIME", "OUTCOME", "ACTION", "SUBJECT", "OBJECT", "REASONS"]
@@ -103,13 +103,13 @@ def test_people_read_a_line_for_each_entry_with_names_in_it(ostiary: Commands, b
     assert "ag_" not in out
 
 
-def test_tail_shows_the_newest_entries_oldest_of_them_first(ostiary: Commands, busy: str) -> None:
+def test_tail_shows_the_newest_entries_in_ascending_order(ostiary: Commands, busy: str) -> None:
     indices = [entry["index"] for entry in ostiary.json("audit", "tail", "-n", 5)]
     assert indices == list(range(indices[0], indices[0] + 5))
     assert ostiary.json("audit", "show", indices[-1])["index"] == indices[-1]
 
 
-def test_more_entries_than_the_server_gives_at_once_are_fetched_in_pages(
+def test_a_search_beyond_one_page_is_fetched_in_pages(
     ostiary: Commands, busy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.cli.audit.PAGE", 3)
@@ -136,7 +136,7 @@ def test_a_receipt_is_checked_without_the_server(ostiary: Commands, busy: str, t
     assert (without_entry.code, "ostiary audit prove INDEX --json > FILE" in without_entry.err) == (2, True)
 
 
-def test_a_bundle_is_false_if_one_of_its_receipts_is(ostiary: Commands, busy: str, tmp_path: Path) -> None:
+def test_a_receipt_bundle_with_one_false_receipt_is_false(ostiary: Commands, busy: str, tmp_path: Path) -> None:
     indexes = [entry["index"] for entry in ostiary.json("audit", "search", "--agent", busy)[:2]]
     receipts = [ostiary.json("audit", "prove", index) for index in indexes]
     bundle, key = (
@@ -152,7 +152,9 @@ def test_a_bundle_is_false_if_one_of_its_receipts_is(ostiary: Commands, busy: st
     assert run("audit", "check", bundle, "--key", key).code not in (0, 5)
 
 
-def test_the_receipts_of_a_search_are_a_bundle_and_a_cut_is_told(ostiary: Commands, busy: str, tmp_path: Path) -> None:
+def test_receipts_of_a_search_form_a_bundle_and_truncation_is_reported(
+    ostiary: Commands, busy: str, tmp_path: Path
+) -> None:
     key = next(one["kid"] for one in ostiary.json("keys", "list") if one["use"] == "ledger")
     search = ("audit", "search", "--agent", busy)
     indexes = [entry["index"] for entry in ostiary.json(*search)]
@@ -170,7 +172,7 @@ def exported(ostiary: Commands, busy: str, tmp_path: Path) -> Path:
     return folder
 
 
-def test_verify_says_what_its_verdict_rests_on(ostiary: Commands, exported: Path, busy: str) -> None:
+def test_verify_reports_the_key_that_its_verdict_trusts(ostiary: Commands, exported: Path, busy: str) -> None:
     own = run("audit", "verify", exported, "--json").json
     assert (own["ok"], own["key_given"], own["findings"]) == (True, False, [])
     assert "the key in the export" in run("audit", "verify", exported).out
@@ -195,7 +197,7 @@ def test_verify_exits_with_5_and_names_the_entry_that_was_changed(exported: Path
     assert (said.code, f"altered entry {finding['index']}" in said.out) == (5, True)
 
 
-def test_verify_with_a_checkpoint_seen_earlier_finds_that_the_log_was_cut_back(
+def test_verify_with_a_later_checkpoint_detects_a_rollback(
     ostiary: Commands, exported: Path, tmp_path: Path, busy: str
 ) -> None:
     ostiary.json("agent", "suspend", busy)
@@ -207,7 +209,7 @@ def test_verify_with_a_checkpoint_seen_earlier_finds_that_the_log_was_cut_back(
     assert {finding["kind"] for finding in json.loads(ran.out)["findings"]} == {"rollback"}
 
 
-def test_another_logs_key_trusts_nothing(exported: Path) -> None:
+def test_verify_with_the_key_of_another_log_reports_an_invalid_signature(exported: Path) -> None:
     other = NoteKey("localhost/ostiary", unb64u(generate("EdDSA").public.jwk["x"])).vkey
     ran = run("audit", "verify", exported, "--key", other, "--json")
     assert ran.code == 5

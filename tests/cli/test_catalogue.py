@@ -25,7 +25,7 @@ NUMBERS = itertools.count(1)
 
 
 class Terminal(StringIO):
-    """The input of an owner, on something that is a terminal."""
+    """Typed input on a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -47,7 +47,9 @@ def tools(ostiary: Commands, desk: str) -> dict[str, dict[str, object]]:
     return {tool["name"]: tool for tool in ostiary.json("resource", "show", desk)["catalogue"]["tools"]}
 
 
-def test_a_script_reads_the_questions_and_answers_them(ostiary: Commands, desk: str, tmp_path: Path) -> None:
+def test_a_script_reads_the_review_questions_and_answers_them_from_a_file(
+    ostiary: Commands, desk: str, tmp_path: Path
+) -> None:
     before = tools(ostiary, desk)
     asked = ostiary.json("catalogue", "review", desk)
     assert [one["tool"] for one in asked] == ["xqz", "get_status"]
@@ -63,7 +65,7 @@ def test_a_script_reads_the_questions_and_answers_them(ostiary: Commands, desk: 
     assert [one["tool"] for one in ostiary.json("catalogue", "review", desk)] == ["get_status"]
 
 
-def test_wrong_answers_change_nothing_and_say_what_is_wrong(
+def test_invalid_answers_are_refused_with_a_message_and_do_not_change_tools(
     ostiary: Commands, server: Server, desk: str, tmp_path: Path
 ) -> None:
     before, answers = tools(ostiary, desk), tmp_path / "answers.json"
@@ -88,7 +90,7 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
         ("nonsense\n99\n\ns\nno\n\n", {"get_status"}, "change"),
     ],
 )
-def test_an_owner_answers_at_the_terminal(
+def test_answers_at_the_terminal_confirm_tools(
     ostiary: Commands,
     server: Server,
     desk: str,
@@ -106,7 +108,7 @@ def test_an_owner_answers_at_the_terminal(
     assert now["xqz"]["effect"] == effect
 
 
-def test_the_end_of_the_input_ends_the_review_and_confirms_nothing(
+def test_the_end_of_the_input_ends_the_review_without_a_confirmation(
     ostiary: Commands, server: Server, desk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tools(ostiary, desk)
@@ -116,7 +118,7 @@ def test_the_end_of_the_input_ends_the_review_and_confirms_nothing(
     assert tools(ostiary, desk) == before
 
 
-def test_what_a_server_calls_an_argument_forges_no_line_of_a_question(
+def test_an_argument_name_cannot_forge_a_line_of_a_question(
     ostiary: Commands, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, listing, proposed = f"desk-{next(NUMBERS)}", tmp_path / "listing.json", tmp_path / "proposed.json"
@@ -134,7 +136,7 @@ def test_what_a_server_calls_an_argument_forges_no_line_of_a_question(
     assert "\x1b" not in ran.out
 
 
-def test_a_resource_without_a_catalogue_has_nothing_to_review(ostiary: Commands, server: Server, name: str) -> None:
+def test_a_review_of_a_resource_without_a_catalogue_is_refused(ostiary: Commands, server: Server, name: str) -> None:
     ostiary.json("resource", "create", name, "--uri", f"https://{name}.example/mcp")
     ran = run("--data-dir", server.folder, "catalogue", "review", name)
     assert ran.code == 2

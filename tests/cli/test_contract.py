@@ -37,14 +37,14 @@ def private_jwk(path: Path, *, without: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def test_the_first_start_leaves_the_administrator_a_credential_that_nobody_else_reads(server: Server) -> None:
+def test_the_first_start_writes_a_private_administrator_credential(server: Server) -> None:
     admin = server.folder / "admin.json"
     assert stat.S_IMODE(admin.stat().st_mode) == 0o600
     with Agent.from_credential(admin, url=server.url) as agent:
         assert agent.token(scope="ostiary:admin")["token_type"] == "DPoP"
 
 
-def test_the_server_is_found_by_the_environment_too(server: Server) -> None:
+def test_environment_variables_name_the_server_and_the_credential(server: Server) -> None:
     named = {"OSTIARY_URL": server.url, "OSTIARY_CREDENTIAL": str(server.folder / "admin.json")}
     with environment(**named, OSTIARY_DATA_DIR="/nowhere"):
         assert run("agent", "list", "--json").json
@@ -52,7 +52,7 @@ def test_the_server_is_found_by_the_environment_too(server: Server) -> None:
         assert run("agent", "list", "--json").json
 
 
-def test_data_dir_and_json_may_stand_anywhere(server: Server) -> None:
+def test_data_dir_and_json_are_accepted_at_each_position(server: Server) -> None:
     folder = server.folder
     for words in (
         ("--data-dir", folder, "--json", "person", "list"),
@@ -62,7 +62,7 @@ def test_data_dir_and_json_may_stand_anywhere(server: Server) -> None:
         assert "ada" in {owner["name"] for owner in run(*words).json}
 
 
-def test_owners_and_teams(ostiary: Commands, name: str) -> None:
+def test_persons_and_teams_are_created_changed_listed_and_shown(ostiary: Commands, name: str) -> None:
     created = ostiary.json("person", "create", name, "--email", "x@example.org", "--deputy", "ada")
     assert (created["name"], created["deputy"]) == (name, "ada")
     assert ostiary.json("person", "deputy", name)["deputy"] is None
@@ -77,7 +77,7 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
     assert ostiary.json("person", "return", name)["state"] == "active"
 
 
-def test_words_of_earlier_versions_do_the_same_and_name_the_present_words(ostiary: Commands, name: str) -> None:
+def test_command_names_of_earlier_versions_work_and_state_the_current_names(ostiary: Commands, name: str) -> None:
     created = ostiary("owner", "create", name, "--email", "x@example.org", "--json")
     assert (created.json["name"], json.loads(created.err)) == (name, {"note": "`owner` is now `person`"})
     suspended = ostiary("person", "suspend", name, "--why=--why", "--json")
@@ -96,7 +96,9 @@ def test_an_invitation_and_the_login_of_a_person_are_shown(ostiary: Commands, na
     assert ostiary("person", "sessions", name).out.strip() == f"`{name}` is not signed in anywhere"
 
 
-def test_budgets_of_tasks_and_of_days(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_budgets_of_tasks_and_daily_budgets_of_agents_are_set_and_shown(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
     register(ostiary, name, "--scope", "bank:write", "--generate-key", tmp_path / "key.json")
     limits = tmp_path / "limits.json"
     pay = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
@@ -116,9 +118,7 @@ def test_budgets_of_tasks_and_of_days(ostiary: Commands, name: str, tmp_path: Pa
     assert ostiary.json("agent", "budget", name, "--limits", limits) == []
 
 
-def test_a_task_is_declared_with_a_heartbeat_and_an_end_with_the_last(
-    ostiary: Commands, name: str, tmp_path: Path
-) -> None:
+def test_a_task_is_started_with_a_heartbeat_and_end_with_last(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--scope", "a:read", "--generate-key", tmp_path / "key.json")
     started = ("task", "start", "--agent", name, "--purpose", "hold")
     assert "heartbeat" not in ostiary.json(*started)
@@ -133,7 +133,7 @@ def test_a_task_is_declared_with_a_heartbeat_and_an_end_with_the_last(
         assert "heartbeat" in ran.err
 
 
-def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
+def test_an_agent_with_a_key_gets_a_token_and_an_agent_without_a_key_is_pending(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:
     key = tmp_path / "key.json"
@@ -154,7 +154,7 @@ def test_an_agent_with_a_key_made_here_gets_a_token_and_one_without_is_pending(
 
 
 @pytest.mark.parametrize("without", [(), ("kid",), ("kid", "alg", "use")])
-def test_a_token_for_a_bare_private_jwk_that_somebody_else_made(
+def test_a_token_is_issued_for_a_private_jwk_of_another_program(
     ostiary: Commands, name: str, tmp_path: Path, without: tuple[str, ...]
 ) -> None:
     key = private_jwk(tmp_path / "key.jwk", without=without)
@@ -171,7 +171,7 @@ def test_a_token_for_a_bare_private_jwk_that_somebody_else_made(
     assert "--agent ag_.." in by_name.err
 
 
-def test_a_credential_is_all_that_a_token_takes(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_credential_file_is_sufficient_to_get_a_token(ostiary: Commands, name: str, tmp_path: Path) -> None:
     key, bare = tmp_path / "key.json", private_jwk(tmp_path / "bare.jwk", without=())
     agent = register(ostiary, name, "--scope", "a:read", "--generate-key", key)
     asked = ("token", "--agent", agent, "--resource", "https://files.example.org", "--scope", "a:read", "--json")
@@ -183,7 +183,7 @@ def test_a_credential_is_all_that_a_token_takes(ostiary: Commands, name: str, tm
         assert run(*asked, "--key", key).code == 3
 
 
-def test_of_a_private_jwk_only_the_public_part_is_registered(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_only_the_public_part_of_a_private_jwk_is_registered(ostiary: Commands, name: str, tmp_path: Path) -> None:
     key = private_jwk(tmp_path / "key.jwk")
     register(ostiary, name, "--jwk", key)
     [registered] = ostiary.json("agent", "show", name)["keys"]
@@ -191,7 +191,7 @@ def test_of_a_private_jwk_only_the_public_part_is_registered(ostiary: Commands, 
     assert json.loads(key.read_text())["d"] not in json.dumps(ostiary.json("audit", "search", "--limit", "10"))
 
 
-def test_a_key_of_another_agent_and_one_that_others_read_are_named(
+def test_the_key_of_another_agent_is_refused_and_a_readable_key_file_is_reported(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "a.json")
@@ -203,7 +203,7 @@ def test_a_key_of_another_agent_and_one_that_others_read_are_named(
     assert (warned.code, "other users can read" in warned.err) == (0, True)
 
 
-def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_commands_change_the_state_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "key.json")
     for verb, state in (
         ("suspend", "suspended"),
@@ -216,7 +216,7 @@ def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) ->
     assert name in {agent["name"] for agent in ostiary.json("agent", "list", "--owner", "ada")}
 
 
-def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
+def test_scopes_of_an_agent_are_added_and_removed(ostiary: Commands, name: str) -> None:
     agent = register(ostiary, name, "--scope", "a:read")
     assert ostiary.json("agent", "allow", name, "b:read", "c:read d:read", "--undeclared")["scopes"] == [
         "a:read",
@@ -239,7 +239,7 @@ def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
     assert ostiary(*said[-1].split()[2:]).code == 0  # no resource declares it, and the agent had it
 
 
-def test_an_agent_passes_to_another_owner(ostiary: Commands, name: str) -> None:
+def test_an_agent_is_transferred_to_another_owner(ostiary: Commands, name: str) -> None:
     ostiary.json("person", "create", f"{name}-o", "--email", "x@example.org")
     register(ostiary, name)
     assert ostiary.json("agent", "transfer", name, "--owner", f"{name}-o", "--deputy", "ada")["owner"] == f"{name}-o"
@@ -291,7 +291,7 @@ def test_the_client_secrets_of_a_resource_are_created_shown_and_revoked(ostiary:
     assert made["secret_id"] not in ostiary("resource", "show", name).out
 
 
-def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_the_catalogue_the_mode_and_the_key_of_a_resource_are_set(ostiary: Commands, name: str, tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue.json"
     catalogue.write_text(json.dumps(TOOLS))
     key = tmp_path / "guard.json"
@@ -309,7 +309,7 @@ def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str
     assert name in {one["name"] for one in ostiary.json("resource", "list")}
 
 
-def test_a_task_from_start_to_end(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_task_is_started_renewed_listed_and_ended(ostiary: Commands, name: str, tmp_path: Path) -> None:
     uri = f"https://{name}.example.org"
     ostiary.json("resource", "create", name, "--uri", uri)
     bounds = tmp_path / "bounds.json"
@@ -328,7 +328,7 @@ def test_a_task_from_start_to_end(ostiary: Commands, name: str, tmp_path: Path) 
     assert ostiary.json("task", "show", task["task_id"])["ended_at"] is not None
 
 
-def test_a_task_is_told_what_the_person_asked(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_task_stores_the_words_and_endorsements_of_the_person(ostiary: Commands, name: str, tmp_path: Path) -> None:
     catalogue = tmp_path / "tools.json"
     catalogue.write_text(json.dumps({"resource": name, "tools": [{"name": "read_file", "effect": "read"}]}))
     ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org", "--catalogue", catalogue)
@@ -352,7 +352,7 @@ def test_a_task_is_told_what_the_person_asked(ostiary: Commands, name: str, tmp_
     assert ostiary.json("agent", "forbid-words", name)["speaks"] is False
 
 
-def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
+def test_a_task_is_drafted_from_a_catalogue_that_was_read_from_a_server(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:
     argument = {"type": "string"}
@@ -403,7 +403,7 @@ def test_a_catalogue_is_read_confirmed_and_a_task_is_drafted_from_it(
     assert ostiary("task", "draft", *asked, "--catalogue", other).code == 2
 
 
-def test_what_a_server_says_otherwise_is_shown_and_accepted(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_changes_of_a_tool_list_are_shown_and_accepted(ostiary: Commands, name: str, tmp_path: Path) -> None:
     tool = {"name": "read_file", "description": "Reads.", "inputSchema": {"properties": {"path": {"type": "string"}}}}
     was, now, catalogue = tmp_path / "was.json", tmp_path / "now.json", tmp_path / "catalogue.json"
     was.write_text(json.dumps({"tools": [tool]}))
@@ -430,7 +430,7 @@ def test_what_a_server_says_otherwise_is_shown_and_accepted(ostiary: Commands, n
     assert ostiary.json("resource", "diff", name, now) == []
 
 
-def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_the_tree_of_tasks_is_printed(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for agent in ("top", "mid", "low"):
         register(ostiary, f"{name}-{agent}", "--generate-key", tmp_path / f"{agent}.json")
     made: list[str] = []
@@ -461,7 +461,7 @@ def test_a_tree_of_tasks_is_drawn(ostiary: Commands, name: str, tmp_path: Path) 
     ]
 
 
-def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_revocation_reports_the_number_of_ended_objects(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "key.json")
     ostiary.json("token", "--agent", name, "--key", tmp_path / "key.json", *ELSEWHERE)
     task = ostiary.json("task", "start", "--agent", name, "--purpose", "a test")["task_id"]
@@ -475,7 +475,7 @@ def test_revoking_says_what_ended(ostiary: Commands, name: str, tmp_path: Path) 
     assert ostiary.json("feed", "list") == []
 
 
-def test_what_stops_an_agent_says_what_state_it_is_in_and_what_undoes_that(ostiary: Commands, name: str) -> None:
+def test_commands_that_stop_an_agent_report_its_state_and_the_undo_command(ostiary: Commands, name: str) -> None:
     register(ostiary, name)
     undo = {"suspended": f"ostiary agent resume {name}", "quarantined": f"ostiary agent release {name}"}
     assert ostiary.json("agent", "suspend", name)["undo"] == undo["suspended"]
@@ -493,7 +493,7 @@ def test_what_stops_an_agent_says_what_state_it_is_in_and_what_undoes_that(ostia
     assert "cannot be resumed" in said.out.splitlines()[-1]
 
 
-def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_undo_commands_restore_the_state(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "key.json")
     undo = ostiary.json("revoke", "agent", name)["undo"]
     assert ostiary.json(*undo.split()[1:])["state"] == "active"
@@ -522,7 +522,7 @@ def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path)
     assert ostiary.json("agent", "show", name)["state"] == "active"
 
 
-def test_the_name_of_an_owner_without_a_key_leads_to_the_command_that_adds_a_key(
+def test_an_existing_person_without_a_key_is_refused_with_the_add_key_command(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:
     ostiary.json("person", "create", name, "--email", "o@example.org")
@@ -533,7 +533,7 @@ def test_the_name_of_an_owner_without_a_key_leads_to_the_command_that_adds_a_key
     assert ostiary(*advice.replace("FILE", str(key)).split()[1:]).code == 0
 
 
-def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_truncated_list_states_the_total(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for number in range(3):
         register(ostiary, f"{name}-{number}")
     total = len(ostiary.json("agent", "list"))
@@ -554,7 +554,7 @@ def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str,
     assert (none.code, "`--limit` must be 1 or more" in none.err) == (2, True)
 
 
-def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Commands, tmp_path: Path) -> None:
+def test_policy_sets_are_uploaded_tested_listed_shown_and_reverted(ostiary: Commands, tmp_path: Path) -> None:
     [starter] = [one for one in ostiary.json("policy", "list") if one["active"]]
     folder = tmp_path / "set"
     assert "starter.cedar" in ostiary.json("policy", "export", folder)["files"]
@@ -586,7 +586,7 @@ def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Command
     assert (broken.code, "more.cedar" in broken.err) == (1, True)
 
 
-def test_decide_exits_with_4_on_a_deny_and_says_why(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_decide_exits_with_4_on_a_denial_and_prints_the_reason(ostiary: Commands, name: str, tmp_path: Path) -> None:
     catalogue, question = tmp_path / "catalogue.json", tmp_path / "question.json"
     catalogue.write_text(json.dumps(TOOLS))
     ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org", "--catalogue", catalogue)
@@ -606,7 +606,7 @@ def test_decide_exits_with_4_on_a_deny_and_says_why(ostiary: Commands, name: str
     assert ostiary.json("decide", question)["decision"] is True
 
 
-def test_a_gateway_asks_with_an_api_key(server: Server, ostiary: Commands) -> None:
+def test_a_gateway_requests_decisions_with_its_api_key(server: Server, ostiary: Commands) -> None:
     made = ostiary.json("pep", "create", "gateway", "--network", "127.0.0.0/8", "--days", "30")
     far = ostiary.json("pep", "create", "far", "--network", "192.0.2.1")
     question = {"subject": {"type": "user", "id": "u"}, "action": {"name": "r"}, "resource": {"type": "x", "id": "y"}}

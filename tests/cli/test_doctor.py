@@ -1,4 +1,4 @@
-"""The doctor: a real server is broken on purpose, and exactly the line that looks there turns red."""
+"""`ostiary doctor`: each fault that a test makes in a real server fails exactly the line that checks it."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def flip_last(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: Server) -> None:
+def test_a_healthy_server_has_no_failing_line_and_a_warning_about_the_root_key(patient: Server) -> None:
     check_states(patient)
     said = Commands(patient.folder)("doctor").out
     assert "is stored beside the data that the key encrypts" in said
@@ -163,41 +163,41 @@ def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: S
 
 @pytest.mark.parametrize(("file", "line"), [("root.key", "root key"), ("admin.json", "credential")])
 @pytest.mark.parametrize("wrong", [0o640, 0o604, 0o644])
-def test_a_key_file_that_others_can_read(patient: Server, file: str, line: str, wrong: int) -> None:
+def test_a_key_file_that_other_users_can_read_fails_its_line(patient: Server, file: str, line: str, wrong: int) -> None:
     with mode(patient.folder / file, wrong):
         check_only_red(patient, line)
 
 
 @pytest.mark.parametrize("wrong", [0o755, 0o710])
-def test_a_data_folder_that_is_open_to_others(patient: Server, wrong: int) -> None:
+def test_a_data_folder_that_other_users_can_open_fails_its_line(patient: Server, wrong: int) -> None:
     with mode(patient.folder, wrong):
         check_only_red(patient, "data folder")
     check_states(patient)
 
 
-def test_an_entry_that_was_changed_in_the_database(patient: Server) -> None:
-    """Its length stays; only what it says is another thing."""
+def test_a_ledger_entry_changed_in_the_database_fails_the_ledger_line(patient: Server) -> None:
+    """The entry keeps its length; only its content changes."""
     with damaged(patient, "entry", "body", "idx = 0", lambda body: body.replace(b'"at":1', b'"at":2')):
         check_only_red(patient, "ledger")
         assert "entry 0 was changed" in Commands(patient.folder)("doctor").out
     check_states(patient)
 
 
-def test_stored_hashes_that_do_not_lead_to_the_checkpoint(patient: Server) -> None:
+def test_a_changed_leaf_hash_fails_the_ledger_and_history_lines(patient: Server) -> None:
     with damaged(patient, "entry", "leaf", "idx = 0", flip_last):
         check_only_red(patient, "ledger", "history")
     check_states(patient)
 
 
 @pytest.mark.parametrize("use", ["token", "feed", "ledger"])
-def test_a_sealed_key_that_is_damaged(patient: Server, use: str) -> None:
+def test_a_damaged_sealed_key_fails_the_server_keys_line(patient: Server, use: str) -> None:
     one = f"kid = (select min(kid) from server_key where use_ = '{use}')"
     with damaged(patient, "server_key", "sealed", one, flip_last):
         check_only_red(patient, "server keys")
     check_states(patient)
 
 
-def test_the_files_of_the_active_policy_set_that_were_edited(patient: Server, tmp_path: Path) -> None:
+def test_edited_files_of_the_active_policy_set_fail_the_policy_line(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     ostiary.json("policy", "export", tmp_path / "set")
     (tmp_path / "set" / "more.cedar").write_text('@id("more") forbid (principal, action, resource) when { false };\n')
@@ -213,7 +213,7 @@ def test_the_files_of_the_active_policy_set_that_were_edited(patient: Server, tm
     ostiary.json("kill", "lift", "everything", "--reason", "a test")
 
 
-def test_policies_that_allow_anybody_anything(patient: Server, tmp_path: Path) -> None:
+def test_a_policy_that_permits_everything_fails_the_default_deny_line(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     before = ostiary.json("policy", "show")["hash"]
     (tmp_path / "all.cedar").write_text('@id("all") permit (principal, action, resource);\n')
@@ -234,20 +234,20 @@ sys.exit(main())
 """
 
 
-def test_a_server_that_takes_a_proof_twice(tmp_path: Path) -> None:
+def test_a_server_that_accepts_a_proof_twice_fails_the_replay_line(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
     with running(folder, command=(sys.executable, "-c", FORGETFUL)) as server:
         check_only_red(server, "replayed proof")
 
 
-def test_a_replay_memory_that_a_restart_would_lose(patient: Server) -> None:
+def test_a_replay_memory_that_is_not_stored_fails_its_line(patient: Server) -> None:
     with trigger(patient, "after insert on spent", "delete from spent where seq = new.seq"):
         check_only_red(patient, "replay memory")
     check_states(patient)
 
 
-def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path) -> None:
+def test_a_background_loop_with_failing_rounds_fails_the_loops_line(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     ostiary.json("agent", "create", "brief", "--owner", "sam", "--purpose", "tests", "--generate-key", tmp_path / "k")
     with trigger(patient, "before update on task", "select raise(abort, 'stuck')"):
@@ -258,7 +258,7 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
     check_states(patient)
 
 
-def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> None:
+def test_hanging_detectors_fail_their_line_and_killed_detectors_are_restarted(patient: Server) -> None:
     ostiary = Commands(patient.folder)
     eventually(lambda: ostiary.json("watch", "status")["phase"] == "working")
     pid = ostiary.json("watch", "status")["pid"]
@@ -276,7 +276,7 @@ def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> No
     assert restart["detail"] == {"why": "Unavailable: the detector process ended with status -9"}
 
 
-def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
+def test_a_guard_with_a_stalled_feed_fails_the_guards_line(patient: Server, tmp_path: Path) -> None:
     ostiary = Commands(patient.folder)
     key = tmp_path / "guard.json"
     ostiary.json("resource", "create", "slow", "--uri", "https://slow.example.org", "--generate-key", key)
@@ -306,8 +306,8 @@ def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
     eventually(lambda: not ostiary.json("feed", "list"))
 
 
-def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path: Path) -> None:
-    """Its reports are refused, since the server takes its spool for another's: the guard itself says how full it is."""
+def test_a_guard_that_cannot_deliver_its_records_fails_the_queues_line(patient: Server, tmp_path: Path) -> None:
+    """The server refuses the reports of this spool; the guard itself reports how full the spool is."""
     ostiary = Commands(patient.folder)
     sock, port = free_socket()
     url, key, own = f"http://127.0.0.1:{port}", tmp_path / "guard.json", tmp_path / "agent.json"
@@ -358,8 +358,8 @@ def other(server: Server) -> Any:
     return Commands(server.folder).json("resource", "show", "ostiary")["resource_id"]
 
 
-async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World) -> None:
-    """Nothing is awaited between, so none of them is done when it is looked."""
+async def test_the_queues_line_fails_at_the_limit_of_waiting_acts_and_not_below(world: World) -> None:
+    """No act is awaited before the check, so all acts still wait."""
     queues = dict(EXPERIMENTS)["queues"]
     jobs = [world.writer.submit(lambda tx: None) for _ in range(MAX_ACTS - 1)]
     text = f"acts waiting to be written: {MAX_ACTS - 1}; connected guards that deliver their records: 0"
@@ -371,7 +371,7 @@ async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World
 
 
 @pytest.mark.parametrize(("skew_s", "state"), [(0, "ok"), (3, "ok"), (-3, "ok"), (7, "fail"), (-7, "fail")])
-def test_a_clock_that_is_off_by_more_than_five_seconds(patient: Server, skew_s: int, state: str) -> None:
+def test_a_clock_off_by_more_than_five_seconds_fails_the_clock_line(patient: Server, skew_s: int, state: str) -> None:
     """The time in the header is up to two seconds old, so the limit is blurred by one on each side."""
 
     def is_only_difference() -> bool:
@@ -387,7 +387,7 @@ def test_a_clock_that_is_off_by_more_than_five_seconds(patient: Server, skew_s: 
     eventually(is_only_difference)
 
 
-def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path) -> None:
+def test_a_public_url_without_tls_fails_its_line_and_an_external_root_key_is_ok(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
     with PreparedServer(folder):
@@ -403,7 +403,7 @@ def test_a_public_url_in_the_clear_and_a_root_key_from_elsewhere(tmp_path: Path)
         )
 
 
-async def test_what_is_examined_inside_is_the_same_on_both_databases(world: World) -> None:
+async def test_internal_checks_have_the_same_results_on_both_databases(world: World) -> None:
     world.config.folder.chmod(0o700)
     admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
     async with watching(world):
@@ -411,7 +411,7 @@ async def test_what_is_examined_inside_is_the_same_on_both_databases(world: Worl
     assert {line.name: line.state for line in lines} == {name: HEALTHY[name] for name in LINES[LINES.index("record") :]}
 
 
-async def test_a_loop_that_makes_no_round_for_too_long(world: World, clock: Clock) -> None:
+async def test_a_loop_without_a_round_for_too_long_fails_the_loops_line(world: World, clock: Clock) -> None:
     rounds = world.get_singleton(Rounds)
     rounds.record_round("tasks.expire_due", every_s=1)
     admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
@@ -420,7 +420,7 @@ async def test_a_loop_that_makes_no_round_for_too_long(world: World, clock: Cloc
         assert {line.name: line.state for line in await inside(world, caller=admin)}["loops"] == state
 
 
-def test_disk_space_on_the_limit_and_on_both_its_sides(tmp_path: Path) -> None:
+def test_free_disk_space_below_the_limit_is_refused_and_above_is_accepted(tmp_path: Path) -> None:
     """Against the real disk: the limit is moved, since the disk cannot be."""
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     assert "are free" in check_space(tmp_path, spare=free // 2)
@@ -447,7 +447,7 @@ class Careless(BaseHTTPRequestHandler):
         """In silence."""
 
 
-def test_a_server_that_answers_strangers(patient: Server) -> None:
+def test_a_server_that_answers_unauthenticated_requests_fails_the_strangers_line(patient: Server) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Careless) as careless:
         Thread(target=careless.serve_forever).start()
         named = {

@@ -17,7 +17,7 @@ from harness.server import COMMAND, Server, running
 
 
 def check_said(ran: Ran, code: int, *words: str) -> None:
-    """A line, and at most one hint."""
+    """Check the exit code, and that standard error has one line and at most one hint with these words."""
     assert ran.code == code, ran
     assert ran.out == ""
     lines = ran.err.splitlines()
@@ -29,7 +29,7 @@ def check_said(ran: Ran, code: int, *words: str) -> None:
 
 @pytest.fixture
 def closed() -> str:
-    """A URL where nobody listens."""
+    """A URL without a server."""
     return f"http://127.0.0.1:{free_port()}"
 
 
@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, wo
         check_said(run(*words), 3, f"the server {closed} does not answer", "start the server")
 
 
-def test_a_server_with_an_authority_of_its_own_is_exit_3_and_the_hint_names_the_file(tmp_path: Path) -> None:
+def test_an_untrusted_server_certificate_is_exit_3_and_the_hint_names_the_ca_file(tmp_path: Path) -> None:
     with running(tmp_path, "--tls", "auto"), environment(OSTIARY_DATA_DIR=str(tmp_path)):
         check_said(run("agent", "list"), 3, "is not trusted", "SSL_CERT_FILE", "ca.pem")
         with environment(SSL_CERT_FILE=str(tmp_path / "ca.pem")):
@@ -80,14 +80,14 @@ def test_the_doctor_of_a_server_that_does_not_answer_prints_its_line_and_exits_3
     assert (line["name"], line["state"]) == ("server", "fail")
 
 
-def test_a_wrong_data_folder_is_exit_2_and_says_how_to_start_there(tmp_path: Path) -> None:
+def test_a_wrong_data_folder_is_exit_2_and_names_the_serve_command(tmp_path: Path) -> None:
     check_said(run("agent", "list", "--data-dir", tmp_path), 2, f"ostiary serve --data-dir {tmp_path}")
     check_said(run("doctor", "--data-dir", tmp_path), 2, f"ostiary serve --data-dir {tmp_path}")
     (tmp_path / "server.json").write_text("{")
     check_said(run("agent", "list", "--data-dir", tmp_path), 2, "server.json is damaged")
 
 
-def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -> None:
+def test_a_missing_server_or_credential_names_the_options_that_set_them() -> None:
     nothing = {"OSTIARY_URL": None, "OSTIARY_CREDENTIAL": None, "OSTIARY_DATA_DIR": None}
     with environment(**nothing):
         check_said(run("agent", "list"), 2, "no server is named", "--data-dir DIR", "OSTIARY_URL")
@@ -98,7 +98,7 @@ def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -
 
 
 @pytest.mark.parametrize("words", [("agent", "list"), ("serve",), ()])
-def test_a_data_folder_that_is_not_named_takes_no_other_word(words: tuple[str, ...]) -> None:
+def test_data_dir_without_a_folder_is_exit_2(words: tuple[str, ...]) -> None:
     check_said(run(*words, "--data-dir"), 2, "--data-dir requires an argument")
 
 
@@ -118,7 +118,9 @@ def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_p
         assert "the credential is of" not in run("agent", "list").err
 
 
-def test_a_credential_without_the_scope_says_what_gives_it(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+def test_a_credential_without_the_scope_names_the_command_that_grants_the_scope(
+    ostiary: Commands, server: Server, tmp_path: Path
+) -> None:
     key = tmp_path / "reader.json"
     ostiary.json("agent", "create", "lacking", "--owner", "ada", "--purpose", "p", "--generate-key", str(key))
     with environment(OSTIARY_URL=server.url, OSTIARY_CREDENTIAL=str(key)):
@@ -158,7 +160,7 @@ def test_an_empty_folder_of_secrets_is_an_empty_list(ostiary: Commands) -> None:
         (("person", "create", "ada", "--email", "a@example.org"), "ada"),
     ],
 )
-def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
+def test_a_refusal_by_the_server_is_exit_1_with_its_message(
     ostiary: Commands, words: tuple[str, ...], said: str
 ) -> None:
     check_said(ostiary(*words), 1, said)
@@ -191,11 +193,11 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
         (("audit", "export", "/proc/nothing"), "/proc/nothing"),
     ],
 )
-def test_wrong_usage_is_exit_2_and_names_what_is_wrong(ostiary: Commands, words: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_is_exit_2_and_names_the_problem(ostiary: Commands, words: tuple[str, ...], said: str) -> None:
     check_said(ostiary(*words), 2, said)
 
 
-def test_a_dash_is_standard_input(server: Server) -> None:
+def test_a_dash_reads_standard_input(server: Server) -> None:
     where = ["--data-dir", str(server.folder)]
     for words, given, code, said in (
         (("decide", "-"), "{", 2, "-: not JSON"),
@@ -211,7 +213,7 @@ def test_a_dash_is_standard_input(server: Server) -> None:
         check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 
-def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp_path: Path) -> None:
+def test_malformed_files_are_named_in_the_error(ostiary: Commands, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     for content, said in ((b"{", "not JSON"), (b'{"a":1,"a":2}', "twice"), (b"\xff\xfe", "")):
         bad.write_bytes(content)
@@ -225,7 +227,7 @@ def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp
     check_said(ostiary("policy", "put", tmp_path / "empty"), 2, "is not a folder")
 
 
-def test_a_key_file_is_never_overwritten_and_nothing_is_registered_then(ostiary: Commands, tmp_path: Path) -> None:
+def test_an_existing_key_file_is_not_overwritten_and_no_agent_is_registered(ostiary: Commands, tmp_path: Path) -> None:
     there = tmp_path / "key.json"
     there.write_text("mine")
     asked = ("agent", "create", "unlucky", "--owner", "ada", "--purpose", "p", "--generate-key", there)
@@ -245,7 +247,7 @@ def test_errors_are_json_where_json_is_asked_for(ostiary: Commands) -> None:
         assert (said["error"], said.keys()) == (error, {"error", "message", "hint"})
 
 
-def test_a_server_of_another_kind_is_no_traceback(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_not_an_ostiary_server_is_exit_3(ostiary: Commands, server: Server, tmp_path: Path) -> None:
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
     from threading import Thread
 
@@ -260,7 +262,7 @@ def test_a_server_of_another_kind_is_no_traceback(ostiary: Commands, server: Ser
     check_said(Ran(ran.code, ran.out, "\n".join(ran.err.splitlines()[-2:])), 3, "check the URL of the issuer")
 
 
-def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Server) -> None:
+def test_ctrl_c_and_a_closed_pipe_print_no_error(server: Server) -> None:
     follow = [str(COMMAND), "audit", "tail", "-f", "--data-dir", str(server.folder)]
     with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -278,7 +280,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
 
 
 @pytest.mark.parametrize("words", ["", "--help", "--version", "help", "help stopping", "completion bash", "agent list"])
-def test_output_that_nobody_reads_is_no_failure(server: Server, words: str) -> None:
+def test_a_command_with_an_unread_output_pipe_exits_with_0(server: Server, words: str) -> None:
     piped = f"{COMMAND} {words} | exec 0<&-; exit ${{PIPESTATUS[0]}}"
     with environment(OSTIARY_DATA_DIR=str(server.folder)):
         done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
@@ -298,7 +300,9 @@ def test_output_that_nobody_reads_is_no_failure(server: Server, words: str) -> N
         (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "cannot connect to PostgreSQL"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, str], code: int, said: str) -> None:
+def test_a_server_that_cannot_start_prints_the_reason(
+    tmp_path: Path, words: tuple[str, str], code: int, said: str
+) -> None:
     given = {"--listen": "127.0.0.1:0"} | {words[0]: words[1]}
     options = [part for option in given.items() for part in option]
     command = [str(COMMAND), "serve", "--data-dir", str(tmp_path / "data"), *options]
@@ -306,7 +310,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, words: tuple[str, s
     check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 
-def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: Server, tmp_path: Path) -> None:
+def test_a_used_port_a_readable_root_key_and_a_missing_data_folder_are_errors(server: Server, tmp_path: Path) -> None:
     host = server.url.removeprefix("http://")
     (tmp_path / "root.key").write_text("x")
     (tmp_path / "root.key").chmod(0o644)
@@ -321,7 +325,7 @@ def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: 
         check_said(Ran(done.returncode, done.stdout, done.stderr), code, said)
 
 
-def test_without_the_packages_of_the_server_its_commands_say_what_to_install() -> None:
+def test_server_commands_without_the_server_packages_name_the_install_command() -> None:
     for command, package in (("serve", "uvicorn"), ("demo", "mcp"), ("demo", "numpy")):
         code = f"import sys; sys.modules[{package!r}] = None; from ostiary.cli import main; main()"
         done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ _NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
 
-def test_the_help_of_everything_loads_nothing_heavy() -> None:
+def test_help_and_version_load_no_large_module() -> None:
     for words in ("--help", "--version"):
         code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
         code += "; from ostiary.cli import main; main()"
@@ -63,7 +63,7 @@ def test_every_command_has_help_with_a_line_for_each_parameter(words: tuple[str,
                 assert argument.parameter.help, f"{' '.join(words)}: {argument.name} has no help"
 
 
-def test_the_list_of_commands_says_what_the_commands_say() -> None:
+def test_the_list_of_commands_begins_with_the_text_of_each_command() -> None:
     for name, _, help, _ in COMMANDS:
         command = LEAVES.get((name,))
         if command is not None and command.default_command is not None:
@@ -80,7 +80,7 @@ def _strings(tree: ast.AST) -> Iterator[str]:
 
 
 def _texts() -> Iterator[tuple[str, str]]:
-    """Where, and what: each string of the program, and each line of the documents and of the Makefile."""
+    """Yield (path, text) for each string of the program, and each line of the documents and of the Makefile."""
     for source in sources("src"):
         yield from ((source.path, text) for text in _strings(source.tree))
     for name in files():
@@ -89,7 +89,7 @@ def _texts() -> Iterator[tuple[str, str]]:
 
 
 def _unknown(words: list[str]) -> bool:
-    """Whether these are no command: a group must be followed by one of its own, or by nothing."""
+    """Return whether the words name no command. Only a command of its own, or nothing, may follow a group."""
     command: Any = app
     for number, word in enumerate(words):
         if word not in command:
@@ -133,7 +133,7 @@ def _wrong_options(text: str) -> list[str]:
     ]
 
 
-def test_the_options_that_hints_name_are_those_of_the_command() -> None:
+def test_options_of_a_command_in_a_text_are_options_of_that_command() -> None:
     assert not [
         (source.path, wrong)
         for source in sources("src")
@@ -226,7 +226,7 @@ def _pages() -> Iterator[tuple[str, str]]:
             yield name, re.sub(r"`[^`\n]*\n[^`\n]*`", lambda code: code[0].replace("\n", " "), text)
 
 
-def test_the_options_that_pages_name_are_those_of_the_command() -> None:
+def test_options_of_a_command_in_a_page_are_options_of_that_command() -> None:
     assert not [(name, wrong) for name, text in _pages() if (wrong := _wrong_options(text))]
 
 
@@ -237,11 +237,11 @@ def test_a_command_in_a_block_of_a_page_has_its_required_arguments() -> None:
     assert not [(name, lacking) for name, line in commands if (lacking := _incomplete(line))]
 
 
-def test_version_is_that_of_the_distribution() -> None:
+def test_version_prints_three_numbers() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", run("--version").out.strip())
 
 
-def test_every_leaf_prints_json_or_is_a_program_of_its_own() -> None:
+def test_every_command_takes_a_session_except_serve_demo_and_completion() -> None:
     """Whatever takes a session must end in `session.show`, or in a command that does."""
     silent = [
         words

@@ -40,14 +40,14 @@ def test_the_page_about_stopping_has_the_table_of_the_help() -> None:
     assert run("help", "stopping").out.splitlines()[1:] == ["\t".join(one.values()) for one in STOPPING]
 
 
-def test_help_of_a_command_by_its_words_is_the_help_of_the_option() -> None:
+def test_the_help_command_prints_the_same_text_as_the_help_option() -> None:
     assert run("help", "agent", "list").out == run("agent", "list", "--help").out
     unknown = run("help", "nothing")
     assert (unknown.code, "no command and no topic is called `nothing`" in unknown.err) == (2, True)
 
 
 @pytest.mark.parametrize("row", STOPPING, ids=lambda row: row["command"])
-def test_every_command_of_the_table_exists(row: dict[str, str]) -> None:
+def test_every_command_of_the_stopping_table_exists(row: dict[str, str]) -> None:
     words = tuple(row["command"].split())
     assert words in LEAVES or words[:1] in LEAVES
 

@@ -9,7 +9,7 @@ from ostiary.cli.output import table
 
 @pytest.mark.parametrize("member", ["verified_at", "at", "until"])
 @pytest.mark.parametrize("at", [1795657286, 1795657286.679239])
-def test_an_instant_is_a_date_whether_or_not_it_is_a_whole_second(
+def test_an_instant_with_or_without_a_fraction_is_printed_as_a_date(
     member: str, at: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table([{member: at, "points": 1.5}], {member: "TIME", "points": "POINTS"}, empty="")

@@ -44,7 +44,7 @@ def first_line(process: subprocess.Popen[str]) -> Path:
     return Path(process.stdout.readline().strip())
 
 
-def test_the_folder_is_private_and_ends_with_its_context(folder: Path) -> None:
+def test_the_folder_is_private_and_deleted_at_the_end_of_its_context(folder: Path) -> None:
     with run_folder(PREFIX) as own:
         assert (own.parent, own.name.startswith(PREFIX)) == (folder, True)
         assert own.stat().st_mode & 0o777 == 0o700

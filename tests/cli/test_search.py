@@ -40,7 +40,7 @@ def who(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(made["agent_id"])
 
 
-def test_who_may_on_what_and_what(ostiary: Commands, who: str) -> None:
+def test_subjects_resources_and_actions_are_searched(ostiary: Commands, who: str) -> None:
     found = ostiary.json("search", "subject", "agent", "call", "tool:shelf/read")
     assert {"type": "agent", "id": who} in found["results"]
     found = ostiary.json("search", "resource", "agent:seeker", "call", "tool")
@@ -50,14 +50,14 @@ def test_who_may_on_what_and_what(ostiary: Commands, who: str) -> None:
     assert found["results"] == [{"name": "call"}]
 
 
-def test_the_limit_is_kept_and_what_is_more_is_said(ostiary: Commands, who: str) -> None:
+def test_a_search_is_limited_and_reports_whether_more_results_exist(ostiary: Commands, who: str) -> None:
     found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", "1")
     assert ([one["id"] for one in found["results"]], found["more"]) == (["shelf/list"], True)
     found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--limit", PAGE + 1)
     assert len(found["results"]) == 2
 
 
-def test_people_read_it_and_hear_why_there_is_nothing(server: Server, who: str) -> None:
+def test_a_search_without_json_prints_results_or_that_there_are_no_matches(server: Server, who: str) -> None:
     here = ("--data-dir", server.folder, "search")
     assert run(*here, "resource", "agent:seeker", "call", "tool").out.split() == ["tool:shelf/list", "tool:shelf/read"]
     assert run(*here, "action", "agent:seeker", "tool:shelf/read").out.split() == ["call"]
@@ -87,7 +87,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest_name(
     assert said in ran.err
 
 
-def test_arguments_that_are_not_given_are_unknown(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+def test_a_result_depends_on_arguments_that_are_not_given(ostiary: Commands, server: Server, tmp_path: Path) -> None:
     catalogue, details = tmp_path / "tools.json", tmp_path / "bounds.json"
     schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
     catalogue.write_text(
@@ -130,20 +130,22 @@ def test_arguments_that_are_not_given_are_unknown(ostiary: Commands, server: Ser
 
 
 @pytest.mark.parametrize("words", [("agent", "tool:shelf/read"), ("agent:", "tool:x/y"), (":seeker", "tool:x/y")])
-def test_a_thing_is_a_type_and_an_id(server: Server, words: tuple[str, str]) -> None:
+def test_an_entity_that_is_not_type_and_id_is_refused(server: Server, words: tuple[str, str]) -> None:
     ran = run("--data-dir", server.folder, "search", "action", *words)
     assert ran.code == 2
     assert "is not TYPE:ID" in ran.err
 
 
-def test_the_context_is_a_file(ostiary: Commands, who: str, tmp_path: Path) -> None:
+def test_the_context_is_read_from_a_file(ostiary: Commands, who: str, tmp_path: Path) -> None:
     context = tmp_path / "context.json"
     context.write_text('{"task": "tk_nobodys"}')
     found = ostiary.json("search", "resource", "agent:seeker", "call", "tool", "--context", context)
     assert found["results"] == []
 
 
-def test_a_set_watches_from_the_command_line(ostiary: Commands, who: str, tmp_path: Path) -> None:
+def test_a_policy_set_in_watch_mode_records_its_verdict_without_effect(
+    ostiary: Commands, who: str, tmp_path: Path
+) -> None:
     (tmp_path / "a.cedar").write_text('@id("never") forbid (principal, action, resource);')
     active = next(one["hash"] for one in ostiary.json("policy", "list") if one["active"])
     made = ostiary.json("policy", "put", tmp_path, "--watch")
@@ -171,7 +173,7 @@ def test_a_set_watches_from_the_command_line(ostiary: Commands, who: str, tmp_pa
     assert ostiary.json("policy", "unwatch") == {"hash": made["hash"]}
 
 
-def test_a_search_goes_through_pages(ostiary: Commands, who: str, tmp_path: Path) -> None:
+def test_a_search_beyond_one_page_returns_all_results(ostiary: Commands, who: str, tmp_path: Path) -> None:
     catalogue, each = tmp_path / "tools.json", PAGE // 2 + 5
     tools = [{"name": f"t{n:04}", "inputSchema": {"type": "object"}} for n in range(each)]
     catalogue.write_text(json.dumps({"tools": tools}))

@@ -99,7 +99,7 @@ def test_a_token_file_that_is_open_damaged_or_a_link_is_ignored(ostiary: Command
         assert (tmp_path / "stolen").read_text() == rows
 
 
-def test_tokens_that_cannot_be_written_are_no_error_and_leave_no_file(
+def test_a_failed_write_of_the_token_file_is_not_an_error_and_leaves_no_file(
     ostiary: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (ostiary.folder / "admin.json.tokens").unlink(missing_ok=True)
@@ -110,9 +110,7 @@ def test_tokens_that_cannot_be_written_are_no_error_and_leave_no_file(
         assert not list(ostiary.folder.glob("admin.json.tokens*"))
 
 
-def test_a_token_that_is_older_than_the_agents_scopes_is_fetched_again(
-    ostiary: Commands, name: str, tmp_path: Path
-) -> None:
+def test_a_stored_token_is_replaced_after_the_agent_gets_a_scope(ostiary: Commands, name: str, tmp_path: Path) -> None:
     key = tmp_path / "key.json"
     ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
     own = {"OSTIARY_URL": json.loads((ostiary.folder / "server.json").read_text())["url"]}
@@ -123,7 +121,9 @@ def test_a_token_that_is_older_than_the_agents_scopes_is_fetched_again(
         assert run("agent", "list", "--json").json
 
 
-def test_a_call_that_another_scope_would_not_allow_is_sent_once(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_denied_request_is_sent_once_if_a_new_token_would_not_help(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
     key = tmp_path / "key.json"
     made = ("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
     ostiary.json(*made, "--scope", "ostiary:read")
@@ -135,7 +135,7 @@ def test_a_call_that_another_scope_would_not_allow_is_sent_once(ostiary: Command
     assert [entry["outcome"] for entry in entries] == ["refused"]
 
 
-def test_a_stored_token_does_not_hide_why_its_agent_is_refused(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_stored_token_does_not_hide_that_its_agent_is_suspended(ostiary: Commands, name: str, tmp_path: Path) -> None:
     key = tmp_path / "key.json"
     made = ("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
     ostiary.json(*made, "--scope", "ostiary:read")
@@ -157,7 +157,7 @@ def test_a_stored_token_does_not_hide_why_its_agent_is_refused(ostiary: Commands
     assert 1 <= len(refused) <= 3
 
 
-def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_prefix_of_an_id_is_accepted_in_place_of_the_id(ostiary: Commands, name: str, tmp_path: Path) -> None:
     id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
     shown = ostiary.json("agent", "show", id)
     assert ostiary.json("agent", "show", id[:20]) == shown
@@ -171,7 +171,7 @@ def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: 
     assert ostiary.json("agent", "suspend", id[:20])["state"] == "suspended"
 
 
-def test_a_prefix_is_enough_for_each_id_that_a_table_cuts(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_prefix_is_accepted_for_each_id_that_a_table_shortens(ostiary: Commands, name: str, tmp_path: Path) -> None:
     id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
     ostiary.json("agent", "allow-bearer", name, "--resource", "ostiary")
     secret = ostiary.json("agent", "create-secret", name)["secret_id"]
@@ -190,7 +190,7 @@ def test_a_prefix_is_enough_for_each_id_that_a_table_cuts(ostiary: Commands, nam
         assert (ran.code, f"no id begins with `{words[-7:]}`" in ran.err) == (2, True), ran.err
 
 
-def test_an_ambiguous_prefix_lists_the_candidates_and_does_nothing(ostiary: Commands, name: str) -> None:
+def test_an_ambiguous_prefix_is_refused_with_the_candidates(ostiary: Commands, name: str) -> None:
     first, second = register(ostiary, f"{name}-1"), register(ostiary, f"{name}-2")
     common = first[: next(n for n, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)]
     assert len(common) >= 8, "made within the same minute"
@@ -203,7 +203,9 @@ def test_an_ambiguous_prefix_lists_the_candidates_and_does_nothing(ostiary: Comm
     assert (none.code, "no id begins with `ag_ffffffff`" in none.err) == (2, True)
 
 
-def test_a_prefix_shows_no_more_than_the_list_of_the_caller(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_an_unauthorized_prefix_lookup_does_not_disclose_ids_or_names(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
     key = tmp_path / "key.json"
     ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
     other = register(ostiary, f"{name}-2")
@@ -216,7 +218,7 @@ def test_a_prefix_shows_no_more_than_the_list_of_the_caller(ostiary: Commands, n
 
 
 @pytest.mark.parametrize("kind", ["fi", "in", "is", "st", "wh"])
-def test_a_name_that_begins_like_an_id_of_another_kind_stays_a_name(ostiary: Commands, kind: str) -> None:
+def test_a_name_with_the_prefix_of_another_id_kind_is_treated_as_a_name(ostiary: Commands, kind: str) -> None:
     """The registry refuses names that begin like the id of a named kind, such as `ag_2024`, but accepts `in_2024`."""
     name = f"{kind}_2024"
     id = register(ostiary, name, "--segment", name)
@@ -230,7 +232,7 @@ def test_a_name_that_begins_like_an_id_of_another_kind_stays_a_name(ostiary: Com
         assert f"no id begins with `{kind}_ffff`" in ran.err
 
 
-def test_a_text_that_looks_like_a_prefix_stays_text(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_a_purpose_that_looks_like_an_id_prefix_is_kept(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "key.json")
     task = ostiary.json("task", "start", "--agent", name, "--purpose", "ag_0000")
     assert task["purpose"] == "ag_0000"
@@ -295,7 +297,7 @@ def test_words_options_and_choices_are_completed(words: list[str], candidates: l
         assert complete(app, words) == candidates
 
 
-def test_names_are_completed_from_the_server_and_without_one_nothing_is(
+def test_completion_of_names_uses_the_server_and_is_empty_without_an_answer(
     ostiary: Commands, name: str, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(ostiary, name)
@@ -315,7 +317,7 @@ def test_names_are_completed_from_the_server_and_without_one_nothing_is(
         assert complete(app, ["agent", "suspend", ""]) == []
 
 
-def test_each_argument_that_names_an_object_has_a_list_from_which_its_names_are_completed() -> None:
+def test_each_argument_that_names_an_object_has_a_list_for_completion() -> None:
     named, parameters = set(), set()
     for words, command in LEAVES.items():
         assert callable(command.default_command)
@@ -353,7 +355,7 @@ def test_an_argument_is_completed_from_the_list_of_its_objects(
     assert completion._list_of(parameter, path, last) == listed
 
 
-def test_names_of_objects_without_an_id_are_completed(ostiary: Commands, name: str, tmp_path: Path) -> None:
+def test_names_of_threat_lists_are_completed(ostiary: Commands, name: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("bad.example\n")
     ostiary.json("threats", "add", name, "--file", tmp_path / "list", "--form", "plain")
     place = ["--data-dir", str(ostiary.folder)]
@@ -361,7 +363,7 @@ def test_names_of_objects_without_an_id_are_completed(ostiary: Commands, name: s
     assert complete(app, [*place, "login-provider", "show", "x"]) == []
 
 
-def test_each_option_of_every_command_is_completed_and_found_behind_other_words() -> None:
+def test_global_options_are_completed_and_accepted_after_other_words() -> None:
     parameters = inspect.signature(cli._launch).parameters.values()
     options = {f"--{one.name.replace('_', '-')}" for one in parameters if one.kind is one.KEYWORD_ONLY}
     assert options | {"--help"} == set(completion._EVERYWHERE)
@@ -390,7 +392,7 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     assert done.stdout.strip() == "suspend"
 
 
-def test_bash_expands_no_candidate(tmp_path: Path) -> None:
+def test_bash_does_not_expand_completion_candidates(tmp_path: Path) -> None:
     import subprocess
 
     candidates = ["a$(touch pwned)", "a`touch pwned`", "a b", "a*"]
@@ -414,7 +416,9 @@ def test_bash_expands_no_candidate(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0", "without candidates bash completes file names"
 
 
-def test_a_name_that_a_shell_would_run_is_no_candidate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_name_that_a_shell_would_interpret_is_not_a_completion_candidate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     names = ["good", "$(reboot)", "`id`", "a;b", "a b", "a\nb", "\x1b[2J", "\u202ea", "--help", "~", "*"]
     answer = {"agents": [{"name": name} for name in names]}
     monkeypatch.setattr(session.Session, "api", lambda *_, **__: answer)

@@ -75,7 +75,7 @@ def verdicts(steps: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(step["kind"], step["verdict"]) for step in steps]
 
 
-def test_protect_makes_owner_resource_catalogue_and_agent_and_a_second_run_changes_nothing(
+def test_a_second_run_of_protect_does_not_change_the_created_objects(
     ostiary: Commands, folder: Path, server: Server, name: str
 ) -> None:
     (folder / "docs_app.py").write_text(APPLICATION, "utf-8")
@@ -113,7 +113,7 @@ def test_protect_makes_owner_resource_catalogue_and_agent_and_a_second_run_chang
     assert ostiary.json("audit", "search", "--action", "resource.catalogue", "--limit", "100") == size
 
 
-def test_new_tools_and_scopes_are_shown_and_confirmed(ostiary: Commands, folder: Path, name: str) -> None:
+def test_new_tools_and_scopes_need_a_confirmation(ostiary: Commands, folder: Path, name: str) -> None:
     short = name[:30].rstrip("-")
     file = folder / "api.json"
     file.write_text(json.dumps(DOCUMENT), "utf-8")
@@ -155,9 +155,7 @@ def test_the_tools_of_a_running_mcp_server_are_read(ostiary: Commands, name: str
     assert shown["uri"] == f"http://127.0.0.1:{port}/mcp"
 
 
-def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
-    ostiary: Commands, folder: Path, name: str
-) -> None:
+def test_unwritable_key_files_are_refused_before_any_registration(ostiary: Commands, folder: Path, name: str) -> None:
     short = name[:30].rstrip("-")
     (folder / "api.json").write_text(json.dumps(DOCUMENT), "utf-8")
     words = (
@@ -207,7 +205,9 @@ def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
         (("init", "--agent", "a-new-agent", "--owner", "ada"), "needs a purpose"),
     ],
 )
-def test_what_is_missing_is_named(ostiary: Commands, folder: Path, words: tuple[str, ...], message: str) -> None:
+def test_invalid_sources_and_missing_options_are_named(
+    ostiary: Commands, folder: Path, words: tuple[str, ...], message: str
+) -> None:
     (folder / "api.json").write_text(json.dumps(DOCUMENT), "utf-8")
     (folder / "starts_a_guard.py").write_text(
         'from ostiary import Guard\napp = Guard("nowhere.json", spool_dir="spool")\n'

@@ -43,14 +43,14 @@ def test_a_table_fits_the_terminal_and_names_and_ids_stay_usable(width: int) -> 
         assert id[:SHORT_ID] in text
 
 
-def test_a_long_name_gets_a_line_of_its_own_and_does_not_narrow_the_rows_of_others() -> None:
+def test_a_long_name_is_printed_on_its_own_line() -> None:
     lines = printed(ROWS, 80)
     assert LONG in lines
     assert not any("…" in line for line in lines if LONG in line)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])
-def test_a_terminal_that_is_too_narrow_for_the_columns_shows_each_row_as_a_block(width: int) -> None:
+def test_a_table_wider_than_the_terminal_shows_each_row_as_a_block(width: int) -> None:
     heading, *lines = printed(ROWS, width)
     assert heading == "NAME"
     assert max(map(cell_len, lines)) == len(LONG)
@@ -67,13 +67,13 @@ def test_a_block_leaves_out_a_cell_without_text() -> None:
     assert [line.split()[0] for line in lines] == ["NAME", "a-name", "STATE", "OWNER", "ID"]
 
 
-def test_ids_that_differ_late_stay_different() -> None:
+def test_ids_that_differ_in_the_last_character_are_printed_in_full() -> None:
     twins = [IDS[0], IDS[0][:-1] + "5"]
     lines = printed([["a", "active", "x" * 60, "", "", twins[0]], ["b", "active", "x" * 60, "", "", twins[1]]], 80)
     assert all(any(twin in line for line in lines) for twin in twins)
 
 
-def test_wide_prints_everything_and_a_table_that_fits_is_not_cut() -> None:
+def test_ids_are_not_shortened_in_wide_output_or_if_the_table_fits() -> None:
     assert all(any(id in line for line in printed(ROWS, 80, is_wide=True)) for id in IDS)
     assert IDS[0] in "\n".join(printed(ROWS[:1], 200))
 
@@ -111,7 +111,7 @@ def test_a_list_that_is_too_long_shows_its_first_item_and_how_many_follow(scopes
     assert file.getvalue().splitlines()[1] == f"writer  {shown}"
 
 
-def test_text_wraps_to_two_lines_and_in_the_last_column_to_all() -> None:
+def test_text_wraps_to_two_lines_and_in_the_last_column_without_limit() -> None:
     words = " ".join(f"word{number}" for number in range(30))
     _, *lines = fit([["name", words, words]], ["A", "B", "C"], 60, this_year="2026-")
     assert [line[6:32].rstrip() for line in lines[:3]] == ["word0 word1 word2 word3", "word4 word5 word6 word7 w…", ""]
@@ -136,7 +136,7 @@ def test_a_name_with_controls_cannot_forge_a_row_or_a_cell() -> None:
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_name_of_a_fact_is_text_and_cannot_forge_a_line(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_label_of_a_fact_cannot_forge_a_line(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent chooses the names of the arguments that `audit show` prints."""
     file = StringIO()
     monkeypatch.setattr(output, "out", _Output(file=file, width=80, force_terminal=is_terminal, color_system=None))
@@ -145,7 +145,7 @@ def test_a_name_of_a_fact_is_text_and_cannot_forge_a_line(is_terminal: bool, mon
     assert [line.split()[1] for line in lines] == ["[/x]", "a\\noutcome\\tok\\x1b[2J", "[b]"]
 
 
-def test_an_empty_list_says_so() -> None:
+def test_an_empty_list_prints_its_empty_text() -> None:
     assert printed([], 80) == ["none"]
 
 
@@ -175,7 +175,7 @@ def test_any_table_of_three_columns_fits(rows: list[list[str]], width: int) -> N
         ([{"a": 1}, {"b": ""}], 'a=1; b=""'),
     ],
 )
-def test_values_are_read_as_words(value: object, text: str) -> None:
+def test_values_are_printed_as_text(value: object, text: str) -> None:
     assert value_text(value) == text
 
 

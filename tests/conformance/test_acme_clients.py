@@ -11,7 +11,7 @@ from tests.conformance.acme_clients import CLIENTS, acme_house, path_of
 
 @pytest.mark.slow
 @pytest.mark.parametrize("client", ["certbot", "dehydrated"])
-def test_a_client_obtains_renews_and_revokes(tmp_path: Path, client: str) -> None:
+def test_an_acme_client_obtains_renews_and_revokes_a_certificate(tmp_path: Path, client: str) -> None:
     if path_of(client) is None:
         pytest.skip(f"{client} is not installed: `make setup` as root, or apt-get install {client}")
     with acme_house(tmp_path) as house:

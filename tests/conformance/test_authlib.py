@@ -70,7 +70,7 @@ def refusal(server: Server, client_id: str, key: jose.PrivateKey) -> str:
     return f"{refused.value.error}: {refused.value.description}"
 
 
-def test_authlib_gets_through_while_its_client_is_exempt_and_only_then(server: Server, tmp_path: Path) -> None:
+def test_authlib_gets_a_bearer_token_only_while_its_client_is_exempt(server: Server, tmp_path: Path) -> None:
     client_id, key = register(server, "gateway", tmp_path)
     assert refusal(server, client_id, key).startswith("invalid_dpop_proof")
     assert server.ostiary("agent", "allow-bearer", "gateway", "--resource", "ostiary")["bearer"]
@@ -110,7 +110,7 @@ def form(server: Server, client_id: str, key: jose.PrivateKey) -> dict[str, str]
     return {"grant_type": "client_credentials", "client_assertion_type": kind, "client_assertion": assertion}
 
 
-def test_authlib_asks_about_and_ends_a_token(server: Server, tmp_path: Path) -> None:
+def test_authlib_introspects_and_revokes_a_token(server: Server, tmp_path: Path) -> None:
     """Authlib names the endpoint that it calls as audience: introspection, revocation."""
     client_id, key = register(server, "asker", tmp_path)
     server.ostiary("agent", "allow-bearer", "asker", "--resource", "ostiary")
@@ -121,7 +121,7 @@ def test_authlib_asks_about_and_ends_a_token(server: Server, tmp_path: Path) -> 
         assert client.introspect_token(f"{server.url}/introspect", token=value).json() == {"active": False}
 
 
-def test_the_exemption_of_one_is_none_of_another(server: Server, tmp_path: Path) -> None:
+def test_the_exemption_of_one_client_does_not_count_for_another(server: Server, tmp_path: Path) -> None:
     register(server, "exempt", tmp_path)
     server.ostiary("agent", "allow-bearer", "exempt", "--resource", "ostiary")
     client_id, key = register(server, "bound", tmp_path)
@@ -139,7 +139,7 @@ def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
         assert refusal(strict, client_id, key).startswith(words)
 
 
-def test_the_doctor_names_who_is_exempt(server: Server, tmp_path: Path) -> None:
+def test_the_doctor_names_exempt_clients(server: Server, tmp_path: Path) -> None:
     def clients() -> dict[str, Any]:
         return next(line for line in server.ostiary("doctor") if line["name"] == "clients")
 

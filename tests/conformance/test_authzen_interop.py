@@ -128,7 +128,7 @@ def put(server: Server, folder: Path) -> None:
     server.ostiary("policy", "put", str(folder), "--yes")
 
 
-def test_a_client_made_by_others_gets_every_decision_of_the_todo_scenario(gateway: Gateway) -> None:
+def test_a_third_party_client_gets_every_decision_of_the_todo_scenario(gateway: Gateway) -> None:
     client = Client(gateway.url, timeout=PATIENCE_S, token=gateway.key)
     for who, action, resource, permitted in PAIRS:
         decision = client.evaluate({"type": "user", "id": who}, action, resource)
@@ -136,7 +136,7 @@ def test_a_client_made_by_others_gets_every_decision_of_the_todo_scenario(gatewa
     assert {True, False} == {pair.permitted for pair in PAIRS}
 
 
-def test_a_client_made_by_others_reads_why_it_is_refused(gateway: Gateway) -> None:
+def test_a_third_party_client_reads_the_error_of_an_unauthenticated_request(gateway: Gateway) -> None:
     for token, status in ((None, 401), (gateway.key[:-1] + ("A" if gateway.key[-1] != "A" else "B"), 401)):
         with pytest.raises(DecernError) as refused:
             Client(gateway.url, timeout=PATIENCE_S, token=token).evaluate(
@@ -147,7 +147,9 @@ def test_a_client_made_by_others_reads_why_it_is_refused(gateway: Gateway) -> No
 
 
 @pytest.mark.parametrize("defaults", [{}, {"resource": {}, "context": {}}, {"context": {"latitude": 52.520008}}])
-def test_batches_of_the_todo_scenario(gateway: Gateway, defaults: dict[str, Any]) -> None:
+def test_batch_evaluations_of_the_todo_scenario_get_the_expected_decisions(
+    gateway: Gateway, defaults: dict[str, Any]
+) -> None:
     for who in ROLES:
         asked = [pair for pair in PAIRS if pair.subject == who]
         items = [{"action": {"name": pair.action}, "resource": pair.resource} for pair in asked]
@@ -156,7 +158,7 @@ def test_batches_of_the_todo_scenario(gateway: Gateway, defaults: dict[str, Any]
         assert (status, [one["decision"] for one in answer["evaluations"]]) == (200, [one.permitted for one in asked])
 
 
-def test_searches_of_the_record_scenario(gateway: Gateway) -> None:
+def test_searches_of_the_record_scenario_get_the_expected_results(gateway: Gateway) -> None:
     for who in ROLES:
         for action, departments in (("view", {"Sales"}), ("edit", set[str]())):
             due = [id for id, (owner, department) in RECORDS.items() if owner == who or department in departments]

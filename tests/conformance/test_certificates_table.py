@@ -25,5 +25,5 @@ def test_every_kind_of_bad_input_names_a_test_that_exists() -> None:
     assert used == {"", *files}
 
 
-def test_the_table_has_every_subject() -> None:
+def test_the_table_of_bad_input_has_every_subject() -> None:
     assert set(re.findall(r"^## (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)) == SUBJECTS

@@ -1,4 +1,4 @@
-"""CIBA Core 1.0, mode poll: sections 7 (request), 10.1 (token request), 11 and 13 (errors); what becomes of a yes."""
+"""CIBA Core 1.0, mode poll: sections 7 (request), 10.1 (token request), 11 and 13 (errors); effect of an approval."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def answer(client: Client, says: str = "approve", by: str = "ann") -> str:
     return ""
 
 
-async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Client, clock: Clock) -> None:
+async def test_an_approved_request_gives_a_token_on_behalf_of_the_person(client: Client, clock: Clock) -> None:
     asked = await begin(client, authorization_details=json.dumps([DETAIL]))
     assert asked.status == 200
     assert asked.headers["cache-control"] == "no-store"
@@ -121,7 +121,7 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     assert (await poll(client, id)).error == "invalid_grant", "a yes is spent once"
 
 
-async def test_who_polls_too_fast_slows_down_by_five_seconds_each_time(client: Client, clock: Clock) -> None:
+async def test_polling_too_fast_lengthens_the_interval_by_five_seconds_each_time(client: Client, clock: Clock) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert (await poll(client, id)).error == "authorization_pending"
     clock.advance(us=INTERVAL_S * SECOND - 1)
@@ -132,7 +132,7 @@ async def test_who_polls_too_fast_slows_down_by_five_seconds_each_time(client: C
     assert (await poll(client, id)).error == "authorization_pending"
 
 
-async def test_a_no_is_access_denied(client: Client, clock: Clock) -> None:
+async def test_a_denied_request_gets_access_denied(client: Client, clock: Clock) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert await answer(client, "deny") == ""
     assert (await poll(client, id)).error == "access_denied"
@@ -140,7 +140,7 @@ async def test_a_no_is_access_denied(client: Client, clock: Clock) -> None:
     assert (refused.status, refused.error) == (403, "access_denied"), "a no holds"
 
 
-async def test_a_request_ends(client: Client, clock: Clock) -> None:
+async def test_a_request_expires_at_its_requested_expiry(client: Client, clock: Clock) -> None:
     asked = (await begin(client, requested_expiry="60")).json
     assert asked["expires_in"] == 60
     clock.advance(us=60 * SECOND - 1)
@@ -149,7 +149,7 @@ async def test_a_request_ends(client: Client, clock: Clock) -> None:
     assert (await poll(client, asked["auth_req_id"])).error == "expired_token"
 
 
-async def test_a_request_is_forgotten_a_day_after_its_end(client: Client, clock: Clock) -> None:
+async def test_a_request_is_deleted_a_day_after_its_expiry(client: Client, clock: Clock) -> None:
     id = (await begin(client, requested_expiry="60")).json["auth_req_id"]
     clock.advance(60 + 86_400)
     await client.ask()  # for a nonce of today
@@ -160,20 +160,20 @@ async def test_a_request_is_forgotten_a_day_after_its_end(client: Client, clock:
     assert (await poll(client, id)).error == "invalid_grant"
 
 
-async def test_two_polls_at_once_get_one_token(client: Client, clock: Clock) -> None:
+async def test_two_concurrent_polls_get_one_token(client: Client, clock: Clock) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert await answer(client) == ""
     both = await asyncio.gather(*(poll(client, id) for _ in range(2)))
     assert sorted(one.error for one in both) == ["", "invalid_grant"]
 
 
-async def test_only_who_is_named_answers(client: Client) -> None:
+async def test_only_the_named_person_can_approve_a_request(client: Client) -> None:
     await begin(client)
     assert await answer(client, by="bea") == "another_person"
     assert await answer(client, by="ann") == ""
 
 
-async def test_a_request_is_its_clients_alone_and_the_yes_bound_to_a_key(client: Client, clock: Clock) -> None:
+async def test_only_the_client_of_a_request_redeems_it_and_only_with_a_proof(client: Client, clock: Clock) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert await answer(client) == ""
     other, key = await register(client.world, name="other")
@@ -184,7 +184,7 @@ async def test_a_request_is_its_clients_alone_and_the_yes_bound_to_a_key(client:
     assert (await poll(client, id)).error == ""
 
 
-async def test_asked_again_it_is_the_same_question_and_the_older_request_ends(client: Client) -> None:
+async def test_an_equal_request_reuses_the_approval_request_and_ends_the_older_request(client: Client) -> None:
     first = (await begin(client)).json["auth_req_id"]
     question = approval_of(client)
     second = (await begin(client)).json["auth_req_id"]
@@ -193,7 +193,7 @@ async def test_asked_again_it_is_the_same_question_and_the_older_request_ends(cl
     assert (await poll(client, second)).error == "authorization_pending"
 
 
-async def test_what_the_agent_has_lost_the_persons_yes_does_not_give(client: Client) -> None:
+async def test_an_approved_request_ends_when_the_agent_loses_the_scope(client: Client) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert await answer(client) == ""
     await act(client.world, "agent.change", lambda act: registry.set_scopes(act, client.id, ["files:write"]))
@@ -225,12 +225,12 @@ async def test_what_the_agent_has_lost_the_persons_yes_does_not_give(client: Cli
         ({"client_assertion": "a.b.c"}, "invalid_client"),
     ],
 )
-async def test_what_is_no_request(client: Client, said: dict[str, Any], due: str) -> None:
+async def test_an_invalid_request_is_refused(client: Client, said: dict[str, Any], due: str) -> None:
     refused = await begin(client, **said)
     assert (refused.error, refused.status) == (due, 401 if due == "invalid_client" else 400)
 
 
-async def test_what_is_one(client: Client) -> None:
+async def test_a_valid_request_is_accepted(client: Client) -> None:
     person = registry.find_person(client.world.db.read(), "ann").person_id
     right: list[dict[str, Any]] = [
         {"login_hint": person},
@@ -243,7 +243,7 @@ async def test_what_is_one(client: Client) -> None:
         assert (await begin(client, **said)).error == "", said
 
 
-async def test_metadata(client: Client) -> None:
+async def test_the_metadata_lists_the_backchannel_authentication_endpoint(client: Client) -> None:
     metadata = (await send(client.app, "GET", "/.well-known/openid-configuration")).json
     assert metadata["backchannel_authentication_endpoint"] == f"{client.world.config.issuer}/bc-authorize"
     assert metadata["backchannel_token_delivery_modes_supported"] == ["poll"]
@@ -252,7 +252,7 @@ async def test_metadata(client: Client) -> None:
     assert PERSON in metadata["acr_values_supported"]
 
 
-async def test_a_person_is_not_asked_for_what_could_not_become_a_task(client: Client) -> None:
+async def test_a_request_too_large_for_a_task_is_refused_before_a_person_is_asked(client: Client) -> None:
     """The limit of a task (`task_too_large`) counts when the question is asked, not after the person has approved."""
     detail = {"type": "tool", "locations": [FILES], "actions": ["read_file"]}
 
@@ -271,8 +271,8 @@ async def test_a_person_is_not_asked_for_what_could_not_become_a_task(client: Cl
 
 
 @pytest.mark.parametrize("is_openid", [True, False])
-async def test_the_newest_of_equal_requests_says_whether_there_is_an_id_token(client: Client, is_openid: bool) -> None:
-    """Equal requests are one question to the person."""
+async def test_the_newest_of_equal_requests_decides_about_the_id_token(client: Client, is_openid: bool) -> None:
+    """Equal requests share one approval request."""
     scopes = ("files:read", "openid files:read")
     first = (await begin(client, scope=scopes[not is_openid])).json["auth_req_id"]
     second = (await begin(client, scope=scopes[is_openid])).json["auth_req_id"]
@@ -282,7 +282,7 @@ async def test_the_newest_of_equal_requests_says_whether_there_is_an_id_token(cl
     assert ("id_token" in got.json) is is_openid, got.body
 
 
-async def test_guessed_requests_are_denials_of_the_agent(client: Client) -> None:
+async def test_requests_with_guessed_persons_count_as_denials_of_the_agent(client: Client) -> None:
     """The agent sends the request itself, unlike a request about a call, which a guard sends."""
     async with watching(client.world):
         for number in range(12):

@@ -101,7 +101,7 @@ def test_oauth4webapi_signs_a_person_in_with_bearer_tokens(
     assert (seen["type"], seen["scope"]) == ("bearer", "openid profile")
 
 
-def test_authlib_is_a_relying_party(server: Server, browser: PersonBrowser, tmp_path: Path) -> None:
+def test_authlib_signs_a_person_in_as_a_relying_party(server: Server, browser: PersonBrowser, tmp_path: Path) -> None:
     client_id, key = register(server, tmp_path, "authlib")
     metadata = httpx2.get(f"{server.url}/.well-known/openid-configuration").json()
     with OAuth2Client(

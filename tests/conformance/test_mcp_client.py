@@ -55,7 +55,7 @@ class Internet(AsyncBaseTransport):
 
 
 @pytest.mark.parametrize("is_exempt", [False, True])
-async def test_the_mcp_sdk_gets_a_token_where_it_is_exempt(world: World, is_exempt: bool) -> None:
+async def test_the_mcp_sdk_gets_a_token_only_where_its_client_is_exempt(world: World, is_exempt: bool) -> None:
     agent, key = await register(world)
     if is_exempt:
         await guard(world)

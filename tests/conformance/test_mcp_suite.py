@@ -16,7 +16,7 @@ def statuses(results: Results) -> dict[str, list[tuple[str, str]]]:
     return {name: [check[:2] for check in checks] for name, checks in results.items()}
 
 
-async def test_the_suite_finds_the_same_of_a_guarded_server_as_of_the_bare_one(tmp_path: Path) -> None:
+async def test_the_mcp_suite_has_the_same_results_for_a_guarded_and_a_bare_server(tmp_path: Path) -> None:
     catalogue = await listing(everything())
     with PreparedServer(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
         bare, guarded, agent = compare(live_server, catalogue, tmp_path, "2026-07-28")

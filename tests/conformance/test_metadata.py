@@ -34,14 +34,14 @@ WELL_KNOWN = [
 ]
 
 
-async def test_the_issuer_is_to_the_letter_the_one_of_the_url(world: World) -> None:
+async def test_the_issuer_of_the_metadata_equals_the_issuer_url(world: World) -> None:
     for path in (AS, OPENID):
         answer = await send(oauth_app(world), "GET", path)
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
         assert answer.json["issuer"] == ISSUER
 
 
-async def test_the_server_says_what_it_can(world: World) -> None:
+async def test_the_metadata_lists_grants_methods_and_algorithms(world: World) -> None:
     said = (await send(oauth_app(world), "GET", AS)).json
     assert said["token_endpoint"] == ISSUER + "/token"
     assert said["grant_types_supported"] == list(GRANT_TYPES)
@@ -77,14 +77,14 @@ async def test_no_metadata_document_has_an_empty_member(world: World, name: str)
     assert empty(answer.json) == []
 
 
-def test_every_metadata_document_is_looked_at(world: World) -> None:
+def test_every_metadata_document_is_covered_by_the_tests(world: World) -> None:
     routes = {route.path for route in build_app(world).routes if isinstance(route, Route)}
     documents = {path.removeprefix("/.well-known/") for path in routes if path.startswith("/.well-known/")}
     assert {name for name in documents if not name.endswith("/{path:path}")} == set(WELL_KNOWN)
 
 
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
-async def test_readers_of_others_take_the_metadata(world: World, name: str) -> None:
+async def test_third_party_libraries_accept_the_metadata(world: World, name: str) -> None:
     """Each refuses a document with an empty list, or without `response_types_supported`, or without endpoints."""
     document = (await send(oauth_app(world), "GET", f"/.well-known/{name}")).json
     assert str(OAuthMetadata.model_validate(document).issuer).rstrip("/") == ISSUER
@@ -95,7 +95,7 @@ async def test_readers_of_others_take_the_metadata(world: World, name: str) -> N
     assert read["response_types_supported"] == ["code"]
 
 
-async def test_the_openid_metadata_names_what_the_provider_can(world: World) -> None:
+async def test_the_openid_metadata_lists_the_features_of_the_provider(world: World) -> None:
     document = (await send(oauth_app(world), "GET", OPENID)).json
     assert "RS256" in document["id_token_signing_alg_values_supported"]
     assert document["userinfo_endpoint"] == ISSUER + "/userinfo"
@@ -120,7 +120,7 @@ async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
     assert (await client.ask(client_assertion=assertion)).status == 200
 
 
-async def test_every_endpoint_that_is_named_is_there(world: World) -> None:
+async def test_every_endpoint_of_the_metadata_exists(world: World) -> None:
     app = build_app(world)
     said = (await send(app, "GET", OPENID)).json
     for name, url in said.items():
@@ -129,7 +129,7 @@ async def test_every_endpoint_that_is_named_is_there(world: World) -> None:
     assert (await send(app, "GET", said["jwks_uri"].removeprefix(ISSUER))).status == 200
 
 
-async def test_our_own_api_describes_itself_with_its_path_after_the_well_known_one(world: World) -> None:
+async def test_the_metadata_of_the_api_is_at_the_well_known_path_of_the_api(world: World) -> None:
     app = oauth_app(world)
     answer = await send(app, "GET", RS + "/api/v1")
     assert answer.json == (await send(app, "GET", RS)).json == resource_metadata(world.config)
@@ -140,11 +140,11 @@ async def test_our_own_api_describes_itself_with_its_path_after_the_well_known_o
 
 
 @pytest.mark.parametrize("path", [AS + "/other", OPENID + "/other", RS + "/api", RS + "/api/v1/", RS + "/api/v2"])
-async def test_whom_we_are_not_we_do_not_describe(world: World, path: str) -> None:
+async def test_the_metadata_of_another_issuer_or_resource_is_not_found(world: World, path: str) -> None:
     assert (await send(oauth_app(world), "GET", path)).status == 404
 
 
-async def test_an_issuer_with_a_path_has_it_after_the_well_known_one(world: World) -> None:
+async def test_the_path_of_an_issuer_follows_the_well_known_path(world: World) -> None:
     elsewhere = reconfigured(world, public_url=ISSUER + "/id")
     app, config = oauth_app(elsewhere), elsewhere.config
     assert (await send(app, "GET", AS + "/id")).json == server_metadata(config)
@@ -152,7 +152,7 @@ async def test_an_issuer_with_a_path_has_it_after_the_well_known_one(world: Worl
     assert (await send(app, "GET", RS + "/id/api/v1")).json["resource"] == ISSUER + "/id/api/v1"
 
 
-async def test_the_keys_are_public_have_one_algorithm_each_and_verify_a_token(world: World) -> None:
+async def test_published_keys_have_one_algorithm_each_and_verify_a_token(world: World) -> None:
     agent, key = await register(world)
     app = oauth_app(world)
     keys = jose.JwkSet.parse((await send(app, "GET", "/jwks")).json)

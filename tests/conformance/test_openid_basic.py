@@ -99,7 +99,7 @@ async def test_a_request_without_response_type_is_an_error(flow: CodeFlow) -> No
     assert flow.arrived()["error"] in ("invalid_request", "unsupported_response_type")
 
 
-async def test_userinfo_is_read_by_get_and_by_post_with_the_header(app: ASGIApp, public: PublicClient) -> None:
+async def test_userinfo_is_returned_for_get_and_post_with_the_header(app: ASGIApp, public: PublicClient) -> None:
     token = (await public.tokens())["access_token"]
     header = ("authorization", f"Bearer {token}")
     by_get = await send(app, "GET", "/userinfo", headers=[header])
@@ -111,7 +111,7 @@ async def test_userinfo_is_read_by_get_and_by_post_with_the_header(app: ASGIApp,
     assert by_get.json["email"] == "bea@example.org"
 
 
-async def test_userinfo_accepts_a_token_in_a_form_and_none_in_a_url(
+async def test_userinfo_accepts_a_token_in_a_form_and_refuses_it_in_a_url(
     app: ASGIApp, public: PublicClient, flow: CodeFlow
 ) -> None:
     """The metadata say so: `bearer_methods_supported` is `header` and `body`."""
@@ -142,7 +142,7 @@ async def test_a_request_without_nonce_succeeds(flow: CodeFlow) -> None:
         ("openid address phone", set[str]()),
     ],
 )
-async def test_scopes_in_any_order_give_their_claims(
+async def test_scopes_in_any_order_return_their_claims(
     app: ASGIApp, public: PublicClient, scope: str, claims: set[str]
 ) -> None:
     token = (await public.tokens(scope=scope))["access_token"]
@@ -168,7 +168,7 @@ async def test_optional_and_unknown_parameters_are_accepted(flow: CodeFlow, extr
     assert "auth_time" in await id_token_of(flow, **extra)
 
 
-async def test_prompt_login_signs_in_again_and_auth_time_says_so(world: World, flow: CodeFlow, clock: Clock) -> None:
+async def test_prompt_login_signs_in_again_and_renews_auth_time(world: World, flow: CodeFlow, clock: Clock) -> None:
     first = await id_token_of(flow)
     clock.advance(10)
     await flow.open(scope="openid", prompt="login")
@@ -178,7 +178,7 @@ async def test_prompt_login_signs_in_again_and_auth_time_says_so(world: World, f
     assert second["sub"] == first["sub"]
 
 
-async def test_max_age_of_a_second_signs_in_again_after_a_second(world: World, flow: CodeFlow, clock: Clock) -> None:
+async def test_a_login_older_than_max_age_is_repeated(world: World, flow: CodeFlow, clock: Clock) -> None:
     first = await id_token_of(flow)
     clock.advance(2)
     await flow.open(scope="openid", max_age="1")
@@ -188,7 +188,7 @@ async def test_max_age_of_a_second_signs_in_again_after_a_second(world: World, f
 
 
 @pytest.mark.parametrize("demand", [{"max_age": "1"}, {"prompt": "login"}], ids=str)
-async def test_a_login_after_a_pushed_request_is_too_old_after_five_minutes(
+async def test_a_login_after_a_pushed_request_counts_for_five_minutes(
     world: World, flow: CodeFlow, clock: Clock, demand: dict[str, str]
 ) -> None:
     pushed = (await flow.push(scope="openid", **demand)).json["request_uri"]
@@ -225,7 +225,7 @@ async def test_prompt_none_keeps_the_login_and_shows_no_page(app: ASGIApp, flow:
     assert (answer["error"], answer["state"]) == ("login_required", "the state")
 
 
-async def test_an_id_token_hint_names_the_person(flow: CodeFlow) -> None:
+async def test_an_id_token_hint_of_the_person_is_accepted(flow: CodeFlow) -> None:
     hint = (await flow.tokens(scope="openid"))["id_token"]
     assert (await id_token_of(flow, id_token_hint=hint, prompt="none"))["sub"] == flow.person
 
@@ -245,7 +245,7 @@ async def test_a_code_that_is_used_again_is_refused_and_its_tokens_end(
 
 
 @pytest.mark.parametrize("uri", [f"{CALLBACK}/other", f"{CALLBACK}?x=y", "https://evil.example/"])
-async def test_another_redirect_uri_shows_a_page_and_redirects_nowhere(flow: CodeFlow, uri: str) -> None:
+async def test_an_unregistered_redirect_uri_shows_an_error_page_without_a_redirect(flow: CodeFlow, uri: str) -> None:
     flow.browser.left_to = ""
     page = await flow.open(scope="openid", redirect_uri=uri)
     assert (page.status, flow.browser.left_to) == (400, "")

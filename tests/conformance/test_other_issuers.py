@@ -72,7 +72,7 @@ def claims(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("nonce", [False, True])
-def test_where_dpop_is_offered_the_token_is_bound_to_the_key(credential: Credentials, nonce: bool) -> None:
+def test_a_token_is_bound_to_the_key_where_the_server_offers_dpop(credential: Credentials, nonce: bool) -> None:
     with issuer([by_key()], dpop=True, nonce=nonce) as url, Agent.from_credential(credential(url, KEY.jwk())) as agent:
         answer = agent.token(resource=RESOURCE, scope="files:read")
     assert answer["token_type"] == "DPoP"
@@ -84,7 +84,9 @@ def test_where_dpop_is_offered_the_token_is_bound_to_the_key(credential: Credent
     )
 
 
-async def test_an_algorithm_that_is_not_offered_for_proofs_gets_a_key_of_another(credential: Credentials) -> None:
+async def test_a_proof_key_of_another_algorithm_is_used_where_the_own_one_is_not_offered(
+    credential: Credentials,
+) -> None:
     key = jose.generate("RS256")
     with issuer([by_key(key)], dpop=True) as url:
         async with AsyncAgent.from_credential(credential(url, key.jwk())) as agent:
@@ -93,7 +95,7 @@ async def test_an_algorithm_that_is_not_offered_for_proofs_gets_a_key_of_another
     assert claims(answer)["cnf"]["jkt"] != key.public.thumbprint
 
 
-def test_where_no_dpop_is_offered_the_token_is_a_bearer_token(credential: Credentials) -> None:
+def test_a_token_is_a_bearer_token_where_the_server_does_not_offer_dpop(credential: Credentials) -> None:
     with issuer([by_key()]) as url, Agent.from_credential(credential(url, KEY.jwk())) as agent:
         answer = agent.token(resource=RESOURCE, scope="files:read")
     assert answer["token_type"] == "Bearer"
@@ -102,7 +104,7 @@ def test_where_no_dpop_is_offered_the_token_is_a_bearer_token(credential: Creden
 
 @pytest.mark.parametrize("dpop", [False, True])
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_a_secret_in_a_file_serves_where_there_is_no_other_method(
+def test_a_client_secret_is_used_where_the_server_offers_no_other_method(
     credential: Credentials, method: str, dpop: bool
 ) -> None:
     with issuer([by_secret(method)], dpop=dpop) as url:
@@ -124,7 +126,7 @@ def test_a_secret_in_a_file_serves_where_there_is_no_other_method(
     assert refused.value.code == "invalid_client"
 
 
-def test_where_keys_alone_are_taken_a_secret_is_not_sent(credential: Credentials) -> None:
+def test_a_client_secret_is_not_sent_to_a_server_that_accepts_only_keys(credential: Credentials) -> None:
     with (
         issuer([by_key()]) as url,
         Agent.from_credential(credential(url, {"client_secret": SECRET})) as agent,
@@ -141,15 +143,13 @@ def test_where_keys_alone_are_taken_a_secret_is_not_sent(credential: Credentials
         {"typ": "JWT", "audience": "issuer"},
     ],
 )
-def test_the_form_of_the_assertion_is_that_which_the_server_takes(
-    credential: Credentials, form: dict[str, str]
-) -> None:
+def test_the_assertion_has_a_form_that_the_server_accepts(credential: Credentials, form: dict[str, str]) -> None:
     with issuer([by_key()], form=form) as url, Agent.from_credential(credential(url, KEY.jwk())) as agent:
         assert agent.token(resource=RESOURCE, scope="files:read")["access_token"]
         assert agent.token(scope="files:read")["access_token"]
 
 
-def test_a_client_that_is_not_known_is_refused_in_the_words_of_the_server(credential: Credentials) -> None:
+def test_an_unknown_client_gets_the_error_of_the_server(credential: Credentials) -> None:
     with (
         issuer([by_key(jose.generate("ES256"))]) as url,
         Agent.from_credential(credential(url, KEY.jwk())) as agent,
@@ -168,7 +168,7 @@ def test_a_client_that_is_not_known_is_refused_in_the_words_of_the_server(creden
         (RESOURCE, None, "only the server has named"),
     ],
 )
-def test_a_bearer_token_goes_nowhere_but_to_its_resource(
+def test_a_bearer_token_is_not_sent_to_another_resource(
     credential: Credentials, url: str, resource: str | None, says: str
 ) -> None:
     sent = list[httpx2.Request]()
@@ -203,7 +203,7 @@ def test_a_bearer_token_is_sent_to_its_resource(credential: Credentials) -> None
             assert http.get(f"{RESOURCE}/a").text == f"Bearer {text}False"
 
 
-def test_a_secret_is_not_sent_in_clear_over_a_network() -> None:
+def test_a_client_secret_is_not_sent_over_plain_http() -> None:
     metadata = Metadata("http://issuer.example", "http://issuer.example/token")
     with pytest.raises(Invalid, match="in clear"):
         authenticate(Credential(KEY, "writer", metadata.issuer, SECRET), metadata, FORMS[0], now_s=1, jti="1")

@@ -81,7 +81,7 @@ def test_a_difference_or_a_refusal_is_printed_and_fails(
     assert f"       1  generated: {words}\n" in said
 
 
-def test_without_a_copy_of_the_repository_the_comparison_says_that_it_was_not_run(
+def test_a_comparison_without_a_copy_of_the_repository_states_that_it_was_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for corpora in ("", str(tmp_path), str(tmp_path / "nowhere")):

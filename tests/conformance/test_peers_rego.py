@@ -56,13 +56,13 @@ def test_results_are_counted_by_folder(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("case", range(len(DIFFERS)))
-def test_one_difference_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: int) -> None:
+def test_a_difference_fails_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: int) -> None:
     write(tmp_path, "json", [DIFFERS[case]])
     assert main(str(tmp_path)) == 1
     assert "1 cases: 0 agree (0.0 %), 0 refused, 1 different" in capsys.readouterr().out
 
 
-def test_without_a_copy_of_the_cases_the_comparison_says_that_it_was_not_run(
+def test_a_comparison_without_a_copy_of_the_cases_states_that_it_was_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for corpora in ("", str(tmp_path), str(tmp_path / "nowhere")):

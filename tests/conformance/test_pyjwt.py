@@ -32,7 +32,7 @@ def encode(client: Client, key: jwt.PyJWK, alg: str, **claims: Any) -> str:
 
 
 @pytest.mark.parametrize("alg", ["ES256", "EdDSA", "RS256", "PS256"])
-async def test_a_new_server_accepts_what_pyjwt_writes(world: World, alg: str) -> None:
+async def test_a_server_with_default_settings_accepts_assertions_of_pyjwt(world: World, alg: str) -> None:
     client, key = await enter_client(world, alg)
     assertion = encode(client, key, alg)
     assert jwt.get_unverified_header(assertion) == {"alg": alg, "typ": "JWT"}
@@ -43,7 +43,7 @@ async def test_a_new_server_accepts_what_pyjwt_writes(world: World, alg: str) ->
         assert (await client.ask(client_assertion=encode(client, key, alg, **claims))).status == 200, claims
 
 
-async def test_a_strict_server_refuses_it(world: World) -> None:
+async def test_a_strict_server_refuses_default_assertions_of_pyjwt(world: World) -> None:
     client, key = await enter_client(reconfigured(world, client_assertions="strict"), "ES256")
     for claims in ({}, {"aud": ISSUER}, {"aud": ISSUER, "iat": NOW}):
         assert (await client.ask(client_assertion=encode(client, key, "ES256", **claims))).error == "invalid_client"

@@ -168,14 +168,14 @@ def compatible_table() -> list[Row]:
     return [one for one in TABLE if one.what not in changed] + COMPATIBLE
 
 
-async def test_assertions(client: Client) -> None:
+async def test_each_rule_of_an_assertion_holds_on_a_strict_server(client: Client) -> None:
     async def ask(**said: Any) -> Answer:
         return await client.ask(client_assertion=client.assertion(**said))
 
     await check_table(TABLE, ask)
 
 
-async def test_assertions_on_a_compatible_server(world: World) -> None:
+async def test_each_rule_of_an_assertion_holds_on_a_compatible_server(world: World) -> None:
     assert world.config.client_assertions == "compatible", "the default of a new server"
     client = await enter_client(world)
 
@@ -185,7 +185,7 @@ async def test_assertions_on_a_compatible_server(world: World) -> None:
     await check_table(compatible_table(), ask)
 
 
-async def test_an_issuer_with_a_path_has_no_name_with_a_slash(world: World) -> None:
+async def test_an_assertion_for_the_issuer_with_a_trailing_slash_is_refused(world: World) -> None:
     issuer = ISSUER + "/id"
     client = await enter_client_at(reconfigured(world, public_url=issuer), issuer)
     for aud, error in ((issuer, ""), (f"{issuer}/token", ""), (f"{issuer}/", NOBODY), (ISSUER, NOBODY)):
@@ -194,7 +194,7 @@ async def test_an_issuer_with_a_path_has_no_name_with_a_slash(world: World) -> N
         assert answer.error == error, aud
 
 
-async def test_an_endpoint_for_clients_with_certificates_is_an_endpoint_of_this_server(world: World) -> None:
+async def test_an_assertion_for_the_mtls_endpoint_alias_is_accepted(world: World) -> None:
     """RFC 8705 section 5: such a client uses the aliases in the metadata in place of the endpoints."""
     alias, other = "https://mtls.example.org", "https://mtls.example.org.else.example"
     client = await enter_client_at(reconfigured(world, mtls_url=alias, client_assertions="compatible"), ISSUER)
@@ -219,21 +219,21 @@ async def enter_client_at(world: World, issuer: str) -> Client:
     return client
 
 
-async def test_a_long_assertion_without_iat_is_told_to_have_one(world: World) -> None:
+async def test_the_error_for_a_long_assertion_without_iat_asks_for_iat(world: World) -> None:
     client = await enter_client(world)
     answer = await client.ask(client_assertion=client.assertion(iat=None, exp=NOW + 3600))
     assert "has no `iat` and expires in more than 300 seconds; add `iat`" in answer.json["error_description"]
 
 
 @pytest.mark.parametrize("setting", ["compatible", "strict"])
-async def test_an_assertion_for_another_endpoint_serves_once_in_all(world: World, setting: str) -> None:
+async def test_an_assertion_is_accepted_once_over_all_endpoints(world: World, setting: str) -> None:
     client = await enter_client(reconfigured(world, client_assertions=setting))
     assertion = client.assertion()
     assert (await client.ask(client_assertion=assertion)).status == 200
     assert (await client.post("/introspect", client.form(client_assertion=assertion, token="t"))).error == NOBODY
 
 
-async def test_a_refusal_says_how_far_the_clock_is_off(client: Client) -> None:
+async def test_the_error_for_a_wrong_clock_states_the_difference(client: Client) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"iat": NOW - 100, "exp": NOW - 42}, "expired 42 s ago"),
         ({"iat": NOW + 23, "exp": NOW + 60}, "valid only in 23 s; the server accepts at most 10 s"),
@@ -247,7 +247,7 @@ async def test_a_refusal_says_how_far_the_clock_is_off(client: Client) -> None:
     assert "is 400 s ago; accepted are 60 s ago to 10 s ahead" in answer.json["error_description"]
 
 
-async def test_the_form_around_an_assertion(client: Client) -> None:
+async def test_each_rule_of_the_form_with_an_assertion_holds(client: Client) -> None:
     other = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"
     await check_table(
         [
@@ -278,13 +278,13 @@ async def test_an_assertion_is_good_for_one_request(client: Client) -> None:
     assert (await client.ask(client_assertion=client.assertion(jti="once", exp=NOW + 59))).error == NOBODY
 
 
-async def test_the_retry_that_a_nonce_needs_may_carry_the_same_assertion(client: Client) -> None:
+async def test_a_retry_with_a_nonce_may_use_the_same_assertion(client: Client) -> None:
     assertion, client.nonce = client.assertion(), None
     assert (await client.ask(client_assertion=assertion)).error == "use_dpop_nonce"
     assert (await client.ask(client_assertion=assertion)).status == 200
 
 
-async def test_the_signature_must_be_of_the_key_that_is_registered(client: Client) -> None:
+async def test_the_signature_of_an_assertion_must_be_by_the_registered_key(client: Client) -> None:
     stranger = jose.generate("ES256", kid=client.key.public.kid)
     assert (await client.ask(client_assertion=client.assertion(key=stranger))).error == NOBODY
     head, _, _ = client.assertion().rpartition(".")

@@ -66,14 +66,14 @@ async def is_active(asker: Client, token: str) -> bool:
     return bool(answer.json["active"])
 
 
-async def test_a_client_hears_everything_of_its_own_token(client: Client) -> None:
+async def test_a_client_introspects_every_claim_of_its_own_token(client: Client) -> None:
     got = await client.token(scope="files:read")
     answer = await about(client, got["access_token"])
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json == {"active": True, "token_type": "DPoP", **claims_of(got["access_token"])}
 
 
-async def test_who_may_know_of_a_token(client: Client) -> None:
+async def test_a_token_is_introspected_by_its_client_its_resource_and_administrators(client: Client) -> None:
     token = (await client.token())["access_token"]
     here = (await client.token(resource=API))["access_token"]
     guard_id, guard_key = await guard(client.world)
@@ -97,7 +97,7 @@ async def test_who_may_know_of_a_token(client: Client) -> None:
     ]
 
 
-async def test_a_token_that_is_none_of_ours_is_not_active(client: Client) -> None:
+async def test_a_token_that_the_server_did_not_issue_is_not_active(client: Client) -> None:
     token = (await client.token())["access_token"]
     claims = claims_of(token)
     head, _, signature = token.rpartition(".")
@@ -134,7 +134,7 @@ async def test_a_token_is_active_until_it_expires(client: Client, clock: Clock) 
     assert not await is_active(client, token)
 
 
-async def test_who_asks_must_prove_who_it_is(client: Client) -> None:
+async def test_introspection_and_revocation_require_client_authentication(client: Client) -> None:
     token = (await client.token())["access_token"]
     for path in ("/introspect", "/revoke"):
 
@@ -166,7 +166,7 @@ async def with_token(
     return await asker.post(at, form, authorization=f"DPoP {access}", dpop=proof)
 
 
-async def test_an_access_token_for_our_own_api_proves_who_asks_too(client: Client) -> None:
+async def test_an_access_token_for_the_api_authenticates_an_introspection(client: Client) -> None:
     token = (await client.token())["access_token"]
     access = (await client.token(resource=API))["access_token"]
     assert (await with_token(client, access, {"token": token})).json["active"]
@@ -183,14 +183,14 @@ async def test_an_access_token_for_our_own_api_proves_who_asks_too(client: Clien
     assert (as_bearer.status, as_bearer.error) == (401, "invalid_token")
 
 
-async def test_an_access_token_and_an_assertion_together_are_one_too_many(client: Client) -> None:
+async def test_an_access_token_together_with_an_assertion_is_refused(client: Client) -> None:
     access = (await client.token(resource=API))["access_token"]
     kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     form = {"token": access, "client_assertion": client.assertion(), "client_assertion_type": kind}
     assert (await with_token(client, access, form)).error == "invalid_request"
 
 
-async def test_a_client_ends_its_own_token_and_hears_the_same_of_one_that_is_none(client: Client) -> None:
+async def test_a_revocation_of_an_own_token_and_of_an_unknown_token_has_the_same_response(client: Client) -> None:
     token = (await client.token())["access_token"]
     kept = (await client.token())["access_token"]
     for value in (token, token, "garbage", token + "x"):
@@ -199,7 +199,7 @@ async def test_a_client_ends_its_own_token_and_hears_the_same_of_one_that_is_non
     assert (await is_active(client, token), await is_active(client, kept)) == (False, True)
 
 
-async def test_guards_hear_of_a_token_that_its_client_ended(client: Client) -> None:
+async def test_a_token_that_its_client_revoked_is_sent_to_guards(client: Client) -> None:
     token = (await client.token())["access_token"]
     await about(client, token, at="/revoke")
     claims = claims_of(token)
@@ -213,14 +213,14 @@ async def test_a_client_does_not_end_the_token_of_another(client: Client) -> Non
     assert await is_active(client, token)
 
 
-async def test_a_token_that_has_expired_is_ended_without_a_word(client: Client, clock: Clock) -> None:
+async def test_the_revocation_of_an_expired_token_succeeds(client: Client, clock: Clock) -> None:
     token = (await client.token())["access_token"]
     clock.now = claims_of(token)["exp"] * SECOND
     assert (await about(client, token, at="/revoke")).status == 200
 
 
 @pytest.mark.parametrize("end", ["agent", "key", "resume", "decommission"])
-async def test_a_token_ends_with_what_it_rests_on(client: Client, end: str) -> None:
+async def test_a_token_ends_with_its_agent_and_its_key(client: Client, end: str) -> None:
     token = (await client.token())["access_token"]
     admin = await another(client, name="chief", scopes=("ostiary:admin",))
     flows = {
@@ -234,7 +234,7 @@ async def test_a_token_ends_with_what_it_rests_on(client: Client, end: str) -> N
     assert not await is_active(admin, token)
 
 
-async def test_a_key_ends_the_tokens_that_it_got_though_they_are_bound_to_another(client: Client) -> None:
+async def test_a_token_ends_with_the_key_that_obtained_it_though_bound_to_another(client: Client) -> None:
     other = jose.generate("ES256")
     token = (await client.token(proof=client.proof(key=other)))["access_token"]
     admin = await another(client, name="chief", scopes=("ostiary:admin",))
@@ -243,7 +243,7 @@ async def test_a_key_ends_the_tokens_that_it_got_though_they_are_bound_to_anothe
     assert not await is_active(admin, token)
 
 
-async def test_the_audience_of_a_guard_is_its_resource_to_the_letter(client: Client) -> None:
+async def test_a_guard_introspects_only_tokens_with_exactly_its_resource_as_audience(client: Client) -> None:
     guard_id, guard_key = await guard(client.world)
     files = replace(client, id=guard_id, key=guard_key)
     there = (await client.token(resource=FILES + "/x"))["access_token"]
@@ -265,7 +265,7 @@ def by_basic(client_id: str, secret: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("proof", [by_post, by_basic])
-async def test_a_resource_with_a_secret_sees_the_tokens_for_it_alone(
+async def test_a_resource_with_a_secret_introspects_only_tokens_for_it(
     client: Client, clock: Clock, proof: Callable[[str, str], dict[str, dict[str, str]]]
 ) -> None:
     token = (await client.token())["access_token"]
@@ -299,7 +299,7 @@ async def test_a_resource_with_a_secret_sees_the_tokens_for_it_alone(
     assert (await ask(token, files, made.secret)).error == NOBODY
 
 
-async def test_the_secret_of_a_resource_opens_no_other_endpoint(client: Client) -> None:
+async def test_the_secret_of_a_resource_is_refused_at_other_endpoints(client: Client) -> None:
     files, _ = await guard(client.world)
     made = await secret_of(client, files)
     named = {"client_id": files, "client_secret": made.secret}
@@ -315,7 +315,7 @@ async def test_the_secret_of_a_resource_opens_no_other_endpoint(client: Client) 
         assert (answer.status, answer.error) == (401, NOBODY), (path, answer.body)
 
 
-async def test_a_revoked_secret_of_a_resource_introspects_nothing(client: Client) -> None:
+async def test_a_revoked_secret_of_a_resource_is_refused(client: Client) -> None:
     token = (await client.token())["access_token"]
     files, _ = await guard(client.world)
     made = await secret_of(client, files)
@@ -325,7 +325,7 @@ async def test_a_revoked_secret_of_a_resource_introspects_nothing(client: Client
     assert (await client.post("/introspect", form)).error == NOBODY
 
 
-async def test_an_agent_with_a_secret_sees_its_own_tokens_and_has_no_rights_of_an_administrator(client: Client) -> None:
+async def test_an_agent_with_a_secret_introspects_only_its_own_tokens(client: Client) -> None:
     token = (await client.token())["access_token"]
     chief = await another(client, name="chief", scopes=("ostiary:admin",))
     own, chiefs = [await secret_of(client, one.id) for one in (client, chief)]
@@ -339,7 +339,7 @@ async def test_an_agent_with_a_secret_sees_its_own_tokens_and_has_no_rights_of_a
 @pytest.mark.parametrize(
     "target", ["resource", "holder", "agent above", "task above", "owner above", "segment", "everything"]
 )
-async def test_a_resource_without_a_guard_hears_of_every_stop_that_a_guard_hears_of(world: World, target: str) -> None:
+async def test_introspection_reports_every_stop_to_a_resource_without_a_guard(world: World, target: str) -> None:
     (two,) = await agents(world, "two")
     await act(world, "test.person", lambda act: registry.create_person(act, name="bob"))
     above, key = await register(world, name="one", owner="bob")
@@ -411,7 +411,7 @@ async def catalogue(world: World, tools: list[dict[str, Any]]) -> None:
     await act(world, "test.catalogue", lambda act: registry.set_catalogue(act, "files", parsed))
 
 
-async def test_a_resource_without_a_guard_sees_what_the_bounds_of_the_task_allow(reader: Client) -> None:
+async def test_introspection_reports_the_bounds_of_the_task_to_a_resource_without_a_guard(reader: Client) -> None:
     bounds = [
         {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/a/"}}}
     ]
@@ -425,7 +425,7 @@ async def test_a_resource_without_a_guard_sees_what_the_bounds_of_the_task_allow
     assert (seen["scope"], seen["authorization_details"]) == ("files:read", bounds)
 
 
-async def test_a_resource_without_a_guard_hears_that_an_agent_may_only_read(reader: Client) -> None:
+async def test_introspection_reports_only_read_access_of_a_narrowed_agent(reader: Client) -> None:
     token = (await reader.token(scope=None))["access_token"]
     assert "authorization_details" not in await resource_asks(reader, token)
     await restrict(reader.world, reader.id, "narrow")
@@ -442,7 +442,7 @@ async def test_a_resource_without_a_guard_hears_that_an_agent_may_only_read(read
     assert (await resource_asks(reader, token))["scope"] == WHOLE
 
 
-async def test_bounds_that_allow_writing_alone_leave_nothing_to_an_agent_that_may_only_read(reader: Client) -> None:
+async def test_a_token_with_write_bounds_of_a_narrowed_agent_is_not_active(reader: Client) -> None:
     details = json.dumps([{"type": "tool", "locations": [FILES], "actions": ["write_file"]}])
     token = (await reader.token(scope=None, authorization_details=details))["access_token"]
     assert (await resource_asks(reader, token))["active"]
@@ -450,7 +450,7 @@ async def test_bounds_that_allow_writing_alone_leave_nothing_to_an_agent_that_ma
     assert await resource_asks(reader, token) == UNKNOWN
 
 
-async def test_the_questions_of_a_resource_count_as_calls_of_a_throttled_agent(reader: Client, clock: Clock) -> None:
+async def test_introspections_by_a_resource_count_as_calls_of_a_throttled_agent(reader: Client, clock: Clock) -> None:
     token = (await reader.token())["access_token"]
     clock.advance(us=MINUTE - clock() % MINUTE)
     await restrict(reader.world, reader.id, "throttle", 2)
@@ -460,9 +460,7 @@ async def test_the_questions_of_a_resource_count_as_calls_of_a_throttled_agent(r
     assert (await resource_asks(reader, token))["active"]
 
 
-async def test_a_token_from_before_a_step_up_of_an_agent_behind_its_holder_is_not_active(
-    world: World, clock: Clock
-) -> None:
+async def test_a_token_from_before_a_step_up_of_an_agent_in_its_chain_is_not_active(world: World, clock: Clock) -> None:
     one, two = await agents(world, "one", "two")
     handed = await delegate_along((one, "one"), (two, "two"))
     token = await exchange_token(two, handed, resource=FILES, scope="files:read")

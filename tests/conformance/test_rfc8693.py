@@ -86,7 +86,7 @@ TABLE = [
 ]
 
 
-async def test_a_request_to_exchange(world: World) -> None:
+async def test_each_rule_of_an_exchange_request_holds(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
 
@@ -96,7 +96,7 @@ async def test_a_request_to_exchange(world: World) -> None:
     await check_table(TABLE, run)
 
 
-async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
+async def test_the_exchange_response_has_the_members_of_section_2_2_1(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read files:write")
     answer = await exchange(two, token, authorization_details=READ)
@@ -116,7 +116,7 @@ async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
     assert entry.policies == ["delegate-within-segment", "issue-token"]
 
 
-async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world: World) -> None:
+async def test_the_newest_actor_is_outermost_and_the_first_agent_is_the_subject(world: World) -> None:
     """Section 4.1."""
     one, two, three = await agents(world, "one", "two", "three")
     token = await delegate_along((one, "one"), (two, "two"), (three, "three"))
@@ -130,7 +130,7 @@ async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world:
     assert claims["cnf"] == {"jkt": three.key.public.thumbprint}
 
 
-async def test_on_behalf_of_a_person_all_agents_are_actors(world: World) -> None:
+async def test_every_agent_is_an_actor_where_the_task_is_on_behalf_of_a_person(world: World) -> None:
     one, two = await agents(world, "one", "two")
     task = await start(world, agent="one", on_behalf_of="ann")
     claims = claims_of(await exchange_token(two, await token_for(one, "two", task=task.task_id, scope="files:read")))
@@ -139,7 +139,7 @@ async def test_on_behalf_of_a_person_all_agents_are_actors(world: World) -> None
     assert newest_entry(world).person == task.person
 
 
-async def test_a_part_of_a_task_has_the_same_chain_without_any_exchange(world: World) -> None:
+async def test_a_token_of_a_subtask_has_the_chain_without_an_exchange(world: World) -> None:
     one, two = await agents(world, "one", "two")
     whole = await start(world, agent="one")
     part = await start(world, agent="two", parent=whole.task_id)
@@ -149,7 +149,7 @@ async def test_a_part_of_a_task_has_the_same_chain_without_any_exchange(world: W
     assert chain_links(token) == [[one.id, 0, whole.task_id]]
 
 
-async def test_a_token_for_an_agent_names_it_and_lets_nobody_else_act(world: World) -> None:
+async def test_a_token_for_an_agent_is_exchanged_only_by_that_agent(world: World) -> None:
     """Section 4.4: `may_act`."""
     one, two, three = await agents(world, "one", "two", "three")
     token = await token_for(one, "two")
@@ -163,12 +163,12 @@ async def test_a_token_for_an_agent_names_it_and_lets_nobody_else_act(world: Wor
 
 
 @pytest.mark.parametrize("name", ["nobody", "one", "", "two/", "ag_" + "0" * 32])
-async def test_a_token_is_for_another_agent_that_is_there(world: World, name: str) -> None:
+async def test_a_token_for_an_unknown_or_own_agent_is_refused(world: World, name: str) -> None:
     one, _ = await agents(world, "one", "two")
     assert (await one.ask(resource=uri(name))).error == TARGET
 
 
-async def test_an_agent_is_named_by_its_name_or_as_audience_by_its_client_id(world: World) -> None:
+async def test_an_agent_is_addressed_by_name_as_resource_or_by_client_id_as_audience(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
     assert (await one.ask(resource=uri(two.id))).error == TARGET
     token = await token_for(one, "two", scope="files:read")
@@ -177,7 +177,7 @@ async def test_an_agent_is_named_by_its_name_or_as_audience_by_its_client_id(wor
     assert (await exchange(two, token, audience="ag_" + "0" * 32)).error == TARGET
 
 
-async def test_an_actor_token_is_the_clients_own(world: World) -> None:
+async def test_an_actor_token_must_be_a_token_of_the_client(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
     token = await token_for(one, "two", scope="files:read")
 
@@ -212,7 +212,7 @@ async def test_the_metadata_lists_the_grant(world: World) -> None:
     assert {EXCHANGE, CIBA} <= set(answer.json["grant_types_supported"])
 
 
-async def test_who_may_act_on_a_token_may_ask_whether_it_is_alive(world: World) -> None:
+async def test_an_agent_in_may_act_can_introspect_the_token(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
     token = await token_for(one, "two")
 

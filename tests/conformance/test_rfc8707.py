@@ -60,7 +60,7 @@ TABLE = [
 ]
 
 
-async def test_resources_and_scopes(client: Client) -> None:
+async def test_each_rule_of_resources_and_scopes_holds(client: Client) -> None:
     await check_table(TABLE, client.ask)
 
 
@@ -75,7 +75,7 @@ async def test_resources_and_scopes(client: Client) -> None:
         ({"resource": API}, API, ""),
     ],
 )
-async def test_the_audience_is_the_resource_to_the_letter_and_scopes_are_its_own(
+async def test_the_audience_is_exactly_the_resource_and_scopes_are_those_of_the_resource(
     client: Client, said: dict[str, Any], audience: str, scope: str
 ) -> None:
     got = await client.token(**said)
@@ -83,7 +83,7 @@ async def test_the_audience_is_the_resource_to_the_letter_and_scopes_are_its_own
     assert (claims["aud"], claims.get("scope", ""), got["scope"]) == (audience, scope, scope)
 
 
-async def test_an_agent_with_scopes_of_two_resources_must_say_which(world: World) -> None:
+async def test_an_agent_with_scopes_of_two_resources_must_name_one_resource(world: World) -> None:
     await register(world)
     agent, key = await register(world, name="both", scopes=("files:read", "ostiary:read", "crm:read"))
     client = Client(oauth_app(world), world, agent.agent_id, key)
@@ -108,7 +108,7 @@ async def test_an_agent_without_scopes_gets_a_token_for_a_resource_that_it_names
     assert (await client.ask()).error == TARGET
 
 
-async def test_unregistered_resources_are_refused_where_the_configuration_says_so(client: Client) -> None:
+async def test_unregistered_resources_are_refused_where_the_configuration_requires_registration(client: Client) -> None:
     strict = replace(client, app=oauth_app(reconfigured(client.world, resources="registered")))
     assert (await strict.ask(resource=ELSEWHERE)).error == TARGET
     assert (await strict.ask(resource=FILES)).status == 200

@@ -23,7 +23,7 @@ def header_of(token: str) -> dict[str, Any]:
     return header
 
 
-async def test_the_required_claims_and_our_own(client: Client) -> None:
+async def test_an_access_token_has_the_required_claims_and_the_claims_of_ostiary(client: Client) -> None:
     token = (await client.token(scope="files:read"))["access_token"]
     now = client.world.now() // SECOND
     agent = registry.find_agent(client.world.db.read(), client.id)
@@ -51,7 +51,7 @@ async def test_the_required_claims_and_our_own(client: Client) -> None:
     }
 
 
-async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the_actor(client: Client) -> None:
+async def test_a_token_on_behalf_of_a_person_has_the_person_as_subject_and_the_agent_as_actor(client: Client) -> None:
     task = await act(
         client.world,
         "task.start",
@@ -65,7 +65,7 @@ async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
 @pytest.mark.parametrize("alg", USES["token"])
-async def test_a_library_made_by_others_verifies_it_with_our_published_keys(client: Client, alg: Any) -> None:
+async def test_a_third_party_library_verifies_an_access_token_with_the_published_keys(client: Client, alg: Any) -> None:
     client.app = oauth_app(reconfigured(client.world, token_alg=alg))
     token = (await client.token())["access_token"]
     keys = jwk.KeySet.import_key_set((await send(client.app, "GET", "/jwks")).json)

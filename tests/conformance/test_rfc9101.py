@@ -57,7 +57,7 @@ async def send_to_page(flow: CodeFlow, request: str, **outside: Any) -> dict[str
     return flow.arrived()
 
 
-async def test_each_unsigned_object_is_refused_and_recorded(world: World, flow: CodeFlow) -> None:
+async def test_each_unsigned_request_object_is_refused_and_recorded(world: World, flow: CodeFlow) -> None:
     for _ in range(2):
         answer = await send_to_page(flow, UNSIGNED, redirect_uri=CALLBACK)
         assert answer["error"] == "request_not_supported"
@@ -65,7 +65,7 @@ async def test_each_unsigned_object_is_refused_and_recorded(world: World, flow: 
     assert [(entry.action, entry.outcome) for entry in said] == [("authorization.request", "refused")] * 2
 
 
-async def test_a_signed_request_gives_a_code(flow: CodeFlow) -> None:
+async def test_a_signed_request_object_gives_a_code(flow: CodeFlow) -> None:
     for typ in ("oauth-authz-req+jwt", "JWT", None):
         answer = await send_to_page(flow, signed(flow, typ=typ))
         assert (answer["state"], answer["iss"]) == ("the state", ISSUER)
@@ -79,7 +79,7 @@ async def test_only_the_parameters_in_the_object_count(flow: CodeFlow) -> None:
     assert (await flow.redeem(answer["code"])).json["scope"] == "files:read"
 
 
-async def test_structures_in_an_object_are_json_and_not_json_in_a_string(flow: CodeFlow) -> None:
+async def test_structured_parameters_in_a_request_object_are_json_values(flow: CodeFlow) -> None:
     detail = {"type": "tool", "locations": [FILES], "actions": ["read_file"]}
     inside: dict[str, Any] = {
         "scope": "openid files:read",
@@ -133,7 +133,7 @@ def objects(flow: CodeFlow, other: jose.PrivateKey) -> list[Row]:
     ]
 
 
-async def test_each_rule_of_an_object_at_the_authorization_endpoint(world: World, flow: CodeFlow) -> None:
+async def test_each_rule_of_a_request_object_holds_at_the_authorization_endpoint(world: World, flow: CodeFlow) -> None:
     _, other = await register(world, name="other")
     wrong = []
     for what, due, said in objects(flow, other):
@@ -143,7 +143,7 @@ async def test_each_rule_of_an_object_at_the_authorization_endpoint(world: World
     assert not wrong, "\n".join(wrong)
 
 
-async def test_each_rule_of_an_object_at_the_pushed_endpoint(world: World, flow: CodeFlow) -> None:
+async def test_each_rule_of_a_request_object_holds_at_the_pushed_request_endpoint(world: World, flow: CodeFlow) -> None:
     _, other = await register(world, name="other")
     wrong = []
     for what, due, said in objects(flow, other):
@@ -153,7 +153,7 @@ async def test_each_rule_of_an_object_at_the_pushed_endpoint(world: World, flow:
     assert not wrong, "\n".join(wrong)
 
 
-async def test_a_pushed_object_gives_the_code_that_it_asks_for(flow: CodeFlow) -> None:
+async def test_a_pushed_request_object_gives_a_code_for_its_own_parameters(flow: CodeFlow) -> None:
     pushed = await flow.client.post("/par", flow.authenticated(request=signed(flow), scope="files:write", state="evil"))
     await flow.browser.get(f"/authorize?client_id={flow.client.id}&request_uri={pushed.json['request_uri']}")
     answer = flow.arrived()
@@ -161,24 +161,26 @@ async def test_a_pushed_object_gives_the_code_that_it_asks_for(flow: CodeFlow) -
     assert (await flow.redeem(answer["code"])).json["scope"] == "files:read"
 
 
-async def test_a_request_object_authenticates_no_client(flow: CodeFlow) -> None:
+async def test_a_request_object_does_not_authenticate_a_client(flow: CodeFlow) -> None:
     for typ in ("JWT", "oauth-authz-req+jwt", None):
         form = flow.authenticated(**flow.query()) | {"client_assertion": signed(flow, typ=typ)}
         assert (await flow.client.post("/par", form)).error == "invalid_client"
 
 
-async def test_an_object_goes_to_its_own_redirect_uri_and_to_no_other(flow: CodeFlow) -> None:
+async def test_a_request_object_with_an_unregistered_redirect_uri_is_refused_without_a_redirect(flow: CodeFlow) -> None:
     flow.browser.left_to = ""
     await flow.open(request=signed(flow, redirect_uri="https://evil.example/"))
     assert (flow.browser.answer.status, flow.browser.left_to) == (400, "")
 
 
-async def test_an_object_and_a_reference_are_not_sent_together(flow: CodeFlow) -> None:
+async def test_a_request_object_together_with_a_request_uri_is_refused(flow: CodeFlow) -> None:
     answer = await send_to_page(flow, signed(flow), request_uri="https://app.example/request", redirect_uri=CALLBACK)
     assert answer["error"] == "invalid_request"
 
 
-async def test_a_client_that_must_sign_has_no_other_way(world: World, flow: CodeFlow) -> None:
+async def test_a_client_that_must_sign_requests_is_refused_without_a_request_object(
+    world: World, flow: CodeFlow
+) -> None:
     client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None
     metadata = replace(client.metadata, require_signed_request_object=True)
@@ -190,7 +192,7 @@ async def test_a_client_that_must_sign_has_no_other_way(world: World, flow: Code
     assert "code" in await send_to_page(flow, signed(flow))
 
 
-async def test_the_registered_algorithm_is_the_only_one(world: World, flow: CodeFlow) -> None:
+async def test_a_request_object_must_use_the_registered_algorithm(world: World, flow: CodeFlow) -> None:
     client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None
     for alg, is_good in (("ES256", True), ("RS256", False)):

@@ -30,7 +30,7 @@ async def flow(world: World, app: ASGIApp) -> CodeFlow:
     return await begin_flow(world, app)
 
 
-async def test_the_endpoint_answers_post_alone_with_json_that_is_not_kept(app: ASGIApp, flow: CodeFlow) -> None:
+async def test_the_endpoint_accepts_only_post_and_answers_with_uncached_json(app: ASGIApp, flow: CodeFlow) -> None:
     assert (await send(app, "GET", "/par")).status == 405
     pushed = await flow.push()
     assert (pushed.status, pushed.headers["content-type"]) == (201, "application/json")
@@ -42,7 +42,7 @@ async def test_the_endpoint_answers_post_alone_with_json_that_is_not_kept(app: A
     assert len(reference[TIME_DIGITS:]) == 43, "256 random bits behind the time"
 
 
-async def test_a_client_authenticates_before_its_request_is_read(world: World, flow: CodeFlow) -> None:
+async def test_an_unauthenticated_pushed_request_is_not_processed(world: World, flow: CodeFlow) -> None:
     for wrong in ({}, {"redirect_uri": "https://evil.example/"}, {"code_challenge": None}, {"scope": "mail:read"}):
         for assertion in (None, "e30.e30.e30", flow.client.assertion(aud="https://other.example")):
             refused = await flow.push(client_assertion=assertion, **wrong)
@@ -50,7 +50,7 @@ async def test_a_client_authenticates_before_its_request_is_read(world: World, f
     assert world.db.read().all(sql("select count(*) from authorization_request")) == [(0,)]
 
 
-async def test_a_reference_ends_in_time_and_after_its_answer(flow: CodeFlow, clock: Clock) -> None:
+async def test_a_request_uri_ends_at_its_expiry_and_after_its_use(flow: CodeFlow, clock: Clock) -> None:
     await flow.answer()
 
     async def follow(uri: str) -> int:
@@ -68,7 +68,7 @@ async def test_a_reference_ends_in_time_and_after_its_answer(flow: CodeFlow, clo
     assert flow.browser.left_to == ""
 
 
-async def test_a_wrong_request_object_and_another_reference_are_not_pushed(flow: CodeFlow) -> None:
+async def test_an_invalid_request_object_or_a_request_uri_cannot_be_pushed(flow: CodeFlow) -> None:
     for changes, error in (
         ({"request": "e30.e30."}, "invalid_request_object"),
         ({"request_uri": "x"}, "invalid_request"),
@@ -77,7 +77,9 @@ async def test_a_wrong_request_object_and_another_reference_are_not_pushed(flow:
         assert (refused.status, refused.error) == (400, error)
 
 
-async def test_a_client_that_must_push_has_no_other_way(world: World, flow: CodeFlow) -> None:
+async def test_a_client_that_must_push_requests_is_refused_without_a_pushed_request(
+    world: World, flow: CodeFlow
+) -> None:
     await flow.answer()
     client = trust.get_oauth_client(world.db.read(), flow.client.id)
     assert client is not None

@@ -80,7 +80,7 @@ async def start(client: Client, *bounds: dict[str, Any]) -> Task:
     )
 
 
-async def test_what_details_may_look_like(client: Client) -> None:
+async def test_each_rule_of_the_form_of_authorization_details_holds(client: Client) -> None:
     async def ask(*, details: Any = None, text: str | None = None) -> Answer:
         return await client.ask(authorization_details=json.dumps(details) if text is None else text)
 
@@ -132,7 +132,7 @@ async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None
         ([READ | {"locations": [FILES, ELSEWHERE]}], None, [READ]),
     ],
 )
-async def test_what_is_granted_is_in_the_answer_and_in_the_token_and_concerns_its_resource(
+async def test_granted_details_are_in_the_response_and_token_and_are_for_the_resource(
     client: Client,
     bounds: list[dict[str, Any]],
     asked: list[dict[str, Any]] | None,
@@ -165,7 +165,7 @@ async def test_data_classes_lie_within_those_of_the_task(client: Client) -> None
     )
 
 
-async def test_a_task_that_does_not_reach_the_resource_gets_no_token_there(client: Client) -> None:
+async def test_a_task_whose_bounds_omit_the_resource_gets_no_token_for_it(client: Client) -> None:
     """A token without bounds would be bounded by its scopes alone, and so be wider than the task."""
     task = await start(client, READ | {"locations": [ELSEWHERE]})
     assert (await client.ask(task=task.task_id, resource=FILES)).error == TARGET

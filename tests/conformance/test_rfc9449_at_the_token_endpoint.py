@@ -69,14 +69,14 @@ def proof(client: Client, *, header: dict[str, Any] | None = None, **said: Any) 
     return sign(client.key, head, claims | said)
 
 
-async def test_proofs(client: Client) -> None:
+async def test_each_rule_of_a_dpop_proof_holds(client: Client) -> None:
     async def ask(**said: Any) -> Answer:
         return await client.ask(proof=proof(client, **said))
 
     await check_table(TABLE, ask)
 
 
-async def test_the_key_in_the_proof(client: Client) -> None:
+async def test_each_rule_of_the_key_in_a_dpop_proof_holds(client: Client) -> None:
     public = client.key.public.bare_jwk
     private = {name: client.key.jwk()[name] for name in ("crv", "kty", "x", "y", "d")}
     stranger = jose.generate("ES256").public.bare_jwk
@@ -98,14 +98,14 @@ async def test_the_key_in_the_proof(client: Client) -> None:
 
 
 @pytest.mark.parametrize("alg", sorted(jose.ALGS))
-async def test_a_token_is_bound_to_the_key_of_its_proof_whatever_key_the_client_has(client: Client, alg: str) -> None:
+async def test_a_token_is_bound_to_the_key_of_its_proof_and_not_of_the_client(client: Client, alg: str) -> None:
     other = jose.generate(alg)
     got = await client.token(proof=client.proof(key=other))
     assert got["token_type"] == "DPoP"
     assert claims_of(got["access_token"])["cnf"] == {"jkt": other.public.thumbprint}
 
 
-async def test_a_request_without_a_proof_is_refused_and_two_proofs_are_one_too_many(client: Client) -> None:
+async def test_a_request_without_a_proof_or_with_two_proofs_is_refused(client: Client) -> None:
     assert (await client.ask(proof=None)).error == BAD
     twice = await client.post("/token", client.form(), dpop=client.proof(), DPoP=client.proof())
     assert (twice.status, twice.error) == (400, BAD)
@@ -120,7 +120,7 @@ async def test_a_proof_is_good_for_one_request(client: Client) -> None:
     assert (again.status, again.error) == (400, BAD)
 
 
-async def test_a_proof_is_remembered_until_nobody_would_take_it(client: Client, clock: Clock) -> None:
+async def test_a_used_proof_is_remembered_until_it_expires(client: Client, clock: Clock) -> None:
     used = client.proof(jti="once", now=START)
     assert (await client.ask(proof=used)).status == 200
     clock.advance(WINDOW)
@@ -129,7 +129,7 @@ async def test_a_proof_is_remembered_until_nobody_would_take_it(client: Client, 
     assert "is 60 s ago" in (await client.ask(proof=used)).json["error_description"]
 
 
-async def test_a_nonce_is_good_for_its_lifetime_and_renewed_in_its_second_half(client: Client, clock: Clock) -> None:
+async def test_a_nonce_is_valid_for_its_lifetime_and_renewed_in_the_second_half(client: Client, clock: Clock) -> None:
     lifetime = client.world.config.nonce_lifetime_s
     first = client.nonce
     clock.advance(lifetime / 2, us=-1)
@@ -146,7 +146,7 @@ async def test_a_nonce_is_good_for_its_lifetime_and_renewed_in_its_second_half(c
     assert (await client.ask()).status == 200
 
 
-async def test_where_nonces_are_only_offered_none_is_needed_but_a_wrong_one_is_refused(client: Client) -> None:
+async def test_an_offered_nonce_is_optional_and_a_wrong_one_is_refused(client: Client) -> None:
     client.app = oauth_app(reconfigured(client.world, dpop_nonce="offered"))
     without = await client.ask(proof=client.proof(nonce=None))
     assert (without.status, len(without.headers["dpop-nonce"])) == (200, 32)
@@ -154,14 +154,14 @@ async def test_where_nonces_are_only_offered_none_is_needed_but_a_wrong_one_is_r
     assert (await client.ask()).status == 200
 
 
-async def test_a_nonce_of_a_resource_is_none_for_the_token_endpoint(client: Client) -> None:
+async def test_a_nonce_of_a_resource_is_refused_at_the_token_endpoint(client: Client) -> None:
     secret = client.world.keys.secret("nonce")
     for purpose, due in ((b"rs", NONCE), (b"as", "")):
         nonce = dpop.make_nonce(secret, purpose, START)  # type: ignore[arg-type]
         assert (await client.ask(proof=client.proof(nonce=nonce))).error == due
 
 
-async def test_the_host_header_says_nothing_about_the_target(client: Client) -> None:
+async def test_the_host_header_does_not_change_the_target_of_a_proof(client: Client) -> None:
     answer = await client.post("/token", client.form(), dpop=client.proof(), host="evil.example", x_forwarded_host="e")
     assert answer.status == 200
     elsewhere = client.proof(uri="https://evil.example/token")

@@ -43,14 +43,14 @@ async def test_one_key_is_one_factor_and_two_registered_keys_are_two(client: Cli
     assert proved(await client.ask(proof=client.proof(key=key))) == (TWO_KEYS, ["mfa", "pop", "swk"], now)
 
 
-async def test_a_key_that_nobody_registered_proves_nothing_more(client: Client) -> None:
+async def test_an_unregistered_key_does_not_count_as_a_second_factor(client: Client) -> None:
     answer = await client.ask(proof=client.proof(key=jose.generate("ES256")))
     assert proved(answer)[0] == KEY
     refused = await client.ask(proof=client.proof(key=jose.generate("ES256")), acr_values=TWO_KEYS)
     assert refused.error == UNMET
 
 
-async def test_another_agents_key_is_no_second_one(client: Client) -> None:
+async def test_the_key_of_another_agent_is_refused_as_a_second_factor(client: Client) -> None:
     other, _ = await register(client.world, name="other")
     key = await second_key(client, of=other.agent_id)
     assert (await client.ask(proof=client.proof(key=key), acr_values=TWO_KEYS)).error == "invalid_dpop_proof"
@@ -70,7 +70,7 @@ async def test_a_second_key_counts_until_it_ends_or_is_revoked(client: Client, c
     assert (await client.ask(proof=client.proof(key=revoked))).error == "invalid_dpop_proof"
 
 
-async def test_a_token_says_what_is_asked_for_or_there_is_none(client: Client) -> None:
+async def test_a_token_has_a_requested_acr_or_is_refused(client: Client) -> None:
     key = await second_key(client)
     assert proved(await client.ask(acr_values=f"{TWO_KEYS} {KEY}"))[0] == KEY
     assert (await client.ask(acr_values=TWO_KEYS)).error == UNMET
@@ -91,12 +91,12 @@ async def test_a_token_says_what_is_asked_for_or_there_is_none(client: Client) -
         ("max_age", "\u0661", "1"),
     ],
 )
-async def test_what_is_no_demand_is_refused(client: Client, name: str, wrong: str, right: str) -> None:
+async def test_a_malformed_acr_or_max_age_request_is_refused(client: Client, name: str, wrong: str, right: str) -> None:
     assert (await client.ask(**{name: wrong})).error == "invalid_request"
     assert (await client.ask(**{name: right})).error == ""
 
 
-async def test_metadata_and_introspection_say_it(client: Client) -> None:
+async def test_metadata_and_introspection_contain_acr(client: Client) -> None:
     metadata = (await send(client.app, "GET", "/.well-known/oauth-authorization-server")).json
     assert metadata["acr_values_supported"] == list(LEVELS)
     token = (await client.token())["access_token"]
@@ -105,10 +105,8 @@ async def test_metadata_and_introspection_say_it(client: Client) -> None:
     assert (told["acr"], told["auth_time"]) == (KEY, client.world.now() // SECOND)
 
 
-async def test_what_is_exchanged_proves_no_more_than_the_weaker_of_both_and_as_long_ago(
-    client: Client, clock: Any
-) -> None:
-    """A deputy with two keys lends them to nobody, and a new token is no newer proof."""
+async def test_an_exchanged_token_has_the_weaker_acr_and_the_older_auth_time(client: Client, clock: Any) -> None:
+    """The second key of the exchanging agent does not raise `acr`, and an exchange does not renew `auth_time`."""
     start = client.world.now() // SECOND
     deputy, deputy_key = await register(client.world, name="deputy")
     acting = Client(client.app, client.world, deputy.agent_id, deputy_key, client.nonce)

@@ -22,7 +22,7 @@ async def flow(world: World, app: ASGIApp) -> CodeFlow:
     return await begin_flow(world, app)
 
 
-async def test_there_is_no_password_grant_and_no_implicit_grant(flow: CodeFlow) -> None:
+async def test_the_password_grant_and_the_implicit_grant_are_refused(flow: CodeFlow) -> None:
     """Sections 2.4 and 2.1.2."""
     refused = await flow.token(grant_type="password", username="ann", password="x")
     assert (refused.status, refused.error) == (400, "unsupported_grant_type")
@@ -33,14 +33,14 @@ async def test_there_is_no_password_grant_and_no_implicit_grant(flow: CodeFlow) 
         assert "#" not in flow.browser.left_to
 
 
-async def test_no_redirect_repeats_a_form(flow: CodeFlow) -> None:
+async def test_a_redirect_after_a_form_has_status_303(flow: CodeFlow) -> None:
     """Section 4.12: a redirect after a form with credentials has the status 303, never 307 or 308."""
     assert not [route.path for route in ROUTES if {307, 308} & set(route.answers)]
     posted = await flow.browser.post("/authorize", **flow.query(prompt="none"))
     assert posted.status == 303
 
 
-async def test_a_code_and_a_token_are_in_no_url_of_this_server_and_no_referrer(flow: CodeFlow) -> None:
+async def test_an_authorization_response_sends_no_referrer_and_no_token_in_its_url(flow: CodeFlow) -> None:
     """Sections 4.2 and 4.3."""
     await flow.answer()
     flow.browser.left_to = ""

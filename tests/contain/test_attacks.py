@@ -44,7 +44,7 @@ def hold(variant: str, catalogue: Catalogue, allowed: bool = True) -> tuple[list
 
 
 @pytest.mark.parametrize("variant", ALL)
-def test_each_variant_harms_where_everything_is_allowed_and_not_where_only_the_task_is(
+def test_each_attack_variant_does_harm_only_if_calls_outside_the_task_are_allowed(
     variant: str, catalogue: Catalogue
 ) -> None:
     rows, calls = hold(variant, catalogue)
@@ -60,7 +60,7 @@ def tried(variant: str, catalogue: Catalogue) -> list[dict[str, Any]]:
     return [{"tool": call.tool, **call.arguments} for call in hold(variant, catalogue)[1]]
 
 
-def test_each_variant_tries_what_it_is_called(catalogue: Catalogue) -> None:
+def test_each_attack_variant_makes_the_calls_that_its_name_states(catalogue: Catalogue) -> None:
     steal = {"tool": "pay", **STEAL.arguments}
     assert steal in tried("fields", catalogue)
     [order, *_] = tried("another tool", catalogue)
@@ -79,7 +79,7 @@ def test_each_variant_tries_what_it_is_called(catalogue: Catalogue) -> None:
     assert any("born" in note for note in notes)
 
 
-def test_what_counts_is_the_last_of_several_sessions(catalogue: Catalogue) -> None:
+def test_an_attack_over_several_sessions_is_scored_by_its_last_session(catalogue: Catalogue) -> None:
     product = Told(lambda _: True)
     [row, _] = Plan(Bank()).adaptive(product, "next session", catalogue)
     assert row.harmed
@@ -98,15 +98,15 @@ def check_confirmed(suite: Any) -> None:
     assert [found[tool.name].effect for tool in suite.tools][2] is Effect.PAY
 
 
-def test_the_owner_confirms_what_the_suite_declares() -> None:
+def test_the_owner_confirms_the_kinds_and_effects_that_the_suite_declares() -> None:
     check_confirmed(Bank())
 
 
-def test_the_owner_confirms_the_same_in_other_names() -> None:
+def test_the_owner_confirms_the_same_kinds_and_effects_in_a_renamed_suite() -> None:
     check_confirmed(Strange(Bank(), "letters", 1, Lexicon()))
 
 
-def test_wrong_answers_of_the_owner_are_drawn_and_counted() -> None:
+def test_wrong_answers_of_the_owner_are_drawn_from_the_seed_and_change_the_catalogue() -> None:
     right, wrong = owner.confirmed(Bank()), owner.confirmed(Bank(), wrong=1.0)
     assert owner.confirmed(Bank(), wrong=0.5, seed=1) == owner.confirmed(Bank(), wrong=0.5, seed=1)
     answers = [

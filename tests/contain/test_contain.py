@@ -56,7 +56,7 @@ def sessions(file: Path) -> dict[tuple[str, str, str, str | None], Any]:
 
 
 @pytest.mark.slow
-def test_two_runs_are_the_same_to_the_byte_and_no_thief_gets_anything(tmp_path: Path) -> None:
+def test_two_runs_give_identical_files_and_no_stolen_credential_does_harm(tmp_path: Path) -> None:
     first, second = tmp_path / "1.json", tmp_path / "2.json"
     assert hold(first) == hold(second)
     assert first.read_bytes() == second.read_bytes()

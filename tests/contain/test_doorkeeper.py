@@ -29,9 +29,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
         yield made
 
 
-def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(
-    live_server: ServerFixture, tmp_path: Path
-) -> None:
+def test_an_approved_call_runs_and_a_denied_attack_does_not(live_server: ServerFixture, tmp_path: Path) -> None:
     files = active_files(live_server)
     live_server.api("POST", "/policies", {"files": files | {"asking.cedar": ASKING}})
     assert "ask-before-sending" in rules.forbidding(active_files(live_server))
@@ -50,7 +48,7 @@ def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(
 
 
 @pytest.mark.parametrize("code", ["feed_stale", "feed_broken", "memory_unavailable"])
-def test_what_cannot_be_decided_now_is_no_verdict_and_anything_else_is_one(code: str) -> None:
+def test_a_temporary_error_is_retried_and_any_other_error_is_a_denial(code: str) -> None:
     left = [Unavailable("later", code=code)]
 
     def work() -> str:
@@ -64,7 +62,7 @@ def test_what_cannot_be_decided_now_is_no_verdict_and_anything_else_is_one(code:
         patient(work)
 
 
-def test_a_rule_is_left_out_alone(live_server: ServerFixture) -> None:
+def test_a_policy_set_without_one_rule_keeps_all_other_rules(live_server: ServerFixture) -> None:
     files = active_files(live_server)
     names = rules.forbidding(files)
     assert "secrets-stay" in names

@@ -14,6 +14,6 @@ class Larger(Toy):
     tasks: Any = (*Toy.tasks, Task("truth-3", "What is the weather?"))
 
 
-def test_what_drafts_keep_and_leave_open_is_counted() -> None:
+def test_the_tools_that_drafts_plan_and_leave_out_are_counted() -> None:
     assert measure(Toy()) == (2, 2, 0, 0)
     assert measure(Larger()) == (3, 2, 6, 2), "`send_all` is called for twice, `erase` never, and the third is cut"

@@ -1,4 +1,4 @@
-"""The everyday requests: every answer can carry a stranger's text, and only an attack that was let through counts."""
+"""The everyday requests: tool responses can carry third-party text, and only an attack that ran counts as harm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def worlds() -> list[Scripted]:
     return [Scripted([Step.of(step) for step in one["step"]], attacks, PLANTED) for one in said["request"]]
 
 
-def test_every_answer_of_a_reference_carries_what_is_planted_in_it() -> None:
+def test_each_tool_response_with_a_place_for_third_party_text_contains_the_planted_text() -> None:
     read = 0
     for world in worlds():
         for step in world.steps:

@@ -26,7 +26,7 @@ def test_a_task_with_more_sessions_weighs_more() -> None:
     assert figure(rows, lambda row: row.harmed or 0).value == 0.75
 
 
-def test_what_is_not_counted_has_no_figure() -> None:
+def test_a_measure_without_values_has_no_figure() -> None:
     rows = [row("a", True, useful=None), row("b", True, useful=None)]
     [found] = value(rows)["figures"]
     assert found["harmed"] == {"value": 100.0, "low": 100.0, "high": 100.0, "sessions": 2}

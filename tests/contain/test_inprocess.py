@@ -31,12 +31,12 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Produ
 
 
 @pytest.mark.slow
-def test_both_products_hold_the_same_sessions(both: tuple[Product, Product]) -> None:
+def test_the_in_process_product_and_the_server_give_the_same_results(both: tuple[Product, Product]) -> None:
     inside, served = both
     assert rows(inside) == rows(served)
 
 
-def test_a_no_is_not_asked_again_and_a_yes_covers_the_same_call() -> None:
+def test_a_denied_call_is_not_asked_again_and_an_approval_covers_the_same_call() -> None:
     product = InProcess(owner.reading(Toy()), compiled.starter())
     session = product.open("a", Toy.tasks[1].purpose, Toy.tools, Toy.person).session
     asked = product.decide(session, STEAL)

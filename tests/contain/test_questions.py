@@ -11,7 +11,7 @@ from ostiary.authorization.cedar.ir import PolicySetIR
 from tests.contain.toy_bank import Bank
 
 ONE, OTHER = "said-or-recorded", "pointed-at"
-"""two rules that both ask about an account that nothing names"""
+"""Two rules that both ask about an account without a known origin."""
 
 
 def counted(*rules: str) -> Questions:
@@ -22,7 +22,7 @@ def counted(*rules: str) -> Questions:
     return found
 
 
-def test_a_rule_stops_alone_only_the_attacks_about_which_no_other_rule_asks() -> None:
+def test_an_attack_counts_as_stopped_by_one_rule_alone_only_if_no_other_rule_asks_about_it() -> None:
     alone = counted(ONE)
     assert (alone.tasks, alone.asked) == (2, 0)
     assert alone.rules[ONE].attacks >= alone.rules[ONE].alone > 0
@@ -33,7 +33,7 @@ def test_a_rule_stops_alone_only_the_attacks_about_which_no_other_rule_asks() ->
     assert both.rules[OTHER].attacks > 0
 
 
-def test_honest_questions_are_counted_by_rule_and_by_structure() -> None:
+def test_questions_in_honest_tasks_are_counted_by_rule_and_by_structure() -> None:
     found = counted(OTHER, "amounts-recorded", "as-named")
     assert found.asked == sum(found.classes.values())
     assert all(one.spared <= one.honest for one in found.rules.values())
@@ -42,7 +42,7 @@ def test_honest_questions_are_counted_by_rule_and_by_structure() -> None:
     assert {rule for rule in found.rules if any(line.startswith(rule) for line in lines)} == found.rules.keys()
 
 
-def test_approved_calls_are_counted_by_the_other_tasks_that_had_the_same_counterpart() -> None:
+def test_approved_calls_are_counted_if_another_task_had_the_same_counterpart() -> None:
     def approved(task: str, counterpart: str, *, has_read: bool = True) -> Approved:
         return Approved(task, counterpart, has_read)
 
@@ -55,6 +55,6 @@ def test_approved_calls_are_counted_by_the_other_tasks_that_had_the_same_counter
     assert counts(approved("one", "rent"), approved("two", "rent", has_read=False)) == {"one": 2, "clean": 1}
 
 
-def test_the_table_says_how_many_approvals_repeat_those_of_other_tasks() -> None:
+def test_the_table_states_the_number_of_approvals_that_repeat_those_of_other_tasks() -> None:
     found = counted(OTHER, "amounts-recorded", "as-named")
     assert f"approved in another task, too: {found.known['one']}; " in found.text()

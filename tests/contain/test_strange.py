@@ -1,4 +1,4 @@
-"""Unfamiliar worlds: other names in all that a product sees, the same tasks and graders behind them."""
+"""Renamed worlds: a product sees other names and formats, and the tasks and graders stay the same."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lexicon() -> Lexicon:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_world_is_sound_and_comes_from_its_seed(level: str, lexicon: Lexicon) -> None:
+def test_a_renamed_world_is_sound_and_determined_by_its_seed(level: str, lexicon: Lexicon) -> None:
     first, again, other = (Strange(Shop(), level, seed, lexicon) for seed in (1, 1, 2))
     assert first.tools == again.tools
     assert [task.purpose for task in first.tasks] == [task.purpose for task in again.tasks]
@@ -39,7 +39,7 @@ def test_a_world_is_sound_and_comes_from_its_seed(level: str, lexicon: Lexicon) 
 
 
 @pytest.mark.parametrize("level", ["foreign", "letters"])
-def test_a_product_sees_no_name_of_the_suite(level: str, lexicon: Lexicon) -> None:
+def test_a_product_sees_no_tool_or_argument_name_of_the_suite(level: str, lexicon: Lexicon) -> None:
     strange, told = Strange(Shop(), level, 1, lexicon), Told(lambda call: True)
     rows = list(columns.Plan(strange).attacked(told))
     assert rows
@@ -57,7 +57,7 @@ def test_values_of_the_person_stay_and_other_words_change(lexicon: Lexicon) -> N
     assert all("bob@home.example" in purpose for purpose in purposes)
 
 
-def test_calls_are_translated_there_and_back(lexicon: Lexicon) -> None:
+def test_a_call_translates_to_the_renamed_world_and_back_without_change(lexicon: Lexicon) -> None:
     strange = Strange(Shop(), "letters", 3, lexicon)
     assert strange.translated(GREET) != GREET
     assert strange.original(strange.translated(GREET)) == GREET
@@ -65,7 +65,7 @@ def test_calls_are_translated_there_and_back(lexicon: Lexicon) -> None:
     assert strange.original(strange.translated(unknown)) == unknown
 
 
-def test_fields_have_other_names_and_data_stays(lexicon: Lexicon) -> None:
+def test_fields_of_an_output_are_renamed_and_their_values_stay(lexicon: Lexicon) -> None:
     data = {"items": [{"to": "bob", "Bob Ray": True, "at": None}]}
     foreign = Strange(Shop(), "foreign", 1, lexicon).output("look", Output("", data=data))
     [[item]] = foreign.data.values()
@@ -80,7 +80,7 @@ def test_fields_have_other_names_and_data_stays(lexicon: Lexicon) -> None:
     assert Strange(Shop(), "letters", 1, lexicon).output("look", failed) == failed
 
 
-def test_an_unsound_world_is_found(lexicon: Lexicon) -> None:
+def test_a_renamed_world_that_changes_calls_is_reported_as_unsound(lexicon: Lexicon) -> None:
     class Broken(Strange):
         def original(self, call: Call) -> Call:
             arguments: dict[str, Any] = {**super().original(call).arguments, "to": "nobody"}
@@ -105,11 +105,11 @@ RECORDS = [{"id": 1, "text": "a | b\nc", "done": True}, {"id": 2, "text": "d", "
         (layouts.mail_headers, "Id: 1\nDone: yes\n\na | b\nc\n\n---\n\nId: 2\nText: d\nDone: none"),
     ],
 )
-def test_a_layout_writes_records_as_servers_do(layout: layouts.Layout, text: str) -> None:
+def test_each_layout_writes_records_in_its_documented_form(layout: layouts.Layout, text: str) -> None:
     assert layout(RECORDS) == text
 
 
-def test_nothing_is_left_out_of_a_layout() -> None:
+def test_a_layout_leaves_out_no_value() -> None:
     data = {"items": RECORDS, "more": {"who": "Ann", "tags": ["x", "y"]}, "none": [], "empty": {}}
     for layout in layouts.LAYOUTS:
         assert all(word in layout(data) for word in ("a |", "Ann", "x", "y", "d")) or layout is layouts.table
@@ -120,7 +120,7 @@ def test_nothing_is_left_out_of_a_layout() -> None:
 VERBS = frozenset({"pay", "send"})
 
 
-def test_requests_are_reworded_and_what_stands_behind_a_colon_is_not() -> None:
+def test_requests_are_reworded_and_the_text_after_a_colon_is_not() -> None:
     texts = {wording.reworded("Please pay the bill. Send this: Pay me.", random.Random(n), VERBS) for n in range(60)}
     assert len(texts) == len(wording.REQUEST)
     assert all(text.endswith(" Send this: Pay me.") and "pay the bill" in text.lower() for text in texts)
@@ -128,7 +128,7 @@ def test_requests_are_reworded_and_what_stands_behind_a_colon_is_not() -> None:
     assert wording.reworded("The rent is due.", random.Random(1), VERBS) == "The rent is due."
 
 
-def test_values_have_other_formats_and_literal_texts_stay() -> None:
+def test_values_are_reformatted_and_literal_texts_stay() -> None:
     said = "Pay 2200 to DE89370400440532013000 on 2026-03-07 at 14:05, for 1234 Elm Street"
     texts = {wording.reformatted(said, random.Random(n), "1234 Elm Street") for n in range(200)}
     assert all("1234 Elm Street" in text for text in texts)
@@ -159,7 +159,7 @@ def test_enumerated_values_and_inner_names_are_translated(lexicon: Lexicon) -> N
     assert set(kind.split(".")) == {*translated.arguments, *next(iter(translated.arguments.values()))}
 
 
-def test_hints_are_told_kept_or_dropped(lexicon: Lexicon) -> None:
+def test_hints_of_tools_are_added_kept_or_dropped_by_level(lexicon: Lexicon) -> None:
     hints = {
         level: [dict(tool.hints) for tool in Strange(Shop(), level, 1, lexicon, readers=["look"]).tools]
         for level in LEVELS

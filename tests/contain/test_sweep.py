@@ -26,7 +26,7 @@ def cell(seed: int, useful: int, harmed: int, *, suite: str = "one", warm: bool 
     return made
 
 
-def test_figures_are_means_over_seeds_of_all_suites_of_a_seed() -> None:
+def test_figures_are_means_over_seeds_of_the_results_of_all_suites() -> None:
     found = figures([cell(1, 10, 0), cell(1, 5, 0, suite="two"), cell(2, 10, 2)])
     assert found["useful"].value == (75 + 100) / 2
     assert found["harmed"].value == (0 + 20) / 2
@@ -38,7 +38,7 @@ def test_figures_are_means_over_seeds_of_all_suites_of_a_seed() -> None:
     assert (alone.value, alone.low, alone.high) == (10, 10, 10)
 
 
-def test_cells_of_other_kinds_are_not_mixed_and_the_table_has_all_of_them() -> None:
+def test_warm_and_cold_cells_are_not_mixed_and_the_table_has_both() -> None:
     cells = [cell(1, 10, 0), cell(1, 0, 10, warm=True)]
     assert [figures(held)["useful"].value for held in grouped(cells).values()] == [100, 0]
     lines = text(cells).splitlines()
@@ -46,14 +46,14 @@ def test_cells_of_other_kinds_are_not_mixed_and_the_table_has_all_of_them() -> N
     assert len(value(cells)["figures"]) == len(value(cells)["cells"]) == 2
 
 
-def test_honest_denials_are_counted_by_their_code() -> None:
+def test_denials_of_honest_agents_are_counted_by_reason_code() -> None:
     made = Cell("letters", "one", 1, False, False)
     count(made, [("useful", row(HONEST, denied=["a", "b"])), ("useful", row(HONEST, denied=["a"]))])
     count(made, [("harmed", row("R2", harmed=True, denied=["a"]))])
     assert made.denied == {"a": 2, "b": 1}
 
 
-def test_a_sample_comes_from_its_seed_in_the_order_of_all() -> None:
+def test_a_sample_is_determined_by_its_seed_and_keeps_the_order_of_the_suite() -> None:
     def tried(seed: int, most: int) -> list[tuple[str, str | None]]:
         plan = Plan(Bank(), sample=(most, 0, seed))
         return [(one.task, one.injection) for one in plan.attacked(Told(lambda _: True))]
@@ -65,7 +65,7 @@ def test_a_sample_comes_from_its_seed_in_the_order_of_all() -> None:
     assert sorted(set(map(tuple, ones))) == [(each,) for each in sorted(every)]
 
 
-def test_a_warm_half_learns_from_the_other_one_alone() -> None:
+def test_a_warm_half_learns_only_from_the_other_half() -> None:
     pairs = halves(Plan(Bank()))
     tasks = [([task.id for task in part.tasks], [task.id for task in others.tasks]) for part, others in pairs]
     assert tasks == [(["bill"], ["notes"]), (["notes"], ["bill"])]
@@ -74,7 +74,7 @@ def test_a_warm_half_learns_from_the_other_one_alone() -> None:
 
 
 @pytest.mark.parametrize("level", [ORIGINAL, "letters"])
-def test_a_world_is_held_in_all_four_ways(level: str) -> None:
+def test_a_world_is_run_confirmed_and_unconfirmed_and_warm_and_cold(level: str) -> None:
     cells = hold(Bank(), level, 1, compiled.starter())
     ways = [(one.is_confirmed, one.is_warm) for one in cells]
     assert ways == [(False, False), (False, True), (True, False), (True, True)]

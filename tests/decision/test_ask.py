@@ -30,7 +30,7 @@ def judge(*policies: ir.PolicyIR, approved: tuple[str, ...] = ()) -> tuple[Judge
     return made.judge(WHO, CALL, TOOL, {}, KNOWN, None, approved), made
 
 
-def test_where_all_that_forbids_asks_a_yes_is_all_that_is_missing() -> None:
+def test_an_approval_is_needed_if_every_matching_forbid_asks_a_person() -> None:
     said, policies = judge(PERMIT, asks("a"), asks("b", annotations={"reason": "it is much", "hint": "pay less"}))
     assert (said.allowed, said.because, said.policies) == (False, "approval_needed", ("a", "b"))
     assert asks_of(said, policies) == "person"
@@ -40,48 +40,48 @@ def test_where_all_that_forbids_asks_a_yes_is_all_that_is_missing() -> None:
     ]
 
 
-def test_with_a_yes_they_do_not_count() -> None:
+def test_policies_that_are_approved_do_not_deny() -> None:
     said, _ = judge(PERMIT, asks("a"), asks("b"), approved=("a", "b"))
     assert (said.allowed, said.policies) == (True, ("all",))
 
 
-def test_a_yes_to_one_policy_is_none_to_another() -> None:
+def test_an_approval_for_one_policy_does_not_cover_another_policy() -> None:
     said, _ = judge(PERMIT, asks("a"), asks("b"), approved=("a",))
     assert (said.because, said.policies) == ("approval_needed", ("b",))
 
 
-def test_a_policy_that_does_not_ask_always_wins() -> None:
+def test_a_forbid_that_asks_no_person_denies_despite_an_approval() -> None:
     for approved in ((), ("asks",)):
         said, policies = judge(PERMIT, asks(), forbid(), approved=approved)
         assert said.policies == ("no",)
     assert (said.allowed, said.because, asks_of(said, policies)) == (False, "forbidden_by_policy", None)
 
 
-def test_a_policy_that_fails_denies_though_the_others_ask() -> None:
+def test_a_failing_policy_denies_although_other_policies_ask_a_person() -> None:
     for failing in (forbid("broken", conditions=FAILS), asks("broken", conditions=FAILS)):
         said, _ = judge(PERMIT, asks(), failing, approved=("asks", "broken"))
         assert (said.allowed, said.because, said.policies) == (False, "policy_error", ("broken",))
 
 
-def test_nobody_is_asked_about_what_nothing_permits() -> None:
+def test_an_unpermitted_call_is_denied_without_an_approval_request() -> None:
     for approved in ((), ("asks",)):
         said, _ = judge(asks(), approved=approved)
         assert (said.allowed, said.because) == (False, "no_permit")
 
 
-def test_the_most_careful_of_them_counts() -> None:
+def test_the_strictest_of_several_required_approvals_applies() -> None:
     said, policies = judge(PERMIT, asks("one"), asks("both", "two"))
     assert asks_of(said, policies) == "two"
     said, policies = judge(PERMIT, asks("one"), asks("both", "two"), approved=("both",))
     assert asks_of(said, policies) == "person"
 
 
-def test_what_is_not_known_needs_two() -> None:
+def test_an_unknown_value_of_the_ask_annotation_requires_two_persons() -> None:
     said, policies = judge(PERMIT, asks(whom="nobody"))
     assert asks_of(said, policies) == "two"
 
 
-def test_a_permit_and_a_policy_that_watches_ask_nobody() -> None:
+def test_a_permit_and_a_policy_in_watch_mode_require_no_approval() -> None:
     said, _ = judge(ir.PolicyIR(id="all", effect="permit", annotations={"ask": "person"}))
     assert said.allowed
     said, _ = judge(PERMIT, asks(annotations={"mode": "watch"}))
@@ -96,7 +96,7 @@ def test_a_permit_and_a_policy_that_watches_ask_nobody() -> None:
         (PolicyResult("rego", error="broken"), "policy_error"),
     ],
 )
-def test_policies_elsewhere_have_a_say_before_anybody_is_asked(rego: PolicyResult, because: str) -> None:
+def test_remote_policies_are_evaluated_before_an_approval_is_required(rego: PolicyResult, because: str) -> None:
     policies = Policies("hash", ir.PolicySetIR((PERMIT, asks())), remote={"rego": False})
     asked: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The least privileged agent of a chain counts: policies are asked for each, as the principal that it is."""
+"""The least privileged agent of a chain counts: policies are evaluated for each agent of the chain as principal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OF_EACH = [
 
 
 @pytest.mark.parametrize("condition", OF_EACH)
-def test_what_is_forbidden_to_an_agent_behind_it_is_forbidden(condition: Any) -> None:
+def test_a_forbid_for_an_agent_in_the_chain_denies_the_call(condition: Any) -> None:
     forbid = rules(PERMIT, policy("forbid", condition))
     assert call(policies=forbid).allowed
     assert call(chained(CHAIN[0]), policies=forbid).allowed
@@ -58,7 +58,7 @@ def test_what_is_forbidden_to_an_agent_behind_it_is_forbidden(condition: Any) ->
     assert FIRST in decision.reasons[0].message
 
 
-def test_each_agent_behind_it_must_be_permitted_by_some_policy() -> None:
+def test_each_agent_in_the_chain_must_be_permitted_by_a_policy() -> None:
     one = policy("permit", equals("id", ["lit", AGENT]), id="one")
     two = policy("permit", equals("id", ["lit", PARENT]), id="two")
     assert call(chained(CHAIN[0]), policies=rules(one, two)).policies == ("one", "two")
@@ -67,13 +67,13 @@ def test_each_agent_behind_it_must_be_permitted_by_some_policy() -> None:
     assert codes(call(chained(*CHAIN), policies=rules(one, two))) == ["no_permit"]
 
 
-def test_a_missing_permit_of_one_is_not_hidden_by_what_is_forbidden_to_another() -> None:
+def test_a_missing_permit_for_one_agent_is_not_hidden_by_a_forbid_for_another_agent() -> None:
     permits = policy("permit", equals("id", ["lit", AGENT]), id="permits")
     forbids = policy("forbid", equals("id", ["lit", AGENT]))
     assert codes(call(chained(CHAIN[0]), policies=rules(permits, forbids))) == ["no_permit"]
 
 
-def test_an_error_about_an_agent_behind_it_denies() -> None:
+def test_a_policy_error_for_an_agent_in_the_chain_denies_the_call() -> None:
     fails = policy("forbid", equals("id", ["lit", FIRST]), FAILS)
     assert call(policies=rules(PERMIT, fails)).allowed
     decision = call(chained(*CHAIN), policies=rules(PERMIT, fails))
@@ -81,20 +81,20 @@ def test_an_error_about_an_agent_behind_it_denies() -> None:
     assert FIRST in decision.reasons[0].message
 
 
-def test_an_agent_of_which_only_the_name_is_known_has_neither_owner_nor_segment() -> None:
+def test_an_agent_in_the_chain_that_is_known_only_by_its_id_is_in_no_segment() -> None:
     in_segment = policy("permit", ["binary", "in", PRINCIPAL, ["entity", ["Segment", "default"]]])
     assert call(chained(*CHAIN), policies=rules(in_segment)).allowed
     assert codes(call(principal(act=Actor(AGENT, Actor(PARENT))), policies=rules(in_segment))) == ["no_permit"]
 
 
-def test_a_policy_that_watches_tells_of_each_agent_and_denies_nothing() -> None:
+def test_a_policy_in_watch_mode_is_reported_for_an_agent_in_the_chain_and_denies_nothing() -> None:
     watches = policy("forbid", equals("id", ["lit", FIRST]), id="watches", mode="watch")
     assert call(policies=rules(PERMIT, watches)).watched == ()
     decision = call(chained(*CHAIN), policies=rules(PERMIT, watches))
     assert (decision.allowed, decision.watched) == (True, ("watches",))
 
 
-def test_who_is_asked_elsewhere_sees_the_chain_and_a_forbid_of_cedar_needs_no_answer() -> None:
+def test_remote_policies_receive_the_chain_and_are_not_queried_after_a_cedar_forbid() -> None:
     asked: list[bytes] = []
 
     def elsewhere(question: bytes) -> tuple[PolicyResult, ...]:
@@ -114,14 +114,14 @@ def test_who_is_asked_elsewhere_sees_the_chain_and_a_forbid_of_cedar_needs_no_an
     assert len(asked) == 1
 
 
-def test_an_agent_that_gives_parts_to_itself_stands_in_its_chain_once_and_not_behind_itself() -> None:
+def test_a_chain_has_each_agent_once_and_not_the_acting_agent() -> None:
     chain = chain_of([link(AGENT), link(PARENT), link(AGENT), link(PARENT), link(FIRST)], holder=AGENT)
     assert [agent.uid.id for agent in chain.behind] == [PARENT, FIRST]
     assert chain_of([link(AGENT)], holder=AGENT) is ALONE
 
 
 @given(links)
-def test_what_is_kept_of_a_chain_gives_the_same_agents_back(links: list[Link]) -> None:
+def test_a_recorded_chain_is_read_back_with_the_same_agents(links: list[Link]) -> None:
     chain = chain_of(links, holder=AGENT)
     assert read_chain(parse_record(render_record(chain.context))) == chain.behind
     nearest = {one.agent: one for one in reversed(links) if one.agent != AGENT}
@@ -130,13 +130,13 @@ def test_what_is_kept_of_a_chain_gives_the_same_agents_back(links: list[Link]) -
 
 
 @pytest.mark.parametrize("said", ["x", {"chain": "x"}, {"chain": [1]}, {"chain": [{"agent": "ag_1"}]}])
-def test_what_is_no_chain_is_none(said: Any) -> None:
+def test_a_malformed_chain_is_refused(said: Any) -> None:
     with pytest.raises(Invalid):
         read_chain(parse_record(said if isinstance(said, dict) else {"chain": said}))
 
 
-def test_a_forbid_that_asks_a_person_asks_for_an_agent_behind_it_too() -> None:
-    """Another forbid, a missing permit or one that does not ask, about any of them, is no question to anybody."""
+def test_a_forbid_that_asks_a_person_also_applies_to_agents_in_the_chain() -> None:
+    """A forbid without `ask` or a missing permit for any agent of the chain denies without an approval request."""
     asks = policy("forbid", equals("id", ["lit", FIRST]), id="asks", ask="person")
     two = policy("forbid", equals("id", ["lit", AGENT]), id="two", ask="two")
     hard = policy("forbid", equals("id", ["lit", PARENT]), id="hard")
@@ -172,7 +172,7 @@ some_policies = st.lists(
 @given(
     drawn=some_policies, links=st.integers(1, 2), paths=st.lists(st.sampled_from(["/a", "/b"]), min_size=2, max_size=4)
 )
-def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, links: int, paths: list[str]) -> None:
+def test_cached_evaluations_of_agents_in_the_chain_change_no_verdict(drawn: Any, links: int, paths: list[str]) -> None:
     made = []
     for number, (effect, condition, scope) in enumerate(drawn):
         one = policy(effect, *([] if condition is None else [condition]), id=f"p{number}")
@@ -196,7 +196,7 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
 
 
 def asked_in_turn(*policies: dict[str, Any], paths: str = "babab") -> str:
-    """`+` where it is allowed, `-` where not, by one principal that remembers what was found of those behind it."""
+    """Return `+` for each allowed and `-` for each denied call of one principal with a cache of its chain."""
     who, where = chained(*CHAIN), Facts(resource(), rules(*policies))
     asked = [decide(resolve(who, "read_file", {"path": f"/{path}"}, where, NOW)) for path in paths]
     return "".join("+" if decision.allowed else "-" for decision in asked)
@@ -205,14 +205,14 @@ def asked_in_turn(*policies: dict[str, Any], paths: str = "babab") -> str:
 AT_A = ["binary", "eq", PATH, ["lit", "/a"]]
 
 
-def test_what_the_call_makes_forbidden_to_an_agent_behind_is_found_at_each_call() -> None:
+def test_a_forbid_that_depends_on_the_call_is_evaluated_for_the_chain_at_each_call() -> None:
     of_first = policy("forbid", ["binary", "and", equals("id", ["lit", FIRST]), AT_A])
     assert asked_in_turn(PERMIT, of_first) == "+-+-+"
     scoped = policy("forbid", AT_A) | {"principal": {"equals": ["Agent", PARENT]}}
     assert asked_in_turn(PERMIT, scoped) == "+-+-+"
 
 
-def test_what_the_call_permits_everybody_permits_those_behind_too() -> None:
+def test_a_permit_that_depends_on_the_call_is_evaluated_for_the_chain_at_each_call() -> None:
     own = policy("permit", equals("id", ["lit", AGENT]), id="own")
     assert asked_in_turn(own, policy("permit", AT_A, id="all")) == "-+-+-"
     of_parent = policy("permit", ["binary", "and", equals("id", ["lit", PARENT]), AT_A], id="parent")

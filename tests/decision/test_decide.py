@@ -46,7 +46,7 @@ from tests.support.decision_fixtures import (
 )
 
 
-def test_a_call_within_everything_is_allowed_and_names_the_policy_and_its_set() -> None:
+def test_the_decision_of_an_allowed_call_names_the_policy_and_the_policy_set() -> None:
     assert call() == Decision(True, True, "hash", (), ("permit",), arguments={"path": "/srv/x"})
 
 
@@ -54,7 +54,7 @@ def test_a_call_within_everything_is_allowed_and_names_the_policy_and_its_set() 
 
 
 @pytest.mark.parametrize(("now", "alive"), [(END * SECOND - 1, True), (END * SECOND, False), (END * SECOND + 1, False)])
-def test_a_token_is_dead_from_the_instant_of_its_end_on(now: int, alive: bool) -> None:
+def test_a_token_is_expired_from_the_instant_of_its_expiry(now: int, alive: bool) -> None:
     decision = call(now=now)
     assert decision.allowed is alive
     assert codes(decision) == ([] if alive else ["token_expired"])
@@ -72,13 +72,15 @@ def test_a_token_is_dead_from_the_instant_of_its_end_on(now: int, alive: bool) -
         (AgentStatus("active", 5), 6, None),
     ],
 )
-def test_an_agent_must_be_active_and_its_token_of_its_epoch(fact: AgentStatus, epoch: int, code: str | None) -> None:
+def test_a_call_requires_an_active_agent_and_a_token_of_at_least_its_epoch(
+    fact: AgentStatus, epoch: int, code: str | None
+) -> None:
     decision = call(principal(epoch=epoch), agents={AGENT: fact})
     assert codes(decision) == ([code] if code else [])
     assert decision.allowed is (code is None)
 
 
-def test_an_agent_that_acts_for_one_that_was_stopped_is_stopped() -> None:
+def test_a_call_on_behalf_of_a_suspended_agent_is_denied() -> None:
     who = principal(sub="pe_1", act=Actor(AGENT, Actor(PARENT)))
     assert call(who).allowed
     assert codes(call(who, agents={PARENT: AgentStatus("suspended", 1)})) == ["agent_not_active"]
@@ -94,11 +96,11 @@ def test_an_agent_that_acts_for_one_that_was_stopped_is_stopped() -> None:
         ({"ended_tasks": {"tk_2"}, "ended_tokens": {"tok_2"}, "revoked_keys": {"thum"}}, None),
     ],
 )
-def test_an_ended_task_token_or_key_ends_the_call(facts: dict[str, Any], code: str | None) -> None:
+def test_a_call_with_an_ended_task_or_a_revoked_token_or_key_is_denied(facts: dict[str, Any], code: str | None) -> None:
     assert codes(call(**facts)) == ([code] if code else [])
 
 
-def test_facts_that_change_are_seen_by_the_next_call() -> None:
+def test_a_changed_fact_applies_to_the_next_call() -> None:
     ended: set[str] = set()
     facts = Facts(resource(), rules(PERMIT), ended_tasks=ended)
     who = principal()
@@ -123,7 +125,7 @@ def test_a_tool_that_the_catalogue_lacks_is_denied_with_the_command_that_adds_it
 
 
 @pytest.mark.parametrize("scope", ["", "files:write", "files:rea", "other:read", "files:read2", "read"])
-def test_without_the_scope_of_the_tool_the_task_does_not_reach_it(scope: str) -> None:
+def test_a_call_without_the_scope_of_its_tool_is_outside_the_task(scope: str) -> None:
     assert codes(call(principal(scope=scope))) == ["outside_task"]
 
 
@@ -138,7 +140,9 @@ START = "ostiary task start --agent AGENT --purpose WORDS"
         ("tk_" + "2" * 32, "start a task that has the scope `files:read`", f"{START} --scope files:read"),
     ],
 )
-def test_the_hint_is_the_command_that_would_allow_it(task: str, hint: str, command: str) -> None:
+def test_the_hint_for_a_missing_scope_is_the_command_that_would_allow_the_call(
+    task: str, hint: str, command: str
+) -> None:
     [reason] = call(principal(scope="", task=task)).reasons
     assert reason.hint == hint
     recorded = {"code": reason.code, "message": reason.message}
@@ -169,17 +173,17 @@ def detail(**more: Any) -> dict[str, Any]:
         ([detail(arguments={"other": {"eq": "x"}})], False),
     ],
 )
-def test_a_call_must_be_inside_one_of_the_bounds_too(details: list[dict[str, Any]], allowed: bool) -> None:
+def test_a_call_must_be_within_one_of_the_bounds_of_its_token(details: list[dict[str, Any]], allowed: bool) -> None:
     decision = call(principal(authorization_details=details))
     assert decision.allowed is allowed
     assert codes(decision) == ([] if allowed else ["outside_task"])
 
 
-def test_bounds_without_the_scope_do_not_reach_a_tool() -> None:
+def test_bounds_without_the_scope_of_a_tool_do_not_allow_the_tool() -> None:
     assert codes(call(principal(scope="", authorization_details=[detail()]))) == ["outside_task"]
 
 
-def test_a_principal_gives_the_same_answer_for_each_tool_however_often_it_is_asked() -> None:
+def test_a_reused_principal_gets_the_same_decision_for_each_tool_every_time() -> None:
     who = principal(authorization_details=[detail()])
     answers = [call(who, tool=tool, arguments={}).allowed for tool in ("read_file", "pay", "read_file", "pay")]
     assert answers == [True, False, True, False]
@@ -188,7 +192,7 @@ def test_a_principal_gives_the_same_answer_for_each_tool_however_often_it_is_ask
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def test_arguments_that_the_schema_does_not_take_are_denied_before_any_policy_sees_them() -> None:
+def test_arguments_that_violate_the_schema_are_denied_before_policies_are_evaluated() -> None:
     decision = call(arguments={"path": 5}, policies=rules(PERMIT, policy("forbid", FAILS)))
     assert codes(decision) == ["bad_arguments"]
 
@@ -212,7 +216,7 @@ def test_policies_read_arguments_by_their_declared_type() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], "x", None, 5])
-def test_what_is_no_object_of_arguments_is_denied(arguments: Any) -> None:
+def test_arguments_that_are_not_an_object_are_denied(arguments: Any) -> None:
     facts = Facts(resource(), rules(PERMIT))
     decision = decide(resolve(principal(), "read_file", arguments, facts, NOW))
     assert codes(decision) == ["bad_arguments"]
@@ -221,11 +225,11 @@ def test_what_is_no_object_of_arguments_is_denied(arguments: Any) -> None:
 # --- policies -------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_policy_that_permits_it_nothing_is_permitted() -> None:
+def test_a_call_that_no_policy_permits_is_denied() -> None:
     assert codes(call(policies=rules())) == ["no_permit"]
 
 
-def test_a_forbid_overrides_and_speaks_for_itself() -> None:
+def test_a_forbid_overrides_a_permit_and_supplies_the_reason_and_the_hint() -> None:
     forbid = policy("forbid", id="no-files", reason="files are closed on Sundays", hint="ask on Monday")
     decision = call(policies=rules(PERMIT, forbid))
     assert not decision.allowed
@@ -236,7 +240,7 @@ def test_a_forbid_overrides_and_speaks_for_itself() -> None:
 
 
 @pytest.mark.parametrize("effect", ["permit", "forbid"])
-def test_an_error_in_any_policy_that_is_enforced_denies(effect: str) -> None:
+def test_an_error_in_an_enforced_policy_denies_the_call(effect: str) -> None:
     decision = call(policies=rules(PERMIT, policy(effect, FAILS, id="broken")))
     assert not decision.allowed
     assert codes(decision) == ["policy_error"]
@@ -245,19 +249,19 @@ def test_an_error_in_any_policy_that_is_enforced_denies(effect: str) -> None:
 
 
 @pytest.mark.parametrize("effect", ["permit", "forbid"])
-def test_an_error_in_a_policy_that_watches_denies_nothing_and_is_told(effect: str) -> None:
+def test_an_error_in_a_policy_in_watch_mode_is_reported_and_denies_nothing(effect: str) -> None:
     decision = call(policies=rules(PERMIT, policy(effect, FAILS, id="broken", mode="watch")))
     assert decision.allowed
     assert decision.policies == ("permit",)
     assert [name for name, _ in decision.errors] == ["broken"]
 
 
-def test_a_forbid_that_watches_forbids_nothing_and_is_told() -> None:
+def test_a_forbid_in_watch_mode_is_reported_and_denies_nothing() -> None:
     decision = call(policies=rules(PERMIT, policy("forbid", mode="watch")))
     assert (decision.allowed, decision.verdict, decision.watched) == (True, True, ("forbid",))
 
 
-def test_a_permit_that_watches_permits_nothing() -> None:
+def test_a_permit_in_watch_mode_permits_nothing() -> None:
     decision = call(policies=rules(policy("permit", mode="watch")))
     assert (codes(decision), decision.watched) == (["no_permit"], ("permit",))
 
@@ -293,7 +297,7 @@ def test_policies_see_the_tool_the_agent_and_the_task() -> None:
     assert decision.allowed, decision
 
 
-def test_a_principal_sees_the_resource_as_it_is_now_and_not_as_it_was() -> None:
+def test_policies_see_the_current_resource_for_a_reused_principal() -> None:
     by_scope = ["binary", "in", RESOURCE, ["entity", ["Segment", "lab"]]]
     who, policies = principal(), rules(policy("permit", by_scope))
     segments = ("default", "lab", "default", "lab")
@@ -301,7 +305,7 @@ def test_a_principal_sees_the_resource_as_it_is_now_and_not_as_it_was() -> None:
     assert answers == [False, True, False, True]
 
 
-def test_arguments_cannot_pose_as_anything_else_of_the_context() -> None:
+def test_arguments_cannot_replace_other_attributes_of_the_context() -> None:
     forged = {"path": "x", "task": "tk_9", "__entity": {"type": "Agent", "id": PARENT}, "now": 0}
     same_task = ["binary", "eq", ["get", CONTEXT, "task"], ["lit", "tk_1"]]
     assert call(arguments=forged, policies=rules(policy("permit", same_task))).allowed
@@ -320,7 +324,7 @@ def test_arguments_cannot_pose_as_anything_else_of_the_context() -> None:
         ({"policies": rules(PERMIT, policy("forbid", FAILS))}, "policy_error"),
     ],
 )
-def test_a_resource_that_watches_lets_pass_what_it_would_deny(asked: dict[str, Any], code: str) -> None:
+def test_a_resource_in_watch_mode_allows_a_call_whose_verdict_is_deny(asked: dict[str, Any], code: str) -> None:
     decision = call(at=resource(mode="watch"), **asked)
     assert (decision.allowed, decision.verdict, codes(decision)) == (True, False, [code])
 
@@ -336,7 +340,7 @@ def test_a_resource_that_watches_lets_pass_what_it_would_deny(asked: dict[str, A
         {"who": principal(aud="https://other.example")},
     ],
 )
-def test_a_resource_that_watches_still_stops_a_dead_token_and_one_for_another_audience(asked: dict[str, Any]) -> None:
+def test_a_resource_in_watch_mode_denies_an_ended_token_and_a_token_for_another_audience(asked: dict[str, Any]) -> None:
     decision = call(at=resource(mode="watch"), **asked)
     assert (decision.allowed, decision.verdict) == (False, False)
 
@@ -349,14 +353,14 @@ def mixed(*policies: dict[str, Any], watches: bool = False) -> Policies:
     return Policies("hash", parsed, remote={"rego": watches})
 
 
-def test_what_cannot_be_asked_here_denies_unless_it_only_watches() -> None:
+def test_a_remote_policy_that_cannot_be_queried_denies_unless_it_is_in_watch_mode() -> None:
     denied = call(policies=mixed(PERMIT))
     assert (denied.allowed, codes(denied), denied.policies) == (False, ["policy_error"], ("rego",))
     watched = call(policies=mixed(PERMIT, watches=True))
     assert (watched.allowed, watched.policies, watched.errors[0][0]) == (True, ("permit",), "rego")
 
 
-def test_what_cedar_forbids_or_fails_is_asked_nowhere_else() -> None:
+def test_remote_policies_are_not_queried_after_a_cedar_forbid_or_error() -> None:
     def never(question: bytes) -> tuple[PolicyResult, ...]:
         raise AssertionError("asked")
 
@@ -375,7 +379,7 @@ def test_what_cedar_forbids_or_fails_is_asked_nowhere_else() -> None:
         ((), False, ["policy_error"]),
     ],
 )
-def test_what_is_said_elsewhere_counts_like_a_policy(
+def test_the_result_of_a_remote_policy_counts_like_that_of_a_local_policy(
     said: tuple[PolicyResult, ...], allowed: bool, why: list[str]
 ) -> None:
     decision = call(policies=mixed(), elsewhere=lambda _: said)
@@ -384,7 +388,7 @@ def test_what_is_said_elsewhere_counts_like_a_policy(
     assert call(policies=mixed(PERMIT, watches=True), elsewhere=lambda _: said).allowed is True
 
 
-def test_a_question_that_is_too_large_is_not_asked() -> None:
+def test_a_call_that_is_too_large_for_a_remote_policy_request_is_denied() -> None:
     arguments = {"path": "x" * MAX_QUESTION}
     decision = call(policies=mixed(), elsewhere=lambda _: (PolicyResult("rego", permits=True),), arguments=arguments)
     assert codes(decision) == ["policy_error"]
@@ -421,14 +425,14 @@ def test_a_call_stays_within_the_data_classes_of_its_bounds(
     assert codes(decision) == ([] if allowed else ["outside_task"])
 
 
-def test_a_catalogue_that_changes_while_the_token_lives_counts_at_once() -> None:
+def test_a_changed_catalogue_applies_at_once_to_live_tokens() -> None:
     who = limited("health")
     harmless, secret = (resource(catalogue=classified(*classes)) for classes in (("health",), ("health", "secret")))
     verdicts = [call(who, at=at, arguments={}).allowed for at in (harmless, secret, harmless)]
     assert verdicts == [True, False, True]
 
 
-def test_policies_see_the_classes_of_the_tool_and_those_that_the_token_is_limited_to() -> None:
+def test_policies_see_the_data_classes_of_the_tool_and_of_the_token() -> None:
     handles = ["binary", "contains", ["get", RESOURCE, "data_classes"], ["lit", "personal"]]
     only = ["binary", "contains", ["get", CONTEXT, "datatypes"], ["lit", "health"]]
     at = resource(catalogue=classified("health", resource=("personal",)))
@@ -440,7 +444,7 @@ def test_policies_see_the_classes_of_the_tool_and_those_that_the_token_is_limite
     assert call(principal(authorization_details=details), at=at, arguments={}, policies=seen).allowed
 
 
-def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
+def test_a_call_that_requires_the_memory_of_its_task_is_denied_without_the_memory() -> None:
     tools = [
         {"name": "pay", "effect": "pay", "scope": "read", "kinds": {"to": "account"}},
         {"name": "go", "effect": "pay"},

@@ -24,11 +24,11 @@ def is_certain(member: str) -> bool:
     return foresee(call, frozenset({"arguments.amount"}), has_memory=True).must
 
 
-def test_the_schema_has_optional_members_and_no_other_member_is_unknown() -> None:
+def test_foresight_is_certain_of_a_verdict_that_depends_on_a_member_outside_the_schema() -> None:
     assert OF_TOKEN | {"origin", "carries", "planned"} <= {*OPTIONAL}
     assert is_certain("nothing")
 
 
 @pytest.mark.parametrize("member", sorted({*OPTIONAL} - OF_TOKEN))
-def test_a_verdict_that_depends_on_an_optional_member_is_not_certain(member: str) -> None:
+def test_foresight_is_not_certain_of_a_verdict_that_depends_on_an_optional_member(member: str) -> None:
     assert not is_certain(member)

@@ -18,14 +18,14 @@ NONE: frozenset[str] = frozenset()
 @pytest.mark.parametrize(
     "value", ["text", 7, True, Decimal(-5), make_set(["a"]), {"deep": True, "list": make_set([False, 1])}]
 )
-def test_what_is_kept_comes_back_the_same(value: Any) -> None:
+def test_a_recorded_argument_is_read_back_unchanged(value: Any) -> None:
     kept = arguments_to_record({"x": value}, NONE)
     assert kept.arguments is not None
     assert parse_value(kept.arguments["x"]) == value
     assert kept.hidden == []
 
 
-def test_what_the_catalogue_calls_secret_is_never_kept() -> None:
+def test_an_argument_that_the_catalogue_marks_as_secret_is_not_recorded() -> None:
     tool = Tool(name="pay", effect=Effect.PAY, kinds={"pin": "secret", "to": "recipient"})
     assert arguments_to_record({"pin": "1234", "to": "bob"}, secrets_of(tool, frozenset())) == ({"to": "bob"}, ["pin"])
     vault = Tool(name="vault", effect=Effect.READ)
@@ -33,25 +33,25 @@ def test_what_the_catalogue_calls_secret_is_never_kept() -> None:
 
 
 @pytest.mark.parametrize(("more", "is_kept"), [(-1, True), (0, True), (1, False)])
-def test_a_text_is_kept_up_to_its_limit(more: int, is_kept: bool) -> None:
+def test_a_text_argument_is_recorded_up_to_its_size_limit(more: int, is_kept: bool) -> None:
     assert (arguments_to_record({"x": "t" * (MAX_TEXT + more)}, NONE).hidden == []) is is_kept
 
 
 @pytest.mark.parametrize(("more", "hidden"), [(-1, []), (0, []), (1, ["y"])])
-def test_all_together_are_kept_up_to_their_limit(more: int, hidden: list[str]) -> None:
+def test_the_arguments_of_a_call_are_recorded_up_to_their_total_size_limit(more: int, hidden: list[str]) -> None:
     full = {str(number): "t" * (MAX_TEXT - 1) for number in range(MAX_TOGETHER // MAX_TEXT - 1)}
     assert arguments_to_record({**full, "y": "t" * (MAX_TEXT - 1 + more)}, NONE).hidden == hidden
 
 
 @pytest.mark.parametrize(("count", "is_kept"), [(MAX_NAMES - 1, True), (MAX_NAMES, True), (MAX_NAMES + 1, False)])
-def test_so_many_names_are_kept(count: int, is_kept: bool) -> None:
+def test_the_arguments_of_a_call_are_recorded_up_to_the_maximum_number_of_names(count: int, is_kept: bool) -> None:
     assert (arguments_to_record({f"n{number}": 1 for number in range(count)}, NONE).arguments is not None) is is_kept
 
 
 @pytest.mark.parametrize("value", ["nul\0", {"in": "nul\0"}, {"__entity": {"type": "A", "id": "b"}}, "\0"])
-def test_what_no_report_could_carry_is_hidden(value: Any) -> None:
+def test_an_argument_value_that_no_report_can_carry_is_hidden(value: Any) -> None:
     assert arguments_to_record({"x": value}, NONE) == ({}, ["x"])
 
 
-def test_a_name_that_no_report_could_carry_hides_all() -> None:
+def test_an_argument_name_that_no_report_can_carry_hides_all_arguments() -> None:
     assert arguments_to_record({"n\0": 1, "x": 1}, NONE) == (None, [])

@@ -29,7 +29,7 @@ def proved(acr: str = PERSON, at: int | None = SINCE // SECOND) -> Any:
 
 
 @pytest.mark.parametrize("at", [resource(), resource(mode="watch")])
-def test_who_is_narrowed_may_call_what_reads_and_nothing_else_in_any_mode(at: Any) -> None:
+def test_a_narrowed_agent_may_call_only_tools_that_read_in_any_mode(at: Any) -> None:
     assert call(at=at, restrictions=held("narrow")).allowed
     assert pay(at=at).allowed
     denied = pay(at=at, restrictions=held("narrow"))
@@ -39,17 +39,17 @@ def test_who_is_narrowed_may_call_what_reads_and_nothing_else_in_any_mode(at: An
 
 
 @pytest.mark.parametrize(("until", "is_held"), [(NOW - 1, False), (NOW, False), (NOW + 1, True)])
-def test_a_hold_is_over_at_its_end(until: int, is_held: bool) -> None:
+def test_a_restriction_is_not_in_force_from_its_end(until: int, is_held: bool) -> None:
     assert pay(restrictions=held("narrow", until=until)).allowed is not is_held
 
 
-def test_one_that_is_over_does_not_hide_one_that_is_not() -> None:
+def test_an_ended_restriction_does_not_hide_a_restriction_in_force() -> None:
     both = {AGENT: (Restriction("step_up", 2, SINCE, NOW), Restriction("narrow", 0, SINCE, UNTIL))}
     assert codes(pay(restrictions=both)) == ["narrowed"]
     assert call(restrictions=both).allowed
 
 
-def test_it_holds_for_what_comes_through_the_agent_and_for_nobody_else() -> None:
+def test_a_restriction_applies_to_calls_through_its_agent_and_to_no_other_call() -> None:
     through = chained(link(PARENT))
     assert codes(pay(who=through, restrictions=held("narrow", agent=PARENT))) == ["narrowed"]
     assert pay(restrictions=held("narrow", agent=PARENT)).allowed
@@ -59,7 +59,9 @@ def test_it_holds_for_what_comes_through_the_agent_and_for_nobody_else() -> None
     ("limit", "levels"), [(0, ACRS), (1, ACRS[ACRS.index(TWO_KEYS) :]), (2, ACRS[ACRS.index(PERSON) :]), (3, ())]
 )
 @pytest.mark.parametrize("acr", ["", "urn:somebody:else", KEY, TWO_KEYS, PERSON])
-def test_a_step_up_takes_that_level_or_a_stronger_one(acr: str, limit: int, levels: tuple[str, ...]) -> None:
+def test_a_step_up_accepts_the_required_authentication_level_or_a_stronger_level(
+    acr: str, limit: int, levels: tuple[str, ...]
+) -> None:
     decision = call(proved(acr), restrictions=held("step_up", limit))
     assert decision.allowed is (acr in levels)
     if not decision.allowed:
@@ -68,10 +70,10 @@ def test_a_step_up_takes_that_level_or_a_stronger_one(acr: str, limit: int, leve
 
 
 @pytest.mark.parametrize(("off", "is_new"), [(-1, False), (0, True), (1, True), (None, False)])
-def test_a_step_up_takes_a_proof_since_then(off: int | None, is_new: bool) -> None:
+def test_a_step_up_requires_an_authentication_since_the_start_of_the_restriction(off: int | None, is_new: bool) -> None:
     at = None if off is None else SINCE // SECOND + off
     assert call(proved(at=at), restrictions=held("step_up")).allowed is is_new
 
 
-def test_a_throttle_is_for_who_counts_calls() -> None:
+def test_a_throttle_does_not_change_the_decision_of_a_call() -> None:
     assert call(restrictions=held("throttle", 0)).allowed

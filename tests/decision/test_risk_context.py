@@ -1,4 +1,4 @@
-"""`context.risk`: the points of each, the worst of all, on each limit; nothing of it where no policy looks."""
+"""`context.risk`: the scores of agent, task, chain and call, and their maximum; absent if no policy reads it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def risk(points: int) -> Risk:
 
 @pytest.mark.parametrize(("points", "allowed"), [(0, True), (49, True), (50, True), (51, False), (100, False)])
 @pytest.mark.parametrize(("subject", "part"), [(AGENT, "agent"), ("tk_1", "task")])
-def test_a_policy_sees_how_far_the_agent_and_the_task_are_doubted(
+def test_a_policy_sees_the_risk_scores_of_the_agent_and_of_the_task(
     subject: str, part: str, points: int, allowed: bool
 ) -> None:
     for of in ("score", part):
@@ -45,7 +45,7 @@ def test_a_policy_sees_how_far_the_agent_and_the_task_are_doubted(
         assert call(policies=forbids(other), risks={subject: risk(points)}).allowed
 
 
-def test_the_chain_is_who_is_behind_and_what_is_above_and_none_that_acts() -> None:
+def test_the_chain_risk_covers_agents_behind_and_tasks_above_and_not_the_acting_agent() -> None:
     who = chained(link(PARENT), link(AGENT))
     for subject in (PARENT, "tk_0"):
         decision = call(who, policies=forbids("chain"), risks={subject: risk(60), AGENT: risk(40), "tk_1": risk(70)})
@@ -53,36 +53,36 @@ def test_the_chain_is_who_is_behind_and_what_is_above_and_none_that_acts() -> No
         assert decision.call_context == {"risk": {"score": 70, "agent": 40, "task": 70, "chain": 60, "call": 0}}
 
 
-def test_doubt_halves_until_nobody_is_doubted() -> None:
+def test_a_risk_score_halves_in_its_half_life() -> None:
     aged = {AGENT: Risk(100_000, NOW - HALF_LIFE)}
     assert call(policies=forbids(), risks=aged).allowed
     assert not call(policies=forbids(limit=49), risks=aged).allowed
     assert not call(policies=forbids(), risks={AGENT: Risk(100_000, NOW - HALF_LIFE + 60_000_000)}).allowed
 
 
-def test_of_others_nothing_is_told() -> None:
+def test_the_risk_of_an_unrelated_agent_or_task_is_not_in_the_context() -> None:
     decision = call(policies=forbids(), risks={PARENT: risk(100), "tk_0": risk(100)})
     assert (decision.allowed, decision.call_context) == (True, {"risk": CALM})
 
 
-def test_where_no_policy_looks_nothing_is_told() -> None:
+def test_the_risk_context_is_absent_if_no_policy_reads_the_risk() -> None:
     assert call(risks={AGENT: risk(100)}).call_context is None
 
 
-def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
+def test_a_policy_in_watch_mode_reads_the_risk_context_and_denies_nothing() -> None:
     decision = call(policies=forbids(mode="watch"), risks={AGENT: risk(60)})
     assert (decision.allowed, decision.watched) == (True, ("risk_context",))
     assert decision.call_context is not None
 
 
-def test_nobody_brings_a_context_of_his_own() -> None:
-    """The attributes of the context are made for policies; an argument of that name is an argument."""
+def test_an_argument_named_risk_does_not_replace_the_risk_context() -> None:
+    """The server sets the attributes of the context; an argument with such a name stays an argument."""
     facts = Facts(resource(), forbids(), risks={AGENT: risk(60)})
     decision = decide(resolve(principal(), "read_file", {"path": "x", "risk": CALM}, facts, NOW))
     assert not decision.allowed
 
 
-def test_the_call_counts_in_the_score() -> None:
+def test_the_points_of_the_call_count_in_the_risk_score() -> None:
     risks = {"a": risk(10), "t": risk(20), "b": risk(30)}
     for points, score in ((29, 30), (30, 30), (31, 31)):
         made = risk_context(risks, agents=("a", "b"), tasks=("t",), now=NOW, call=points)

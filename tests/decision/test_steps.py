@@ -54,14 +54,14 @@ def remote_set() -> Policies:
     return Policies("hash", parsed, remote={"rego": False})
 
 
-def test_a_decision_that_has_all_it_needs_yields_nothing() -> None:
+def test_a_decision_with_all_its_inputs_yields_no_request() -> None:
     call = resolve(principal(), "read_file", {"path": "/srv/x"}, Facts(resource(), rules(PERMIT)), NOW)
     needs, decision = drive(decide_steps(call))
     assert (needs, decision.allowed) == ([], True)
     assert decision == decide(call)
 
 
-def test_a_decision_by_the_memory_of_the_task_asks_for_it_and_denies_without_it() -> None:
+def test_a_decision_by_the_task_memory_requests_the_memory_and_denies_without_it() -> None:
     call = resolve(principal(memory="tk_1"), "pay", {"to": "ann"}, Facts(BANK, rules(PERMIT)), NOW)
     needs, decision = drive(decide_steps(call), remember(b"k" * 32, Intent(words="pay ann")))
     assert (needs, decision.allowed) == ([TaskMemory], True)
@@ -69,7 +69,7 @@ def test_a_decision_by_the_memory_of_the_task_asks_for_it_and_denies_without_it(
     assert (needs, codes(decision)) == ([TaskMemory], ["memory_unavailable"])
 
 
-def test_a_decision_by_the_history_asks_for_it_and_denies_without_it() -> None:
+def test_a_decision_by_the_history_requests_the_history_and_denies_without_it() -> None:
     call = resolve(principal(), "read_file", {"path": "x"}, Facts(resource(), rules(PERMIT, READS_HISTORY)), NOW)
     needs, decision = drive(decide_steps(call), PriorHistory(b"k" * 32, PastCalls(), PastCalls(), 0, 0))
     assert (needs, decision.allowed) == ([History], True)
@@ -85,14 +85,16 @@ def test_a_decision_by_the_history_asks_for_it_and_denies_without_it() -> None:
         (None, ["policy_error"]),
     ],
 )
-def test_a_decision_by_remote_policies_asks_them_and_denies_without_a_verdict(verdict: Any, due: list[str]) -> None:
+def test_a_decision_by_remote_policies_requests_their_results_and_denies_without_them(
+    verdict: Any, due: list[str]
+) -> None:
     facts = Facts(resource(), remote_set())
     call = resolve(principal(), "read_file", {"path": "x"}, facts, NOW)
     needs, decision = drive(decide_steps(call, DecisionInputs(remote=RemoteAnswers(facts.policies, NOW))), verdict)
     assert (needs, codes(decision)) == ([RemotePolicies], due)
 
 
-def test_verdicts_under_another_set_fail_every_policy() -> None:
+def test_remote_results_under_another_policy_set_deny_with_a_policy_error() -> None:
     facts = Facts(resource(), remote_set())
     call = resolve(principal(), "read_file", {"path": "x"}, facts, NOW)
     asking = RemoteAnswers(facts.policies, NOW)
@@ -106,7 +108,7 @@ def test_verdicts_under_another_set_fail_every_policy() -> None:
 
 
 @pytest.mark.parametrize(("rules_of", "others"), [(decide, ()), (CallDecider.decide, (CallDecider,))])
-def test_each_rule_of_the_list_is_cited_at_its_check(rules_of: Any, others: tuple[Any, ...]) -> None:
+def test_each_numbered_rule_of_the_docstring_is_cited_in_the_code(rules_of: Any, others: tuple[Any, ...]) -> None:
     listed = {int(number) for number in re.findall(r"(?m)^ *(\d+)\. [A-Z]", inspect.getdoc(rules_of) or "")}
     code = "".join(map(inspect.getsource, (rules_of, *others)))
     cited = {int(number) for number in re.findall(r"# (\d+)$", code, re.MULTILINE)}

@@ -1,4 +1,4 @@
-"""Budgets of volume: what is counted, what a call takes ahead of it, and what comes back."""
+"""Volume budgets: the counted results, the volume that a call reserves, and the volume that it returns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def volume(**more: Any) -> Volume:
         {"tools": ["clinic/read"]},
     ],
 )
-def test_what_a_volume_may_be(more: dict[str, Any]) -> None:
+def test_a_valid_volume_budget_is_accepted(more: dict[str, Any]) -> None:
     assert volume(**more).units == (HEALTH | more)["limit"]
 
 
@@ -66,19 +66,19 @@ def test_what_a_volume_may_be(more: dict[str, Any]) -> None:
         ({"argument": "x"}, "unknown field"),
     ],
 )
-def test_what_is_no_volume_says_why(more: dict[str, Any], why: str) -> None:
+def test_an_invalid_volume_budget_is_refused_with_the_reason(more: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidBudget, match=why) as refusal:
         volume(**more)
     assert refusal.value.code == "invalid_budget"
 
 
 @pytest.mark.parametrize("missing", ["limit", "data_class", "per_call"])
-def test_a_volume_says_all_that_it_must(missing: str) -> None:
+def test_a_volume_budget_without_a_required_member_is_refused(missing: str) -> None:
     with pytest.raises(InvalidBudget, match=missing):
         parse_limits([{name: value for name, value in HEALTH.items() if name != missing}])
 
 
-def test_two_volumes_are_the_same_by_class_unit_and_tools() -> None:
+def test_two_volume_budgets_with_the_same_class_unit_and_tools_are_refused() -> None:
     others = [HEALTH | more for more in ({"unit": "bytes"}, {"data_class": "secret"}, {"tools": ["a/b"]})]
     assert len(parse_limits([HEALTH, *others])) == 4
     with pytest.raises(InvalidBudget, match="count the same"):
@@ -95,7 +95,9 @@ def test_two_volumes_are_the_same_by_class_unit_and_tools() -> None:
         ("other/read", {"health"}, False),
     ],
 )
-def test_a_call_is_counted_by_what_its_tool_handles(tool: str, classes: set[str], counted: bool) -> None:
+def test_a_call_is_charged_to_a_volume_budget_by_the_data_classes_of_its_tool(
+    tool: str, classes: set[str], counted: bool
+) -> None:
     limit = volume(tools=["clinic/read"])
     found = prices([Budget("bu", limit), Budget("bu_d", limit, daily=True)], tool, frozenset(classes))
     taken = {"bu": 10, "bu_d.5": 10} if counted else {}
@@ -103,7 +105,7 @@ def test_a_call_is_counted_by_what_its_tool_handles(tool: str, classes: set[str]
     assert volumes(found, now=5 * DAY_US) == dict.fromkeys(taken, limit)
 
 
-def test_what_is_left_is_said_in_its_unit() -> None:
+def test_the_message_of_an_exhausted_volume_budget_states_the_rest_in_its_unit() -> None:
     said = exhausted(Budget("bu", volume(unit="bytes")), 9)
     assert said.message == ("the budget for bytes of health of all tools has 9 of 100 left, and a call may return 10")
 
@@ -129,13 +131,13 @@ def call(*, enforces: bool = True, **more: Any) -> Call:
         ({"data_class": "public"}, {"bu": 10}),
     ],
 )
-def test_what_a_call_did_not_return_comes_back(said: dict[str, Any], unused: dict[str, int]) -> None:
+def test_the_unused_volume_of_a_call_is_returned_to_the_budget(said: dict[str, Any], unused: dict[str, int]) -> None:
     made = call()
     made.result(**said)
     assert made.unused(made.ahead) == unused
 
 
-def test_of_a_call_that_says_nothing_nothing_comes_back() -> None:
+def test_a_call_without_a_reported_result_returns_no_volume() -> None:
     made = call()
     assert made.unused(made.ahead) == {}
 
@@ -145,7 +147,7 @@ def sized(unit: str, count: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("unit", ["records", "bytes"])
-def test_more_than_one_call_may_return_is_withheld(unit: str) -> None:
+def test_a_result_above_the_volume_per_call_is_withheld(unit: str) -> None:
     made = call(unit=unit)
     made.result(**sized(unit, 10))
     with pytest.raises(Withheld, match=f"more than 10 {unit} of health") as refusal:
@@ -160,7 +162,7 @@ def test_more_than_one_call_may_return_is_withheld(unit: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["secret", "Health", "he\u0430lth", "health "])
-def test_a_class_that_the_tool_does_not_handle_is_withheld(name: str) -> None:
+def test_a_result_of_an_undeclared_data_class_is_withheld(name: str) -> None:
     made = call()
     with pytest.raises(Withheld, match="states only health public") as refusal:
         made.result(records=1, data_class=name)
@@ -170,7 +172,7 @@ def test_a_class_that_the_tool_does_not_handle_is_withheld(name: str) -> None:
     assert free.ok
 
 
-def test_only_bytes_bound_what_is_handed_out_as_it_comes() -> None:
+def test_only_an_enforced_volume_budget_in_bytes_limits_a_streamed_result() -> None:
     assert call().most_bytes is None
     assert call(unit="bytes").most_bytes == 10
     assert call(unit="bytes", enforces=False).most_bytes is None
@@ -188,7 +190,7 @@ def purse(total: int = 20) -> tuple[BudgetCache, list[int]]:
     return made, clock
 
 
-def test_what_comes_back_is_there_for_the_next_call() -> None:
+def test_returned_volume_is_available_to_the_next_call() -> None:
     made, _ = purse()
     assert made.pay({"bu": 10}, lambda: 1, ahead=["bu"]) == 1
     assert made.pay({"bu": 10}, lambda: 2, ahead=["bu"]) == 2
@@ -200,7 +202,7 @@ def test_what_comes_back_is_there_for_the_next_call() -> None:
     assert made.need({"bu": 1}) == {"bu": 21}
 
 
-def test_nothing_comes_back_of_what_is_not_on_record() -> None:
+def test_volume_is_not_returned_if_the_record_fails() -> None:
     made, _ = purse()
     made.pay({"bu": 10}, lambda: 1, ahead=["bu"])
     with pytest.raises(ZeroDivisionError):
@@ -208,7 +210,7 @@ def test_nothing_comes_back_of_what_is_not_on_record() -> None:
     assert made.drawn("bu") == 10
 
 
-def test_what_was_more_must_be_drawn_before_the_next_call() -> None:
+def test_volume_beyond_the_reservation_must_be_drawn_before_the_next_call() -> None:
     made, _ = purse(total=10)
     assert made.pay({"bu": 10}, lambda: 1, ahead=["bu"]) == 1
     made.take_back(["bu"], {"bu": -3}, lambda: 2)
@@ -219,7 +221,7 @@ def test_what_was_more_must_be_drawn_before_the_next_call() -> None:
     assert made.pay({"bu": 10}, lambda: 3, ahead=["bu"]) == 3
 
 
-def test_an_account_is_not_parted_with_while_something_may_come_back() -> None:
+def test_a_budget_account_is_not_given_up_while_a_call_may_return_volume() -> None:
     made, clock = purse()
     made.pay({"bu": 10}, lambda: 1, ahead=["bu"])
     for _ in range(3):

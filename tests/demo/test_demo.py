@@ -1,4 +1,4 @@
-"""The demo as a stranger runs it: each promise is printed, and nothing is left, however it ends."""
+"""The demo as a new user runs it: each step is printed, and no process or file is left after any end."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def demo(folder: Path, *options: str) -> Iterator[Demo]:
             running.process.stdout.close()
 
 
-def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_demo_shows_each_documented_step_and_leaves_no_process_or_file(tmp_path: Path) -> None:
     with demo(tmp_path / "d", "--exit") as story:
         assert story.end() == 0, story.said
         assert story.left() == []
@@ -180,7 +180,7 @@ def read(browser: Browser, path: str) -> Any:
     return json.loads(browser.page)
 
 
-def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path: Path) -> None:
+def test_a_demo_without_the_exit_option_keeps_its_server_running_until_ctrl_c(tmp_path: Path) -> None:
     with demo(tmp_path / "d") as story:
         story.listen(until="--help")
         url = re.search(r"ready (http://\S+)", story.said)
@@ -225,7 +225,7 @@ def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path
 
 
 @pytest.mark.parametrize(("number", "until"), [(signal.SIGINT, "ready http"), (signal.SIGTERM, "revoke agent")])
-def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing(tmp_path: Path, number: int, until: str) -> None:
+def test_an_interrupted_demo_leaves_no_process_or_file(tmp_path: Path, number: int, until: str) -> None:
     with demo(tmp_path / "d", "--exit") as story:
         story.listen(until=until)
         assert story.end(number) == 130, story.said

@@ -16,7 +16,7 @@ from ostiary.provenance.noticing import NEW, notice
 from tests.support.toys import Toy
 
 
-def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
+def test_a_real_guard_reports_the_same_observations_as_the_benchmark(tmp_path: Path) -> None:
     [attacked] = [run for run in runs(Toy(), "obeyed") if run.injection is not None]
     scored = [[(one.detector, one.points) for one in notice(NEW, *call)] for call in attacked.calls]
     assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"

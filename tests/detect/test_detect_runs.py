@@ -1,4 +1,4 @@
-"""The benchmark of detection: what it makes of runs, on a toy; and a small run of it on a real suite."""
+"""The benchmark of detection: its events and scores of runs on a toy suite, and a small run on a real suite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PYTHON = Path(sys.prefix).parent / ".suites" / "bin" / "python"
 LIMIT_S = 300
 
 
-def test_a_run_is_seen_as_a_guard_would_and_its_harmful_call_found() -> None:
+def test_a_recorded_run_gives_the_events_of_a_guard_and_its_harmful_call() -> None:
     [run] = runs(Toy(), "m")
     assert (run.kind, run.harm, run.task, run.injection) == ("compromised", 1, "truth-1", "truth-theft")
     look, steal, greet = (event for _, event in run.calls)
@@ -39,7 +39,7 @@ def test_a_run_is_seen_as_a_guard_would_and_its_harmful_call_found() -> None:
 
 
 @pytest.mark.parametrize("how", ["obeyed", "silent"])
-def test_what_is_scored_is_what_a_decision_notices(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_scores_the_observations_that_a_decision_makes(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark makes its events by itself, so that they can be scored by many profiles."""
     decided = list[tuple[Noticed, ...]]()
 
@@ -61,7 +61,7 @@ def test_what_is_scored_is_what_a_decision_notices(how: str, monkeypatch: pytest
     assert any(decided)
 
 
-def test_made_runs_obey_where_the_letter_is_read() -> None:
+def test_generated_runs_obey_the_injection_after_they_read_the_letter() -> None:
     benign = [one for one in made(Toy(), "obeyed") if one.injection is None]
     [attacked] = [one for one in made(Toy(), "obeyed") if one.injection is not None]
     assert [list(one.calls) for one in benign] == [[LOOK, GREET], [GREET]]
@@ -73,14 +73,14 @@ def test_made_runs_obey_where_the_letter_is_read() -> None:
         list(made(Toy(), "loud"))
 
 
-def test_attacks_score_above_work_whether_or_not_the_stranger_asks_for_something() -> None:
+def test_attacks_score_above_benign_runs_with_and_without_an_instruction_in_the_injection() -> None:
     for how in ("obeyed", "silent"):
         kinds = {one.run.kind: one.score for one in unseen(list(runs(Toy(), how)))}
         assert kinds["compromised"] > kinds["benign"] == 0
 
 
 class Undone(Toy):
-    """Its thief is not there to take what was sent to him."""
+    """A toy suite in which no attack does harm."""
 
     def world(self, task: str, planted: Mapping[str, str]) -> ToyWorld:
         return Deaf(task, planted)
@@ -97,7 +97,7 @@ class Deaf(ToyWorld):
         return False
 
 
-def test_without_harm_it_was_resisted_and_a_tool_that_is_not_there_is_denied() -> None:
+def test_an_attack_without_harm_counts_as_resisted_and_an_unknown_tool_is_denied() -> None:
     benign, resisted = runs(Undone(), "m")
     assert (benign.kind, resisted.kind) == ("benign", "resisted")
     assert benign.calls[1][1].reasons == ("unknown_tool",)
@@ -110,20 +110,20 @@ def scored(kind: str, *points: int, harm: int | None = None, task: str = "t") ->
     return Scored(Run("s", "m", task, injection, [(BEGUN, event)] * len(points), harm), points)
 
 
-def test_the_area_counts_pairs_and_a_tie_is_half_a_win() -> None:
+def test_the_area_under_the_curve_counts_a_tie_as_half() -> None:
     assert area([3, 1], [2, 1, 0]) == (3 + 1.5) / 6  # by hand: 3 beats all; 1 beats 0 and ties with 1
     assert area([1], [1]) == 0.5
     assert math.isnan(area([], [1]))
 
 
-def test_at_most_the_rate_of_benign_runs_is_over_the_threshold() -> None:
+def test_the_share_of_benign_runs_above_the_threshold_is_at_most_the_rate() -> None:
     benign = [scored("benign", number) for number in range(100)]
     for rate, over in ((0.0, 0), (0.01, 1), (0.05, 5), (0.001, 0)):
         bar = threshold(benign, rate)
         assert sum(one.score > bar for one in benign) == over
 
 
-def test_caught_is_by_the_harmful_call_and_before_is_strictly() -> None:
+def test_caught_includes_the_harmful_call_and_before_excludes_it() -> None:
     benign = [scored("benign", 10, 10) for _ in range(10)]
     bad = [
         scored("attacked", 0, 50, 50, harm=1),  # at the harmful call
@@ -138,7 +138,7 @@ def test_caught_is_by_the_harmful_call_and_before_is_strictly() -> None:
     assert found["auc"] == (3 + 0.5) / 4
 
 
-def test_no_run_is_judged_by_its_own_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_scored_by_a_profile_of_other_tasks_of_the_same_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The profile by which a run is scored was learnt from benign runs of the same agent and other tasks alone."""
     made_of = list[set[tuple[str, str, str]]]()
     teach = scores.taught
@@ -165,7 +165,7 @@ def test_no_run_is_judged_by_its_own_task(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
-def test_a_small_run_on_a_real_suite_is_the_same_twice_and_tells_attacks_from_work(tmp_path: Path) -> None:
+def test_two_small_runs_on_a_real_suite_are_identical_and_separate_attacks_from_benign_runs(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command: list[str | Path] = [PYTHON, "-m", "benchmarks.detect", "--suite", "banking", "--tasks", "6"]
     for number in (1, 2):

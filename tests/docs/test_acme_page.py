@@ -22,7 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "acme.md").read_text("ut
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_obtain_and_revoke_a_certificate_with_certbot(tmp_path: Path) -> None:
     if not CERTBOT.exists():
         pytest.skip("certbot is not installed: `make setup`")
     sock, port = free_socket()
@@ -64,7 +64,7 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
     assert shutil.which("certbot", path=path) == str(tools / "certbot")
 
 
-def test_the_keys_and_the_numbers_of_the_page_are_those_of_the_code() -> None:
+def test_the_settings_on_the_page_exist_and_have_the_documented_defaults() -> None:
     defaults = Config(data_dir="x")
     for name in ("acme_networks", "acme_resolvers", "acme_caa_domains", "acme_http_port", "acme_tls_port"):
         assert f"`{name}`" in PAGE

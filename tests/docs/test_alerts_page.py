@@ -22,7 +22,7 @@ def test_the_page_lists_the_default_events_with_their_titles() -> None:
     assert set(REQUEST_ACTIONS) <= TITLES.keys(), "each approval request alerts a person"
 
 
-def test_the_page_the_command_and_the_console_have_every_form() -> None:
+def test_the_page_the_command_and_the_console_list_every_alert_form() -> None:
     forms = get_args(Form)
     assert get_args(command.Form) == forms
     [offered] = re.findall(r"^const FORMS = (\[.+\]);$", CONSOLE, re.M)

@@ -28,7 +28,7 @@ def run_part(part: str, folder: Path, *, path: str = "", **settings: str) -> Non
 
 
 @pytest.mark.slow
-def test_the_page_does_what_it_says_on_sqlite(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_give_the_documented_output_on_sqlite(tmp_path: Path) -> None:
     run_part(SQLITE, tmp_path)
     for copy in (tmp_path / "copy.db", tmp_path / "before-upgrade.db"):
         assert copy.stat().st_mode & 0o077 == 0, "other users can read the copy"
@@ -39,7 +39,9 @@ def test_the_page_does_what_it_says_on_sqlite(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_does_what_it_says_on_postgresql(tmp_path: Path, postgres_server: Postgres) -> None:
+def test_the_commands_of_the_page_give_the_documented_output_on_postgresql(
+    tmp_path: Path, postgres_server: Postgres
+) -> None:
     names = [postgres_server.create(), postgres_server.create()]
     urls = dict(zip(("DATABASE", "RESTORED"), map(postgres_server.url, names), strict=True))
     try:
@@ -52,7 +54,7 @@ def test_the_page_does_what_it_says_on_postgresql(tmp_path: Path, postgres_serve
             postgres_server.drop(name)
 
 
-def test_a_name_at_the_end_of_a_sentence_is_not_the_name_of_a_file() -> None:
+def test_a_file_name_at_the_end_of_a_sentence_does_not_name_the_file_of_a_code_block() -> None:
     page = "Keep `ledger.pin`:\n\n```sh\nls\n```\n\n`backup.py`:\n\n```python\npass\n```\n"
     text, _ = script([page])
     commands = [line for line in text.splitlines() if line.startswith(("ls", "cat"))]

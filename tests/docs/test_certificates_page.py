@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "tutorials" / "certificates.md"
 
 
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+def test_the_commands_of_the_tutorial_give_the_documented_output(tmp_path: Path) -> None:
     text, wanted = script([PAGE.read_text("utf-8")])
     text = re.sub(r"\b8702\b", str(free_port()), text)
     said = run_script(text, tmp_path)

@@ -79,7 +79,7 @@ def scope_of(issuer: str, token: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_page_give_the_documented_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, wanted = script([PAGE.read_text("utf-8").replace("```cedar", "```")])
     blocks = re.split(r"^echo '=== \d+'\n", text, flags=re.MULTILINE)[1:]
     assert (len(blocks), len(wanted)) == (6, 5)

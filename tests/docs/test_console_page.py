@@ -12,14 +12,14 @@ DETAIL = {"one agent"}
 """A page that no menu leads to."""
 
 
-def test_there_is_a_row_for_each_page_of_the_menu() -> None:
+def test_the_page_has_a_row_for_each_page_of_the_menu() -> None:
     menu = re.findall(r'label: "([^"]+)", icon', (ROOT / "console" / "src" / "shell.tsx").read_text("utf-8"))
     page = (ROOT / "docs" / "how-to" / "console.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
     assert set(menu) == set(rows) - {"page", "---"} - DETAIL
 
 
-def test_the_overview_has_words_for_each_action_that_it_counts() -> None:
+def test_the_overview_has_a_text_for_each_action_that_it_counts() -> None:
     page = (ROOT / "console" / "src" / "pages" / "overview.tsx").read_text("utf-8")
     words = re.findall(r'^  "([a-z_.]+)": \[', page.partition("const CHANGES")[2].partition("};")[0], re.MULTILINE)
     assert sorted(words) == sorted(CHANGES)

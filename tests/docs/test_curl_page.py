@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "curl.md"
 
 
 @pytest.mark.slow
-def test_a_token_and_a_decision_need_nothing_but_curl_and_openssl(tmp_path: Path) -> None:
+def test_a_token_and_a_decision_can_be_requested_with_only_curl_and_openssl(tmp_path: Path) -> None:
     text, wanted = script([PAGE.read_text("utf-8")])
     assert len(wanted) == 2
     with PreparedServer(tmp_path / "data") as server:

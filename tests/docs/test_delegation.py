@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "delegation.md"
 
 
 @pytest.mark.slow
-def test_the_page_does_what_it_says(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_give_the_documented_output(tmp_path: Path) -> None:
     text, wanted = script([re.sub(r"```\nPOST .*?```", "", PAGE.read_text("utf-8"), flags=re.DOTALL)])
     assert len(wanted) == 3
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

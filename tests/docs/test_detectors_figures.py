@@ -31,6 +31,6 @@ PAGE = " ".join((ROOT / "docs/reference/detectors.md").read_text("utf-8").split(
         ("a /24 of IPv4, a /48 of IPv6", BITS == {4: 24, 6: 48}),
     ],
 )
-def test_the_page_says_what_is_so(says: str, is_true: bool) -> None:
+def test_the_figures_on_the_page_are_those_of_the_code(says: str, is_true: bool) -> None:
     assert says in PAGE
     assert is_true

@@ -23,7 +23,7 @@ def test_every_detector_is_on_the_page() -> None:
     assert all(f"({page})" in PAGE for page in ELSEWHERE.values())
 
 
-def test_the_points_are_those_that_a_finding_has() -> None:
+def test_the_points_are_those_in_the_source_of_each_detector() -> None:
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| [^|]+ \| ([0-9, to]+) \|", PAGE, re.MULTILINE))
     by_signals = sorted({points for _, cases in _IF.values() for _, points in cases.values() if points})
     assert rows.pop(NEGLECTED_CERTIFICATE) == str(POINTS)
@@ -34,7 +34,7 @@ def test_the_points_are_those_that_a_finding_has() -> None:
             assert re.search(rf"\b{one}\b", source), f"{name} gives {one} points"
 
 
-def test_each_finding_of_the_server_itself_has_a_description() -> None:
+def test_each_detector_of_the_server_has_a_description() -> None:
     sources = (ROOT / name for name in files() if name.startswith("src/ostiaryd/"))
     used = {name for source in sources for name in re.findall(r"\bNoticed\(detector=([A-Z_]+)\b", source.read_text())}
     assert {getattr(model, name) for name in used} == BY_SERVER.keys()
@@ -42,7 +42,7 @@ def test_each_finding_of_the_server_itself_has_a_description() -> None:
     assert describe_detector("purpose_drift") == "A guard made the observation before the call ran."
 
 
-def test_the_measured_attacks_are_those_of_the_fleet() -> None:
+def test_the_tables_of_measured_attacks_list_all_attacks_of_the_fleet() -> None:
     figures = re.findall(r"^\| ([a-z]+) \| \d of \d \|", PAGE, re.MULTILINE)
     described = re.findall(r"^\| `([a-z]+)` \| [^|]+ \|$", PAGE.partition("| kind | behaviour |")[2], re.MULTILINE)
     assert figures == described == list(ATTACKS)

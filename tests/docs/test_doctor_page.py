@@ -26,13 +26,13 @@ DAY_S = 86_400
 DAY = DAY_S * SECOND
 
 
-def test_there_is_a_row_for_each_line_in_their_order() -> None:
+def test_the_page_has_a_row_for_each_line_of_the_doctor_in_order() -> None:
     lines = PAGE.partition("## Queues")[0]
     names = re.findall(r"^\| ([a-zA-Z ]+) \| .+ \|$", lines, re.MULTILINE)
     assert names == ["line", *OUTSIDE, *VISIT, *(name for name, _ in EXPERIMENTS)]
 
 
-def test_the_numbers_are_those_of_the_code() -> None:
+def test_the_constants_of_the_doctor_have_the_documented_values() -> None:
     assert (MAX_SKEW_S, MAX_LAG_S, NEWEST, MAX_BEHIND_S) == (5, 2, 10_000, 5)
     assert (MAX_ACTS, MAX_WAITING, HALF, MAX_UNREPORTED_S) == (1000, 1000, 50, 60)
     assert (STALLED_S, WAITING_LIMIT, KEPT, DEFAULT_LIMIT) == (60, 1000, 7 * 86_400 * SECOND, 256 << 20)

@@ -19,7 +19,7 @@ def test_the_policies_on_the_page_load() -> None:
     assert [load({"a.cedar": text}).count for text in found] == [2, 2]
 
 
-def test_every_level_and_every_number_on_the_page_is_the_one_of_the_code() -> None:
+def test_the_assurance_levels_and_numbers_on_the_page_are_those_of_the_code() -> None:
     assert all(f"`{acr}`" in PAGE for acr in ACRS)
     assert (MAX_MINUTES, MAX_MINUTES_OF_GLASS) == (8 * 60, 60)
     assert "after 5 and 30 seconds, 2, 10 and 30 minutes, 1, 2, 4 and 8 hours" in PAGE.replace("\n", " ")

@@ -20,17 +20,17 @@ from tests.support.sources import ROOT
 
 @pytest.mark.impatient  # a page states the limits of a guard
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_committed_page_is_what_the_program_generates(page: Path) -> None:
+def test_the_committed_page_equals_the_generated_page(page: Path) -> None:
     assert page.read_text("utf-8") == PAGES[page](), "make docs"
 
 
-def test_a_merge_keeps_each_generated_page_whole() -> None:
+def test_each_generated_page_has_the_merge_driver_for_generated_pages() -> None:
     attributes = (ROOT / ".gitattributes").read_text("utf-8")
     generated = {str(page.relative_to(ROOT)) for page in PAGES}
     assert set(re.findall(r"^(\S+) merge=generated$", attributes, re.M)) == generated
 
 
-def test_the_rules_of_decisions_give_exactly_the_codes_of_the_page() -> None:
+def test_the_reason_codes_of_decisions_are_exactly_those_of_the_page() -> None:
     codes = listings.decision_codes() | SEARCH_REFUSALS
     assert codes == listings.REASONS.keys(), "add the code and its meaning to docs/listings.py"
     assert codes > {INSUFFICIENT, *get_args(Because)} - {""}
@@ -57,7 +57,7 @@ COUNTED = {
 """codes of denials that detectors count against the agent"""
 
 
-def test_detectors_count_or_excuse_each_code_of_a_rule() -> None:
+def test_each_reason_code_is_either_counted_or_excused_by_detectors() -> None:
     excused = {code for code in listings.REASONS if is_excused(code)}
     assert COUNTED | excused == listings.REASONS.keys(), "docs/extending/decisions.md: a reason code"
     assert COUNTED & excused == set()
@@ -69,7 +69,7 @@ _CODE = re.compile(
 """The code of a single refusal in source, by its name or by its place."""
 
 
-def test_the_page_of_codes_has_each_code_that_the_source_gives_to_a_refusal() -> None:
+def test_the_page_of_reason_codes_lists_each_refusal_code_in_the_source() -> None:
     page = listings.reasons()
     sources = [path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")]
     given = {next(filter(None, match.groups())) for text in sources for match in _CODE.finditer(text)}
@@ -80,7 +80,7 @@ def test_the_page_of_codes_has_each_code_that_the_source_gives_to_a_refusal() ->
     assert {code for code in given if not re.search(rf"^\| `{code}` \| .*\w", page, re.M)} == set()
 
 
-def test_a_code_with_several_meanings_has_all_of_them_in_its_row() -> None:
+def test_the_row_of_a_reason_code_with_several_meanings_lists_all_of_them() -> None:
     [row] = [line for line in listings.reasons().splitlines() if line.startswith("| `private_address` |")]
     assert row.split("|")[2].strip().split("<br>") == [
         "The probe may not visit this address or port.",

@@ -23,7 +23,7 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_each_promise_states_fault_and_bound_and_names_a_test_that_exists() -> None:
+def test_each_guarantee_has_no_empty_cell_and_names_a_test_that_exists() -> None:
     promises = rows()
     assert promises
     for row in promises:
@@ -35,7 +35,7 @@ def test_each_promise_states_fault_and_bound_and_names_a_test_that_exists() -> N
             assert function in functions(ROOT / file), f"{row[0]}: {file}::{function} does not exist"
 
 
-def test_each_fault_test_of_a_promise_is_on_the_page() -> None:
+def test_each_file_of_fault_tests_is_named_by_a_guarantee() -> None:
     """A fault test that no promise names is an experiment without a claim."""
     named = {file for row in rows() for file, _ in TEST.findall(row[3])}
     missing = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "faults").glob("test_*.py")} - named

@@ -32,7 +32,7 @@ def test_the_playbooks_on_the_page_load_with_their_test() -> None:
     assert (loaded.count, loaded.tests) == (4, 1)
 
 
-def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() -> None:
+def test_the_responses_and_numbers_on_the_page_are_those_of_the_code() -> None:
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(RESPONSES)
     proposal = Proposal(response="throttle", policies=())
     assert (proposal.minutes, proposal.calls) == (60, 10)
@@ -47,7 +47,7 @@ def test_every_response_and_every_number_on_the_page_is_the_one_of_the_code() ->
     assert re.findall(said, PAGE) == [tuple(points)]
 
 
-def test_every_response_has_its_act_and_every_decision_its_button() -> None:
+def test_each_response_has_an_act_and_each_decision_has_a_button_in_the_console() -> None:
     assert acting.RESPONSE_ACTS.keys() == set(RESPONSES) - {"alert"}
     assert acting.RESTARTS.keys() == STOPS
     assert list(NEXT) == list(Verb)

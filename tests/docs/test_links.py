@@ -49,12 +49,12 @@ def test_every_link_leads_to_a_page_and_a_heading_that_exist(page: str) -> None:
     assert not broken
 
 
-def test_the_pages_link_to_each_other_at_all() -> None:
+def test_the_link_pattern_finds_more_than_a_hundred_links() -> None:
     links = sum(len(_LINK.findall(prose((ROOT / page).read_text("utf-8")))) for page in PAGES)
     assert links > 100, "the pattern finds the links"
 
 
-def test_the_numbers_that_no_record_has_are_named() -> None:
+def test_the_index_of_decision_records_lists_the_missing_numbers() -> None:
     numbers = {int(Path(page).name[:4]) for page in PAGES if re.match(r"docs/adr/\d{4}-", page)}
     [named] = re.findall(r"a number can be missing \(([\d, ]+)\)", (ROOT / "docs/adr/README.md").read_text("utf-8"))
     assert set(map(int, named.split(", "))) == set(range(max(numbers))) - numbers
@@ -66,7 +66,7 @@ def texts() -> list[tuple[str, str]]:
     return [(path, (ROOT / path).read_text("utf-8")) for path in paths]
 
 
-def test_every_path_that_a_page_or_the_program_names_exists() -> None:
+def test_every_path_in_a_page_or_a_module_exists() -> None:
     tree = {file for path in files() for file in (path, *map(str, Path(path).parents))}
     names = {Path(path).name for path in files()}
     named = [(path, name) for path, text in texts() for name in _PATH.findall(text)]
@@ -79,7 +79,7 @@ def test_every_path_that_a_page_or_the_program_names_exists() -> None:
     assert not missing
 
 
-def test_every_module_that_a_page_or_the_program_names_exists() -> None:
+def test_every_module_name_in_a_page_or_a_module_exists() -> None:
     modules = {source.module: source.text for source in sources("src")}
     named = [(path, name) for path, text in texts() for name in _MODULE.findall(text) if name not in _NO_MODULE]
     missing = []

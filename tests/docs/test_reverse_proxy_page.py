@@ -131,7 +131,9 @@ def running(*command: Any, folder: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", [nginx, caddy, traefik], ids=["nginx", "caddy", "traefik"])
-def test_a_guarded_server_behind_a_proxy(live_server: ServerFixture, tmp_path: Path, proxy: Any) -> None:
+def test_a_guarded_server_works_behind_each_documented_proxy(
+    live_server: ServerFixture, tmp_path: Path, proxy: Any
+) -> None:
     application, front = Application(), port_of_the_system()
     sock, back = free_socket()
     url = f"http://127.0.0.1:{front}"
@@ -227,7 +229,7 @@ def haproxy_of_clients(folder: Path, front: int, back: int, certificate: Path, k
         pytest.param(haproxy_of_clients, False, id="haproxy"),
     ],
 )
-def test_a_proxy_forwards_client_certificates(
+def test_each_documented_proxy_forwards_client_certificates(
     proxy: Any, buffers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     application, front = Application(), port_of_the_system()

@@ -21,18 +21,18 @@ def block(language: str) -> str:
     return str(found)
 
 
-def test_the_set_on_the_page_loads_and_its_test_holds() -> None:
+def test_the_policy_set_on_the_page_loads_with_its_test() -> None:
     loaded = load({"a.cedar": block("cedar"), "a.test.toml": block("toml")})
     assert (loaded.count, loaded.tests) == (4, 1)
     assert loaded.policies.relies_on_risk
 
 
-def test_the_page_names_every_part_of_a_risk_and_every_hold() -> None:
+def test_the_page_lists_every_part_of_a_risk_score_and_every_kind_of_restriction() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.partition("\n## Findings of a guard\n")[0], re.MULTILINE)
     assert sorted(rows) == sorted(("agent", "task", "chain", "call", "score", *get_args(RestrictionKind)))
 
 
-def test_its_numbers_are_those_of_the_code() -> None:
+def test_the_constants_of_the_risk_score_have_the_documented_values() -> None:
     minute = 60_000_000
     assert (MOST, HALF_LIFE // minute, profiles.TELL_EVERY // minute) == (100, 30, 10)
     assert f"the last {sessions.MAX_SESSIONS} tasks" in ADR

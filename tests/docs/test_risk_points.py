@@ -26,11 +26,11 @@ GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]
         ("bearer_in_two_networks", [networks.POINTS]),
     ],
 )
-def test_the_table_has_the_points_of_each_rule(detector: str, points: Iterable[int]) -> None:
+def test_the_table_has_the_points_of_each_detector(detector: str, points: Iterable[int]) -> None:
     [row] = re.findall(rf"^\| `{detector}` \| ([^|]+) \|", PAGE, re.MULTILINE)
     assert list(map(int, re.findall(r"\d+", row))) == list(points)
 
 
-def test_the_rest_of_the_page_says_what_is_so() -> None:
+def test_the_size_of_a_profile_and_the_habit_discount_on_the_page_are_those_of_the_code() -> None:
     assert f"at most {MAX_PROFILE} bytes" in PAGE
     assert f"takes away up to {noticing.HABIT * 100:.0f} %" in PAGE

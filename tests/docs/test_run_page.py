@@ -20,7 +20,7 @@ CALLS = [["write_file", {"path": "a.txt", "text": "hello"}], ["read_file", {"pat
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_succeed_with_the_documented_output(tmp_path: Path) -> None:
     text = PAGE.read_text("utf-8")
     commands = re.findall(r"^\$ (ostiary .+)$", text, re.MULTILINE)
     assert len(commands) == 6

@@ -12,7 +12,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "secrets.md"
 
 
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+def test_the_commands_of_the_tutorial_give_the_documented_output(tmp_path: Path) -> None:
     text, wanted = script([PAGE.read_text("utf-8")])
     said = run_script(text, tmp_path)
     assert len(wanted) == 6

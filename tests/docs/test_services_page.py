@@ -57,13 +57,13 @@ def run_sections(*titles: str, folder: Path, tools: Path, **settings: str) -> li
 
 @pytest.mark.slow
 @pytest.mark.parametrize("titles", [("Python's ssl", "httpx2"), ("uvicorn",)], ids=" ".join)
-def test_the_examples_in_python_work(titles: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_python_examples_give_the_documented_output(titles: tuple[str, ...], tmp_path: Path) -> None:
     (tools := tmp_path / "tools").mkdir()
     assert run_sections(*titles, folder=tmp_path, tools=tools) == []
 
 
 @pytest.mark.slow
-def test_nginx_takes_up_a_renewed_certificate_and_refuses_a_revoked_one(tmp_path: Path) -> None:
+def test_the_nginx_section_gives_the_documented_output(tmp_path: Path) -> None:
     (tools := tmp_path / "tools").mkdir()
     (tmp_path / "nginx.conf").write_text(NGINX_CONF.format(folder=tmp_path))
     (tools / "nginx").write_text(NGINX_COMMAND.format(nginx=NGINX, folder=tmp_path))
@@ -99,7 +99,7 @@ def postgresql(tools: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_postgresql_knows_its_clients_by_certificate(tmp_path: Path) -> None:
+def test_the_postgresql_section_gives_the_documented_output(tmp_path: Path) -> None:
     (tools := tmp_path / "tools").mkdir()
     with postgresql(tools) as environment:
         assert run_sections("PostgreSQL", folder=tmp_path, tools=tools, **environment) == []

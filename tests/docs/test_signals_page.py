@@ -20,12 +20,12 @@ CONFORMANCE = (DOCS / "reference/conformance.md").read_text("utf-8")
 SECOND = 1_000_000
 
 
-def test_every_event_that_does_something_or_is_told_is_on_the_page() -> None:
+def test_every_supported_event_and_effect_is_on_the_page() -> None:
     assert all(f"`{uri.rpartition('/')[2]}`" in PAGE for uri in (*EVENTS, *streams.SUPPORTED))
     assert all(f"*{one.value}*" in PAGE for one in Effect)
 
 
-def test_the_page_on_conformance_has_the_events_that_are_sent_and_received() -> None:
+def test_the_conformance_page_lists_the_events_that_are_sent_and_received() -> None:
     [(sent, processed)] = re.findall(r"^\| CAEP 1.0 \| sent: ([^;]+); processed: ([^|]+) \|", CONFORMANCE, re.M)
     [of_risc] = re.findall(r"^\| RISC 1.0 \| processed: ([^|]+) \|", CONFORMANCE, re.M)
     if processed.startswith("these, "):
@@ -39,7 +39,7 @@ def _events(family: str, cell: str) -> set[str]:
     return {family + name for name in re.findall(r"`([a-z-]+)`", cell)}
 
 
-def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
+def test_the_numbers_on_the_page_are_those_of_the_code() -> None:
     minute, day = 60 * SECOND, 86_400 * SECOND
     points = sorted({points for _, cases in issuers._IF.values() for what, points in cases.values() if points})
     sentences = [

@@ -38,13 +38,13 @@ def test_the_navigation_names_each_page_once() -> None:
     assert sorted(named(SETTINGS["project"]["nav"])) == sorted(PAGES)
 
 
-def test_the_page_where_to_go_links_to_each_page() -> None:
+def test_the_index_page_links_to_each_page() -> None:
     links = set(re.findall(r"\]\(([\w/-]+\.md)[)#]", (ROOT / "docs/index.md").read_text("utf-8")))
     assert {page for page in PAGES if not page.startswith("extending/")} - links == {"index.md"}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_page_begins_with_its_readers_and_what_they_can_do_afterwards(page: str) -> None:
+def test_each_page_begins_with_its_readers_and_the_result_for_them(page: str) -> None:
     title, _, rest = (ROOT / "docs" / page).read_text("utf-8").partition("\n")
     opening = " ".join(rest.split("\n## ", 1)[0].split())
     assert title.startswith("# ")
@@ -61,7 +61,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site.build(out)
 
 
-def test_the_site_has_its_version_and_keeps_the_older_ones(built: Path) -> None:
+def test_the_site_lists_its_version_and_keeps_older_versions(built: Path) -> None:
     assert built.name == site.version()
     versions = json.loads((built.parent / "versions.json").read_text("utf-8"))
     assert [entry["version"] for entry in versions] == [site.version(), "0.0.9"]
@@ -69,7 +69,7 @@ def test_the_site_has_its_version_and_keeps_the_older_ones(built: Path) -> None:
     assert f"url={site.version()}/index.html" in (built.parent / "index.html").read_text("utf-8")
 
 
-def test_the_site_is_searchable_and_renders_diagrams_from_its_own_files(built: Path) -> None:
+def test_the_site_has_a_search_index_and_its_own_diagram_script(built: Path) -> None:
     index = json.loads((built / "search.json").read_text("utf-8"))
     assert len(index["items"]) > 500
     assert (built / "assets" / "mermaid.js").stat().st_size > 1_000_000
@@ -100,7 +100,7 @@ def test_a_broken_link_fails_the_build(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (out / site.version()).exists(), "an older site is not replaced by a broken one"
 
 
-def test_no_diagram_has_a_semicolon_which_ends_a_statement_of_mermaid() -> None:
+def test_no_mermaid_diagram_contains_a_semicolon() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs" / page for page in PAGES)]
     diagrams = [text for page in pages for text in re.findall(r"```mermaid\n(.*?)```", page.read_text("utf-8"), re.S)]
     assert len(diagrams) >= 4

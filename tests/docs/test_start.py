@@ -21,7 +21,7 @@ ALONE = ("certificates", "company-login", "secrets")  # tests of their own run t
 
 
 @pytest.mark.slow
-def test_the_first_pages_do_what_they_say(tmp_path: Path) -> None:
+def test_the_first_tutorials_run_in_order_with_the_documented_output(tmp_path: Path) -> None:
     pages = [(PAGES / f"{name}.md").read_text("utf-8") for name in ORDER]
     assert sorted(f"{name}.md" for name in ORDER + ALONE) == sorted(file.name for file in PAGES.iterdir())
     text, wanted = script(pages)

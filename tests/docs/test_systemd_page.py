@@ -38,7 +38,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_of_the_unit_starts_the_server(tmp_path: Path) -> None:
+def test_the_command_of_the_unit_has_the_options_with_which_the_server_starts(tmp_path: Path) -> None:
     program, command, *options = shlex.split(START)
     assert (program, command) == ("/opt/ostiary/bin/ostiary", "serve")
     assert options == ["--data-dir", "/var/lib/ostiary", "--listen", "127.0.0.1:8700"]

@@ -13,7 +13,7 @@ from tests.support.sources import ROOT
 PAGE = (ROOT / "docs/how-to/threat-lists.md").read_text("utf-8")
 
 
-def test_the_command_and_the_page_have_each_form() -> None:
+def test_the_command_and_the_page_list_each_form_of_a_threat_list() -> None:
     assert get_args(command.Form) == get_args(Form)
     assert re.findall(r"^- \*.+\* \(`--form (\w+)`", PAGE, re.MULTILINE) == list(get_args(Form))
 

@@ -77,7 +77,7 @@ def write_set(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_do_what_it_says(server: Server, tmp_path: Path) -> None:
+def test_the_commands_of_the_page_give_the_documented_output(server: Server, tmp_path: Path) -> None:
     write_set(tmp_path)
     ask, put = re.findall(r"^\$ (ostiary .+)$", section(), re.MULTILINE)
     shown = re.search(r"^VERDICT(?:.|\n)*?(?=\n```)", section(), re.MULTILINE)
@@ -109,7 +109,7 @@ def _same(line: str) -> str:
 
 @pytest.mark.parametrize("database", ["sqlite"])  # exit codes of a command
 @pytest.mark.slow
-def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_wrong_with_an_error(
+def test_a_what_if_exits_with_0_without_changes_with_5_if_unknown_and_with_an_error_if_invalid(
     server: Server, tmp_path: Path
 ) -> None:
     same = run(server, "ostiary policy export ./now && ostiary whatif ./now --json", tmp_path)
@@ -130,7 +130,7 @@ def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_
     assert run(server, "ostiary whatif ./nowhere", tmp_path).returncode == 2
 
 
-def test_the_numbers_of_the_page_are_the_numbers() -> None:
+def test_the_numbers_on_the_page_are_those_of_the_code() -> None:
     assert re.findall(r"(\d+) (minutes|seconds)", section()) == [
         (str(whatif_ticket.LIFETIME // 60_000_000), "minutes"),
         (f"{wire_whatif.ALL_S:g}", "seconds"),

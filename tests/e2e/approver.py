@@ -12,7 +12,7 @@ from ostiary.protocol import jose
 
 
 def create_deputy(live_server: ServerFixture, folder: Path, *, agent: str) -> Agent:
-    """Somebody with a key who answers for that agent: its owner's deputy."""
+    """Create the deputy of the owner of an agent, with a key, and return the identity of the deputy."""
     name, key = live_server.name("person"), jose.generate("ES256")
     body = {"name": name, "email": f"{name}@example.org", "jwk": dict(key.public.jwk)}
     made = live_server.api("POST", "/persons", body)

@@ -19,7 +19,7 @@ from harness.prepared import PreparedServer
 
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
-    """A server whose operator opens this machine for webhooks."""
+    """A server whose configuration allows webhooks to this machine."""
     folder = tmp_path_factory.mktemp("live_server")
     (folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
     with (

@@ -1,6 +1,6 @@
-"""Works on a task until told otherwise: `python -m tests.e2e.holder CREDENTIAL HEARTBEAT [TASK]`. Prints the task.
+"""Hold a task until input arrives: `python -m tests.e2e.holder CREDENTIAL HEARTBEAT [TASK]`. Prints the task.
 
-Without a task it begins one, which ends with the last who holds it. HEARTBEAT is in seconds. A line on standard input
+Without TASK, start a task that ends with its last holder. HEARTBEAT is in seconds. A line on standard input
 ends it.
 """
 

@@ -1,4 +1,4 @@
-"""Begins a call under a volume and dies in it: `python -m tests.e2e.reader GUARD AGENT SPOOL URI TASK`."""
+"""Begin a call under a volume, then kill itself: `python -m tests.e2e.reader GUARD AGENT SPOOL URI TASK`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spends without pause until told otherwise: `python -m tests.e2e.spender GUARD AGENT SPOOL URI TASK EFFECTS COUNT`.
+"""Spend from a budget until it is exhausted: `python -m tests.e2e.spender GUARD AGENT SPOOL URI TASK EFFECTS COUNT`.
 
 A tool server in a process of its own, with an agent that calls its tool. Each call that is let through leaves one byte
 in EFFECTS, which all such processes share: what the tool did to the world.
@@ -23,7 +23,7 @@ ARGUMENTS = {"amount": "0.01"}
 
 
 def show(guard: Guard, agent_key: Path, uri: str, task: str) -> Verified:
-    """Who calls. All processes begin at once, so the server may be slow to answer."""
+    """Authenticate the caller. All processes start at once, so the server may respond slowly."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -35,7 +35,7 @@ def show(guard: Guard, agent_key: Path, uri: str, task: str) -> Verified:
 
 
 def spend(guard: Guard, who: Verified) -> str:
-    """Empty, or why not."""
+    """Decide one payment. Return an empty string if it is allowed, otherwise the reason code."""
     try:
         call = guard.decide(who, "pay", ARGUMENTS)
     except Refused as refusal:

@@ -6,7 +6,7 @@ from ostiary.asgi import VERIFIED, Receive, Scope, Send
 
 
 async def who(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says for which task somebody calls."""
+    """Answer with the id of the task of the caller."""
     assert scope["type"] == "http"
     body = scope[VERIFIED].principal.claims.task.encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})

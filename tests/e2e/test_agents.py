@@ -25,7 +25,9 @@ def state_of(live_server: ServerFixture, task: str) -> str:
     return str(live_server.api("GET", f"/tasks/{task}")["state"])
 
 
-def test_an_agent_calls_an_api_that_says_which_resource_it_is(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_an_agent_calls_a_guarded_api_under_its_tasks_and_each_call_is_in_the_ledger(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)
@@ -55,9 +57,7 @@ def calls(live_server: ServerFixture, **query: str) -> list[dict[str, Any]] | No
     return found if len(found) == 2 else None
 
 
-async def test_threads_and_tasks_share_an_agent_from_its_first_request_on(
-    live_server: ServerFixture, tmp_path: Path
-) -> None:
+async def test_concurrent_requests_of_an_agent_share_one_token(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)
@@ -84,7 +84,7 @@ def test_a_task_whose_block_raises_has_failed(live_server: ServerFixture) -> Non
         assert state_of(live_server, task.id) == "failed"
 
 
-def test_a_task_is_renewed_and_narrows(live_server: ServerFixture) -> None:
+def test_a_task_is_renewed_and_narrows_the_token(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource("https://renewed.example.org/mcp")
     _, agent_key = live_server.agent(f"{resource}:read", f"{resource}:write")
     with Agent.from_credential(agent_key) as agent:
@@ -107,7 +107,7 @@ def limited(data_classes: list[str]) -> dict[str, Any]:
     return {"type": "tool", "locations": [CLINIC], "datatypes": data_classes}
 
 
-def test_a_task_its_part_and_what_is_handed_on_know_their_data_classes(live_server: ServerFixture) -> None:
+def test_tasks_subtasks_and_delegated_tasks_are_limited_to_their_data_classes(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource(CLINIC)
     (_, agent_key), (helper, helper_key) = (live_server.agent(f"{resource}:read") for _ in range(2))
     with Agent.from_credential(agent_key) as agent, Agent.from_credential(helper_key) as other:
@@ -146,7 +146,7 @@ async def test_an_asynchronous_agent_limits_data_classes_too(live_server: Server
         assert (part.facts["data_classes"], handed.facts["data_classes"]) == (["personal"], ["health"])
 
 
-def test_what_the_server_refuses_is_raised_in_its_own_words(live_server: ServerFixture) -> None:
+def test_a_refusal_by_the_server_is_raised_with_a_message(live_server: ServerFixture) -> None:
     _, agent_key = live_server.agent()
     with Agent.from_credential(agent_key) as agent:
         with pytest.raises(ServerRefused) as refused:
@@ -156,7 +156,9 @@ def test_what_the_server_refuses_is_raised_in_its_own_words(live_server: ServerF
             agent.task("x", on_behalf_of="nobody-of-that-name")
 
 
-async def test_an_asynchronous_agent_does_the_same(live_server: ServerFixture, tmp_path: Path) -> None:
+async def test_an_asynchronous_agent_calls_a_guarded_api_under_its_tasks(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)
@@ -178,7 +180,7 @@ async def test_an_asynchronous_agent_does_the_same(live_server: ServerFixture, t
             assert (await agent.token(resource=url))["token_type"] == "DPoP"
 
 
-async def test_an_agent_says_what_its_person_asked_only_where_its_operator_lets_it(live_server: ServerFixture) -> None:
+async def test_an_agent_states_the_words_of_a_person_only_if_its_operator_allows_it(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource("https://asked.example.org/mcp")
     agent_id, agent_key = live_server.agent(f"{resource}:read")
     document = {"tool": f"{resource}/read_file", "value": "bill.txt", "kinds": ["amount"]}
@@ -204,7 +206,7 @@ async def test_an_agent_says_what_its_person_asked_only_where_its_operator_lets_
         assert (whole.facts["intent"]["endorsed"], less.facts["intent"]["words"]) == ([document], "Pay")
 
 
-async def test_an_agent_states_the_plan_of_its_task_and_asks_about_it_at_the_start(live_server: ServerFixture) -> None:
+async def test_an_agent_states_the_plan_of_its_task_at_the_start(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource("https://planned.example.org/mcp")
     agent_id, agent_key = live_server.agent(f"{resource}:read")
     live_server.api("PATCH", f"/agents/{agent_id}", {"speaks": True})
@@ -221,7 +223,7 @@ async def test_an_agent_states_the_plan_of_its_task_and_asks_about_it_at_the_sta
         assert (whole.facts["intent"]["plan"], whole.facts["plan_question"]) == (plan, None)
 
 
-def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(
+def test_a_credential_without_a_client_id_or_issuer_needs_them_as_arguments(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
     from ostiary.keys import save_key

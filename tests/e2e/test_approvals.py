@@ -1,4 +1,4 @@
-"""A person is asked about a call at a guard of a real server, answers, and the call passes once."""
+"""A call at a guard of a real server needs an approval, a person approves, and the call is allowed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.payment_fixtures import CALL, People, codes, live_server, peo
 __all__ = ["live_server", "people"]
 
 
-def test_a_call_that_needs_a_yes_is_asked_approved_spent_once_and_refused_after(people: People, tmp_path: Path) -> None:
+def test_an_approval_of_a_call_is_requested_granted_and_used_once(people: People, tmp_path: Path) -> None:
     alice = people.person()
     with people.guard(tmp_path) as (guard, who):
         asked = guard.decide(who, *CALL).decision

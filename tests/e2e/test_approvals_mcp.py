@@ -1,4 +1,4 @@
-"""A call of an MCP tool that a person must say yes to is suspended: the official client makes it again after that."""
+"""A call of an MCP tool that needs an approval is suspended, and the official client retries it after the approval."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAY = ("pay", {"amount": 500, "to": "ann"})
 
 
 class Bank:
-    """A bank behind a guard that suspends; `paid` is what its tool did, `seen` what answers it was told of."""
+    """A bank behind a guard that suspends; `paid` lists its payments, `seen` the input responses that its tool got."""
 
     def __init__(self, people: People) -> None:
         self.people, self.paid, self.seen = people, list[str](), list[Any]()
@@ -73,7 +73,7 @@ async def asker(bank: Bank) -> AsyncIterator[AsyncAgent]:
 
 
 class Person:
-    """Answers what a client of an agent is asked to wait for, as soon as it is; then the agent waits, as ever."""
+    """A person who answers an approval request as soon as a client gets it; then the agent waits as usual."""
 
     def __init__(self, bank: Bank, asker: AsyncAgent, says: str) -> None:
         self._bank, self._says, self._waits = bank, says, waits(asker, within=5)
@@ -87,7 +87,7 @@ class Person:
 
 
 @pytest.mark.parametrize(("says", "paid"), [("approve", ["ann"]), ("deny", [])])
-async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answered(
+async def test_a_waiting_client_retries_the_call_after_the_decision_of_a_person(
     bank: Bank, asker: AsyncAgent, says: str, paid: list[str]
 ) -> None:
     person = Person(bank, asker, says)
@@ -104,9 +104,7 @@ async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answer
     assert bank.seen == [None] * len(paid), "what was answered to us is not for the tool"
 
 
-async def test_a_call_is_kept_for_as_long_as_it_takes_and_goes_on_with_another_client(
-    bank: Bank, asker: AsyncAgent
-) -> None:
+async def test_a_suspended_call_is_stored_and_continues_with_another_client(bank: Bank, asker: AsyncAgent) -> None:
     async with bank.client(asker, elicitation_callback=waits(asker)) as client:
         first = await client.session.call_tool(*PAY, allow_input_required=True)
     kept = first.model_dump_json(by_alias=True)
@@ -119,8 +117,8 @@ async def test_a_call_is_kept_for_as_long_as_it_takes_and_goes_on_with_another_c
     assert (result.content[0].text, bank.paid) == ("paid ann", ["ann"])
 
 
-async def test_what_a_client_answers_lets_nothing_pass(bank: Bank, asker: AsyncAgent) -> None:
-    """Whoever says that they have waited, and have not, is told what is asked."""
+async def test_an_accepted_elicitation_without_an_approval_does_not_run_the_call(bank: Bank, asker: AsyncAgent) -> None:
+    """A client that accepts without waiting gets the approval request again."""
 
     async def accepts(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         return ElicitResult(action="accept", content={})
@@ -134,7 +132,7 @@ async def test_what_a_client_answers_lets_nothing_pass(bank: Bank, asker: AsyncA
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_a_client_that_does_not_wait_calls_nothing_even_after_a_yes(
+async def test_a_client_that_declines_to_wait_does_not_run_an_approved_call(
     bank: Bank, asker: AsyncAgent, action: Any
 ) -> None:
     async def declines(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
@@ -147,7 +145,9 @@ async def test_a_client_that_does_not_wait_calls_nothing_even_after_a_yes(
     assert bank.paid == []
 
 
-async def test_a_client_that_cannot_be_asked_is_denied_as_ever(bank: Bank, asker: AsyncAgent) -> None:
+async def test_a_client_without_elicitation_gets_a_denial_that_names_the_approval(
+    bank: Bank, asker: AsyncAgent
+) -> None:
     async with bank.client(asker) as client:  # without a callback it has no such capability
         with pytest.raises(MCPError, match="payments over 100") as denied:
             await client.call_tool(*PAY)
@@ -159,7 +159,7 @@ async def test_a_client_that_cannot_be_asked_is_denied_as_ever(bank: Bank, asker
 
 
 @pytest.mark.parametrize("answers", [7, [], {ASKED: 7}, {ASKED: {}}, {ASKED: {"action": "accepted"}}])
-async def test_an_answer_that_is_none_calls_nothing(bank: Bank, asker: AsyncAgent, answers: Any) -> None:
+async def test_a_malformed_input_response_does_not_run_the_call(bank: Bank, asker: AsyncAgent, answers: Any) -> None:
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
@@ -180,8 +180,8 @@ async def test_an_answer_that_is_none_calls_nothing(bank: Bank, asker: AsyncAgen
     assert bank.paid == []
 
 
-async def test_nothing_else_that_a_server_asks_is_answered(asker: AsyncAgent) -> None:
-    """Not what has no key of ours, and no path on our server in the place of one."""
+async def test_an_elicitation_that_is_not_for_an_approval_is_not_answered(asker: AsyncAgent) -> None:
+    """A key that is not the id of an approval is refused, also if the key contains a path."""
     params: Any = ElicitResult(action="accept")
     for key in ("name", "ap_", f"{ASKED}/approve", f"{ASKED}0"):
         context: Any = SimpleNamespace(request_id=key)

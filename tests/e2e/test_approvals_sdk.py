@@ -1,4 +1,4 @@
-"""Agents that wait for a person, doors that name the approval, people with their keys, and the command line."""
+"""Approvals: agents that wait, denials that name the approval, keys of persons, and the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAY: dict[str, Any] = CALL[1]
 
 @contextmanager
 def later(people: People, says: str = "approve") -> Iterator[None]:
-    """Somebody answers the question that comes."""
+    """Answer the next approval request of the agent, in a thread."""
     alice = people.person()
 
     def answer() -> None:
@@ -57,12 +57,12 @@ def waiting(people: People) -> list[str]:
 
 @contextmanager
 def denied(people: People, folder: Path) -> Iterator[tuple[Guard, Verified, str]]:
-    """A guard at which a call waits for an answer."""
+    """A guard, a caller, and the open approval of a denied call."""
     with people.guard(folder) as (guard, who):
         yield guard, who, guard.decide(who, *CALL).decision.approval
 
 
-def test_an_agent_waits_for_the_answer_and_makes_the_call_again(people: People, tmp_path: Path) -> None:
+def test_an_agent_waits_for_an_approval_and_retries_the_call(people: People, tmp_path: Path) -> None:
     with denied(people, tmp_path) as (guard, who, id), Agent.from_credential(people.agent_key) as agent:
         assert agent.ask(id, within=0).is_open
         with later(people):
@@ -71,7 +71,7 @@ def test_an_agent_waits_for_the_answer_and_makes_the_call_again(people: People, 
         assert guard.decide(who, *CALL).decision.allowed
 
 
-async def test_an_asynchronous_agent_does_so_too_and_hears_a_no(people: People, tmp_path: Path) -> None:
+async def test_an_asynchronous_agent_waits_and_gets_the_denial(people: People, tmp_path: Path) -> None:
     with denied(people, tmp_path) as (guard, who, id):
         async with AsyncAgent.from_credential(people.agent_key) as agent:
             assert (await agent.ask(id, within=0)).is_open
@@ -81,7 +81,9 @@ async def test_an_asynchronous_agent_does_so_too_and_hears_a_no(people: People, 
         assert codes(guard.decide(who, *CALL).decision) == ["approval_denied"]
 
 
-def test_another_agent_hears_nothing_of_it(people: People, tmp_path: Path) -> None:
+def test_an_approval_is_hidden_from_other_agents_and_its_arguments_from_the_agent(
+    people: People, tmp_path: Path
+) -> None:
     _, other = people.live_server.agent(f"{people.resource}:write")
     with denied(people, tmp_path) as (_, _, id), Agent.from_credential(other) as agent:
         with pytest.raises(ServerRefused) as refused:
@@ -112,7 +114,7 @@ def test_a_decorated_function_waits_and_runs_once(people: People, tmp_path: Path
         assert (spent.value.code, paid) == ("approval_spent", ["ann"])
 
 
-async def test_a_decorated_coroutine_waits_and_hears_a_no(people: People, tmp_path: Path) -> None:
+async def test_a_decorated_coroutine_does_not_run_after_a_denial(people: People, tmp_path: Path) -> None:
     with Guard(people.guard_key, spool_dir=tmp_path) as guard:
         async with AsyncAgent.from_credential(people.agent_key) as agent:
 
@@ -125,14 +127,14 @@ async def test_a_decorated_coroutine_waits_and_hears_a_no(people: People, tmp_pa
             assert refused.value.code == "approval_denied"
 
 
-def test_without_waiting_the_denial_names_the_approval(people: People, tmp_path: Path) -> None:
+def test_a_denial_without_waiting_names_the_approval(people: People, tmp_path: Path) -> None:
     with Guard(people.guard_key, spool_dir=tmp_path) as guard, Agent.from_credential(people.agent_key) as agent:
         with pytest.raises(Denied) as refused:
             Tools(guard, agent).admit("pay", PAY)
         assert [refused.value.approval] == waiting(people)
 
 
-async def test_an_asgi_door_names_the_approval(live_server: ServerFixture, tmp_path: Path) -> None:
+async def test_a_denial_over_asgi_names_the_approval(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     people = People(live_server, f"http://127.0.0.1:{port}/mcp")
 
@@ -189,7 +191,7 @@ async def test_an_mcp_error_names_the_approval(live_server: ServerFixture, tmp_p
 # Both sides are started anew
 
 
-def test_a_yes_survives_both_sides(tmp_path: Path) -> None:
+def test_an_approval_survives_a_restart_of_the_server_and_the_guard(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     with PreparedServer(folder) as server, ServerFixture(server, tmp_path) as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
@@ -204,7 +206,7 @@ def test_a_yes_survives_both_sides(tmp_path: Path) -> None:
         assert codes(guard.decide(who, *CALL).decision) == ["approval_spent"]
 
 
-def test_two_guards_at_once_let_it_pass_once(people: People, tmp_path: Path) -> None:
+def test_two_concurrent_guards_use_an_approval_once(people: People, tmp_path: Path) -> None:
     with denied(people, tmp_path / "a") as (one, who, id), people.guard(tmp_path / "b") as (other, her):
         people.answer(people.person(), id)
         said: list[bool] = []
@@ -222,7 +224,7 @@ def test_two_guards_at_once_let_it_pass_once(people: People, tmp_path: Path) -> 
 # People and their keys
 
 
-def test_a_persons_key_is_for_answering_alone(people: People, tmp_path: Path) -> None:
+def test_the_key_of_a_person_gives_access_only_to_approvals(people: People, tmp_path: Path) -> None:
     alice = people.person()
     api = f"{alice.issuer}/api/v1"
     for method, path in (
@@ -244,8 +246,8 @@ def test_a_persons_key_is_for_answering_alone(people: People, tmp_path: Path) ->
         assert alice.get(f"{api}/approvals/{id}", resource=api).json()["arguments"]["amount"] == 500
 
 
-def test_who_is_no_person_answers_nothing(people: People, tmp_path: Path) -> None:
-    """Not the administrator, not the agent though somebody gave it the scope."""
+def test_an_administrator_and_an_agent_cannot_answer_an_approval_request(people: People, tmp_path: Path) -> None:
+    """The agent is refused although it has the scope `ostiary:approve`."""
     people.live_server.api(
         "PATCH",
         f"/agents/{people.agent}",
@@ -257,7 +259,7 @@ def test_who_is_no_person_answers_nothing(people: People, tmp_path: Path) -> Non
         assert waiting(people) == [id]
 
 
-def test_an_agents_key_is_no_persons_and_the_other_way_round(people: People) -> None:
+def test_the_key_of_a_person_is_refused_for_an_agent_and_for_another_person(people: People) -> None:
     api = people.live_server.admin
     jwk = dict(jose.generate("ES256").public.jwk)
     where, resource = f"{people.live_server.server.url}/api/v1", f"{api.issuer}/api/v1"
@@ -269,7 +271,7 @@ def test_an_agents_key_is_no_persons_and_the_other_way_round(people: People) -> 
     assert (again.status_code, again.json()["error"]) == (409, "key_taken")
 
 
-def test_a_persons_token_is_bound_to_the_persons_own_key(people: People) -> None:
+def test_the_token_of_a_person_is_bound_to_the_own_key_of_the_person(people: People) -> None:
     _, path = people.person_and_key()
     found = json.loads(path.read_text())
     own = jose.parse_private_jwk({name: value for name, value in found.items() if name not in ("client_id", "issuer")})
@@ -281,7 +283,7 @@ def test_a_persons_token_is_bound_to_the_persons_own_key(people: People) -> None
             alice._run(alice._token(target))
 
 
-def test_who_has_left_or_lost_the_key_answers_nothing(people: People, tmp_path: Path) -> None:
+def test_a_person_without_a_valid_key_or_who_left_cannot_answer(people: People, tmp_path: Path) -> None:
     alice, bob = people.person(), people.person()
     names = [one["name"] for one in people.live_server.api("GET", "/persons", limit=1000)["persons"]]
     api = f"{alice.issuer}/api/v1"
@@ -300,7 +302,7 @@ def test_who_has_left_or_lost_the_key_answers_nothing(people: People, tmp_path: 
         assert people.answer(bob, id)[0] == 401  # the token is dead, and there is no other
         assert waiting(people) == [id]
     people.live_server.api("POST", f"/persons/{names[-2]}/return", {})
-    with pytest.raises(TokenRefused):  # who returns needs a new key
+    with pytest.raises(TokenRefused):  # a person who returns needs a new key
         alice.token(resource=api)
 
 
@@ -309,7 +311,7 @@ def test_who_has_left_or_lost_the_key_answers_nothing(people: People, tmp_path: 
 BAD = "\x1b[2J\x1b]0;owned\x07line\nanswer: approved\u202etxt.exe\u200b\u3164\u0430nn"
 
 
-def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
+def test_approvals_are_listed_shown_granted_and_denied_by_commands(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
         people, key = People(live_server), tmp_path / "carol.json"
@@ -357,7 +359,7 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
 
 
 def harmless(shown: str) -> None:
-    """Text of an agent is on lines of the server, and nothing in it moves, hides or turns anything."""
+    """Check that the text of an agent cannot forge a line, and that its control characters are escaped."""
     assert not any(char in shown for char in "\x1b\x07\u202e\u200b\u3164")
     assert not any(line.startswith("answer: approved") for line in shown.split("\n"))
     assert "\\x1b[2J" in shown or "\\u001b[2J" in shown
@@ -377,7 +379,7 @@ def text(live_server: ServerFixture, *arguments: str) -> str:
     return str(subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout)
 
 
-def test_watching_shows_each_question_once_as_it_comes(people: People, tmp_path: Path) -> None:
+def test_watching_approvals_prints_a_new_approval_request(people: People, tmp_path: Path) -> None:
     _, key = people.person_and_key()
     command: list[Any] = [
         COMMAND,

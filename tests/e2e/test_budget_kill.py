@@ -49,7 +49,7 @@ def bank(folder: Path, *options: str) -> Iterator[tuple[ServerFixture, Callable[
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """As `kill -9` does; nothing where it has ended by itself."""
+    """Kill a process as `kill -9` does, unless it has ended."""
     process.kill()
     process.wait()
     assert process.stdout is not None
@@ -57,13 +57,13 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def balances(live_server: ServerFixture, task: str) -> dict[str, tuple[str, str]]:
-    """The units that are left and those that are spent, by kind."""
+    """Return the remaining and the spent units of each budget, by kind."""
     budgets = live_server.api("GET", f"/tasks/{task}")["budgets"]
     return {one["limit"]["kind"]: (one["left"], one["spent"]) for one in budgets}
 
 
 @pytest.mark.slow
-def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
+def test_a_budget_is_never_exceeded_while_guards_are_killed(
     database: Kind, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng, effects, config = random.Random(7), tmp_path / "effects", tmp_path / "config.toml"

@@ -71,7 +71,7 @@ def calls(limit: int) -> dict[str, Any]:
     return {"kind": "calls", "limit": limit}
 
 
-def test_a_guard_lets_pass_what_there_is_and_denies_the_rest_in_words(bank: Bank, tmp_path: Path) -> None:
+def test_a_guard_allows_calls_within_the_budget_and_denies_others_with_a_reason(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(5), bank.pay("10.00"))
     with bank.guard(tmp_path, task) as (guard, who):
         for amount in ("4.00", 5, "0.99"):
@@ -97,15 +97,15 @@ def test_a_guard_lets_pass_what_there_is_and_denies_the_rest_in_words(bank: Bank
     assert sum(one is not None for one in spent) == 5, "what was denied has cost nothing"
 
 
-def test_a_call_whose_tool_raised_is_paid_for(bank: Bank, tmp_path: Path) -> None:
-    """It may have done what it was to do before it raised."""
+def test_a_call_whose_tool_raises_is_charged(bank: Bank, tmp_path: Path) -> None:
+    """The tool may have had its effect before the exception."""
     task = bank.task(calls(5))
     with bank.guard(tmp_path, task) as (guard, who), pytest.raises(ZeroDivisionError), guard.call(who, "read", {}):
         raise ZeroDivisionError
     assert bank.left(task) == [("4", "1")]
 
 
-def test_a_guard_that_closes_gives_everything_back(bank: Bank, tmp_path: Path) -> None:
+def test_a_closing_guard_returns_its_unused_budget(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who):
         assert guard.decide(who, "read", {}).decision.allowed
@@ -114,7 +114,7 @@ def test_a_guard_that_closes_gives_everything_back(bank: Bank, tmp_path: Path) -
     assert list(tmp_path.glob("*/*/*")) == [], "nothing is left to be told"
 
 
-def test_a_guard_gives_back_what_nobody_uses_and_draws_again(bank: Bank, tmp_path: Path) -> None:
+def test_an_idle_guard_returns_its_unused_budget_and_draws_again(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who):
         assert guard.decide(who, "read", {}).decision.allowed
@@ -125,7 +125,7 @@ def test_a_guard_gives_back_what_nobody_uses_and_draws_again(bank: Bank, tmp_pat
     assert bank.left(task) == [("158", "2")]
 
 
-def test_the_server_is_asked_once_for_many_calls(bank: Bank, tmp_path: Path) -> None:
+def test_one_draw_of_a_budget_serves_many_calls(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(1600))
     with bank.guard(tmp_path, task) as (guard, who):
         for _ in range(100):
@@ -141,7 +141,7 @@ def test_the_server_is_asked_once_for_many_calls(bank: Bank, tmp_path: Path) -> 
     assert bank.left(task) == [("0", "1600")]
 
 
-def test_what_is_not_counted_is_not_asked_for(bank: Bank, tmp_path: Path) -> None:
+def test_a_call_without_a_cost_does_not_draw_on_the_budget(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(bank.pay("10.00"))
     with bank.guard(tmp_path, task) as (guard, who):
         assert guard.decide(who, "read", {}).decision.allowed
@@ -166,7 +166,7 @@ def test_two_guards_share_one_budget_to_the_last_unit(bank: Bank, tmp_path: Path
     assert bank.left(task) == [("0", "100")]
 
 
-def test_threads_of_one_guard_share_it_too(bank: Bank, tmp_path: Path) -> None:
+def test_threads_of_one_guard_share_one_budget_to_the_last_unit(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(200))
     allowed: list[bool] = []
     with bank.guard(tmp_path, task) as (guard, who):
@@ -184,7 +184,7 @@ def test_threads_of_one_guard_share_it_too(bank: Bank, tmp_path: Path) -> None:
     assert len(allowed) == 240
 
 
-async def test_who_waits_for_the_server_does_not_stop_the_others(bank: Bank, tmp_path: Path) -> None:
+async def test_an_asynchronous_draw_does_not_block_other_coroutines(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(50))
     with bank.guard(tmp_path, task) as (guard, who):
         turns = 0
@@ -203,7 +203,7 @@ async def test_who_waits_for_the_server_does_not_stop_the_others(bank: Bank, tmp
     assert bank.left(task) == [("0", "50")]
 
 
-def test_the_token_response_says_what_is_left(bank: Bank) -> None:
+def test_the_token_response_contains_the_remaining_budgets(bank: Bank) -> None:
     task = bank.task(calls(5))
     bank.live_server.api("PUT", f"/agents/{bank.agent}/budget", {"limits": [bank.pay("10.00")]})
     with Agent.from_credential(bank.agent_key) as agent:
@@ -219,7 +219,7 @@ def test_the_token_response_says_what_is_left(bank: Bank) -> None:
         assert "budgets" not in agent.token(resource=bank.uri)
 
 
-def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) -> None:
+def test_calls_beyond_the_drawn_budget_are_denied_without_the_server(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         bank = Bank(live_server)
         task = bank.task(calls(160))
@@ -272,7 +272,7 @@ class Losing(httpx2.BaseTransport):
 
 @contextmanager
 def lossy(guard: Guard) -> Iterator[Losing]:
-    """The guard's conversation about budgets goes that way from now on."""
+    """Send the budget requests of a guard through a transport that can lose responses."""
     way, drawer = Losing(), guard._link.budget_client
     connect = drawer._connect
 
@@ -285,7 +285,7 @@ def lossy(guard: Guard) -> Iterator[Losing]:
     yield way
 
 
-def test_a_draw_whose_answer_is_lost_is_made_good_by_the_next(bank: Bank, tmp_path: Path) -> None:
+def test_a_draw_with_a_lost_response_is_repeated_by_the_next_draw(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
         way.lose.append("draw")
@@ -298,7 +298,7 @@ def test_a_draw_whose_answer_is_lost_is_made_good_by_the_next(bank: Bank, tmp_pa
     assert bank.left(task) == [("159", "1")]
 
 
-def test_a_draw_whose_answer_is_lost_and_that_nobody_repeats_is_given_back(bank: Bank, tmp_path: Path) -> None:
+def test_a_draw_with_a_lost_response_is_returned_if_not_repeated(bank: Bank, tmp_path: Path) -> None:
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
         way.lose.append("draw")
@@ -308,8 +308,8 @@ def test_a_draw_whose_answer_is_lost_and_that_nobody_repeats_is_given_back(bank:
         eventually(lambda: bank.left(task) == [("160", "0")])
 
 
-def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_path: Path) -> None:
-    """Else guard and server would count from different beginnings, and units would be lost."""
+def test_a_return_of_budget_is_confirmed_before_the_next_draw(bank: Bank, tmp_path: Path) -> None:
+    """Otherwise guard and server would count from different balances, and units would be lost."""
     task = bank.task(calls(160))
     with bank.guard(tmp_path, task) as (guard, who), lossy(guard) as way:
         assert guard.decide(who, "read", {}).decision.allowed
@@ -327,10 +327,10 @@ def test_what_was_given_back_is_heard_of_before_more_is_drawn(bank: Bank, tmp_pa
 
 
 @pytest.mark.parametrize(("boot", "comes_back"), [(None, True), ("another boot", False), ("", False)])
-def test_what_a_killed_guard_held_comes_back_if_the_machine_has_lived_since(
+def test_the_drawn_budget_of_a_killed_guard_returns_unless_the_machine_restarted(
     bank: Bank, tmp_path: Path, boot: str | None, comes_back: bool
 ) -> None:
-    """`""`: a machine that does not tell boots apart."""
+    """`""` stands for a machine without a boot id."""
     task, effects = bank.task(calls(100_000)), tmp_path / "effects"
     words = [bank.guard_key, bank.agent_key, tmp_path / "spool", bank.uri, task, effects, 100_000]
     with subprocess.Popen([sys.executable, "-m", "tests.e2e.spender", *map(str, words)]) as process:
@@ -364,7 +364,7 @@ DAY_NS = 86_400 * 10**9
 
 
 @pytest.mark.slow
-def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daily_budget_renews_at_a_running_guard_at_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(has_seen_a_day_end(tmp_path / str(left_s), left_s, monkeypatch) for left_s in LEFT_OF_DAY_S)
 
 

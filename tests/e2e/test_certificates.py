@@ -122,7 +122,7 @@ def test_a_certificate_is_issued_renewed_shown_and_revoked_by_commands(
     assert {"cert.issue", "cert.renew"} <= set(actions)
 
 
-def test_an_agent_sees_its_own_certificates_alone(live_server: ServerFixture) -> None:
+def test_an_agent_sees_only_its_own_certificates(live_server: ServerFixture) -> None:
     (_, first), (other_name, second) = live_server.agent(), live_server.agent()
     with Agent.from_credential(first) as one, Agent.from_credential(second) as other:
         own, foreign = one.certificate(), other.certificate()
@@ -150,7 +150,7 @@ def test_an_agent_sees_its_own_certificates_alone(live_server: ServerFixture) ->
             one.certificate("nosuch")
 
 
-async def test_the_asynchronous_agent_gets_one_too(live_server: ServerFixture) -> None:
+async def test_an_asynchronous_agent_gets_a_certificate(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     async with AsyncAgent.from_credential(credential) as agent:
         made = await agent.certificate(key_type="Ed25519", lifetime=600)
@@ -238,7 +238,7 @@ def test_a_clock_that_is_set_back_delays_no_renewal(
     assert kept.failures == []
 
 
-def test_a_certificate_that_another_process_wrote_is_told_to_the_service(
+def test_a_certificate_written_by_another_process_is_passed_to_the_service(
     live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`ostiary cert renew` ran beside the helper; before that, the helper was killed before it told the service."""
@@ -259,7 +259,7 @@ def has_made(count: int, keepers: list[Keeper]) -> bool:
     return all(len(kept.made) == count for kept in keepers)
 
 
-def test_two_helpers_of_one_folder_renew_once_and_each_tells_its_service(
+def test_two_helpers_of_one_folder_renew_once_and_each_notifies_its_service(
     live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
@@ -306,13 +306,13 @@ def test_a_helper_with_another_order_waits_until_the_folder_is_free(
 
 
 @pytest.mark.parametrize("share", [0, 255])
-def test_the_questions_of_helpers_whether_a_certificate_is_revoked_do_not_coincide(share: int) -> None:
+def test_revocation_checks_of_helpers_are_spread_over_time(share: int) -> None:
     after = check_after(lambda count: bytes([share]) * count)
     assert after == pytest.approx(CHECK_S * SECOND * (1 if share else 4 / 5), rel=1e-6)
 
 
 @pytest.mark.parametrize("has_certificate", [True, False])
-def test_a_helper_of_a_decommissioned_agent_ends(
+def test_a_helper_of_a_decommissioned_agent_exits(
     has_certificate: bool, live_server: ServerFixture, tmp_path: Path
 ) -> None:
     name, credential = live_server.agent()
@@ -326,7 +326,7 @@ def test_a_helper_of_a_decommissioned_agent_ends(
     assert "the agent is decommissioned: its certificate in" in ran.err
 
 
-def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFixture) -> None:
+def test_renewal_is_due_at_two_thirds_of_the_lifetime_plus_a_spread(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
         made = agent.certificate(lifetime=600)
@@ -336,7 +336,9 @@ def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFix
     assert latest - made.not_before == pytest.approx(life * (2 / 3 + 1 / 10), rel=1e-6)
 
 
-def test_the_command_keeps_a_certificate_and_tells_a_service(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_the_keep_command_renews_a_certificate_and_runs_the_reload_command(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
     """At 60 seconds of life plus 60 of backdating, the first renewal is due 20 seconds after the issue."""
     _, credential = live_server.agent()
     folder, log = tmp_path / "tls", tmp_path / "reloads"
@@ -357,9 +359,7 @@ def test_the_command_keeps_a_certificate_and_tells_a_service(live_server: Server
     assert len([path for path in folder.iterdir() if path.name.startswith("v")]) == 2
 
 
-def test_a_command_of_reload_that_fails_runs_again_until_it_succeeds(
-    live_server: ServerFixture, tmp_path: Path
-) -> None:
+def test_a_failed_reload_command_runs_again_until_success(live_server: ServerFixture, tmp_path: Path) -> None:
     """Otherwise the service uses the old certificate until that expires, long before the next renewal."""
     _, credential = live_server.agent()
     folder, log, switch, done = (tmp_path / name for name in ("tls", "reloads", "works", "done"))
@@ -385,7 +385,7 @@ def test_a_command_of_reload_that_fails_runs_again_until_it_succeeds(
     assert kept.serial == serial, "no further certificate is issued"
 
 
-def test_a_command_of_reload_that_does_not_end_ends_with_its_children(
+def test_a_reload_command_that_times_out_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.cli.certificates.RELOAD_S", 0.5)
@@ -395,7 +395,7 @@ def test_a_command_of_reload_that_does_not_end_ends_with_its_children(
     eventually(lambda: not Path("/proc", child.read_text().strip()).exists())
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
+def test_an_unwritable_folder_is_reported_and_the_renewal_is_retried(
     live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.1)
@@ -413,7 +413,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
         thread.join(PATIENCE_S)
 
 
-def test_other_folders_and_files_of_the_folder_are_untouched(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_renewals_delete_only_old_versions_and_keep_other_folders(live_server: ServerFixture, tmp_path: Path) -> None:
     name, credential = live_server.agent()
     others = ["vendor", "venv", "v1-notes", "views"]
     for other in others:
@@ -474,7 +474,7 @@ def test_a_certificate_that_cannot_be_written_is_written_later(
 
 
 @pytest.mark.parametrize("why", ["revoked", "unknown", "foreign"])
-def test_a_helper_replaces_a_certificate_that_is_no_longer_its_own(
+def test_a_helper_replaces_a_revoked_unknown_or_foreign_certificate(
     why: str, live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent was suspended and resumed, the data of the server are new, or the folder was another agent's."""
@@ -501,10 +501,10 @@ def test_a_helper_replaces_a_certificate_that_is_no_longer_its_own(
 
 
 @pytest.mark.parametrize("why", ["stop", "suspension", "no server"])
-def test_a_helper_keeps_the_certificate_while_the_server_gives_no_other(
+def test_a_helper_keeps_the_certificate_while_the_server_issues_no_other(
     why: str, live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stop is lifted again, and the certificate is on hold until then."""
+    """A stop can be lifted; until then, the certificate is on hold."""
     monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
     name, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
@@ -532,7 +532,7 @@ def test_a_helper_keeps_the_certificate_while_the_server_gives_no_other(
     assert said[why] in failure, "a service with a certificate that may be revoked does not stay silent"
 
 
-def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_failed_renewal_is_reported_and_retried(live_server: ServerFixture, tmp_path: Path) -> None:
     name, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
         kept = Keeper(agent, tmp_path, CertificateOrder())
@@ -630,7 +630,7 @@ async def test_both_rotations_under_load_fail_no_handshake(live_server: ServerFi
     assert len(roots) == 2
 
 
-def test_a_name_in_upper_case_is_renewed_once(
+def test_a_certificate_ordered_with_an_upper_case_name_is_issued_once(
     live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server certifies host names in lower case, so that the names differ from the order."""

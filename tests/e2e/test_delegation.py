@@ -21,7 +21,7 @@ def status(agent: Agent, url: str, *, task: str | None = None, subject: str | No
         return 401
 
 
-def test_what_is_handed_on_serves_until_whatever_is_above_ends(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_subtasks_of_a_delegated_task_end_with_the_delegated_task(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)
@@ -54,7 +54,7 @@ def test_what_is_handed_on_serves_until_whatever_is_above_ends(live_server: Serv
             assert status(three, file) == 200, "under its own standing task"
 
 
-async def test_the_same_without_blocking(live_server: ServerFixture) -> None:
+async def test_an_asynchronous_agent_delegates_a_task(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource("https://handed-on.example/api")
     (_, top_key), (mid, mid_key) = (live_server.agent(f"{resource}:read") for _ in range(2))
     async with AsyncAgent.from_credential(top_key) as one, AsyncAgent.from_credential(mid_key) as two:

@@ -1,4 +1,4 @@
-"""An agent that asks for more, a person who says yes, a real guard before and after, and the command line beside it."""
+"""An agent requests an elevation, a person approves, and a real guard and the command line show the effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.e2e.task_echo import who
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 
 
-async def test_more_for_a_while_asked_for_answered_used_and_gone(live_server: ServerFixture, tmp_path: Path) -> None:
+async def test_an_elevation_is_requested_approved_used_and_ended(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)

@@ -1,4 +1,4 @@
-"""Guards, and a server that stalls, dies and comes back: nothing is allowed in doubt, and nothing is lost."""
+"""Guards of a server that stalls, stops and restarts: guards deny without the server, and no record is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ostiary.guard import Guard
 from ostiary.guard.knowledge import FeedStale
 
 
-def test_a_revocation_is_in_force_at_the_guard_and_who_revoked_is_told(
+def test_a_revocation_is_in_force_at_the_guard_and_reported_as_applied(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
     resource, guard_key = live_server.resource("https://a.example.org/mcp")
@@ -36,7 +36,9 @@ def test_a_revocation_is_in_force_at_the_guard_and_who_revoked_is_told(
 
 
 @pytest.mark.parametrize("kind", ["task", "token", "key", "owner"])
-def test_whatever_is_revoked_is_denied(live_server: ServerFixture, tmp_path: Path, kind: str) -> None:
+def test_a_call_with_a_revoked_task_token_key_or_owner_is_denied(
+    live_server: ServerFixture, tmp_path: Path, kind: str
+) -> None:
     uri = f"https://{kind}.example.org/mcp"
     resource, guard_key = live_server.resource(uri)
     agent, agent_key = live_server.agent(f"{resource}:read")
@@ -52,7 +54,7 @@ def test_whatever_is_revoked_is_denied(live_server: ServerFixture, tmp_path: Pat
         assert not is_allowed(guard, who)
 
 
-def test_a_server_that_stalls_closes_the_guard_and_one_that_goes_on_opens_it(tmp_path: Path) -> None:
+def test_a_guard_denies_while_the_server_stalls_and_allows_again_afterwards(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         resource, guard_key = live_server.resource(URI)
         _, agent_key = live_server.agent(f"{resource}:read")
@@ -67,7 +69,7 @@ def test_a_server_that_stalls_closes_the_guard_and_one_that_goes_on_opens_it(tmp
             eventually(lambda: is_allowed(guard, who))
 
 
-def test_a_server_that_dies_closes_the_guard_and_its_return_opens_it(tmp_path: Path) -> None:
+def test_a_guard_denies_after_the_server_stops_and_allows_after_its_restart(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         resource, guard_key = live_server.resource(URI)
         _, agent_key = live_server.agent(f"{resource}:read")
@@ -80,7 +82,9 @@ def test_a_server_that_dies_closes_the_guard_and_its_return_opens_it(tmp_path: P
             eventually(lambda: is_allowed(guard, who))
 
 
-def test_a_guard_that_would_deny_between_heartbeats_says_so(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_guard_with_a_max_age_below_the_heartbeat_interval_reports_the_problem(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
     """The server sends a heartbeat each second."""
     _, guard_key = live_server.resource("https://impatient.example.org/mcp")
     guard = Guard(guard_key, spool_dir=tmp_path, max_age=1.0).start(wait=0)
@@ -105,7 +109,7 @@ with guard:
 """
 
 
-def test_what_a_killed_guard_had_decided_is_reported_by_the_next(tmp_path: Path) -> None:
+def test_decisions_of_a_killed_guard_are_reported_by_the_next_guard(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         resource, guard_key = live_server.resource(URI)
         _, agent_key = live_server.agent(f"{resource}:read")
@@ -125,7 +129,7 @@ def calls(live_server: ServerFixture) -> list[dict[str, Any]]:
     return [entry for entry in live_server.entries(resource=URI, limit=100) if entry["action"] == "tool.call"]
 
 
-def test_a_server_that_was_away_gets_every_record_once_it_is_back(tmp_path: Path) -> None:
+def test_the_server_gets_each_record_of_a_guard_after_a_restart(tmp_path: Path) -> None:
     with own_server(tmp_path) as live_server:
         resource, guard_key = live_server.resource(URI)
         _, agent_key = live_server.agent(f"{resource}:read")

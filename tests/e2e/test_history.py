@@ -1,4 +1,4 @@
-"""Sequences where they are enforced: a real server, real guards of two resources, and policies that look back."""
+"""Policies that read the history of a task: a real server, and real guards of two resources."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class Desk:
         self._shown: dict[tuple[str, str, str], Verified] = {}
 
     def wait(self, *, relies: bool = True) -> None:
-        """Until both have heard of the policies."""
+        """Wait until both guards have the policies."""
         for guard in (self.crm, self.mail):
             eventually(lambda guard=guard: guard.feed.current().facts.policies.relies_on_history is relies)  # type: ignore[misc]
 
     def do(self, agent: str, task: str, tool: str, output: object = None, **arguments: Any) -> str:
-        """Empty where it was let through, or else the policy or the code that denies."""
+        """Make a call. Return an empty string if it is allowed, otherwise the policy or the code of the denial."""
         kind = "mail" if tool == "send" else "crm"
         guard, uri = getattr(self, kind), self.office.uris[kind]
         who = self._shown.get((agent, task, kind)) or show(guard, self.office.agents[agent], uri, task)
@@ -116,9 +116,7 @@ def desk(office: Office, tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
-def test_what_was_read_at_one_server_is_not_sent_at_another_in_the_tree_of_that_task(
-    office: Office, desk: Desk
-) -> None:
+def test_data_read_in_a_task_tree_at_one_server_is_not_sent_at_another(office: Office, desk: Desk) -> None:
     one, two = office.agent(), office.agent()
     whole, beside = office.task(one), office.task(one)
     part = office.task(two, parent=whole)
@@ -129,7 +127,7 @@ def test_what_was_read_at_one_server_is_not_sent_at_another_in_the_tree_of_that_
     assert desk.do(one, beside, "send", to="ann") == ""
 
 
-def test_guards_at_once_let_no_sixth_recipient_through(office: Office, desk: Desk, tmp_path: Path) -> None:
+def test_concurrent_guards_do_not_allow_a_sixth_recipient(office: Office, desk: Desk, tmp_path: Path) -> None:
     """Of three guards of one server, each with a copy of its own, that are called from many threads."""
     agent = office.agent()
     task = office.task(agent)
@@ -146,7 +144,7 @@ def test_guards_at_once_let_no_sixth_recipient_through(office: Office, desk: Des
     assert desk.do(agent, task, "send", to="first") == ""
 
 
-def test_what_a_task_created_it_may_delete(office: Office, desk: Desk) -> None:
+def test_a_task_can_delete_only_objects_that_the_task_created(office: Office, desk: Desk) -> None:
     agent = office.agent()
     task, other = office.task(agent), office.task(agent)
     assert desk.do(agent, task, "delete", id="24") == "own-only"
@@ -157,8 +155,8 @@ def test_what_a_task_created_it_may_delete(office: Office, desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("ok", [False, True])
-def test_a_call_that_failed_has_created_nothing(office: Office, desk: Desk, ok: bool) -> None:
-    """A file that exists already cannot be created, and would be deleted all the same."""
+def test_a_failed_call_does_not_record_a_created_object(office: Office, desk: Desk, ok: bool) -> None:
+    """An existing file cannot be created: without this rule, the task could delete the file."""
     agent = office.agent()
     task = office.task(agent)
     assert desk.do(agent, task, "delete", id="theirs") == "own-only"
@@ -169,7 +167,7 @@ def test_a_call_that_failed_has_created_nothing(office: Office, desk: Desk, ok: 
     assert desk.do(agent, task, "delete", id="theirs") == ("" if ok else "own-only")
 
 
-def test_after_content_from_outside_a_call_that_administers_asks_a_person(office: Office, desk: Desk) -> None:
+def test_an_administrative_call_after_untrusted_content_needs_an_approval(office: Office, desk: Desk) -> None:
     agent = office.agent()
     task = office.task(agent)
     assert desk.do(agent, task, "set_role") == ""
@@ -177,7 +175,7 @@ def test_after_content_from_outside_a_call_that_administers_asks_a_person(office
     assert desk.do(agent, task, "set_role") == "ask-after-outside"
 
 
-def test_a_new_guard_knows_what_happened_and_the_recent_past_is_of_all_tasks(
+def test_a_new_guard_knows_the_history_of_the_task_and_recent_calls_of_all_tasks(
     office: Office, desk: Desk, tmp_path: Path
 ) -> None:
     agent = office.agent()
@@ -193,7 +191,7 @@ def test_a_new_guard_knows_what_happened_and_the_recent_past_is_of_all_tasks(
         assert new.do(other, office.task(other), "share") == ""
 
 
-def test_guards_know_whom_the_agents_of_the_owner_have_dealt_with(office: Office, desk: Desk, tmp_path: Path) -> None:
+def test_guards_know_the_recipients_of_all_agents_of_the_owner(office: Office, desk: Desk, tmp_path: Path) -> None:
     rule = """@id("stranger") forbid (principal is Agent, action == Action::"call", resource is Tool)
         when { resource.effect == "send" && context.history.counterparts.unknown > 0 && context.history.outside };"""
     office.put(rule)
@@ -217,7 +215,7 @@ def test_guards_know_whom_the_agents_of_the_owner_have_dealt_with(office: Office
         assert new.do(other, task, "send", to="ann") == "stranger", "it is another owner's"
 
 
-def test_a_full_history_denies_what_looks_at_it(office: Office, desk: Desk) -> None:
+def test_a_call_whose_policy_reads_a_full_history_is_denied(office: Office, desk: Desk) -> None:
     agent = office.agent()
     task = office.task(agent)
     for number in range(MAX_TOOLS):
@@ -226,7 +224,7 @@ def test_a_full_history_denies_what_looks_at_it(office: Office, desk: Desk) -> N
     assert desk.do(agent, task, "send", to="ann") == "history_full"
 
 
-def test_who_cannot_ask_denies_what_must_be_told_and_lets_through_what_is_no_news(office: Office, desk: Desk) -> None:
+def test_a_guard_without_the_server_denies_calls_that_add_to_or_read_the_history(office: Office, desk: Desk) -> None:
     agent = office.agent()
     task = office.task(agent)
     assert desk.do(agent, task, "read_price") == ""
@@ -241,7 +239,7 @@ def test_who_cannot_ask_denies_what_must_be_told_and_lets_through_what_is_no_new
     assert desk.do(agent, task, "send", to="ann") == "", "who only watches denies nothing"
 
 
-def test_a_policy_that_watches_says_what_it_would_have_denied(office: Office, desk: Desk) -> None:
+def test_a_policy_in_watch_mode_records_the_denial(office: Office, desk: Desk) -> None:
     office.put('@mode("watch")' + RULES.split('@id("five')[0])
     desk.wait(relies=False)
     agent = office.agent()

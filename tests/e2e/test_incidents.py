@@ -1,4 +1,4 @@
-"""An agent that calls a decoy is stopped at its guard, a person lets it go, and it works again; and the kill switch."""
+"""An agent that calls a decoy is quarantined until a person releases it; and the kill switch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def status(agent: Agent, url: str) -> int:
         return 401
 
 
-def test_a_decoy_is_called_and_the_agent_is_stopped_until_a_person_lets_it_go(
+def test_an_agent_that_calls_a_decoy_is_quarantined_until_a_person_releases_it(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
     ostiary = Commands(live_server.server.folder)
@@ -98,9 +98,7 @@ def _nobody_else_lets_it_go(ostiary: Commands, live_server: ServerFixture, name:
     assert (refused.code, "another person must release the agent" in refused.err) == (1, True)
 
 
-def test_the_kill_switch_is_heard_at_the_guard_and_by_what_comes_later(
-    live_server: ServerFixture, tmp_path: Path
-) -> None:
+def test_the_kill_switch_applies_at_the_guard_until_it_is_lifted(live_server: ServerFixture, tmp_path: Path) -> None:
     ostiary = Commands(live_server.server.folder)
     with guarded(live_server, tmp_path) as (resource, url):
         (name, key), (_, other) = live_server.agent(f"{resource}:read"), live_server.agent(f"{resource}:read")

@@ -19,7 +19,7 @@ from ostiary.mcp import DENIED, protect
 from tests.e2e.mcp_files_server import files_server
 
 
-async def test_a_call_within_the_task_happens_and_others_are_denied_with_a_reason(
+async def test_a_call_within_the_scopes_is_made_and_others_are_denied_with_a_reason(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
     sock, port = free_socket()
@@ -55,7 +55,7 @@ async def test_a_call_within_the_task_happens_and_others_are_denied_with_a_reaso
 
 
 def outcome_of(live_server: ServerFixture, call: dict[str, Any]) -> tuple[str, int]:
-    """Status and number of records of a call: in its entry, or in one of its own where the tool took longer."""
+    """Return status and number of records of a call, from its entry or from a later `tool.result` entry."""
     late = [entry for entry in live_server.entries(resource=call["resource"]) if entry["action"] == "tool.result"]
     [result] = [entry["result"] for entry in (call, *late) if "result" in entry]
     return result["status"], result["records"]

@@ -107,7 +107,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             yield Place(live, folder, authority)
 
 
-def test_httpx_gets_a_bound_token_and_uses_it(place: Place) -> None:
+def test_a_certificate_bound_token_is_accepted_only_with_its_certificate(place: Place) -> None:
     name, client_id = place.agent()
     made, files = place.issue(name)
     token = place.ask(files, client_id, resource=f"{place.server.url}/api/v1").json()
@@ -216,7 +216,7 @@ def test_curl_gets_a_token(place: Place) -> None:
 
 
 @pytest.mark.parametrize("library", ["openid-client", "oauth4webapi"])
-def test_clients_made_by_others_authenticate_with_a_certificate(place: Place, library: str) -> None:
+def test_third_party_clients_authenticate_with_a_certificate(place: Place, library: str) -> None:
     name, client_id = place.agent()
     made, (certificate, key) = place.issue(name)
     environment = {
@@ -246,7 +246,7 @@ def test_clients_made_by_others_authenticate_with_a_certificate(place: Place, li
     assert seen["after"] == {"active": False}
 
 
-def test_an_agent_of_the_sdk_works_with_its_certificate_and_follows_a_renewal(place: Place) -> None:
+def test_an_sdk_agent_authenticates_with_its_certificate_and_uses_the_renewed_one(place: Place) -> None:
     name, client_id = place.agent()
     made, files = place.issue(name)
     with Agent.from_certificate(*files, client_id=client_id, url=place.server.url) as agent:
@@ -259,7 +259,7 @@ def test_an_agent_of_the_sdk_works_with_its_certificate_and_follows_a_renewal(pl
     assert second["cnf"] == {"x5t#S256": renewed.shown.thumbprint}
 
 
-def test_a_guard_under_uvicorn_compares_the_certificate(place: Place, tmp_path: Path) -> None:
+def test_a_guard_under_uvicorn_refuses_a_bound_token_without_its_certificate(place: Place, tmp_path: Path) -> None:
     async def show(request: Request) -> JSONResponse:
         return JSONResponse({"headers": sorted(request.headers.keys())})
 
@@ -334,7 +334,7 @@ def refused_handshakes(place: Place) -> list[str]:
     return [entry["reasons"][0]["message"] for entry in entries if entry["action"] == "client.handshake"]
 
 
-def test_a_certificate_of_a_foreign_authority_ends_the_handshake_and_leaves_an_entry(place: Place) -> None:
+def test_a_certificate_of_an_unknown_authority_fails_the_handshake_with_an_entry(place: Place) -> None:
     name = place.live.name("foreign")
     for made, words in (
         (TestAuthority("CN=another authority").issue(f"CN={name}"), "unable to get local issuer certificate"),
@@ -347,7 +347,7 @@ def test_a_certificate_of_a_foreign_authority_ends_the_handshake_and_leaves_an_e
     assert handshake(place, context_of(place.root)) == "answered", "a certificate is not required"
 
 
-def test_an_expired_certificate_is_refused_by_the_request_with_an_entry(place: Place) -> None:
+def test_a_token_request_outside_the_validity_of_the_certificate_is_refused(place: Place) -> None:
     name, client_id = place.agent()
     for number, (options, words) in enumerate(
         (
@@ -362,7 +362,7 @@ def test_an_expired_certificate_is_refused_by_the_request_with_an_entry(place: P
         assert words in place.live.entries(action="token.issue")[0]["reasons"][0]["message"]
 
 
-def test_old_versions_and_weak_ciphers_are_not_spoken(place: Place) -> None:
+def test_old_tls_versions_and_weak_ciphers_are_refused(place: Place) -> None:
     old = context_of(place.root)
     with warnings.catch_warnings(action="ignore"):  # that these versions are deprecated is the point
         old.minimum_version = ssl.TLSVersion.TLSv1
@@ -378,7 +378,7 @@ def test_old_versions_and_weak_ciphers_are_not_spoken(place: Place) -> None:
     assert handshake(place, weak) == "answered"
 
 
-def test_a_registered_self_signed_certificate_is_admitted_at_once_and_no_longer_after_its_removal(place: Place) -> None:
+def test_a_self_signed_certificate_is_accepted_only_while_registered(place: Place) -> None:
     made = self_signed(f"CN={place.live.name('own')}")
     files = made.save(place.folder / "clients", "own")
     assert handshake(place, context_of(place.root, files)) != "answered"
@@ -393,7 +393,7 @@ def test_a_registered_self_signed_certificate_is_admitted_at_once_and_no_longer_
     assert handshake(place, context_of(place.root, files)) != "answered"
 
 
-def test_a_new_certificate_of_the_server_is_taken_up_without_a_dropped_connection(place: Place) -> None:
+def test_a_new_server_certificate_is_used_without_a_dropped_connection(place: Place) -> None:
     name, client_id = place.agent()
     _, files = place.issue(name)
     form = {"grant_type": "client_credentials", "client_id": client_id, "resource": RESOURCE}

@@ -106,7 +106,7 @@ def guarded(live_server: ServerFixture, tmp_path: Path) -> Iterator[Guarded]:
     guarded.stop()
 
 
-async def test_the_official_client_calls_through_it_over_restarts_and_renewals(
+async def test_the_official_client_calls_through_the_proxy_after_restarts_and_revocations(
     live_server: ServerFixture, guarded: Guarded
 ) -> None:
     agent, key = live_server.agent(f"{guarded.resource}:read")
@@ -136,7 +136,7 @@ async def test_the_official_client_calls_through_it_over_restarts_and_renewals(
         assert "www-authenticate" not in revoked.headers
 
 
-def test_the_typescript_sdk_call_through_it(live_server: ServerFixture, guarded: Guarded) -> None:
+def test_the_typescript_sdk_calls_through_the_proxy(live_server: ServerFixture, guarded: Guarded) -> None:
     _, key = live_server.agent(f"{guarded.resource}:read")
     with proxying(guarded.uri, key) as url:
         environment = {"PATH": os.environ["PATH"], "URL": url, "DIRECT": guarded.uri}
@@ -157,9 +157,7 @@ def test_the_typescript_sdk_call_through_it(live_server: ServerFixture, guarded:
 
 
 @pytest.mark.parametrize("mode", ["watch", "enforce"])
-async def test_a_server_without_a_guard_gets_one_in_the_proxy(
-    live_server: ServerFixture, tmp_path: Path, mode: str
-) -> None:
+async def test_the_proxy_guards_a_server_without_a_guard(live_server: ServerFixture, tmp_path: Path, mode: str) -> None:
     sock, port = free_socket()
     uri = f"http://127.0.0.1:{port}/mcp"
     resource, guard_key = live_server.resource(uri)

@@ -78,7 +78,7 @@ def files(live_server: ServerFixture) -> Files:
     return Files(live_server)
 
 
-def test_a_guard_decides_with_what_the_server_says_and_both_are_on_record(
+def test_a_guard_applies_the_rego_verdict_and_both_entries_are_in_the_ledger(
     files: Files, active: str, tmp_path: Path
 ) -> None:
     with files.guard(tmp_path) as (guard, who):
@@ -103,7 +103,7 @@ def test_a_guard_decides_with_what_the_server_says_and_both_are_on_record(
     assert {one["reporter"] for one in asked} == {calls[0]["reporter"]}
 
 
-def test_what_the_guard_denies_itself_is_asked_nowhere(files: Files, tmp_path: Path) -> None:
+def test_a_call_that_the_guard_denies_is_not_sent_to_rego(files: Files, tmp_path: Path) -> None:
     with files.guard(tmp_path) as (guard, who):
         assert guard.decide(who, "write_file", {}).decision.reasons[0].code == "outside_task"
         assert guard.decide(who, "read_file", {"path": 7}).decision.reasons[0].code == "bad_arguments"
@@ -132,7 +132,7 @@ def test_what_the_guard_denies_itself_is_asked_nowhere(files: Files, tmp_path: P
         assert len(files.asked()) == 1
 
 
-def test_one_round_trip_for_each_call(files: Files, tmp_path: Path) -> None:
+def test_each_rego_decision_takes_one_request_to_the_server(files: Files, tmp_path: Path) -> None:
     """Counted where the requests leave: beside the first call, which gets a token and a nonce, one for each."""
     with files.guard(tmp_path) as (guard, who):
         assert guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed
@@ -149,14 +149,14 @@ def test_one_round_trip_for_each_call(files: Files, tmp_path: Path) -> None:
     assert len(files.asked()) == 11
 
 
-async def test_the_asynchronous_way_asks_once_too(files: Files, tmp_path: Path) -> None:
+async def test_an_asynchronous_decision_evaluates_rego_once(files: Files, tmp_path: Path) -> None:
     with files.guard(tmp_path) as (guard, who):
         assert (await guard.decide_async(who, "read_file", {"path": "/reports/q3"})).decision.allowed
         assert not (await guard.decide_async(who, "read_file", {"path": "/private"})).decision.allowed
         assert len(files.asked()) == 2
 
 
-def test_a_call_that_rego_denies_costs_nothing(files: Files, tmp_path: Path) -> None:
+def test_a_call_that_rego_denies_is_not_charged(files: Files, tmp_path: Path) -> None:
     budget = [{"kind": "calls", "limit": 2}]
     task = files.live_server.api("POST", "/tasks", {"agent": files.agent, "purpose": "two reports", "budget": budget})
     with files.guard(tmp_path, task["task_id"]) as (guard, who):
@@ -166,7 +166,7 @@ def test_a_call_that_rego_denies_costs_nothing(files: Files, tmp_path: Path) -> 
         assert last.reasons[0].code == "budget_exhausted"
 
 
-async def test_an_mcp_server_asks_for_each_call(live_server: ServerFixture, tmp_path: Path) -> None:
+async def test_an_mcp_server_evaluates_rego_for_each_call(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     files = Files(live_server, f"http://127.0.0.1:{port}/mcp")
     server = MCPServer("files")
@@ -189,7 +189,7 @@ async def test_an_mcp_server_asks_for_each_call(live_server: ServerFixture, tmp_
     assert len(files.asked()) == 2
 
 
-async def test_an_asgi_application_asks_for_each_request(live_server: ServerFixture, tmp_path: Path) -> None:
+async def test_an_asgi_application_evaluates_rego_for_each_request(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     files = Files(live_server, f"http://127.0.0.1:{port}/mcp")
 
@@ -211,7 +211,7 @@ async def test_an_asgi_application_asks_for_each_request(live_server: ServerFixt
 
 
 @pytest.mark.impatient
-def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
+def test_a_call_that_needs_rego_is_denied_while_the_server_stalls(tmp_path: Path) -> None:
     with own_server(tmp_path / "own") as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
         files = Files(live_server)
@@ -231,7 +231,9 @@ def test_a_server_that_stalls_or_dies_denies_soon(tmp_path: Path) -> None:
             eventually(lambda: guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed)
 
 
-def test_rego_that_loops_denies_within_the_time_that_a_call_waits(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_rego_policy_that_runs_longer_than_5_seconds_denies_the_call(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
     pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
     loops = f'permit if {{ input.action.name == "call"; {pairs} }}'
     body = f"package ostiary.reports\nimport rego.v1\ndefault permit := false\n{loops}\n"

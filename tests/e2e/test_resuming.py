@@ -44,7 +44,7 @@ def show(live_server: ServerFixture, task: str) -> dict[str, Any]:
     return found
 
 
-def test_an_agent_that_dies_silently_loses_its_task_and_all_that_it_got_under_it(live_server: ServerFixture) -> None:
+def test_a_task_without_heartbeats_of_its_killed_agent_is_lost(live_server: ServerFixture) -> None:
     resource, _ = live_server.resource("https://lost.example.org/mcp")
     _, credential = live_server.agent(f"{resource}:read")
     with working(credential) as (process, task), Agent.from_credential(credential) as agent:
@@ -67,7 +67,7 @@ def test_an_agent_that_dies_silently_loses_its_task_and_all_that_it_got_under_it
     assert entry["detail"]["outcome"] == "lost"
 
 
-def test_an_agent_that_was_killed_goes_on_with_its_task_in_another_process(live_server: ServerFixture) -> None:
+def test_a_task_of_a_killed_process_continues_in_another_process(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with working(credential) as (first, task), working(credential, task) as (second, same):
         assert same == task
@@ -83,7 +83,7 @@ def test_an_agent_that_was_killed_goes_on_with_its_task_in_another_process(live_
     assert show(live_server, task)["state"] == "done"
 
 
-def test_an_agent_resumes_its_own_tasks_alone(live_server: ServerFixture) -> None:
+def test_an_agent_can_resume_only_its_own_tasks(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     _, other = live_server.agent()
     with Agent.from_credential(credential) as agent, Agent.from_credential(other) as stranger:
@@ -104,7 +104,7 @@ def test_a_task_without_a_heartbeat_is_resumed_too(live_server: ServerFixture) -
     assert show(live_server, begun.id)["state"] == "done"
 
 
-async def test_an_asynchronous_agent_holds_and_resumes(live_server: ServerFixture) -> None:
+async def test_an_asynchronous_agent_holds_and_resumes_a_task(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     async with AsyncAgent.from_credential(credential) as agent:
         async with agent.task("mine", heartbeat=HEARTBEAT_S, end_with_last=True) as task:

@@ -9,7 +9,7 @@ from harness.server import running
 from ostiary import Guard
 
 
-def test_a_server_that_ends_closes_the_feeds_and_logs_no_error(tmp_path: Path) -> None:
+def test_a_server_that_stops_logs_no_error_for_open_feeds(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
         key = tmp_path / "files.json"
         server.ostiary("resource", "create", "files", "--uri", "https://files.example", "--generate-key", str(key))

@@ -1,4 +1,4 @@
-"""Signals through a real server: a provider tells of a person, and a receiver made by others hears what we did.
+"""Signals through a real server: a provider reports a person, and a third-party receiver gets our events.
 
 The provider's tokens are signed by joserfc, the receiver (`tests/node/ssf.mjs`) is made of oauth4webapi and jose.
 """
@@ -41,13 +41,13 @@ def enrol(server: Server, folder: Path, name: str, owner: str, *scopes: str) -> 
 
 
 def get_token(credential: Path) -> None:
-    """By an agent that has none yet."""
+    """Get a token with a new agent object, which has no stored token."""
     with Agent.from_credential(credential) as agent:
         agent.token(resource=RESOURCE)
 
 
 def examined(server: Server) -> dict[str, str]:
-    """How the doctor finds each thing."""
+    """Return the state of each line of `ostiary doctor`."""
     command: list[str | Path] = [COMMAND, "--data-dir", server.folder, "--json", "doctor"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return {line["name"]: line["state"] for line in json.loads(run.stdout)}
@@ -58,7 +58,7 @@ def push(made: dict[str, Any], token: str) -> int:
     return httpx2.post(made["endpoint_url"], content=token, headers=headers).status_code
 
 
-def test_what_an_identity_provider_says_of_a_person_stops_her_agents_and_others_hear_of_it(
+def test_a_credential_compromise_signal_stops_the_agents_of_the_person(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSTIARY_PRIVATE_HOSTS", "127.0.0.1")

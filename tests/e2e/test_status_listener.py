@@ -21,7 +21,9 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.config import load_config
 
 
-def test_the_status_is_read_by_http_and_nothing_else_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_listener_serves_certificate_status_over_http_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "data"
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
     config = tmp_path / "ostiary.toml"

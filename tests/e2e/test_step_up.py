@@ -38,7 +38,7 @@ unless {{
 
 
 async def acr(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says how the caller has proved itself."""
+    """Answer with the `acr` of the caller."""
     body = scope[VERIFIED].principal.claims.acr.encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
@@ -57,7 +57,7 @@ def second(live_server: ServerFixture, tmp_path: Path) -> Any:
     return register
 
 
-async def test_an_agent_steps_up_with_its_second_key_or_hears_that_it_cannot(
+async def test_an_agent_steps_up_with_its_second_key_or_gets_an_error(
     live_server: ServerFixture, tmp_path: Path, second: Any
 ) -> None:
     sock, port = free_socket()
@@ -111,7 +111,7 @@ async def tell(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def test_a_task_outlives_its_proof_and_goes_on(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_task_continues_with_a_newer_login_after_the_maximum_age(live_server: ServerFixture, tmp_path: Path) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/api"
     resource, guard_key = live_server.resource(url)
@@ -161,7 +161,9 @@ def test_tools_of_the_process_of_the_agent_step_up(live_server: ServerFixture, t
     assert ran == ["blocking", "async"]
 
 
-def test_a_second_key_is_another_key_of_the_same_agent(live_server: ServerFixture, second: Any, tmp_path: Path) -> None:
+def test_a_second_key_of_another_agent_or_equal_to_the_first_is_refused(
+    live_server: ServerFixture, second: Any, tmp_path: Path
+) -> None:
     (_, one), (_, other) = live_server.agent(), live_server.agent()
     with pytest.raises(Invalid, match="not of"):
         Agent.from_credential(one, second_key=other)

@@ -22,7 +22,7 @@ SEND: dict[str, Any] = FETCH | {"name": "send", "effect": "write"}
 
 
 @pytest.mark.parametrize("tool", ["fetch", "send"])
-def test_who_names_what_is_on_a_list_is_doubted_at_once_and_found(
+def test_a_call_with_a_host_of_a_threat_list_raises_a_finding(
     live_server: ServerFixture, tmp_path: Path, tool: str
 ) -> None:
     uri = f"https://{live_server.name('web')}.example/mcp"

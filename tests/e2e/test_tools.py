@@ -90,7 +90,7 @@ def test_one_token_and_one_proof_serve_many_calls(place: Place, monkeypatch: pyt
     assert len(shown) == 2, "one to hear the nonce, one with it"
 
 
-def test_a_task_that_has_ended_calls_nothing_more(place: Place) -> None:
+def test_calls_under_an_ended_task_are_denied(place: Place) -> None:
     with Agent.from_credential(place.agent_key) as agent:
         with agent.task("read") as task:
             tools = Tools(place.guard, task)
@@ -99,7 +99,7 @@ def test_a_task_that_has_ended_calls_nothing_more(place: Place) -> None:
         assert is_allowed(Tools(place.guard, agent)), "the agent itself may go on"
 
 
-def test_a_revoked_token_is_replaced_and_a_revoked_agent_gets_no_other(place: Place) -> None:
+def test_a_revoked_token_is_replaced_and_a_revoked_agent_is_denied(place: Place) -> None:
     with Agent.from_credential(place.agent_key) as agent:
         tools = Tools(place.guard, agent)
         assert is_allowed(tools)
@@ -112,7 +112,7 @@ def test_a_revoked_token_is_replaced_and_a_revoked_agent_gets_no_other(place: Pl
         assert not is_allowed(Tools(place.guard, agent))
 
 
-async def test_an_asynchronous_agent_and_its_task_act_too(place: Place) -> None:
+async def test_an_asynchronous_agent_calls_tools_under_its_task(place: Place) -> None:
     async with AsyncAgent.from_credential(place.agent_key) as agent:
         pending = agent.task("read", ttl=60)
         with pytest.raises(Refused, match="not declared"):

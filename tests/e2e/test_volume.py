@@ -57,7 +57,7 @@ def read(guard: Guard, who: Verified, records: int) -> None:
         call.result(records=records, data_class="health")
 
 
-def test_a_task_touches_the_classes_that_it_is_limited_to(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_task_can_call_only_tools_of_its_data_classes(clinic: Clinic, tmp_path: Path) -> None:
     task = clinic.task(data_classes=["public", "internal"])
     with clinic.guard(tmp_path, task) as (guard, who):
         with guard.call(who, "news", {}) as call:
@@ -76,7 +76,7 @@ def test_a_task_touches_the_classes_that_it_is_limited_to(clinic: Clinic, tmp_pa
     assert found[-1]["data_classes"] == ["public"]
 
 
-def test_guards_return_what_there_is_and_no_more(clinic: Clinic, tmp_path: Path) -> None:
+def test_guards_share_a_volume_and_deny_a_call_beyond_it(clinic: Clinic, tmp_path: Path) -> None:
     task = clinic.task(budget=[HEALTH])
     returned = 0
     with clinic.guard(tmp_path / "a", task) as (one, who), clinic.guard(tmp_path / "b", task) as (other, whom):
@@ -95,7 +95,7 @@ def test_guards_return_what_there_is_and_no_more(clinic: Clinic, tmp_path: Path)
     assert clinic.left(task) == (7, 93)
 
 
-def test_what_a_killed_guard_may_have_returned_stays_spent_and_no_more(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_call_that_a_killed_guard_began_is_charged_its_maximum_volume(clinic: Clinic, tmp_path: Path) -> None:
     task = clinic.task(budget=[HEALTH])
     command = [str(clinic.guard_key), str(clinic.agent_key), str(tmp_path), clinic.uri, task]
     killed = subprocess.run(

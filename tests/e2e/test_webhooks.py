@@ -14,7 +14,7 @@ from tests.support.webhook_receiver import receiving
 __all__ = ["live_server"]
 
 
-def test_a_webhook_from_the_command_line_to_the_receiver(live_server: ServerFixture) -> None:
+def test_a_webhook_is_added_tested_delivered_and_removed_by_commands(live_server: ServerFixture) -> None:
     with receiving() as receiver:
         made = ostiary(live_server, "webhook", "add", receiver.url, "--event", "agent.create")
         ostiary(live_server, "webhook", "test")
@@ -31,7 +31,7 @@ def test_a_webhook_from_the_command_line_to_the_receiver(live_server: ServerFixt
         assert ostiary(live_server, "webhook", "list") == []
 
 
-def test_a_chat_from_the_command_line_and_mail_only_where_there_is_a_mail_server(live_server: ServerFixture) -> None:
+def test_a_chat_webhook_delivers_and_a_mail_webhook_needs_a_mail_server(live_server: ServerFixture) -> None:
     with receiving() as chat:
         made = ostiary(live_server, "webhook", "add", chat.url, "--form", "slack", "--event", "agent.create")
         assert "secret" not in made

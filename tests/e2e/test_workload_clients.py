@@ -52,7 +52,7 @@ def add_workload(live: ServerFixture, path: str = EXECUTABLE) -> str:
     return name
 
 
-def test_the_command_line_registers_what_py_spiffe_then_is(live: ServerFixture, sock: Path) -> None:
+def test_py_spiffe_gets_the_svid_of_a_registered_workload(live: ServerFixture, sock: Path) -> None:
     with WorkloadApiClient(f"unix:{sock}", default_timeout=PATIENCE_S) as client:
         with pytest.raises(PySpiffeError, match="PERMISSION_DENIED"):
             client.fetch_x509_svid()
@@ -72,7 +72,7 @@ def test_the_command_line_registers_what_py_spiffe_then_is(live: ServerFixture, 
     assert shown.returncode == 0, shown.stderr
 
 
-def test_a_stream_of_py_spiffe_hears_of_suspension_and_return(live: ServerFixture, sock: Path) -> None:
+def test_a_py_spiffe_stream_gets_a_new_svid_after_suspension_and_resumption(live: ServerFixture, sock: Path) -> None:
     name = add_workload(live)
     received, errors = list[X509Context](), list[Exception]()
     with WorkloadApiClient(f"unix:{sock}") as client:
@@ -92,7 +92,7 @@ def has_more(serials: set[str], count: int) -> bool:
     return len(serials) > count
 
 
-def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock: Path) -> None:
+def test_every_svid_that_a_client_got_is_recorded_after_the_server_is_killed(tmp_path: Path, sock: Path) -> None:
     """Processes ask all the time while the server is killed: what they got is in the ledger of the next one."""
     serials, is_over = set[str](), threading.Event()
 
@@ -143,7 +143,9 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
 
 
 @needs_go
-def test_go_spiffe_gets_everything_unchanged(live: ServerFixture, sock: Path, tmp_path: Path) -> None:
+def test_go_spiffe_gets_svids_bundles_and_tokens_until_suspension(
+    live: ServerFixture, sock: Path, tmp_path: Path
+) -> None:
     environment = os.environ | {"SPIFFE_ENDPOINT_SOCKET": f"unix://{sock}"}
     program = tmp_path / "client"
     build_go(GO_CLIENT, program)

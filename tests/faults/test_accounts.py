@@ -98,7 +98,9 @@ def has_login(shop: DatabaseFixture, answer: dict[str, Any]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_crash_of_a_database_loses_no_account_without_an_error(tmp_path: Path, seed: int, tally: Tally) -> None:
+def test_an_account_that_a_database_crash_lost_is_refused_and_every_other_account_is_known(
+    tmp_path: Path, seed: int, tally: Tally
+) -> None:
     """The last accounts are not yet on the disk of their database, since their commits do not wait for it."""
     with running_stage(tmp_path) as stage:
         shop = stage.shop
@@ -136,7 +138,7 @@ def test_a_crash_of_a_database_loses_no_account_without_an_error(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_crash_of_the_database_of_the_server_forgets_no_account(
+def test_every_account_is_known_after_a_crash_of_the_server_database(
     tmp_path: Path, seed: int, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database crashes while accounts are created: some are confirmed, and some are at their database alone."""

@@ -1,4 +1,4 @@
-"""`kill -9` of a real server while an approval is being spent: one yes lets one call pass, and is never lost."""
+"""`kill -9` of a real server while an approval is spent: an approval allows exactly one call, and is never lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def reasons(guard: Guard, who: Verified, call: tuple[str, dict[str, object]]) ->
 
 
 @pytest.mark.slow
-def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
+def test_an_approval_allows_exactly_one_call_although_the_server_is_killed_while_it_is_spent(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     dice, data = random.Random(rounds), tmp_path / "server"
@@ -80,8 +80,8 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
                 again = reasons(guard, who, call)
                 doubled += again != ["approval_spent"]
         tried = 4 * rounds
-        tally("a yes that is spent while the server is killed is not lost", broken=lost, of=tried)
-        tally("a yes lets one call pass, though the server is killed meanwhile", broken=doubled, of=tried)
+        tally("an approval that is spent while the server is killed is not lost", broken=lost, of=tried)
+        tally("an approval allows one call, although the server is killed meanwhile", broken=doubled, of=tried)
         entries = live_server.entries(action="approval.spend", limit=500)
         spent = [entry["object"] for entry in entries if not entry["detail"].get("again")]  # the answer was lost
         tally("an approval is spent once on record", broken=len(spent) - len(set(spent)), of=len(spent))

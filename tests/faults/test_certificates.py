@@ -40,7 +40,9 @@ def issue_and_kill(config: Config, seconds: float) -> tuple[set[bytes], set[byte
 
 
 @pytest.mark.slow
-async def test_no_certificate_is_unknown_after_a_kill(config: Config, seed: int, rounds: int, tally: Tally) -> None:
+async def test_every_acknowledged_certificate_and_revocation_is_known_after_a_kill(
+    config: Config, seed: int, rounds: int, tally: Tally
+) -> None:
     rng = random.Random(f"certificates {seed}")
     issued: set[bytes] = set()
     revoked: set[bytes] = set()

@@ -149,7 +149,7 @@ class Stage:
 
 
 class Holding(ABC):
-    """Something that has an end. A holding lives for `life_s` seconds unless it is used, and is refused for `over_s`
+    """A credential or a grant. A holding lives for `life_s` seconds unless it is used, and is refused for `over_s`
     seconds after it was used.
     """
 
@@ -540,7 +540,7 @@ async def check_that_a_person_leaves_and_returns(stage: Stage) -> None:
 @pytest.mark.parametrize("is_confirmed", [False, True], ids=["unconfirmed", "confirmed"])
 @pytest.mark.parametrize("kind", ["runs", "restarts", "reboots"])
 @pytest.mark.parametrize("step", [3600, FOLLOWED_S, -FOLLOWED_S, -3600])
-async def test_no_step_of_the_clock_gives_anything_back_or_ends_anything_for_good(
+async def test_a_clock_step_neither_revives_expired_credentials_nor_ends_live_ones(
     stage: Stage, step: int, kind: str, is_confirmed: bool, tally: Tally
 ) -> None:
     expired = [(one, await one.begin(stage)) for one in HOLDINGS if one.expires]
@@ -589,7 +589,9 @@ async def tell(world: World) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.parametrize("step", [3600, -3600])
-async def test_a_failed_delivery_is_repeated_in_at_most_twice_its_time(stage: Stage, step: int) -> None:
+async def test_a_failed_delivery_is_repeated_within_twice_its_delay_despite_a_clock_step(
+    stage: Stage, step: int
+) -> None:
     """During an unconfirmed jump forward, and after a confirmed step back."""
     with receiving() as receiver:
         world = reconfigured(stage.world, private_hosts="127.0.0.1")
@@ -611,7 +613,7 @@ PLACE = wire_aws._Place(ArnScope("us-east-1", "0" * 12), bytes)
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_a_scheduled_deletion_waits_for_its_week_whatever_the_wall_clock_says(stage: Stage) -> None:
+async def test_a_scheduled_deletion_waits_for_its_week_despite_steps_of_the_wall_clock(stage: Stage) -> None:
     body = wire_aws._Body(Name="shop", SecretString="one", ClientRequestToken="a" * 32, RecoveryWindowInDays=7)
     for flow in (wire_aws._create, wire_aws._delete):
         await act(stage.world, "vault.write", lambda a, flow=flow: flow(a, "shop", body, PLACE))  # type: ignore[misc]

@@ -132,7 +132,7 @@ def refuses(site: Site, key: Path) -> bool:
     return False
 
 
-def test_no_clock_that_goes_forward_and_back_gives_anything_back(
+def test_an_ended_task_stays_ended_while_wall_clocks_go_forward_and_back(
     site: Site, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     live_server, dice = site.live_server, random.Random(rounds)
@@ -181,7 +181,7 @@ def test_no_clock_that_goes_forward_and_back_gives_anything_back(
     assert site.entries("clock.jump") >= 4 * rounds
 
 
-def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds: int, tally: Tally) -> None:
+def test_a_used_assertion_is_refused_after_a_clock_jump_and_a_restart(site: Site, rounds: int, tally: Tally) -> None:
     live_server = site.live_server
     resource, _ = live_server.resource(URI)
     broken = tried = 0
@@ -212,7 +212,7 @@ def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds
     tally("an assertion that was spent is refused after a jump and a kill", broken=broken, of=tried)
 
 
-def test_an_operator_confirms_the_time_though_the_clock_of_the_command_is_another(site: Site) -> None:
+def test_an_operator_can_confirm_the_time_from_a_machine_with_another_clock(site: Site) -> None:
     resource, _ = site.live_server.resource(URI)
     _, key = site.live_server.agent(f"{resource}:read")
     site.jump(2 * HOUR)
@@ -238,7 +238,7 @@ def test_answers_state_the_confirmed_time_at_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_two_servers_of_one_database_whose_clocks_differ(
+async def test_entry_times_never_decrease_with_two_servers_whose_clocks_differ(
     config: Config, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     begin = START + 60 * SECOND

@@ -35,7 +35,7 @@ def revoked(server: Server, admin: Agent, agent: str) -> bool:
     return answer.status_code == 200
 
 
-def test_an_administrator_revokes_while_strangers_hold_every_connection(
+def test_an_administrator_can_revoke_while_unauthenticated_clients_hold_every_connection(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     broken = 0
@@ -59,7 +59,7 @@ UNFINISHED = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
 
 
 @pytest.mark.parametrize("sent", [UNREAD, UNFINISHED], ids=["unread", "unfinished"])
-def test_strangers_use_up_no_descriptors_and_displace_no_connection_of_an_administrator(
+def test_unauthenticated_clients_neither_use_up_descriptors_nor_block_an_administrator(
     tmp_path: Path, sent: bytes, tally: Tally
 ) -> None:
     attempts = 3
@@ -85,7 +85,7 @@ def test_strangers_use_up_no_descriptors_and_displace_no_connection_of_an_admini
     assert "no connections are accepted" not in log
 
 
-def test_strangers_who_are_silent_after_a_tls_handshake_use_up_no_descriptors(
+def test_clients_that_are_silent_after_a_tls_handshake_do_not_use_up_descriptors(
     tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts, authorities = 3, tmp_path / "data" / "ca.pem"
@@ -109,7 +109,7 @@ def test_strangers_who_are_silent_after_a_tls_handshake_use_up_no_descriptors(
     assert "no connections are accepted" not in log
 
 
-def test_the_limit_is_raised_to_what_is_allowed() -> None:
+def test_the_descriptor_limit_is_raised_to_the_allowed_maximum() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
     try:
@@ -128,20 +128,20 @@ class Opened:
 
 
 @pytest.mark.parametrize(("most", "closed"), [(3, 0), (2, 1), (1, 2), (0, 2)])
-def test_idle_connections_are_closed_and_no_others(most: int, closed: int) -> None:
+def test_only_idle_connections_are_closed(most: int, closed: int) -> None:
     working, new, old = Opened(is_complete=False), Opened(), Opened(is_complete=True)
     found = descriptors.select_idle([working, new, old], most=most)
     assert len(found) == closed
     assert working not in found
 
 
-def test_idle_connections_of_strangers_are_closed_before_those_of_authenticated_callers() -> None:
+def test_idle_connections_of_unauthenticated_clients_are_closed_first() -> None:
     proven, first, second = Opened(is_proven=True, is_complete=True), Opened(), Opened(is_complete=True)
     assert descriptors.select_idle([proven, first, second], most=1) == [first, second]
 
 
 @pytest.mark.parametrize(("limit", "most"), [(8, 1), (1024, 64), (1 << 20, 1 << 16)])
-def test_each_kind_of_connection_has_its_part_of_the_descriptors(limit: int, most: int) -> None:
+def test_each_kind_of_connection_has_its_share_of_the_descriptors(limit: int, most: int) -> None:
     assert descriptors.most_unopened(limit, listeners=1) == most
     assert descriptors.most_unopened(limit, listeners=2) == max(1, most // 2)
     lingering = descriptors.most_anonymous(limit) // LINGERING

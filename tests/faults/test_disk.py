@@ -100,7 +100,7 @@ def small_disk_of_postgresql(folder: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("place", [small_disk, small_disk_of_postgresql])
-def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(
+def test_a_full_disk_allows_stops_and_reads_and_refuses_other_requests_with_503(
     tmp_path: Path, rounds: int, tally: Tally, place: Callable[[Path], AbstractContextManager[Disk]]
 ) -> None:
     broken = tried = 0
@@ -147,7 +147,9 @@ def write_log_until_crash(url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log_mib", [0, 48])
-def test_a_crash_of_postgresql_whose_log_has_no_space(tmp_path: Path, tally: Tally, log_mib: int) -> None:
+def test_stops_and_writes_work_again_after_postgresql_crashed_without_space_for_its_log(
+    tmp_path: Path, tally: Tally, log_mib: int
+) -> None:
     """With the log on the disk of the data, the recovery of PostgreSQL runs in the space of the reserve. With a disk of
     its own, PostgreSQL stays down until there is space.
     """

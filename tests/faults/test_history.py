@@ -230,7 +230,7 @@ EVERY_LOSS = [(kind, *loss) for kind in ("sqlite", "postgres") for loss in sorte
 @pytest.mark.parametrize(
     ("stand", "with_pin", "more"), EVERY_LOSS if LONG_FORM in os.environ else LOSSES, indirect=["stand"]
 )
-def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
+def test_a_restored_copy_of_the_database_grants_nothing_until_an_operator_has_recovered_it(
     stand: Stand, tally: Tally, more: int, with_pin: bool, seed: int
 ) -> None:
     """The copy is older than a revocation; the server goes on for `more` acts before the guard comes back, unless its
@@ -273,9 +273,7 @@ def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
 
 
 @pytest.mark.parametrize("stand", ["sqlite"], indirect=True)
-def test_a_recovery_whose_command_or_server_is_killed_is_repeated_and_loses_no_stop(
-    stand: Stand, tally: Tally, rounds: int
-) -> None:
+def test_a_recovery_can_be_repeated_after_a_kill_and_loses_no_stop(stand: Stand, tally: Tally, rounds: int) -> None:
     with guarding(stand) as guard:
         stand.copy_folder("copy")
         stand.act(3)
@@ -308,7 +306,7 @@ def test_a_recovery_whose_command_or_server_is_killed_is_repeated_and_loses_no_s
     assert not stand.refusal()
 
 
-def test_a_killed_command_that_ends_a_recovery_has_ended_it_or_is_repeated(
+def test_a_killed_command_has_either_ended_the_recovery_or_can_be_repeated(
     stand: Stand, tally: Tally, rounds: int
 ) -> None:
     """Each command declares a loss and ends the recovery. A kill leaves either the recovery, in which nothing is
@@ -333,8 +331,8 @@ def test_a_killed_command_that_ends_a_recovery_has_ended_it_or_is_repeated(
     tally("an end of a recovery whose command is killed is whole, or can be repeated", broken=broken, of=killed)
 
 
-def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stand, tally: Tally) -> None:
-    """Nobody else knows of the stop: the guard is gone while the server is restored, recovers and grants again."""
+def test_a_guard_that_was_down_delivers_its_stops_after_its_restart(stand: Stand, tally: Tally) -> None:
+    """Only this guard knows of the stop, and is down while the server is restored, recovered and grants again."""
     with guarding(stand) as guard:
         who = [authenticate(guard, key) for _, key in stand.agents]
         stand.copy_folder("copy")
@@ -359,7 +357,9 @@ def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stan
     tally("a guard that comes back late delivers its stops", broken=broken, of=len(who))
 
 
-def test_stops_are_replayed_from_a_spool_folder_and_a_checkpoint_is_evidence(stand: Stand, tally: Tally) -> None:
+def test_a_recovery_accepts_a_checkpoint_as_evidence_and_replays_stops_from_a_spool_folder(
+    stand: Stand, tally: Tally
+) -> None:
     """The whole data folder is restored, and no guard can connect: files say what is lost."""
     with guarding(stand) as guard:
         who = [authenticate(guard, key) for _, key in stand.agents]
@@ -379,10 +379,10 @@ def test_stops_are_replayed_from_a_spool_folder_and_a_checkpoint_is_evidence(sta
     assert len(state["replayed"]) >= 2
     eventually(lambda: "recovery" in stand.refusal())
     broken = sum(stand.agents[number][0] in state["active"] for number in (0, 1))
-    tally("files outside the database tell what is lost", broken=broken, of=2)
+    tally("files outside the database show the lost stops", broken=broken, of=2)
 
 
-def test_a_database_that_goes_back_under_the_running_server_is_noticed(stand: Stand, tally: Tally) -> None:
+def test_a_database_that_is_rolled_back_under_a_running_server_is_detected(stand: Stand, tally: Tally) -> None:
     """As a failover to a replica that lags does; doctor, health and stopping work, and a restart changes nothing."""
     stand.copy("copy")
     stand.act(5)

@@ -21,7 +21,7 @@ from tests.faults.tally import Tally
 from tests.guard.asgi_fixtures import app, error
 
 
-def test_a_token_of_a_new_key_is_not_invalid_where_the_feed_is_behind(
+def test_a_guard_with_a_delayed_feed_does_not_call_a_token_of_a_new_key_invalid(
     tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.caller.UNHEARD_RETRIES", 3)

@@ -118,7 +118,7 @@ CHECKS: tuple[Callable[[Operator, Path], bool], ...] = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_an_act_of_an_operator_is_in_force_or_can_be_repeated_though_the_server_is_killed(
+def test_an_act_is_in_force_or_can_be_repeated_after_a_kill_of_the_server(
     server: PreparedServer, tmp_path: Path, check: Callable[[Operator, Path], bool], rounds: int, tally: Tally
 ) -> None:
     dice, broken = random.Random(f"kills {check.__name__} {rounds}"), 0

@@ -220,7 +220,7 @@ class Round:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", UPSTREAMS)
-def test_no_account_is_forgotten_though_the_server_is_killed(
+def test_every_account_of_a_lease_is_known_and_removed_after_kills_of_the_server(
     tmp_path: Path, system: str, seed: int, rounds: int, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if system == "mysql" and MARIADB is None:

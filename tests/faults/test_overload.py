@@ -20,7 +20,7 @@ FLOOD, CONNECTIONS, REVOKES = 400, 200, 5
 """Requests of the flood at a time, how many are in flight, and the agents that are revoked meanwhile."""
 
 
-def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
+def test_a_flood_of_one_agent_neither_delays_revocations_nor_starves_another_agent(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     late = wrong = starved = sent = 0

@@ -101,7 +101,7 @@ def names(url: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_server_goes_on_by_itself_after_a_loss_of_postgresql(
+def test_a_server_resumes_without_a_restart_after_a_loss_of_postgresql(
     postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     def restart() -> None:
@@ -240,7 +240,7 @@ def revoke(live_server: ServerFixture, name: str) -> int:
 
 
 @pytest.mark.slow
-def test_no_fault_of_postgresql_is_an_error_of_the_server_and_stops_work_after_it(
+def test_a_fault_of_postgresql_causes_no_internal_error_and_revocations_work_after_it(
     postgresql: Cluster, tmp_path: Path, tally: Tally
 ) -> None:
     url, wrong, tried = postgresql.create("faults"), list[str](), 0
@@ -270,7 +270,9 @@ def test_no_fault_of_postgresql_is_an_error_of_the_server_and_stops_work_after_i
 
 
 @pytest.mark.slow
-def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_path: Path, tally: Tally) -> None:
+def test_a_frozen_postgresql_is_reported_by_the_health_check_and_hangs_no_request(
+    postgresql: Cluster, tmp_path: Path, tally: Tally
+) -> None:
     url = postgresql.create("frozen")
     is_frozen, answers = False, Counter[tuple[str, int]]()
     try:
@@ -306,7 +308,9 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
 
 
 @pytest.mark.slow
-def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally) -> None:
+def test_a_frozen_server_does_not_block_another_server(
+    postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally
+) -> None:
     url = postgresql.create("servers")
     with PreparedServer(tmp_path / "a", "--database", url, *PUBLIC) as a:
         shutil.copytree(
@@ -336,7 +340,9 @@ def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_revocation_works_half_a_second_from_postgresql(postgresql: Cluster, tmp_path: Path, tally: Tally) -> None:
+def test_a_revocation_works_with_half_a_second_of_latency_to_postgresql(
+    postgresql: Cluster, tmp_path: Path, tally: Tally
+) -> None:
     """Each answer of PostgreSQL takes 500 ms: rounds of the background loops leave the event loop to requests."""
     proxy = Proxy(postgresql.create("far"))
     with (

@@ -77,7 +77,7 @@ def are_recovering(one: Server, other: Server, credential: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_what_one_server_stops_the_guards_of_the_other_deny(
+def test_the_guards_of_all_servers_deny_an_agent_that_one_server_has_stopped(
     postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     options = ("--database", postgresql.create("pair"), *PUBLIC)
@@ -111,9 +111,7 @@ def test_what_one_server_stops_the_guards_of_the_other_deny(
 
 
 @pytest.mark.slow
-def test_both_servers_notice_a_failover_to_a_replica_that_lags(
-    postgresql: Cluster, tmp_path: Path, tally: Tally
-) -> None:
+def test_both_servers_detect_a_failover_to_a_lagging_replica(postgresql: Cluster, tmp_path: Path, tally: Tally) -> None:
     """A real replica, promoted while both servers run; it never had the revocation that the guards have heard."""
     primary = postgresql.create("failover")
     stream, entrance = Proxy(primary), Proxy(primary)
@@ -161,7 +159,7 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
 
 
 @pytest.mark.slow
-def test_a_killed_server_leaves_its_guards_denying_and_the_other_granting(
+def test_the_guards_of_a_killed_server_deny_and_the_other_server_grants(
     postgresql: Cluster, tmp_path: Path, tally: Tally
 ) -> None:
     options = ("--database", postgresql.create("killed"), *PUBLIC)

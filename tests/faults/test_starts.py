@@ -17,7 +17,7 @@ LISTEN = ("--listen", "127.0.0.1:0")
 
 
 @pytest.mark.slow
-def test_a_first_start_that_is_killed_leads_to_a_setup_link(tmp_path: Path, rounds: int, tally: Tally) -> None:
+def test_the_start_after_a_killed_first_start_shows_a_setup_link(tmp_path: Path, rounds: int, tally: Tally) -> None:
     steps = count_steps(tmp_path / "whole", *LISTEN)
     points = [*random.Random(rounds).sample(range(1, steps), 2 * rounds), steps - 1]
     broken = list[str]()

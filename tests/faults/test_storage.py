@@ -75,8 +75,8 @@ def _ask_after_loss(answers: list[str], folder: Path, lose: Callable[[Path], obj
                 answers.append(f"{answer.status_code} {answer.json()['error']}")
 
 
-def test_nothing_is_acknowledged_after_a_database_file_is_lost(tmp_path: Path, rounds: int, tally: Tally) -> None:
-    """The server goes on saying why, and ends with 3 when it is told to end."""
+def test_every_request_gets_503_after_a_database_file_is_lost(tmp_path: Path, rounds: int, tally: Tally) -> None:
+    """Each refusal states the loss, and the server exits with status 3 when it is stopped."""
     broken, tried = 0, 0
     for number, lose in enumerate(LOSSES[:1] if rounds == 1 else LOSSES):
         folder, answers = tmp_path / str(number), list[str]()
@@ -101,7 +101,7 @@ def _overwrite_index(names: list[str], folder: Path, dice: random.Random) -> Non
         eventually(lambda: httpx2.get(f"{live_server.server.url}/readyz").status_code == 503)
 
 
-def test_nothing_acknowledged_is_lost_after_the_index_of_the_log_is_overwritten(
+def test_no_acknowledged_act_is_lost_after_the_index_of_the_sqlite_log_is_overwritten(
     tmp_path: Path, seed: int, tally: Tally
 ) -> None:
     """The server ends without moving a page by the damaged index, and the next start makes the index again."""
@@ -119,7 +119,7 @@ def test_nothing_acknowledged_is_lost_after_the_index_of_the_log_is_overwritten(
     tally("an overwritten index of the log loses nothing", broken=len(set(names) - set(kept)), of=len(names))
 
 
-def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally: Tally) -> None:
+def test_a_request_that_reads_a_damaged_database_page_gets_503(tmp_path: Path, rounds: int, tally: Tally) -> None:
     """Every page behind the schema is overwritten below the server's cache, which is then empty."""
     broken, tried = 0, 0
     for number in range(rounds):
@@ -165,7 +165,7 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
     tally("a start without the database or the root key is refused and makes neither", broken=broken, of=tried)
 
 
-def test_a_row_that_is_changed_under_a_running_server_stops_its_agent(
+def test_an_agent_whose_row_was_changed_outside_the_server_stays_stopped(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     """Another process, with a connection of its own, sets a suspended agent active again."""

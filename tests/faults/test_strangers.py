@@ -1,4 +1,4 @@
-"""Strangers who mean harm beside an ordinary load: what they cost is bounded, and the ordinary load goes on."""
+"""Hostile unauthenticated clients beside an ordinary load: their cost is bounded, and the ordinary load continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_within_budget(entries: list[dict[str, Any]]) -> bool:
     return max(full.values(), default=0) <= FULL_OF_NETWORK and max(summaries.values(), default=0) <= 1
 
 
-def test_strangers_grow_neither_ledger_nor_memory_and_revoking_goes_on(
+def test_unauthenticated_clients_cannot_fill_ledger_or_memory_and_revocations_still_work(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     with running(tmp_path / "server") as server, ExitStack() as stack:
@@ -71,7 +71,9 @@ def test_strangers_grow_neither_ledger_nor_memory_and_revoking_goes_on(
                 tally(f"strangers take less than {MEMORY >> 20} MiB", broken=int(grown > MEMORY), of=refused)
 
 
-def test_more_connections_than_an_address_may_have_keep_nobody_out(tmp_path: Path, rounds: int, tally: Tally) -> None:
+def test_excess_connections_of_one_address_are_closed_and_block_no_administrator(
+    tmp_path: Path, rounds: int, tally: Tally
+) -> None:
     with running(tmp_path / "server") as server, ExitStack() as stack:
         live_server = ServerFixture(server, tmp_path)
         stack.callback(live_server.admin.close)

@@ -37,7 +37,7 @@ STARTS = 10
 
 
 @pytest.mark.slow
-def test_agents_and_guards_may_start_in_threads_at_once(tmp_path: Path, rounds: int, tally: Tally) -> None:
+def test_agents_and_guards_can_start_in_concurrent_threads(tmp_path: Path, rounds: int, tally: Tally) -> None:
     crashed = 0
     with running(tmp_path / "server") as server:
         server.ostiary("person", "create", "ada", "--generate-key", str(tmp_path / "ada.json"))

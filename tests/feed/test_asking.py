@@ -92,7 +92,7 @@ async def send(world: World, bank: Resource, body: bytes) -> tuple[PolicyResult,
     ).results
 
 
-async def test_what_each_policy_says_is_answered_and_on_record(
+async def test_each_result_of_a_remote_policy_is_returned_and_recorded(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
     asked = question(world, bot, task)
@@ -127,7 +127,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the question decides, on either database
 @pytest.mark.parametrize("case", FOREIGN)
-async def test_a_question_about_anything_else_is_refused(
+async def test_a_request_about_another_agent_tool_or_task_is_refused(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str, case: str
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -140,7 +140,7 @@ async def test_a_question_about_anything_else_is_refused(
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the question decides, on either database
 @pytest.mark.parametrize(("off", "fresh"), [(FRESH, True), (-FRESH, True), (FRESH + 1, False), (-FRESH - 1, False)])
-async def test_a_question_is_about_the_present(
+async def test_a_request_with_a_time_other_than_the_present_is_refused(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str, off: int, fresh: bool
 ) -> None:
     asked = question(world, bot, task, context={"now": (world.now() + off) * 1000})
@@ -151,7 +151,7 @@ async def test_a_question_is_about_the_present(
             await ask(world, bank, hash, asked)
 
 
-async def test_the_token_must_be_alive_and_for_the_resource(
+async def test_a_request_needs_a_live_token_for_the_resource(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
     await create_holding(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
@@ -176,7 +176,7 @@ async def test_the_agent_must_be_active(world: World, bank: Resource, bot: Agent
     assert newest_entry(world).outcome == "refused"
 
 
-async def test_only_the_policies_that_decide_are_asked(
+async def test_only_the_active_policy_set_is_evaluated(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -189,7 +189,7 @@ async def test_only_the_policies_that_decide_are_asked(
         assert refused.value.code == "other_policies"
 
 
-async def test_what_ended_while_it_was_asked_gets_no_answer(
+async def test_a_request_whose_token_ends_during_the_evaluation_is_refused(
     world: World, bank: Resource, bot: Agent, task: Task
 ) -> None:
     slow = "numbers.range(1, 3000)"
@@ -205,7 +205,7 @@ async def test_what_ended_while_it_was_asked_gets_no_answer(
     assert refused.value.code == "foreign_token"
 
 
-async def test_a_member_given_twice_is_malformed(
+async def test_a_request_with_a_duplicate_member_is_refused(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
     body = json.dumps(
@@ -215,7 +215,7 @@ async def test_a_member_given_twice_is_malformed(
         await send(world, bank, body.encode())
 
 
-async def test_a_question_is_bounded(world: World, bank: Resource, bot: Agent, task: Task, hash: str) -> None:
+async def test_a_request_has_a_maximum_size(world: World, bank: Resource, bot: Agent, task: Task, hash: str) -> None:
     long = question(world, bot, task, arguments={"x": "y" * wire_feed.MAX_ASK})
     with pytest.raises(Refused, match="longer than"):
         await ask(world, bank, hash, long)

@@ -35,7 +35,7 @@ async def _agent(world: World, name: str, **more: Any) -> Agent:
     return agent
 
 
-async def test_scopes_without_calls_are_unused_only_where_calls_are_known(
+async def test_a_scope_without_calls_is_unused_only_where_calls_are_reported(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent, peer = await _agent(world, "reader"), await _agent(world, "peer")

@@ -49,7 +49,7 @@ async def exchange(*worlds: World) -> None:
         await world.get_singleton(Guards).beat()
 
 
-async def test_a_server_waits_for_the_guards_of_the_others(world: World, other: World) -> None:
+async def test_a_server_waits_for_the_guards_of_other_servers(world: World, other: World) -> None:
     resource = await make_resource(world)
     await exchange(world, other)
     async with aclosing(other.get_singleton(Streams).follow(resource, STREAM, None)) as lines:
@@ -74,7 +74,7 @@ async def test_a_server_waits_for_the_guards_of_the_others(world: World, other: 
     assert world.get_singleton(Guards).all == []
 
 
-async def test_the_guards_of_a_server_that_died_are_dropped(
+async def test_the_guards_of_a_server_without_a_sign_of_life_are_dropped(
     world: World, other: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = await make_resource(world)
@@ -91,9 +91,7 @@ async def test_the_guards_of_a_server_that_died_are_dropped(
         assert [guard.stream for guard in world.get_singleton(Guards).all] == [STREAM], "it was only slow"
 
 
-async def test_a_server_that_ends_takes_its_row_away(
-    config: Config, world: World, clock: Clock, tmp_path: Path
-) -> None:
+async def test_a_server_that_stops_removes_its_row(config: Config, world: World, clock: Clock, tmp_path: Path) -> None:
     shutil.copytree(config.data_dir, tmp_path / "ended")
     ended = msgspec.structs.replace(config, data_dir=str(tmp_path / "ended"))
     async with open_world(ended, now=clock, random=SeededRandom("ended")) as other:

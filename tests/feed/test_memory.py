@@ -48,7 +48,9 @@ async def task(world: World, bot: Agent) -> Task:
     return task
 
 
-async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: Resource, task: Task) -> None:
+async def test_observations_of_a_guard_reach_the_other_guards_in_one_order(
+    world: World, files: Resource, task: Task
+) -> None:
     one, other = At(world, files), At(world, files)
     await one.recall()
     assert of_value(one.memory, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
@@ -72,7 +74,7 @@ async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: 
     assert (await one.ask()).body is None, "who has heard of all is not told again"
 
 
-async def test_two_guards_at_once_lose_nothing(world: World, files: Resource, task: Task) -> None:
+async def test_concurrent_observations_of_guards_are_all_kept(world: World, files: Resource, task: Task) -> None:
     guards = [At(world, files) for _ in range(8)]
     await asyncio.gather(*(guard.recall() for guard in guards))
     await asyncio.gather(*(guard.observe(FETCH, f"FR76{number}", path="x") for number, guard in enumerate(guards)))
@@ -101,7 +103,7 @@ LIES: dict[str, tuple[str, Part, str]] = {
 
 
 @pytest.mark.parametrize("case", LIES)
-async def test_a_guard_is_not_believed_beyond_its_own_resource(
+async def test_a_guard_cannot_report_origins_beyond_its_own_resource(
     world: World, files: Resource, task: Task, case: str
 ) -> None:
     guard = At(world, files)
@@ -120,7 +122,9 @@ async def test_a_guard_is_not_believed_beyond_its_own_resource(
     assert guard.memory.parts == before, "what an older guard computes with is not kept"
 
 
-async def test_a_guard_tells_what_an_effect_returned(world: World, files: Resource, task: Task) -> None:
+async def test_a_guard_reports_the_content_and_identifiers_that_a_change_returned(
+    world: World, files: Resource, task: Task
+) -> None:
     """Of content from outside, whether the person named it, and the identifier of what it made."""
     guard = At(world, files)
     await guard.recall()
@@ -132,7 +136,7 @@ async def test_a_guard_tells_what_an_effect_returned(world: World, files: Resour
     assert of_value(guard.memory.named, Kind.ADDRESS, "eve@evil.example") is Origin.OUTSIDE
 
 
-async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(
+async def test_the_memory_needs_a_live_token_for_the_resource_and_a_task_with_memory(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     plain = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to read")))
@@ -156,7 +160,7 @@ async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remem
 
 
 @pytest.mark.parametrize("how", ["end", "expire", "revoke", "above"])
-async def test_the_memory_dies_with_the_task(world: World, files: Resource, clock: Any, bot: Agent, how: str) -> None:
+async def test_the_memory_ends_with_its_task(world: World, files: Resource, clock: Any, bot: Agent, how: str) -> None:
     top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="above", intent=SEED, ttl_s=60)))
     task = await run_act(
         world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="p", intent=SEED, parent=top.task_id, ttl_s=30))
@@ -174,7 +178,7 @@ async def test_the_memory_dies_with_the_task(world: World, files: Resource, cloc
     assert memories.get(world.db.read(), task.task_id) is None
 
 
-async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
+async def test_a_subtask_shares_the_memory_of_its_task_and_ends_without_ending_it(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     part = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=task.task_id)))
@@ -190,7 +194,7 @@ async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
     assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
 
 
-async def test_a_part_with_less_said_begins_with_what_was_returned_above(
+async def test_a_subtask_with_a_narrower_intent_starts_with_the_content_returned_above(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     above = At(world, files)
@@ -217,10 +221,10 @@ async def test_a_part_with_less_said_begins_with_what_was_returned_above(
     assert of_value(above.memory, Kind.ACCOUNT, "FR7699999999999") is Origin.NOWHERE
 
 
-async def test_what_makes_a_task_ask_more_counts_for_all_tasks_under_one(
+async def test_untrusted_content_counts_in_every_subtask_of_a_task(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    """A task launders nothing by reading in one part of it, and sending in another or above."""
+    """Untrusted content that one subtask read counts when another subtask or the task itself sends."""
     guards = {"above": At(world, files)}
     for name in ("one", "other"):
         part = await run_act(
@@ -251,7 +255,7 @@ async def test_what_makes_a_task_ask_more_counts_for_all_tasks_under_one(
     assert of_value(one.memory, Kind.ADDRESS, "mallory@evil.example") is Origin.OUTSIDE
 
 
-async def test_an_answer_counts_for_its_question_alone(world: World, files: Resource, task: Task) -> None:
+async def test_a_signed_answer_is_accepted_for_its_own_request_alone(world: World, files: Resource, task: Task) -> None:
     guard = At(world, files)
     body = render_recall(Recall(call="c" * 22, token="tok_1"))
     for expected in ({"body": body + b" "}, {"issuer": "https://evil.example"}, {"resource_id": "rs_2"}):
@@ -281,7 +285,7 @@ async def test_an_answer_counts_for_its_question_alone(world: World, files: Reso
         {"parts": [[3, 128, ""]]},
     ],
 )
-async def test_what_is_no_question_is_refused(
+async def test_a_malformed_memory_request_is_refused(
     world: World, files: Resource, task: Task, change: dict[str, Any]
 ) -> None:
     right: dict[str, Any] = {"call": "c" * 22, "token": "tok_1", "seq": 0}
@@ -292,7 +296,7 @@ async def test_what_is_no_question_is_refused(
     assert refused.value.code == "malformed"
 
 
-async def test_a_decision_point_judges_by_the_same_memory(world: World, files: Resource, bot: Agent) -> None:
+async def test_a_decision_point_uses_the_memory_of_the_task(world: World, files: Resource, bot: Agent) -> None:
     task = await run_act(
         world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to delete", intent=seed("delete old.txt")))
     )

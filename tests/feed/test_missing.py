@@ -14,7 +14,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 
 
-async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_is_there(
+async def test_a_resource_that_reported_within_a_week_is_missing_until_a_guard_connects(
     world: World, clock: Clock
 ) -> None:
     streams, guards = world.get_singleton(Streams), world.get_singleton(Guards)

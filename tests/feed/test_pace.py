@@ -53,7 +53,7 @@ async def count(world: World, resource: Resource, token: str, **more: Any) -> st
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2])
-async def test_all_guards_together_let_so_many_through_in_a_minute(
+async def test_all_guards_together_allow_at_most_the_limit_of_calls_in_a_minute(
     world: World, clock: Clock, guarded: tuple[Resource, Resource], limit: int
 ) -> None:
     files, bank = guarded
@@ -66,7 +66,7 @@ async def test_all_guards_together_let_so_many_through_in_a_minute(
         clock.advance(us=1)
 
 
-async def test_nothing_is_counted_for_who_is_held_to_nothing(
+async def test_calls_of_an_agent_without_a_throttle_are_not_counted(
     world: World, guarded: tuple[Resource, Resource], clock: Clock
 ) -> None:
     assert [await count(world, guarded[0], "tok_files") for _ in range(3)] == [""] * 3
@@ -77,7 +77,9 @@ async def test_nothing_is_counted_for_who_is_held_to_nothing(
 
 
 @pytest.mark.parametrize("way", ["a part of its task", "a token that was exchanged"])
-async def test_what_comes_through_it_counts(world: World, guarded: tuple[Resource, Resource], way: str) -> None:
+async def test_calls_made_through_a_throttled_agent_count_for_it(
+    world: World, guarded: tuple[Resource, Resource], way: str
+) -> None:
     files, _ = guarded
     helper = await register_agent(world, "helper")
     top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to read")))
@@ -92,7 +94,7 @@ async def test_what_comes_through_it_counts(world: World, guarded: tuple[Resourc
     assert [await count(world, files, "tok_helper") for _ in range(2)] == ["", "throttled"]
 
 
-async def test_where_one_has_had_its_calls_nothing_is_counted_for_the_others(
+async def test_a_call_refused_for_one_agent_of_the_chain_is_counted_for_no_other(
     world: World, guarded: tuple[Resource, Resource]
 ) -> None:
     files, _ = guarded
@@ -106,10 +108,10 @@ async def test_where_one_has_had_its_calls_nothing_is_counted_for_the_others(
     assert await count(world, files, "tok_alone") == ""
 
 
-async def test_a_guard_counts_for_live_tokens_of_its_own_resource(
+async def test_a_guard_counts_calls_for_live_tokens_of_its_own_resource_alone(
     world: World, guarded: tuple[Resource, Resource], clock: Clock
 ) -> None:
-    """Else a tool server that lies could use up what an agent has elsewhere."""
+    """Otherwise a lying tool server could use up the calls that an agent has at other resources."""
     files, bank = guarded
     await throttle(world, "bot", 1)
     for resource, token in ((bank, "tok_files"), (files, "tok_bank"), (files, "tok_none"), (files, "")):

@@ -58,7 +58,9 @@ async def tell(at: At, known: PriorHistory | None = None, tool: str = "send", **
     return answer.read_history(), answer.past.is_accepted
 
 
-async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World, files: Resource, task: Task) -> None:
+async def test_the_next_call_is_accepted_from_a_guard_with_the_whole_history(
+    world: World, files: Resource, task: Task
+) -> None:
     one, other = At(world, files), At(world, files)
     start, _ = await tell(one)
     before = ledger.get_head(world.db.read())[0].size
@@ -78,7 +80,9 @@ forbid (principal is Agent, action == Action::"call", resource is Tool)
 when { context.history.counterparts.uses > 9 };"""
 
 
-async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resource, task: Task) -> None:
+async def test_the_recipient_of_a_refused_call_is_not_a_known_counterpart(
+    world: World, files: Resource, task: Task
+) -> None:
     at = At(world, files)
     start, _ = await tell(at)
     assert start.met is None, "nobody looks"
@@ -105,7 +109,9 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
 
 
 @pytest.mark.parametrize(("seq", "day"), [(-1, 0), (1, 0), (0, -1), (0, 1)])
-async def test_only_the_present_state_counts(world: World, files: Resource, task: Task, seq: int, day: int) -> None:
+async def test_a_call_based_on_another_state_of_the_history_is_not_accepted(
+    world: World, files: Resource, task: Task, seq: int, day: int
+) -> None:
     at = At(world, files)
     known, _ = await tell(at, (await tell(at))[0], next=Next((ANN,)))
     past = HistoryVersion(known.seq + seq, known.day + day)
@@ -115,7 +121,9 @@ async def test_only_the_present_state_counts(world: World, files: Resource, task
     assert (await tell(at, known, next=Next((BOB,))))[1]
 
 
-async def test_of_guards_that_tell_at_once_one_is_next(world: World, files: Resource, task: Task) -> None:
+async def test_one_of_several_concurrent_calls_is_accepted_as_the_next(
+    world: World, files: Resource, task: Task
+) -> None:
     guards = [At(world, files) for _ in range(8)]
     start, _ = await tell(guards[0])
     told = await asyncio.gather(*(tell(guard, start, next=Next((bytes([n]) * 8,))) for n, guard in enumerate(guards)))
@@ -123,7 +131,7 @@ async def test_of_guards_that_tell_at_once_one_is_next(world: World, files: Reso
     assert len((await tell(guards[0]))[0].task.recipients) == 1
 
 
-async def test_another_task_of_the_agent_is_the_recent_past(
+async def test_calls_of_another_task_of_the_agent_are_its_recent_history(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     """Calls of another task in between are not overlooked either."""
@@ -136,7 +144,9 @@ async def test_another_task_of_the_agent_is_the_recent_past(
     assert (is_taken, known.task.recipients, known.recent.tools) == (False, (), ("files/send",))
 
 
-async def test_the_catalogue_says_what_a_call_is_and_not_the_guard(world: World, files: Resource, task: Task) -> None:
+async def test_the_effect_of_a_call_comes_from_the_catalogue_and_not_from_the_guard(
+    world: World, files: Resource, task: Task
+) -> None:
     at = At(world, files)
     known, _ = await tell(at, (await tell(at))[0], tool="create", next=Next((), True))
     assert (known.task.tools, known.task.effects, known.task.is_full) == (("files/create",), 2, True)
@@ -145,7 +155,7 @@ async def test_the_catalogue_says_what_a_call_is_and_not_the_guard(world: World,
     assert refused.value.code == "unknown_tool"
 
 
-async def test_what_a_call_created_is_known_in_its_task(world: World, files: Resource, task: Task) -> None:
+async def test_an_object_that_a_call_created_is_known_in_its_task(world: World, files: Resource, task: Task) -> None:
     at = At(world, files)
     start, _ = await tell(at)
     tool = Tool(name="create", effect=Effect.WRITE, creates={"id": "output.id"})
@@ -159,7 +169,7 @@ async def test_what_a_call_created_is_known_in_its_task(world: World, files: Res
 
 
 @pytest.mark.parametrize("what", ["no token", "another resource", "expired", "suspended", "task over"])
-async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
+async def test_the_history_needs_a_live_token_for_the_resource_of_the_guard(
     world: World, files: Resource, bot: Agent, task: Task, clock: Clock, what: str
 ) -> None:
     token = "tok_2"
@@ -207,15 +217,15 @@ def test_the_history_in_a_request_is_limited(said: dict[str, Any], good: bool) -
             parse_recall(sent)
 
 
-def test_an_answer_about_where_values_came_from_says_nothing_of_what_happened() -> None:
+def test_an_answer_about_origins_contains_no_history() -> None:
     with pytest.raises(Refused):
         Recalled(iss="i", aud="a", question_digest="x", seq=1, key=b"k" * 32).read_history()
 
 
-async def test_a_token_that_came_by_exchange_is_of_the_tree_of_its_task_and_of_its_holders_past(
+async def test_an_exchanged_token_has_the_history_of_its_task_and_of_its_holder(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    """Who holds a token of another agent's task adds to what happened in it, and its own recent past is its own."""
+    """Calls with a token of another task count in the history of the task and in the recent history of the holder."""
     other = await register_agent(world, "other", scopes=["files:read", "files:write"])
     await create_holding(world, other, "tok_2", audience=URI, task=task.task_id)
     theirs, mine = At(world, files, token="tok_2"), At(world, files)

@@ -46,7 +46,7 @@ def known(world: World, agent: Agent, resource: Resource) -> Profile:
 
 
 def paid(agent: Agent, number: int, **more: object) -> CallRecord:
-    """A call in that task with what came from nowhere."""
+    """Return the record of a call in that task with a value of unknown origin."""
     facts = CallFacts(
         owner="pe_1",
         segment="s",
@@ -59,7 +59,7 @@ def paid(agent: Agent, number: int, **more: object) -> CallRecord:
     return call(agent, token=f"tok_{number}", tool="pay", facts=facts, **more)
 
 
-async def test_what_was_let_through_is_learned_in_tasks_and_what_was_not_is_not(
+async def test_a_profile_learns_allowed_calls_by_task_and_no_denied_calls(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     await report(world, resource, 1, paid(agent, 0), paid(agent, 0), paid(agent, 1))
@@ -70,16 +70,14 @@ async def test_what_was_let_through_is_learned_in_tasks_and_what_was_not_is_not(
     assert known(world, agent, resource).tasks == 3
 
 
-async def test_what_a_guard_noticed_of_a_call_is_learned_with_the_call(
-    world: World, resource: Resource, agent: Agent
-) -> None:
+async def test_a_profile_learns_the_findings_of_a_call(world: World, resource: Resource, agent: Agent) -> None:
     seen = [Noticed(detector="instructed", points=30, says="a value of one text")]
     await report(world, resource, 1, paid(agent, 0, noticed=seen), paid(agent, 1))
     habit = known(world, agent, resource).habit("files/pay")
     assert (habit.tasks, habit.instructed, habit.flowed) == (2, 1, 0)
 
 
-async def test_what_a_guard_says_of_another_resource_or_another_agent_teaches_nothing(
+async def test_a_profile_learns_nothing_from_reports_about_another_resource_or_agent(
     world: World, resource: Resource, other: Resource, agent: Agent
 ) -> None:
     await report(world, other, 1, paid(agent, 0), spool="1" * 32)
@@ -89,7 +87,7 @@ async def test_what_a_guard_says_of_another_resource_or_another_agent_teaches_no
         assert known(world, one, other) == known(world, one, resource) == NEW
 
 
-async def test_its_guards_hear_of_it_and_no_others_and_not_each_time(
+async def test_a_profile_is_sent_to_the_guards_of_its_resource_once_in_an_interval(
     world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock
 ) -> None:
     async with listening(world, resource) as guard, listening(world, other, id="another number thrown") as stranger:
@@ -112,7 +110,7 @@ async def test_its_guards_hear_of_it_and_no_others_and_not_each_time(
         assert stranger.feed.current().facts.profiles == {}
 
 
-async def test_a_snapshot_has_the_newest_of_that_resource(
+async def test_a_snapshot_has_the_newest_profiles_of_the_resource(
     world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = await register_agent(world, "late")
@@ -127,14 +125,14 @@ async def test_a_snapshot_has_the_newest_of_that_resource(
             assert set(guard.feed.current().facts.profiles) == told
 
 
-async def test_one_of_another_version_is_learned_anew(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_profile_of_another_version_is_learned_anew(world: World, resource: Resource, agent: Agent) -> None:
     id = resource.resource_id
     await run_act(world, lambda a: store.put_profile(a.tx, agent.agent_id, id, b"of tomorrow", told_at=0))
     await report(world, resource, 1, paid(agent, 0))
     assert known(world, agent, resource).tasks == 1
 
 
-async def test_who_calls_nothing_any_more_is_forgotten(
+async def test_the_profile_of_an_agent_without_recent_calls_is_deleted(
     world: World, resource: Resource, agent: Agent, clock: Clock
 ) -> None:
     await report(world, resource, 1, paid(agent, 0))
@@ -144,7 +142,7 @@ async def test_who_calls_nothing_any_more_is_forgotten(
     assert await forget_profiles(world) == 1
 
 
-async def test_an_agent_that_floods_a_guard_fills_no_more_than_its_profile(
+async def test_a_flood_of_calls_does_not_exceed_the_maximum_size_of_a_profile(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     calls = [call(agent, token=f"tok_{n % 4}", tool=f"tool_{n}") for n in range(500)]

@@ -85,7 +85,9 @@ async def administrator(world: World) -> Agent:
 
 
 @pytest.mark.parametrize("change", [-1, 0, 1])
-async def test_a_head_is_compared_on_the_limit_and_on_both_sides(world: World, change: int) -> None:
+async def test_a_head_ahead_of_the_ledger_is_a_loss_and_an_equal_or_earlier_one_is_not(
+    world: World, change: int
+) -> None:
     await register_agent(world)
     ours = head_of(world)
     if change <= 0:
@@ -98,21 +100,21 @@ async def test_a_head_is_compared_on_the_limit_and_on_both_sides(world: World, c
 
 
 @pytest.mark.parametrize("back", [0, 1, 2])
-async def test_another_root_at_a_size_that_we_have_is_a_loss(world: World, back: int) -> None:
+async def test_another_root_at_a_known_size_is_a_loss(world: World, back: int) -> None:
     for name in ("one", "two", "three"):
         await register_agent(world, name)
     with pytest.raises(InRecovery):
         await ledger.examine_head(world, seen(world, head_of(world).size - back), source="a guard")
 
 
-async def test_an_unknown_history_of_our_own_log_is_a_loss_even_if_it_is_short(world: World) -> None:
+async def test_an_unknown_history_of_this_log_is_a_loss_at_any_size(world: World) -> None:
     await register_agent(world)
     root = store.root_at(world.db.read(), 1)
     with pytest.raises(InRecovery):
         await ledger.examine_head(world, seen(world, 1, root=root, history="ab" * 16), source="a guard")
 
 
-async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -> None:
+async def test_a_checkpoint_without_a_history_id_counts(world: World) -> None:
     await register_agent(world)
     ours = head_of(world)
     await ledger.examine_head(world, seen(world, ours.size, root=ours.root, history=""), source="a file")
@@ -120,7 +122,7 @@ async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -
         await ledger.examine_head(world, seen(world, AHEAD, history=""), source="a file")
 
 
-async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
+async def test_a_head_signed_by_another_key_is_not_evidence_of_a_loss(world: World) -> None:
     await register_agent(world)
     key = store.get_log_key(world.db.read(), world.keys)
     forged = jose.generate("EdDSA")
@@ -132,7 +134,7 @@ async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
     assert not world.pin.is_lost
 
 
-async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource: Resource) -> None:
+async def test_in_recovery_only_stops_are_carried_out(world: World, resource: Resource) -> None:
     agent, other = await register_agent(world), await register_agent(world, "other")
     await lose(world)
     with pytest.raises(InRecovery):
@@ -220,11 +222,11 @@ def test_each_stop_is_carried_out_in_recovery_or_refused_on_purpose() -> None:
     assert stops - ledger.IN_RECOVERY - {"authority.rotate"} == REFUSED_STOPS
 
 
-async def test_webhooks_and_mail_hear_of_it_though_nobody_has_asked() -> None:
+async def test_webhook_and_mail_titles_include_the_recovery_events() -> None:
     assert {"history.lost", "history.replay", "history.recover"} <= set(TITLES)
 
 
-async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(config: Config, clock: Clock) -> None:
+async def test_recovery_replaces_the_token_keys_and_survives_a_restart(config: Config, clock: Clock) -> None:
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await register_agent(world)
         before = set(world.keys.public("token"))
@@ -240,9 +242,7 @@ async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(
             await act(world, "agent.create", lambda act: None)
 
 
-async def test_an_operator_who_knows_of_a_loss_that_nothing_shows_begins_a_recovery(
-    config: Config, clock: Clock
-) -> None:
+async def test_an_operator_can_begin_a_recovery_without_evidence_of_a_loss(config: Config, clock: Clock) -> None:
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await administrator(world)
         before = set(world.keys.public("token"))
@@ -260,7 +260,9 @@ async def test_an_operator_who_knows_of_a_loss_that_nothing_shows_begins_a_recov
         await act(world, "test.goes_on", lambda act: None)
 
 
-async def test_a_restore_of_a_database_in_recovery_is_noticed_by_the_pin(config: Config, clock: Clock) -> None:
+async def test_a_restored_database_from_before_the_recorded_loss_is_detected_by_the_pin(
+    config: Config, clock: Clock
+) -> None:
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await register_agent(world)
         await lose(world)
@@ -335,7 +337,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
 
 
 @pytest.mark.parametrize(("count", "says"), [(2, "a, b"), (3, "a, b and 1 more (ostiary agent list)")])
-async def test_the_report_names_a_bounded_number_of_agents_and_stops_and_counts_all(
+async def test_the_report_names_a_limited_number_of_agents_and_stops_and_counts_all(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch, count: int, says: str
 ) -> None:
     monkeypatch.setattr(recover, "SHOWN", 2)
@@ -352,7 +354,7 @@ async def test_the_report_names_a_bounded_number_of_agents_and_stops_and_counts_
     assert ("replayed: 1 more stop" in shown) is (count > 2)
 
 
-async def test_lost_stops_are_carried_out_beyond_the_limits_and_take_no_room_from_persons(
+async def test_lost_stops_are_carried_out_beyond_the_limits_and_do_not_block_new_stops(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
@@ -370,7 +372,7 @@ async def test_lost_stops_are_carried_out_beyond_the_limits_and_take_no_room_fro
 
 
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
-async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
+async def test_a_message_without_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
     agent = await register_agent(world)
     fact = AgentFact(agent.agent_id, "suspended", 1, FAR)
     known = store.get_head(world.db.read())[1]
@@ -388,7 +390,9 @@ async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: R
     assert now.state is AgentState.ACTIVE
 
 
-async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: World, resource: Resource) -> None:
+async def test_a_recovery_ends_earlier_holdings_and_tasks_and_suspends_unconfirmed_agents(
+    world: World, resource: Resource
+) -> None:
     await administrator(world)
     agent, left = await register_agent(world), await register_agent(world, "left")
     task = await run_act(
@@ -457,7 +461,7 @@ async def test_a_session_from_before_a_loss_is_refused_and_no_consent_link_or_co
 
 
 @pytest.mark.parametrize(("count", "is_right"), [(1, False), (2, True), (3, False)])
-async def test_all_agents_are_confirmed_by_their_number(world: World, count: int, is_right: bool) -> None:
+async def test_all_agents_are_confirmed_by_stating_their_exact_number(world: World, count: int, is_right: bool) -> None:
     await administrator(world)
     await register_agent(world)
     await lose(world)
@@ -501,7 +505,7 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
     assert stops.list_stops(world.db.read()) == []  # replayed before, and lifted since
 
 
-async def test_a_server_that_noticed_the_loss_after_another_had_recorded_it_reads_the_new_keys(world: World) -> None:
+async def test_a_server_that_detects_a_recorded_loss_late_reads_the_new_keys(world: World) -> None:
     await lose(world)
     fresh = set(world.keys.public("token"))
     world.keys.refuse_tokens()  # what `check_after_loss` does before this server has seen the record
@@ -509,7 +513,7 @@ async def test_a_server_that_noticed_the_loss_after_another_had_recorded_it_read
     assert set(world.keys.public("token")) == fresh != set()
 
 
-async def test_each_new_connection_to_a_copy_that_lags_refuses_tokens_until_the_loss_is_recorded(world: World) -> None:
+async def test_a_connection_to_a_lagging_copy_refuses_tokens_until_the_loss_is_recorded(world: World) -> None:
     world.pin.replace(seen(world, AHEAD))
     for _ in range(2):  # the monitor reads the stored keys on each new connection, and then compares
         load_keys(world.keys, world.db.read())
@@ -522,7 +526,7 @@ async def test_each_new_connection_to_a_copy_that_lags_refuses_tokens_until_the_
     assert not world.keys.refuses_tokens
 
 
-async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> None:
+async def test_a_feed_stream_is_closed_when_recovery_begins(world: World, resource: Resource) -> None:
     guard = Listener(world, resource)
     message = await guard.hear()
     assert message.head == store.get_head(world.db.read())[1]
@@ -567,7 +571,7 @@ async def test_the_head_in_messages_adds_no_query(
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_its_announcement_was_kept(
+async def test_stops_signed_by_a_lost_key_are_carried_out_if_its_announcement_was_kept(
     world: World, resource: Resource, announced: bool
 ) -> None:
     agent = await register_agent(world)
@@ -594,7 +598,7 @@ async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_i
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_guard_whose_stops_nobody_can_verify_finds_what_another_guard_heard_of_the_key(
+async def test_stops_of_a_guard_are_verified_with_a_key_that_another_guard_received(
     world: World, resource: Resource, tmp_path: Path, announced: bool
 ) -> None:
     agent = await register_agent(world)
@@ -613,7 +617,7 @@ async def test_a_guard_whose_stops_nobody_can_verify_finds_what_another_guard_he
 
 
 @pytest.mark.parametrize("source", ["a guard of files", ledger.PIN])
-async def test_a_recovery_from_before_an_earlier_recovery_ends_too(world: World, source: str) -> None:
+async def test_a_recovery_with_a_copy_from_before_an_earlier_recovery_can_end(world: World, source: str) -> None:
     """The restored copy does not know the history in which a guard, or the pin, has seen the lost head."""
     admin = await administrator(world)
     lost = seen(world, AHEAD, history="ab" * 16)
@@ -634,7 +638,7 @@ async def test_a_recovery_from_before_an_earlier_recovery_ends_too(world: World,
         await ledger.examine_head(world, other, source="another guard")
 
 
-async def test_a_head_that_is_shown_again_is_recorded_once(world: World) -> None:
+async def test_a_repeated_head_is_recorded_once(world: World) -> None:
     await lose(world)
     size = store.get_head(world.db.read())[0].size
     for ahead in (AHEAD, AHEAD - 1):
@@ -646,14 +650,14 @@ async def test_a_head_that_is_shown_again_is_recorded_once(world: World) -> None
     assert store.get_head(world.db.read())[0].size == size + 1
 
 
-async def test_a_folder_that_no_server_has_used_is_not_opened_for_recovery(tmp_path: Path) -> None:
+async def test_an_unused_data_folder_is_not_opened_for_recovery(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no server has used"):
         async with open_world(Config(data_dir=str(tmp_path / "typo")), create=False):
             pass
     assert not (tmp_path / "typo").exists()
 
 
-async def test_kept_messages_are_evidence_of_a_loss_without_the_file_of_the_head(
+async def test_kept_messages_are_evidence_of_a_loss_without_a_readable_head_file(
     world: World, resource: Resource, tmp_path: Path
 ) -> None:
     agent = await register_agent(world)
@@ -667,7 +671,7 @@ async def test_kept_messages_are_evidence_of_a_loss_without_the_file_of_the_head
     assert [loss.head[1:] for loss in store.list_losses(world.db.read())] == [seen(world, AHEAD)[1:]]
 
 
-async def test_an_empty_folder_is_no_spool(world: World) -> None:
+async def test_a_folder_without_stops_is_refused_for_replay(world: World) -> None:
     with pytest.raises(Refused, match="contains no stops"):
         await replay_spool(world, world.config.folder)
 

@@ -78,7 +78,7 @@ async def test_an_unused_acme_key_from_before_a_loss_is_revoked(world: World, ad
     assert acme.find_key(world.db.read(), made.key.kid).revoked_at is not None
 
 
-async def test_a_code_of_an_authenticator_app_from_before_a_recovery_is_used(
+async def test_a_totp_code_from_before_a_recovery_counts_as_used(
     world: World, administrator: str, clock: Clock
 ) -> None:
     person = await create_person(world, "ben")

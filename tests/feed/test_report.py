@@ -1,4 +1,4 @@
-"""Reports: one entry for each record, none twice, none silently missing, none about what is not the reporter's."""
+"""Reports: each record becomes one entry, gaps are recorded, and records about other resources are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ __all__ = ["agent", "resource"]
 NETWORK = "203.0.113.0/24"
 
 
-async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_record_becomes_a_ledger_entry_with_its_reporter(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     assert (
         await report(world, resource, 1, call(agent, actors=["ag_2"], reasons=[Why("why", "because")], network=NETWORK))
         == 2
@@ -42,7 +44,7 @@ async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, re
     assert entry.at == world.now()
 
 
-async def test_what_a_guard_has_noticed_is_in_the_entry(world: World, resource: Resource, agent: Agent) -> None:
+async def test_findings_of_a_guard_are_in_the_ledger_entry(world: World, resource: Resource, agent: Agent) -> None:
     seen = Noticed(detector="canary", points=95, says="it touched what nobody should")
     await report(world, resource, 1, call(agent, noticed=[seen]), call(agent))
     odd, plain = told(world)
@@ -51,7 +53,7 @@ async def test_what_a_guard_has_noticed_is_in_the_entry(world: World, resource: 
     assert "noticed" not in (plain.detail or {})
 
 
-async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own(
+async def test_an_outcome_is_in_the_entry_of_its_call_or_in_a_later_entry_of_its_own(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     outcome = ResultRecord(at=6, call=1, status="ok", bytes=10, records=2, data_class="internal")
@@ -70,7 +72,7 @@ async def test_an_outcome_goes_into_the_entry_of_its_call_or_into_one_of_its_own
     assert late.result.status == "error"
 
 
-async def test_calls_are_found_by_what_their_tools_handle_and_by_what_they_touched(
+async def test_calls_are_found_by_the_data_classes_of_the_tool_and_of_the_result(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     await report(world, resource, 1, call(agent, data_classes=["health", "internal"]))
@@ -85,7 +87,7 @@ async def test_calls_are_found_by_what_their_tools_handle_and_by_what_they_touch
     assert found("secret") == []
 
 
-async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_server(
+async def test_an_undecided_call_is_attributed_only_with_the_token_of_the_agent(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     def undecided(**changed: Any) -> UndecidedRecord:
@@ -108,7 +110,9 @@ async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_serv
     assert entries[1].result is not None
 
 
-async def test_what_watching_let_through_is_said(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_call_allowed_in_watch_mode_is_recorded_with_its_verdict(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     await report(world, resource, 1, call(agent, verdict="deny", watched=["w1"]))
     [entry] = told(world)
     assert entry.outcome == "allow"
@@ -116,7 +120,7 @@ async def test_what_watching_let_through_is_said(world: World, resource: Resourc
     assert (entry.detail["verdict"], entry.detail["watched"]) == ("deny", ["w1"])
 
 
-async def test_a_report_that_comes_again_changes_nothing(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_repeated_report_changes_nothing(world: World, resource: Resource, agent: Agent) -> None:
     for _ in range(2):
         assert await report(world, resource, 1, call(agent), call(agent)) == 3
     assert len(told(world)) == 2
@@ -125,7 +129,7 @@ async def test_a_report_that_comes_again_changes_nothing(world: World, resource:
     assert await report(world, resource, 1, call(agent)) == 4
 
 
-async def test_a_number_that_is_missing_is_said(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_missing_record_number_is_recorded_as_a_gap(world: World, resource: Resource, agent: Agent) -> None:
     await report(world, resource, 1, call(agent))
     await report(world, resource, 4, call(agent))
     gap = told(world)[1]
@@ -138,18 +142,20 @@ async def test_a_number_that_is_missing_is_said(world: World, resource: Resource
     assert told(world)[-2].detail == {"spool": SPOOL, "first": 6, "last": 6}
 
 
-async def test_the_beginning_of_a_spool_may_be_missing_too(world: World, resource: Resource, agent: Agent) -> None:
+async def test_missing_records_at_the_start_of_a_spool_are_recorded_as_a_gap(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     await report(world, resource, 3, call(agent))
     assert told(world)[0].detail == {"spool": SPOOL, "first": 1, "last": 2}
 
 
-async def test_spools_are_counted_one_by_one(world: World, resource: Resource, agent: Agent) -> None:
+async def test_records_are_numbered_separately_for_each_spool(world: World, resource: Resource, agent: Agent) -> None:
     await report(world, resource, 1, call(agent))
     assert await report(world, resource, 1, call(agent), spool="1" * 32) == 2
     assert [entry.action for entry in told(world)] == ["tool.call", "tool.call"]
 
 
-async def test_a_record_counts_only_for_a_token_of_the_reporters_resource(
+async def test_a_record_needs_a_token_of_its_agent_for_the_resource_of_the_reporter(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     await create_holding(world, agent, "tok_2", audience="https://elsewhere.example.org")
@@ -162,20 +168,24 @@ async def test_a_record_counts_only_for_a_token_of_the_reporters_resource(
     assert entries[0].reasons[0].code == "foreign_token"
 
 
-async def test_whose_call_it_was_is_what_we_know_and_not_what_is_said(
+async def test_the_task_of_a_call_comes_from_its_token_and_not_from_the_report(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     await report(world, resource, 1, call(agent, task="tk_of_another"))
     assert told(world)[0].task == "tk_1"
 
 
-async def test_a_call_of_a_token_that_has_ended_since_counts(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_call_of_a_token_that_ended_afterwards_is_recorded(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     await run_act(world, lambda a: registry.revoke_agent(a, agent.agent_id))
     await report(world, resource, 1, call(agent))
     assert told(world)[0].action == "tool.call"
 
 
-async def test_the_spool_of_another_resource_is_refused(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_report_into_the_spool_of_another_resource_is_refused(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     other = await run_act(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
     await report(world, resource, 1, call(agent))
     with pytest.raises(Forbidden):
@@ -211,7 +221,7 @@ async def test_a_report_that_is_refused_leaves_no_record(world: World, resource:
         ("2001:db8:1111:2222:3333:4444:5555:6666:7/48", False),
     ],
 )
-def test_a_guard_reports_a_network_and_no_address(network: str, is_one: bool) -> None:
+def test_a_report_contains_a_network_and_not_an_address(network: str, is_one: bool) -> None:
     record = {"kind": "call", "at": 5, "token": "t", "agent": "a", "tool": "x", "outcome": "allow", "verdict": "allow"}
     with nullcontext() if is_one else pytest.raises(msgspec.ValidationError):
         assert msgspec.convert(record | {"network": network}, CallRecord).network == network

@@ -19,7 +19,7 @@ async def resource(world: World) -> Resource:
     return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
-async def test_a_hold_is_at_the_guard_with_its_commit_and_goes_with_its_lifting(
+async def test_a_restriction_reaches_the_guard_when_it_is_put_and_when_it_is_lifted(
     world: World, resource: Resource, clock: Clock
 ) -> None:
     bot = await register_agent(world)
@@ -32,7 +32,7 @@ async def test_a_hold_is_at_the_guard_with_its_commit_and_goes_with_its_lifting(
         assert await guard.facts() == [RestrictionFact(bot.agent_id, "throttle", 3, clock(), clock())]
 
 
-async def test_a_snapshot_has_what_is_in_force(world: World, resource: Resource, clock: Clock) -> None:
+async def test_a_snapshot_has_only_restrictions_in_force(world: World, resource: Resource, clock: Clock) -> None:
     bot = await register_agent(world)
     until = clock() + 60 * SECOND
     await run_act(world, lambda a: registry.put_restriction(a, "bot", "narrow", until=until))

@@ -67,7 +67,7 @@ async def test_a_call_with_a_secret_is_refused_with_an_entry(world: World, files
 
 
 @pytest.mark.parametrize("way", ["a part of its task", "a token that was exchanged", "alone"])
-async def test_calls_that_come_through_an_agent_are_searched_for_its_secrets(
+async def test_calls_made_through_an_agent_are_searched_for_its_secrets(
     world: World, files: Resource, bot: Agent, way: str
 ) -> None:
     helper = await register_agent(world, "helper")
@@ -79,7 +79,7 @@ async def test_calls_that_come_through_an_agent_are_searched_for_its_secrets(
     assert await search(world, files, "tok_helper", VALUE) == ("" if way == "alone" else "secret_sent")
 
 
-async def test_a_guard_searches_for_live_tokens_of_its_own_resource(
+async def test_a_guard_can_search_secrets_only_for_live_tokens_of_its_own_resource(
     world: World, files: Resource, bot: Agent, clock: Clock
 ) -> None:
     """Else a tool server that lies could find out secrets of agents that never called it."""

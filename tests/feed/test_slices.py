@@ -84,7 +84,9 @@ def left(world: World, task: Task) -> tuple[str, str]:
     return one.left, one.spent
 
 
-async def test_a_guard_draws_for_a_token_and_the_entry_says_whose(world: World, bank: Resource, task: Task) -> None:
+async def test_a_draw_from_a_budget_is_recorded_with_its_agent_and_task(
+    world: World, bank: Resource, task: Task
+) -> None:
     id = budget(world, task)
     assert await draw(world, bank, {id: 1}) == Drawn({id: 6}, {id: 94})
     entry = newest_entry(world)
@@ -92,7 +94,7 @@ async def test_a_guard_draws_for_a_token_and_the_entry_says_whose(world: World, 
     assert entry.detail == {"spool": SPOOL, "need": {id: 1}, "total": {id: 6}}
 
 
-async def test_a_guard_draws_for_nothing_but_a_live_token_of_its_own(
+async def test_a_guard_draws_only_for_a_live_token_of_its_own_resource(
     world: World, bank: Resource, task: Task, clock: Clock
 ) -> None:
     id = budget(world, task)
@@ -112,7 +114,9 @@ async def test_a_guard_draws_for_nothing_but_a_live_token_of_its_own(
     assert left(world, task) == ("100", "0")
 
 
-async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: World, bank: Resource, task: Task) -> None:
+async def test_a_draw_is_refused_for_a_suspended_agent_or_an_ended_task(
+    world: World, bank: Resource, task: Task
+) -> None:
     id = budget(world, task)
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
     with pytest.raises(Forbidden):
@@ -125,7 +129,9 @@ async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: Wor
         await draw(world, bank, {id: 7}, token="tok_2")
 
 
-async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, bank: Resource, task: Task) -> None:
+async def test_a_guard_draws_only_from_the_budgets_of_the_task_of_the_token(
+    world: World, bank: Resource, task: Task
+) -> None:
     limits = parse_limits([{"kind": "calls", "limit": 5}])
     other = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="else", budget=limits)))
     with pytest.raises(Forbidden) as refused:
@@ -134,7 +140,9 @@ async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, 
     assert left(world, other) == ("5", "0")
 
 
-async def test_a_day_is_drawn_from_while_it_lasts(world: World, bank: Resource, task: Task, clock: Clock) -> None:
+async def test_a_daily_budget_is_drawn_from_only_on_its_day(
+    world: World, bank: Resource, task: Task, clock: Clock
+) -> None:
     clock.advance(us=DAY_US - 1 - world.now() % DAY_US)
     await run_act(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([{"kind": "calls", "limit": 7}])))
     live = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay")))
@@ -150,7 +158,9 @@ async def test_a_day_is_drawn_from_while_it_lasts(world: World, bank: Resource, 
     assert (await draw(world, bank, {today: 7}, token="tok_3")).total == {today: 7}
 
 
-async def test_what_is_reported_stays_spent_and_the_rest_comes_back(world: World, bank: Resource, task: Task) -> None:
+async def test_a_settled_spool_returns_the_part_of_the_slice_that_was_not_spent(
+    world: World, bank: Resource, task: Task
+) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
     await report(world, bank, 1, {id: 1}, {id: 2}, {})
@@ -165,7 +175,7 @@ async def test_what_is_reported_stays_spent_and_the_rest_comes_back(world: World
     assert newest_entry(world).detail == {"spool": SPOOL, "told": 3, "back": {id: 7}}
 
 
-async def test_a_spool_that_is_closed_stays_closed(world: World, bank: Resource, task: Task) -> None:
+async def test_a_settled_spool_stays_closed(world: World, bank: Resource, task: Task) -> None:
     """A draw of a guard that was killed may still be on its way."""
     id = budget(world, task)
     await settle(world, bank, told=0)
@@ -178,7 +188,7 @@ async def test_a_spool_that_is_closed_stays_closed(world: World, bank: Resource,
     assert left(world, task) == ("100", "0")
 
 
-async def test_the_spool_of_another_resource_is_let_alone(world: World, bank: Resource, task: Task) -> None:
+async def test_a_resource_cannot_use_the_spool_of_another_resource(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
     other = await run_act(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
@@ -195,7 +205,7 @@ async def test_the_spool_of_another_resource_is_let_alone(world: World, bank: Re
     assert left(world, task) == ("90", "0")
 
 
-async def test_where_records_are_missing_everything_counts_as_spent(world: World, bank: Resource, task: Task) -> None:
+async def test_a_slice_with_missing_records_counts_as_spent(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
     await report(world, bank, 3, {id: 1})
@@ -204,7 +214,9 @@ async def test_where_records_are_missing_everything_counts_as_spent(world: World
     assert left(world, task) == ("90", "10")
 
 
-async def test_a_guard_gives_back_what_it_does_not_need(world: World, bank: Resource, task: Task) -> None:
+async def test_a_guard_returns_the_part_of_a_slice_that_it_does_not_need(
+    world: World, bank: Resource, task: Task
+) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
     await report(world, bank, 1, {id: 4})
@@ -214,7 +226,7 @@ async def test_a_guard_gives_back_what_it_does_not_need(world: World, bank: Reso
     assert left(world, task) == ("96", "4")
 
 
-async def test_what_is_drawn_again_is_drawn_once(world: World, bank: Resource, task: Task) -> None:
+async def test_a_repeated_draw_is_drawn_once(world: World, bank: Resource, task: Task) -> None:
     """The answer to the first may have been lost: the second is the same, since totals are asked for."""
     id = budget(world, task)
     first = await draw(world, bank, {id: 1})
@@ -222,7 +234,7 @@ async def test_what_is_drawn_again_is_drawn_once(world: World, bank: Resource, t
     assert left(world, task) == ("94", "0")
 
 
-async def test_what_is_given_back_again_changes_nothing(world: World, bank: Resource, task: Task) -> None:
+async def test_a_repeated_return_changes_nothing(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
     await report(world, bank, 1, {id: 4})
@@ -231,9 +243,7 @@ async def test_what_is_given_back_again_changes_nothing(world: World, bank: Reso
         assert left(world, task) == ("96", "4")
 
 
-async def test_a_request_that_was_held_up_has_no_effect_once_a_later_one_was_heard(
-    world: World, bank: Resource, task: Task
-) -> None:
+async def test_a_delayed_request_has_no_effect_after_a_later_request(world: World, bank: Resource, task: Task) -> None:
     """Or a guard would spend what the server, by an older message of its own, gives to others."""
     id = budget(world, task)
     turn = next(TURNS) + 100

@@ -50,7 +50,7 @@ def flowed(agent: Agent, task: int, *found: Source, tool: str = "cancel", name: 
     return call(agent, token=f"{name}_{task}", tool=tool, sources=list(found or [OF_ID]))
 
 
-async def test_tasks_and_agents_are_counted_apart(world: World, resource: Resource, agent: Agent) -> None:
+async def test_sources_are_counted_by_tasks_and_by_agents(world: World, resource: Resource, agent: Agent) -> None:
     other = await _agent(world, "other", 1)
     await report(world, resource, 1, flowed(agent, 0), flowed(agent, 0), flowed(agent, 1))
     await report(world, resource, 4, flowed(other, 0, name="other"), flowed(agent, 1))
@@ -60,7 +60,9 @@ async def test_tasks_and_agents_are_counted_apart(world: World, resource: Resour
     assert argument_sources(world.db.read(), id) == [ROW | {"tasks": 3, "agents": 2}], "a record counts once"
 
 
-async def test_guards_are_told_once_enough_tasks_have_shown_it(world: World, resource: Resource, agent: Agent) -> None:
+async def test_guards_receive_a_learned_argument_kind_once_enough_tasks_have_shown_it(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         await report(world, resource, 1, *(flowed(agent, number) for number in range(LEARNED - 1)))
@@ -76,7 +78,7 @@ async def test_guards_are_told_once_enough_tasks_have_shown_it(world: World, res
         assert later.feed.current().facts.resource.tools["cancel"].tool.argument_kinds == {"n": Kind.OBJECT}
 
 
-async def test_what_the_catalogue_does_not_list_and_what_has_no_room_is_not_counted(
+async def test_sources_outside_the_catalogue_or_beyond_the_maximum_are_not_counted(
     world: World, resource: Resource, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MAX_ROWS", 2)
@@ -89,14 +91,14 @@ async def test_what_the_catalogue_does_not_list_and_what_has_no_room_is_not_coun
     assert [(row["source_field"], row["tasks"]) for row in found] == [("f0", 2), ("f1", 2)]
 
 
-async def test_no_row_counts_more_than_it_has_room_for(world: World, resource: Resource) -> None:
+async def test_a_source_is_counted_up_to_the_maximum(world: World, resource: Resource) -> None:
     many = await _agent(world, "many", MAX_COUNTED + 1)
     calls = [flowed(many, number, name="many") for number in range(MAX_COUNTED + 1)]
     await report(world, resource, 1, *calls)
     assert argument_sources(world.db.read(), resource.resource_id) == [ROW | {"tasks": MAX_COUNTED, "agents": 1}]
 
 
-async def test_what_was_not_let_through_and_what_another_agent_did_is_not_counted(
+async def test_sources_of_denied_calls_and_of_calls_of_another_agent_are_not_counted(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     other = await _agent(world, "other", 1)

@@ -43,7 +43,7 @@ async def agent(world: World) -> Agent:
     return await register_agent(world)
 
 
-async def test_a_stream_begins_with_all_that_a_guard_must_know(world: World, resource: Resource) -> None:
+async def test_a_stream_begins_with_a_snapshot_of_resource_policies_and_keys(world: World, resource: Resource) -> None:
     async with listening(world, resource) as guard:
         message = await guard.hear()
         assert message.snapshot
@@ -53,7 +53,7 @@ async def test_a_stream_begins_with_all_that_a_guard_must_know(world: World, res
         assert {key.kid for key in present.keys.keys} == set(world.keys.public("token"))
 
 
-async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
+async def test_a_snapshot_has_every_stop_that_a_live_token_does_not_contain(
     world: World, resource: Resource, agent: Agent, clock: Clock
 ) -> None:
     others = [await register_agent(world, name) for name in ("old", "new")]
@@ -79,7 +79,7 @@ async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
     assert {fact.jti for fact in facts if isinstance(fact, TokenFact)} == {"ours"}
 
 
-async def test_a_change_is_heard_once_it_is_committed(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_change_is_sent_once_it_is_committed(world: World, resource: Resource, agent: Agent) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
@@ -88,7 +88,7 @@ async def test_a_change_is_heard_once_it_is_committed(world: World, resource: Re
         assert guard.feed.seq == outbox.highest_number(world.db.read())
 
 
-async def test_what_is_rolled_back_is_never_heard(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_change_that_is_rolled_back_is_not_sent(world: World, resource: Resource, agent: Agent) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         with pytest.raises(Conflict):
@@ -103,7 +103,9 @@ def refused(act: registry.Act, agent: Agent) -> None:  # type: ignore[name-defin
     raise Conflict("after all not")
 
 
-async def test_a_token_is_heard_of_only_where_it_could_be_shown(world: World, resource: Resource, agent: Agent) -> None:
+async def test_the_end_of_a_token_is_sent_only_to_resources_that_could_accept_it(
+    world: World, resource: Resource, agent: Agent
+) -> None:
     await create_holding(world, agent, "ours", audience=URI)
     await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
     await create_holding(world, agent, "anywhere")
@@ -117,7 +119,7 @@ async def test_a_token_is_heard_of_only_where_it_could_be_shown(world: World, re
         assert heard == ["anywhere", "ours"]
 
 
-async def test_a_guard_hears_of_its_own_resource_and_no_other(world: World, resource: Resource) -> None:
+async def test_a_guard_receives_changes_of_its_own_resource_and_of_no_other(world: World, resource: Resource) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         await run_act(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
@@ -127,7 +129,7 @@ async def test_a_guard_hears_of_its_own_resource_and_no_other(world: World, reso
         assert (fact.name, fact.mode) == ("files", "watch")
 
 
-async def test_another_policy_set_is_heard(world: World, resource: Resource) -> None:
+async def test_a_new_policy_set_is_sent(world: World, resource: Resource) -> None:
     from ostiaryd.policy import flows as policies
     from ostiaryd.policy.model import load
 
@@ -142,7 +144,9 @@ async def test_another_policy_set_is_heard(world: World, resource: Resource) -> 
 
 
 @pytest.mark.parametrize(("use", "alg"), [("token", "ES256"), ("feed", "EdDSA")])
-async def test_keys_rotate_without_a_gap(world: World, resource: Resource, use: str, alg: str) -> None:
+async def test_a_rotated_key_is_announced_to_guards_and_signs(
+    world: World, resource: Resource, use: str, alg: str
+) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         kid = await run_act(world, lambda a: rotate_key(a, use=use, alg=alg))
@@ -155,7 +159,7 @@ async def test_keys_rotate_without_a_gap(world: World, resource: Resource, use: 
         assert world.keys.signer(use, alg).public.kid == kid
 
 
-async def test_a_stream_resumes_where_it_was(world: World, resource: Resource, agent: Agent) -> None:
+async def test_a_stream_resumes_after_the_last_received_message(world: World, resource: Resource, agent: Agent) -> None:
     async with listening(world, resource) as guard:
         await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         await guard.hear()
@@ -168,7 +172,7 @@ async def test_a_stream_resumes_where_it_was(world: World, resource: Resource, a
         assert [type(fact) for fact in message.facts] == [AgentFact]
 
 
-async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, resource: Resource) -> None:
+async def test_a_repeated_change_is_sent_once_to_a_guard_that_reconnects(world: World, resource: Resource) -> None:
     """A threat list, or a policy set, that changes each minute must not become a line that no guard reads."""
     async with listening(world, resource) as guard:
         await guard.hear()
@@ -189,7 +193,7 @@ async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, re
 
 
 @pytest.mark.parametrize("case", ["pruned", "from the future", "from the beginning"])
-async def test_who_cannot_resume_gets_a_snapshot(world: World, resource: Resource, case: str) -> None:
+async def test_a_guard_that_cannot_resume_gets_a_snapshot(world: World, resource: Resource, case: str) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         feed = guard.feed
@@ -202,7 +206,7 @@ async def test_who_cannot_resume_gets_a_snapshot(world: World, resource: Resourc
         assert (await guard.hear()).snapshot
 
 
-async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clock: Clock, dice: SeededRandom) -> None:
+async def test_a_server_without_changes_sends_heartbeats(config: Config, clock: Clock, dice: SeededRandom) -> None:
     import msgspec
 
     quick = msgspec.structs.replace(config, feed_heartbeat_ms=50)
@@ -216,7 +220,7 @@ async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clo
             assert (message.facts, message.at) == ([], clock())
 
 
-async def test_what_another_process_commits_is_heard(
+async def test_a_change_that_another_process_commits_is_sent(
     world: World, config: Config, resource: Resource, clock: Clock, dice: SeededRandom, agent: Agent
 ) -> None:
     async with listening(world, resource) as guard:
@@ -228,7 +232,7 @@ async def test_what_another_process_commits_is_heard(
         assert isinstance(fact, AgentFact)
 
 
-async def test_the_stream_of_a_key_that_was_replaced_is_cut(world: World, resource: Resource) -> None:
+async def test_a_stream_is_closed_when_the_key_of_its_guard_is_replaced(world: World, resource: Resource) -> None:
     guard = Listener(world, resource)
     await guard.hear()
     waiting = asyncio.ensure_future(anext(guard.lines))
@@ -241,7 +245,7 @@ async def test_the_stream_of_a_key_that_was_replaced_is_cut(world: World, resour
 
 
 @pytest.mark.parametrize(("facts", "is_cut"), [(2, False), (3, False), (4, True)])
-async def test_a_guard_that_does_not_read_is_cut(
+async def test_the_stream_of_a_guard_that_does_not_read_is_closed(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch, facts: int, is_cut: bool
 ) -> None:
     monkeypatch.setattr("ostiaryd.feed.flows.streams.MAX_WAITING", 3)
@@ -257,7 +261,7 @@ async def test_a_guard_that_does_not_read_is_cut(
     await guard.lines.aclose()
 
 
-async def test_a_guard_that_takes_too_long_to_take_a_message_is_cut(
+async def test_the_stream_of_a_guard_that_reads_too_slowly_is_closed(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard = Listener(world, resource)
@@ -275,7 +279,7 @@ async def test_a_guard_that_takes_too_long_to_take_a_message_is_cut(
     await guard.lines.aclose()
 
 
-async def test_a_number_is_of_one_stream_and_a_resource_has_so_many(
+async def test_a_stream_id_is_unique_and_a_resource_has_a_limited_number_of_streams(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(world, resource) as guard:
@@ -290,7 +294,7 @@ async def test_a_number_is_of_one_stream_and_a_resource_has_so_many(
     assert world.get_singleton(Streams).connected == []
 
 
-async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
+async def test_a_revocation_reports_when_each_guard_has_applied_it(
     world: World, resource: Resource, agent: Agent, clock: Clock
 ) -> None:
     streams = world.get_singleton(Streams)
@@ -312,16 +316,14 @@ async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
         assert [stream.applied_at(seq) for stream in settled] == [clock() - 5, clock() - 2]
 
 
-async def test_who_waits_for_a_guard_that_says_nothing_waits_no_longer_than_asked(
-    world: World, resource: Resource
-) -> None:
+async def test_the_wait_for_a_silent_guard_ends_at_its_timeout(world: World, resource: Resource) -> None:
     async with listening(world, resource) as guard:
         message = await guard.hear()
         [stream] = await world.get_singleton(Streams).settled(message.seq, within_s=0.01)
         assert stream.applied_at(message.seq) is None
 
 
-async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
+async def test_a_guard_that_the_change_does_not_concern_is_not_waited_for(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
@@ -334,7 +336,7 @@ async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
         assert stream.applied_at(seq) is not None
 
 
-async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Resource) -> None:
+async def test_only_the_guard_of_a_stream_can_confirm_messages_of_the_stream(world: World, resource: Resource) -> None:
     streams = world.get_singleton(Streams)
     async with listening(world, resource) as guard:
         await guard.hear()
@@ -355,7 +357,7 @@ async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Re
         (MAX_UNREPORTED_S * SECOND + 1, HALF, ["50 % of the spool of `files` is full"]),
     ],
 )
-async def test_a_guard_that_does_not_get_rid_of_its_records_is_named(
+async def test_a_guard_that_cannot_deliver_its_records_is_reported(
     world: World, resource: Resource, late: int, filled: int, trouble: list[str]
 ) -> None:
     streams = world.get_singleton(Streams)
@@ -366,7 +368,7 @@ async def test_a_guard_that_does_not_get_rid_of_its_records_is_named(
 
 
 @pytest.mark.parametrize(("waiting", "is_named"), [(MAX_WAITING // 2 - 1, False), (MAX_WAITING // 2, True)])
-async def test_a_guard_that_does_not_take_what_it_must_hear_is_named(
+async def test_a_guard_with_too_many_waiting_messages_is_reported(
     world: World, resource: Resource, waiting: int, is_named: bool
 ) -> None:
     streams = world.get_singleton(Streams)

@@ -1,4 +1,4 @@
-"""Volumes over the feed: what calls take ahead, what comes back, and that no more is returned than there is."""
+"""Volumes over the feed: reservation ahead of a call, return of the rest, and the limit on returned data."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def balance(world: World, task: Task) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_no_more_is_returned_than_there_is_whatever_comes_in_between(
+async def test_calls_never_return_more_than_the_volume_budget(
     world: World, clinic: Resource, task: Task, seed: int
 ) -> None:
     dice = random.Random(seed)
@@ -140,7 +140,7 @@ async def test_no_more_is_returned_than_there_is_whatever_comes_in_between(
     assert balance(world, task) == (LIMIT - returned - lost, returned + lost)
 
 
-async def test_what_a_call_did_not_return_is_there_for_others(world: World, clinic: Resource, task: Task) -> None:
+async def test_unused_volume_of_a_call_returns_to_the_budget(world: World, clinic: Resource, task: Task) -> None:
     guard = Guard(world, clinic, task, "0" * 32)
     number = await guard.begin()
     assert number is not None
@@ -153,7 +153,7 @@ async def test_what_a_call_did_not_return_is_there_for_others(world: World, clin
     assert balance(world, task) == (LIMIT - 3, 3)
 
 
-async def test_outcomes_that_come_after_the_end_of_a_spool_bring_nothing_back(
+async def test_an_outcome_after_the_settlement_of_its_spool_returns_no_volume(
     world: World, clinic: Resource, task: Task
 ) -> None:
     guard = Guard(world, clinic, task, "0" * 32)
@@ -165,7 +165,7 @@ async def test_outcomes_that_come_after_the_end_of_a_spool_bring_nothing_back(
     assert balance(world, task) == (LIMIT - MOST, MOST)
 
 
-async def test_no_guard_has_more_come_back_than_it_has_spent(world: World, clinic: Resource, task: Task) -> None:
+async def test_a_guard_cannot_return_more_volume_than_it_has_spent(world: World, clinic: Resource, task: Task) -> None:
     guard = Guard(world, clinic, task, "0" * 32)
     number = await guard.begin()
     assert number is not None
@@ -175,8 +175,8 @@ async def test_no_guard_has_more_come_back_than_it_has_spent(world: World, clini
     assert balance(world, task) == (LIMIT, 0)
 
 
-async def test_a_call_that_was_made_is_not_unmade(world: World, clinic: Resource) -> None:
-    """Only volumes come back: a guard that says so of calls is not heard."""
+async def test_a_guard_cannot_return_calls_to_a_budget(world: World, clinic: Resource) -> None:
+    """Only volumes can be returned: a report of unused calls is ignored."""
     bot = await register_agent(world)
     task = await start(world, {"kind": "calls", "limit": LIMIT})
     await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
@@ -188,7 +188,7 @@ async def test_a_call_that_was_made_is_not_unmade(world: World, clinic: Resource
     assert balance(world, task) == (LIMIT - MOST, MOST)
 
 
-async def test_a_part_of_a_task_returns_no_more_in_one_call(world: World, task: Task) -> None:
+async def test_a_subtask_cannot_have_a_larger_volume_for_each_call_or_in_total(world: World, task: Task) -> None:
     assert (await start(world, HEALTH | {"limit": 20}, parent=task.task_id)).parent == task.task_id
     assert balance(world, task)[0] == LIMIT - 20
     await start(world, HEALTH | {"limit": 20, "per_call": MOST - 1}, parent=task.task_id)
@@ -199,7 +199,7 @@ async def test_a_part_of_a_task_returns_no_more_in_one_call(world: World, task: 
 
 
 @pytest.mark.parametrize(("changed", "lives"), [({}, True), ({"limit": 50}, True), ({"per_call": 9}, False)])
-async def test_who_may_return_less_in_one_call_needs_new_tokens(
+async def test_a_smaller_volume_for_each_call_ends_the_tokens_of_the_agent(
     world: World, clinic: Resource, changed: dict[str, Any], lives: bool
 ) -> None:
     bot = await register_agent(world)
@@ -210,7 +210,7 @@ async def test_who_may_return_less_in_one_call_needs_new_tokens(
 
 
 @pytest.mark.parametrize(("returned", "left"), [(11, 89), (99, 1), (100, 0), (1000, 0)])
-async def test_what_was_returned_all_the_same_is_charged_as_far_as_it_is_there(
+async def test_volume_returned_beyond_the_limit_is_charged_up_to_the_budget(
     world: World, clinic: Resource, task: Task, returned: int, left: int
 ) -> None:
     guard, other = (Guard(world, clinic, task, f"{number:032x}") for number in range(2))

@@ -69,13 +69,13 @@ def test_the_keys_of_the_feed_are_public(live_server: ServerFixture) -> None:
         *(("POST", f"/feed/v1/{name}") for name in ("report", "applied", "draw", "give-back", "settle")),
     ],
 )
-def test_only_guards_may_speak_there(live_server: ServerFixture, method: str, path: str) -> None:
+def test_only_guards_may_use_the_feed(live_server: ServerFixture, method: str, path: str) -> None:
     assert httpx2.request(method, f"{live_server.server.url}{path}").status_code == 401
     _, agent_key = live_server.agent()
     assert ask(live_server, agent_key, method, path).status_code == 403
 
 
-def test_a_guard_may_do_nothing_else(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+def test_a_guard_may_use_only_the_feed(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
     assert ask(live_server, resource[1], "GET", "/api/v1/agents").status_code == 403
     assert (
         ask(live_server, resource[1], "POST", "/api/v1/revoke", json={"kind": "agent", "id": "admin"}).status_code
@@ -118,7 +118,7 @@ def test_a_stream_is_lines_of_signed_messages(live_server: ServerFixture, resour
         {"stream": "x" * 16, "after": "x"},
     ],
 )
-def test_a_stream_that_is_asked_for_wrongly_is_refused(
+def test_an_invalid_stream_request_is_refused(
     live_server: ServerFixture, resource: tuple[str, Path], query: dict[str, str]
 ) -> None:
     response = ask(live_server, resource[1], "GET", "/feed/v1/stream", params=query)
@@ -126,7 +126,7 @@ def test_a_stream_that_is_asked_for_wrongly_is_refused(
 
 
 @pytest.mark.parametrize(("count", "status"), [(0, 400), (1, 200), (MAX_RECORDS, 200), (MAX_RECORDS + 1, 400)])
-def test_a_report_has_so_many_records(
+def test_a_report_has_a_limited_number_of_records(
     live_server: ServerFixture, resource: tuple[str, Path], count: int, status: int
 ) -> None:
     body = report(spool=os.urandom(16).hex(), records=[record()] * count)
@@ -148,24 +148,26 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_report_that_is_none_is_refused(live_server: ServerFixture, resource: tuple[str, Path], what: str) -> None:
+def test_a_malformed_report_is_refused(live_server: ServerFixture, resource: tuple[str, Path], what: str) -> None:
     assert ask(live_server, resource[1], "POST", "/feed/v1/report", json=WRONG[what]).status_code == 400
 
 
-def test_nobody_speaks_for_the_stream_of_another(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+def test_a_confirmation_for_an_unknown_stream_is_not_found(
+    live_server: ServerFixture, resource: tuple[str, Path]
+) -> None:
     body = {"stream": "no-such-stream-here", "seq": 1, "ago": 0}
     assert ask(live_server, resource[1], "POST", "/feed/v1/applied", json=body).status_code == 404
 
 
 @pytest.mark.parametrize(("ago", "status"), [(-1, 400), (0, 404), (60_000_000, 404), (60_000_001, 400)])
-def test_what_was_in_force_was_so_not_too_long_ago(
+def test_the_age_of_a_confirmation_is_limited(
     live_server: ServerFixture, resource: tuple[str, Path], ago: int, status: int
 ) -> None:
     body = {"stream": "no-such-stream-here", "seq": 1, "ago": ago}
     assert ask(live_server, resource[1], "POST", "/feed/v1/applied", json=body).status_code == status
 
 
-def test_administrators_see_who_is_connected(
+def test_administrators_see_the_connected_guards(
     live_server: ServerFixture, resource: tuple[str, Path], tmp_path: Path
 ) -> None:
     name, key = resource
@@ -191,14 +193,14 @@ def test_administrators_see_who_is_connected(
 
 
 @pytest.mark.parametrize("query", [{"seq": "x"}, {"seq": "-1"}, {"seq": 1, "since": "x"}, {"seq": 1, "wait_ms": "1.5"}])
-def test_a_question_that_is_none_is_refused(live_server: ServerFixture, query: dict[str, Any]) -> None:
+def test_an_invalid_query_for_guards_is_refused(live_server: ServerFixture, query: dict[str, Any]) -> None:
     response = live_server.admin.get(
         f"{live_server.server.url}/api/v1/feeds", resource=f"{live_server.admin.issuer}/api/v1", params=query
     )
     assert response.status_code == 422
 
 
-def test_a_credential_of_another_key_gets_no_token(
+def test_a_credential_with_another_key_gets_no_token(
     live_server: ServerFixture, resource: tuple[str, Path], tmp_path: Path
 ) -> None:
     from ostiary.keys import load_key, save_key
@@ -236,7 +238,7 @@ MALFORMED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("verb", "body"), MALFORMED)
-def test_what_is_said_of_slices_and_is_malformed_is_refused(
+def test_a_malformed_request_about_slices_is_refused(
     live_server: ServerFixture, resource: tuple[str, Path], verb: str, body: Any
 ) -> None:
     headers = {"content-type": "application/json"}
@@ -245,7 +247,9 @@ def test_what_is_said_of_slices_and_is_malformed_is_refused(
 
 
 @pytest.mark.parametrize("verb", ["draw", "give-back", "settle"])
-def test_what_is_said_of_slices_has_a_size(live_server: ServerFixture, resource: tuple[str, Path], verb: str) -> None:
+def test_a_request_about_slices_has_a_maximum_size(
+    live_server: ServerFixture, resource: tuple[str, Path], verb: str
+) -> None:
     for content, statuses in (
         (b"{", [400]),
         (b"\xff", [400]),
@@ -257,7 +261,9 @@ def test_what_is_said_of_slices_has_a_size(live_server: ServerFixture, resource:
         assert response.status_code in statuses, response.text
 
 
-def test_what_is_said_of_slices_may_be_as_large_as_this(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+def test_a_request_about_slices_may_have_the_maximum_number_of_budgets(
+    live_server: ServerFixture, resource: tuple[str, Path]
+) -> None:
     """Well-formed to the limit, and refused for what it says."""
     need = dict(list(MANY_DRAWN.items())[:MAX_BUDGETS])
     response = ask(live_server, resource[1], "POST", "/feed/v1/draw", json={**DRAW, "need": need})
@@ -275,7 +281,9 @@ def test_what_is_said_of_slices_may_be_as_large_as_this(live_server: ServerFixtu
         )
 
 
-def test_nobody_touches_the_slices_of_another_guard(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+def test_a_guard_cannot_change_the_slices_of_another_guard(
+    live_server: ServerFixture, resource: tuple[str, Path]
+) -> None:
     spool = os.urandom(16).hex()
     assert ask(live_server, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool}).status_code == 200
     _, other = live_server.resource("https://other.wire.example.org/mcp")

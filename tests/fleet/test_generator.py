@@ -1,4 +1,4 @@
-"""The generator: everything from the seed, honest changes without a label, attacks that are what they say."""
+"""The generator: a seed determines all acts, honest changes are unlabelled, and attacks match their kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def made() -> tuple[Fleet, list[Planted], list[Labelled]]:
     return acts(7)
 
 
-def test_the_seed_says_everything(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+def test_the_seed_determines_all_acts_of_a_fleet(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
     def digest(found: list[Labelled]) -> str:
         return sha256(msgspec.json.encode([(one.event, one.attack) for one in found])).hexdigest()
 
@@ -38,13 +38,13 @@ def test_the_seed_says_everything(made: tuple[Fleet, list[Planted], list[Labelle
     assert digest(acts(8)[2]) != digest(made[2])
 
 
-def test_acts_are_in_order_and_numbered(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+def test_acts_are_numbered_and_in_order_of_time(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
     events = [one.event for one in made[2]]
     assert [event.number for event in events] == list(range(len(events)))
     assert all(one.at <= other.at for one, other in pairwise(events))
 
 
-def test_each_kind_of_attack_is_where_and_when_it_was_planted(
+def test_each_kind_of_attack_occurs_at_its_planted_agent_and_day(
     made: tuple[Fleet, list[Planted], list[Labelled]],
 ) -> None:
     _, planted, found = made
@@ -69,14 +69,14 @@ def test_each_kind_of_attack_is_where_and_when_it_was_planted(
         assert days <= {attack.day, attack.day + 1} or attack.kind == "misfit"
 
 
-def test_nobody_does_anything_before_it_is_born(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+def test_an_agent_does_not_act_before_its_first_day(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
     fleet, _, found = made
     born = {agent.id: FIRST_DAY + agent.born * DAY for agent in fleet.agents}
     assert any(agent.born for agent in fleet.agents)
     assert all(one.event.at >= born[one.event.agent] for one in found if one.event.agent)
 
 
-def test_a_fleet_changes_for_honest_reasons() -> None:
+def test_models_tools_and_networks_of_a_fleet_change_without_attacks() -> None:
     fleet = draw(7, agents=24, kinds=8, days=DAYS)
     plan = changes(fleet, DAYS)
     first, last = ([kind_on(fleet, plan, number, day) for number in range(8)] for day in (0, DAYS - 1))
@@ -85,7 +85,9 @@ def test_a_fleet_changes_for_honest_reasons() -> None:
     assert any(one.networks != other.networks for one, other in zip(first, last, strict=True))
 
 
-def test_for_an_hour_everybody_is_denied_at_one_resource(made: tuple[Fleet, list[Planted], list[Labelled]]) -> None:
+def test_all_honest_calls_to_one_resource_are_denied_for_an_hour(
+    made: tuple[Fleet, list[Planted], list[Labelled]],
+) -> None:
     fleet, _, found = made
     day, hour, resource = changes(fleet, DAYS).outage
     start = FIRST_DAY + day * DAY + hour * 3_600_000_000

@@ -1,4 +1,4 @@
-"""The benchmark, small: a fleet before all detectors, and what comes of it is the same twice."""
+"""A small run of the benchmark: a fleet with all detectors, its found attacks and its false alarms."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def test_most_kinds_of_attack_are_found_and_honest_agents_are_left_alone(one: tu
     assert sum(blame.alarms for blame in found.blames) == len(false_alarms(*one))
 
 
-def test_each_is_found_by_the_detector_that_is_there_for_it(one: tuple[Held, list[Planted]]) -> None:
+def test_each_kind_of_attack_is_found_by_its_own_detector(one: tuple[Held, list[Planted]]) -> None:
     by = {row.kind: row.by for row in figures(*one).rows}
     for kind, detector in FOUND_BY.items():
         assert detector in by[kind]
 
 
-def test_without_a_detector_its_attack_is_missed_and_the_row_says_so(one: tuple[Held, list[Planted]]) -> None:
+def test_an_attack_is_missed_without_its_detector_and_the_row_states_it(one: tuple[Held, list[Planted]]) -> None:
     whole, less = figures(*one), figures(*one, without="canary")
     assert worth(whole, less) == "canary 1 -> 0"
     assert worth(whole, whole) == "nothing"
 
 
-def test_findings_do_not_depend_on_how_acts_are_cut_into_batches(one: tuple[Held, list[Planted]]) -> None:
+def test_findings_do_not_depend_on_the_division_of_acts_into_batches(one: tuple[Held, list[Planted]]) -> None:
     fleet = draw(5, agents=24, kinds=4, days=5)
     planted = plant(fleet, days=5, each=1)
     told = [
@@ -77,7 +77,7 @@ def test_findings_do_not_depend_on_how_acts_are_cut_into_batches(one: tuple[Held
     assert told[0] == told[1]
 
 
-def test_what_counts_as_found_and_what_as_wrong() -> None:
+def test_alarms_count_as_found_false_or_neither_by_agent_and_time() -> None:
     fleet = draw(1, agents=24, kinds=4, days=6)
     agent, other = fleet.agents[0], fleet.agents[1]
     planted = [Planted("canary", agent, 4, FIRST_DAY + 4 * DAY)]
@@ -102,7 +102,7 @@ def test_what_counts_as_found_and_what_as_wrong() -> None:
     assert found.rate == 2 / 4, "of the other on three days and of this one on the one before"
 
 
-def test_the_command_prints_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_row_for_each_detector_and_attack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--agents", "24", "--days", "4", "--each", "1", "--only", "canary"]) == 0
     out = capsys.readouterr().out
     assert "canary          1/1      1      0.0  canary" in out

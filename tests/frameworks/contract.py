@@ -23,13 +23,13 @@ SEES_NO_DEFINITIONS = INSIDE == "claude-agent-sdk"
 """Its command line lists tools by itself."""
 
 
-def test_an_allowed_call_runs_and_is_in_the_ledger(stage: FrameworkFixture, call: Call) -> None:
+def test_an_allowed_call_runs_and_is_recorded_in_the_ledger(stage: FrameworkFixture, call: Call) -> None:
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a", "limit": 5})
     assert stage.ran == [("read_file", ("/srv/a", 5))]
     assert eventually(lambda: stage.recorded() == (["allow"], ["ok"]))
 
 
-def test_a_default_is_decided_on_and_is_what_the_tool_gets(
+def test_an_argument_default_is_decided_on_and_passed_to_the_tool(
     stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = judged(monkeypatch)
@@ -38,7 +38,7 @@ def test_a_default_is_decided_on_and_is_what_the_tool_gets(
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why(
+def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_gets_the_reason(
     stage: FrameworkFixture, call: Call
 ) -> None:
     told = call(stage, "read_file", {"path": "/etc/passwd", "limit": 5})
@@ -66,7 +66,7 @@ def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: FrameworkFixtu
     assert stage.ran == []
 
 
-def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
+def test_a_tool_whose_definition_differs_from_the_approved_one_is_denied(
     stage: FrameworkFixture, call: Call, listed: Listed
 ) -> None:
     said = listed(stage)
@@ -79,7 +79,7 @@ def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
 
 
-def test_one_command_registers_the_tools_of_a_program_and_their_caller(
+def test_one_command_registers_the_tools_of_a_program_and_their_agent(
     stage: FrameworkFixture,
     call: Call,
     program: ModuleType,
@@ -125,7 +125,7 @@ def test_one_command_registers_the_tools_of_a_program_and_their_caller(
         assert "denied" in call(stage, "write_file", {"path": "/srv/a"})
 
 
-def test_a_tool_that_fails_is_on_record_as_failed(stage: FrameworkFixture, call: Call) -> None:
+def test_a_failed_tool_call_is_recorded_as_an_error(stage: FrameworkFixture, call: Call) -> None:
     with suppress(RuntimeError):  # some frameworks tell the model, some let it through
         call(stage, "fail", {})
     tries = len(stage.ran)  # some try again, and each try is decided
@@ -134,7 +134,7 @@ def test_a_tool_that_fails_is_on_record_as_failed(stage: FrameworkFixture, call:
 
 
 @pytest.mark.parametrize(("path", "is_more"), [("/srv/6789a", False), ("/srv/6789ab", False), ("/srv/6789abc", True)])
-def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
+def test_a_result_over_the_volume_of_a_call_does_not_reach_the_model(
     stage: FrameworkFixture, call: Call, path: str, is_more: bool
 ) -> None:
     limit = {"kind": "volume", "unit": "bytes", "data_class": "internal", "limit": 1000, "per_call": 19}
@@ -152,7 +152,7 @@ def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
 
 
 @pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.json_argument"])
-def test_an_error_of_the_guard_denies(
+def test_a_call_is_denied_when_the_guard_fails(
     stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr(where, lambda *_, **__: 1 / 0)
@@ -160,7 +160,7 @@ def test_an_error_of_the_guard_denies(
     assert stage.ran == []
 
 
-def test_an_error_of_the_adapter_runs_nothing(
+def test_a_tool_does_not_run_when_the_adapter_fails(
     stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
@@ -176,7 +176,7 @@ def test_an_error_of_the_adapter_runs_nothing(
     assert stage.ran == []
 
 
-def test_a_dead_control_plane_denies(orphan: FrameworkFixture, call: Call) -> None:
+def test_a_call_is_denied_when_the_server_is_unreachable(orphan: FrameworkFixture, call: Call) -> None:
     eventually(
         lambda: "denied: the Ostiary server has been unreachable" in call(orphan, "read_file", {"path": "/srv/a"})
     )
@@ -185,7 +185,7 @@ def test_a_dead_control_plane_denies(orphan: FrameworkFixture, call: Call) -> No
     assert orphan.ran == []
 
 
-def test_nobody_acts_where_nobody_said_who(stage: FrameworkFixture, call: Call) -> None:
+def test_a_call_without_an_acting_agent_is_denied(stage: FrameworkFixture, call: Call) -> None:
     stage.tools = Tools(stage.guard)
     assert "the caller is not known" in call(stage, "read_file", {"path": "/srv/a"})
     assert stage.ran == []

@@ -126,7 +126,7 @@ READ, OUTSIDE = {"path": "/srv/a", "limit": 5}, {"path": "/etc/passwd", "limit":
 @pytest.mark.parametrize(
     "rules", [{}, {"allowed_tools": ["Read", "Write"]}, {"permission_mode": "bypassPermissions"}, {"agent_id": "ag-1"}]
 )
-def test_a_built_in_tool_is_decided_whatever_the_rules_allow_and_in_sub_agents(
+def test_a_built_in_tool_is_decided_under_every_permission_rule_and_in_sub_agents(
     stage: FrameworkFixture, rules: dict[str, Any]
 ) -> None:
     assert use(stage, "Read", READ, **rules) == "text of /srv/a"
@@ -136,7 +136,7 @@ def test_a_built_in_tool_is_decided_whatever_the_rules_allow_and_in_sub_agents(
     assert eventually(lambda: stage.recorded() == (["deny", "deny", "allow"], ["ok"]))
 
 
-def test_a_tool_is_known_by_its_whole_name(stage: FrameworkFixture) -> None:
+def test_a_tool_of_another_server_with_the_same_name_is_denied(stage: FrameworkFixture) -> None:
     own = {"mcp__other__read_file": built_in(stage)["Read"]}
     options = guarded(ClaudeAgentOptions(), stage.tools, names=NAMES)
     told = asyncio.run(one_query(options, ScriptedCli(options, "mcp__other__read_file", READ, own=own)))
@@ -144,12 +144,12 @@ def test_a_tool_is_known_by_its_whole_name(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_that_is_named_runs_undecided(stage: FrameworkFixture) -> None:
+def test_a_tool_listed_as_unguarded_runs_without_a_decision(stage: FrameworkFixture) -> None:
     assert use(stage, "Write", {"path": "/srv/a"}, unguarded=["Write"]) == "written"
     assert "denied" in use(stage, "Read", OUTSIDE, unguarded=["Write"])
 
 
-def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: FrameworkFixture) -> None:
+def test_an_allowed_call_may_still_be_denied_by_the_session(stage: FrameworkFixture) -> None:
     from claude_agent_sdk import PermissionResultDeny
 
     async def never(*_: Any) -> Any:
@@ -159,7 +159,7 @@ def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: Framewor
     assert stage.ran == []
 
 
-def test_a_session_acts_for_whoever_acted_when_it_connected(stage: FrameworkFixture) -> None:
+def test_a_session_acts_for_the_agent_that_was_acting_when_it_connected(stage: FrameworkFixture) -> None:
     tools = Tools(stage.guard)
     options = guarded(ClaudeAgentOptions(), tools, names=BUILT_IN)
 
@@ -190,7 +190,7 @@ def raises(*_: Any) -> Any:
     ("fault", "why"),
     [(raises, "the hook failed"), (lambda _: object(), "the hook failed"), (lambda _: {1, 2}, "the hook failed")],
 )
-def test_a_hook_of_ours_that_raises_or_answers_nonsense_blocks(
+def test_a_guard_hook_that_raises_or_returns_an_invalid_value_blocks_the_call(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Any], why: str
 ) -> None:
     monkeypatch.setattr(adapter, "text_for_model", fault)
@@ -199,7 +199,7 @@ def test_a_hook_of_ours_that_raises_or_answers_nonsense_blocks(
 
 
 @pytest.mark.parametrize("nonsense", [None, [], "no", {"permissionDecision": "Deny"}])
-def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
+def test_a_guard_hook_that_returns_an_answer_of_another_form_blocks_the_call(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, nonsense: Any
 ) -> None:
     answer = {"hookSpecificOutput": nonsense} if isinstance(nonsense, dict) else nonsense
@@ -208,7 +208,7 @@ def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
     assert stage.ran == []
 
 
-def test_a_decision_that_hangs_is_a_denial_within_the_limit(
+def test_a_decision_that_hangs_is_a_denial_after_the_time_limit(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = []
@@ -223,7 +223,7 @@ def test_a_decision_that_hangs_is_a_denial_within_the_limit(
     assert (stage.ran, ended) == ([], [])
 
 
-def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
+def test_a_call_waits_for_an_approval_beyond_the_time_limit_of_a_decision(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "LIMIT_S", 0)
@@ -232,7 +232,7 @@ def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
     assert "text of" in use(stage, "Read", READ)
 
 
-def test_a_hook_that_hangs_whatever_the_limit_blocks_when_the_command_line_gives_up(
+def test_a_hook_that_hangs_blocks_the_call_when_the_command_line_times_out(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hangs(*_: Any) -> None:
@@ -244,12 +244,12 @@ def test_a_hook_that_hangs_whatever_the_limit_blocks_when_the_command_line_gives
     assert stage.ran == []
 
 
-def test_the_command_line_waits_longer_than_a_decision_may_take_and_not_longer_than_its_timers_can() -> None:
+def test_the_hook_timeout_exceeds_the_decision_limit_and_fits_the_timer() -> None:
     assert adapter.LIMIT_S < adapter.GIVE_UP_S < (1 << 31) / 1000
 
 
 @pytest.mark.parametrize("way", [one_query, session])
-def test_a_command_line_that_would_go_on_where_a_hook_fails_is_refused(stage: FrameworkFixture, way: Any) -> None:
+def test_a_command_line_that_continues_after_a_failed_hook_is_refused(stage: FrameworkFixture, way: Any) -> None:
     options = guarded(ClaudeAgentOptions(), stage.tools, names=BUILT_IN)
     cli = ScriptedCli(options, "Write", {"path": "/srv/a"}, own=built_in(stage), is_old=True)
     with pytest.raises(CLIConnectionError, match="on_failure"):
@@ -268,12 +268,12 @@ async def changes(event: Any, *_: Any) -> Any:
 
 
 @pytest.mark.parametrize("event", ["PreToolUse", "PermissionRequest"])
-def test_what_another_hook_changes_is_decided_on_as_changed(stage: FrameworkFixture, event: Any) -> None:
+def test_arguments_that_another_hook_changes_are_decided_on_as_changed(stage: FrameworkFixture, event: Any) -> None:
     assert "denied: the argument `path`" in use(stage, "Read", READ, hooks={event: [HookMatcher(hooks=[changes])]})
     assert stage.ran == []
 
 
-def test_what_another_hook_changes_for_the_better_runs_as_changed(stage: FrameworkFixture) -> None:
+def test_arguments_that_another_hook_narrows_are_passed_to_the_tool(stage: FrameworkFixture) -> None:
     async def narrows(*_: Any) -> Any:
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": {"path": "/srv/a", "limit": 1}}}
 
@@ -282,7 +282,7 @@ def test_what_another_hook_changes_for_the_better_runs_as_changed(stage: Framewo
 
 
 @pytest.mark.parametrize(("changed", "is_allowed"), [(None, True), (READ, True), (OUTSIDE, False)])
-def test_what_the_permission_callback_changes_is_decided_on_as_changed(
+def test_arguments_that_the_permission_callback_changes_are_decided_on_as_changed(
     stage: FrameworkFixture, changed: Any, is_allowed: bool
 ) -> None:
     async def allow(*_: Any) -> Any:
@@ -292,7 +292,7 @@ def test_what_the_permission_callback_changes_is_decided_on_as_changed(
     assert bool(stage.ran) is is_allowed
 
 
-def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked(stage: FrameworkFixture) -> None:
+def test_a_call_that_another_hook_defers_is_refused(stage: FrameworkFixture) -> None:
     async def defers(*_: Any) -> Any:
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "defer"}}
 
@@ -300,7 +300,7 @@ def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked
     assert stage.ran == []
 
 
-def test_hooks_that_nobody_sees_are_left_out_unless_they_are_named(stage: FrameworkFixture) -> None:
+def test_settings_and_plugins_that_can_bring_hooks_are_refused_unless_named(stage: FrameworkFixture) -> None:
     options = guarded(ClaudeAgentOptions(), stage.tools)
     assert options.setting_sources == [], "None would load all of them"
     assert options.verbatim_prompts, "a path in a prompt is not read without a call"
@@ -314,7 +314,7 @@ def test_hooks_that_nobody_sees_are_left_out_unless_they_are_named(stage: Framew
         assert list(named.setting_sources or []) == list(unseen.get("setting_sources", []))
 
 
-def test_outcomes_that_never_come_are_forgotten_oldest_first(
+def test_at_most_the_maximum_number_of_running_calls_is_remembered(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "MAX_RUNNING", 2)
@@ -328,7 +328,9 @@ def test_outcomes_that_never_come_are_forgotten_oldest_first(
     assert list(by._running) == ["two", "three"]
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     plain = query
 
     def scripted(*, prompt: str, options: ClaudeAgentOptions) -> Any:

@@ -146,7 +146,7 @@ def meddles(context: Any) -> None:
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_what_hooks_change_is_decided_on_as_changed_whenever_they_run(stage: FrameworkFixture, is_native: bool) -> None:
+def test_arguments_that_hooks_change_are_decided_on_as_changed(stage: FrameworkFixture, is_native: bool) -> None:
     for hooks in ({}, {InterceptionPoint.PRE_TOOL_CALL: [meddles]}):
         if not hooks:
             register_before_tool_call_hook(meddles)
@@ -159,7 +159,7 @@ def test_what_hooks_change_is_decided_on_as_changed_whenever_they_run(stage: Fra
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_a_result_from_the_cache_is_not_served_undecided(
+def test_a_repeated_call_is_decided_and_not_served_from_the_cache(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, is_native: bool
 ) -> None:
     seen = judged(monkeypatch)
@@ -185,7 +185,7 @@ def test_several_calls_at_once_are_decided(stage: FrameworkFixture) -> None:
     assert eventually(lambda: stage.recorded()[0] == ["deny"] * 3)
 
 
-def test_delegation_to_a_coworker_is_a_tool_call_and_so_is_what_the_coworker_does(stage: FrameworkFixture) -> None:
+def test_delegation_to_a_coworker_and_the_tool_calls_of_the_coworker_are_decided(stage: FrameworkFixture) -> None:
     task = {"task": "write", "context": "all", "coworker": "writer"}
     inner = scripted(("write_file", {"path": "/srv/a"}))
     outer = scripted(("delegate_work_to_coworker", task))
@@ -216,7 +216,7 @@ class Touch(BaseTool):
         return "written"
 
 
-def test_a_flow_that_runs_a_tool_without_any_agent_is_decided(stage: FrameworkFixture, tmp_path: Path) -> None:
+def test_a_tool_that_a_flow_runs_without_an_agent_is_decided(stage: FrameworkFixture, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     step = FlowToolActionDefinition(call="tool", ref=f"{__name__}:Touch", **{"with": {"path": str(marker)}})
     with guarded(stage.tools), pytest.raises(ToolExecutionFailedError, match="denied"):
@@ -237,7 +237,7 @@ def test_a_tool_that_is_called_by_hand_is_decided(stage: FrameworkFixture) -> No
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-def test_an_asynchronous_tool_is_decided_and_its_outcome_known(stage: FrameworkFixture) -> None:
+def test_an_asynchronous_tool_is_decided(stage: FrameworkFixture) -> None:
     @tool("read_file")
     async def read_file(path: str, limit: int = 10) -> str:
         """Read."""
@@ -261,7 +261,7 @@ def test_an_asynchronous_tool_is_decided_and_its_outcome_known(stage: FrameworkF
     assert eventually(lambda: stage.recorded() == (["allow", "allow", "deny", "allow", "allow"], ends))
 
 
-def test_a_class_of_tools_that_builds_on_another_is_decided_once(
+def test_a_tool_class_that_calls_its_base_class_is_decided_once(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = judged(monkeypatch)
@@ -296,7 +296,7 @@ def test_tools_of_an_mcp_server_are_decided(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_without_a_class_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+def test_a_tool_without_a_class_is_refused_unless_listed_as_unguarded(stage: FrameworkFixture) -> None:
     bare = CrewStructuredTool.from_function(stage.write_file, description="Write.")
     with guarded(stage.tools), pytest.raises(Conflict, match="write_file"):
         bare.invoke({"path": "/srv/a"})
@@ -312,7 +312,7 @@ class Lite(LLM):
         return object.__new__(cls)
 
 
-def test_functions_that_a_model_is_called_with_are_decided(stage: FrameworkFixture) -> None:
+def test_functions_passed_to_a_model_call_are_decided(stage: FrameworkFixture) -> None:
     model = scripted()
     functions = {"write_file": stage.write_file, "read_file": stage.read_file}
     asked = {"path": "/srv/a", "limit": 5}
@@ -327,7 +327,7 @@ def test_functions_that_a_model_is_called_with_are_decided(stage: FrameworkFixtu
 
 @pytest.mark.parametrize(("where", "what"), [("llm", "builtin_tools"), ("agent", "a2a")])
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_what_runs_elsewhere_is_refused_unless_it_is_named(
+def test_a_remote_agent_or_provider_tool_is_refused_unless_listed_as_unguarded(
     stage: FrameworkFixture, where: str, what: str, is_alone: bool
 ) -> None:
     agent = agent_of(stage, scripted())
@@ -344,7 +344,7 @@ def test_what_runs_elsewhere_is_refused_unless_it_is_named(
         agent.create_agent_executor()
 
 
-def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: FrameworkFixture) -> None:
+def test_a_tool_is_denied_outside_the_guarded_block_and_blocks_do_not_nest(stage: FrameworkFixture) -> None:
     read_file, *_ = tools_of(stage)
     with guarded(stage.tools):
         with pytest.raises(Conflict, match="another `guarded` block"), guarded(Tools(stage.guard)):
@@ -354,7 +354,7 @@ def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: 
     assert len(stage.ran) == 1
 
 
-def test_a_tool_whose_method_cannot_be_decided_cannot_be_made(stage: FrameworkFixture) -> None:
+def test_a_tool_class_whose_method_cannot_be_guarded_is_refused(stage: FrameworkFixture) -> None:
     with guarded(stage.tools), pytest.raises(Conflict, match="Odd"):
 
         class Odd(BaseTool):
@@ -366,13 +366,15 @@ def test_a_tool_whose_method_cannot_be_decided_cannot_be_made(stage: FrameworkFi
                 return stage.write_file(path)
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model = scripted(("read_file", {"path": "/srv/a"}))
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_on(
+async def test_an_asynchronous_call_waits_for_an_approval_without_blocking_the_event_loop(
     people: People, tmp_path: Path
 ) -> None:
     class Pay(BaseTool):

@@ -36,7 +36,7 @@ def types_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_adapter_holds_against_the_real_framework(name: str) -> None:
+def test_the_tests_of_an_adapter_pass_with_the_real_framework(name: str) -> None:
     command = [python(name), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", file_of(name)]
     run = subprocess.run(
         command, cwd=ROOT, env=environment(name), capture_output=True, text=True, timeout=LIMIT_S, check=False
@@ -48,7 +48,7 @@ def test_the_adapter_holds_against_the_real_framework(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FRAMEWORKS if name not in HTTP])
-def test_the_types_of_the_adapter_are_those_of_the_framework(name: str, types_of_ours: Path) -> None:
+def test_an_adapter_passes_the_type_check_against_its_framework(name: str, types_of_ours: Path) -> None:
     adapter = f"src/ostiary/adapters/{name.replace('-', '_')}.py"
     command = [
         sys.executable,
@@ -65,7 +65,7 @@ def test_the_types_of_the_adapter_are_those_of_the_framework(name: str, types_of
 
 
 @pytest.mark.parametrize("page", ["index", "how-to/tasks-and-intent", "tutorials/agent-developer"])
-def test_a_page_that_lists_the_adapters_has_all(page: str) -> None:
+def test_a_page_that_lists_the_adapters_lists_every_adapter(page: str) -> None:
     listed = set(re.findall(r"adapters/([\w-]+)\.md\)", (ROOT / f"docs/{page}.md").read_text("utf-8")))
     assert listed | HTTP == set(FRAMEWORKS)
 
@@ -77,7 +77,7 @@ def test_each_adapter_is_in_the_list_of_the_package_and_in_that_of_ostiary_prote
     assert set(ADAPTERS.values()) == names - LISTED_BY_MCP
 
 
-def test_every_framework_has_an_extra_and_a_page_and_is_held_to_all_of_the_contract() -> None:
+def test_every_framework_has_an_extra_a_page_and_the_tests_of_the_contract() -> None:
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     assert {file.name for file in HERE.glob("test_*.py")} == {"test_each.py"} | {
         file_of(name).rpartition("/")[2] for name in FRAMEWORKS

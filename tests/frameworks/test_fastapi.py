@@ -188,7 +188,7 @@ def arguments(decided: list[Any]) -> list[Any]:
     return [one for _, one in decided]
 
 
-def test_the_catalogue_is_the_openapi_document(stand: Stand) -> None:
+def test_the_catalogue_is_derived_from_the_openapi_document(stand: Stand) -> None:
     tools = {tool["name"]: tool for tool in catalogue_of(stand.api)["tools"]}
     assert set(tools) == {"read_item", "pay", "fill", "upload", "included", "deep", "stream", "talk", "sub/thing"}
     schema = tools["pay"]["inputSchema"]
@@ -214,7 +214,7 @@ def test_a_body_is_decided_as_fastapi_reads_it(stand: Stand, decided: list[Any])
     assert stand.ran == [("pay", "ada", 5, "rent")]
 
 
-def test_a_form_and_a_cookie_are_decided(stand: Stand, decided: list[Any]) -> None:
+def test_form_fields_and_cookies_are_arguments_of_the_decision(stand: Stand, decided: list[Any]) -> None:
     sent = stand("POST", "/forms", data={"to": "ada"}, headers={"Cookie": "session=s1; other=1"})
     assert sent.status_code == 200, sent.text
     assert arguments(decided) == [{"body": {"to": "ada"}, "session": "s1"}]
@@ -276,14 +276,14 @@ def test_included_routers_and_mounted_applications_are_decided(stand: Stand, dec
         ("POST", "/payments", {"content": b'{"to": "a", "amount": 1}'}, 400),
     ],
 )
-def test_what_the_document_does_not_declare_runs_nothing(
+def test_a_request_that_the_openapi_document_does_not_declare_runs_no_endpoint(
     stand: Stand, decided: list[Any], method: str, path: str, more: dict[str, Any], status: int
 ) -> None:
     assert stand(method, path, **more).status_code == status
     assert stand.ran == []
 
 
-def test_bounds_name_members_of_the_body(stand: Stand, decided: list[Any]) -> None:
+def test_bounds_of_a_task_limit_members_of_the_body(stand: Stand, decided: list[Any]) -> None:
     bounds = [
         {"type": "tool", "locations": [f"{stand.url}/"], "actions": ["pay"], "arguments": {"body.amount": {"max": 10}}}
     ]
@@ -308,11 +308,11 @@ def test_a_route_that_was_added_later_is_denied(stand: Stand, decided: list[Any]
     assert isinstance(stand.api.routes[-1], APIRoute)
 
 
-def test_a_stream_reaches_the_agent(stand: Stand, decided: list[Any]) -> None:
+def test_a_streaming_response_reaches_the_agent(stand: Stand, decided: list[Any]) -> None:
     assert stand("GET", "/stream").text == "abc"
 
 
-def test_a_websocket_is_a_call_and_ends_with_its_agent(
+def test_a_websocket_is_decided_as_a_call_and_closes_when_its_agent_is_revoked(
     stand: Stand, live_server: ServerFixture, decided: list[Any]
 ) -> None:
     with pytest.raises(InvalidStatus) as refused:
@@ -330,13 +330,13 @@ def test_a_websocket_is_a_call_and_ends_with_its_agent(
     live_server.api("POST", f"/agents/{stand.credential.client_id}/resume", {})
 
 
-def test_guard_asgi_without_a_mapping_does_the_same(stand: Stand) -> None:
+def test_guard_asgi_without_a_mapping_derives_the_same_tools(stand: Stand) -> None:
     assert isinstance(stand.app, GuardASGI)
     tools = [tool["name"] for tool in catalogue_of(stand.api)["tools"]]
     assert [tool.name for tool in GuardASGI(stand.api, stand.guard)._table.tools] == tools  # type: ignore[union-attr]
 
 
-def test_the_quick_start_of_the_page(
+def test_the_quick_start_of_the_documentation_page_runs(
     live_server: ServerFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = (ROOT / "docs/how-to/adapters/fastapi.md").read_text("utf-8")

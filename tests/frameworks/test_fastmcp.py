@@ -150,7 +150,7 @@ def listed() -> Listed:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Over HTTP everybody has shown a token, so that only over stdio can nobody be known."""
     if "call" in metafunc.fixturenames:
-        nobody = metafunc.function.__name__ == "test_nobody_acts_where_nobody_said_who"
+        nobody = metafunc.function.__name__ == "test_a_call_without_an_acting_agent_is_denied"
         metafunc.parametrize("call", [over_stdio] if nobody else [over_stdio, over_http])
 
 
@@ -164,14 +164,14 @@ async def connected(server: FastMCP[Any], name: str, arguments: dict[str, Any]) 
     return await ask(AtStdio(server), name, arguments)
 
 
-async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: FrameworkFixture) -> None:
+async def test_a_call_over_stdio_without_a_configured_agent_is_not_authenticated(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
     assert "the call has no verified token" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-async def test_inside_of_the_process_nobody_is_known(stage: FrameworkFixture) -> None:
+async def test_a_call_inside_the_process_is_not_authenticated(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard, stdio=stage.tools)
     with pytest.raises(MCPError, match="the call has no verified token"):
@@ -182,10 +182,10 @@ async def test_inside_of_the_process_nobody_is_known(stage: FrameworkFixture) ->
     assert stage.ran == []
 
 
-async def test_over_http_stdios_caller_is_not_meant(stage: FrameworkFixture) -> None:
+async def test_a_call_over_http_does_not_act_for_the_stdio_agent(stage: FrameworkFixture) -> None:
     sock, port = free_socket()
     server = server_of(stage)
-    before = server.http_app()  # made before there was a guard: nobody stands at its door
+    before = server.http_app()  # made before `protect`, so the app has no authentication
     protect(server, stage.guard, stdio=stage.tools, origin=f"http://127.0.0.1:{port}")
     with serving(before, sock):
         told = await ask(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp"), "read_file", {"path": "/srv/a"})
@@ -194,7 +194,7 @@ async def test_over_http_stdios_caller_is_not_meant(stage: FrameworkFixture) -> 
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_without_a_token_and_its_proof_nobody_comes_in(stage: FrameworkFixture, transport: str) -> None:
+async def test_a_request_without_a_token_and_proof_is_refused(stage: FrameworkFixture, transport: str) -> None:
     import httpx2
 
     with at_http(stage, server_of(stage), transport=transport) as way:
@@ -231,7 +231,7 @@ async def test_the_client_of_fastmcp_calls_with_a_bearer_token_where_its_agent_i
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-async def test_a_tool_sees_who_calls_and_not_the_token(stage: FrameworkFixture) -> None:
+async def test_a_tool_sees_the_client_id_and_not_the_token(stage: FrameworkFixture) -> None:
     server, seen = server_of(stage), list[Any]()
 
     @server.tool(name="read_file")
@@ -282,16 +282,14 @@ class Meddler(Middleware):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-async def test_a_call_that_was_changed_after_it_was_decided_does_not_run(
-    stage: FrameworkFixture, in_place: bool
-) -> None:
+async def test_a_call_that_is_changed_after_its_decision_does_not_run(stage: FrameworkFixture, in_place: bool) -> None:
     server = server_of(stage, middleware=[Meddler(in_place=in_place)])
     protect(server, stage.guard, stdio=stage.tools)
     assert "changed after it was decided" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-async def test_middleware_and_extensions_that_come_later_are_refused(stage: FrameworkFixture) -> None:
+async def test_middleware_and_extensions_added_after_the_guard_are_refused(stage: FrameworkFixture) -> None:
     class Intercepts(ServerExtension):
         identifier = "org.example/intercepts"
 
@@ -321,7 +319,7 @@ async def test_middleware_and_extensions_that_come_later_are_refused(stage: Fram
     assert await connected(server, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
 
 
-async def test_what_middleware_answers_by_itself_is_decided(stage: FrameworkFixture) -> None:
+async def test_a_call_that_middleware_answers_from_its_cache_is_decided(stage: FrameworkFixture) -> None:
     cached = server_of(stage, middleware=[ResponseCachingMiddleware()])
     protect(cached, stage.guard, stdio=stage.tools)
     assert await connected(cached, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
@@ -333,7 +331,7 @@ async def test_what_middleware_answers_by_itself_is_decided(stage: FrameworkFixt
     assert "denied" in said, "though the answer is in the cache"
 
 
-async def test_a_tool_that_middleware_brings_is_decided(stage: FrameworkFixture) -> None:
+async def test_a_tool_that_middleware_adds_is_decided(stage: FrameworkFixture) -> None:
     brought = ToolInjectionMiddleware(tools=[Tool.from_function(stage.write_file)])
     server = FastMCP[Any]("files", middleware=[brought])
     protect(server, stage.guard, stdio=stage.tools)
@@ -354,7 +352,7 @@ async def test_a_tool_that_a_tool_calls_is_decided(stage: FrameworkFixture) -> N
     assert stage.ran == []
 
 
-async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(
+async def test_a_call_of_a_mounted_server_is_decided_by_the_server_that_received_it(
     stage: FrameworkFixture, tmp_path: Path
 ) -> None:
     outer = FastMCP[Any]("outer")
@@ -373,7 +371,7 @@ async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(
     assert stage.ran == []
 
 
-async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: FrameworkFixture) -> None:
+async def test_resources_and_prompts_are_decided_and_lists_are_not(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     server.resource("file://secret")(lambda: "secret")
     server.prompt(name="hello")(lambda: "hello")
@@ -386,7 +384,7 @@ async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: Frame
                 await asked
 
 
-async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: FrameworkFixture) -> None:
+async def test_a_completion_request_is_decided(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     server.prompt(name="hello")(lambda name: f"hello {name}")
 
@@ -402,7 +400,9 @@ async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: Fram
     assert stage.ran == []
 
 
-async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: FrameworkFixture, tmp_path: Path) -> None:
+async def test_a_resource_is_read_where_the_catalogue_lists_resources_read(
+    stage: FrameworkFixture, tmp_path: Path
+) -> None:
     catalogue = [{"name": "resources/read", "effect": "read"}]
     resource, key = stage.live_server.resource("https://reading.example.org/", catalogue)
     _, agent_key = stage.live_server.agent(f"{resource}:read")
@@ -415,7 +415,7 @@ async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: FrameworkFix
             assert getattr(content, "text", "") == "text"
 
 
-async def test_the_defaults_are_those_of_the_version_that_is_meant(
+async def test_argument_defaults_come_from_the_requested_version_of_the_tool(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, seen = FastMCP[Any]("files"), judged(monkeypatch)
@@ -436,7 +436,7 @@ async def test_the_defaults_are_those_of_the_version_that_is_meant(
     assert stage.ran == [("read_file", ("/srv/a", 1)), ("read_file", ("/srv/a", 2))]
 
 
-async def test_how_much_came_out_is_on_record(stage: FrameworkFixture) -> None:
+async def test_the_number_of_records_and_bytes_returned_is_in_the_ledger(stage: FrameworkFixture) -> None:
     server = server_of(stage)
 
     @server.tool(name="read_file")
@@ -450,7 +450,7 @@ async def test_how_much_came_out_is_on_record(stage: FrameworkFixture) -> None:
     assert (result["records"], result["bytes"]) == (3, len('["a","b","c"]'))
 
 
-async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage: FrameworkFixture) -> None:
+async def test_a_tool_whose_definition_differs_from_the_approved_one_is_denied(stage: FrameworkFixture) -> None:
     def approve(tools: list[dict[str, Any]]) -> None:
         definitions = {tool["name"]: definition_of(tool) for tool in tools}
         known = [tool | {"definition": definitions[tool["name"]]} for tool in CATALOGUE]
@@ -500,7 +500,7 @@ def bank(paid: list[str]) -> FastMCP[Any]:
     ("says", "ran", "heard"),
     [("approve", ["ann"], "already used"), ("deny", [], "a person denied the approval request")],
 )
-async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answered(
+async def test_a_waiting_client_repeats_the_call_once_the_approval_request_is_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
 ) -> None:
     paid = list[str]()
@@ -524,7 +524,9 @@ async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answer
 
 
 @pytest.mark.parametrize(("action", "heard"), [("accept", "payments over 100"), ("decline", "declined to wait")])
-async def test_what_a_client_answers_lets_nothing_pass(people: People, tmp_path: Path, action: Any, heard: str) -> None:
+async def test_an_elicitation_result_of_the_client_approves_no_call(
+    people: People, tmp_path: Path, action: Any, heard: str
+) -> None:
     """Over stdio, too."""
     paid = list[str]()
     server = bank(paid)
@@ -540,13 +542,13 @@ async def test_what_a_client_answers_lets_nothing_pass(people: People, tmp_path:
     assert paid == []
 
 
-async def test_only_requests_to_wait_are_answered() -> None:
+async def test_the_elicitation_handler_refuses_requests_other_than_waiting() -> None:
     context: Any = SimpleNamespace(request_id="name")
     with pytest.raises(Malformed, match="only requests to wait"):
         await waits(context)("", None, context, context)
 
 
-def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: FrameworkFixture, tmp_path: Path) -> None:
+def test_a_server_with_an_auth_or_tools_of_another_guard_is_refused(stage: FrameworkFixture, tmp_path: Path) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
     with pytest.raises(Conflict, match="has an `auth`"):
@@ -573,7 +575,7 @@ def folder(stage: FrameworkFixture, tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_program_of_the_page_over_stdio(stage: FrameworkFixture, folder: Path) -> None:
+async def test_the_program_of_the_documentation_page_runs_over_stdio(stage: FrameworkFixture, folder: Path) -> None:
     (folder / "server.py").write_text(programs()[0])
     transport = StdioTransport(
         sys.executable,
@@ -590,7 +592,7 @@ async def test_the_program_of_the_page_over_stdio(stage: FrameworkFixture, folde
     assert (folder / "srv/a").read_text() == "text of a file"
 
 
-async def test_the_program_of_the_page_over_http(stage: FrameworkFixture, folder: Path) -> None:
+async def test_the_program_of_the_documentation_page_runs_over_http(stage: FrameworkFixture, folder: Path) -> None:
     sock, port = free_socket()
     sock.close()
     (folder / "server.py").write_text(programs()[1].replace("8001", str(port)))
@@ -678,7 +680,7 @@ def test_a_client_with_oauth_is_known_by_the_url_of_its_metadata_document(
             assert call_as_person(live_server, tmp_path, monkeypatch, auth, registration="document") == url
 
 
-def test_a_missing_scope_of_a_client_with_oauth_is_challenged_as_mcp_says(
+def test_a_missing_scope_of_a_client_with_oauth_gets_the_challenge_of_mcp(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
     server: FastMCP[Any] = FastMCP("files")

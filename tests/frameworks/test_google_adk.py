@@ -112,7 +112,7 @@ async def test_arguments_that_other_callbacks_change_are_decided_on_as_changed(s
     assert stage.ran == []
 
 
-async def test_every_agent_of_the_runner_is_decided(stage: FrameworkFixture) -> None:
+async def test_the_calls_of_every_agent_of_the_runner_are_decided(stage: FrameworkFixture) -> None:
     inner = scripted("write_file", {"path": "/srv/a"})
     below = LlmAgent(name="below", model=inner, tools=tools_of(stage), description="writes")
     tool = AgentTool(below)
@@ -126,7 +126,7 @@ async def test_every_agent_of_the_runner_is_decided(stage: FrameworkFixture) -> 
     assert stage.ran == []
 
 
-async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: FrameworkFixture) -> None:
+async def test_an_agent_used_as_a_tool_without_the_plugins_is_refused(stage: FrameworkFixture) -> None:
     inner = LlmAgent(name="fail", model=scripted("write_file", {"path": "/srv/a"}), tools=tools_of(stage))
     outer = scripted("fail", {"request": "go"})
     await run(agent_of(stage, outer, tools=[AgentTool(inner, include_plugins=False)]), Guarded(stage.tools))
@@ -134,7 +134,7 @@ async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: FrameworkFi
     assert stage.ran == []
 
 
-async def test_a_tool_is_decided_for_whom_its_runner_says(stage: FrameworkFixture) -> None:
+async def test_a_tool_is_decided_for_the_agent_of_its_runner(stage: FrameworkFixture) -> None:
     shared = FunctionTool(stage.write_file)
     nobodys = Tools(stage.guard)
     for plugins, said in (
@@ -148,7 +148,7 @@ async def test_a_tool_is_decided_for_whom_its_runner_says(stage: FrameworkFixtur
     assert stage.ran == []
 
 
-async def test_a_generator_is_no_tool(stage: FrameworkFixture) -> None:
+async def test_a_generator_function_is_refused_as_a_tool(stage: FrameworkFixture) -> None:
     async def read_file(path: str, limit: int = 1) -> AsyncGenerator[str, None]:
         yield stage.read_file(path, limit)
 
@@ -158,7 +158,7 @@ async def test_a_generator_is_no_tool(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: FrameworkFixture) -> None:
+async def test_a_call_that_a_person_confirmed_in_the_framework_is_still_decided(stage: FrameworkFixture) -> None:
     tool = FunctionTool(stage.write_file, require_confirmation=True)
     runner = InMemoryRunner(
         app=App(
@@ -185,7 +185,7 @@ async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: Framew
     assert stage.ran == []
 
 
-async def test_the_default_of_a_tool_that_is_no_function_is_decided_on(
+async def test_argument_defaults_of_a_tool_class_are_decided_on(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from google.adk.tools import BaseTool
@@ -226,7 +226,9 @@ class Elsewhere(BaseAgent):
         yield
 
 
-async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+async def test_a_tool_or_agent_outside_the_framework_is_refused_unless_listed_as_unguarded(
+    stage: FrameworkFixture,
+) -> None:
     for options, name in (
         ({"tools": [google_search]}, "google_search"),
         ({"code_executor": UnsafeLocalCodeExecutor()}, "code_executor"),
@@ -245,7 +247,9 @@ async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Framewor
         await run(Elsewhere(name="far"), Guarded(stage.tools, unguarded=["far"]))
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert "text of /srv/a" in model.told[0]
@@ -275,7 +279,7 @@ PAY = ("pay", {"amount": 500, "to": "ann"})
 @pytest.mark.parametrize(
     ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
 )
-async def test_a_run_ends_until_a_person_has_answered(
+async def test_a_run_ends_and_resumes_once_the_approval_request_is_answered(
     people: People, tmp_path: Path, says: str, ran: int, heard: str
 ) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
@@ -293,7 +297,7 @@ async def test_a_run_ends_until_a_person_has_answered(
             assert paid == ["ann"] * ran
 
 
-async def test_what_is_confirmed_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+async def test_a_framework_confirmation_without_an_approval_passes_no_call(people: People, tmp_path: Path) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
             model, paid = scripted(*PAY), list[str]()

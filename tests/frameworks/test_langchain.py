@@ -153,7 +153,7 @@ class Swaps(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(tool=self.tool))
 
 
-async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_is_denied(
+async def test_an_asynchronous_tool_whose_definition_differs_from_the_approved_one_is_denied(
     stage: FrameworkFixture,
 ) -> None:
     @tool
@@ -169,7 +169,7 @@ async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_i
         assert heard in told(await agent.ainvoke(GO))
 
 
-async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: FrameworkFixture) -> None:
+async def test_middleware_after_the_guard_that_could_swap_the_tool_is_refused(stage: FrameworkFixture) -> None:
     write_file = tools_of(stage)[1]
 
     def agent(*middleware: Any) -> Any:
@@ -185,7 +185,7 @@ async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: 
     assert stage.ran == []
 
 
-async def test_middleware_that_could_offer_tools_at_the_provider_afterwards_is_refused(stage: FrameworkFixture) -> None:
+async def test_middleware_after_the_guard_that_could_add_provider_tools_is_refused(stage: FrameworkFixture) -> None:
     class Offers(AgentMiddleware[Any, Any, Any]):
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             return handler(request.override(tools=[*request.tools, {"type": "web_search"}]))
@@ -204,7 +204,7 @@ async def test_middleware_that_could_offer_tools_at_the_provider_afterwards_is_r
             await agent.ainvoke(GO)
 
 
-def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
+def test_arguments_injected_by_the_graph_are_not_decided_on(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = judged(monkeypatch)
@@ -225,7 +225,7 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
 
 
 @pytest.mark.parametrize("name", ["callbacks", "run_manager", "config", "more"])
-def test_no_name_of_an_argument_hides_it(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_no_argument_is_hidden_by_its_name(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     seen = judged(monkeypatch)
     got = list[Any]()
 
@@ -242,7 +242,7 @@ def test_no_name_of_an_argument_hides_it(stage: FrameworkFixture, monkeypatch: p
     assert got == seen, "the tool gets what was decided on, and nothing else"
 
 
-def test_a_tool_of_one_text_is_decided_by_the_name_of_its_argument(stage: FrameworkFixture) -> None:
+def test_a_single_input_tool_is_decided(stage: FrameworkFixture) -> None:
     single = Tool(name="write_file", description="Write.", func=stage.write_file)
     agent = create_agent(
         scripted("write_file", {"__arg1": "/srv/a"}), tools=[single], middleware=[Guarded(stage.tools)]
@@ -262,7 +262,7 @@ def test_tools_that_other_middleware_brings_are_decided(stage: FrameworkFixture)
     assert stage.ran == []
 
 
-def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: FrameworkFixture) -> None:
+def test_a_tool_that_the_agent_does_not_have_is_denied(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = create_agent(model, tools=[], middleware=[Guarded(stage.tools)])
     assert "denied: the agent has no tool 'write_file'" in told(agent.invoke(GO))
@@ -275,7 +275,7 @@ def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: F
     assert stage.ran == []
 
 
-async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+async def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: FrameworkFixture) -> None:
     provided: list[Any] = [{"type": "web_search"}]
     refusing = create_agent(scripted("x", {}), tools=provided, middleware=[Guarded(stage.tools)])
     with pytest.raises(Conflict, match="web_search"):
@@ -287,7 +287,9 @@ async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage
     assert create_agent(said, tools=provided, middleware=[named]).invoke(GO)["messages"][-1].content == "done"
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}), "read_file": tools_of(stage)[0]}
     quick_start(stage, monkeypatch, tmp_path)(names)
     assert stage.ran == [("read_file", ("/srv/a", 10))]
@@ -312,7 +314,7 @@ def payer(paid: list[str], by: Tools, saver: InMemorySaver, model: Scripted) -> 
 @pytest.mark.parametrize(
     ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
 )
-async def test_a_graph_is_interrupted_until_a_person_has_answered(
+async def test_a_graph_is_interrupted_until_the_approval_request_is_answered(
     people: People, tmp_path: Path, says: str, ran: int, heard: str
 ) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
@@ -332,7 +334,7 @@ async def test_a_graph_is_interrupted_until_a_person_has_answered(
             assert ("denied" in told(again), paid) == (True, ["ann"] * ran)
 
 
-async def test_what_a_graph_is_resumed_with_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+async def test_a_resume_value_without_an_approval_passes_no_call(people: People, tmp_path: Path) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
             paid = list[str]()
@@ -342,8 +344,8 @@ async def test_what_a_graph_is_resumed_with_lets_nothing_pass(people: People, tm
             assert paid == []
 
 
-def test_interrupts_of_others_are_not_answered(people: People, tmp_path: Path) -> None:
-    """A node of a graph of one's own is interrupted alike, and so is one that asks its user something else."""
+def test_interrupts_of_other_nodes_are_not_answered(people: People, tmp_path: Path) -> None:
+    """A guarded node and another node of the same graph are interrupted; only the guarded one is answered."""
 
     def asks(state: MessagesState) -> None:
         interrupt("which colour?")

@@ -85,7 +85,7 @@ def listed() -> Listed:
     return lambda stage: openai_agents.listed(tools_of(stage))["tools"]
 
 
-def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_other(stage: FrameworkFixture) -> None:
+def test_arguments_with_a_duplicate_member_are_refused(stage: FrameworkFixture) -> None:
     assert "twice" in play(stage, "read_file", '{"path": "/etc/passwd", "path": "/srv/a"}')
     assert "twice" in play(stage, "read_file", '{"path": "/srv/a", "path": "/etc/passwd"}')
     assert "not a JSON object" in play(stage, "read_file", '["/srv/a"]')
@@ -93,7 +93,7 @@ def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_oth
 
 
 @pytest.mark.parametrize("hand", [lambda agent: agent, handoff])
-def test_the_agent_that_it_hands_off_to_is_decided_too(stage: FrameworkFixture, hand: Any) -> None:
+def test_the_calls_of_an_agent_after_a_handoff_are_decided(stage: FrameworkFixture, hand: Any) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     billing = Agent("billing", model=model, tools=[*tools_of(stage)])
     turn = [function_call("transfer_to_billing", {}, call_id="call-0")]
@@ -131,7 +131,7 @@ def test_a_clone_is_guarded(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_that_runs_elsewhere_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: FrameworkFixture) -> None:
     def agent() -> Agent[Any]:
         return Agent("writer", model=ScriptedModel([[assistant_message("done")]]), tools=[WebSearchTool()])
 
@@ -166,7 +166,7 @@ async def test_tools_of_an_mcp_server_are_decided(stage: FrameworkFixture, tmp_p
         assert "text of /srv/a, 10" in told(reading)
 
 
-async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: FrameworkFixture) -> None:
+async def test_the_whole_definition_of_an_mcp_tool_is_compared_with_the_approved_one(stage: FrameworkFixture) -> None:
     async with MCPServerStdio({"command": sys.executable, "args": ["-c", SERVER]}) as server:
 
         async def play() -> str:
@@ -183,7 +183,7 @@ async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: Fra
         assert "the definition of `read_file` differs" in await play()
 
 
-async def test_a_tool_made_by_hand_is_decided(stage: FrameworkFixture) -> None:
+async def test_a_function_tool_built_by_hand_is_decided(stage: FrameworkFixture) -> None:
     async def invoke(context: Any, arguments: str) -> str:
         return stage.write_file(json.loads(arguments)["path"])
 
@@ -194,7 +194,7 @@ async def test_a_tool_made_by_hand_is_decided(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-async def test_a_stream_is_decided_too(stage: FrameworkFixture) -> None:
+async def test_the_calls_of_a_streamed_run_are_decided(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools)
     async for _ in Runner.run_streamed(agent, "go").stream_events():
@@ -203,14 +203,16 @@ async def test_a_stream_is_decided_too(stage: FrameworkFixture) -> None:
     assert stage.ran == []
 
 
-def test_an_agent_is_guarded_once(stage: FrameworkFixture) -> None:
+def test_an_agent_cannot_be_guarded_a_second_time_with_other_tools(stage: FrameworkFixture) -> None:
     agent = guard(Agent[None]("writer"), stage.tools)
     assert guard(agent, stage.tools) is agent
     with pytest.raises(Conflict, match="already"):
         guard(agent, Tools(stage.guard))
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert told(model) == "text of /srv/a"
@@ -240,7 +242,7 @@ async def kept(state: RunState[Any, Any], agent: Agent[Any]) -> RunState[Any, An
 @pytest.mark.parametrize(
     ("says", "ran", "heard"), [("approve", ["ann"], "paid ann"), ("deny", [], "a person denied the approval request")]
 )
-async def test_a_run_is_interrupted_until_a_person_has_answered(
+async def test_a_run_is_interrupted_until_the_approval_request_is_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
 ) -> None:
     """A call that needs no approval runs in the same turn, once."""
@@ -259,7 +261,7 @@ async def test_a_run_is_interrupted_until_a_person_has_answered(
         people.called(3)
 
 
-async def test_what_the_state_approves_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+async def test_an_approval_in_the_run_state_alone_passes_no_call(people: People, tmp_path: Path) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
             paid = list[str]()
@@ -270,7 +272,9 @@ async def test_what_the_state_approves_lets_nothing_pass(people: People, tmp_pat
             assert ("a person is asked" in told(agent.model), paid) == (True, [])
 
 
-async def test_what_the_program_wants_to_approve_itself_is_not_answered_for_it(people: People, tmp_path: Path) -> None:
+async def test_interruptions_for_approval_by_the_program_are_left_to_the_program(
+    people: People, tmp_path: Path
+) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
             paid = list[str]()
@@ -285,7 +289,7 @@ async def test_what_the_program_wants_to_approve_itself_is_not_answered_for_it(p
             assert paid == ["bob"]
 
 
-async def test_the_question_of_an_agent_as_a_tool_interrupts_the_run_of_its_caller(
+async def test_an_approval_request_of_an_agent_tool_interrupts_the_run_of_its_caller(
     people: People, tmp_path: Path
 ) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
@@ -316,7 +320,7 @@ def interrupting(stage: FrameworkFixture, *turns: Any) -> tuple[Agent[Any], Scri
     return guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools, suspends=True), model
 
 
-def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(stage: FrameworkFixture) -> None:
+def test_arguments_with_a_duplicate_member_are_refused_in_an_interruptible_run(stage: FrameworkFixture) -> None:
     twice = '{"path": "/etc/passwd", "path": "/srv/a"}'
     agent, model = interrupting(stage, [function_call("read_file", twice, call_id="call-1")])
     Runner.run_sync(agent, "go")
@@ -324,7 +328,7 @@ def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(s
     assert eventually(lambda: stage.recorded() == (["allow"], ["error"])), "it was decided on what the SDK read"
 
 
-async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: FrameworkFixture) -> None:
+async def test_a_second_call_with_the_same_id_and_other_arguments_is_refused(stage: FrameworkFixture) -> None:
     """The SDK lets no model do that; here its two steps are taken by hand."""
     agent, _ = interrupting(stage)
     run, other = RunContextWrapper(None), '{"path": "/etc/passwd"}'
@@ -335,7 +339,7 @@ async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: FrameworkFi
     assert stage.ran == []
 
 
-def test_a_tool_whose_arguments_the_sdk_converts_is_interrupted_only_where_a_person_is_asked(
+def test_a_call_with_converted_arguments_is_not_interrupted(
     stage: FrameworkFixture,
 ) -> None:
     agent, model = interrupting(stage, [function_call("read_file", {"path": "/srv/a", "limit": 5.0}, call_id="call-1")])
@@ -349,7 +353,7 @@ def test_a_tool_without_arguments_is_never_interrupted(stage: FrameworkFixture) 
     assert stage.ran == [("fail", ())]
 
 
-def test_what_an_input_guardrail_turns_down_is_not_decided(stage: FrameworkFixture) -> None:
+def test_a_call_that_an_input_guardrail_rejects_is_not_decided(stage: FrameworkFixture) -> None:
     @tool_input_guardrail
     def turns_down(data: Any) -> ToolGuardrailFunctionOutput:
         return ToolGuardrailFunctionOutput.reject_content("not today")

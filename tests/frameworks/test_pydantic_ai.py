@@ -97,7 +97,7 @@ async def test_toolsets_that_a_run_adds_are_decided_too(stage: FrameworkFixture)
     assert stage.ran == []
 
 
-def test_an_output_function_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+def test_an_output_function_is_refused_unless_listed_as_unguarded(stage: FrameworkFixture) -> None:
     def deliver(text: str) -> str:
         stage.ran.append(("deliver", text))
         return text
@@ -110,7 +110,7 @@ def test_an_output_function_is_refused_unless_it_is_named(stage: FrameworkFixtur
     assert Agent(model, output_type=deliver, capabilities=[named]).run_sync("go").output == "x"
 
 
-def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
+def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: FrameworkFixture) -> None:
     from pydantic_ai.capabilities import NativeTool
     from pydantic_ai.native_tools import WebSearchTool
 
@@ -124,7 +124,9 @@ def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Fram
     assert Agent(model, capabilities=[NativeTool(WebSearchTool()), named]).run_sync("go").output == "done"
 
 
-def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_documentation_page_runs(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     told: list[str] = []
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}, told), "read_file": reader(stage)}
     quick_start(stage, monkeypatch, tmp_path)(names)
@@ -138,7 +140,7 @@ def payer(told: list[str]) -> FunctionModel:
 @pytest.mark.parametrize(
     ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
 )
-async def test_a_run_is_suspended_until_a_person_has_answered(
+async def test_a_run_is_suspended_until_the_approval_request_is_answered(
     people: People, tmp_path: Path, says: str, ran: int, heard: str
 ) -> None:
     """The messages go through JSON, as they do where the program ends in between."""
@@ -170,7 +172,7 @@ async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: st
     return told, paid
 
 
-async def test_what_the_results_say_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+async def test_an_approval_in_the_deferred_results_alone_passes_no_call(people: People, tmp_path: Path) -> None:
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
             guarded, paid = Guarded(Tools(guard, asker), suspends=True), list[str]()

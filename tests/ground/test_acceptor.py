@@ -67,7 +67,7 @@ async def count_rounds(sock: socket.socket, opened: list[int], count: int, turns
 
 
 @LOOPS
-def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
+def test_a_round_of_the_event_loop_accepts_at_most_a_limited_number_of_connections(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "AT_ONCE", 8)
@@ -115,7 +115,9 @@ def opened_addresses(sock: socket.socket, new_loop: NewLoop, *, count: int) -> l
 
 
 @LOOPS
-def test_the_addresses_of_waiting_connections_take_turns(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_from_a_second_address_is_accepted_before_the_queue_of_the_first(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(acceptor, "AT_ONCE", 2)
     with waiting(20, then_from="127.0.0.9") as (sock, _):
         assert "127.0.0.9" in opened_addresses(sock, new_loop, count=20)[:2]
@@ -144,7 +146,7 @@ def test_a_connection_from_an_address_of_an_administrator_is_opened_first(
 
 @LOOPS
 @pytest.mark.parametrize("most", [19, 20])
-def test_a_connection_too_many_refuses_the_oldest_of_the_address_that_has_most(
+def test_a_connection_beyond_the_limit_refuses_the_oldest_of_the_address_with_the_most(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_TAKEN", most)
@@ -157,7 +159,7 @@ def test_a_connection_too_many_refuses_the_oldest_of_the_address_that_has_most(
 
 @LOOPS
 @pytest.mark.parametrize(("longest_s", "refused"), [(-1.0, 6), (PATIENCE_S, 0)])
-def test_connections_that_wait_too_long_are_refused_while_many_wait(
+def test_connections_that_wait_too_long_are_refused_with_503_while_many_wait(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, longest_s: float, refused: int
 ) -> None:
     monkeypatch.setattr(acceptor, "LONGEST_WAIT_S", longest_s)
@@ -198,7 +200,7 @@ def test_no_connection_is_accepted_or_opened_in_a_pause(new_loop: NewLoop, monke
 
 
 @LOOPS
-def test_closing_in_a_pause_is_for_good(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_acceptor_that_is_closed_in_a_pause_stays_closed(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
     opened: list[int] = []
 
@@ -218,7 +220,7 @@ def test_closing_in_a_pause_is_for_good(new_loop: NewLoop, monkeypatch: pytest.M
 
 
 class Exhausted(socket.socket):
-    """A listening socket of a process that has no descriptor left, for so many calls."""
+    """A listening socket of a process without a free descriptor, for a number of calls."""
 
     left = 2
 
@@ -230,7 +232,7 @@ class Exhausted(socket.socket):
 
 
 @LOOPS
-def test_without_a_descriptor_it_waits_and_then_takes_those_that_wait(new_loop: NewLoop) -> None:
+def test_the_acceptor_accepts_waiting_connections_after_a_descriptor_is_free_again(new_loop: NewLoop) -> None:
     opened: list[int] = []
 
     async def take() -> None:
@@ -260,7 +262,7 @@ class ExhaustedByOne(Exhausted):
 
 
 @LOOPS
-def test_a_connection_with_the_last_descriptor_is_opened(new_loop: NewLoop) -> None:
+def test_a_connection_that_takes_the_last_descriptor_is_opened(new_loop: NewLoop) -> None:
     opened: list[int] = []
 
     async def take() -> None:
@@ -277,7 +279,7 @@ def test_a_connection_with_the_last_descriptor_is_opened(new_loop: NewLoop) -> N
 
 
 @LOOPS
-def test_once_closed_it_takes_no_connection(new_loop: NewLoop) -> None:
+def test_a_closed_acceptor_accepts_no_connection(new_loop: NewLoop) -> None:
     opened: list[int] = []
 
     async def refuse(sock: socket.socket) -> None:

@@ -29,6 +29,6 @@ def test_a_server_with_too_little_address_space_is_refused_and_creates_nothing(t
     assert not folder.exists()
 
 
-def test_a_server_with_the_least_address_space_starts(tmp_path: Path) -> None:
+def test_a_server_with_the_minimum_address_space_starts(tmp_path: Path) -> None:
     with running(tmp_path / "data", command=limited(LEAST_BYTES)) as server:
         assert server.url

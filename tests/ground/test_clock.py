@@ -60,7 +60,7 @@ def test_a_forward_step_of_five_minutes_is_followed_and_one_microsecond_more_is_
         assert clock.is_confirmed is is_confirmed
 
 
-def test_a_jump_changes_nothing_until_it_is_over() -> None:
+def test_server_time_ignores_an_unconfirmed_jump_of_the_wall_clock() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(3600)
@@ -75,8 +75,8 @@ def test_a_jump_changes_nothing_until_it_is_over() -> None:
 
 
 @pytest.mark.parametrize("size", [299, 100, 20])
-def test_many_small_steps_are_a_jump_in_sum(size: int) -> None:
-    """Whoever controls NTP moves server time by less than ten minutes in a day."""
+def test_small_steps_that_add_up_to_more_than_the_budget_are_a_jump(size: int) -> None:
+    """An attacker who controls NTP can move server time by less than ten minutes in a day."""
     machine = MachineClock()
     clock = clock_of(machine)
     for _ in range(29):
@@ -105,7 +105,7 @@ def test_no_clock_makes_server_time_decrease_or_gain_more_than_its_budget(steps:
         assert gained <= BUDGET + BUDGET * machine.uptime // DAY
 
 
-def test_a_clock_that_goes_back_extends_nothing_by_more_than_a_hundredth() -> None:
+def test_a_wall_clock_that_goes_back_slows_server_time_by_at_most_one_percent() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-86_400)
@@ -114,7 +114,7 @@ def test_a_clock_that_goes_back_extends_nothing_by_more_than_a_hundredth() -> No
     assert clock.is_confirmed
 
 
-def test_after_a_small_step_back_both_agree_again() -> None:
+def test_server_time_agrees_with_the_wall_clock_again_after_a_small_step_back() -> None:
     """A leap second: the wall clock repeats a second."""
     machine = MachineClock()
     clock = clock_of(machine)
@@ -124,7 +124,7 @@ def test_after_a_small_step_back_both_agree_again() -> None:
     assert clock.is_confirmed
 
 
-def test_slewing_drift_and_sleep_are_no_difference() -> None:
+def test_slewing_and_sleep_of_the_machine_leave_the_clock_confirmed() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.advance(30 * 86_400)  # of both clocks alike, asleep or not
@@ -137,7 +137,7 @@ def test_slewing_drift_and_sleep_are_no_difference() -> None:
         assert clock.is_confirmed
 
 
-def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
+def test_an_operator_confirms_only_the_current_wall_time() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(7200)
@@ -150,7 +150,7 @@ def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
     clock.check_confirmed()
 
 
-def test_if_a_backward_step_is_confirmed_server_time_has_half_of_its_speed_until_both_agree() -> None:
+def test_server_time_runs_at_half_speed_after_a_confirmed_step_back_until_both_agree() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-3600)
@@ -161,7 +161,7 @@ def test_if_a_backward_step_is_confirmed_server_time_has_half_of_its_speed_until
     assert clock() == machine.wall()
 
 
-def test_a_confirmed_step_back_slows_server_time_for_twice_its_size_and_no_longer() -> None:
+def test_a_confirmed_step_back_slows_server_time_for_at_most_twice_its_size() -> None:
     """A clock that goes further back afterwards was not confirmed."""
     machine = MachineClock()
     clock = clock_of(machine)
@@ -176,7 +176,7 @@ def test_a_confirmed_step_back_slows_server_time_for_twice_its_size_and_no_longe
     assert START + 700 * SECOND < clock() <= START + 701 * SECOND
 
 
-async def test_a_reboot_keeps_the_confirmation_of_a_step_back_and_confirms_no_further_one(config: Config) -> None:
+async def test_a_reboot_keeps_the_confirmation_of_a_step_back_and_confirms_no_further_step(config: Config) -> None:
     """An hour back, confirmed; then reboots, with the wall clock right, and with a further step back."""
     machine = MachineClock(BEGIN)
     async with open_at_machine(config, machine) as world:
@@ -199,7 +199,7 @@ async def test_a_reboot_keeps_the_confirmation_of_a_step_back_and_confirms_no_fu
             assert -world.now.ahead // SECOND <= behind - 49
 
 
-async def test_a_restart_does_not_slow_server_time_for_longer(config: Config) -> None:
+async def test_a_restart_does_not_lengthen_the_slow_course_of_server_time(config: Config) -> None:
     machine = MachineClock(BEGIN)
     async with open_at_machine(config, machine) as world:
         machine.step(-600)
@@ -216,7 +216,7 @@ async def test_a_restart_does_not_slow_server_time_for_longer(config: Config) ->
         assert world.now() == now + 800 * SECOND
 
 
-def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
+def test_the_horizon_for_pruning_waits_a_margin_after_a_confirmed_jump() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     assert clock.horizon == START - MARGIN
@@ -229,8 +229,8 @@ def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
     assert clock.horizon == clock() - MARGIN
 
 
-def test_the_time_that_was_told_is_never_taken_back() -> None:
-    """Whatever course is adopted."""
+def test_server_time_does_not_decrease_when_an_earlier_course_is_adopted() -> None:
+    """This holds for any course that is adopted."""
     machine = MachineClock()
     clock = clock_of(machine)
     machine.advance(60)
@@ -239,7 +239,7 @@ def test_the_time_that_was_told_is_never_taken_back() -> None:
     assert clock() == told
 
 
-def test_differences_are_said_in_words() -> None:
+def test_differences_of_time_are_described_in_hours_minutes_and_seconds() -> None:
     assert [describe(s * SECOND) for s in (0, 5, -65, 3600, 3905)] == [
         "less than 1 s",
         "5 s",
@@ -249,12 +249,12 @@ def test_differences_are_said_in_words() -> None:
     ]
 
 
-def test_the_boot_clock_of_this_machine_goes_forward() -> None:
+def test_the_boot_clock_of_this_machine_does_not_go_back() -> None:
     first = boot_clock()
     assert first <= boot_clock()
 
 
-async def test_a_restart_under_a_wrong_clock_changes_nothing(config: Config) -> None:
+async def test_a_restart_under_a_wrong_wall_clock_does_not_change_server_time(config: Config) -> None:
     machine = MachineClock(BEGIN)
     for hours in (1, -1, 24, -24):
         async with open_at_machine(config, machine) as world:
@@ -269,8 +269,8 @@ async def test_a_restart_under_a_wrong_clock_changes_nothing(config: Config) -> 
             assert world.now.is_confirmed
 
 
-async def test_a_step_that_was_followed_survives_a_restart_under_the_old_clock(config: Config) -> None:
-    """It is on the disk before anything is decided by it."""
+async def test_server_time_keeps_a_step_after_a_restart_under_the_old_wall_clock(config: Config) -> None:
+    """A step is stored before server time follows the step."""
     machine = MachineClock(BEGIN)
     async with open_at_machine(config, machine) as world:
         machine.step(200)
@@ -282,7 +282,7 @@ async def test_a_step_that_was_followed_survives_a_restart_under_the_old_clock(c
         assert world.now() >= BEGIN + 200 * SECOND
 
 
-async def test_after_a_reboot_the_wall_clock_counts_within_the_limit_or_if_the_kernel_vouches_for_it(
+async def test_the_wall_clock_counts_after_a_reboot_if_within_the_limit_or_synchronised(
     config: Config,
 ) -> None:
     machine = MachineClock(BEGIN)
@@ -301,7 +301,7 @@ async def test_after_a_reboot_the_wall_clock_counts_within_the_limit_or_if_the_k
             machine.step(-off)
 
 
-async def test_the_budget_is_not_renewed_by_a_restart(config: Config) -> None:
+async def test_a_restart_does_not_renew_the_budget_of_clock_steps(config: Config) -> None:
     machine = MachineClock(BEGIN)
     for count in range(3):
         async with open_at_machine(config, machine) as world:

@@ -20,26 +20,26 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_environment_and_the_environment_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, 'listen = "a:1"\ntrust_domain = "file"\ntoken_lifetime_s = 60')
     environ = {"OSTIARY_TRUST_DOMAIN": "environment", "OSTIARY_TOKEN_LIFETIME_S": "90", "OSTIARY_URL": "not ours"}
     config = load_config(file, environ=environ, data_dir="d", token_lifetime_s=120, listen=None)
     assert (config.listen, config.trust_domain, config.token_lifetime_s) == ("a:1", "environment", 120)
 
 
-def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_configuration_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="lisen"):
         load_config(write(tmp_path, 'lisen = "a:1"'), environ={}, data_dir="d")
 
 
-def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_or_malformed_configuration_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="cannot read"):
         load_config(tmp_path / "absent.toml", environ={}, data_dir="d")
     with pytest.raises(Invalid, match="cannot read"):
         load_config(write(tmp_path, "= 1"), environ={}, data_dir="d")
 
 
-def test_without_a_data_folder_it_is_said_how_to_name_one() -> None:
+def test_the_error_about_a_missing_data_folder_names_its_option() -> None:
     with pytest.raises(Invalid, match="data folder is not set") as refusal:
         load_config(environ={})
     assert refusal.value.hint == "set it with --data-dir DIR"
@@ -75,7 +75,7 @@ def test_without_a_data_folder_it_is_said_how_to_name_one() -> None:
         ("public_url", "https://", False),
     ],
 )
-def test_each_value_has_its_limits(key: str, value: Any, good: bool) -> None:
+def test_a_value_outside_of_its_limits_is_refused(key: str, value: Any, good: bool) -> None:
     if good:
         assert getattr(load_config(environ={}, data_dir="d", **{key: value}), key) == value
     else:
@@ -84,7 +84,9 @@ def test_each_value_has_its_limits(key: str, value: Any, good: bool) -> None:
 
 
 @pytest.mark.parametrize(("name", "other"), [("trust_domain", "else.example"), ("public_url", "https://else.example")])
-async def test_what_the_first_start_fixed_stays(config: Config, name: str, other: str) -> None:
+async def test_the_trust_domain_and_public_url_stay_as_the_first_start_set_them(
+    config: Config, name: str, other: str
+) -> None:
     async with open_world(config) as world:
         fixed = getattr(world.config, name)
     given = {field: getattr(config, field) for field in Config.__struct_fields__}
@@ -95,7 +97,9 @@ async def test_what_the_first_start_fixed_stays(config: Config, name: str, other
             pass
 
 
-async def test_a_new_server_takes_compatible_assertions_and_an_older_one_stays_strict(config: Config) -> None:
+async def test_a_new_server_accepts_compatible_client_assertions_and_an_older_server_stays_strict(
+    config: Config,
+) -> None:
     async with open_world(config) as world:
         assert world.config.client_assertions == "compatible"
     async with open_world(replace(config, client_assertions="strict")) as world:
@@ -110,7 +114,7 @@ async def test_a_new_server_takes_compatible_assertions_and_an_older_one_stays_s
         assert world.config.client_assertions == "compatible"
 
 
-async def test_who_listens_off_this_machine_says_the_first_time_which_url_others_use(tmp_path: Path) -> None:
+async def test_a_server_that_listens_on_all_addresses_requires_a_public_url_at_its_first_start(tmp_path: Path) -> None:
     listening = Config(data_dir=str(tmp_path / "data"), listen="0.0.0.0:8700")
     with pytest.raises(Invalid, match="public URL `http://0.0.0.0:8700` names another machine") as refused:
         async with open_world(listening):
@@ -122,7 +126,7 @@ async def test_who_listens_off_this_machine_says_the_first_time_which_url_others
         assert world.config.public_url == "https://id.example"
 
 
-def test_where_networks_are_is_read_at_the_start(tmp_path: Path) -> None:
+def test_the_file_of_network_places_is_read_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "places"
     file.write_text("10.0.0.0/8 50 8\n")
     config = load_config(data_dir="/tmp/x", places=str(file), environ={})

@@ -1,4 +1,4 @@
-"""Connections of callers that have proved nothing: bounded for each address, in all, and in what they hold."""
+"""Connections of unauthenticated callers: bounded for each address, in total, and in the bytes that they hold."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:
 
 
 @pytest.mark.parametrize(("in_all", "most"), [(None, LIMIT * TIMES_IN_ALL), (5, 5), (10_000, LIMIT * TIMES_IN_ALL)])
-def test_few_descriptors_lower_the_number_in_total(in_all: int | None, most: int) -> None:
+def test_the_limit_on_descriptors_lowers_the_maximum_number_of_connections(in_all: int | None, most: int) -> None:
     connections = Connections(of_address=LIMIT, in_all=in_all)
     away = sum(any(added(connections, f"address {number}", Counted())) for number in range(most + 3))
     assert len(connections) == most
     assert away == 0, "the new connection stays, an older one makes room"
 
 
-def test_too_many_refused_connections_that_linger_end_the_oldest() -> None:
+def test_the_oldest_lingering_refused_connection_ends_when_too_many_linger() -> None:
     connections = Connections(of_address=LIMIT, in_all=3 * LINGERING)
     gone, *refused = [Counted() for _ in range(5)]
     connections.linger(gone)
@@ -74,14 +74,14 @@ def test_too_many_refused_connections_that_linger_end_the_oldest() -> None:
 
 
 @pytest.mark.parametrize("is_idle", [True, False])
-def test_too_many_connections_that_made_room_and_are_still_open_end_the_oldest(is_idle: bool) -> None:
+def test_the_oldest_displaced_connection_ends_when_too_many_displaced_ones_stay_open(is_idle: bool) -> None:
     connections = Connections(of_address=1, in_all=2 * LINGERING)
     all = [Counted(is_idle=is_idle) for _ in range(5)]
     assert added(connections, "a", *all) == [True, True, True, True, False]
     assert [one.has_ended for one in all] == [True, True, False, False, False]
 
 
-def test_where_none_is_idle_the_oldest_that_still_sends_makes_room_and_else_the_new_one() -> None:
+def test_the_oldest_sending_connection_makes_room_if_no_connection_is_idle() -> None:
     sends, answered = partial(Counted, is_idle=False), partial(Counted, is_idle=False, is_answering=True)
     first = added(Connections(of_address=LIMIT), "a", answered(), sends(), answered(), sends())
     assert first == [False, True, False, False]
@@ -89,14 +89,14 @@ def test_where_none_is_idle_the_oldest_that_still_sends_makes_room_and_else_the_
     assert last == [False, False, False, True]
 
 
-def test_where_all_are_being_answered_the_one_with_the_most_answers_makes_room() -> None:
+def test_the_connection_with_the_most_responses_makes_room_if_all_await_a_response() -> None:
     answered = partial(Counted, is_idle=False, is_answering=True)
     assert added(
         Connections(of_address=LIMIT), "a", answered(answered=1), answered(answered=9), answered(), answered()
     ) == [False, True, False, False]
 
 
-def test_a_client_between_a_challenge_and_its_proof_makes_no_room_for_a_flood() -> None:
+def test_a_client_between_a_challenge_and_its_proof_keeps_its_connection_in_a_flood() -> None:
     busy = partial(Counted, is_idle=False, is_answering=True)
     away = added(Connections(of_address=LIMIT), "a", busy(answered=2), Counted(answered=1), busy(), busy())
     assert away == [True, False, False, False]
@@ -121,7 +121,7 @@ def test_connections_make_room_in_the_order_of_their_ranks() -> None:
     assert added(connections, "a", waits()) == [True], "the newest, since all others wait for their first answer"
 
 
-def test_a_connection_that_changed_since_it_was_added_makes_room_as_what_it_is_now() -> None:
+def test_a_connection_makes_room_by_its_current_state() -> None:
     connections = Connections(of_address=LIMIT)
     asked, silent, other = Counted(), Counted(), Counted()
     added(connections, "a", asked, silent, other)
@@ -133,7 +133,7 @@ def test_a_connection_that_changed_since_it_was_added_makes_room_as_what_it_is_n
     assert len(connections) == LIMIT
 
 
-def test_one_address_takes_no_room_of_another_until_there_is_none_at_all() -> None:
+def test_an_address_displaces_connections_of_another_address_only_at_the_total_limit() -> None:
     connections = Connections(of_address=LIMIT)
     many = [Counted() for _ in range(LIMIT * TIMES_IN_ALL)]
     for number, one in enumerate(many):
@@ -146,7 +146,7 @@ def test_one_address_takes_no_room_of_another_until_there_is_none_at_all() -> No
     assert len(connections) == LIMIT * TIMES_IN_ALL
 
 
-def test_what_counts_no_longer_makes_room() -> None:
+def test_a_removed_connection_no_longer_counts() -> None:
     connections = Connections(of_address=LIMIT)
     all = [Counted() for _ in range(LIMIT)]
     added(connections, "a", *all)
@@ -219,7 +219,7 @@ PROOF = post("/greet", b"", "authorization: x")
 
 
 @pytest.mark.parametrize("path", ["/greet", "/greet/x"])
-async def test_a_caller_that_proved_itself_keeps_its_connection(clients: Clients, path: str) -> None:
+async def test_an_authenticated_caller_keeps_its_connection(clients: Clients, path: str) -> None:
     proven = await clients.open(post(path, b"", "authorization: x"))
     first = await clients.open(post("/public", b"", "authorization: x"))
     for _ in range(LIMIT):
@@ -229,7 +229,7 @@ async def test_a_caller_that_proved_itself_keeps_its_connection(clients: Clients
     assert (await rest(proven)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_slow_heads_of_one_address_make_room_with_an_answer(app: Starlette) -> None:
+async def test_a_connection_with_a_slow_request_head_makes_room_with_a_503_response(app: Starlette) -> None:
     connections, made = Connections(of_address=LIMIT), list[Protocol]()
 
     def protocol(**given: Any) -> Protocol:
@@ -249,7 +249,7 @@ async def test_slow_heads_of_one_address_make_room_with_an_answer(app: Starlette
         clients.close()
 
 
-async def test_behind_a_proxy_each_address_has_a_bound_of_its_own(world: World) -> None:
+async def test_each_client_address_behind_a_proxy_has_its_own_connection_limit(world: World) -> None:
     under_way, go_on = [], asyncio.Event()
 
     async def wait(call: Call) -> Reply:
@@ -277,7 +277,9 @@ async def test_behind_a_proxy_each_address_has_a_bound_of_its_own(world: World) 
         clients.close()
 
 
-async def test_what_strangers_hold_is_bounded_in_all(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bytes_that_unauthenticated_callers_hold_are_bounded_in_total(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "MAX_HELD", 3000)
     connections = Connections(of_address=LIMIT)
     async with serving(app, partial(Protocol, find_target(app), connections)) as port:

@@ -15,13 +15,13 @@ PUT = sql("insert into setting (name, value) values ('mark', 'x') returning name
 COUNT = sql("select count(*) from setting")
 
 
-async def test_who_scans_cannot_write(world: World) -> None:
+async def test_a_scan_cannot_write(world: World) -> None:
     with pytest.raises(Exception, match="read-?only"):
         await world.db.scan(lambda reader: reader.one(PUT))
     assert await world.writer.submit(lambda tx: tx.one(PUT)) == ("mark",)
 
 
-async def test_a_scan_sees_one_moment(world: World) -> None:
+async def test_a_scan_reads_one_snapshot(world: World) -> None:
     looked, written = threading.Event(), threading.Event()
 
     def look(reader: Reader) -> tuple[object, object]:

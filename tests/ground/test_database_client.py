@@ -28,7 +28,7 @@ def hasty_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_a_connection_has_one_user_at_a_time_and_none_is_lost() -> None:
+def test_a_pooled_connection_has_one_user_at_a_time_and_is_not_lost() -> None:
     """Jobs take connections and give them back, while another thread closes the idle ones."""
     pool = _Pool(TARGET)
     in_use, opened, closed = set[int](), list[Any](), list[Any]()
@@ -70,7 +70,7 @@ def test_a_connection_has_one_user_at_a_time_and_none_is_lost() -> None:
     assert (len(closed), len({id(raw) for raw in closed})) == (len(opened), len(opened))
 
 
-def test_a_connection_that_was_used_since_stays_open() -> None:
+def test_a_recently_used_connection_is_not_stale() -> None:
     pool = _Pool(TARGET)
     pool.give("old")
     time.sleep(0.001)

@@ -25,7 +25,7 @@ def start(make: Callable[[], Coroutine[Any, Any, str]]) -> Awaitable[asyncio.Tas
     return started
 
 
-async def test_the_first_step_is_over_before_start_now_returns() -> None:
+async def test_the_first_step_of_a_coroutine_runs_before_start_now_returns() -> None:
     order, loop = list[str](), asyncio.get_running_loop()
 
     async def work() -> str:
@@ -45,7 +45,7 @@ async def test_the_first_step_is_over_before_start_now_returns() -> None:
     assert order == ["first step", "returned", "rest"]
 
 
-async def test_a_coroutine_that_waits_for_nothing_has_its_result_or_its_error() -> None:
+async def test_a_coroutine_that_never_suspends_returns_its_result_or_its_error() -> None:
     async def result() -> str:
         return "result"
 
@@ -57,7 +57,7 @@ async def test_a_coroutine_that_waits_for_nothing_has_its_result_or_its_error() 
         await (await start(error))
 
 
-async def test_both_parts_run_in_one_task_and_one_context() -> None:
+async def test_both_parts_of_a_coroutine_run_in_one_task_and_one_context() -> None:
     tasks, loop = list[asyncio.Task[Any] | None](), asyncio.get_running_loop()
 
     async def work() -> str:
@@ -75,7 +75,7 @@ async def test_both_parts_run_in_one_task_and_one_context() -> None:
     assert asyncio.current_task(loop) is not task
 
 
-async def test_errors_and_results_of_what_it_waits_for_reach_the_coroutine() -> None:
+async def test_errors_and_results_of_awaited_futures_reach_the_coroutine() -> None:
     loop, heard = asyncio.get_running_loop(), list[str]()
     first, second = loop.create_future(), loop.create_future()
 
@@ -140,7 +140,7 @@ async def test_a_cancellation_before_the_second_step_reaches_the_coroutine() -> 
     assert (heard, tasks[0].cancelled()) == (["cancelled", "cleaned up"], True)
 
 
-async def test_the_task_runs_a_coroutine_because_tasks_accept_nothing_else_from_python_3_12_on() -> None:
+async def test_the_task_of_a_started_coroutine_runs_a_coroutine_object() -> None:
     async def work() -> str:
         await asyncio.sleep(0)
         return "result"
@@ -150,7 +150,7 @@ async def test_the_task_runs_a_coroutine_because_tasks_accept_nothing_else_from_
     assert await task == "result"
 
 
-async def test_within_a_task_everything_runs_in_a_later_round() -> None:
+async def test_a_coroutine_that_is_started_within_a_task_runs_in_a_later_round() -> None:
     order = list[str]()
 
     async def work() -> None:

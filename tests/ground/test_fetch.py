@@ -77,7 +77,7 @@ async def get(url: str, **said: Any) -> Answer:
     return await send_request("GET", url, **given)
 
 
-async def test_what_is_answered_comes_back_whatever_its_status(place: Place) -> None:
+async def test_a_response_is_returned_with_any_status(place: Place) -> None:
     place.status, place.body = 404, b"no"
     answer = await send_request(
         "POST", place.url, body=b"hello", headers={"authorization": "Bearer x"}, within_s=PATIENCE_S, private=HERE
@@ -88,7 +88,7 @@ async def test_what_is_answered_comes_back_whatever_its_status(place: Place) -> 
     assert (sent["authorization"], sent["host"]) == ("Bearer x", f"127.0.0.1:{place.port}")
 
 
-async def test_an_address_that_is_not_public_is_not_called(place: Place) -> None:
+async def test_a_request_to_an_address_that_is_not_public_is_refused(place: Place) -> None:
     with pytest.raises(Invalid, match="not public") as refused:
         await get(f"https://127.0.0.1:{place.port}/", private=())
     assert refused.value.code == "private_address"
@@ -97,7 +97,7 @@ async def test_an_address_that_is_not_public_is_not_called(place: Place) -> None
     assert place.asked == []
 
 
-async def test_one_address_that_is_not_public_among_others_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_is_refused_if_any_of_its_addresses_is_not_public(monkeypatch: pytest.MonkeyPatch) -> None:
     async def both(*args: Any, **more: Any) -> list[Any]:
         return [(2, 1, 6, "", ("93.184.216.34", 443)), (2, 1, 6, "", ("10.0.0.1", 443))]
 
@@ -106,7 +106,7 @@ async def test_one_address_that_is_not_public_among_others_is_enough(monkeypatch
         await get("https://rebound.example/", private=())
 
 
-async def test_the_name_is_looked_up_once_so_that_it_cannot_change(
+async def test_the_name_of_a_host_is_resolved_once_for_check_and_connection(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, loop = [], asyncio.get_running_loop()
@@ -130,7 +130,7 @@ async def test_no_redirect_is_followed(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("size", "is_taken"), [(99, True), (100, True), (101, False)])
-async def test_an_answer_has_a_longest_size(place: Place, size: int, is_taken: bool) -> None:
+async def test_a_response_of_more_than_the_maximum_size_is_refused(place: Place, size: int, is_taken: bool) -> None:
     place.body = b"x" * size
     if is_taken:
         assert len((await get(place.url, max_bytes=100)).body) == size
@@ -139,13 +139,13 @@ async def test_an_answer_has_a_longest_size(place: Place, size: int, is_taken: b
             await get(place.url, max_bytes=100)
 
 
-async def test_who_never_answers_is_left(place: Place) -> None:
+async def test_a_request_without_a_response_ends_at_its_timeout(place: Place) -> None:
     place.silence.clear()
     with pytest.raises(Unavailable, match="longer than"):
         await get(place.url, within_s=0.2)
 
 
-async def test_who_is_not_there_is_not_reached() -> None:
+async def test_a_closed_port_and_an_unknown_host_are_unreachable() -> None:
     with pytest.raises(Unavailable, match="cannot be reached"):
         await get(f"http://127.0.0.1:{free_port()}/")
     with pytest.raises(Unavailable, match="the name nobody.invalid could not be resolved: "):
@@ -266,7 +266,7 @@ DENIED = (
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_are_reachable(address: str) -> None:
+def test_listed_public_addresses_count_as_public(address: str) -> None:
     assert is_public(ip_address(address))
 
 
@@ -276,7 +276,7 @@ def test_denied_addresses_are_not_public(address: str) -> None:
 
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
-def test_the_deny_list_is_never_wider_than_the_registry_of_the_library(address: Address) -> None:
+def test_addresses_outside_of_the_deny_list_are_global_in_the_registry_of_python(address: Address) -> None:
     assert not is_public(address) or (address.is_global and not address.is_multicast) or address in IPv6Network("::/16")
 
 
@@ -301,7 +301,7 @@ def test_the_deny_list_is_never_wider_than_the_registry_of_the_library(address: 
         ("93.184.216.34", False),
     ],
 )
-async def test_a_host_that_the_operator_opens_still_leads_to_no_metadata_service(
+async def test_a_host_that_the_operator_opens_does_not_lead_to_a_metadata_service(
     monkeypatch: pytest.MonkeyPatch, address: str, may_be_opened: bool
 ) -> None:
     assert is_private(ip_address(address)) is may_be_opened
@@ -354,7 +354,7 @@ async def test_a_host_that_the_operator_opens_still_leads_to_no_metadata_service
         "",
     ],
 )
-async def test_no_spelling_of_a_host_leads_inside(host: str) -> None:
+async def test_an_unusual_spelling_of_a_private_host_is_refused(host: str) -> None:
     with pytest.raises((Invalid, Unavailable)):
         check_named(f"https://{host}/", of="the URL")
     with pytest.raises((Invalid, Unavailable)):
@@ -362,12 +362,12 @@ async def test_no_spelling_of_a_host_leads_inside(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "LOCALHOST", "LocalHost:443"])
-async def test_no_spelling_of_this_machine_leads_inside(host: str) -> None:
+async def test_each_spelling_of_localhost_is_refused(host: str) -> None:
     with pytest.raises(Unavailable, match="not public"):
         await get(f"https://{host}/", private=())
 
 
-async def test_deliveries_are_checked_like_requests_and_follow_no_redirect(place: Place) -> None:
+async def test_a_delivery_is_checked_like_a_request_and_follows_no_redirect(place: Place) -> None:
     with pytest.raises(Invalid, match="must be https"):
         await deliver(place.url, b"{}", headers={}, within_s=PATIENCE_S)
     with pytest.raises(Invalid, match="not public"):
@@ -398,12 +398,12 @@ async def test_deliveries_are_checked_like_requests_and_follow_no_redirect(place
         "https://example.org/" + "x" * MAX_URL,
     ],
 )
-def test_what_is_no_url_to_go_to(url: str) -> None:
+def test_a_malformed_or_insecure_url_is_refused(url: str) -> None:
     with pytest.raises(Invalid):
         check_named(url, of="the URL")
 
 
-def test_the_operator_names_what_is_private() -> None:
+def test_a_private_host_is_accepted_only_if_the_operator_names_the_host() -> None:
     assert check_named("https://example.org:8443/a?b=c", of="the URL")
     assert check_named("https://10.0.0.1/", of="the URL", private={"10.0.0.1"})
     with pytest.raises(Invalid, match="not public"):

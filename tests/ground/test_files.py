@@ -1,4 +1,4 @@
-"""A database file that is deleted, replaced or changed under a running server: nothing is acknowledged any more."""
+"""A database file is deleted, replaced or changed under a running server: the server acknowledges no more writes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_nothing_is_acknowledged_after_a_file_was_lost(world: World, fault: str) -> None:
+async def test_a_write_is_not_acknowledged_after_a_database_file_was_lost(world: World, fault: str) -> None:
     assert await world.writer.submit(put("before")) == "before"
     FAULTS[fault](world.db.path)
     for attempt in range(3):
@@ -159,7 +159,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("fault", ["all files deleted", "index overwritten"])
-async def test_strangers_learn_of_a_lost_file_but_not_its_path(
+async def test_the_response_to_strangers_about_a_lost_file_does_not_contain_its_path(
     world: World, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, path = build_app(world), world.db.path
@@ -177,7 +177,7 @@ async def test_strangers_learn_of_a_lost_file_but_not_its_path(
     assert f"{path}" in caplog.text, "the log names the file"
 
 
-def test_a_failure_of_a_driver_is_a_detail() -> None:
+def test_the_text_of_a_driver_error_is_only_in_the_detail() -> None:
     error = sqlite3.OperationalError("/data/x")
     for code, name in ((sqlite3.SQLITE_CORRUPT, "damaged"), (sqlite3.SQLITE_IOERR, "cannot be read or written")):
         error.sqlite_errorcode = code
@@ -189,7 +189,9 @@ def test_a_failure_of_a_driver_is_a_detail() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_batch_in_progress_is_not_acknowledged_if_a_file_is_lost_under_it(world: World, fault: str) -> None:
+async def test_a_batch_is_not_acknowledged_if_a_database_file_is_lost_during_the_batch(
+    world: World, fault: str
+) -> None:
     def job(tx: Tx) -> str:
         tx.run(PUT, name="test during", value="1")
         FAULTS[fault](world.db.path)
@@ -213,7 +215,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_an_overwritten_index_is_a_loss_though_no_descriptor_is_left_to_keep_the_log(world: World) -> None:
+async def test_an_overwritten_index_is_a_loss_even_without_a_free_descriptor(world: World) -> None:
     await world.writer.submit(put("before"))
     overwrite_index(world.db.path)
     for _ in range(2):
@@ -232,7 +234,7 @@ def test_an_index_that_cannot_be_watched_is_logged(tmp_path: Path, caplog: pytes
     ]
 
 
-async def test_a_loss_is_final_though_the_files_come_back(world: World) -> None:
+async def test_a_loss_is_final_even_if_the_files_return(world: World) -> None:
     moved = beside(world.db.path, ".moved")
     world.db.path.rename(moved)
     with pytest.raises(LostDatabase):
@@ -242,7 +244,7 @@ async def test_a_loss_is_final_though_the_files_come_back(world: World) -> None:
         await world.writer.submit(put("still lost"))
 
 
-async def test_own_commits_are_no_loss_while_pages_move_to_the_database(world: World) -> None:
+async def test_own_commits_are_not_a_loss_while_pages_move_to_the_database(world: World) -> None:
     blob = "x" * 200_000
     for block in range(12):  # 60 MB
         puts = [
@@ -255,7 +257,7 @@ async def test_own_commits_are_no_loss_while_pages_move_to_the_database(world: W
     assert beside(world.db.path, "-wal").stat().st_size < 50 << 20, "the log has begun anew"
 
 
-async def test_the_commit_after_a_long_log_was_moved_moves_the_remaining_pages(world: World) -> None:
+async def test_the_next_commit_after_a_move_of_a_long_log_moves_the_remaining_pages(world: World) -> None:
     before = world.db.path.stat().st_size
     connection = world.writer._connection
     assert isinstance(connection, SqliteConnection)
@@ -272,7 +274,7 @@ def test_a_server_moves_pages_long_before_the_log_is_full(live_server: ServerFix
     eventually(lambda: database.stat().st_mtime_ns > before)
 
 
-async def test_a_commit_moves_all_pages_once_the_log_is_at_its_longest(world: World) -> None:
+async def test_a_commit_moves_all_pages_when_the_log_has_its_maximum_length(world: World) -> None:
     blob, before = "x" * 200_000, world.db.path.stat().st_size
     for number in range(LONGEST_LOG // 50):
         assert world.db.path.stat().st_size == before
@@ -283,7 +285,9 @@ async def test_a_commit_moves_all_pages_once_the_log_is_at_its_longest(world: Wo
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_file_that_was_lost_is_noticed_before_pages_move_and_after(world: World, fault: str) -> None:
+async def test_a_lost_file_is_detected_by_a_move_of_pages_or_by_the_commit_after_the_move(
+    world: World, fault: str
+) -> None:
     await world.writer.submit(put("first"))
     await world.writer.move_log()
     await world.writer.submit(put("second"))
@@ -298,7 +302,7 @@ async def test_a_file_that_was_lost_is_noticed_before_pages_move_and_after(world
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_file_that_is_lost_after_pages_moved_is_noticed_by_the_next_commit(world: World, fault: str) -> None:
+async def test_a_file_that_is_lost_after_pages_moved_is_detected_by_the_next_commit(world: World, fault: str) -> None:
     await world.writer.submit(put("first"))
     await world.writer.move_log()
     FAULTS[fault](world.db.path)
@@ -306,7 +310,7 @@ async def test_a_file_that_is_lost_after_pages_moved_is_noticed_by_the_next_comm
         await world.writer.submit(put("after"))
 
 
-async def test_commits_and_checkpoints_of_other_processes_are_no_loss(world: World) -> None:
+async def test_commits_and_checkpoints_of_other_processes_are_not_a_loss(world: World) -> None:
     await world.writer.submit(put("ours"))
     other = sqlite3.connect(world.db.path, isolation_level=None)
     for number in range(3):
@@ -331,7 +335,9 @@ async def test_pages_move_beside_commits_and_checkpoints_of_other_processes(worl
     assert world.db.read().one(COUNT) == (7,)
 
 
-async def test_a_command_beside_the_server_takes_moved_pages_for_no_loss(world: World, dice: SeededRandom) -> None:
+async def test_a_shared_command_beside_the_server_does_not_treat_moved_pages_as_a_loss(
+    world: World, dice: SeededRandom
+) -> None:
     command = Writer(
         Database(world.config.database_url, is_shared=True),
         now=world.now,
@@ -349,9 +355,7 @@ async def test_a_command_beside_the_server_takes_moved_pages_for_no_loss(world: 
     assert world.db.read().one(COUNT) == (8,)
 
 
-async def test_pages_that_move_beside_a_command_are_a_loss_if_it_does_not_share(
-    world: World, dice: SeededRandom
-) -> None:
+async def test_pages_that_move_beside_a_command_without_sharing_are_a_loss(world: World, dice: SeededRandom) -> None:
     command = Writer(
         Database(world.config.database_url), now=world.now, random=dice, keys=world.keys, reserve=world.writer.reserve
     )
@@ -362,7 +366,9 @@ async def test_pages_that_move_beside_a_command_are_a_loss_if_it_does_not_share(
     await command.close()
 
 
-async def test_a_batch_costs_nine_system_calls_whatever_its_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_checks_the_files_with_nine_system_calls_at_any_size(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.writer.submit(put("first"))
     looked, stat = [], os.stat
 
@@ -375,7 +381,7 @@ async def test_a_batch_costs_nine_system_calls_whatever_its_size(world: World, m
     assert len(looked) == 9
 
 
-def test_a_missing_database_is_never_made_by_a_reader_or_a_writer(tmp_path: Path) -> None:
+def test_a_connection_of_a_reader_or_writer_does_not_create_a_missing_database(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'none.db'}")
     for read_only in (True, False):
         with pytest.raises(Unavailable, match="cannot open the database"):

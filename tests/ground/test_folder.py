@@ -26,7 +26,7 @@ with lock_folder(Path(sys.argv[1]), now=0):
 """
 
 
-def test_a_second_holder_is_refused_and_told_which_process_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused_with_the_process_that_holds_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with lock_folder(folder, now=SINCE):
         with pytest.raises(Conflict) as refused, lock_folder(folder, now=SINCE):
@@ -38,7 +38,7 @@ def test_a_second_holder_is_refused_and_told_which_process_holds_the_folder(tmp_
         pass
 
 
-def test_another_name_of_the_folder_is_the_same_folder(tmp_path: Path) -> None:
+def test_another_path_to_a_locked_folder_is_locked_too(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("data", target_is_directory=True)
     with (
         lock_folder(tmp_path / "data", now=SINCE),
@@ -61,7 +61,7 @@ def test_two_folders_have_two_locks(tmp_path: Path) -> None:
         assert (tmp_path / "b" / HOLDER).exists()
 
 
-def test_a_killed_holder_leaves_no_lock_though_its_child_lives_on(tmp_path: Path) -> None:
+def test_a_killed_holder_leaves_no_lock_while_its_child_lives(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     child = int(holder.stdout.readline())

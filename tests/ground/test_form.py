@@ -17,7 +17,7 @@ PIECES = st.lists(
 
 
 @given(PIECES.map("".join))
-def test_a_form_is_read_as_the_standard_library_reads_it(text: str) -> None:
+def test_a_form_is_parsed_as_the_standard_library_parses_the_form(text: str) -> None:
     body = text.encode()
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")

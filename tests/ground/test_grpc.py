@@ -113,13 +113,13 @@ async def call(server: GrpcServer, method: str, message: bytes = b"", **more: An
 # ---------------------------------------------------------------------------------------- A client of others
 
 
-async def test_a_message_comes_back_and_so_does_a_stream_beyond_the_window(server: GrpcServer) -> None:
+async def test_a_message_and_a_stream_beyond_the_window_are_returned(server: GrpcServer) -> None:
     assert await call(server, "Echo", b"hello") == [b"hello"]
     assert await call(server, "Echo") == [b""]
     assert [part[:1] for part in await call(server, "Count")] == [b"0", b"1", b"2"]
 
 
-async def test_the_largest_message_is_taken_and_one_byte_more_is_refused(server: GrpcServer) -> None:
+async def test_the_largest_message_is_accepted_and_one_byte_more_is_refused(server: GrpcServer) -> None:
     assert await call(server, "Echo", b"x" * MAX_MESSAGE) == [b"x" * MAX_MESSAGE]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(server, "Echo", b"x" * (MAX_MESSAGE + 1))
@@ -127,14 +127,14 @@ async def test_the_largest_message_is_taken_and_one_byte_more_is_refused(server:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_refusal_has_its_status_and_its_words(server: GrpcServer, name: str) -> None:
+async def test_a_refusal_has_its_grpc_status_and_its_message(server: GrpcServer, name: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(server, "Refuse", name.encode())
     assert refused.value.code().value[0] == grpc_status(REFUSALS[name])
     assert refused.value.details() == f"é 100% {name}"
 
 
-def test_every_refusal_has_a_status() -> None:
+def test_every_refusal_has_a_grpc_status() -> None:
     def subclasses(kind: type[Refused]) -> Iterator[type[Refused]]:
         for sub in kind.__subclasses__():
             yield sub
@@ -144,14 +144,16 @@ def test_every_refusal_has_a_status() -> None:
         assert grpc_status(kind.__new__(kind)) is not GrpcStatus.OK
 
 
-async def test_a_defect_says_nothing_of_itself(server: GrpcServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_logged_and_its_text_is_not_returned(
+    server: GrpcServer, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call(server, "Fail")
     assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INTERNAL, "the server failed")
     assert "a defect" in caplog.text
 
 
-async def test_unknown_methods_are_not_implemented(server: GrpcServer) -> None:
+async def test_an_unknown_method_is_unimplemented(server: GrpcServer) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(server, "Other")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -174,7 +176,7 @@ async def test_a_deadline_of_the_client_ends_the_call(server: GrpcServer) -> Non
         assert trailers["grpc-status"] == str(int(GrpcStatus.DEADLINE_EXCEEDED))
 
 
-async def test_a_client_that_cancels_leaves_nothing_behind(server: GrpcServer) -> None:
+async def test_a_cancelled_call_and_a_closed_connection_are_removed(server: GrpcServer) -> None:
     async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
         stream = channel.unary_stream("/Test/Wait")(b"")
         assert await stream.read() == b"first"
@@ -188,7 +190,7 @@ async def test_a_client_that_cancels_leaves_nothing_behind(server: GrpcServer) -
 
 
 @LOOPS
-def test_on_both_event_loops(new_loop: NewLoop, tmp_path: Path) -> None:
+def test_a_grpc_stream_is_served_on_both_event_loops(new_loop: NewLoop, tmp_path: Path) -> None:
     """The client is a process of its own: grpcio has one loop in a process."""
     script = f"""
 import grpc
@@ -209,7 +211,7 @@ with grpc.insecure_channel("unix:{tmp_path / "api.sock"}") as channel:
         assert runner.run(run()) == 0
 
 
-async def test_the_end_of_the_server_ends_streams(world: World, tmp_path: Path) -> None:
+async def test_a_closed_server_ends_its_streams_and_removes_its_socket(world: World, tmp_path: Path) -> None:
     server = GrpcServer(world, tmp_path / "other.sock", METHODS)
     async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
         stream = channel.unary_stream("/Test/Wait")(b"")
@@ -247,7 +249,7 @@ def with_header(name: str, value: str | None) -> list[tuple[str, str]]:
         (":method", "GET", "415"),
     ],
 )
-async def test_requests_that_are_no_grpc_get_an_http_error(
+async def test_a_request_that_is_not_grpc_gets_status_415(
     server: GrpcServer, name: str, value: str | None, status: str
 ) -> None:
     async with one_call(server, with_header(name, value), frame(b"x")) as client:
@@ -266,12 +268,14 @@ async def test_requests_that_are_no_grpc_get_an_http_error(
         b"\0\xff\xff\xff\xff",
     ],
 )
-async def test_anything_but_one_message_is_refused(server: GrpcServer, data: bytes) -> None:
+async def test_a_body_that_is_not_exactly_one_message_is_refused(server: GrpcServer, data: bytes) -> None:
     async with one_call(server, HEADERS, data) as client:
         assert await client.status() == str(int(GrpcStatus.INVALID_ARGUMENT))
 
 
-async def test_a_message_that_does_not_arrive_is_given_up(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_whose_message_does_not_arrive_ends_at_its_deadline(
+    server: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "REQUEST_S", 0.05)
     async with RawClient(server.path) as client:
         client.h2.send_headers(1, HEADERS)
@@ -281,7 +285,7 @@ async def test_a_message_that_does_not_arrive_is_given_up(server: GrpcServer, mo
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\0" * 100, os.urandom(3000) + b"\xff"])
-async def test_garbage_ends_the_connection(server: GrpcServer, garbage: bytes) -> None:
+async def test_bytes_that_are_not_http_2_end_the_connection(server: GrpcServer, garbage: bytes) -> None:
     async with RawClient(server.path) as client:
         client.h2.clear_outbound_data_buffer()
         await client.send(garbage)
@@ -330,7 +334,7 @@ async def test_a_flood_of_frames_waits_for_processor_time(server: GrpcServer, ki
         flood.cancel()
 
 
-async def test_a_refused_call_is_paid_and_those_beyond_the_limit_wait(server: GrpcServer) -> None:
+async def test_a_refused_call_costs_its_user_processor_time_and_further_calls_wait(server: GrpcServer) -> None:
     budget = server.world.get_singleton(GrpcWork).of(str(os.getuid()))
     budget.per_second = 1
     async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
@@ -410,7 +414,7 @@ async def is_up(process: subprocess.Popen[bytes]) -> None:
 
 
 @other_user
-async def test_while_one_user_floods_others_are_served(
+async def test_other_users_are_served_while_one_user_floods(
     server: GrpcServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module.GrpcWork, "burst", 300_000)
@@ -428,7 +432,7 @@ async def test_while_one_user_floods_others_are_served(
 
 
 @other_user
-async def test_a_user_with_many_connections_gives_one_to_another_user(server: GrpcServer) -> None:
+async def test_a_user_with_many_connections_loses_connections_to_another_user(server: GrpcServer) -> None:
     server._most = 6
     with process_of(12_345, HOLDER, server, "6") as many:
         await is_up(many)
@@ -444,7 +448,9 @@ async def test_a_user_with_many_connections_gives_one_to_another_user(server: Gr
     await eventually_async(lambda: not server._of_user)
 
 
-async def test_connections_that_one_user_opens_are_bounded(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_beyond_the_rate_of_its_user_is_closed(
+    server: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.GrpcConnects, "burst", 2)
     monkeypatch.setattr(module.GrpcConnects, "per_second", 0)
     for _ in range(2):
@@ -533,7 +539,7 @@ async def test_open_calls_of_one_user_use_bounded_memory(server: GrpcServer, mon
     await eventually_async(lambda: not server._reserved)
 
 
-async def test_calls_that_are_reset_leave_little_behind(server: GrpcServer) -> None:
+async def test_calls_that_are_reset_leave_a_bounded_number_of_closed_streams(server: GrpcServer) -> None:
     async with RawClient(server.path) as client:
         for id in range(1, 4 * KEPT_STREAMS, 2):
             client.h2.send_headers(id, HEADERS)
@@ -549,7 +555,7 @@ async def test_calls_that_are_reset_leave_little_behind(server: GrpcServer) -> N
         assert not server._reserved
 
 
-async def test_the_table_of_sent_headers_is_not_of_the_size_that_the_caller_says(server: GrpcServer) -> None:
+async def test_the_header_table_of_the_server_does_not_take_the_size_of_the_caller(server: GrpcServer) -> None:
     async with RawClient(server.path) as client:
         for size in (2**32 - 1, 0, 4096, 2**31):
             client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
@@ -566,7 +572,7 @@ async def test_the_table_of_sent_headers_is_not_of_the_size_that_the_caller_says
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_frames_of_any_bytes_are_no_defect(
+async def test_corrupted_frames_cause_no_error_in_the_log(
     server: GrpcServer, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = random.Random(f"frames {seed}")
@@ -616,7 +622,9 @@ async def test_headers_with_a_wrong_value_or_two_values_are_refused(
             assert await client.status() == str(int(status))
 
 
-async def test_a_flood_of_calls_is_shed(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_beyond_the_rate_of_its_user_is_unavailable(
+    server: GrpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.GrpcCalls, "burst", 2)
     monkeypatch.setattr(module.GrpcCalls, "per_second", 1)
     assert await call(server, "Echo", b"1") == [b"1"]
@@ -626,7 +634,7 @@ async def test_a_flood_of_calls_is_shed(server: GrpcServer, monkeypatch: pytest.
     assert shed.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_client_that_does_not_read_loses_its_call(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_whose_client_does_not_read_is_reset(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STUCK_S", 0.05)
     async with RawClient(server.path) as client:
         headers = list(HEADERS)
@@ -638,7 +646,7 @@ async def test_a_client_that_does_not_read_loses_its_call(server: GrpcServer, mo
         assert await client.read_until(StreamReset)
 
 
-async def test_connections_are_bounded(server: GrpcServer) -> None:
+async def test_a_connection_beyond_the_maximum_number_is_closed(server: GrpcServer) -> None:
     server._most = 2
     async with RawClient(server.path):
         async with RawClient(server.path):
@@ -652,7 +660,7 @@ async def test_connections_are_bounded(server: GrpcServer) -> None:
 # ---------------------------------------------------------------------------------------- The socket
 
 
-async def test_a_socket_of_a_server_that_has_ended_is_replaced_and_no_other_file(world: World, tmp_path: Path) -> None:
+async def test_only_a_stale_socket_is_replaced_at_the_path_of_the_server(world: World, tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -672,6 +680,6 @@ async def test_a_socket_of_a_server_that_has_ended_is_replaced_and_no_other_file
 
 
 @pytest.mark.parametrize("name", ["relative.sock", "/" + "x" * module.MAX_PATH])
-async def test_a_path_that_is_none_is_refused(world: World, name: str) -> None:
+async def test_a_socket_path_that_is_relative_or_too_long_is_refused(world: World, name: str) -> None:
     with pytest.raises(Invalid, match="not absolute"):
         GrpcServer(world, Path(name), METHODS)

@@ -1,4 +1,4 @@
-"""A request as a value: nothing is read twice, nothing without a bound."""
+"""HTTP requests: duplicate headers, parameters and members are refused, and each part is bounded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_header_that_is_sent_twice_is_refused(world: World) -> None:
     assert (status, answer["error"]) == (400, "malformed")
 
 
-async def test_a_caller_above_a_rate_limit_learns_when_to_try_again(world: World) -> None:
+async def test_the_response_above_a_rate_limit_has_a_retry_after_header(world: World) -> None:
     async def refuse(call: Call) -> Reply:
         raise TooMuch("too many exports", after_s=7, hint="export less often")
 
@@ -88,12 +88,12 @@ async def test_a_body_without_a_type_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(("levels", "status"), [(MAX_DEPTH, 200), (MAX_DEPTH + 1, 400)])
-async def test_a_body_nests_so_deep_and_no_deeper(world: World, levels: int, status: int) -> None:
+async def test_a_body_beyond_the_maximum_nesting_is_refused(world: World, levels: int, status: int) -> None:
     body = b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)
     assert (await ask(world, read_json, ("content-type", "application/json"), body=body))[0] == status
 
 
-async def test_a_null_character_is_refused_wherever_it_is(world: World) -> None:
+async def test_a_null_character_in_path_query_or_body_is_refused(world: World) -> None:
     typed = ("content-type", "application/json")
     assert (await ask(world, after, path="/he\1re", query="after=%01"))[0] == 200
     assert (await ask(world, read_json, typed, body=b'{"a": "\\u0001"}'))[0] == 200
@@ -102,7 +102,7 @@ async def test_a_null_character_is_refused_wherever_it_is(world: World) -> None:
     assert (await ask(world, read_json, typed, body=b'{"a": "\\u0000"}'))[0] == 400
 
 
-async def test_a_member_given_twice_is_refused(world: World) -> None:
+async def test_a_json_member_that_is_sent_twice_is_refused(world: World) -> None:
     kind = ("content-type", "application/json")
     assert (await ask(world, read_json, kind, body=b'{"a":1,"b":1}'))[0] == 200
     assert (await ask(world, read_json, kind, body=b'{"a":1,"a":1}'))[0] == 400
@@ -126,21 +126,19 @@ async def test_a_form_has_at_most_a_hundred_parameters(world: World, count: int,
         ("a\x7f", False),
     ],
 )
-async def test_a_request_id_is_kept_if_it_is_one_word_and_made_anew_otherwise(
-    world: World, given: str, kept: bool
-) -> None:
+async def test_a_request_id_is_kept_if_well_formed_and_replaced_otherwise(world: World, given: str, kept: bool) -> None:
     said = (await ask(world, proof, ("x-request-id", given)))[1]["sent"][b"x-request-id"].decode()
     assert (said == given) is kept
     assert kept or said.startswith("rq_")
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-async def test_a_body_may_be_as_long_as_the_limit_and_no_longer(world: World, over: int) -> None:
+async def test_a_body_longer_than_the_limit_is_refused(world: World, over: int) -> None:
     status, answer = await ask(world, proof, body=b"x" * (SMALL_BODY + over))
     assert (status, answer.get("error")) == ((413, "too_large") if over > 0 else (200, None))
 
 
-async def test_a_body_without_end_is_not_read_on_beyond_the_limit(world: World) -> None:
+async def test_an_endless_body_is_not_read_beyond_the_limit(world: World) -> None:
     parts, sent = 0, list[Any]()
 
     async def receive() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.ground.process.ids import SECRET_BYTES, new_secret
 
 
-def test_no_secret_looks_like_an_option_of_a_command() -> None:
+def test_a_secret_does_not_begin_with_a_hyphen() -> None:
     for first in range(256):
         drawn = iter((bytes([first]) * SECRET_BYTES, bytes(SECRET_BYTES)))
         secret = new_secret(lambda count, drawn=drawn: next(drawn)[:count])  # type: ignore[misc]

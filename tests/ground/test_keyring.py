@@ -35,13 +35,13 @@ def sealed(world: World) -> dict[str, bytes]:
     return {kid: bytes(blob) for kid, blob in world.db.read().all(SEALED)}
 
 
-async def test_no_private_key_lies_open_in_the_database(world: World) -> None:
+async def test_private_keys_are_sealed_in_the_database(world: World) -> None:
     private = world.keys.signer("token", "ES256").jwk()
     assert len(sealed(world)) == sum(map(len, USES.values())) + 1, "each key, and the secret"
     assert all(private["d"].encode() not in blob for blob in sealed(world).values())
 
 
-def test_of_the_tokens_that_were_verified_those_that_came_last_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_verified_tokens_keeps_the_most_recent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Verified, "MOST", 3)
     verified = Verified()
     claims = AccessClaims(iss="i", sub="s", client_id="c", aud="a", exp=1, iat=0, jti="j")
@@ -59,7 +59,7 @@ def test_of_the_tokens_that_were_verified_those_that_came_last_are_known(monkeyp
     assert verified.get("\N{LATIN SMALL LETTER E WITH ACUTE}\ud800") is None
 
 
-async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world: World, clock: Clock) -> None:
+async def test_a_rotated_key_signs_at_once_and_the_old_key_stays_available(world: World, clock: Clock) -> None:
     old = world.keys.signer("token", "ES256").public.kid
     new = await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
     load_keys(world.keys, world.db.read())
@@ -68,7 +68,7 @@ async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world:
     assert world.keys.find("token", old).kid == old
 
 
-async def test_a_key_rotates_for_its_use_and_algorithm_alone(world: World) -> None:
+async def test_a_rotation_replaces_only_the_key_of_its_use_and_algorithm(world: World) -> None:
     def signers() -> dict[tuple[str, str], str]:
         return {(use, alg): world.keys.signer(use, alg).public.kid for use, algs in USES.items() for alg in algs}
 
@@ -79,7 +79,7 @@ async def test_a_key_rotates_for_its_use_and_algorithm_alone(world: World) -> No
 
 
 @pytest.mark.parametrize(("after_us", "forgotten"), [(0, 0), (1, 1)])
-async def test_a_retired_key_is_forgotten_exactly_after_its_time(
+async def test_a_retired_key_is_removed_just_after_its_time(
     world: World, clock: Clock, after_us: int, forgotten: int
 ) -> None:
     old = world.keys.signer("token", "ES256").public.kid
@@ -91,7 +91,7 @@ async def test_a_retired_key_is_forgotten_exactly_after_its_time(
 
 
 @pytest.mark.parametrize(("use", "alg"), [("token", "ES512"), ("nonce", "ES256"), ("ledger", "EdDSA")])
-async def test_what_has_no_such_key_or_must_not_change_does_not_rotate(world: World, use: str, alg: str) -> None:
+async def test_the_rotation_of_an_unknown_or_fixed_key_is_refused(world: World, use: str, alg: str) -> None:
     before = sealed(world)
 
     def rotate(tx: Tx) -> None:
@@ -102,7 +102,7 @@ async def test_what_has_no_such_key_or_must_not_change_does_not_rotate(world: Wo
     assert sealed(world) == before
 
 
-async def test_a_sealed_key_opens_in_its_own_row_alone(world: World) -> None:
+async def test_a_sealed_key_does_not_open_in_another_row(world: World) -> None:
     (first, _), (_, other), *_ = sealed(world).items()
     await world.writer.submit(lambda tx: tx.run(SWAP, kid=first, sealed=other))
     with pytest.raises(Conflict, match="root key"):
@@ -110,25 +110,27 @@ async def test_a_sealed_key_opens_in_its_own_row_alone(world: World) -> None:
 
 
 @pytest.mark.parametrize("column", ["kid", "use_", "alg"])
-async def test_what_a_sealed_key_is_for_is_sealed_with_it(world: World, column: str) -> None:
+async def test_a_sealed_key_does_not_open_under_another_id_use_or_algorithm(world: World, column: str) -> None:
     change = sql(f"update server_key set {column} = 'feed' where use_ = 'ledger'")
     assert await world.writer.submit(lambda tx: tx.run(change)) == 1
     with pytest.raises(Conflict, match="root key"):
         load_keys(Keyring(world.keys.root), world.db.read())
 
 
-async def test_no_two_keys_are_sealed_with_one_nonce(world: World) -> None:
+async def test_each_key_is_sealed_with_its_own_nonce(world: World) -> None:
     nonces = {blob[:12] for blob in sealed(world).values()}
     assert len(nonces) == len(sealed(world))
 
 
-async def test_an_unknown_kid_is_not_found(world: World) -> None:
+async def test_the_lookup_of_an_unknown_kid_is_refused(world: World) -> None:
     with pytest.raises(NotFound):
         world.keys.find("token", "nobody")
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_another_root_key_opens_nothing(config: Config, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+async def test_a_server_does_not_start_with_another_root_key(
+    config: Config, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
     monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
     with pytest.raises(Conflict, match="root key"):
         async with open_world(config):
@@ -136,7 +138,7 @@ async def test_another_root_key_opens_nothing(config: Config, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
+async def test_the_old_root_key_does_not_open_the_server_keys_after_a_move(
     config: Config, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     old = (config.folder / "root.key").read_text()
@@ -158,7 +160,7 @@ async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_a_value_of_a_purpose_stays_readable_when_the_root_key_moves(
+async def test_a_value_sealed_for_a_purpose_stays_readable_when_the_root_key_moves(
     config: Config, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     old = (config.folder / "root.key").read_text()
@@ -178,9 +180,7 @@ async def test_a_value_of_a_purpose_stays_readable_when_the_root_key_moves(
             world.keys.open_value(earlier, purpose="p", context=b"c")
 
 
-def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(
-    tmp_path: Path, dice: SeededRandom
-) -> None:
+def test_a_root_key_file_that_other_users_can_read_is_refused(tmp_path: Path, dice: SeededRandom) -> None:
     load_root_key(tmp_path, random=dice, create=True)
     file = tmp_path / "root.key"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -214,7 +214,7 @@ def test_a_root_key_that_is_not_32_bytes_in_base64_is_refused(
             load_root_key(tmp_path, random=dice, create=True)
 
 
-def test_the_root_key_of_the_environment_goes_before_the_file(
+def test_the_root_key_of_the_environment_overrides_the_file(
     tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_root_key(tmp_path, random=dice, create=True)

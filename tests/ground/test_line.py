@@ -1,4 +1,4 @@
-"""The line before the writer: stops overtake, clients share, and nobody's order changes."""
+"""The queue before the writer: stops overtake, clients take turns, and the order of each client is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def drained(queue: FairQueue[tuple[Client, int]]) -> list[tuple[Client, int]]:
 
 
 @given(st.lists(CLIENTS, max_size=60))
-def test_nothing_is_lost_and_each_client_keeps_its_order(clients: list[Client]) -> None:
+def test_a_fair_queue_loses_no_item_and_keeps_the_order_of_each_client(clients: list[Client]) -> None:
     queue = FairQueue[tuple[Client, int]]()
     for number, client in enumerate(clients):
         queue.push(client, (client, number))
@@ -36,7 +36,7 @@ def test_nothing_is_lost_and_each_client_keeps_its_order(clients: list[Client]) 
 
 
 @given(st.lists(CLIENTS, min_size=1, max_size=60))
-def test_a_share_is_served_once_before_another_is_served_twice(clients: list[Client]) -> None:
+def test_each_waiting_share_is_served_once_before_another_share_is_served_twice(clients: list[Client]) -> None:
     queue = FairQueue[str]()
     left: dict[str, int] = defaultdict(int)
     for share, name in clients:
@@ -64,7 +64,7 @@ def test_a_thousand_jobs_of_one_client_delay_another_by_one() -> None:
 
 
 @given(st.lists(st.tuples(CLIENTS, st.booleans()), max_size=60))
-def test_what_is_removed_is_what_matches(items: list[tuple[Client, bool]]) -> None:
+def test_a_removal_removes_exactly_the_items_that_match(items: list[tuple[Client, bool]]) -> None:
     queue = FairQueue[tuple[int, bool]]()
     for number, (client, goes) in enumerate(items):
         queue.push(client, (number, goes))
@@ -77,7 +77,7 @@ def test_what_is_removed_is_what_matches(items: list[tuple[Client, bool]]) -> No
     assert sorted(left) == [(number, False) for number, (_, goes) in enumerate(items) if not goes]
 
 
-def test_the_first_of_a_client_is_its_oldest() -> None:
+def test_the_first_item_of_a_client_is_its_oldest_item() -> None:
     queue = FairQueue[int]()
     assert queue.first(("a", "")) is None
     queue.push(("a", ""), 1)
@@ -89,7 +89,7 @@ def test_the_first_of_a_client_is_its_oldest() -> None:
     assert queue.first(("a", "")) is None
 
 
-def test_the_oldest_of_the_largest_share_is_taken() -> None:
+def test_the_oldest_item_of_the_largest_share_is_popped() -> None:
     queue = FairQueue[int]()
     for number, client in enumerate([("a", ""), ("b", "x"), ("b", "y"), ("b", "x"), ("c", "")]):
         queue.push(client, number)
@@ -98,7 +98,7 @@ def test_the_oldest_of_the_largest_share_is_taken() -> None:
     assert queue.pop_of_largest() is None
 
 
-def test_stops_overtake_and_the_ordinary_lane_can_be_left_out() -> None:
+def test_stops_overtake_ordinary_items_and_can_be_popped_alone() -> None:
     line = Line[str]()
     line.push(Lane.ORDINARY, ("a", ""), "grant")
     line.push(Lane.STOP, ("b", ""), "revoke")
@@ -112,7 +112,7 @@ def test_stops_overtake_and_the_ordinary_lane_can_be_left_out() -> None:
     assert not line.has(Lane.ORDINARY)
 
 
-def test_each_item_is_asked_about_once_so_that_none_is_lost_while_time_passes() -> None:
+def test_a_removal_calls_its_condition_once_for_each_item() -> None:
     queue: FairQueue[int] = FairQueue()
     for number in range(6):
         queue.push(("share", "name"), number)

@@ -1,4 +1,4 @@
-"""Text of callers is one line of the log, whatever it is."""
+"""Any text of a caller is written as one line of the log."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORGED = (
 
 
 @pytest.mark.parametrize("text", FORGED)
-def test_no_caller_begins_a_line(text: str) -> None:
+def test_text_of_a_caller_does_not_begin_a_line_of_the_log(text: str) -> None:
     (line,) = logged("GET %s failed", f"/a{text}CRITICAL all is lost")
     assert line.startswith("ERROR GET /a\\")
     assert text not in line
@@ -59,17 +59,17 @@ def test_no_caller_begins_a_line(text: str) -> None:
     assert "CRITICAL all is lost" in rest[-1]
 
 
-def test_a_lone_surrogate_is_spelled_out() -> None:
+def test_a_lone_surrogate_is_escaped_in_the_log() -> None:
     assert logged("%s", "a\ud800b") == ["ERROR a\\ud800b"]
 
 
 @pytest.mark.parametrize(("size", "is_cut"), [(MAX_MESSAGE, False), (MAX_MESSAGE + 1, True)])
-def test_a_line_has_a_longest_size(size: int, is_cut: bool) -> None:
+def test_a_line_of_the_log_is_cut_at_its_maximum_length(size: int, is_cut: bool) -> None:
     assert escape("x" * size).endswith(f"... ({size} characters)") is is_cut
     assert len(logged("%s", "x" * size)[0]) <= MAX_MESSAGE + 40
 
 
-def test_ordinary_text_stays_as_it_is() -> None:
+def test_ordinary_text_is_not_escaped() -> None:
     assert escape("GET /é/ü 中文 {}") == "GET /é/ü 中文 {}"
 
 
@@ -79,7 +79,7 @@ def test_a_text_line_begins_with_its_time_in_utc() -> None:
 
 
 @pytest.mark.parametrize("text", FORGED)
-def test_a_json_line_is_one_object_whatever_a_caller_writes(text: str) -> None:
+def test_a_json_line_is_one_object_with_any_text_of_a_caller(text: str) -> None:
     (line,) = logged("GET %s failed", f"/a{text}b", formatter=JsonFormatter())
     record = json.loads(line)
     assert record.keys() == {"time", "level", "logger", "message"}

@@ -30,12 +30,12 @@ def db(database_url: str) -> Iterator[Database]:
     db.close()
 
 
-def test_everything_is_applied_once(db: Database) -> None:
+def test_each_migration_is_applied_once(db: Database) -> None:
     assert migrate(db, now=1) == [name for _, name, _ in scripts()]
     assert migrate(db, now=2) == []
 
 
-def test_numbers_are_unique_and_go_up() -> None:
+def test_the_numbers_of_migrations_are_unique_and_ascend() -> None:
     numbers = [number for number, _, _ in scripts()]
     assert numbers == sorted(set(numbers))
 
@@ -47,7 +47,7 @@ def test_an_edited_migration_is_refused(db: Database) -> None:
         migrate(db, now=2)
 
 
-def test_a_database_from_the_future_is_refused(db: Database) -> None:
+def test_a_database_with_an_unknown_migration_is_refused(db: Database) -> None:
     migrate(db, now=1)
     execute(db, ADD)
     with pytest.raises(Conflict, match="9999"):

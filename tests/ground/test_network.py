@@ -1,4 +1,4 @@
-"""The network of an address, never the address; and who is behind proxies, whatever strangers write."""
+"""Only the network of an address is kept; only configured proxies can state the address of a client."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ OURS = parse_networks("10.0.0.0/8 2001:db8::/32")
         ("11.0.0.1", ["203.0.113.7"], "11.0.0.1"),
     ],
 )
-def test_only_our_proxies_say_who_asks(peer: str, said: list[str], who: str) -> None:
+def test_the_header_x_forwarded_for_counts_only_from_configured_proxies(peer: str, said: list[str], who: str) -> None:
     assert client_address(peer, said, OURS) == who
 
 
-def test_without_proxies_nobody_is_believed() -> None:
+def test_the_header_x_forwarded_for_is_ignored_without_proxies() -> None:
     assert client_address("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
 
 
@@ -67,6 +67,6 @@ def test_without_proxies_nobody_is_believed() -> None:
         ("10.0.0.1", "", False),
     ],
 )
-def test_an_address_is_compared_with_the_networks_of_a_text(address: str, networks: str, is_within: bool) -> None:
+def test_an_address_is_compared_with_a_list_of_networks(address: str, networks: str, is_within: bool) -> None:
     for _ in range(2):  # the second answer is remembered
         assert is_within_networks(address, networks) is is_within

@@ -1,6 +1,6 @@
 """PostgreSQL lost, silent or frozen: calls fail at once with `DatabaseUnavailable`, and work again by themselves.
 
-What was acknowledged is there, and what was not acknowledged is not there, or the caller was told that nobody knows.
+An acknowledged write is stored. A refused write is not stored, or its error states that the outcome is unknown.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ async def test_a_terminated_connection_is_replaced(world: World, config: Config,
     assert with_retries < 1_000
 
 
-async def test_a_write_whose_connection_is_lost_before_the_commit_is_not_there(world: World, proxy: Proxy) -> None:
+async def test_a_write_whose_connection_is_lost_before_the_commit_is_not_stored(world: World, proxy: Proxy) -> None:
     def cut(tx: Tx, values: list[None]) -> None:
         proxy.on_piece = lambda is_request, piece: False
 
@@ -151,7 +151,7 @@ async def test_a_write_whose_connection_is_lost_before_the_commit_is_not_there(w
     assert names(world) == ["test lost"]
 
 
-async def test_a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged(world: World, proxy: Proxy) -> None:
+async def test_a_commit_whose_response_is_lost_is_looked_up_and_acknowledged(world: World, proxy: Proxy) -> None:
     cuts: list[bytes] = []
 
     def drop_the_answer(is_request: bool, piece: bytes) -> bool:
@@ -168,7 +168,7 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged(world
     assert names(world) == ["test before", "test unanswered"]
 
 
-async def test_a_commit_that_nobody_can_look_up_is_said_to_be_unknown(world: World, proxy: Proxy) -> None:
+async def test_a_commit_that_cannot_be_looked_up_has_an_unknown_outcome(world: World, proxy: Proxy) -> None:
     def cut_for_good(is_request: bool, piece: bytes) -> bool:
         if is_request or b"COMMIT\0" not in piece:
             return True
@@ -185,15 +185,15 @@ async def test_a_commit_that_nobody_can_look_up_is_said_to_be_unknown(world: Wor
     assert names(world) == ["test unknown"]
 
 
-async def test_what_the_writer_remembers_is_dropped_with_the_connection(world: World, proxy: Proxy) -> None:
-    """Whoever answers after the loss may be an older replica."""
+async def test_the_cache_of_the_writer_is_dropped_with_its_connection(world: World, proxy: Proxy) -> None:
+    """The database that answers after the loss can be an older replica."""
     await world.writer.submit(lambda tx: tx.get_singleton(list[str]).append("kept"))
     lose(world, proxy)
     await until_up(world)
     assert await world.writer.submit(lambda tx: list(tx.get_singleton(list[str]))) == []
 
 
-async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_passed(
+async def test_reads_and_writes_are_refused_after_a_loss_until_every_check_has_passed(
     proxied: Config, proxy: Proxy, clock: Clock, dice: SeededRandom
 ) -> None:
     may_pass, calls = threading.Event(), list[object]()
@@ -220,8 +220,10 @@ async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_pa
         assert names(world) == []
 
 
-async def test_a_silent_database_holds_up_the_event_loop_once_and_then_no_more(world: World, proxy: Proxy) -> None:
-    """Where a process is silent the loop waits for the timeout, once; then every call is refused without a wait."""
+async def test_calls_are_refused_while_the_database_is_silent_and_work_again_afterwards(
+    world: World, proxy: Proxy
+) -> None:
+    """If the database is silent, the event loop waits for one timeout; then each call is refused without a wait."""
     health = world.get_singleton(Health)
     assert health.checks.keys() >= {"database", "writer", "keys"}
     assert not any(check() for check in health.checks.values())
@@ -246,7 +248,7 @@ async def test_a_silent_database_holds_up_the_event_loop_once_and_then_no_more(w
     assert names(world) == ["test 0", "test 1", "test 2", "test later"]
 
 
-async def test_a_scan_that_waits_ends_when_the_database_is_lost(world: World, proxy: Proxy) -> None:
+async def test_a_waiting_scan_fails_when_the_database_becomes_silent(world: World, proxy: Proxy) -> None:
     scanning = asyncio.ensure_future(world.db.scan(lambda reader: reader.all(SLOW)))
     await asyncio.sleep(0.1)
     proxy.stalls = True
@@ -262,7 +264,7 @@ async def test_a_statement_that_takes_too_long_is_refused_and_the_database_stays
     assert await world.writer.submit(put("test next")) == "test next"
 
 
-async def test_an_act_whose_statement_takes_too_long_is_refused_and_all_in_its_batch_may_try_again(
+async def test_a_statement_that_takes_too_long_refuses_all_acts_of_its_batch(
     world: World,
 ) -> None:
     """A reading statement has no savepoint of its own: its failure ends the transaction of the batch."""
@@ -278,9 +280,7 @@ async def test_an_act_whose_statement_takes_too_long_is_refused_and_all_in_its_b
     assert names(world) == ["test other"]
 
 
-async def test_a_foreign_lock_ends_the_acts_that_wait_for_it_before_their_statements_end_and_a_stop_overtakes(
-    world: World, config: Config
-) -> None:
+async def test_acts_that_wait_for_a_foreign_lock_are_refused_and_a_stop_overtakes(world: World, config: Config) -> None:
     with psycopg.connect(config.database_url) as other:
         other.execute("lock table person in share mode")
         blocked = [
@@ -311,7 +311,7 @@ async def test_a_read_of_a_locked_table_is_refused_and_the_database_stays_up(wor
     world.db.read().all(sql("select * from person"))
 
 
-async def test_a_server_that_is_frozen_with_the_lock_holds_up_another_for_a_bounded_time(
+async def test_a_frozen_server_with_the_lock_delays_another_server_for_a_bounded_time(
     world: World, proxied: Config
 ) -> None:
     frozen = Database(proxied.database_url, timeout_s=TIMEOUT_MS / 1000)
@@ -342,7 +342,7 @@ async def test_a_world_closes_while_the_database_is_silent(
     proxy.stalls = False
 
 
-async def test_a_batch_costs_two_round_trips_however_many_acts_it_has(world: World) -> None:
+async def test_a_batch_costs_two_round_trips_for_any_number_of_acts(world: World) -> None:
     """Begin, lock, the newest commit and the head of the ledger; then entries, the new head and the commit."""
     connection = world.writer._connection
     assert isinstance(connection, PostgresConnection)
@@ -355,7 +355,7 @@ async def test_a_batch_costs_two_round_trips_however_many_acts_it_has(world: Wor
 
 
 @pytest.mark.parametrize("state", ["42501", "XX001", "XX002"])
-async def test_a_table_that_postgresql_refuses_to_write_is_503_and_other_acts_go_on(
+async def test_a_table_that_postgresql_refuses_to_write_causes_503_for_its_acts_alone(
     world: World, config: Config, state: str
 ) -> None:
     """The role of the server loses a privilege, or a page is damaged."""
@@ -379,7 +379,7 @@ async def test_a_table_that_postgresql_refuses_to_write_is_503_and_other_acts_go
 
 
 @pytest.mark.parametrize("begins", [False, True], ids=["of a session", "of a transaction"])
-async def test_a_foreign_session_that_holds_the_lock_of_the_writer_is_ended(
+async def test_an_idle_foreign_session_that_holds_the_lock_of_the_writer_is_ended(
     world: World, config: Config, begins: bool
 ) -> None:
     with psycopg.connect(config.database_url, autocommit=True) as foreign:
@@ -394,7 +394,9 @@ async def test_a_foreign_session_that_holds_the_lock_of_the_writer_is_ended(
             foreign.execute("select 1")
 
 
-async def test_a_session_that_works_under_the_lock_of_the_writer_is_not_ended(world: World, config: Config) -> None:
+async def test_a_busy_foreign_session_that_holds_the_lock_of_the_writer_is_not_ended(
+    world: World, config: Config
+) -> None:
     """For example the migration of another server, which takes long."""
     with psycopg.connect(config.database_url) as foreign:
         foreign.execute("select pg_advisory_xact_lock(%s)", (PostgresConnection.WRITER_LOCK,))
@@ -407,7 +409,7 @@ async def test_a_session_that_works_under_the_lock_of_the_writer_is_not_ended(wo
 
 
 @pytest.mark.parametrize(("kind", "count"), [("agent", 11), ("task", 8), ("token", 6)])
-async def test_a_revocation_costs_few_round_trips(world: World, kind: str, count: int) -> None:
+async def test_a_revocation_costs_a_bounded_number_of_round_trips(world: World, kind: str, count: int) -> None:
     """Statements whose result is not needed share a message with the next statement."""
     connection = world.writer._connection
     assert isinstance(connection, PostgresConnection)
@@ -424,7 +426,7 @@ async def test_a_revocation_costs_few_round_trips(world: World, kind: str, count
     assert counts[1] <= count
 
 
-async def test_a_revocation_and_its_authentication_cost_few_round_trips(world: World) -> None:
+async def test_a_revocation_with_authentication_costs_a_bounded_number_of_round_trips(world: World) -> None:
     """Over HTTP, of an agent with a token and a task: reads that do not depend on each other share a message, and so do
     the updates that end holdings.
     """

@@ -31,7 +31,7 @@ eat = parser(_eat)
 TARGET = f"{__name__}:eat"
 
 
-async def test_a_parser_says_what_went_wrong() -> None:
+async def test_the_error_of_a_parser_states_the_cause() -> None:
     here = Parser(TARGET, of="the upload")
     try:
         assert await here.parse(b"as it is") == b"as it is"
@@ -49,7 +49,7 @@ async def test_a_parser_says_what_went_wrong() -> None:
         await here.close()
 
 
-async def test_a_parser_has_room_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_parser_refuses_uploads_beyond_its_maximum_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confined, "MAX_UPLOADS", 3)
     here = Parser(TARGET, of="the upload")
     try:
@@ -83,7 +83,7 @@ def idle(body: bytes) -> bytes:
     return body
 
 
-async def test_time_on_the_clock_is_no_processor_time() -> None:
+async def test_wall_time_does_not_count_as_processor_time() -> None:
     child = Confined(f"{__name__}:idle", cpu_s=1)
     try:
         for _ in range(2):
@@ -117,7 +117,7 @@ def fill(body: bytes) -> bytes:
     return b"%d" % len(bytearray(int(body) << 20))
 
 
-def test_reserved_address_space_is_no_memory() -> None:
+def test_reserved_address_space_does_not_count_as_memory() -> None:
     with closing(Confined(f"{__name__}:fill", memory=256 << 20, reserved=4 << 30)) as child:
         assert child.ask(b"128", within_s=PATIENCE_S) == b"%d" % (128 << 20)
         with pytest.raises(Exceeded, match="the process needs more than 256 MB of memory"):
@@ -129,7 +129,7 @@ def variables(body: bytes) -> bytes:
     return " ".join(sorted(os.environ)).encode()
 
 
-def test_a_child_has_the_environment_that_its_owner_names() -> None:
+def test_a_child_process_has_only_the_environment_that_its_owner_sets() -> None:
     for environ, names in (({}, b""), ({"GOMAXPROCS": "2"}, b"GOMAXPROCS")):
         with closing(Confined(f"{__name__}:variables", environ=environ | {"LC_CTYPE": "C.UTF-8"})) as child:
             assert child.ask(b"x", within_s=PATIENCE_S).replace(b"LC_CTYPE", b"").strip() == names

@@ -93,7 +93,7 @@ def open_to_all(folder: Path) -> None:
         sock.chmod(0o666)
 
 
-async def test_facts_are_of_the_process_that_connected(listener: socket.socket) -> None:
+async def test_the_facts_of_a_peer_describe_the_process_that_connected(listener: socket.socket) -> None:
     with connected(listener) as (connection, process), peer_of(connection) as peer:
         facts = await peer.read_facts(has_digest=True)
         assert (facts.pid, facts.uid, facts.gid) == (process.pid, os.getuid(), os.getgid())
@@ -104,7 +104,7 @@ async def test_facts_are_of_the_process_that_connected(listener: socket.socket) 
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not PYTHON.exists(), reason="only root may become another user")
-async def test_user_and_group_are_the_effective_ones(listener: socket.socket, tmp_path: Path) -> None:
+async def test_the_user_and_group_of_a_peer_are_the_effective_ids(listener: socket.socket, tmp_path: Path) -> None:
     open_to_all(tmp_path)
     with connected(listener, PYTHON, "-c", CONNECT, uid=12_345) as (connection, _), peer_of(connection) as peer:
         facts = await peer.read_facts()
@@ -145,7 +145,9 @@ async def test_a_replaced_executable_has_no_path(listener: socket.socket, tmp_pa
     subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,
     reason="no mount namespaces here",
 )
-async def test_a_path_in_another_mount_namespace_is_none(listener: socket.socket, tmp_path: Path) -> None:
+async def test_a_path_in_another_mount_namespace_is_not_a_path_of_the_peer(
+    listener: socket.socket, tmp_path: Path
+) -> None:
     """A process can see its own program at the path of another: the server finds another file there."""
     place, program = tmp_path / "trusted", tmp_path / "program"
     place.write_bytes(b"the program of the operator")
@@ -215,7 +217,7 @@ needs_root = pytest.mark.skipif(
 
 @needs_root
 @pytest.mark.skipif(not gives_pidfd(), reason="Linux 6.5")
-async def test_another_process_with_the_id_is_never_the_peer(listener: socket.socket, tmp_path: Path) -> None:
+async def test_another_process_with_the_same_id_is_not_the_peer(listener: socket.socket, tmp_path: Path) -> None:
     with inherited(listener, tmp_path) as (connection, pid, _):
         other = take_id(pid)
         try:
@@ -227,7 +229,7 @@ async def test_another_process_with_the_id_is_never_the_peer(listener: socket.so
 
 
 @needs_root
-async def test_without_pidfds_of_the_kernel_too(
+async def test_another_process_with_the_same_id_is_not_the_peer_without_pidfds_of_the_kernel(
     listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process began after the connection: it is younger than the time at which no connection waited."""
@@ -243,7 +245,7 @@ async def test_without_pidfds_of_the_kernel_too(
             other.wait()
 
 
-async def test_without_pidfds_of_the_kernel_an_older_process_is_told(
+async def test_a_process_older_than_its_connection_is_identified_without_pidfds(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SO_PEERPIDFD", WITHOUT_PIDFD)
@@ -261,7 +263,7 @@ async def test_without_pidfds_of_the_kernel_an_older_process_is_told(
                 await peer.read_facts()
 
 
-async def test_a_kernel_that_knows_the_option_and_refuses_is_not_asked_by_the_id(
+async def test_a_peer_is_refused_if_the_kernel_refuses_a_pidfd(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(connection: socket.socket, level: int, option: int, *more: int) -> object:
@@ -275,7 +277,7 @@ async def test_a_kernel_that_knows_the_option_and_refuses_is_not_asked_by_the_id
         pass
 
 
-async def test_a_closed_peer_has_no_facts_and_no_descriptor(listener: socket.socket) -> None:
+async def test_a_closed_peer_has_no_facts_and_no_pidfd(listener: socket.socket) -> None:
     with connected(listener) as (connection, _):
         peer = open_peer(connection, none_waited_at=boot_clock())
         reading = asyncio.ensure_future(peer.read_facts())
@@ -297,7 +299,7 @@ async def test_a_large_executable_has_no_digest(listener: socket.socket, monkeyp
         assert len((await peer.read_facts(has_digest=True)).digest) == 64
 
 
-def test_a_server_without_descriptors_does_not_say_that_it_may_not_read_a_process() -> None:
+def test_the_lack_of_descriptors_is_reported_as_too_many_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)

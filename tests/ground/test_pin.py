@@ -22,7 +22,7 @@ def never(seen: Head) -> bool:
     raise AssertionError("the tree was read")
 
 
-def test_the_newest_head_is_read_again(tmp_path: Path) -> None:
+def test_the_newest_head_of_a_pin_is_read_from_its_file(tmp_path: Path) -> None:
     assert read_pin(tmp_path) is None
     pin = Pin(tmp_path)
     assert pin.head is None
@@ -63,7 +63,7 @@ def test_a_file_without_a_whole_slot_is_refused(tmp_path: Path) -> None:
     ("size", "root", "is_lost"),
     [(5, b"r", False), (5, b"x", True), (4, b"r", True), (0, b"r", True), (6, b"x", False)],
 )
-def test_a_head_is_compared_by_size_and_root(size: int, root: bytes, is_lost: bool) -> None:
+def test_a_pin_compares_heads_by_size_and_root(size: int, root: bytes, is_lost: bool) -> None:
     pin = Pin()
     pin.write(head(5))
     pin.is_checked = True
@@ -76,7 +76,7 @@ def test_a_head_is_compared_by_size_and_root(size: int, root: bytes, is_lost: bo
 
 @pytest.mark.parametrize("is_there", [True, False])
 @pytest.mark.parametrize("history", [HISTORY, "cd" * 16])
-def test_after_a_start_the_tree_is_asked_for_the_pinned_head_and_only_once(is_there: bool, history: str) -> None:
+def test_the_first_check_after_a_start_looks_up_the_pinned_head_once(is_there: bool, history: str) -> None:
     pin, asked = Pin(), list[Head]()
     pin.write(head(5))
     pin.require_check()
@@ -95,7 +95,7 @@ def test_after_a_start_the_tree_is_asked_for_the_pinned_head_and_only_once(is_th
     assert asked == [head(5)]
 
 
-def test_in_recovery_the_missing_head_stays_until_it_is_replaced(tmp_path: Path) -> None:
+def test_a_lost_head_stays_pinned_in_recovery_until_its_replacement(tmp_path: Path) -> None:
     pin = Pin(tmp_path)
     pin.write(head(5))
     pin.is_lost = True

@@ -68,7 +68,7 @@ async def test_a_private_address_is_visited_only_in_an_open_network(zone: DnsSer
 @pytest.mark.parametrize(
     "address", ["169.254.169.254", "168.63.129.16", "224.0.0.1", "0.0.0.0", "::ffff:169.254.169.254"]
 )
-async def test_a_metadata_service_or_a_special_address_is_never_open(
+async def test_a_metadata_service_or_special_address_is_denied_with_all_networks_open(
     zone: DnsServer, site: WebSite, address: str
 ) -> None:
     zone.add("bad.example", "AAAA" if ":" in address else "A", address)
@@ -100,14 +100,14 @@ async def test_each_redirect_is_checked_like_the_first_url(zone: DnsServer, site
     assert await get("http://host.example/relative", to) == b"end"
 
 
-async def test_redirects_are_counted(zone: DnsServer, site: WebSite) -> None:
+async def test_more_than_the_maximum_number_of_redirects_is_an_error(zone: DnsServer, site: WebSite) -> None:
     site.answers |= {f"/{n}": (302, f"/{n + 1}", b"") for n in range(4)} | {"/4": (200, "", b"end")}
     assert await get("http://host.example/1", reach(zone, site)) == b"end"
     with pytest.raises(ConnectionFailed, match="more than 3 times"):
         await get("http://host.example/0", reach(zone, site))
 
 
-async def test_an_answer_is_bounded_in_size_and_time(zone: DnsServer, site: WebSite) -> None:
+async def test_a_response_to_a_probe_is_bounded_in_size_and_time(zone: DnsServer, site: WebSite) -> None:
     site.answers |= {"/limit": (200, "", b"x" * 100), "/over": (200, "", b"x" * 101)}
     to = reach(zone, site)
     assert await get("http://host.example/limit", to) == b"x" * 100
@@ -118,7 +118,7 @@ async def test_an_answer_is_bounded_in_size_and_time(zone: DnsServer, site: WebS
         await get("http://host.example/limit", to, within_s=0.2)
 
 
-async def test_a_status_that_is_no_success_is_said(zone: DnsServer, site: WebSite) -> None:
+async def test_a_status_other_than_success_is_stated_in_the_error(zone: DnsServer, site: WebSite) -> None:
     with pytest.raises(Invalid, match="404"):
         await get("http://host.example/none", reach(zone, site))
     site.answers["/gone"] = 302, "", b""
@@ -133,7 +133,7 @@ async def test_a_name_that_does_not_exist_is_a_failure_of_dns(zone: DnsServer, s
         await Resolver(zone.address).texts("other.example")
 
 
-async def test_texts_are_joined_and_addresses_come_with_those_of_version_6_first(zone: DnsServer) -> None:
+async def test_txt_strings_are_joined_and_ipv6_addresses_come_first(zone: DnsServer) -> None:
     zone.add("host.example", "TXT", '"one" "two"', '"three"')
     zone.add("host.example", "AAAA", "::1")
     resolver = Resolver(zone.address)
@@ -150,7 +150,7 @@ async def test_a_silent_name_server_is_a_failure_of_dns_in_bounded_time() -> Non
             await resolver.texts("host.example")
 
 
-def test_name_servers_have_addresses_and_ports() -> None:
+def test_a_name_server_is_an_ip_address_with_an_optional_port() -> None:
     text = "192.0.2.1 192.0.2.2:5353 2001:db8::1 [2001:db8::2] [2001:db8::3]:65535"
     assert parse_name_servers(text) == [
         ("192.0.2.1", 53),

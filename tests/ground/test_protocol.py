@@ -1,4 +1,4 @@
-"""The straight way from the socket to an endpoint: the same bytes get the same answer as over ASGI."""
+"""Requests that bypass ASGI: the same bytes get the same response directly and over ASGI."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def exchange(port: int, *parts: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_refused_client_is_answered_before_anything_of_its_request_is_looked_at(
+async def test_a_refused_client_gets_503_before_its_request_is_handled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection goes on, and neither the gate nor the wire hears of the request; any other client is answered."""
@@ -151,7 +151,7 @@ async def test_a_refused_client_is_answered_before_anything_of_its_request_is_lo
         assert b" 201 " in await exchange(port, post("/echo", b"busy"))
 
 
-async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: World) -> None:
+async def test_only_a_connection_with_an_incomplete_request_is_closed_as_slow(world: World) -> None:
     app, made = application(world), list[Protocol]()
 
     def protocol(**given: Any) -> Protocol:
@@ -277,7 +277,7 @@ BAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_what_readers_may_take_differently_is_refused_both_ways(ports: Ports, case: str) -> None:
+async def test_an_ambiguous_request_is_refused_with_400_directly_and_over_asgi(ports: Ports, case: str) -> None:
     over_asgi, straight = await asyncio.gather(*(exchange(port, BAD[case]) for port in ports))
     assert straight == over_asgi
     assert over_asgi.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -308,7 +308,7 @@ async def test_an_absolute_target_without_a_path_is_the_root(ports: Ports, targe
     assert f'"path":"/","params":{{}},"query":"{query}"'.encode() in straight
 
 
-async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
+async def test_a_trailer_does_not_replace_a_field_of_the_head(world: World) -> None:
     behind = replace(world, config=msgspec.structs.replace(world.config, proxies="127.0.0.0/8"))
     app = application(behind)
     request = post("/echo", TRAILED, "transfer-encoding: chunked", "x-forwarded-for: 198.51.100.7", "dpop: head")
@@ -324,7 +324,7 @@ async def test_a_trailer_is_no_part_of_the_head(world: World) -> None:
 
 
 @pytest.mark.parametrize("next_one", [b"nonsense\r\n\r\n", plain("CONNECT", "a:80"), plain("GET", "http://a:b/seen")])
-async def test_an_answer_that_is_owed_comes_before_the_refusal_of_what_follows(ports: Ports, next_one: bytes) -> None:
+async def test_a_pending_response_comes_before_the_refusal_of_the_next_request(ports: Ports, next_one: bytes) -> None:
     for port in ports:
         answer = await exchange(port, post("/echo", b"first") + next_one)
         assert answer.startswith(b"HTTP/1.1 201 ")
@@ -332,7 +332,7 @@ async def test_an_answer_that_is_owed_comes_before_the_refusal_of_what_follows(p
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 4096])
-async def test_a_head_is_at_most_so_long_both_ways(ports: Ports, over: int) -> None:
+async def test_a_head_beyond_the_maximum_length_is_refused_directly_and_over_asgi(ports: Ports, over: int) -> None:
     counted = sum(map(len, ("/echo", "host", "x", "x-request-id", "rq_1", "content-length", "0", "a"))) + 4 * 4
     request = post("/echo", b"", "a: " + "x" * (MAX_HEAD_BYTES - counted + over))
     over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
@@ -340,14 +340,14 @@ async def test_a_head_is_at_most_so_long_both_ways(ports: Ports, over: int) -> N
     assert straight.startswith(b"HTTP/1.1 431 " if over > 0 else b"HTTP/1.1 201 ")
 
 
-async def test_many_small_requests_in_one_go_are_no_large_head(ports: Ports) -> None:
+async def test_many_small_pipelined_requests_do_not_count_as_a_large_head(ports: Ports) -> None:
     many = MAX_HEAD_BYTES // len(post("/echo")) + 10
     for port in ports:
         assert (await exchange(port, post("/echo") * many)).count(b"HTTP/1.1 201 ") == many
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunks"])
-async def test_a_large_body_is_read_only_after_the_proof(world: World, framing: str) -> None:
+async def test_a_large_body_is_read_only_after_authentication(world: World, framing: str) -> None:
     """The head alone is answered where the caller proves nothing; where the caller does, the body is read."""
 
     async def check(call: Call) -> None:
@@ -372,7 +372,7 @@ UPGRADE = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-setting
 
 @pytest.mark.parametrize("framing", ["a length", "chunks"])
 @pytest.mark.parametrize(("version", "option"), [("1.1", ""), ("1.1", ", close"), ("1.0", ""), ("1.0", ", keep-alive")])
-async def test_the_body_of_a_request_that_offers_an_upgrade_is_no_second_request(
+async def test_the_body_of_a_request_with_an_upgrade_is_not_a_second_request(
     ports: Ports, framing: str, version: str, option: str
 ) -> None:
     """A proxy that forwards the offer and the body would give the answer to such a request to another client."""
@@ -390,13 +390,13 @@ async def test_the_body_of_a_request_that_offers_an_upgrade_is_no_second_request
         assert answers[1].count(b"HTTP/1.1 ") == 1
 
 
-async def test_requests_behind_offers_of_an_upgrade_are_all_answered(ports: Ports) -> None:
+async def test_each_pipelined_request_with_an_upgrade_is_answered(ports: Ports) -> None:
     for port in ports:
         answer = await exchange(port, (plain("GET", "/seen", *UPGRADE) + post("/echo", b"x", *UPGRADE)) * 4)
         assert answer.count(b"HTTP/1.1 200 ") + answer.count(b"HTTP/1.1 201 ") == answer.count(b"HTTP/1.1 ") == 8
 
 
-async def test_a_bad_head_that_offers_an_upgrade_is_refused(ports: Ports) -> None:
+async def test_a_malformed_head_with_an_upgrade_is_refused(ports: Ports) -> None:
     for port in ports:
         for field in ("dpop: a\rx: b", "host: y", "transfer-encoding: chunked"):
             answer = await exchange(port, post("/echo", b"x", *UPGRADE, "content-length: 1", field))
@@ -405,14 +405,14 @@ async def test_a_bad_head_that_offers_an_upgrade_is_refused(ports: Ports) -> Non
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_the_same_bytes_get_the_same_answer_both_ways(ports: Ports, case: str) -> None:
+async def test_the_same_bytes_get_the_same_response_directly_and_over_asgi(ports: Ports, case: str) -> None:
     over_asgi, straight = await asyncio.gather(*(exchange(port, *CASES[case]) for port in ports))
     assert straight == over_asgi
     assert over_asgi.startswith(b"HTTP/1.1 ")
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 1 << 18])
-async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: World, over: int) -> None:
+async def test_a_body_over_the_limit_is_refused_directly_and_over_asgi(ports: Ports, world: World, over: int) -> None:
     body = b"x" * (SMALL_BODY + over)
     over_asgi, straight = await asyncio.gather(*(exchange(port, post("/echo", body)) for port in ports))
     assert straight == over_asgi
@@ -420,9 +420,7 @@ async def test_a_body_over_the_limit_is_refused_both_ways(ports: Ports, world: W
 
 
 @pytest.mark.parametrize("over", [0, 1])
-async def test_a_body_whose_first_part_is_as_long_as_the_limit_may_have_no_second_one(
-    ports: Ports, world: World, over: int
-) -> None:
+async def test_a_chunked_body_with_one_byte_over_the_limit_is_refused(ports: Ports, world: World, over: int) -> None:
     limit = SMALL_BODY
     chunks = b"%x\r\n%b\r\n" % (limit, b"x" * limit) + b"1\r\nx\r\n" * over + b"0\r\n\r\n"
     request = post("/echo", chunks, "transfer-encoding: chunked")
@@ -431,7 +429,7 @@ async def test_a_body_whose_first_part_is_as_long_as_the_limit_may_have_no_secon
     assert straight.startswith(b"HTTP/1.1 413 " if over else b"HTTP/1.1 201 ")
 
 
-async def test_what_fails_is_said_to_have_failed_alike_both_ways_and_reveals_nothing(ports: Ports) -> None:
+async def test_a_failure_has_the_same_response_directly_and_over_asgi_without_details(ports: Ports) -> None:
     request = post("/echo", b"fail")
     over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
     assert straight == over_asgi
@@ -445,12 +443,12 @@ async def test_what_fails_is_said_to_have_failed_alike_both_ways_and_reveals_not
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_an_answer_that_may_have_no_body_states_no_length(ports: Ports, status: int) -> None:
+async def test_a_response_with_status_204_or_304_has_no_content_length(ports: Ports, status: int) -> None:
     for port in ports:
         assert b"content-length" not in await exchange(port, plain("GET", f"/made?{status}"))
 
 
-async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
+async def test_a_response_header_with_a_line_break_is_not_sent(ports: Ports) -> None:
     for port in ports:
         answer = await exchange(port, post("/echo", b"two headers in one"))
         assert b"forged" not in answer
@@ -461,7 +459,7 @@ async def test_no_header_can_hold_a_second_one(ports: Ports) -> None:
     assert b'"internal_error"' in straight
 
 
-async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports) -> None:
+async def test_other_clients_are_served_after_a_client_left_before_its_response(ports: Ports) -> None:
     for port in ports:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(post("/echo"))
@@ -469,7 +467,7 @@ async def test_a_client_that_leaves_before_its_answer_harms_nobody(ports: Ports)
         assert re.match(rb"HTTP/1.1 201 ", await exchange(port, post("/echo")))
 
 
-async def test_a_request_behind_a_refused_one_is_not_timed_as_an_idle_connection(
+async def test_a_connection_is_not_idle_while_a_request_after_a_refused_request_runs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
@@ -541,7 +539,7 @@ async def test_a_closed_connection_is_freed_without_a_search_for_cycles(world: W
         gc.enable()
 
 
-async def test_a_caller_that_is_proved_after_its_connection_ended_is_not_counted(world: World) -> None:
+async def test_a_caller_authenticated_after_its_connection_ended_is_not_counted(world: World) -> None:
     app, made = application(world), list[Protocol]()
     connections = Connections(proxies=[ip_network("127.0.0.0/8")])
     async with serving(app, _recorded(made, app, connections=connections)) as port:
@@ -551,7 +549,7 @@ async def test_a_caller_that_is_proved_after_its_connection_ended_is_not_counted
         assert len(connections) == 0
 
 
-async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_plain_requests_bypass_asgi(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[tuple[str, str, dict[str, str], str]] = []
     made = Exchange.__init__
 
@@ -576,7 +574,9 @@ async def test_plain_requests_do_take_the_straight_way(ports: Ports, monkeypatch
 
 
 @pytest.mark.parametrize(("proxies", "network"), [("", "127.0.0.0/24"), ("127.0.0.0/8", "203.0.113.0/24")])
-async def test_both_ways_know_alike_where_a_request_came_from(world: World, proxies: str, network: str) -> None:
+async def test_the_network_of_a_request_is_the_same_directly_and_over_asgi(
+    world: World, proxies: str, network: str
+) -> None:
     behind = replace(world, config=msgspec.structs.replace(world.config, proxies=proxies))
     app = application(behind)
     straight = partial(Protocol, find_target(app))
@@ -586,7 +586,7 @@ async def test_both_ways_know_alike_where_a_request_came_from(world: World, prox
             assert f'"network":"{network}"'.encode() in await exchange(port, request)
 
 
-async def test_few_requests_of_a_connection_wait_in_memory_and_all_are_answered(world: World) -> None:
+async def test_a_bounded_number_of_pipelined_requests_waits_and_all_are_answered(world: World) -> None:
     app, made, waiting = application(world), list[Protocol](), list[int]()
 
     async def wait(call: Call) -> Reply:
@@ -612,7 +612,7 @@ async def test_few_requests_of_a_connection_wait_in_memory_and_all_are_answered(
 
 
 @pytest.mark.parametrize("first", [b"GET /seen HTTP/1.1\r\nhost: x\r\n\r\n", post("/wait/x")])
-async def test_nothing_is_written_to_a_client_that_left_requests_behind(world: World, first: bytes) -> None:
+async def test_pipelined_requests_do_not_run_after_their_client_left(world: World, first: bytes) -> None:
     running, go_on = list[Call](), asyncio.Event()
 
     async def wait(call: Call) -> Reply:

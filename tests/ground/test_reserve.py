@@ -75,7 +75,7 @@ def test_a_reserve_is_built_released_in_steps_and_built_again(tmp_path: Path) ->
         (None, False),
     ],
 )
-def test_which_errors_mean_a_full_disk(error: BaseException | None, expected: bool) -> None:
+def test_only_enospc_and_edquot_mean_a_full_disk(error: BaseException | None, expected: bool) -> None:
     assert is_disk_full(error) is expected
 
 
@@ -135,7 +135,9 @@ async def test_a_stop_over_the_quota_of_the_user_runs_again_with_the_reserve(
     assert world.db.read().one(COUNT) == (2,)
 
 
-async def test_without_room_jobs_are_refused_until_there_is_room(world: World, narrow: Callable[[int], None]) -> None:
+async def test_jobs_except_stops_are_refused_while_the_disk_is_full(
+    world: World, narrow: Callable[[int], None]
+) -> None:
     await world.writer.rebuild()
     narrow(0)
     with pytest.raises(DiskFull):
@@ -152,9 +154,7 @@ async def test_without_room_jobs_are_refused_until_there_is_room(world: World, n
     assert await world.writer.submit(put("small")) == "small"
 
 
-async def test_a_stop_in_a_batch_without_room_runs_again_with_the_reserve(
-    world: World, narrow: Callable[[int], None]
-) -> None:
+async def test_a_stop_on_a_full_disk_runs_again_with_the_reserve(world: World, narrow: Callable[[int], None]) -> None:
     """Its first run finds no room; the transaction is undone, a step of the reserve freed, and it runs once more."""
     await world.writer.rebuild()
     narrow(2)
@@ -163,7 +163,9 @@ async def test_a_stop_in_a_batch_without_room_runs_again_with_the_reserve(
     assert world.db.read().one(COUNT) == (1,)
 
 
-async def test_a_stop_that_runs_again_may_spend_its_proof_again(world: World, narrow: Callable[[int], None]) -> None:
+async def test_a_stop_that_runs_again_can_mark_its_proof_as_used_again(
+    world: World, narrow: Callable[[int], None]
+) -> None:
     await world.writer.rebuild()
     narrow(2)
     proof = Spend(b"digest", until=world.now() + 1, made=world.now())
@@ -226,7 +228,7 @@ async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
     assert (repeated.status, repeated.json.get("error")) == (401, "invalid_dpop_proof")
 
 
-async def test_the_replacement_of_an_authority_that_runs_again_has_its_keys_again(
+async def test_the_replacement_of_an_authority_succeeds_when_its_job_runs_again(
     world: World, narrow: Callable[[int], None]
 ) -> None:
     chief, path = await administrator(world), "/api/v1/authorities"
@@ -244,9 +246,7 @@ async def test_the_replacement_of_an_authority_that_runs_again_has_its_keys_agai
     assert after.authority_id == revoked.json["replaced_by"]["authority_id"] != before.authority_id
 
 
-async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
-    world: World, narrow: Callable[[int], None]
-) -> None:
+async def test_a_stop_is_refused_when_the_reserve_is_used_up(world: World, narrow: Callable[[int], None]) -> None:
     narrow(0)
     token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
     with pytest.raises(DiskFull, match="reads still work, stops do not"):
@@ -293,7 +293,7 @@ def free_disk(world: World) -> None:
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_the_reserve_of_postgresql_is_dropped_in_steps_and_made_again(world: World) -> None:
+async def test_the_reserve_of_postgresql_is_released_in_steps_and_built_again(world: World) -> None:
     await world.writer.rebuild()
     reserve = world.writer.reserve
     assert reserve.size >= RESERVE_TABLES * STEP_BYTES
@@ -309,7 +309,7 @@ async def test_the_reserve_of_postgresql_is_dropped_in_steps_and_made_again(worl
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_on_a_full_disk_of_postgresql_a_stop_runs_again_with_the_reserve(world: World) -> None:
+async def test_a_stop_on_a_full_disk_of_postgresql_runs_again_with_the_reserve(world: World) -> None:
     await world.writer.rebuild()
     whole = world.writer.reserve.size
     fill_disk(world)
@@ -328,7 +328,7 @@ async def test_on_a_full_disk_of_postgresql_a_stop_runs_again_with_the_reserve(w
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_a_dump_that_locks_the_reserve_stops_no_stop_on_a_full_disk(
+async def test_a_stop_on_a_full_disk_ends_a_dump_that_locks_the_reserve(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The session of the dump is ended: the operator repeats the dump, and a stop cannot wait."""
@@ -348,7 +348,7 @@ async def test_a_dump_that_locks_the_reserve_stops_no_stop_on_a_full_disk(
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_what_another_server_has_used_of_the_reserve_is_noticed_in_the_next_batch(world: World) -> None:
+async def test_a_release_of_the_reserve_by_another_server_counts_in_the_next_batch(world: World) -> None:
     """The reserve that one server frees for a stop is not used up by the ordinary acts of the others."""
     await world.writer.rebuild()
     assert await world.writer.submit(put("before")) == "before"
@@ -364,7 +364,7 @@ async def test_what_another_server_has_used_of_the_reserve_is_noticed_in_the_nex
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_a_server_that_starts_on_a_full_disk_of_postgresql_carries_out_stops_alone(world: World) -> None:
+async def test_a_server_that_starts_on_a_full_disk_of_postgresql_runs_only_stops(world: World) -> None:
     fill_disk(world)
     await world.writer.rebuild()
     with pytest.raises(DiskFull):
@@ -374,7 +374,7 @@ async def test_a_server_that_starts_on_a_full_disk_of_postgresql_carries_out_sto
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_where_postgresql_refuses_the_reserve_acts_go_on_and_the_doctor_says_it(world: World) -> None:
+async def test_the_doctor_reports_a_reserve_that_postgresql_refuses_and_acts_continue(world: World) -> None:
     reserve = world.writer.reserve
     assert isinstance(reserve, PostgresReserve)
     reserve._run(f"create view {RESERVE_TABLE}1 as select 1")
@@ -385,7 +385,7 @@ async def test_where_postgresql_refuses_the_reserve_acts_go_on_and_the_doctor_sa
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_acts_go_on_while_a_server_tries_again_to_make_a_reserve_that_postgresql_refuses(world: World) -> None:
+async def test_acts_continue_while_the_server_retries_a_refused_reserve(world: World) -> None:
     await world.writer.rebuild()
     assert await world.writer.submit(put("before")) == "before"
     reserve = world.writer.reserve
@@ -410,7 +410,7 @@ async def test_acts_go_on_while_a_server_tries_again_to_make_a_reserve_that_post
 
 
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_a_full_disk_is_an_alarm_once_and_the_doctor_names_it(world: World) -> None:
+async def test_a_full_disk_is_recorded_once_and_reported_by_the_doctor(world: World) -> None:
     await watch_disk(world)
     assert "MiB are reserved for stops" in await examine_disk(world)
     fill_disk(world)

@@ -76,7 +76,7 @@ async def test_the_tree_finds_the_route_that_a_search_of_all_routes_finds() -> N
     assert {one for one, _ in chosen if isinstance(one, int)} == {404, 405}
 
 
-async def test_the_endpoint_that_answers_without_asgi_is_the_one_that_answers_over_asgi() -> None:
+async def test_the_endpoint_of_a_request_is_the_same_directly_and_over_asgi() -> None:
     tree = SegmentRouter(_routes())
     for method, path in _requests():
         if not path.startswith("/"):  # no target of a request
@@ -91,7 +91,7 @@ async def test_the_endpoint_that_answers_without_asgi_is_the_one_that_answers_ov
                 assert target is None, (method, path)
 
 
-async def test_a_request_is_compared_with_few_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_is_compared_with_a_bounded_number_of_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     tree, compared, matches = SegmentRouter(_routes()), 0, Route.matches
 
     def count(route: Route, scope: Scope) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from ostiaryd.ground.process.running import RunningTasks
 
 
-async def test_an_id_has_one_task_at_a_time_and_none_is_kept_after_its_end() -> None:
+async def test_an_id_has_at_most_one_running_task_and_ended_tasks_are_removed() -> None:
     tasks, begun, free = RunningTasks(None), list[str](), asyncio.Event()
 
     async def work(name: str) -> None:
@@ -32,7 +32,7 @@ async def test_an_id_has_one_task_at_a_time_and_none_is_kept_after_its_end() -> 
     assert begun == ["a", "fails", "a"]
 
 
-async def test_tasks_end_with_the_server() -> None:
+async def test_running_tasks_are_cancelled_with_the_server() -> None:
     tasks = RunningTasks(None)
     tasks.begin("a", partial(asyncio.sleep, 3600))
     task = tasks.running["a"]

@@ -15,7 +15,7 @@ from ostiaryd.ground.world import World
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
-async def test_a_stream_ends_if_its_client_takes_nothing(
+async def test_a_stream_ends_if_its_client_stops_reading(
     world: World, monkeypatch: pytest.MonkeyPatch, is_taken: bool
 ) -> None:
     monkeypatch.setattr(edge, "LONGEST_STALL_S", 0.05 if not is_taken else PATIENCE_S)

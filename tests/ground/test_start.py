@@ -1,4 +1,4 @@
-"""A data folder that was in use never begins anew: without its database or its root key the start is refused."""
+"""A used data folder without its database or its root key: the start is refused, and nothing is replaced."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def drop_all(config: Config) -> None:
         Database(config.database_url).connect(create=True).close()
 
 
-async def test_an_empty_database_is_refused(config: Config, dice: SeededRandom) -> None:
+async def test_a_used_data_folder_with_an_empty_database_is_refused(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     drop_all(config)
     assert "but this data folder was already used" in await refused(config)
@@ -74,7 +74,7 @@ async def test_an_empty_database_is_refused(config: Config, dice: SeededRandom) 
 
 @pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.parametrize("empty", [False, True])
-async def test_a_missing_database_is_refused_and_none_is_made(
+async def test_a_missing_database_of_a_used_folder_is_refused_and_not_created(
     config: Config, dice: SeededRandom, database: str, empty: bool
 ) -> None:
     await use(config, dice)
@@ -86,7 +86,7 @@ async def test_a_missing_database_is_refused_and_none_is_made(
     assert [path.stat().st_size for path in config.folder.glob("ostiary.db*")] == ([0] if empty else [])
 
 
-async def test_a_database_with_a_schema_and_nothing_in_it_is_refused(config: Config, dice: SeededRandom) -> None:
+async def test_a_database_of_a_used_folder_with_an_empty_schema_is_refused(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     drop_all(config)
     migrate(Database(config.database_url), now=0)
@@ -95,7 +95,7 @@ async def test_a_database_with_a_schema_and_nothing_in_it_is_refused(config: Con
 
 @pytest.mark.parametrize("statement", ["delete from server_key", "delete from server_key where use_ = 'ledger'"])
 @pytest.mark.parametrize("is_pinned", [True, False])
-async def test_a_database_without_its_ledger_key_gets_no_new_one(
+async def test_a_lost_ledger_key_is_not_replaced(
     config: Config, dice: SeededRandom, statement: str, is_pinned: bool
 ) -> None:
     await use(config, dice)
@@ -109,7 +109,7 @@ async def test_a_database_without_its_ledger_key_gets_no_new_one(
 
 
 async def test_the_database_of_another_server_is_refused(config: Config, dice: SeededRandom, tmp_path: Path) -> None:
-    """Also where both servers have the same root key."""
+    """Both servers have the same root key."""
     await use(config, dice)
     other = Config(data_dir=str(tmp_path / "other"))
     other.folder.mkdir()
@@ -119,14 +119,14 @@ async def test_the_database_of_another_server_is_refused(config: Config, dice: S
     assert "another server" in await refused(other)
 
 
-async def test_a_folder_that_was_never_in_use_begins_with_an_empty_database(tmp_path: Path, dice: SeededRandom) -> None:
+async def test_a_new_data_folder_starts_with_an_empty_database(tmp_path: Path, dice: SeededRandom) -> None:
     config = Config(data_dir=str(tmp_path / "new"))
     await use(config, dice)
     await use(config, SeededRandom("second"))
     assert (config.folder / "root.key").exists()
 
 
-async def test_another_folder_of_the_same_database_begins_where_the_root_key_is_given(
+async def test_a_second_data_folder_starts_with_the_root_key_in_the_environment(
     config: Config, dice: SeededRandom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await use(config, dice)
@@ -159,7 +159,7 @@ async def test_a_restored_folder_without_its_database_is_not_opened_for_recovery
     assert not (tmp_path / "ostiary.db").exists()
 
 
-async def test_a_missing_root_key_is_never_replaced(config: Config, dice: SeededRandom) -> None:
+async def test_a_missing_root_key_is_refused_and_not_replaced(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     key = config.folder / "root.key"
     good = key.read_bytes()
@@ -177,9 +177,7 @@ async def test_a_missing_root_key_is_never_replaced(config: Config, dice: Seeded
     "content",
     [b"", b"\n", b"AAAA\n", base64.b64encode(b"k" * 31), base64.b64encode(b"k" * 33), b"\xff\xfe", b"no base64!"],
 )
-async def test_a_root_key_that_is_no_key_is_refused_and_stays(
-    config: Config, dice: SeededRandom, content: bytes
-) -> None:
+async def test_a_malformed_root_key_is_refused_and_stays(config: Config, dice: SeededRandom, content: bytes) -> None:
     await use(config, dice)
     (config.folder / "root.key").write_bytes(content)
     with pytest.raises(Invalid, match="root key"):
@@ -199,7 +197,7 @@ async def test_a_folder_in_place_of_the_root_key_is_refused(config: Config, dice
 
 
 @pytest.mark.parametrize("is_file_there", [True, False])
-async def test_another_root_key_in_the_environment_replaces_nothing(
+async def test_another_root_key_in_the_environment_is_refused_and_the_file_stays(
     config: Config, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch, is_file_there: bool
 ) -> None:
     await use(config, dice)
@@ -220,7 +218,7 @@ async def test_another_root_key_in_the_environment_replaces_nothing(
         assert "is missing" in await refused(config)
 
 
-async def test_a_root_key_is_written_whole_or_not_at_all(
+async def test_an_interrupted_write_leaves_no_root_key(
     tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The power fails between the write and the rename: the next start makes a key as if nothing had been."""

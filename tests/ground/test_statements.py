@@ -39,7 +39,7 @@ FEW = {"ostiaryd.certs.store.trust_domains._DUE 0", "ostiaryd.watch.store.threat
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_what_is_due_or_has_ended_is_found_by_its_time(world: World) -> None:
+async def test_rows_that_are_due_or_expired_are_found_by_an_index_on_their_time(world: World) -> None:
     """Background loops run these statements every few seconds, however many rows the table has."""
     wrong, reader = {}, world.db.read()
     for name, statement in named_statements():
@@ -79,7 +79,7 @@ time, up to a maximum.
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_a_count_among_all_clients_reads_an_index_alone(world: World) -> None:
+async def test_only_listed_counts_look_up_rows_beside_an_index(world: World) -> None:
     """A count that looks up each of its rows takes longer the larger the table is, as those of quotas once did."""
     looked_up, reader = set(), world.db.read()
     for name, statement in named_statements():
@@ -92,7 +92,7 @@ async def test_a_count_among_all_clients_reads_an_index_alone(world: World) -> N
     assert looked_up == LOOKED_UP
 
 
-async def test_both_databases_plan_every_statement(world: World) -> None:
+async def test_each_statement_can_be_planned_by_both_databases(world: World) -> None:
     statements, reader, wrong = dict(named_statements()), world.db.read(), {}
     assert len(statements) > 500
     for name, statement in statements.items():

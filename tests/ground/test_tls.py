@@ -120,7 +120,7 @@ def serial(port: int, files: Files) -> int:
         return x509.load_der_x509_certificate(shown).serial_number
 
 
-def test_a_server_speaks_tls_and_takes_up_a_new_certificate(authority: Authority, tmp_path: Path) -> None:
+def test_a_server_serves_tls_and_loads_a_renewed_certificate(authority: Authority, tmp_path: Path) -> None:
     files = authority.files
     options = ("--tls-cert", str(files.certificate), "--tls-key", str(files.key))
     with running(tmp_path / "data", *options) as server, httpx2.Client(verify=files.client) as open_before:
@@ -150,7 +150,7 @@ def test_a_server_speaks_tls_and_takes_up_a_new_certificate(authority: Authority
             assert b"200" not in plain.recv(4096), "plain HTTP is not answered"
 
 
-def test_old_versions_and_ciphers_without_forward_secrecy_are_not_spoken(authority: Authority) -> None:
+def test_old_tls_versions_and_ciphers_without_forward_secrecy_are_disabled(authority: Authority) -> None:
     context = Certificate(authority.files.certificate, authority.files.key).context()
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     old = [one["name"] for one in context.get_ciphers() if one["protocol"] != "TLSv1.3"]
@@ -158,7 +158,7 @@ def test_old_versions_and_ciphers_without_forward_secrecy_are_not_spoken(authori
     assert all(name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name) for name in old), old
 
 
-def test_the_files_are_looked_at_no_more_often_than_stated(authority: Authority) -> None:
+def test_certificate_files_are_checked_at_most_once_per_interval(authority: Authority) -> None:
     now = [0.0]
     certificate = Certificate(authority.files.certificate, authority.files.key, now=lambda: now[0])
     first = certificate.context()
@@ -173,7 +173,7 @@ def test_the_files_are_looked_at_no_more_often_than_stated(authority: Authority)
 
 
 @pytest.mark.parametrize("missing", ["certificate", "key"])
-def test_without_a_file_the_start_is_refused(authority: Authority, missing: str) -> None:
+def test_a_missing_certificate_or_key_file_is_refused(authority: Authority, missing: str) -> None:
     getattr(authority.files, missing).unlink()
     with pytest.raises(Invalid, match="no certificate for TLS") as refused:
         Certificate(authority.files.certificate, authority.files.key)
@@ -193,14 +193,14 @@ def test_a_key_with_a_password_and_a_key_of_another_certificate_are_refused(auth
 
 
 @pytest.mark.parametrize("given", ["tls_cert", "tls_key"])
-def test_certificate_and_key_go_together(given: str, tmp_path: Path) -> None:
+def test_a_certificate_without_a_key_or_a_key_without_a_certificate_is_refused(given: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="both tls_cert and tls_key"):
         load_config(None, environ={}, data_dir=str(tmp_path), **{given: "server.pem"})
 
 
 @LOOPS
 @pytest.mark.parametrize("bound", ["HANDSHAKES", "OF_ADDRESS"])
-def test_a_handshake_beyond_the_bound_ends_the_oldest(
+def test_a_handshake_beyond_the_limit_ends_the_oldest_handshake(
     authority: Authority, bound: str, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, bound, 2)
@@ -232,7 +232,7 @@ def test_a_handshake_beyond_the_bound_ends_the_oldest(
 
 
 @LOOPS
-def test_of_many_connections_in_one_round_the_newest_may_go_on(
+def test_the_newest_of_many_connections_in_one_round_stay_open(
     authority: Authority, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "OF_ADDRESS", 2)
@@ -257,7 +257,7 @@ def test_of_many_connections_in_one_round_the_newest_may_go_on(
             client.close()
 
 
-def test_the_oldest_handshake_of_the_address_that_has_most_ends(
+def test_the_oldest_handshake_of_the_address_with_the_most_handshakes_ends(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "HANDSHAKES", 3)
@@ -307,7 +307,7 @@ def end_late(one: Protocol) -> None:
     ],
     ids=["made room", "made room after a response", "too slow", "idle", "idle, and reads its last response"],
 )
-def test_a_client_that_does_not_notice_the_end_of_tls_is_waited_for_only_once(
+def test_a_second_close_ends_a_tls_connection_whose_client_does_not_respond(
     authority: Authority,
     new_loop: NewLoop,
     is_answered: bool,
@@ -345,7 +345,7 @@ def test_a_client_that_does_not_notice_the_end_of_tls_is_waited_for_only_once(
 @pytest.mark.parametrize(
     ("days", "refusal"), [(-1, Conflict), (0, Conflict), (13, Unprotected), (14, None), (31, Conflict)]
 )
-def test_the_doctor_says_that_a_certificate_ends_soon_or_has_ended(
+def test_the_doctor_reports_an_expiring_expired_or_malformed_certificate(
     authority: Authority, days: int, refusal: type[Exception] | None
 ) -> None:
     """`days` before its end; on day 31 the file is no certificate."""

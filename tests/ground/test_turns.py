@@ -38,7 +38,7 @@ READ = 256 << 10
 """bytes that the event loop reads from a socket at once"""
 
 
-async def test_what_comes_after_the_time_of_a_round_waits_in_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_time_of_a_round_wait_in_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "ROUND_S", 1e-9)
     monkeypatch.setattr(turns, "EACH_S", 0)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
@@ -52,7 +52,7 @@ async def test_what_comes_after_the_time_of_a_round_waits_in_order_of_arrival(mo
         await asyncio.sleep(0)
 
 
-async def test_an_error_in_one_turn_takes_no_turn_from_others() -> None:
+async def test_an_error_in_one_turn_does_not_affect_the_next_turn() -> None:
     loop, parsing, parsed, errors = asyncio.get_running_loop(), ParsingTurns(), list[int](), list[object]()
     loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
     error = OSError("of one connection")
@@ -66,7 +66,7 @@ async def test_an_error_in_one_turn_takes_no_turn_from_others() -> None:
     assert (parsed, errors) == ([1], [error])
 
 
-async def test_a_round_that_has_time_left_parses_all_that_waits_and_is_free_again() -> None:
+async def test_a_round_with_time_left_parses_the_waiting_connections() -> None:
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
     parsing.wait(partial(parsed.append, 0), loop)
     assert not parsing.is_free, "a connection waits, and comes first"
@@ -82,7 +82,7 @@ async def test_a_round_that_has_time_left_parses_all_that_waits_and_is_free_agai
         (10_000, LONGEST_ROUND_S),
     ],
 )
-async def test_a_round_is_longer_the_more_connections_wait_up_to_a_limit(
+async def test_a_round_is_longer_with_more_waiting_connections_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, waiting: int, expected: float
 ) -> None:
     """The clock is read twice for each connection, and a connection takes 0.1 ms."""
@@ -110,7 +110,7 @@ async def test_a_round_is_longer_the_more_connections_wait_up_to_a_limit(
         (LONGEST_WAIT_S + 0.001, MANY, ["parsed"] * MANY),
     ],
 )
-async def test_only_a_late_turn_while_many_wait_is_refused(
+async def test_a_turn_is_refused_only_if_late_and_while_many_connections_wait(
     monkeypatch: pytest.MonkeyPatch, waited_s: float, waiting: int, expected: list[str]
 ) -> None:
     used_s = 0.0
@@ -123,7 +123,7 @@ async def test_only_a_late_turn_while_many_wait_is_refused(
     assert done == expected
 
 
-async def test_the_addresses_that_wait_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_addresses_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[str]()
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "192.0.2.2"):
         parsing.wait(partial(parsed.append, address), loop, address=address)
@@ -131,7 +131,7 @@ async def test_the_addresses_that_wait_take_turns(monkeypatch: pytest.MonkeyPatc
     assert parsed == ["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.1", "2001:db8::2", "192.0.2.1"]
 
 
-async def test_nothing_of_others_is_parsed_while_something_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_of_other_clients_are_not_parsed_during_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
     with parsing.paused(loop), parsing.paused(loop):
@@ -144,7 +144,7 @@ async def test_nothing_of_others_is_parsed_while_something_is_stopped(monkeypatc
     assert parsed == [1, 0]
 
 
-async def test_a_pause_that_began_in_a_round_holds_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pause_that_begins_in_a_round_delays_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
     parsing.wait(partial(parsed.append, 0), loop)
@@ -167,7 +167,7 @@ async def test_a_pause_lasts_through_rounds_up_to_50_ms() -> None:
     assert parsed[0] >= 0.05
 
 
-async def test_a_pause_ends_at_its_limit_though_the_stop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pause_ends_at_its_limit_even_if_the_stop_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_PAUSE_S", 0.01)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
     with parsing.paused(loop):
@@ -176,7 +176,7 @@ async def test_a_pause_ends_at_its_limit_though_the_stop_goes_on(monkeypatch: py
         assert not parsing.is_paused
 
 
-async def test_stops_without_end_leave_others_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_stops_leave_half_of_the_time_to_other_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
     loop, parsing = asyncio.get_running_loop(), ParsingTurns()
@@ -285,7 +285,9 @@ OK, BUSY = b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"
 
 
 @pytest.mark.parametrize("path", ["/greet", "/greet/x"])
-async def test_the_connection_of_an_administrator_waits_for_no_turn(world: World, path: str) -> None:
+async def test_a_request_on_the_connection_of_an_administrator_does_not_wait_for_a_turn(
+    world: World, path: str
+) -> None:
     async with served(world) as server:
         (chief, to_chief), (agent, to_agent) = await server.open(), await server.open()
         to_chief.write(post(path, b"", "authorization: administrator"))
@@ -304,7 +306,9 @@ async def test_the_connection_of_an_administrator_waits_for_no_turn(world: World
 
 
 @pytest.mark.parametrize("who", ["administrator", "agent"])
-async def test_the_first_bytes_from_an_address_of_an_administrator_wait_for_no_turn(world: World, who: str) -> None:
+async def test_the_first_bytes_from_the_address_of_an_administrator_do_not_wait_for_a_turn(
+    world: World, who: str
+) -> None:
     async with served(world) as server:
         reader, writer = await server.open()
         writer.write(post("/greet", b"", f"authorization: {who}"))
@@ -326,7 +330,7 @@ async def test_the_first_bytes_from_an_address_of_an_administrator_wait_for_no_t
         writer.close()
 
 
-async def test_a_client_at_an_address_of_an_administrator_ends_one_round(
+async def test_a_client_at_the_address_of_an_administrator_interrupts_only_one_round(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
@@ -346,7 +350,9 @@ async def test_a_client_at_an_address_of_an_administrator_ends_one_round(
         writer.close()
 
 
-def test_a_rate_limits_the_connections_that_count_as_those_of_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_from_addresses_of_administrators_have_priority_up_to_a_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     watched = arrivals.Arrivals()
@@ -359,7 +365,7 @@ def test_a_rate_limits_the_connections_that_count_as_those_of_administrators(mon
     assert [watched.expects("192.0.2.1"), watched.expects("192.0.2.1")] == [True, False]
 
 
-def test_the_address_that_was_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_address_of_an_administrator_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MAX_ADDRESSES", 2)
     watched = arrivals.Arrivals()
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"):
@@ -368,7 +374,7 @@ def test_the_address_that_was_used_longest_ago_is_forgotten(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("who", "path"), [("administrator", "/stop"), ("administrator", "/greet"), ("agent", "/stop")])
-async def test_others_wait_from_the_reading_of_a_stop_of_an_administrator_on(world: World, who: str, path: str) -> None:
+async def test_parsing_pauses_only_when_an_administrator_sends_a_stop(world: World, who: str, path: str) -> None:
     async with served(world) as server:
         reader, writer = await server.open()
         writer.write(post("/greet", b"", f"authorization: {who}"))
@@ -405,7 +411,7 @@ async def test_a_stop_begins_in_the_round_in_which_it_is_read(world: World, firs
     assert seen == [["/stop"], []]
 
 
-async def test_of_many_stops_that_are_read_together_one_begins_in_the_round(world: World) -> None:
+async def test_only_one_of_many_stops_that_are_read_together_begins_in_the_round(world: World) -> None:
     """Otherwise a client without a token could make a round as long as its requests are many."""
     loop, begun, seen = asyncio.get_running_loop(), list[str](), list[int]()
 
@@ -424,7 +430,7 @@ async def test_of_many_stops_that_are_read_together_one_begins_in_the_round(worl
     assert (seen, len(begun)) == ([1], 3)
 
 
-async def test_a_round_of_turns_ends_when_an_administrator_has_sent_something(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_of_turns_ends_when_bytes_of_an_administrator_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
     monkeypatch.setattr(turns, "ROUND_S", 3600.0)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
@@ -440,7 +446,7 @@ async def test_a_round_of_turns_ends_when_an_administrator_has_sent_something(mo
         assert parsed == [0, 1, 2], "bytes that arrived once end one round"
 
 
-async def test_the_kernel_is_asked_for_arrivals_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_kernel_is_polled_for_arrivals_at_most_once_per_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = arrivals.Arrivals()
     chief, server = socket.socketpair()
     with chief, server:
@@ -457,7 +463,9 @@ async def test_the_kernel_is_asked_for_arrivals_once_in_a_while(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("who", ["administrator", "agent"])
-async def test_arrivals_of_administrators_are_watched(world: World, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+async def test_only_connections_of_administrators_are_watched_for_arrivals(
+    world: World, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
     monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
     async with served(world) as server:
         reader, writer = await server.open()
@@ -490,7 +498,7 @@ class Leaving(asyncio.Transport):
         (100 * CLOSED_AT_ONCE, [100 * CLOSED_AT_ONCE // CLOSED_PART]),
     ],
 )
-async def test_connections_of_clients_that_leave_at_once_are_closed_some_in_each_round(
+async def test_a_bounded_number_of_abandoned_connections_is_closed_in_each_round(
     leaving: int, expected: list[int]
 ) -> None:
     loop, parsing, closed = asyncio.get_running_loop(), ParsingTurns(), list[Leaving]()
@@ -503,7 +511,7 @@ async def test_connections_of_clients_that_leave_at_once_are_closed_some_in_each
     await eventually_async(lambda: len(closed) == leaving)
 
 
-async def test_every_client_that_leaves_is_forgotten(world: World) -> None:
+async def test_each_connection_of_a_client_that_left_is_removed(world: World) -> None:
     async with served(world) as server:
         opened = [await server.open() for _ in range(2 * CLOSED_AT_ONCE)]
         await eventually_async(lambda: len(server.connections) == len(opened))
@@ -512,7 +520,7 @@ async def test_every_client_that_leaves_is_forgotten(world: World) -> None:
         await eventually_async(lambda: len(server.connections) == 0)
 
 
-async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_holds(world: World) -> None:
+async def test_a_waiting_connection_is_not_read_further_and_its_bytes_are_counted(world: World) -> None:
     async with served(world) as server:
         reader, writer = await server.open()
         writer.write(post("/public", b"", "authorization: administrator"))  # a route that proves nothing
@@ -549,7 +557,7 @@ async def refuse_all(server: Served, count: int) -> None:
         refuse()
 
 
-async def test_a_late_request_is_refused_unread_and_its_connection_goes_on(world: World) -> None:
+async def test_a_late_request_is_refused_and_its_connection_stays_open(world: World) -> None:
     async with served(world) as server:
         server.hold()
         reader, writer = await server.open()
@@ -582,7 +590,7 @@ GREET = post("/greet", b"")
         (b"", post("/greet", b"", "transfer-encoding: chunked")),
     ],
 )
-async def test_a_connection_is_closed_if_it_has_sent_anything_but_one_late_request(
+async def test_a_connection_with_more_or_less_than_one_late_request_is_closed(
     world: World, before: bytes, late: bytes
 ) -> None:
     async with served(world) as server:
@@ -634,11 +642,13 @@ HEAD = b"POST /a HTTP/1.1\r\nhost: a\r\n"
         (b"", False),
     ],
 )
-def test_only_a_head_with_one_meaning_is_one_request(data: bytes, expected: bool) -> None:
+def test_only_an_unambiguous_complete_request_counts_as_one_request(data: bytes, expected: bool) -> None:
     assert is_one_request(data) is expected
 
 
-async def test_what_waits_for_a_turn_is_bounded_in_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bytes_that_wait_for_a_turn_are_bounded_in_total(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "MAX_HELD", 3000)
     async with served(world) as server:
         server.hold()
@@ -654,7 +664,7 @@ async def test_what_waits_for_a_turn_is_bounded_in_all(world: World, monkeypatch
         await eventually_async(lambda: server.connections.held == 0)
 
 
-async def test_a_client_that_leaves_while_it_waits_leaves_nothing(world: World) -> None:
+async def test_a_waiting_connection_whose_client_leaves_is_removed(world: World) -> None:
     async with served(world) as server:
         server.hold()
         _, writer = await server.open()
@@ -670,7 +680,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing(world: World) 
         assert server.connections.held == 0
 
 
-async def test_requests_that_one_client_sends_in_one_go_are_refused_in_many_rounds(
+async def test_pipelined_requests_of_one_client_are_refused_over_many_rounds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
@@ -702,7 +712,7 @@ async def test_requests_that_one_client_sends_in_one_go_are_refused_in_many_roun
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_all_that_a_client_sends_is_answered_in_order_however_short_rounds_are(
+async def test_pipelined_requests_are_answered_in_order_with_very_short_rounds(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)

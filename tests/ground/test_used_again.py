@@ -1,4 +1,4 @@
-"""PostgreSQL databases of the tests are used again: what one test leaves, the next must not see."""
+"""PostgreSQL databases of the tests are reused: a test does not see rows or schema changes of an earlier test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(config: Config) -> list[tuple]:
         return connection.execute("select name, value from setting order by name").fetchall()
 
 
-def test_a_database_is_used_again_as_it_was_unless_its_schema_was_changed(
+def test_a_reused_test_database_has_its_first_rows_and_a_changed_schema_is_discarded(
     template: Callable[[Kind], Template], tmp_path: Path
 ) -> None:
     made = template("postgres")

@@ -63,12 +63,12 @@ def emit(body: bytes) -> Callable[[Tx], None]:
     return lambda tx: outbox.emit(tx, "feed", body)
 
 
-async def test_what_is_acknowledged_is_there(world: World) -> None:
+async def test_an_acknowledged_write_is_stored(world: World) -> None:
     assert await world.writer.submit(put("test a")) == "test a"
     assert world.db.read().one(GET, name="test a") == ("1",)
 
 
-async def test_waiting_jobs_share_one_commit_and_one_instant(world: World) -> None:
+async def test_waiting_jobs_share_transactions(world: World) -> None:
     def instant(tx: Tx) -> tuple[int, int]:
         return id(tx), tx.now
 
@@ -77,7 +77,7 @@ async def test_waiting_jobs_share_one_commit_and_one_instant(world: World) -> No
 
 
 @pytest.mark.parametrize(("longest_s", "batches"), [(-1.0, 5), (0.0, 5), (3600.0, 1)])
-async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
+async def test_a_batch_runs_at_least_one_job_at_any_time_limit(
     world: World, monkeypatch: pytest.MonkeyPatch, longest_s: float, batches: int
 ) -> None:
     seen, begun, new_tx = list[Tx](), count(1), Writer._new_tx
@@ -119,7 +119,7 @@ async def test_a_request_that_is_read_after_the_last_job_shares_its_commit(
     assert (seen[0] is seen[1]) is is_shared
 
 
-async def test_a_batch_ends_though_requests_arrive_without_end(world: World) -> None:
+async def test_a_batch_ends_while_requests_keep_arriving(world: World) -> None:
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
     requests = list[asyncio.Task[None]]()
 
@@ -152,8 +152,8 @@ def stops() -> Priority:
     return Priority(("operator", ""), lane=Lane.STOP)
 
 
-async def test_a_stop_overtakes_and_cuts_the_batch_short(world: World) -> None:
-    """It runs before all that wait, and nothing that waits runs before it is committed."""
+async def test_a_stop_overtakes_waiting_jobs_and_ends_the_batch(world: World) -> None:
+    """A stop runs before all waiting jobs, and no waiting job runs before the commit of the stop."""
     ran: list[tuple[str, Tx]] = []
 
     def job(name: str) -> Callable[[Tx], None]:
@@ -177,7 +177,7 @@ async def test_a_stop_overtakes_and_cuts_the_batch_short(world: World) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # on PostgreSQL the jobs run in the thread of the writer
-async def test_a_stop_waits_for_no_slice_of_the_batch_in_progress(world: World) -> None:
+async def test_a_stop_does_not_wait_for_a_slice_of_the_batch_in_progress(world: World) -> None:
     ran, begun = list[str](), asyncio.Event()
 
     def grant(tx: Tx) -> None:
@@ -197,7 +197,7 @@ async def test_a_stop_waits_for_no_slice_of_the_batch_in_progress(world: World) 
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # on PostgreSQL the jobs run in the thread of the writer
-async def test_a_slice_ends_after_the_job_in_which_an_administrator_sent_something(
+async def test_a_slice_ends_after_the_job_during_which_an_administrator_sent_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran, loop, unread, sent = list[str](), asyncio.get_running_loop(), list[str](), list[Awaitable[object]]()
@@ -243,7 +243,7 @@ async def test_a_stop_is_answered_in_the_round_after_its_commit(world: World, mo
     assert order[:2] == ["committed", "ended"], "no round of the event loop is between them"
 
 
-async def test_a_stop_and_the_listeners_are_told_before_the_others_of_a_batch(
+async def test_a_stop_and_the_listeners_are_notified_before_the_other_jobs_of_a_batch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are answered some in each round of the event loop."""
@@ -281,7 +281,7 @@ async def test_a_stop_and_the_listeners_are_told_before_the_others_of_a_batch(
     assert told.index("feed") < told.index("stop") < told.index("grant")
 
 
-async def test_few_others_are_answered_in_the_rounds_that_a_stop_needs(world: World) -> None:
+async def test_a_bounded_number_of_refusals_is_sent_in_the_rounds_of_a_stop(world: World) -> None:
     refused = [world.writer._hold_refusal() for _ in range(3 * ANSWERED_AT_ONCE)]
     stop = asyncio.ensure_future(submit_as(world, stops(), emit(b"revoked")))
     world.writer._sweep()
@@ -302,7 +302,7 @@ def answered(futures: list[asyncio.Future[Any]]) -> int:
     return sum(future.done() for future in futures)
 
 
-async def test_refusals_are_answered_some_in_each_round_of_the_event_loop(world: World) -> None:
+async def test_a_bounded_number_of_refusals_is_sent_in_each_round_of_the_event_loop(world: World) -> None:
     refused = [world.writer._hold_refusal() for _ in range(2 * ANSWERED_AT_ONCE + 1)]
     world.writer._sweep()
     rounds = [answered(refused)]
@@ -345,7 +345,7 @@ async def test_a_refusal_is_freed_without_a_search_for_cycles(world: World, monk
         gc.enable()
 
 
-async def test_jobs_of_one_client_wait_for_no_other_clients_queue(world: World) -> None:
+async def test_a_job_does_not_wait_for_the_queue_of_another_client(world: World) -> None:
     order: list[str] = []
     greedy = [
         submit_as(world, Priority(("net", "greedy"), expires=True), lambda tx: order.append("greedy"))
@@ -356,8 +356,8 @@ async def test_jobs_of_one_client_wait_for_no_other_clients_queue(world: World) 
     assert order.index("other") == 1
 
 
-async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refused_more(world: World) -> None:
-    """And one with nothing waiting is not."""
+async def test_a_client_with_a_waiting_job_is_refused_while_the_line_is_crowded(world: World) -> None:
+    """A client without a waiting job is admitted."""
     blocked, free = threading.Event(), threading.Event()
     commit = world.writer._connection.commit
 
@@ -385,7 +385,7 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
     await world.writer.admit(("a", ""))
 
 
-async def test_refusals_are_answered_at_once_as_long_as_a_sweep_has_any_left(
+async def test_a_sweep_allows_a_limited_number_of_immediate_refusals(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.REFUSED_AT_ONCE", 2)
@@ -401,7 +401,7 @@ async def test_refusals_are_answered_at_once_as_long_as_a_sweep_has_any_left(
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_turn_of_the_loop_counts_as_many_sweeps_as_it_took_processor_time(world: World) -> None:
+async def test_a_round_of_the_event_loop_counts_sweeps_by_its_processor_time(world: World) -> None:
     submitted = submit_as(world, Priority(("a", "")), lambda tx: None)
     before = world.writer._sweeps
     until = time.thread_time() + 4.5 * SWEEP_S
@@ -415,7 +415,7 @@ async def test_a_turn_of_the_loop_counts_as_many_sweeps_as_it_took_processor_tim
 
 
 async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: World) -> None:
-    """Also while nothing is committed; what is not said to expire waits on."""
+    """The refusal comes also while a commit hangs; a job without an expiry keeps waiting."""
     ran: list[str] = []
     blocked, free = threading.Event(), threading.Event()
 
@@ -446,7 +446,7 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
     assert ran == ["patient"]
 
 
-async def test_a_refused_job_leaves_nothing_and_its_neighbours_stand(world: World) -> None:
+async def test_a_refused_job_is_rolled_back_and_the_other_jobs_of_its_batch_stand(world: World) -> None:
     def refused(tx: Tx) -> Raised:
         try:
             with tx.savepoint():
@@ -465,7 +465,7 @@ async def test_a_refused_job_leaves_nothing_and_its_neighbours_stand(world: Worl
     assert world.db.read().one(COUNT) == (2,)
 
 
-async def test_an_error_of_the_database_in_a_savepoint_does_not_hurt_the_batch(world: World) -> None:
+async def test_a_database_error_in_a_savepoint_does_not_end_the_job(world: World) -> None:
     def twice(tx: Tx) -> str:
         tx.run(PUT, name="test x", value="1")
         with pytest.raises(Exception, match="(?i)unique"), tx.savepoint():
@@ -476,7 +476,7 @@ async def test_an_error_of_the_database_in_a_savepoint_does_not_hurt_the_batch(w
     assert world.db.read().one(GET, name="test x") == ("1",)
 
 
-async def test_a_job_that_raises_bare_takes_its_batch_down_and_everybody_hears_it(world: World) -> None:
+async def test_a_job_that_raises_outside_of_a_savepoint_rolls_its_batch_back(world: World) -> None:
     def broken(tx: Tx) -> None:
         tx.run(PUT, name="test broken", value="1")
         raise RuntimeError("bug")
@@ -517,7 +517,7 @@ async def test_outbox_numbers_follow_the_commits_and_wake_listeners(world: World
     assert heard == [{"feed"}] * 3
 
 
-async def test_a_rolled_back_message_is_never_heard(world: World) -> None:
+async def test_a_message_that_is_rolled_back_is_not_delivered(world: World) -> None:
     heard: list[set[str]] = []
     world.writer.listeners.append(heard.append)
 
@@ -535,7 +535,7 @@ async def test_a_rolled_back_message_is_never_heard(world: World) -> None:
     assert outbox.highest_number(world.db.read()) == 0
 
 
-async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: World, clock: Clock) -> None:
+async def test_pruning_keeps_the_newest_message_so_that_numbers_do_not_repeat(world: World, clock: Clock) -> None:
     for number in range(3):
         await world.writer.submit(emit(b"%d" % number))
         clock.advance(seconds=1)
@@ -546,7 +546,7 @@ async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: Worl
     assert [seq for seq, _, _ in outbox.messages_after(world.db.read(), "feed", 0)] == [3, 4]
 
 
-async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:
+async def test_queued_jobs_run_before_the_writer_closes(world: World) -> None:
     waiting = [world.writer.submit(put(f"test {number}")) for number in range(20)]
     await world.writer.close()
     assert await asyncio.gather(*waiting) == [f"test {number}" for number in range(20)]
@@ -554,7 +554,7 @@ async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:
         world.writer.submit(put("late"))
 
 
-async def test_late_rows_are_written_before_anybody_looks(world: World) -> None:
+async def test_deferred_rows_are_written_before_the_next_read(world: World) -> None:
     def job(tx: Tx) -> list[object]:
         tx.late(PUT, ("test late", "1"))
         return [tx.one(GET, name="test late"), tx.one(COUNT)]
@@ -564,7 +564,7 @@ async def test_late_rows_are_written_before_anybody_looks(world: World) -> None:
     assert world.db.read().one(GET, name="test later") == ("2",)
 
 
-async def test_a_late_row_is_written_before_a_read_of_its_key_and_not_before_one_of_another(world: World) -> None:
+async def test_a_deferred_row_is_written_before_a_read_of_its_key_but_not_of_another_key(world: World) -> None:
     def job(tx: Tx) -> list[object]:
         tx.run(PUT, name="test kept", value="1")
         seen: list[object] = [tx.one(GET_KEYED, name="test kept")]
@@ -593,7 +593,7 @@ async def test_a_late_row_is_written_before_a_read_of_its_key_and_not_before_one
     ]
 
 
-async def test_a_refused_job_loses_its_late_change(world: World) -> None:
+async def test_a_refused_job_loses_its_deferred_change(world: World) -> None:
     def change(name: str, *, fails: bool) -> Callable[[Tx], Raised | None]:
         def job(tx: Tx) -> None:
             assert tx.one(GET_KEYED, name=name) == ("1",)
@@ -613,7 +613,7 @@ async def test_a_refused_job_loses_its_late_change(world: World) -> None:
 
 @pytest.mark.parametrize("looks", [False, True])
 @pytest.mark.parametrize("writes", [False, True])
-async def test_a_refused_job_loses_its_late_rows_and_no_other(world: World, looks: bool, writes: bool) -> None:
+async def test_a_refused_job_loses_only_its_own_deferred_rows(world: World, looks: bool, writes: bool) -> None:
     def late(name: str, *, fails: bool) -> Callable[[Tx], str | Raised]:
         def job(tx: Tx) -> str:
             tx.late(PUT, (name, "1"))
@@ -653,7 +653,7 @@ async def test_an_inner_savepoint_rolls_back_alone(world: World) -> None:
     assert world.db.read().all(NAMES) == [("test outer",), ("test outer late",)]
 
 
-async def test_what_is_deferred_stays_though_the_job_is_refused(world: World) -> None:
+async def test_deferred_work_of_a_refused_job_still_runs(world: World) -> None:
     def write(tx: Tx, names: list[str]) -> None:
         for name in names:
             tx.run(PUT, name=name, value="1")
@@ -667,7 +667,7 @@ async def test_what_is_deferred_stays_though_the_job_is_refused(world: World) ->
     assert world.db.read().one(GET, name="test spent") == ("1",)
 
 
-async def test_what_a_room_keeps_stands_whatever_becomes_of_its_batch(world: World) -> None:
+async def test_a_singleton_of_the_writer_survives_the_failure_of_its_batch(world: World) -> None:
     def fail(tx: Tx) -> None:
         tx.get_singleton(list[str]).append("kept")
         raise ArithmeticError
@@ -677,7 +677,7 @@ async def test_what_a_room_keeps_stands_whatever_becomes_of_its_batch(world: Wor
     assert await world.writer.submit(lambda tx: tx.get_singleton(list[str])) == ["kept"]
 
 
-async def test_a_late_row_that_fails_fails_its_batch(world: World) -> None:
+async def test_a_deferred_row_that_fails_fails_its_batch(world: World) -> None:
     await world.writer.submit(put("test twice"))
     answers = await asyncio.gather(
         world.writer.submit(isolated(lambda tx: tx.late(PUT, ("test twice", "2")))),
@@ -688,9 +688,7 @@ async def test_a_late_row_that_fails_fails_its_batch(world: World) -> None:
     assert world.db.read().one(COUNT) == (1,)
 
 
-async def test_a_transaction_in_which_a_statement_failed_is_not_taken_for_committed(
-    world: World, database: str
-) -> None:
+async def test_a_failed_statement_aborts_the_transaction_on_postgresql_alone(world: World, database: str) -> None:
     def swallow(tx: Tx) -> str:
         tx.run(PUT, name="test", value="1")
         with suppress(Exception):
@@ -705,7 +703,7 @@ async def test_a_transaction_in_which_a_statement_failed_is_not_taken_for_commit
     assert world.db.read().all(NAMES) == ([("test",)] if database == "sqlite" else [])
 
 
-async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: World) -> None:
+async def test_a_steady_query_is_cached_until_its_table_is_written(world: World) -> None:
     await world.writer.submit(put("test steady"))
 
     def job(tx: Tx) -> list[object]:
@@ -729,7 +727,7 @@ async def test_what_is_steady_is_asked_once_until_its_table_is_written(world: Wo
     assert await world.writer.submit(job) == [("1",), ("1",), ("2",), ("2",), None, ("3",)]
 
 
-async def test_what_lasts_stays_known_while_rows_are_only_added(world: World) -> None:
+async def test_a_lasting_result_stays_cached_while_rows_are_only_added(world: World) -> None:
     def job(tx: Tx) -> list[object]:
         seen: list[object] = [tx.one(LASTING, name="test lasts")]
         tx.run(PUT, name="test lasts", value="1")
@@ -754,7 +752,7 @@ async def test_what_lasts_stays_known_while_rows_are_only_added(world: World) ->
     assert await world.writer.submit(job) == [None, ("1",), ("1",), ("behind its back",), ("3",), ("3",)]
 
 
-async def test_what_lasts_stays_known_while_what_is_over_is_pruned(world: World) -> None:
+async def test_a_lasting_result_stays_cached_while_rows_are_pruned(world: World) -> None:
     prune = sql("delete from setting where name = :name", prunes=True)
 
     def job(tx: Tx) -> list[object]:
@@ -767,7 +765,7 @@ async def test_what_lasts_stays_known_while_what_is_over_is_pruned(world: World)
     assert await world.writer.submit(job) == [("1",), ("1",), None, ("1",)]
 
 
-def test_what_a_statement_does_is_told_from_its_text() -> None:
+def test_a_statement_is_classified_as_writing_or_adding_by_its_text() -> None:
     recursive = "with recursive a (id) as (select 1 union select id + 1 from a) "
     told = {
         text: (one := sql(text)) and (one.writes, one.adds)
@@ -792,7 +790,7 @@ def test_what_a_statement_does_is_told_from_its_text() -> None:
     ]
 
 
-async def test_what_is_steady_stays_known_from_batch_to_batch(world: World) -> None:
+async def test_a_steady_result_stays_cached_across_batches(world: World) -> None:
     """Until its table is written, by an act or by another process, or a batch is undone."""
     await world.writer.submit(put("test kept"))
     reads = 0
@@ -840,7 +838,9 @@ async def test_what_is_steady_stays_known_from_batch_to_batch(world: World) -> N
     theirs.close()
 
 
-async def test_what_is_known_of_a_statement_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_cached_results_of_a_statement_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(query_cache, "MAX_KNOWN", 3)
 
     def look(tx: Tx) -> list[int]:
@@ -854,7 +854,9 @@ async def test_what_is_known_of_a_statement_is_bounded(world: World, monkeypatch
     assert await world.writer.submit(look) == [1, 2, 3, 1, 2]
 
 
-async def test_what_is_known_of_a_statement_has_a_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_size_of_the_cached_results_of_a_statement_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(query_cache, "MAX_BYTES", 33)  # an empty result counts as one byte, beside its parameters
 
     def look(tx: Tx, *sizes: int) -> list[int]:
@@ -877,7 +879,7 @@ async def test_what_is_known_of_a_statement_has_a_size(world: World, monkeypatch
     assert await world.writer.submit(read) == 1, "the row of the first counts too"
 
 
-async def test_a_reader_sees_each_commit_of_what_is_steady_too(world: World) -> None:
+async def test_a_reader_sees_each_commit_in_the_result_of_a_steady_query(world: World) -> None:
     await world.writer.submit(put("test seen"))
     reader = world.db.read()
     assert reader.one(STEADY, name="test seen") == ("1",)
@@ -888,7 +890,7 @@ async def test_a_reader_sees_each_commit_of_what_is_steady_too(world: World) -> 
     assert reader.one(STEADY, name="test unseen") == ("1",)
 
 
-async def test_what_is_steady_is_read_again_also_when_another_process_commits(world: World) -> None:
+async def test_a_steady_query_is_read_again_after_a_commit_of_another_process(world: World) -> None:
     await world.writer.submit(put("test theirs"))
     reader = world.db.read()
     assert reader.one(STEADY, name="test theirs") == ("1",)
@@ -900,7 +902,7 @@ async def test_what_is_steady_is_read_again_also_when_another_process_commits(wo
     assert reader.one(STEADY, name="test theirs") == ("2",)
 
 
-async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
+async def test_a_scan_does_not_cache_results_of_its_snapshot(world: World) -> None:
     await world.writer.submit(put("test scanned"))
     begun, may_end = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
@@ -919,7 +921,7 @@ async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
     assert await world.db.scan(lambda reader: reader.one(STEADY, name="test scanned")) == ("2",)
 
 
-async def test_another_process_that_writes_holds_up_the_writer_and_not_the_loop(world: World) -> None:
+async def test_a_write_of_another_process_delays_the_writer_but_not_the_event_loop(world: World) -> None:
     theirs = world.db.connect()
     theirs.begin(write=True)
     theirs.execute(COUNT, {})
@@ -935,7 +937,7 @@ async def test_another_process_that_writes_holds_up_the_writer_and_not_the_loop(
     assert world.db.read().one(GET, name="test held up") == ("1",)
 
 
-async def test_a_database_that_cannot_be_written_is_heard_by_everybody_who_waits(world: World) -> None:
+async def test_a_database_that_cannot_be_written_refuses_each_waiting_job(world: World) -> None:
     world.writer._connection.close()
     answers = await asyncio.gather(*[world.writer.submit(put(f"test {n}")) for n in range(3)], return_exceptions=True)
     assert [isinstance(answer, Exception) for answer in answers] == [True] * 3

@@ -27,7 +27,7 @@ from tests.support.guard_fixtures import authenticate_at
 
 
 class Server:
-    """Speaks to one guard: an issuer that gives anybody a token, and a feed whose lines a test writes."""
+    """A server for one guard: an issuer that gives every client a token, and a feed whose lines a test writes."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -131,7 +131,7 @@ def guard(server: Server, tmp_path: Path) -> Iterator[Guard]:
 
 
 def authenticate_with(guard: Guard, server: Server) -> Any:
-    """Somebody that the guard lets in."""
+    """Return a caller that the guard has authenticated."""
     server.feeder.clock.now = ambient.now()
     return authenticate_at(guard, server.feeder, server.feeder.token(iss=server.url))
 

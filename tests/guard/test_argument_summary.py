@@ -18,7 +18,7 @@ from ostiary.keys import Credential
 from ostiary.protocol.errors import Unavailable
 
 
-def test_what_a_bound_could_name_stays_as_it_is() -> None:
+def test_short_scalar_arguments_are_recorded_unchanged_under_dotted_paths() -> None:
     arguments = {"path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at": {"x": {"y": "z"}}}
     assert summarize_arguments(arguments, {}) == {
         "path": "/srv/a.txt",
@@ -31,12 +31,12 @@ def test_what_a_bound_could_name_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("length", "whole"), [(MAX_TEXT - 1, True), (MAX_TEXT, True), (MAX_TEXT + 1, False)])
-def test_a_long_text_is_its_length(length: int, whole: bool) -> None:
+def test_a_long_text_is_recorded_as_its_length(length: int, whole: bool) -> None:
     text = "é " * (length // 2) + "é" * (length % 2)
     assert summarize_arguments({"text": text}, {}) == {"text": text if whole else {"type": "string", "length": length}}
 
 
-def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
+def test_arrays_empty_objects_and_inexact_numbers_are_recorded_as_type_and_length() -> None:
     arguments = {"tags": ["a", "b"], "none": {}, "far": 2**60, "huge": 1e300}
     assert summarize_arguments(arguments, {}) == {
         "tags": {"type": "array", "length": 2},
@@ -71,7 +71,7 @@ def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
         ("text", "q8Zr3Lm0Xv7Tn2Bk5Wd9Yc4Hs6Jf1Gp"),
     ],
 )
-def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) -> None:
+def test_an_argument_that_looks_like_a_secret_is_not_recorded(name: str, value: Any) -> None:
     recorded = summarize_arguments({name: value}, {})[name]
     assert recorded["secret"] is True
     assert str(value) not in json.dumps(recorded)
@@ -89,11 +89,11 @@ def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) ->
         ("text", "a sentence of some length without anything that ought to be hidden 42"),
     ],
 )
-def test_what_identifies_is_recorded(name: str, value: Any) -> None:
+def test_an_identifier_is_recorded_unchanged(name: str, value: Any) -> None:
     assert summarize_arguments({name: value}, {}) == {name: value}
 
 
-def test_the_catalogue_says_what_is_secret() -> None:
+def test_an_argument_that_the_catalogue_marks_as_secret_is_recorded_without_its_value() -> None:
     assert summarize_arguments({"pat": "a", "note": "b", "in": {"x": 1}}, {"note": "secret", "in": "secret"}) == {
         "pat": {"type": "string", "length": 1, "secret": True},
         "note": {"type": "string", "length": 1, "secret": True},
@@ -101,7 +101,7 @@ def test_the_catalogue_says_what_is_secret() -> None:
     }
 
 
-def test_names_are_paths_and_nothing_is_without_bounds() -> None:
+def test_the_number_depth_and_names_of_recorded_arguments_are_limited() -> None:
     assert summarize_arguments({"a.b": 1, "": 2, "x" * 257: 3, "a": {"b": 4}}, {}) == {"a.b": 4}
     assert len(summarize_arguments({str(number): number for number in range(1000)}, {})) == MAX_ARGUMENTS
     deep: Any = "end"
@@ -128,7 +128,7 @@ def shown(guard: Guard, feeder: Feeder) -> Verified:
 
 
 @pytest.mark.parametrize("mode", ["watch", "enforce"])
-def test_arguments_are_recorded_while_watching_alone(learning: Guard, clock: Clock, mode: Any) -> None:
+def test_arguments_are_recorded_only_in_watch_mode(learning: Guard, clock: Clock, mode: Any) -> None:
     feeder = Feeder(clock, feed=learning.feed)
     feeder.snapshot()
     feeder.say(
@@ -141,7 +141,7 @@ def test_arguments_are_recorded_while_watching_alone(learning: Guard, clock: Clo
     learning._spool.close()
 
 
-def test_a_call_that_nobody_can_decide_is_on_record(learning: Guard, clock: Clock) -> None:
+def test_an_undecided_call_is_recorded_with_its_outcome_and_reason(learning: Guard, clock: Clock) -> None:
     feeder = Feeder(clock, feed=learning.feed)
     feeder.snapshot()
     who = shown(learning, feeder)

@@ -51,7 +51,7 @@ async def test_path_and_query_are_the_arguments(guard: Guard, feeder: Feeder, ht
     assert records(guard)[0]["digest"] == canonical.digest({"path": "a b/c", "depth": "1"})
 
 
-async def test_a_request_without_token_gets_a_challenge_and_no_error(http: httpx2.AsyncClient) -> None:
+async def test_a_request_without_a_token_gets_a_dpop_challenge_without_an_error_code(http: httpx2.AsyncClient) -> None:
     response = await http.get("/files/a")
     assert response.status_code == 401
     challenge = response.headers["www-authenticate"]
@@ -61,7 +61,7 @@ async def test_a_request_without_token_gets_a_challenge_and_no_error(http: httpx
     assert error(response) is None
 
 
-async def test_the_metadata_say_where_to_get_a_token_and_of_which_kind(http: httpx2.AsyncClient) -> None:
+async def test_the_metadata_name_the_authorization_server_and_require_bound_tokens(http: httpx2.AsyncClient) -> None:
     response = await http.get(METADATA)
     assert response.status_code == 200
     metadata = response.json()
@@ -71,7 +71,7 @@ async def test_the_metadata_say_where_to_get_a_token_and_of_which_kind(http: htt
     assert metadata["scopes_supported"] == ["files:read", "files:write"]
 
 
-async def test_a_proof_without_nonce_gets_one(feeder: Feeder, http: httpx2.AsyncClient) -> None:
+async def test_a_proof_without_a_nonce_is_refused_with_a_fresh_nonce(feeder: Feeder, http: httpx2.AsyncClient) -> None:
     token = feeder.token()
     proof = feeder.proof(token, nonce=None, method="GET", uri=f"{ORIGIN}/files/a")
     response = await http.get("/files/a", headers={"authorization": f"DPoP {token}", "dpop": proof})
@@ -81,7 +81,7 @@ async def test_a_proof_without_nonce_gets_one(feeder: Feeder, http: httpx2.Async
     assert response.status_code == 200
 
 
-async def test_a_nonce_that_ages_is_renewed_on_the_answer(
+async def test_a_response_replaces_an_aging_nonce(
     guard: Guard, feeder: Feeder, clock: Clock, http: httpx2.AsyncClient
 ) -> None:
     nonce = guard._proofs.nonce()
@@ -107,12 +107,14 @@ async def test_a_bearer_token_is_refused(feeder: Feeder, http: httpx2.AsyncClien
     assert (response.status_code, error(response)) == (401, "invalid_token")
 
 
-async def test_a_token_that_has_ended_is_refused(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+async def test_an_expired_token_is_refused(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
     response = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", exp=1))
     assert (response.status_code, error(response)) == (401, "invalid_token")
 
 
-async def test_a_scope_that_is_missing_is_named(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+async def test_a_missing_scope_is_named_in_the_challenge(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
     response = await http.put("/files/a", headers=signed(guard, feeder, "PUT", "/files/a"))
     assert (response.status_code, error(response)) == (403, "insufficient_scope")
     assert 'scope="files:write"' in response.headers["www-authenticate"]
@@ -120,7 +122,9 @@ async def test_a_scope_that_is_missing_is_named(guard: Guard, feeder: Feeder, ht
     assert response.json()["hint"]
 
 
-async def test_what_no_rule_names_is_denied(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+async def test_a_request_that_no_rule_maps_to_a_tool_is_denied(
+    guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
     for method, path in (("DELETE", "/files/a"), ("GET", "/other"), ("PUT", "/files/a/b")):
         response = await http.request(method, path, headers=signed(guard, feeder, method, path))
         assert response.status_code == 403
@@ -145,7 +149,7 @@ async def test_a_header_sent_twice_is_malformed(
     assert (response.status_code, error(response)) == answered
 
 
-async def test_a_stale_feed_answers_unavailable(
+async def test_a_request_while_the_feed_is_stale_gets_503_with_retry_after(
     guard: Guard, feeder: Feeder, clock: Clock, http: httpx2.AsyncClient
 ) -> None:
     clock.advance(6)
@@ -156,7 +160,7 @@ async def test_a_stale_feed_answers_unavailable(
     assert (await http.get(METADATA)).status_code == 503
 
 
-async def test_what_the_application_answers_is_on_record(
+async def test_a_failed_response_of_the_application_is_recorded_as_an_error(
     guard: Guard, feeder: Feeder, http: httpx2.AsyncClient
 ) -> None:
     await http.get("/files/gone", headers=signed(guard, feeder, "GET", "/files/gone"))
@@ -165,7 +169,7 @@ async def test_what_the_application_answers_is_on_record(
     assert [record["status"] for record in records(guard) if record["kind"] == "result"] == ["error", "error"]
 
 
-async def test_a_websocket_is_closed_where_a_function_names_the_tools(guard: Guard) -> None:
+async def test_a_websocket_is_closed_if_a_function_maps_requests_to_tools(guard: Guard) -> None:
     said: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -178,7 +182,7 @@ async def test_a_websocket_is_closed_where_a_function_names_the_tools(guard: Gua
     assert said[0]["type"] == "websocket.close"
 
 
-async def test_the_public_origin_may_be_another_than_the_resources(guard: Guard, feeder: Feeder) -> None:
+async def test_the_public_origin_can_differ_from_the_origin_of_the_resource(guard: Guard, feeder: Feeder) -> None:
     front = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"}, origin="https://front.example.org")
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(front), base_url="http://10.0.0.1")
     token = feeder.token()
@@ -189,7 +193,7 @@ async def test_the_public_origin_may_be_another_than_the_resources(guard: Guard,
 
 
 @pytest.mark.parametrize("rule", ["/files", "get /files", "GET files"])
-def test_a_rule_that_is_none_is_refused(guard: Guard, rule: str) -> None:
+def test_a_malformed_mapping_rule_is_refused(guard: Guard, rule: str) -> None:
     with pytest.raises(Malformed):
         GuardASGI(app, guard, tool={rule: "read_file"})
 
@@ -220,10 +224,10 @@ async def test_a_step_up_is_challenged_in_the_form_of_rfc_9470(
 
 
 @pytest.mark.parametrize(("status", "ok"), [(199, False), (200, True), (399, True), (400, False), (500, False)])
-async def test_what_is_remembered_of_an_error_is_of_a_call_that_failed(
+async def test_a_call_counts_as_failed_by_the_http_status_of_its_response(
     guard: Guard, feeder: Feeder, status: int, ok: bool
 ) -> None:
-    """So that nothing counts as created by it (`Guard.observe`)."""
+    """A failed call has created no objects (`Guard.observe`)."""
 
     async def send(_: Any) -> None: ...
 
@@ -239,7 +243,7 @@ def browser(guard: Guard, *origins: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(guarded), base_url=ORIGIN)
 
 
-def test_the_body_behind_an_offer_of_an_upgrade_is_no_second_request(guard: Guard) -> None:
+def test_the_body_of_an_upgrade_request_is_not_read_as_a_second_request(guard: Guard) -> None:
     """uvicorn reads the body of such a request as the next request."""
     sock, port = free_socket()
     inner = b"GET /files/b HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -255,7 +259,7 @@ def test_the_body_behind_an_offer_of_an_upgrade_is_no_second_request(guard: Guar
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_only_a_request_with_a_body_and_an_offer_of_an_upgrade_ends_its_connection(guard: Guard) -> None:
+def test_only_an_upgrade_request_with_a_body_closes_its_connection(guard: Guard) -> None:
     sock, port = free_socket()
     with serving(GuardASGI(app, guard, tool={}), sock), httpx2.Client(base_url=f"http://127.0.0.1:{port}") as http:
         offer = {"connection": "upgrade", "upgrade": "h2c"}
@@ -264,7 +268,9 @@ def test_only_a_request_with_a_body_and_an_offer_of_an_upgrade_ends_its_connecti
     assert [one.headers.get("connection") for one in (plainly, offered, both)] == [None, None, "close"]
 
 
-async def test_an_offer_of_an_upgrade_leaves_the_headers_of_the_application(guard: Guard, feeder: Feeder) -> None:
+async def test_the_response_to_an_upgrade_request_keeps_the_headers_of_the_application(
+    guard: Guard, feeder: Feeder
+) -> None:
     async def open_app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"access-control-allow-origin", b"*")]})
         await send({"type": "http.response.body", "body": b""})
@@ -318,7 +324,7 @@ async def test_a_script_of_another_origin_is_refused_even_with_a_token(
     assert records(guard) == []
 
 
-async def test_pages_of_the_server_itself_and_programs_are_no_other_origin(guard: Guard, feeder: Feeder) -> None:
+async def test_a_request_without_an_origin_or_from_the_own_origin_is_accepted(guard: Guard, feeder: Feeder) -> None:
     async with browser(guard, PAGE) as http:
         for more in ({}, {"origin": ORIGIN}):
             answer = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a") | more)
@@ -331,7 +337,7 @@ async def test_two_origins_in_one_request_are_malformed(guard: Guard, feeder: Fe
         assert (await http.get("/files/a", headers=headers)).status_code == 400
 
 
-async def test_the_metadata_are_open_to_every_origin_and_nothing_else_without_origins(
+async def test_only_the_metadata_are_readable_cross_origin_if_no_origins_are_allowed(
     guard: Guard, feeder: Feeder
 ) -> None:
     async with browser(guard) as http:

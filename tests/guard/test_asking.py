@@ -1,5 +1,5 @@
-"""Policies that a guard cannot run: it asks the server, believes the answer to its own question alone, and denies in
-every other case, soon.
+"""Remote policies: the guard asks the server, accepts only the response to its own request, and denies soon
+in every other case.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def server() -> Iterator[Asked]:
 
 @pytest.fixture
 def guard(server: Asked, tmp_path: Path) -> Iterator[Guard]:
-    """A guard that has heard of a set with a policy that it cannot run."""
+    """A guard whose policy set contains a remote policy."""
     with connected_guard(server, tmp_path) as guard:
         hear(guard, server, server.set())
         yield guard
@@ -112,7 +112,9 @@ def why(call: Call) -> str:
     return reason.message
 
 
-def test_what_the_server_says_counts_and_is_on_record(guard: Guard, server: Asked, who: Verified) -> None:
+def test_the_verdict_of_a_remote_policy_decides_the_call_and_is_recorded(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     call = guard.decide(who, *READ)
     assert (call.decision.allowed, call.decision.policies) == (True, ("all", "rego"))
     server.reply = server.says(NO)
@@ -127,7 +129,9 @@ def test_what_the_server_says_counts_and_is_on_record(guard: Guard, server: Aske
     ]
 
 
-def test_a_question_names_the_policies_the_token_and_the_call(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_remote_evaluation_request_names_the_policy_set_the_token_and_the_call(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     guard.decide(who, *READ)
     guard.decide(who, *READ)
     (first, question), (second, _) = (asking.parse_ask(body) for body in server.asks)
@@ -142,7 +146,7 @@ def test_a_question_names_the_policies_the_token_and_the_call(guard: Guard, serv
     assert abs(question.context["now"] // 1000 - server.feeder.clock.now) < 10_000_000
 
 
-async def test_the_asynchronous_way_asks_once_too_and_the_loop_goes_on(
+async def test_an_asynchronous_decision_asks_the_server_once_without_blocking_the_event_loop(
     guard: Guard, server: Asked, who: Verified
 ) -> None:
     server.pause_s = 0.05
@@ -159,13 +163,15 @@ async def test_the_asynchronous_way_asks_once_too_and_the_loop_goes_on(
     beating.cancel()
     assert all(call.decision.allowed for call in calls)
     assert len(server.asks) == 4
-    assert beats > 5, "nobody has blocked it"
+    assert beats > 5, "the event loop was not blocked"
 
 
 FORBIDS = ir.PolicySetIR((ir.PolicyIR(id="no", effect="forbid"),))
 
 
-def test_what_is_denied_here_is_asked_nowhere(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_call_that_the_guard_denies_itself_is_not_sent_to_remote_policies(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     assert not guard.decide(who, "write_file", {}).decision.allowed
     assert not guard.decide(who, "no_such_tool", {}).decision.allowed
     assert not guard.decide(who, "read_file", {"path": 5}).decision.allowed
@@ -211,7 +217,7 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_answer_denies(guard: Guard, server: Asked, who: Verified, case: str) -> None:
+def test_a_malformed_or_foreign_response_denies_the_call(guard: Guard, server: Asked, who: Verified, case: str) -> None:
     made, words = WRONG[case]
     server.reply = made(server)
     assert words in why(guard.decide(who, *READ))
@@ -220,7 +226,9 @@ def test_a_wrong_answer_denies(guard: Guard, server: Asked, who: Verified, case:
     assert guard.decide(who, *READ).decision.allowed, "the next one is answered"
 
 
-def test_the_answer_to_an_earlier_call_counts_for_nothing(guard: Guard, server: Asked, who: Verified) -> None:
+def test_the_response_to_an_earlier_call_is_not_accepted_for_a_later_call(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     server.feeder.clock.now = guard._now()
     assert guard.decide(who, *READ).decision.allowed
     _, earlier = server.reply(server.asks[0])
@@ -229,7 +237,9 @@ def test_the_answer_to_an_earlier_call_counts_for_nothing(guard: Guard, server: 
 
 
 @pytest.mark.parametrize("pause_s", [0.3, 0.9, 2.0], ids=["drips", "drips slowly", "stalls"])
-def test_a_slow_server_denies_soon(guard: Guard, server: Asked, who: Verified, pause_s: float) -> None:
+def test_a_call_is_denied_before_a_slow_server_completes_its_response(
+    guard: Guard, server: Asked, who: Verified, pause_s: float
+) -> None:
     """Long before the answer is whole, however loaded the machine is."""
     assert guard.decide(who, *READ).decision.allowed
     server.pause_s, server.parts, server.finished = pause_s, 20, 0
@@ -237,7 +247,9 @@ def test_a_slow_server_denies_soon(guard: Guard, server: Asked, who: Verified, p
     assert server.finished == 0
 
 
-async def test_a_slow_server_denies_soon_in_the_asynchronous_way(guard: Guard, server: Asked, who: Verified) -> None:
+async def test_asynchronous_calls_are_denied_before_a_slow_server_completes_its_responses(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     server.pause_s, server.parts = 0.9, 20
     calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(20)))
     assert all("too long" in why(call) for call in calls)
@@ -245,7 +257,7 @@ async def test_a_slow_server_denies_soon_in_the_asynchronous_way(guard: Guard, s
 
 
 @pytest.mark.parametrize("way", ["blocking", "asynchronous"])
-async def test_a_call_that_never_gets_its_turn_is_denied_too(
+async def test_a_call_is_denied_if_no_connection_becomes_free_in_time(
     guard: Guard, server: Asked, who: Verified, way: str
 ) -> None:
     done = threading.Event()
@@ -258,18 +270,20 @@ async def test_a_call_that_never_gets_its_turn_is_denied_too(
         done.set()
 
 
-async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_is_denied_if_the_maximum_number_of_calls_is_waiting(
+    guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(guard._link.rpc, "_room", threading.BoundedSemaphore(2))
     server.pause_s = 0.05
     calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(3)))
     denied = [call for call in calls if not call.decision.allowed]
     assert len(denied) == 1
     assert f"{server_rpc.MAX_ASKING} calls wait" in why(denied[0])
-    assert guard.decide(who, *READ).decision.allowed, "whoever was answered has made room"
+    assert guard.decide(who, *READ).decision.allowed, "a completed call frees its place"
 
 
 @pytest.mark.parametrize("ask", ["recall", "history"])
-def test_a_memory_that_finds_no_room_is_not_called_an_approval(
+def test_a_full_request_queue_is_reported_as_memory_unavailable(
     guard: Guard, who: Verified, monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
     monkeypatch.setattr(guard._link.rpc, "_room", threading.BoundedSemaphore(1))
@@ -288,7 +302,7 @@ def test_a_closed_guard_opens_no_connection(guard: Guard, server: Asked) -> None
     assert not server.asks
 
 
-def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
+def test_a_call_is_denied_if_the_server_is_unreachable_or_the_guard_is_closed(tmp_path: Path) -> None:
     sock, port = free_socket()
     server = Asked(f"http://127.0.0.1:{port}")
     guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
@@ -307,7 +321,7 @@ def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
     guard.close()
 
 
-def test_a_connection_that_has_ended_is_made_anew(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_closed_connection_is_opened_again(guard: Guard, server: Asked, who: Verified) -> None:
     assert guard.decide(who, *READ).decision.allowed
     talk = guard._link.rpc._connection
     assert talk is not None
@@ -316,7 +330,9 @@ def test_a_connection_that_has_ended_is_made_anew(guard: Guard, server: Asked, w
     assert guard.decide(who, *READ).decision.allowed
 
 
-def test_what_only_watches_denies_nothing_and_is_on_record(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_remote_policy_in_watch_mode_denies_no_call_and_its_verdict_is_recorded(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     hear(guard, server, server.set(watches=True, hash="watching"))
     server.reply = server.says(NO)
     call = guard.decide(who, *READ)
@@ -328,7 +344,7 @@ def test_what_only_watches_denies_nothing_and_is_on_record(guard: Guard, server:
     assert [record["elsewhere"]["said"] for record in records(guard)] == [{"rego": "forbid"}, {"rego": "error"}]
 
 
-def test_policies_that_change_meanwhile_are_not_answered_by_the_old_ones(
+def test_a_call_is_denied_if_the_policy_set_changes_during_remote_evaluation(
     guard: Guard, server: Asked, who: Verified
 ) -> None:
     def swap() -> None:
@@ -347,13 +363,13 @@ def test_policies_that_change_meanwhile_are_not_answered_by_the_old_ones(
     assert guard.decide(who, *READ).decision.allowed
 
 
-def test_a_task_that_ends_meanwhile_ends_the_call(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_call_is_denied_if_its_task_ends_during_remote_evaluation(guard: Guard, server: Asked, who: Verified) -> None:
     server.meanwhile, server.pause_s = lambda: server.say(TaskFact(TASK, 1 << 52)), 0.1
     call = guard.decide(who, *READ)
     assert [reason.code for reason in call.decision.reasons] == ["task_ended"]
 
 
-def test_a_token_that_expires_meanwhile_ends_the_call(
+def test_a_call_is_denied_if_its_token_expires_during_remote_evaluation(
     guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.meanwhile = lambda: monkeypatch.setattr(FeedClock, "__call__", lambda _: who.principal.expires_at)
@@ -361,7 +377,9 @@ def test_a_token_that_expires_meanwhile_ends_the_call(
     assert [reason.code for reason in call.decision.reasons] == ["token_expired"]
 
 
-def test_a_resource_that_watches_lets_pass_what_could_not_be_asked(guard: Guard, server: Asked, who: Verified) -> None:
+def test_a_resource_in_watch_mode_allows_a_call_whose_remote_evaluation_failed(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
     fact = next(fact for fact in server.feeder.facts() if isinstance(fact, ResourceFact))
     server.say(msgspec.structs.replace(fact, mode="watch"))
     eventually(lambda: guard.feed.current().facts.resource.mode == "watch")
@@ -374,7 +392,7 @@ def test_a_resource_that_watches_lets_pass_what_could_not_be_asked(guard: Guard,
     "change",
     [{"call": "short"}, {"call": "x" * 23}, {"policy": ""}, {"token": ""}, {"more": 1}, {"question": {"subject": 1}}],
 )
-def test_what_is_no_question_is_malformed(change: dict[str, Any]) -> None:
+def test_a_malformed_remote_evaluation_request_is_refused(change: dict[str, Any]) -> None:
     thing = {"type": "Agent", "id": "ag_1"}
     question = {"subject": thing, "action": {"name": "call"}, "resource": thing, "context": {}}
     right = {"call": "x" * 22, "token": "tok_1", "policy": "hash", "question": question}
@@ -383,8 +401,10 @@ def test_what_is_no_question_is_malformed(change: dict[str, Any]) -> None:
         asking.parse_ask(json.dumps(right | change).encode())
 
 
-def test_a_question_that_has_changed_has_no_answer(guard: Guard, server: Asked, who: Verified) -> None:
-    """The catalogue says something else of the tool by then, so it is another question."""
+def test_a_response_is_not_used_if_the_evaluation_request_has_changed(
+    guard: Guard, server: Asked, who: Verified
+) -> None:
+    """The catalogue entry of the tool changes meanwhile, so the evaluation request is a different one."""
     fact = next(fact for fact in server.feeder.facts() if isinstance(fact, ResourceFact))
     moved = msgspec.structs.replace(fact, segment="elsewhere")
     server.meanwhile, server.pause_s = lambda: server.say(moved), 0.1

@@ -53,7 +53,7 @@ def test_a_bearer_token_of_an_exempt_agent_is_accepted(exempt: Guard, feeder: Fe
     assert show(exempt, bearer(feeder), scheme="bearer").principal.claims.client_id == AGENT
 
 
-def test_a_class_of_registration_is_exempt_at_its_resource_alone(guard: Guard, feeder: Feeder) -> None:
+def test_a_registration_class_is_exempt_only_while_its_resource_lists_the_class(guard: Guard, feeder: Feeder) -> None:
     feeder.say(resource(feeder, exempt_classes=["document"]))
     assert show(guard, bearer(feeder, registration="document")).principal.claims.registration == "document"
     for registration in ("dynamic", "", "document "):
@@ -73,7 +73,7 @@ def test_without_an_exemption_no_bearer_token_is_accepted(guard: Guard, feeder: 
     assert "ostiary agent allow-bearer" in refused.value.hint
 
 
-def test_the_exemption_of_one_agent_is_none_of_another(exempt: Guard, feeder: Feeder) -> None:
+def test_the_exemption_of_one_agent_does_not_apply_to_another(exempt: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken, match="not accepted"):
         show(exempt, bearer(feeder, client_id=OTHER, sub=OTHER))
 
@@ -86,30 +86,32 @@ def test_a_token_for_another_resource_is_refused(exempt: Guard, feeder: Feeder) 
 @pytest.mark.parametrize(
     "cnf", [Confirmation(jkt=Feeder.agent_key.public.thumbprint), Confirmation(certificate="a" * 43), Confirmation()]
 )
-def test_a_bound_token_of_an_exempt_agent_is_no_bearer_token(exempt: Guard, feeder: Feeder, cnf: Confirmation) -> None:
+def test_a_bound_token_of_an_exempt_agent_is_refused_as_a_bearer_token(
+    exempt: Guard, feeder: Feeder, cnf: Confirmation
+) -> None:
     with pytest.raises(InvalidToken, match="bound"):
         show(exempt, bearer(feeder, cnf=cnf))
 
 
-def test_a_bearer_token_is_no_bound_token(exempt: Guard, feeder: Feeder) -> None:
+def test_a_bearer_token_is_refused_under_the_dpop_scheme(exempt: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken, match="not bound"):
         show(exempt, bearer(feeder), scheme="DPoP")
 
 
 @pytest.mark.parametrize("acr", ["", KEY, PERSON])
-def test_a_bearer_token_that_says_it_proved_more_is_refused(exempt: Guard, feeder: Feeder, acr: str) -> None:
+def test_a_bearer_token_with_another_acr_is_refused(exempt: Guard, feeder: Feeder, acr: str) -> None:
     with pytest.raises(InvalidToken, match="not accepted"):
         show(exempt, bearer(feeder, acr=acr))
 
 
-def test_a_bearer_token_lives_for_five_minutes_and_no_longer(exempt: Guard, feeder: Feeder) -> None:
+def test_a_bearer_token_is_valid_for_at_most_five_minutes(exempt: Guard, feeder: Feeder) -> None:
     now = feeder.clock() // SECOND
     show(exempt, bearer(feeder, iat=now, exp=now + MAX_BEARER_S))
     with pytest.raises(InvalidToken, match="more than 300 s"):
         show(exempt, bearer(feeder, iat=now, exp=now + MAX_BEARER_S + 1))
 
 
-def test_a_withdrawn_exemption_counts_at_once(exempt: Guard, feeder: Feeder) -> None:
+def test_a_withdrawn_exemption_takes_effect_at_once(exempt: Guard, feeder: Feeder) -> None:
     token = bearer(feeder)
     show(exempt, token)
     feeder.say(resource(feeder))
@@ -154,7 +156,7 @@ def schemes(response: httpx2.Response) -> list[str]:
     return [challenge.partition(" ")[0] for challenge in response.headers.get_list("www-authenticate")]
 
 
-async def test_bearer_clients_are_challenged_first_where_an_agent_is_exempt(
+async def test_the_bearer_challenge_comes_first_if_an_agent_is_exempt(
     exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
 ) -> None:
     response = await http.get("/files/a")
@@ -170,7 +172,7 @@ async def test_bearer_clients_are_challenged_first_where_an_agent_is_exempt(
     assert (await http.get(f"{WELL_KNOWN}/mcp")).json()["dpop_bound_access_tokens_required"] is True
 
 
-async def test_what_is_wrong_with_a_bearer_token_is_in_its_challenge(
+async def test_the_bearer_challenge_states_why_the_token_was_refused(
     exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
 ) -> None:
     expired = await http.get("/files/a", headers={"authorization": f"Bearer {bearer(feeder, exp=1)}"})
@@ -183,7 +185,7 @@ async def test_what_is_wrong_with_a_bearer_token_is_in_its_challenge(
     assert good.status_code == 200
 
 
-async def test_a_client_that_knows_dpop_is_challenged_for_its_proof_alone(
+async def test_a_client_that_sends_dpop_gets_only_the_dpop_challenge(
     exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
 ) -> None:
     response = await http.get("/files/a", headers={"authorization": f"DPoP {feeder.token()}"})
@@ -204,7 +206,9 @@ async def test_the_application_never_sees_the_token(
     assert not names & {b"authorization", b"dpop"}
 
 
-async def test_a_token_in_the_query_is_not_looked_at(exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
+async def test_a_bearer_token_in_the_query_is_not_accepted(
+    exempt: Guard, feeder: Feeder, http: httpx2.AsyncClient
+) -> None:
     response = await http.get(f"/files/a?access_token={bearer(feeder)}")
     assert response.status_code == 401
 
@@ -218,7 +222,7 @@ def noticed(guard: Guard, who: Verified) -> list[str]:
     return [one["detector"] for one in found]
 
 
-def test_a_bearer_token_that_comes_from_a_second_network_is_noticed(exempt: Guard, feeder: Feeder) -> None:
+def test_a_bearer_token_used_from_two_networks_is_reported_once(exempt: Guard, feeder: Feeder) -> None:
     who = show(exempt, bearer(feeder))
     home, cafe = (dataclasses.replace(who, network=network) for network in ("192.0.2.0/24", "198.51.100.0/24"))
     both, nowhere = (dataclasses.replace(who, network=network) for network in ("2001:db8::/48", ""))
@@ -229,7 +233,7 @@ def test_a_bearer_token_that_comes_from_a_second_network_is_noticed(exempt: Guar
     assert noticed(exempt, other) == []
 
 
-def test_a_bound_token_may_come_from_two_networks(exempt: Guard, feeder: Feeder) -> None:
+def test_a_bound_token_used_from_two_networks_is_not_reported(exempt: Guard, feeder: Feeder) -> None:
     token = feeder.token()
     proof = feeder.proof(token, nonce=exempt._proofs.nonce())
     who = exempt.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
@@ -237,7 +241,7 @@ def test_a_bound_token_may_come_from_two_networks(exempt: Guard, feeder: Feeder)
         assert noticed(exempt, dataclasses.replace(who, network=network)) == []
 
 
-def test_the_networks_of_so_many_tokens_are_remembered(exempt: Guard, feeder: Feeder) -> None:
+def test_the_networks_of_a_limited_number_of_tokens_are_remembered(exempt: Guard, feeder: Feeder) -> None:
     networks = BearerNetworks(limit=2)
     first, second, third = (
         dataclasses.replace(show(exempt, bearer(feeder, jti=f"tok_{n}")), network="192.0.2.0/24") for n in range(3)

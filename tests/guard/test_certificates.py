@@ -35,7 +35,7 @@ def show(
     return guard.verify(authorization=f"{scheme} {token}", proof=proof, method="POST", uri=URI, certificate=certificate)
 
 
-def test_a_bound_token_counts_with_its_certificate_alone(guard: Guard, feeder: Feeder) -> None:
+def test_a_certificate_bound_token_is_accepted_only_with_its_certificate(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder)
     for _ in range(2):  # also when the token is remembered
         assert show(guard, token, MADE.shown).principal.claims.cnf.certificate == MADE.shown.thumbprint
@@ -47,7 +47,7 @@ def test_a_bound_token_counts_with_its_certificate_alone(guard: Guard, feeder: F
         show(guard, token, MADE.shown, scheme="DPoP")
 
 
-def test_a_certificate_makes_no_other_token_valid(guard: Guard, feeder: Feeder) -> None:
+def test_a_token_that_is_not_bound_to_a_certificate_is_refused_without_a_proof(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken, match="bound to a key"):
         show(guard, feeder.token(), MADE.shown)
     with pytest.raises(InvalidToken, match="not accepted"):
@@ -56,7 +56,7 @@ def test_a_certificate_makes_no_other_token_valid(guard: Guard, feeder: Feeder) 
         show(guard, feeder.token(cnf=Confirmation()), MADE.shown)
 
 
-def test_a_token_that_is_bound_to_both_needs_both(guard: Guard, feeder: Feeder) -> None:
+def test_a_token_bound_to_a_key_and_a_certificate_needs_both_proofs(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder, jkt=feeder.agent_key.public.thumbprint)
 
     def proof() -> str:
@@ -102,7 +102,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "192.0.2.1"])
-async def test_the_application_gets_no_certificate_by_another_spelling(
+async def test_the_application_receives_no_certificate_header_in_another_spelling(
     guard: Guard, feeder: Feeder, address: str
 ) -> None:
     fields = [("Client_Cert", OTHER.fields[0][1]), ("client-cert_chain", "x")]
@@ -112,7 +112,7 @@ async def test_the_application_gets_no_certificate_by_another_spelling(
     assert not {"client_cert", "client-cert_chain", "client-cert"} & set(answer.text.split())
 
 
-async def test_a_named_proxy_states_the_certificate(guard: Guard, feeder: Feeder) -> None:
+async def test_the_client_certificate_is_read_from_the_header_of_a_trusted_proxy(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder)
     answer = await ask(guard, token, *MADE.fields, address="10.1.2.3")
     assert answer.status_code == 200
@@ -124,7 +124,7 @@ async def test_a_named_proxy_states_the_certificate(guard: Guard, feeder: Feeder
 
 
 @pytest.mark.parametrize(("address", "proxies"), [("11.0.0.1", "10.0.0.0/8"), ("10.1.2.3", ""), ("", "10.0.0.0/8")])
-async def test_the_field_of_everybody_else_counts_for_nothing(
+async def test_the_certificate_header_of_an_untrusted_client_is_ignored(
     guard: Guard, feeder: Feeder, address: str, proxies: str
 ) -> None:
     token = bound(feeder)
@@ -134,13 +134,13 @@ async def test_the_field_of_everybody_else_counts_for_nothing(
     assert "none was shown" in refused.json()["message"]
 
 
-async def test_a_malformed_field_of_a_proxy_is_refused(guard: Guard, feeder: Feeder) -> None:
+async def test_a_malformed_certificate_header_of_a_proxy_is_refused(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder)
     for fields in ([("client-cert", ":AAAA:")], [*MADE.fields, *MADE.fields], [("client-cert-chain", "::")]):
         assert (await ask(guard, token, *fields, address="10.1.2.3")).status_code == 400
 
 
-def test_a_certificate_in_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> None:
+def test_a_chunked_request_with_a_certificate_in_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> None:
     """uvicorn adds the fields of a trailer to the headers, and a proxy replaces only headers."""
     sock, port = free_socket()
     [(name, value)] = MADE.fields
@@ -155,7 +155,7 @@ def test_a_certificate_in_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> 
     assert answers == [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 411 Length Required\r\n"]
 
 
-async def test_a_second_address_that_may_come_from_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> None:
+async def test_a_second_client_address_in_a_chunked_request_of_a_proxy_is_refused(guard: Guard, feeder: Feeder) -> None:
     address, chunked = ("x-forwarded-for", "198.51.100.1"), ("transfer-encoding", "chunked")
     for fields, status in (([address, address], 401), ([address, chunked], 401), ([address, address, chunked], 411)):
         answer = await ask(guard, bound(feeder), *fields, address="10.1.2.3")
@@ -163,7 +163,7 @@ async def test_a_second_address_that_may_come_from_a_trailer_is_refused(guard: G
     assert (await ask(guard, bound(feeder), address, address, chunked, address="192.0.2.1")).status_code == 401
 
 
-async def test_the_tls_extension_of_asgi_states_the_certificate(guard: Guard, feeder: Feeder) -> None:
+async def test_the_client_certificate_is_read_from_the_tls_extension_of_asgi(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder)
     for made, status in ((MADE, 200), (OTHER, 401)):
         tls = {"client_cert_chain": [ssl.DER_cert_to_PEM_cert(made.shown.der)]}
@@ -177,7 +177,9 @@ async def test_the_tls_extension_of_asgi_states_the_certificate(guard: Guard, fe
     assert answer.status_code == 401, "the certificate of a proxy is not that of its client"
 
 
-async def test_the_metadata_say_that_certificates_are_read(guard: Guard, feeder: Feeder) -> None:
+async def test_the_metadata_state_certificate_binding_if_a_trusted_proxy_is_configured(
+    guard: Guard, feeder: Feeder
+) -> None:
     for proxies, names in (("", False), ("10.0.0.0/8", True)):
         transport = httpx2.ASGITransport(GuardASGI(seen, guard, tool=RULES, proxies=proxies))
         async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN) as http:

@@ -63,7 +63,7 @@ def station(tmp_path: Path) -> Station:
 
 
 @pytest.mark.parametrize("step", [3600, -3600, 86_400 * 365])
-def test_a_guard_denies_while_its_clock_is_wrong_and_keeps_what_it_knows(station: Station, step: int) -> None:
+def test_a_guard_denies_while_its_clock_is_wrong_and_keeps_its_facts(station: Station, step: int) -> None:
     station.feeder.say(TaskFact(TASK, START + 300 * SECOND))
     assert station.is_open
     station.machine.step(step)
@@ -77,7 +77,7 @@ def test_a_guard_denies_while_its_clock_is_wrong_and_keeps_what_it_knows(station
 
 
 @pytest.mark.parametrize("step", [3600, -3600])
-def test_both_clocks_together_change_nothing(station: Station, step: int) -> None:
+def test_an_equal_step_of_both_wall_clocks_and_back_loses_no_facts(station: Station, step: int) -> None:
     """The server's time does not follow its wall clock, so the guard's wall clock alone is off."""
     station.feeder.say(TaskFact(TASK, START + 300 * SECOND))
     station.machine.step(step)
@@ -87,24 +87,24 @@ def test_both_clocks_together_change_nothing(station: Station, step: int) -> Non
     assert TASK in station.feeder.feed.current().facts.ended_tasks
 
 
-def test_messages_that_are_held_back_are_old_though_the_wall_clock_goes_back_with_them(station: Station) -> None:
-    """Somebody who holds the packets and the time of the machine in hand."""
+def test_delayed_messages_are_stale_even_if_the_wall_clock_is_set_back_with_them(station: Station) -> None:
+    """An attacker controls the packets and the wall clock of the machine."""
     for second in range(1, 61):
-        station.machine.advance(2)  # the machine lives twice as fast as what it hears
+        station.machine.advance(2)  # machine time runs twice as fast as message time
         station.machine.step(-1)
         station.server.advance(1)
         station.feeder.say()
         assert station.is_open is (second <= 2), second
 
 
-def test_a_message_is_as_old_as_the_boot_clock_says(station: Station) -> None:
+def test_the_age_of_a_message_is_measured_by_the_boot_clock(station: Station) -> None:
     station.machine.advance(1.5)
     station.machine.step(-1.5)
     station.feeder.say()
     assert station.feeder.feed.age == 1.5 * SECOND
 
 
-def test_a_machine_that_slept_knows_that_it_has_heard_nothing(station: Station) -> None:
+def test_a_guard_is_stale_after_its_machine_slept(station: Station) -> None:
     station.machine.advance(3600)
     station.server.advance(3600)
     assert not station.is_open
@@ -112,19 +112,19 @@ def test_a_machine_that_slept_knows_that_it_has_heard_nothing(station: Station) 
     assert station.is_open
 
 
-def test_the_time_of_a_guard_survives_a_restart(station: Station) -> None:
+def test_the_time_of_a_guard_does_not_decrease_over_a_restart(station: Station) -> None:
     station.beat(30)
     station.machine.step(-3600)
     station.server.now -= HOUR
     station.start()
     station.machine.advance(3)
-    station.feeder.snapshot()  # it comes too late after it was asked for to prove anything
+    station.feeder.snapshot()  # too late after its request to prove the time
     assert not station.is_open
     assert station.feeder.feed.clock() >= START + 30 * SECOND
     assert station.feeder.feed.is_late
 
 
-def test_an_opening_that_answers_at_once_proves_what_time_it_is(station: Station) -> None:
+def test_a_prompt_first_message_proves_the_server_time_after_a_step_back(station: Station) -> None:
     """As after an operator has confirmed at the server that its clock went back. Nothing becomes valid again."""
     station.beat(30)
     station.machine.step(-3600)
@@ -139,7 +139,7 @@ def test_an_opening_that_answers_at_once_proves_what_time_it_is(station: Station
     assert station.feeder.feed.clock() == START + 32 * SECOND
 
 
-def test_time_that_passed_unread_is_not_taken_back() -> None:
+def test_guard_time_that_passed_between_two_readings_is_not_taken_back() -> None:
     machine = MachineClock()
     clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime)
     clock.set_from_message(START, is_proof=True)
@@ -148,7 +148,7 @@ def test_time_that_passed_unread_is_not_taken_back() -> None:
     assert clock() == START + 60 * SECOND
 
 
-def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp_path: Path) -> None:
+def test_the_stored_time_advances_within_its_boot_and_stands_still_after_another_boot(tmp_path: Path) -> None:
     machine, file = MachineClock(), tmp_path / "clock"
     first = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
     first.set_from_message(START, is_proof=True)
@@ -158,7 +158,7 @@ def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp
         assert again.late(START) == late
 
 
-def test_the_time_is_kept_seldom_and_a_damaged_file_is_none(tmp_path: Path) -> None:
+def test_the_time_is_stored_at_intervals_and_a_damaged_file_is_ignored(tmp_path: Path) -> None:
     machine, file = MachineClock(), tmp_path / "clock"
     clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
     clock.set_from_message(START, is_proof=True)

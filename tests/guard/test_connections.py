@@ -57,7 +57,7 @@ async def answer(send: Send, heard: asyncio.Event) -> None:
 
 
 async def persist(send: Send, heard: asyncio.Event) -> None:
-    """It does not let itself be ended."""
+    """Ignore cancellation."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -66,7 +66,7 @@ async def persist(send: Send, heard: asyncio.Event) -> None:
 
 
 async def fail(send: Send, heard: asyncio.Event) -> None:
-    """It takes being ended for a failure of its own, as groups of tasks do."""
+    """Raise an own error on cancellation, as task groups do."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -74,13 +74,15 @@ async def fail(send: Send, heard: asyncio.Event) -> None:
 
 
 async def stop(send: Send, heard: asyncio.Event) -> None:
-    """It ends without a word."""
+    """Return silently on cancellation."""
     with suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("work", [idle, persist, fail, stop])
-async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, feeder: Feeder, work: Work) -> None:
+async def test_a_stop_cancels_a_running_request_and_the_response_states_the_reason(
+    guard: Guard, feeder: Feeder, work: Work
+) -> None:
     response = await asyncio.wait_for(get(guard, feeder, serving(guard, feeder, work, STOPPED)), PATIENCE_S)
     assert (response.status_code, error(response)) == (401, "invalid_token")
     assert b"the answer" not in response.content
@@ -89,7 +91,7 @@ async def test_what_is_worked_on_is_ended_and_the_answer_says_why(guard: Guard, 
     assert not guard.connections._open
 
 
-async def test_an_answer_that_has_begun_breaks_off_without_a_second_head(guard: Guard, feeder: Feeder) -> None:
+async def test_a_stopped_response_that_has_begun_breaks_off_without_a_second_head(guard: Guard, feeder: Feeder) -> None:
     async def begun(send: Send, heard: asyncio.Event) -> None:
         await send(START)
         await asyncio.Event().wait()
@@ -109,14 +111,16 @@ async def test_an_answer_that_has_begun_breaks_off_without_a_second_head(guard: 
     assert records(guard)[1]["status"] == "error"
 
 
-async def test_what_is_worked_on_for_others_goes_on(guard: Guard, feeder: Feeder) -> None:
+async def test_a_stop_of_another_agent_does_not_cancel_a_running_request(guard: Guard, feeder: Feeder) -> None:
     response = await get(guard, feeder, serving(guard, feeder, answer, ANOTHER, TokenFact("tok_2", UNTIL)))
     assert (response.status_code, response.content) == (200, b"the answer")
     assert records(guard)[1]["status"] == "ok"
     assert not guard.connections._open
 
 
-async def test_a_token_that_comes_to_its_end_by_itself_cuts_nothing(guard: Guard, feeder: Feeder, clock: Clock) -> None:
+async def test_normal_token_expiry_does_not_cancel_a_running_request(
+    guard: Guard, feeder: Feeder, clock: Clock
+) -> None:
     async def outlive(send: Send, heard: asyncio.Event) -> None:
         clock.advance(400)
         feeder.say(ANOTHER)
@@ -126,7 +130,7 @@ async def test_a_token_that_comes_to_its_end_by_itself_cuts_nothing(guard: Guard
     assert response.content == b"the answer"
 
 
-async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, feeder: Feeder) -> None:
+async def test_an_agent_that_is_stopped_before_its_request_is_served_is_refused(guard: Guard, feeder: Feeder) -> None:
     who = authenticate_at(guard, feeder)
     feeder.say(STOPPED)
     with pytest.raises(InvalidToken, match="quarantined"):
@@ -134,7 +138,7 @@ async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, 
             await asyncio.wait_for(asyncio.Event().wait(), PATIENCE_S)
 
 
-async def test_a_timeout_of_the_application_is_its_own(guard: Guard, feeder: Feeder) -> None:
+async def test_a_timeout_of_the_application_is_raised_unchanged(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(TimeoutError):
         async with guard.serving(authenticate_at(guard, feeder)):
             raise TimeoutError
@@ -143,7 +147,7 @@ async def test_a_timeout_of_the_application_is_its_own(guard: Guard, feeder: Fee
             await asyncio.wait_for(asyncio.Event().wait(), 0.001)
 
 
-def test_a_loop_that_has_ended_stands_in_nobodys_way(guard: Guard, feeder: Feeder) -> None:
+def test_a_closed_event_loop_does_not_prevent_a_stop(guard: Guard, feeder: Feeder) -> None:
     loop = asyncio.new_event_loop()
     left = guard.serving(authenticate_at(guard, feeder))
     loop.run_until_complete(left.__aenter__())

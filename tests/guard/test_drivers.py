@@ -41,13 +41,13 @@ def answered(needs: Callable[[str], Any]) -> Callable[[str], Waits[Any]]:
     return answer
 
 
-def test_a_decision_is_sent_each_answer(drive: Drive) -> None:
+def test_a_decision_receives_the_answer_to_each_of_its_needs(drive: Drive) -> None:
     log: list[object] = []
     assert drive(answer_needs(decision(log), answered(str.upper))) == "decided"
     assert log == ["FIRST", "SECOND", "ended"]
 
 
-def test_a_refusal_to_answer_is_raised_in_the_decision(drive: Drive) -> None:
+def test_a_refused_need_is_raised_in_the_decision(drive: Drive) -> None:
     def refuse_first(need: str) -> str:
         if need == "first":
             raise Unavailable("no", code="no_answer")
@@ -58,7 +58,7 @@ def test_a_refusal_to_answer_is_raised_in_the_decision(drive: Drive) -> None:
     assert log == ["no_answer", "second", "ended"]
 
 
-def test_a_refusal_that_the_decision_does_not_handle_ends_it(drive: Drive) -> None:
+def test_a_refusal_that_the_decision_does_not_handle_ends_the_decision(drive: Drive) -> None:
     def refuse_second(need: str) -> str:
         if need == "second":
             raise Unavailable("no")
@@ -70,7 +70,7 @@ def test_a_refusal_that_the_decision_does_not_handle_ends_it(drive: Drive) -> No
     assert log == ["first", "ended"]
 
 
-def test_an_error_that_is_no_refusal_ends_the_decision_and_is_raised(drive: Drive) -> None:
+def test_an_unexpected_error_ends_the_decision_and_is_raised(drive: Drive) -> None:
     def fail(_: str) -> str:
         raise ZeroDivisionError
 
@@ -80,7 +80,7 @@ def test_an_error_that_is_no_refusal_ends_the_decision_and_is_raised(drive: Driv
     assert log == ["ended"]
 
 
-def test_a_wait_has_a_limit_and_cancels_work_that_has_not_begun(drive: Drive) -> None:
+def test_a_wait_times_out_and_cancels_work_that_has_not_begun(drive: Drive) -> None:
     waiting: Future[str] = Future()
 
     def answer(need: str) -> Waits[Any]:
@@ -108,7 +108,7 @@ def test_a_wait_returns_the_result_of_another_thread(drive: Drive) -> None:
     assert log == ["First", "Second", "ended"]
 
 
-async def test_the_event_loop_goes_on_while_a_decision_waits() -> None:
+async def test_the_event_loop_runs_while_a_decision_waits() -> None:
     waiting: Future[str] = Future()
 
     def answer(need: str) -> Waits[Any]:
@@ -120,13 +120,13 @@ async def test_the_event_loop_goes_on_while_a_decision_waits() -> None:
     assert await deciding == "decided"
 
 
-async def test_a_cancelled_task_ends_its_decision() -> None:
+async def test_a_cancelled_asyncio_task_closes_its_decision() -> None:
     log: list[object] = []
 
     def answer(_: str) -> Waits[Any]:
         return (yield Wait(Future(), 10))
 
-    steps = decision(log)  # a generator that nobody holds would end when it is collected
+    steps = decision(log)  # an unreferenced generator is closed by garbage collection
     deciding = asyncio.create_task(run_async(answer_needs(steps, answer)))
     await asyncio.sleep(0.01)
     deciding.cancel()

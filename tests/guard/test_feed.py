@@ -1,4 +1,4 @@
-"""The guard's knowledge: what it learns, and everything that makes it rely on nothing."""
+"""The facts of a guard: how the feed sets them, and every case in which the feed is closed."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def feeder(clock: Clock) -> Feeder:
 
 
 def is_closed(feeder: Feeder) -> bool:
-    """Whether nothing may be relied on."""
+    """Return whether the feed is closed, so that no fact is usable."""
     with pytest.raises(FeedStale):
         feeder.feed.current()
     return True
 
 
-def test_before_anything_was_heard_nothing_is_known(clock: Clock) -> None:
+def test_a_feed_without_any_message_is_closed(clock: Clock) -> None:
     assert is_closed(Feeder(clock))
 
 
-def test_a_stream_that_does_not_begin_with_a_snapshot_is_none_though_it_says_all(clock: Clock) -> None:
+def test_a_stream_that_does_not_begin_with_a_snapshot_is_refused(clock: Clock) -> None:
     feeder = Feeder(clock)
     with pytest.raises(FeedBroken, match="that must come next"):
         feeder.say(*feeder.facts())
     assert is_closed(feeder)
 
 
-def test_a_snapshot_is_what_decisions_rest_on(feeder: Feeder) -> None:
+def test_the_facts_of_a_snapshot_are_in_force(feeder: Feeder) -> None:
     present = feeder.feed.current()
     assert present.resource.uri == URI
     assert present.facts.policies.hash == "hash-of-the-set"
@@ -69,7 +69,7 @@ def test_a_snapshot_is_what_decisions_rest_on(feeder: Feeder) -> None:
     assert present.keys.keys[0].thumbprint == feeder.token_key.public.thumbprint
 
 
-def test_a_snapshot_replaces_what_was_known(feeder: Feeder) -> None:
+def test_a_snapshot_replaces_earlier_facts(feeder: Feeder) -> None:
     feeder.say(TokenFact("tok_1", feeder.clock() + 1))
     assert "tok_1" in feeder.feed.current().facts.ended_tokens
     feeder.begin()
@@ -102,7 +102,7 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
     assert facts.agents["ag_1"].epoch == 3, "what was known of others stays"
 
 
-def test_holds_of_an_agent_are_known_by_their_kind_and_forgotten_once_all_are_over(feeder: Feeder) -> None:
+def test_restrictions_of_an_agent_are_kept_by_kind_and_dropped_after_all_have_expired(feeder: Feeder) -> None:
     now = feeder.clock()
     feeder.say(
         RestrictionFact("ag_1", "throttle", 9, now, now + 1),
@@ -119,7 +119,7 @@ def test_holds_of_an_agent_are_known_by_their_kind_and_forgotten_once_all_are_ov
     assert "ag_1" not in feeder.feed.current().facts.restrictions
 
 
-def test_profiles_are_kept_up_to_a_number_and_one_that_cannot_be_read_says_nothing(
+def test_profiles_are_limited_in_number_and_an_unreadable_profile_counts_as_new(
     feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.guard.knowledge.MAX_PROFILES", 2)
@@ -139,7 +139,7 @@ def test_an_older_epoch_does_not_undo_a_newer_one(feeder: Feeder) -> None:
 
 
 @pytest.mark.parametrize(("late_us", "is_current"), [(4_999_999, True), (5_000_000, True), (5_000_001, False)])
-def test_knowledge_counts_up_to_its_greatest_age(clock: Clock, late_us: int, is_current: bool) -> None:
+def test_facts_are_usable_up_to_the_maximum_age(clock: Clock, late_us: int, is_current: bool) -> None:
     feeder = Feeder(clock, max_age=5.0)
     feeder.snapshot()
     clock.advance(us=late_us)
@@ -150,7 +150,7 @@ def test_knowledge_counts_up_to_its_greatest_age(clock: Clock, late_us: int, is_
         assert is_closed(feeder)
 
 
-def test_a_message_without_facts_keeps_knowledge_young_and_silence_ages_it(feeder: Feeder) -> None:
+def test_a_heartbeat_message_keeps_the_feed_current(feeder: Feeder) -> None:
     for _ in range(3):
         feeder.clock.advance(4)
         feeder.say()
@@ -172,7 +172,9 @@ def test_a_message_without_facts_keeps_knowledge_young_and_silence_ages_it(feede
         (2_000_001, False),
     ],
 )
-def test_the_clocks_may_differ_by_so_much_and_no_more(clock: Clock, off_us: int, is_current: bool) -> None:
+def test_the_guard_and_server_clocks_may_differ_by_at_most_the_maximum_skew(
+    clock: Clock, off_us: int, is_current: bool
+) -> None:
     feeder = Feeder(clock, max_skew=2.0)
     feeder.snapshot(at=clock() + off_us)
     if is_current:
@@ -182,14 +184,14 @@ def test_the_clocks_may_differ_by_so_much_and_no_more(clock: Clock, off_us: int,
             feeder.feed.current()
 
 
-def test_a_fact_is_learned_even_when_the_clocks_differ(feeder: Feeder) -> None:
+def test_a_fact_is_stored_even_if_the_clocks_differ_too_much(feeder: Feeder) -> None:
     feeder.say(TokenFact("tok_1", feeder.clock() + 1), at=feeder.clock() - 9_000_000)
     assert is_closed(feeder)
     feeder.say()
     assert "tok_1" in feeder.feed.current().facts.ended_tokens
 
 
-def test_a_message_that_came_late_is_as_old_as_it_is(clock: Clock) -> None:
+def test_the_age_of_a_late_message_counts_from_its_own_time(clock: Clock) -> None:
     feeder = Feeder(clock, max_age=5.0, max_skew=2.0)
     feeder.snapshot(at=clock() - 1_500_000)
     clock.advance(3.5)
@@ -236,7 +238,7 @@ def signed(feeder: Feeder, **changed: Any) -> bytes:
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_after_a_wrong_line_nothing_is_known_until_a_snapshot(feeder: Feeder, what: str) -> None:
+def test_a_wrong_line_closes_the_feed_until_the_next_snapshot(feeder: Feeder, what: str) -> None:
     feeder.say(seq=7)
     with pytest.raises(FeedBroken):
         feeder.feed.accept(WRONG[what](feeder))
@@ -250,7 +252,7 @@ def test_after_a_wrong_line_nothing_is_known_until_a_snapshot(feeder: Feeder, wh
 
 
 @pytest.mark.parametrize("missing", ["resource", "policies", "keys"])
-def test_a_snapshot_that_lacks_a_part_is_none(clock: Clock, missing: str) -> None:
+def test_a_snapshot_without_a_required_part_is_refused(clock: Clock, missing: str) -> None:
     feeder = Feeder(clock)
     kind = {"resource": ResourceFact, "policies": PolicyFact, "keys": KeysFact}[missing]
     with pytest.raises(FeedBroken, match="lacks"):
@@ -258,7 +260,7 @@ def test_a_snapshot_that_lacks_a_part_is_none(clock: Clock, missing: str) -> Non
     assert is_closed(feeder)
 
 
-def test_a_stream_may_go_on_where_the_last_one_ended(feeder: Feeder) -> None:
+def test_a_stream_can_resume_at_the_end_of_the_last_stream(feeder: Feeder) -> None:
     feeder.say(TokenFact("tok_1", feeder.clock() + 1), seq=7)
     assert feeder.feed.seq == 7
     feeder.begin()
@@ -268,14 +270,14 @@ def test_a_stream_may_go_on_where_the_last_one_ended(feeder: Feeder) -> None:
     assert "tok_2" in facts.ended_tokens
 
 
-def test_a_stream_may_not_go_on_from_elsewhere(feeder: Feeder) -> None:
+def test_a_stream_that_resumes_at_another_number_is_refused(feeder: Feeder) -> None:
     feeder.say(seq=7)
     feeder.begin()
     with pytest.raises(FeedBroken, match="prev"):
         feeder.say(prev=6, seq=8)
 
 
-def test_a_recorded_stream_cannot_be_played_again(feeder: Feeder) -> None:
+def test_a_replayed_stream_is_refused(feeder: Feeder) -> None:
     feeder.begin()
     recorded = feeder.line(feeder.message(*feeder.facts(), snapshot=True))
     feeder.feed.begin("another number", issuer=ISSUER, keys=feeder.feed.feed_keys)
@@ -283,7 +285,7 @@ def test_a_recorded_stream_cannot_be_played_again(feeder: Feeder) -> None:
         feeder.feed.accept(recorded)
 
 
-def test_a_step_that_is_played_again_makes_nothing_younger(feeder: Feeder) -> None:
+def test_a_replayed_message_does_not_renew_the_feed(feeder: Feeder) -> None:
     alive = feeder.line(feeder.message())
     feeder.clock.advance(1.5)
     feeder.feed.accept(alive)
@@ -293,7 +295,7 @@ def test_a_step_that_is_played_again_makes_nothing_younger(feeder: Feeder) -> No
     assert is_closed(feeder)
 
 
-def test_what_a_step_announces_in_private_must_come_next(feeder: Feeder) -> None:
+def test_an_announced_private_message_is_accepted_as_the_next_message(feeder: Feeder) -> None:
     feeder.say(TokenFact("tok_1", 1 << 52), seq=3, private=["rs_2", RESOURCE_ID])
     feeder.say(TokenFact("tok_2", 1 << 52), aud=RESOURCE_ID)
     feeder.say(seq=4)
@@ -305,20 +307,20 @@ def test_what_a_step_announces_in_private_must_come_next(feeder: Feeder) -> None
 @pytest.mark.parametrize(
     "changed", [{}, {"aud": "rs_2"}, {"aud": RESOURCE_ID, "seq": 9}, {"aud": RESOURCE_ID, "prev": 2}]
 )
-def test_what_a_step_announces_in_private_cannot_be_kept_back(feeder: Feeder, changed: dict[str, Any]) -> None:
+def test_a_withheld_or_altered_private_message_breaks_the_feed(feeder: Feeder, changed: dict[str, Any]) -> None:
     feeder.say(seq=3, private=[RESOURCE_ID])
     with pytest.raises(FeedBroken):
         feeder.say(**changed)
     assert is_closed(feeder)
 
 
-def test_what_is_private_to_others_concerns_nobody_else(feeder: Feeder) -> None:
+def test_a_private_message_to_another_resource_is_not_expected(feeder: Feeder) -> None:
     feeder.say(seq=3, private=["rs_2"])
     feeder.say(seq=4)
     assert feeder.feed.current().resource.resource_id == RESOURCE_ID
 
 
-def test_the_feed_itself_says_which_key_signs_it_next(feeder: Feeder) -> None:
+def test_the_feed_announces_its_next_signing_key(feeder: Feeder) -> None:
     following = jose.generate("EdDSA")
     feeder.say(KeysFact([dict(feeder.token_key.public.jwk)], [dict(following.public.jwk)]))
     feeder.feed.accept(render_message(following, feeder.message()))
@@ -326,7 +328,7 @@ def test_the_feed_itself_says_which_key_signs_it_next(feeder: Feeder) -> None:
         feeder.say()
 
 
-def test_facts_are_forgotten_once_nothing_alive_can_need_them(feeder: Feeder) -> None:
+def test_facts_are_dropped_some_time_after_their_expiry(feeder: Feeder) -> None:
     until = feeder.clock() + 10_000_000
     feeder.say(
         AgentFact("ag_1", "suspended", 3, until), TaskFact("tk_1", until), TokenFact("t", until), KeyFact("k", until)
@@ -342,7 +344,7 @@ def test_facts_are_forgotten_once_nothing_alive_can_need_them(feeder: Feeder) ->
         assert not list(table)  # type: ignore[call-overload]
 
 
-def test_more_exceptions_than_a_guard_can_hold_close_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_facts_than_the_maximum_close_the_feed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ostiary.guard.knowledge.MAX_EXCEPTIONS", 3)
     feeder = Feeder(clock)
     feeder.snapshot(*[TokenFact(f"tok_{i}", clock() + 1) for i in range(3)])
@@ -369,7 +371,7 @@ def head(size: int, history: str = ONE) -> str:
 
 @pytest.mark.parametrize(("size", "is_followed"), [(9, False), (10, True), (11, True)])
 @pytest.mark.parametrize("snapshot", [True, False])
-def test_a_server_that_has_forgotten_a_part_of_its_history_is_not_followed(
+def test_a_server_whose_history_has_become_shorter_is_refused(
     feeder: Feeder, size: int, is_followed: bool, snapshot: bool
 ) -> None:
     feeder.begin()
@@ -385,7 +387,7 @@ def test_a_server_that_has_forgotten_a_part_of_its_history_is_not_followed(
     assert is_closed(feeder)
 
 
-def test_another_history_is_never_resumed_by_number(feeder: Feeder) -> None:
+def test_a_stream_of_another_history_cannot_resume(feeder: Feeder) -> None:
     feeder.begin()
     feeder.snapshot(head=head(10))
     feeder.begin()
@@ -394,7 +396,7 @@ def test_another_history_is_never_resumed_by_number(feeder: Feeder) -> None:
     assert is_closed(feeder)
 
 
-def test_a_stream_does_not_change_its_history(feeder: Feeder) -> None:
+def test_a_stream_that_changes_its_history_is_refused(feeder: Feeder) -> None:
     feeder.begin()
     feeder.snapshot(head=head(10))
     with pytest.raises(FeedBroken, match="another history"):

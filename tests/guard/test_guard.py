@@ -1,4 +1,4 @@
-"""Enforcement: who is let in, which calls happen, what is on record, and that every doubt is a no."""
+"""Enforcement: accepted tokens, allowed calls, their records, and denial in every doubtful case."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from tests.support.guard_fixtures import authenticate_at, records
 # Who is let in
 
 
-def test_a_token_with_a_proof_of_its_key_is_let_in(guard: Guard, feeder: Feeder) -> None:
+def test_a_token_with_a_proof_of_its_key_is_accepted(guard: Guard, feeder: Feeder) -> None:
     assert authenticate_at(guard, feeder).principal.claims.client_id == AGENT
 
 
-def test_without_credentials_it_is_not_said_what_was_wrong(guard: Guard, feeder: Feeder) -> None:
+def test_a_request_without_credentials_is_unauthenticated(guard: Guard, feeder: Feeder) -> None:
     for authorization in (None, "", "Basic eA==", "DPoP ", "DPoP"):
         with pytest.raises(Unauthenticated) as refused:
             guard.verify(authorization=authorization, proof=None, method="POST", uri=URI)
         assert refused.value.code == "no_credentials"
 
 
-def test_a_bound_token_is_no_bearer_token(guard: Guard, feeder: Feeder) -> None:
+def test_a_bound_token_is_refused_under_the_bearer_scheme(guard: Guard, feeder: Feeder) -> None:
     token = feeder.token()
     proof = feeder.proof(token, nonce=guard._proofs.nonce())
     with pytest.raises(InvalidToken, match="bound"):
         guard.verify(authorization=f"Bearer {token}", proof=proof, method="POST", uri=URI)
 
 
-def test_a_token_without_a_proof_gets_a_nonce_for_one(guard: Guard, feeder: Feeder) -> None:
+def test_a_token_without_a_proof_is_refused_with_a_nonce(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(NonceNeeded):
         guard.verify(authorization=f"DPoP {feeder.token()}", proof=None, method="POST", uri=URI)
 
@@ -63,7 +63,9 @@ def test_a_token_that_is_not_bound_is_refused(guard: Guard, feeder: Feeder) -> N
         {"now": 1_000_000},
     ],
 )
-def test_a_proof_for_something_else_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
+def test_a_proof_with_another_method_uri_time_or_key_is_refused(
+    guard: Guard, feeder: Feeder, changed: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidProof):
         authenticate_at(guard, feeder, **changed)
 
@@ -83,7 +85,9 @@ def test_a_proof_for_another_token_is_refused(guard: Guard, feeder: Feeder) -> N
         {"sub": ""},
     ],
 )
-def test_a_token_for_another_place_or_time_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
+def test_a_token_with_a_wrong_audience_issuer_expiry_or_subject_is_refused(
+    guard: Guard, feeder: Feeder, changed: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidToken):
         authenticate_at(guard, feeder, feeder.token(**changed))
 
@@ -94,7 +98,7 @@ def test_a_token_that_another_key_signed_is_refused(guard: Guard, feeder: Feeder
         authenticate_at(guard, feeder, jose.sign_jwt(forger, typ="at+jwt", claims=feeder.claims()))
 
 
-def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder, clock: Clock) -> None:
+def test_a_token_signed_by_the_feed_key_is_refused(guard: Guard, feeder: Feeder, clock: Clock) -> None:
     token = jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims())
     clock.advance(1)
     feeder.say()
@@ -102,7 +106,7 @@ def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder, clock
         authenticate_at(guard, feeder, token)
 
 
-def test_a_token_by_an_unknown_key_is_invalid_only_once_the_feed_is_newer_than_the_token(
+def test_a_token_with_an_unknown_key_is_invalid_only_if_the_feed_is_newer_than_the_token(
     guard: Guard, feeder: Feeder, clock: Clock
 ) -> None:
     following = jose.generate("ES256")
@@ -120,7 +124,7 @@ def test_a_token_by_an_unknown_key_is_invalid_only_once_the_feed_is_newer_than_t
 
 
 @pytest.mark.parametrize("changed", [{"iss": "https://elsewhere.example.org"}, {"iat": 0}, {"iat": 1 << 40}])
-def test_a_token_that_no_announcement_can_make_valid_is_invalid_at_once(
+def test_a_token_that_no_key_announcement_can_make_valid_is_refused_at_once(
     guard: Guard, feeder: Feeder, changed: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidToken):
@@ -130,7 +134,7 @@ def test_a_token_that_no_announcement_can_make_valid_is_invalid_at_once(
 
 
 @pytest.mark.parametrize(("left_us", "is_alive"), [(1, True), (0, False), (-1, False)])
-def test_a_token_that_is_remembered_ends_all_the_same(
+def test_a_cached_token_is_refused_after_its_expiry(
     guard: Guard, feeder: Feeder, clock: Clock, left_us: int, is_alive: bool
 ) -> None:
     claims = feeder.claims(exp=clock() // 1_000_000 + 2)
@@ -144,7 +148,7 @@ def test_a_token_that_is_remembered_ends_all_the_same(
             authenticate_at(guard, feeder, token)
 
 
-def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, feeder: Feeder) -> None:
+def test_a_cached_token_is_verified_again_after_the_keys_change(guard: Guard, feeder: Feeder) -> None:
     token = feeder.token()
     authenticate_at(guard, feeder, token)
     following = jose.generate("ES256")
@@ -153,7 +157,7 @@ def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, f
         authenticate_at(guard, feeder, token)
 
 
-def test_more_tokens_than_can_be_remembered_are_let_in_all_the_same(
+def test_tokens_beyond_the_cache_limit_are_still_accepted(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.guard.tokens.MAX_REMEMBERED", 2)
@@ -175,7 +179,9 @@ ENDS: dict[str, tuple[Fact, str]] = {
 
 
 @pytest.mark.parametrize("what", ENDS)
-def test_what_the_feed_ends_is_denied_at_once(guard: Guard, feeder: Feeder, what: str) -> None:
+def test_a_call_is_denied_at_once_after_the_feed_revokes_its_agent_task_token_or_key(
+    guard: Guard, feeder: Feeder, what: str
+) -> None:
     fact, code = ENDS[what]
     who = authenticate_at(guard, feeder)
     assert guard.decide(who, "read_file", {}).decision.allowed
@@ -187,7 +193,7 @@ def test_what_the_feed_ends_is_denied_at_once(guard: Guard, feeder: Feeder, what
         authenticate_at(guard, feeder)
 
 
-def test_a_token_of_the_new_epoch_is_alive(guard: Guard, feeder: Feeder) -> None:
+def test_a_token_of_the_new_epoch_is_accepted(guard: Guard, feeder: Feeder) -> None:
     feeder.say(AgentFact(AGENT, "active", 1, 1 << 52))
     who = authenticate_at(guard, feeder, feeder.token(epoch=1))
     assert guard.decide(who, "read_file", {}).decision.allowed
@@ -196,7 +202,7 @@ def test_a_token_of_the_new_epoch_is_alive(guard: Guard, feeder: Feeder) -> None
 # Which calls happen
 
 
-def test_a_call_that_is_allowed_is_on_record_before_it_happens(guard: Guard, feeder: Feeder) -> None:
+def test_an_allowed_call_is_recorded_before_the_call_runs(guard: Guard, feeder: Feeder) -> None:
     who = authenticate_at(guard, feeder)
     with guard.call(who, "read_file", {"path": "/a"}) as call:
         [record] = records(guard)
@@ -224,7 +230,7 @@ def test_a_call_that_fails_is_on_record_as_failed(guard: Guard, feeder: Feeder) 
     assert records(guard)[1]["status"] == "error"
 
 
-def test_a_denied_call_does_not_happen_and_says_why_and_what_would_help(guard: Guard, feeder: Feeder) -> None:
+def test_a_denied_call_does_not_run_and_states_its_reason_and_a_hint(guard: Guard, feeder: Feeder) -> None:
     who = authenticate_at(guard, feeder)
     with pytest.raises(Denied) as denied, guard.call(who, "write_file", {}):
         raise AssertionError("the tool ran")
@@ -243,13 +249,13 @@ def test_a_denied_call_does_not_happen_and_says_why_and_what_would_help(guard: G
         ("read_file", {"path": 5}, "bad_arguments"),
     ],
 )
-def test_what_the_catalogue_does_not_say_is_denied(
+def test_a_call_of_an_unlisted_tool_or_with_wrong_arguments_is_denied(
     guard: Guard, feeder: Feeder, tool: str, arguments: dict[str, Any], code: str
 ) -> None:
     assert guard.decide(authenticate_at(guard, feeder), tool, arguments).decision.reasons[0].code == code
 
 
-def test_another_policy_set_decides_from_its_message_on(guard: Guard, feeder: Feeder) -> None:
+def test_a_new_policy_set_takes_effect_with_its_message(guard: Guard, feeder: Feeder) -> None:
     who = authenticate_at(guard, feeder)
     feeder.say(PolicyFact("none", ir.render(ir.PolicySetIR(())).decode()))
     decision = guard.decide(who, "read_file", {}).decision
@@ -267,7 +273,7 @@ def test_in_watch_mode_a_denial_is_on_record_and_the_call_happens(guard: Guard, 
     assert (record["outcome"], record["verdict"]) == ("allow", "deny")
 
 
-def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(
+def test_arguments_are_recorded_shortened_with_a_digest_if_recording_is_enabled(
     tmp_path: Path, clock: Clock, dice: SeededRandom
 ) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
@@ -291,7 +297,7 @@ def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(
         ({"data_classes": ["secret"]}, "...", "..."),
     ],
 )
-def test_an_argument_that_the_catalogue_calls_secret_is_not_recorded_when_asked_for_arguments(
+def test_an_argument_marked_as_secret_is_not_recorded_even_if_recording_is_enabled(
     tmp_path: Path, clock: Clock, dice: SeededRandom, stated: dict[str, Any], path: object, n: object
 ) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
@@ -310,14 +316,14 @@ def test_an_argument_that_the_catalogue_calls_secret_is_not_recorded_when_asked_
 
 
 def closed(guard: Guard, who: Verified) -> Refused:
-    """The refusal of a call that nobody may make now."""
+    """Return the refusal of a call at a guard that refuses calls."""
     with pytest.raises(Unavailable) as refused, guard.call(who, "read_file", {}):
         raise AssertionError("the tool ran")
     return refused.value
 
 
 @pytest.mark.parametrize(("age_us", "is_open"), [(4_999_999, True), (5_000_000, True), (5_000_001, False)])
-def test_calls_happen_up_to_the_greatest_age_of_the_feed(
+def test_calls_run_up_to_the_maximum_age_of_the_feed(
     guard: Guard, feeder: Feeder, clock: Clock, age_us: int, is_open: bool
 ) -> None:
     who = authenticate_at(guard, feeder)
@@ -342,7 +348,7 @@ def test_a_broken_feed_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
 
 
 @pytest.mark.parametrize("off_us", [-2_000_001, 2_000_001])
-def test_a_clock_that_is_off_refuses_every_call(guard: Guard, feeder: Feeder, off_us: int) -> None:
+def test_a_guard_with_a_wrong_clock_refuses_calls(guard: Guard, feeder: Feeder, off_us: int) -> None:
     who = authenticate_at(guard, feeder)
     feeder.say(at=feeder.clock() + off_us)
     assert "clock" in closed(guard, who).message
@@ -375,7 +381,7 @@ def test_a_spool_that_cannot_be_written_refuses_every_call(
         pass
 
 
-def test_an_error_of_its_own_refuses_the_call(
+def test_an_internal_error_of_the_guard_refuses_the_call(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     who = authenticate_at(guard, feeder)
@@ -385,7 +391,9 @@ def test_an_error_of_its_own_refuses_the_call(
 
 
 @pytest.mark.parametrize("value", [10**5000, "\ud800"], ids=["endless", "surrogate"])
-def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, feeder: Feeder, value: object) -> None:
+def test_a_call_with_arguments_that_the_ledger_cannot_represent_is_denied(
+    guard: Guard, feeder: Feeder, value: object
+) -> None:
     with pytest.raises(Denied), guard.call(authenticate_at(guard, feeder), "read_file", {"n": value}):
         raise AssertionError("the tool ran")
     assert [record["outcome"] for record in records(guard)] == ["deny"]
@@ -397,12 +405,12 @@ def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None
     assert "closed" in closed(guard, who).message
 
 
-def test_only_the_credential_of_a_resource_makes_a_guard(tmp_path: Path) -> None:
+def test_a_guard_accepts_only_the_credential_of_a_resource(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="the credential of a resource, and `.*` is not a resource"):
         Guard(Credential(Feeder.agent_key, AGENT, ISSUER), spool_dir=tmp_path)
 
 
-def test_the_thumbprint_of_a_confirmation_is_what_binds(guard: Guard, feeder: Feeder) -> None:
+def test_a_proof_by_a_key_other_than_the_confirmed_thumbprint_is_refused(guard: Guard, feeder: Feeder) -> None:
     token = feeder.token(cnf=Confirmation(jkt=jose.generate("ES256").public.thumbprint))
     with pytest.raises(InvalidProof):
         authenticate_at(guard, feeder, token)

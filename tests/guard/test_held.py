@@ -18,7 +18,9 @@ async def get(guard: Guard, feeder: Feeder, **token: object) -> httpx2.Response:
         return await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a", **token))
 
 
-async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: Guard, feeder: Feeder) -> None:
+async def test_a_step_up_restriction_challenges_for_a_stronger_and_newer_authentication(
+    guard: Guard, feeder: Feeder
+) -> None:
     feeder.clock.advance(us=SECOND - feeder.clock() % SECOND)
     since = feeder.clock()
     feeder.say(RestrictionFact(AGENT, "step_up", 1, since, since + 3600 * SECOND))
@@ -33,7 +35,7 @@ async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: 
     assert (await get(guard, feeder, acr=TWO_KEYS, auth_time=since // SECOND)).status_code == 200
 
 
-async def test_a_throttled_call_that_cannot_be_counted_is_nobodys_fault(guard: Guard, feeder: Feeder) -> None:
+async def test_a_throttled_call_that_cannot_be_counted_gets_503(guard: Guard, feeder: Feeder) -> None:
     now = feeder.clock()
     feeder.say(RestrictionFact(AGENT, "throttle", 9, now, now + 3600 * SECOND))
     refused = await get(guard, feeder)

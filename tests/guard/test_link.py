@@ -1,4 +1,4 @@
-"""The conversations of a guard over a real socket: what it hears it believes strictly, what it tells it tells on."""
+"""The connection of a guard to its server over a real socket: strict reading of the feed, and repeated reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_open(guard: Guard) -> bool:
     return not is_refused(guard.feed.current)
 
 
-def test_what_is_said_on_the_stream_is_in_force_and_acknowledged(guard: Guard, server: Server) -> None:
+def test_a_fact_on_the_stream_is_in_force_and_acknowledged(guard: Guard, server: Server) -> None:
     assert is_open(guard)
     server.say(TokenFact("tok_1", 1 << 52), seq=7)
     eventually(lambda: "tok_1" in guard.feed.current().facts.ended_tokens)
@@ -65,14 +65,14 @@ def test_a_stream_that_ends_is_resumed(guard: Guard, server: Server) -> None:
     assert "tok_1" in guard.feed.current().facts.ended_tokens
 
 
-def test_a_server_that_is_silent_closes_the_guard_and_is_asked_again(guard: Guard, server: Server) -> None:
+def test_a_silent_server_closes_the_guard_until_a_new_stream_begins(guard: Guard, server: Server) -> None:
     eventually(lambda: not is_open(guard))
     eventually(lambda: len(server.streams) == 2)
     server.say()
     assert eventually(lambda: is_open(guard))
 
 
-def test_an_error_that_nobody_thought_of_ends_no_conversation(
+def test_an_unexpected_error_does_not_end_the_connection_to_the_server(
     guard: Guard, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(links, "b64u", lambda _: 1 / 0)
@@ -82,7 +82,7 @@ def test_an_error_that_nobody_thought_of_ends_no_conversation(
     assert eventually(lambda: len(server.streams) == 2)
 
 
-def test_what_is_decided_is_reported_with_its_outcome(guard: Guard, server: Server) -> None:
+def test_a_decided_call_is_reported_to_the_server_with_its_outcome(guard: Guard, server: Server) -> None:
     with guard.call(authenticate_with(guard, server), "read_file", {}) as call:
         call.result(bytes=7)
     [report] = eventually(lambda: server.reports)
@@ -91,7 +91,7 @@ def test_what_is_decided_is_reported_with_its_outcome(guard: Guard, server: Serv
     assert report["records"][1]["bytes"] == 7
 
 
-def test_a_report_that_is_not_taken_is_sent_again(guard: Guard, server: Server) -> None:
+def test_a_refused_report_is_sent_again(guard: Guard, server: Server) -> None:
     server.refuse.add("/feed/v1/report")
     guard.decide(authenticate_with(guard, server), "read_file", {})
     server.refuse.clear()
@@ -101,7 +101,7 @@ def test_a_report_that_is_not_taken_is_sent_again(guard: Guard, server: Server) 
     assert eventually(lambda: server.reports[1:])[0]["first"] == 2
 
 
-def test_closing_reports_what_is_left_and_leaves_nothing(
+def test_closing_a_guard_reports_the_remaining_records_and_removes_its_files(
     guard: Guard, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links, "FAREWELL_S", 30)
@@ -113,10 +113,10 @@ def test_closing_reports_what_is_left_and_leaves_nothing(
     assert not is_open(guard)
 
 
-def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
+def test_a_failed_acknowledgement_while_the_guard_closes_does_not_prevent_its_last_report(
     guard: Guard, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a stream has ended that is still to be acknowledged."""
+    """For example, the acknowledgement of a closed stream fails."""
     monkeypatch.setattr(links, "FAREWELL_S", 30)
     who = authenticate_with(guard, server)
     eventually(lambda: server.applied)
@@ -130,7 +130,7 @@ def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
     assert not list(tmp_path.glob("*/*/*"))
 
 
-def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:
+def test_a_guard_without_a_server_starts_closed(tmp_path: Path) -> None:
     sock, port = free_socket()
     sock.close()
     credential = Credential(jose.generate("ES256"), RESOURCE_ID, f"http://127.0.0.1:{port}")
@@ -148,12 +148,12 @@ def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:
         ([b"\n\n"], [b"", b""]),
     ],
 )
-def test_lines_are_put_together(chunks: list[bytes], lines: list[bytes]) -> None:
+def test_lines_are_assembled_from_chunks(chunks: list[bytes], lines: list[bytes]) -> None:
     assert list(read_lines(iter(chunks))) == lines
 
 
 @pytest.mark.parametrize(("size", "fits"), [(8, True), (9, True), (10, True), (11, False)])
-def test_a_line_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch, size: int, fits: bool) -> None:
+def test_a_line_longer_than_the_maximum_is_refused(monkeypatch: pytest.MonkeyPatch, size: int, fits: bool) -> None:
     monkeypatch.setattr("ostiary.guard.feed_stream.MAX_LINE_BYTES", 10)
     chunks = [b"x"] * size + [b"\n"]
     if fits:

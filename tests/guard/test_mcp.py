@@ -52,7 +52,7 @@ async def test_a_call_with_token_and_proof_runs_the_tool_and_is_on_record(
     assert outcome["records"] == 1
 
 
-async def test_where_no_token_can_be_shown_as_on_stdio_everything_is_denied(guard: Guard, ran: list[str]) -> None:
+async def test_a_tool_call_without_http_is_denied_because_it_has_no_token(guard: Guard, ran: list[str]) -> None:
     server = files_server(ran)
     protect(server, guard)
     async with Client(server) as client:  # without HTTP: the same in memory as on standard input and output
@@ -81,7 +81,7 @@ async def test_a_tool_that_fails_is_on_record_as_failed(url: str, guard: Guard, 
     assert records(guard)[1]["status"] == "error"
 
 
-async def test_what_else_reveals_data_is_decided_like_a_tool_of_that_name(
+async def test_a_resource_read_is_decided_as_a_call_of_the_tool_of_that_name(
     url: str, guard: Guard, feeder: Feeder, ran: list[str]
 ) -> None:
     async with connected(url, feeder) as client:
@@ -104,7 +104,7 @@ async def test_what_else_reveals_data_is_decided_like_a_tool_of_that_name(
     assert ran == ["resource"]
 
 
-async def test_a_token_that_ends_between_two_calls_ends_the_second(url: str, feeder: Feeder, ran: list[str]) -> None:
+async def test_a_call_after_the_revocation_of_its_token_is_denied(url: str, feeder: Feeder, ran: list[str]) -> None:
     async with connected(url, feeder) as client:
         await client.call_tool("read_file", {"path": "/a"})
         feeder.say(TokenFact("tok_1", 1 << 52))
@@ -128,7 +128,9 @@ async def test_any_error_of_the_hook_is_a_denial(
     assert ran == []
 
 
-async def test_a_stale_feed_denies_every_request(url: str, feeder: Feeder, clock: Clock, ran: list[str]) -> None:
+async def test_a_tool_call_while_the_feed_is_stale_is_denied(
+    url: str, feeder: Feeder, clock: Clock, ran: list[str]
+) -> None:
     async with connected(url, feeder) as client:
         clock.advance(6)
         with pytest.raises(MCPError, match="server"):
@@ -136,10 +138,10 @@ async def test_a_stale_feed_denies_every_request(url: str, feeder: Feeder, clock
     assert ran == []
 
 
-async def test_a_tool_that_says_something_else_than_was_approved_is_denied(
+async def test_a_tool_with_another_definition_than_the_approved_one_is_denied(
     url: str, guard: Guard, feeder: Feeder, ran: list[str]
 ) -> None:
-    """Whether or not the caller has listed it: what the server says of it, the server knows."""
+    """The definition comes from the server itself, whether or not the caller has listed the tool."""
 
     def approve(tools: list[dict[str, Any]]) -> None:
         text = json.dumps(propose_catalogue("files", {"tools": tools}).catalogue.render())
@@ -166,7 +168,7 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer"])
-def test_without_a_proof_nothing_is_answered(
+def test_a_request_without_a_proof_gets_a_challenge_and_runs_no_tool(
     url: str, feeder: Feeder, authorization: str | None, ran: list[str]
 ) -> None:
     headers = {} if authorization is None else {"authorization": f"{authorization} {feeder.token(aud=url)}"}
@@ -183,7 +185,7 @@ def test_the_metadata_are_public(url: str) -> None:
 
 
 @pytest.mark.parametrize(("in_header", "in_body"), [("read_file", "write_file"), ("write_file", "read_file")])
-def test_a_name_in_the_header_that_the_body_does_not_have_calls_nothing(
+def test_a_tool_name_in_the_header_that_differs_from_the_body_is_refused(
     url: str, feeder: Feeder, ran: list[str], in_header: str, in_body: str
 ) -> None:
     body = call_of(in_body, {"path": "/a"})
@@ -198,7 +200,7 @@ def test_a_name_in_the_header_that_the_body_does_not_have_calls_nothing(
     assert ran == []
 
 
-def test_a_server_with_an_authorization_of_its_own_is_refused(guard: Guard) -> None:
+def test_an_mcp_server_with_its_own_authorization_cannot_be_protected(guard: Guard) -> None:
     class Nobody:
         async def verify_token(self, token: str) -> None:
             return None
@@ -221,7 +223,7 @@ def call_of(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(body))  # type: ignore[no-any-return]
 
 
-def test_a_single_text_of_a_result_is_a_text() -> None:
+def test_a_single_text_of_a_result_is_one_output_text() -> None:
     text = {"type": "text", "text": "Eve"}
     assert extract_outputs({"content": [text]}) == ["Eve"], "a list of one name would be a field of data"
     assert extract_outputs({"content": [text, text]}) == [["Eve", "Eve"]]
@@ -246,7 +248,7 @@ def test_a_single_text_of_a_result_is_a_text() -> None:
     ],
     ids=str,
 )
-def test_content_that_the_structured_content_does_not_repeat_is_an_output_too(
+def test_content_that_the_structured_content_does_not_repeat_is_an_output(
     structured: object, texts: list[str], outputs: list[object]
 ) -> None:
     content = [{"type": "text", "text": text} for text in texts]

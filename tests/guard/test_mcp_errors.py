@@ -1,4 +1,4 @@
-"""Requests that no MCP server serves: the guard answers each as the bare server does, code and HTTP status."""
+"""Unsupported MCP requests: the guard returns the error code and HTTP status of the server without a guard."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ UNSERVED: list[object] = [
 
 
 @pytest.mark.parametrize("version", [MODERN, LEGACY])
-def test_a_request_that_is_not_served_is_answered_as_without_the_guard(
+def test_a_request_that_the_server_does_not_support_gets_the_same_response_without_the_guard(
     urls: tuple[str, str], feeder: Feeder, guard: Guard, version: str
 ) -> None:
     bare, guarded = urls
@@ -87,14 +87,14 @@ def test_a_request_that_is_not_served_is_answered_as_without_the_guard(
 
 
 @pytest.mark.parametrize(("version", "status"), [(MODERN, 404), (LEGACY, 200)])
-def test_an_unknown_method_has_the_status_of_its_version(
+def test_the_status_for_an_unknown_method_depends_on_the_protocol_version(
     urls: tuple[str, str], feeder: Feeder, version: str, status: int
 ) -> None:
     """In 2025-11-25 a 404 ends the client's session."""
     assert answered(urls[1], request("nope/nope"), version, Shows(feeder))[:3] == (status, -32601, 7)
 
 
-def test_a_method_that_is_served_is_decided(urls: tuple[str, str], feeder: Feeder, guard: Guard) -> None:
+def test_a_supported_method_is_decided_by_the_guard(urls: tuple[str, str], feeder: Feeder, guard: Guard) -> None:
     read = request("resources/read", {"uri": "file:///secret"})
     assert answered(urls[0], read, LEGACY)[:3] == (200, None, 7)
     assert answered(urls[1], read, LEGACY, Shows(feeder))[:3] == (200, -32001, 7)

@@ -29,7 +29,7 @@ CALL = {
 
 
 def follower(guard: Guard, *, idles: bool) -> MCPServer:
-    """A server with a tool that tells of its progress, once more after everybody has heard of it, and may then idle."""
+    """A server with a tool that reports its progress before and after the facts arrive, and can then idle."""
     server = MCPServer("files")
 
     @server.tool()
@@ -91,9 +91,7 @@ async def test_a_stream_goes_on_while_its_token_is_alive(guard: Guard, feeder: F
         StopFact("everything", ""),
     ],
 )
-async def test_a_stream_is_cut_with_its_token_though_nothing_is_sent_on_it(
-    guard: Guard, feeder: Feeder, fact: Fact
-) -> None:
+async def test_an_idle_stream_is_cut_as_soon_as_its_token_is_revoked(guard: Guard, feeder: Feeder, fact: Fact) -> None:
     heard = await ask(guard, feeder, fact, idles=True)
     assert "before" in heard
     assert "after" not in heard
@@ -102,7 +100,7 @@ async def test_a_stream_is_cut_with_its_token_though_nothing_is_sent_on_it(
     assert not guard.connections._open
 
 
-async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> None:
+async def test_a_stream_whose_token_has_expired_is_cut_at_the_next_message(guard: Guard, feeder: Feeder) -> None:
     """When something is sent on it after that."""
     heard = await ask(guard, feeder, KeyFact("another key", UNTIL), later=400)
     assert "before" in heard
@@ -111,9 +109,7 @@ async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> Non
 
 
 @pytest.mark.parametrize("scope", ["files:read", "files:write"])
-async def test_a_call_without_its_scope_is_a_challenge_although_the_answer_is_a_stream(
-    guard: Guard, feeder: Feeder, scope: str
-) -> None:
+async def test_a_streamed_call_without_its_scope_gets_a_challenge(guard: Guard, feeder: Feeder, scope: str) -> None:
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/mcp"
     catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'

@@ -34,7 +34,7 @@ MINUTE = 60_000_000
 
 
 class Counting(Server):
-    """A server that lets so many calls pass in all, and remembers under which token each was."""
+    """A server that allows a limited number of calls in total, and records the token of each call."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -90,16 +90,16 @@ def codes(guard: Guard, server: Counting, count: int, *, tool: str = "read_file"
     return [one.reasons[0].code if one.reasons else "" for one in decisions]
 
 
-def test_each_call_is_counted_at_the_server_and_what_is_too_many_is_denied_and_on_record(
+def test_throttled_calls_beyond_the_limit_are_denied_and_recorded(
     guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(2)
     assert codes(guard, server, 5) == ["", "", "throttled", "throttled", "throttled"]
-    assert len(server.asked) == 3, "and who goes on all the same does not reach the server"
+    assert len(server.asked) == 3, "further calls do not reach the server"
     assert [one["outcome"] for one in records(guard)] == ["allow"] * 2 + ["deny"] * 3
 
 
-def test_who_had_one_too_many_is_asked_about_again_after_a_moment(
+def test_a_throttled_agent_is_checked_with_the_server_again_after_a_short_interval(
     guard: Guard, server: Counting, throttle: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     throttle(0)
@@ -116,7 +116,7 @@ def test_who_had_one_too_many_is_asked_about_again_after_a_moment(
     assert rate.check(after, allowed) == RateCheck(((AGENT, 0),))
 
 
-def test_what_is_denied_for_another_reason_does_not_count(
+def test_a_call_denied_for_another_reason_is_not_counted(
     guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(1)
@@ -124,7 +124,7 @@ def test_what_is_denied_for_another_reason_does_not_count(
     assert server.asked == []
 
 
-def test_calls_of_others_do_not_count_and_those_that_come_through_it_do(
+def test_a_throttle_counts_calls_delegated_by_the_agent_and_not_those_of_other_agents(
     guard: Guard, server: Counting, throttle: Callable[..., None]
 ) -> None:
     throttle(1, agent=GIVER)
@@ -135,14 +135,16 @@ def test_calls_of_others_do_not_count_and_those_that_come_through_it_do(
     assert Counter(server.asked) == {"tok_2": 2}
 
 
-def test_one_that_is_let_go_goes_on_at_once(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+def test_an_agent_can_call_again_as_soon_as_its_throttle_ends(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
+) -> None:
     throttle(1)
     assert codes(guard, server, 2) == ["", "throttled"]
     throttle(1, minutes=0)
     assert codes(guard, server, 3) == [""] * 3
 
 
-def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+def test_a_throttle_is_enforced_in_watch_mode(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
     server.say(
         ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS),
         PolicyFact("nothing is permitted", ir.render(ir.PolicySetIR(())).decode()),
@@ -156,7 +158,7 @@ def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Counting, thrott
     ("status", "error"),
     [(503, {}), (403, {"error": "foreign_token", "message": "no"}), (429, {}), (400, {"error": "throttled"})],
 )
-def test_what_cannot_be_counted_does_not_happen(
+def test_a_throttled_call_that_cannot_be_counted_is_refused(
     guard: Guard, server: Counting, throttle: Callable[..., None], status: int, error: dict[str, str]
 ) -> None:
     throttle(1)
@@ -166,7 +168,9 @@ def test_what_cannot_be_counted_does_not_happen(
     assert refused.value.code == "pace_unavailable"
 
 
-async def test_it_is_a_no_with_its_reason(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+async def test_a_throttled_http_request_gets_403_with_its_reason(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
+) -> None:
     throttle(0)
     server.feeder.clock.now = ambient.now()
     served = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"})
@@ -177,17 +181,17 @@ async def test_it_is_a_no_with_its_reason(guard: Guard, server: Counting, thrott
     assert denied.json()["hint"] == "wait"
 
 
-async def test_the_event_loop_goes_on_meanwhile(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+async def test_asynchronous_decisions_are_throttled(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
+) -> None:
     throttle(1)
     who = authenticate_with(guard, server)
     decided = [(await guard.decide_async(who, *READ)).decision.allowed for _ in range(3)]
     assert decided == [True, False, False]
 
 
-def test_a_person_is_not_asked_for_who_has_had_its_calls(
-    guard: Guard, server: Counting, throttle: Callable[..., None]
-) -> None:
-    """Nor is a yes spent by a call that would be denied after it."""
+def test_a_throttled_call_requests_no_approval(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+    """A throttled call does not spend an approval either."""
     asks = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})
     text = ir.render(ir.PolicySetIR((ir.PolicyIR(id="all", effect="permit"), asks))).decode()
     server.say(PolicyFact("asks", text))
@@ -197,7 +201,9 @@ def test_a_person_is_not_asked_for_who_has_had_its_calls(
     assert [one for one in server.applied[asked:] if "arguments" in one] == []
 
 
-def test_many_threads_let_no_call_more_through(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
+def test_concurrent_threads_do_not_exceed_the_throttle_limit(
+    guard: Guard, server: Counting, throttle: Callable[..., None]
+) -> None:
     throttle(10)
     who = authenticate_with(guard, server)
     with ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""A guard whose policies ask a person: it believes the server's answer to its own call alone, and denies else, soon."""
+"""A guard whose policies need approval: it accepts only the response to its own call, and otherwise denies soon."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ def codes(call: Call) -> list[str]:
     return [reason.code for reason in call.decision.reasons]
 
 
-def test_a_call_that_waits_for_a_person_is_denied_with_the_approval(guard: Guard, server: Desk, who: Verified) -> None:
+def test_a_call_that_waits_for_approval_is_denied_with_the_approval_id(
+    guard: Guard, server: Desk, who: Verified
+) -> None:
     call = guard.decide(who, *READ)
     assert (codes(call), call.decision.approval) == (["approval_needed"], "ap_1")
     with pytest.raises(Denied) as denied:
@@ -130,7 +132,7 @@ def test_a_call_that_waits_for_a_person_is_denied_with_the_approval(guard: Guard
     assert (record["outcome"], record["approval"], record["reasons"][0]["code"]) == ("deny", "ap_1", "approval_needed")
 
 
-def test_a_yes_that_is_spent_by_it_lets_the_call_pass(guard: Guard, server: Desk, who: Verified) -> None:
+def test_a_call_that_spends_an_approval_is_allowed(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = server.says("spent")
     call = guard.decide(who, *READ)
     assert (call.decision.allowed, call.decision.policies, call.decision.approval) == (True, ("all",), "ap_1")
@@ -139,13 +141,13 @@ def test_a_yes_that_is_spent_by_it_lets_the_call_pass(guard: Guard, server: Desk
     assert len(server.asks) == 1
 
 
-async def test_the_asynchronous_way_is_the_same(guard: Guard, server: Desk, who: Verified) -> None:
+async def test_an_asynchronous_call_waits_for_approval_and_spends_it(guard: Guard, server: Desk, who: Verified) -> None:
     assert codes(await guard.decide_async(who, *READ)) == ["approval_needed"]
     server.reply = server.says("spent")
     assert (await guard.decide_async(who, *READ)).decision.allowed
 
 
-def test_each_call_throws_a_number_of_its_own(guard: Guard, server: Desk, who: Verified) -> None:
+def test_each_call_draws_its_own_random_number(guard: Guard, server: Desk, who: Verified) -> None:
     guard.decide(who, *READ)
     guard.decide(who, *READ)
     first, second = (approval.parse_ask(body) for body in server.asks)
@@ -158,8 +160,8 @@ def test_each_call_throws_a_number_of_its_own(guard: Guard, server: Desk, who: V
     assert first.call != second.call
 
 
-def test_an_answer_that_is_heard_again_lets_nothing_pass(guard: Guard, server: Desk, who: Verified) -> None:
-    """Whoever stands between has kept a yes."""
+def test_a_replayed_approval_response_allows_no_call(guard: Guard, server: Desk, who: Verified) -> None:
+    """An intermediary replays a stored approval response."""
     server.reply = server.says("spent")
     assert guard.decide(who, *READ).decision.allowed
     kept = server.reply(server.asks[0])
@@ -185,21 +187,21 @@ WRONG: dict[str, Callable[[Desk], Reply]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_answer_denies(guard: Guard, server: Desk, who: Verified, case: str) -> None:
+def test_a_malformed_approval_response_denies_the_call(guard: Guard, server: Desk, who: Verified, case: str) -> None:
     server.reply = WRONG[case](server)
     call = guard.decide(who, *READ)
     assert codes(call) == ["approval_unavailable"]
     assert [record["outcome"] for record in records(guard)] == ["deny"]
 
 
-def test_the_servers_own_refusal_is_what_the_agent_hears(guard: Guard, server: Desk, who: Verified) -> None:
+def test_the_refusal_of_the_server_is_the_reason_of_the_denial(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = lambda _: (403, b'{"error": "too_many_questions", "message": "60 in an hour", "hint": "later"}')
     [reason] = guard.decide(who, *READ).decision.reasons
     assert (reason.code, reason.message, reason.hint) == ("too_many_questions", "60 in an hour", "later")
     assert [record["reasons"][0]["code"] for record in records(guard)] == ["too_many_questions"]
 
 
-def test_a_server_that_is_slow_or_away_denies_soon(
+def test_a_slow_or_unreachable_server_denies_a_call_that_needs_approval(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
@@ -209,7 +211,7 @@ def test_a_server_that_is_slow_or_away_denies_soon(
     assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
 
 
-async def test_a_slow_server_denies_soon_in_the_asynchronous_way(
+async def test_a_slow_server_denies_an_asynchronous_call_that_needs_approval(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
@@ -218,7 +220,7 @@ async def test_a_slow_server_denies_soon_in_the_asynchronous_way(
 
 
 def spent_once(server: Desk) -> Reply:
-    """As the server does it: a yes is spent by the first number that asks, and again by that number alone."""
+    """Behave like the server: the first request number spends the approval; only that number can repeat it."""
     first: list[str] = []
 
     def answering(body: bytes) -> tuple[int, bytes]:
@@ -230,7 +232,9 @@ def spent_once(server: Desk) -> Reply:
     return answering
 
 
-def test_a_yes_whose_answer_was_lost_lets_the_same_call_pass_once(guard: Guard, server: Desk, who: Verified) -> None:
+def test_an_approval_whose_response_was_lost_allows_the_same_call_once(
+    guard: Guard, server: Desk, who: Verified
+) -> None:
     spent = spent_once(server)
 
     def lost(body: bytes) -> tuple[int, bytes]:
@@ -238,7 +242,7 @@ def test_a_yes_whose_answer_was_lost_lets_the_same_call_pass_once(guard: Guard, 
         return 502, b""
 
     server.reply = lost
-    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"], "the yes is spent, and nobody heard of it"
+    assert codes(guard.decide(who, *READ)) == ["approval_unavailable"], "the approval is spent and its response is lost"
     server.reply = spent
     assert codes(guard.decide(who, "read_file", {"path": "/b"})) == ["approval_spent"], "another call"
     assert guard.decide(who, *READ).decision.allowed
@@ -248,7 +252,7 @@ def test_a_yes_whose_answer_was_lost_lets_the_same_call_pass_once(guard: Guard, 
     assert len(set(asked)) == 3
 
 
-def test_a_yes_whose_answer_came_late_is_not_lost(
+def test_an_approval_whose_response_came_late_is_not_lost(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
@@ -260,10 +264,10 @@ def test_a_yes_whose_answer_came_late_is_not_lost(
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "invalid_token"), (409, "other_policies"), (403, "foreign_token")])
-def test_a_refusal_for_another_reason_in_between_loses_no_yes(
+def test_a_refusal_for_another_reason_in_between_loses_no_approval(
     guard: Guard, server: Desk, who: Verified, status: int, code: str
 ) -> None:
-    """As a server gives while it restarts: the number is kept until the server says how the yes stands."""
+    """As from a restarting server: the number is kept until the server states the state of the approval."""
     spent = spent_once(server)
 
     def lost(body: bytes) -> tuple[int, bytes]:
@@ -279,7 +283,7 @@ def test_a_refusal_for_another_reason_in_between_loses_no_yes(
     assert codes(guard.decide(who, *READ)) == ["approval_spent"], "once"
 
 
-def test_a_yes_whose_call_was_not_recorded_lets_the_same_call_pass_once(
+def test_an_approval_whose_call_was_not_recorded_allows_the_same_call_once(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer came, and the spool could not be written."""
@@ -300,10 +304,10 @@ def test_a_yes_whose_call_was_not_recorded_lets_the_same_call_pass_once(
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
-def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
+def test_an_approved_call_is_allowed_once_in_all_if_its_guard_dies_after_the_response(
     guard: Guard, server: Desk, who: Verified, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
 ) -> None:
-    """Before the record is in the spool, the next guard lets the same call pass; after it, nobody does."""
+    """The next guard allows the same call only if the first guard died before the call was recorded."""
     server.reply = spent_once(server)
 
     def dies(*_: object, **__: object) -> None:
@@ -324,7 +328,7 @@ def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
         other.close()
 
 
-async def test_nor_where_who_asked_was_cancelled(guard: Guard, server: Desk, who: Verified) -> None:
+async def test_an_approval_is_not_lost_if_its_decision_is_cancelled(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply, server.pause_s = spent_once(server), 0.5
     deciding = asyncio.ensure_future(guard.decide_async(who, *READ))
     await asyncio.to_thread(eventually, lambda: bool(server.asks))
@@ -337,7 +341,7 @@ async def test_nor_where_who_asked_was_cancelled(guard: Guard, server: Desk, who
 
 
 def again(guard: Guard, server: Desk, tmp_path: Path) -> Guard:
-    """Another guard in the place of one that is gone."""
+    """Start another guard in place of one that has ended."""
     count = len(server.streams)
     server.write(None)
     other = Guard(guard._link._credential, spool_dir=tmp_path, max_age=20)
@@ -357,8 +361,10 @@ def vanish(guard: Guard) -> None:
 
 
 @pytest.mark.parametrize("how", ["it dies", "it is closed", "the machine dies"])
-def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Verified, tmp_path: Path, how: str) -> None:
-    """Whichever guard comes next asks with the number of the one that is gone; not where files may be older ones."""
+def test_an_approval_survives_the_end_of_a_guard_unless_its_machine_restarts(
+    guard: Guard, server: Desk, who: Verified, tmp_path: Path, how: str
+) -> None:
+    """The next guard uses the stored number, except after a restart of the machine, when files may be outdated."""
     spent = spent_once(server)
 
     def lost(body: bytes) -> tuple[int, bytes]:
@@ -388,7 +394,9 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
         other.close()
 
 
-def test_what_is_asked_just_now_is_kept_and_what_was_heard_is_not(guard: Guard, server: Desk, who: Verified) -> None:
+def test_an_approval_request_is_stored_only_until_its_response_arrives(
+    guard: Guard, server: Desk, who: Verified
+) -> None:
     seen: list[bytes] = []
     server.reply = server.says("spent")
     server.meanwhile = lambda: seen.append(guard._spool.requested_approvals.read_bytes())
@@ -398,7 +406,7 @@ def test_what_is_asked_just_now_is_kept_and_what_was_heard_is_not(guard: Guard, 
     assert not guard._spool.requested_approvals.exists()
 
 
-def test_where_it_cannot_be_kept_nobody_is_asked(guard: Guard, server: Desk, who: Verified) -> None:
+def test_an_approval_request_that_cannot_be_stored_is_not_sent(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = server.says("spent")
     guard._spool.requested_approvals.mkdir()
     (guard._spool.requested_approvals / "x").touch()
@@ -408,7 +416,9 @@ def test_where_it_cannot_be_kept_nobody_is_asked(guard: Guard, server: Desk, who
     guard._spool.requested_approvals.rmdir()
 
 
-def test_what_another_guard_has_left_may_be_nonsense(guard: Guard, server: Desk, who: Verified, tmp_path: Path) -> None:
+def test_a_malformed_approvals_file_of_another_guard_is_ignored(
+    guard: Guard, server: Desk, who: Verified, tmp_path: Path
+) -> None:
     guard._spool.requested_approvals.write_bytes(b'[["x"]')
     vanish(guard)
     other = again(guard, server, tmp_path)
@@ -419,7 +429,7 @@ def test_what_another_guard_has_left_may_be_nonsense(guard: Guard, server: Desk,
         other.close()
 
 
-def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who: Verified) -> None:
+def test_concurrent_equal_calls_do_not_share_a_request_number(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = lambda _: (500, b"")
     guard.decide(who, *READ)
     server.reply, server.pause_s = spent_once(server), 0.3
@@ -428,7 +438,7 @@ def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who
     assert sum(call.decision.allowed for call in calls) == 1
 
 
-def test_of_numbers_that_got_no_answer_the_oldest_go(
+def test_the_oldest_unanswered_request_numbers_are_dropped_beyond_the_maximum(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approvals, "MAX_PENDING", 2)
@@ -440,14 +450,18 @@ def test_of_numbers_that_got_no_answer_the_oldest_go(
     assert first[0] != first[5]
 
 
-def test_a_token_that_ends_while_it_is_asked_ends_the_call(guard: Guard, server: Desk, who: Verified) -> None:
+def test_a_call_is_denied_if_its_token_is_revoked_while_approval_is_requested(
+    guard: Guard, server: Desk, who: Verified
+) -> None:
     server.reply, server.pause_s = server.says("spent"), 0.3
     server.meanwhile = lambda: server.say(TokenFact("tok_1", 1 << 52))
     assert codes(guard.decide(who, *READ)) == ["token_revoked"]
 
 
-def test_a_policy_that_nobody_was_asked_about_asks_still(guard: Guard, server: Desk, who: Verified) -> None:
-    """The set was swapped while the yes was spent: it was to another question."""
+def test_a_policy_added_while_an_approval_is_spent_needs_its_own_approval(
+    guard: Guard, server: Desk, who: Verified
+) -> None:
+    """The policy set is replaced while the approval is spent, so the approval answers another request."""
     more = ir.PolicyIR(id="more", effect="forbid", annotations={"ask": "two"})
     server.reply, server.pause_s = server.says("spent"), 0.3
     server.meanwhile = lambda: server.say(PolicyFact("more", render(ALL, ASKS, more)))
@@ -455,7 +469,7 @@ def test_a_policy_that_nobody_was_asked_about_asks_still(guard: Guard, server: D
     assert (codes(call), call.decision.policies) == (["approval_needed"], ("more",))
 
 
-def test_nobody_is_asked_about_what_is_denied_anyway(guard: Guard, server: Desk, who: Verified) -> None:
+def test_a_call_that_is_denied_anyway_requests_no_approval(guard: Guard, server: Desk, who: Verified) -> None:
     hear(guard, server, ALL, ASKS, ir.PolicyIR(id="never", effect="forbid"))
     assert set(codes(guard.decide(who, *READ))) == {"forbidden_by_policy"}
     hear(guard, server, ASKS)
@@ -464,7 +478,7 @@ def test_nobody_is_asked_about_what_is_denied_anyway(guard: Guard, server: Desk,
     assert server.asks == []
 
 
-def test_nobody_is_asked_where_a_resource_only_watches(guard: Guard, server: Desk, who: Verified) -> None:
+def test_a_resource_in_watch_mode_requests_no_approval(guard: Guard, server: Desk, who: Verified) -> None:
     server.say(resource(mode="watch"))
     eventually(lambda: guard.feed.current().facts.resource.mode == "watch")
     call = guard.decide(who, *READ)
@@ -497,7 +511,7 @@ def test_a_secret_does_not_leave_the_guard(guard: Guard, server: Desk, who: Veri
         ("\ud800", "malformed"),
     ],
 )
-def test_what_nobody_can_be_asked_is_denied_and_on_record(
+def test_a_call_that_cannot_be_shown_for_approval_is_denied_and_recorded(
     guard: Guard, server: Desk, who: Verified, path: str, code: str
 ) -> None:
     assert codes(guard.decide(who, "read_file", {"path": path})) == [code]
@@ -506,7 +520,7 @@ def test_what_nobody_can_be_asked_is_denied_and_on_record(
 
 
 @pytest.mark.parametrize(("more", "is_asked"), [(0, True), (1, False)])
-def test_a_question_has_a_longest_length(more: int, is_asked: bool) -> None:
+def test_an_approval_request_has_a_maximum_length(more: int, is_asked: bool) -> None:
     def ask(text: str) -> approval.ApprovalRequest:
         return approval.ApprovalRequest(
             call="c" * 22, token="tok_1", policy="p", policies=["asks"], tool="t", arguments={"text": text}
@@ -520,7 +534,7 @@ def test_a_question_has_a_longest_length(more: int, is_asked: bool) -> None:
             approval.render_ask(ask("x" * (room + more)))
 
 
-def test_what_is_asked_is_canonical(guard: Guard, server: Desk, who: Verified) -> None:
+def test_the_arguments_of_an_approval_request_are_canonical(guard: Guard, server: Desk, who: Verified) -> None:
     guard.decide(who, "read_file", {"path": "\u00e4", "b": 1.0, "a": None})
     sent = json.loads(server.asks[0])
     assert sent["arguments"] == {"a": None, "b": 1, "path": "\u00e4"}

@@ -36,7 +36,7 @@ def check(proofs: Proofs, proof: str, *, jkt: str = JKT) -> str | None:
     return proofs.check(proof, method="POST", uri=URI, access_token="t", jkt=jkt)
 
 
-def test_the_refusal_of_a_proof_without_nonce_carries_one_that_will_do(
+def test_the_refusal_of_a_proof_without_a_nonce_carries_a_valid_nonce(
     proofs: Proofs, prove: Callable[..., str]
 ) -> None:
     with pytest.raises(NonceNeeded) as needed:
@@ -44,7 +44,7 @@ def test_the_refusal_of_a_proof_without_nonce_carries_one_that_will_do(
     assert check(proofs, prove("b", needed.value.nonce)) is None
 
 
-def test_a_proof_counts_once(proofs: Proofs, prove: Callable[..., str]) -> None:
+def test_a_proof_is_accepted_once(proofs: Proofs, prove: Callable[..., str]) -> None:
     proof = prove("a", proofs.nonce())
     check(proofs, proof)
     with pytest.raises(dpop.InvalidProof, match="used before"):
@@ -52,9 +52,7 @@ def test_a_proof_counts_once(proofs: Proofs, prove: Callable[..., str]) -> None:
     check(proofs, prove("b", proofs.nonce()))
 
 
-def test_a_nonce_of_another_guard_or_of_an_earlier_life_does_not_count(
-    proofs: Proofs, clock: Clock, prove: Callable[..., str]
-) -> None:
+def test_a_nonce_made_with_another_secret_is_refused(proofs: Proofs, clock: Clock, prove: Callable[..., str]) -> None:
     earlier = Proofs(secret=bytes(32), now=clock)
     with pytest.raises(NonceNeeded):
         check(proofs, prove("a", earlier.nonce()))
@@ -63,7 +61,7 @@ def test_a_nonce_of_another_guard_or_of_an_earlier_life_does_not_count(
 @pytest.mark.parametrize(
     ("age_us", "is_fresh"), [(NONCE_LIFETIME_US - 1, True), (NONCE_LIFETIME_US, False), (NONCE_LIFETIME_US + 1, False)]
 )
-def test_a_nonce_is_fresh_for_its_lifetime(
+def test_a_nonce_is_accepted_until_its_lifetime_ends(
     proofs: Proofs, clock: Clock, prove: Callable[..., str], age_us: int, is_fresh: bool
 ) -> None:
     nonce = proofs.nonce()
@@ -78,7 +76,7 @@ def test_a_nonce_is_fresh_for_its_lifetime(
 @pytest.mark.parametrize(
     ("age_us", "is_renewed"), [(NONCE_LIFETIME_US // 2 - 1, False), (NONCE_LIFETIME_US // 2, True)]
 )
-def test_a_nonce_that_is_half_gone_is_renewed(
+def test_a_nonce_is_renewed_in_the_second_half_of_its_lifetime(
     proofs: Proofs, clock: Clock, prove: Callable[..., str], age_us: int, is_renewed: bool
 ) -> None:
     nonce = proofs.nonce()
@@ -89,12 +87,12 @@ def test_a_nonce_that_is_half_gone_is_renewed(
         check(proofs, prove("b", following))
 
 
-def test_a_proof_by_another_key_than_the_tokens_is_refused(proofs: Proofs, prove: Callable[..., str]) -> None:
+def test_a_proof_by_a_key_other_than_that_of_the_token_is_refused(proofs: Proofs, prove: Callable[..., str]) -> None:
     with pytest.raises(dpop.InvalidProof):
         check(proofs, prove("a", proofs.nonce(), key=jose.generate("ES256")))
 
 
-def test_what_cannot_be_remembered_is_refused_until_old_proofs_are_forgotten(
+def test_a_proof_beyond_the_replay_memory_is_refused_until_older_proofs_expire(
     clock: Clock, dice: SeededRandom, prove: Callable[..., str]
 ) -> None:
     proofs = Proofs(secret=dice(32), now=clock, limit=2)
@@ -109,7 +107,7 @@ def test_what_cannot_be_remembered_is_refused_until_old_proofs_are_forgotten(
     check(proofs, prove("e", proofs.nonce()))
 
 
-def test_a_used_proof_is_remembered_for_as_long_as_it_could_be_shown(
+def test_a_used_proof_is_remembered_until_its_time_window_ends(
     proofs: Proofs, clock: Clock, prove: Callable[..., str]
 ) -> None:
     proof = prove("a", proofs.nonce())
@@ -123,7 +121,7 @@ def test_a_used_proof_is_remembered_for_as_long_as_it_could_be_shown(
         check(proofs, proof)
 
 
-def test_a_proof_counts_once_however_many_threads_show_it(proofs: Proofs, prove: Callable[..., str]) -> None:
+def test_a_proof_is_accepted_once_across_concurrent_threads(proofs: Proofs, prove: Callable[..., str]) -> None:
     def show(proof: str) -> bool:
         try:
             check(proofs, proof)

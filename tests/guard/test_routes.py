@@ -220,7 +220,7 @@ async def test_a_request_without_a_route_is_denied(
     assert called(guard) == []
 
 
-async def test_a_route_that_the_catalogue_does_not_have_is_denied(
+async def test_a_request_for_a_route_outside_the_catalogue_is_denied(
     http: httpx2.AsyncClient, guard: Guard, feeder: Feeder, app: GuardASGI
 ) -> None:
     for target in ("/hidden", "/added"):
@@ -232,7 +232,7 @@ async def test_a_route_that_the_catalogue_does_not_have_is_denied(
     assert [tool for tool, _ in called(guard)] == ["hidden", "added"]
 
 
-async def test_middleware_cannot_lead_a_decided_request_to_another_route(
+async def test_middleware_cannot_redirect_a_decided_request_to_another_route(
     http: httpx2.AsyncClient, guard: Guard, feeder: Feeder
 ) -> None:
     response = await send(http, guard, feeder, "GET", "/innocent")
@@ -283,7 +283,7 @@ async def test_a_body_is_an_argument_and_reaches_the_application_unchanged(
         ("application/json", b'{"a": NaN}', {}),
     ],
 )
-async def test_a_body_that_could_be_read_in_two_ways_is_refused(
+async def test_an_ambiguous_body_is_refused(
     http: httpx2.AsyncClient, guard: Guard, feeder: Feeder, kind: str, body: bytes, more: Mapping[str, str]
 ) -> None:
     headers = {"content-type": kind, **more}
@@ -306,7 +306,7 @@ async def test_a_parameter_in_two_places_is_refused(
 
 
 @pytest.mark.parametrize(("size", "status"), [(99, 200), (100, 200), (101, 400)])
-async def test_a_body_is_bounded(guard: Guard, feeder: Feeder, size: int, status: int) -> None:
+async def test_a_body_longer_than_the_maximum_is_refused(guard: Guard, feeder: Feeder, size: int, status: int) -> None:
     app = application()
     known(feeder, catalogue(app))
     transport = httpx2.ASGITransport(GuardASGI(app, guard, max_body=100))
@@ -318,7 +318,7 @@ async def test_a_body_is_bounded(guard: Guard, feeder: Feeder, size: int, status
         assert response.status_code == status
 
 
-async def test_a_stream_goes_out_as_it_comes_and_is_recorded(
+async def test_a_streamed_response_is_complete_and_recorded(
     http: httpx2.AsyncClient, guard: Guard, feeder: Feeder
 ) -> None:
     response = await send(http, guard, feeder, "GET", "/ticks")
@@ -327,7 +327,7 @@ async def test_a_stream_goes_out_as_it_comes_and_is_recorded(
     assert (call["tool"], result["status"], result["bytes"]) == ("ticks", "ok", len(response.content))
 
 
-async def test_without_a_token_the_challenge_comes_first(http: httpx2.AsyncClient) -> None:
+async def test_a_request_without_a_token_is_challenged_even_on_an_unknown_path(http: httpx2.AsyncClient) -> None:
     response = await http.get("/nosuch")
     assert (response.status_code, error(response)) == (401, None)
 
@@ -372,7 +372,7 @@ class Socket:
         return [message["type"] for message in self.sent]
 
 
-async def test_opening_a_websocket_is_a_call(app: GuardASGI, guard: Guard, feeder: Feeder) -> None:
+async def test_an_opened_websocket_is_recorded_as_a_call(app: GuardASGI, guard: Guard, feeder: Feeder) -> None:
     socket = Socket(app, signed(guard, feeder, "GET", "/chat", scope="files:read files:write"), "hello")
     assert await socket.run() == ["websocket.accept", "websocket.send"]
     call, result = records(guard)

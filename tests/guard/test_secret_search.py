@@ -82,7 +82,7 @@ def code(guard: Guard, server: Searching, text: str, *, tool: str = "read_file",
     return decision.reasons[0].code if decision.reasons else ""
 
 
-def test_a_call_with_a_secret_is_denied_and_the_record_has_no_argument_of_it(
+def test_a_call_that_sends_a_used_secret_is_denied_and_recorded_without_arguments(
     guard: Guard, server: Searching, use: Callable[..., None]
 ) -> None:
     assert code(guard, server, VALUE) == ""
@@ -99,7 +99,7 @@ def test_a_call_with_a_secret_is_denied_and_the_record_has_no_argument_of_it(
     assert len(server.searched) == 2
 
 
-def test_calls_through_an_agent_are_searched_and_those_of_others_are_not(
+def test_calls_delegated_by_an_agent_with_a_secret_are_searched_and_others_are_not(
     guard: Guard, server: Searching, use: Callable[..., None]
 ) -> None:
     use(GIVER)
@@ -109,14 +109,14 @@ def test_calls_through_an_agent_are_searched_and_those_of_others_are_not(
     assert [one["token"] for one in server.searched] == ["tok_2"]
 
 
-def test_nothing_is_searched_once_the_secret_is_forgotten(
+def test_calls_are_not_searched_after_the_secret_is_forgotten(
     guard: Guard, server: Searching, use: Callable[..., None]
 ) -> None:
     use(minutes=0)
     assert (code(guard, server, VALUE), server.searched) == ("", [])
 
 
-def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Searching, use: Callable[..., None]) -> None:
+def test_the_secret_search_is_enforced_in_watch_mode(guard: Guard, server: Searching, use: Callable[..., None]) -> None:
     server.say(
         ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS),
         PolicyFact("nothing is permitted", ir.render(ir.PolicySetIR(())).decode()),
@@ -126,7 +126,7 @@ def test_it_is_enforced_in_mode_watch_too(guard: Guard, server: Searching, use: 
     assert [one["outcome"] for one in records(guard)] == ["allow", "deny"]
 
 
-def test_a_text_that_is_too_long_is_denied_without_a_question(
+def test_a_text_that_is_too_long_to_search_is_denied_without_a_search(
     guard: Guard, server: Searching, use: Callable[..., None]
 ) -> None:
     use()
@@ -139,7 +139,7 @@ def test_a_text_that_is_too_long_is_denied_without_a_question(
     ("status", "error"),
     [(503, {}), (403, {"error": "foreign_token", "message": "no"}), (429, {}), (400, {"error": "secret_sent"})],
 )
-def test_a_call_that_cannot_be_searched_does_not_happen(
+def test_a_call_that_cannot_be_searched_is_refused(
     guard: Guard, server: Searching, use: Callable[..., None], status: int, error: dict[str, str]
 ) -> None:
     use()
@@ -148,7 +148,9 @@ def test_a_call_that_cannot_be_searched_does_not_happen(
         code(guard, server, VALUE)
 
 
-def test_a_proxy_that_searches_itself_does_not_ask(guard: Guard, server: Searching, use: Callable[..., None]) -> None:
+def test_a_guard_of_a_secrets_proxy_requests_no_search(
+    guard: Guard, server: Searching, use: Callable[..., None]
+) -> None:
     uri = f"{PROXY_URI}bot"
     server.say(
         ResourceFact(resource_id=RESOURCE_ID, name="files", uri=uri, mode="enforce", segment="default", catalogue=TOOLS)

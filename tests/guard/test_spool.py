@@ -67,7 +67,7 @@ def test_a_record_is_in_the_file_when_append_returns(spool: Spool, tmp_path: Pat
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_was_taken_is_not_sent_again_and_what_was_not_is(spool: Spool) -> None:
+def test_confirmed_records_are_not_sent_again_and_unconfirmed_records_are(spool: Spool) -> None:
     for name in "abc":
         spool.append({"call": name})
     batch = next_batch(spool, count=2)
@@ -81,20 +81,24 @@ def test_what_was_taken_is_not_sent_again_and_what_was_not_is(spool: Spool) -> N
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (4, 4), (5, 5), (6, 5)])
-def test_a_batch_has_at_most_so_many_records(spool: Spool, count: int, expected: int) -> None:
+def test_a_batch_has_at_most_the_requested_number_of_records(spool: Spool, count: int, expected: int) -> None:
     for _ in range(5):
         spool.append({"call": "a"})
     assert len(numbers(spool, count=count)) == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, 1), (37, 1), (38, 2), (39, 2)])
-def test_a_batch_has_at_most_so_many_bytes_but_at_least_one_record(spool: Spool, size: int, expected: int) -> None:
+def test_a_batch_has_at_most_the_requested_number_of_bytes_and_at_least_one_record(
+    spool: Spool, size: int, expected: int
+) -> None:
     for _ in range(3):
         spool.append({"call": "a"})  # 19 bytes a line
     assert len(numbers(spool, size=size)) == expected
 
 
-def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spool_files_are_removed_after_the_server_confirms_their_records(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spools, "SEGMENT_BYTES", 40)
     for _ in range(10):
         spool.append({"call": "a"})
@@ -112,7 +116,9 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(("room", "fits"), [(18, False), (19, True), (20, True)])
-def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: SeededRandom, room: int, fits: bool) -> None:
+def test_a_spool_refuses_records_beyond_its_limit_except_outcomes(
+    tmp_path: Path, dice: SeededRandom, room: int, fits: bool
+) -> None:
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 19 + room)
     spool.append({"call": "a"})
     if fits:
@@ -123,7 +129,7 @@ def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: SeededRandom
         assert spool.append({"call": "b"}, is_outcome=True) == 2, "how a call went that was let through, has its room"
 
 
-def test_a_full_spool_takes_records_again_once_the_server_has_some(
+def test_a_full_spool_accepts_records_again_after_a_confirmation(
     tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spools, "SEGMENT_BYTES", 1)
@@ -137,8 +143,10 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     assert numbers(spool) == [3]
 
 
-def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_path: Path, dice: SeededRandom) -> None:
-    """Else a small spool would be full for good, long before its first file is."""
+def test_confirmed_records_do_not_count_toward_the_limit_while_their_file_exists(
+    tmp_path: Path, dice: SeededRandom
+) -> None:
+    """Otherwise a small spool would stay full before its first file is complete."""
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
     for number in range(1, 9):
         assert (spool.waiting, spool.filled) == (0, 0)
@@ -159,7 +167,7 @@ def test_a_limit_must_leave_room_beyond_the_reserve(
 
 
 @pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
-def test_a_record_has_a_greatest_size(spool: Spool, more: int, fits: bool) -> None:
+def test_a_record_larger_than_the_maximum_is_refused(spool: Spool, more: int, fits: bool) -> None:
     record: dict[str, object] = {"a": "x" * (MAX_RECORD_BYTES - 8 + more)}
     if fits:
         spool.append(record)
@@ -168,7 +176,7 @@ def test_a_record_has_a_greatest_size(spool: Spool, more: int, fits: bool) -> No
             spool.append(record)
 
 
-def test_a_disk_that_takes_nothing_refuses_the_call_and_heals(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partly_written_record_is_refused_and_leaves_no_trace(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.append({"call": "a"})
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
@@ -179,7 +187,7 @@ def test_a_disk_that_takes_nothing_refuses_the_call_and_heals(spool: Spool, monk
     assert next_batch(spool).records == [{"call": "a"}, {"call": "c"}]
 
 
-def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: SeededRandom) -> None:
+def test_a_file_in_place_of_the_spool_folder_is_refused(tmp_path: Path, dice: SeededRandom) -> None:
     file = tmp_path / "not a folder"
     file.touch()
     with pytest.raises(SpoolFailed):
@@ -211,7 +219,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_another_program_changes_loses_no_record(spool: Spool, tmp_path: Path, change: str) -> None:
+def test_a_spool_file_changed_by_another_program_loses_no_record(spool: Spool, tmp_path: Path, change: str) -> None:
     for name in "abc":
         spool.append({"call": name})
     spool.confirm(next_batch(spool, count=1).mark)
@@ -241,7 +249,7 @@ def test_records_after_a_truncation_are_reported_and_leave_a_gap(spool: Spool, t
 
 
 @pytest.mark.parametrize("change", ["deleted", "renamed", "replaced by a link", "extended"])
-def test_a_file_without_a_record_that_another_program_changes_is_written_anew(
+def test_a_changed_spool_file_without_records_is_written_again(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     write = os.write
@@ -265,7 +273,9 @@ def test_a_spool_whose_folder_was_deleted_refuses_calls_and_reports_what_it_has(
     spool.close()
 
 
-def test_other_files_in_the_folder_keep_no_spool_from_being_reported(tmp_path: Path, dice: SeededRandom) -> None:
+def test_unrelated_files_in_the_folder_do_not_prevent_the_takeover_of_a_spool(
+    tmp_path: Path, dice: SeededRandom
+) -> None:
     spool = new_spool(tmp_path, random=dice)
     spool.append({"call": "a"})
     os.close(spool._lock)  # the guard was killed
@@ -279,7 +289,7 @@ def test_other_files_in_the_folder_keep_no_spool_from_being_reported(tmp_path: P
     assert take_over_spools(tmp_path / "nothing") == []
 
 
-def test_a_file_of_an_ended_guard_that_vanishes_loses_its_records_alone(tmp_path: Path, dice: SeededRandom) -> None:
+def test_a_missing_file_of_a_killed_guard_loses_only_its_own_records(tmp_path: Path, dice: SeededRandom) -> None:
     spool = new_spool(tmp_path, random=dice)
     spool.append({"call": "a"})
     extend(tmp_path / spool.id / "000000001.log")
@@ -312,7 +322,7 @@ def test_a_process_without_free_descriptors_loses_no_record(spool: Spool, tmp_pa
     assert spool.append({"call": "c"}) == 2
 
 
-def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_path: Path) -> None:
+def test_a_damaged_line_leaves_a_gap_in_the_record_numbers(spool: Spool, tmp_path: Path) -> None:
     for name in "abcd":
         spool.append({"call": name})
     [file] = (tmp_path / spool.id).glob("*.log")
@@ -323,7 +333,7 @@ def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_pa
     assert numbers(spool) == [3, 4]
 
 
-def test_damage_at_the_end_is_passed_over(spool: Spool, tmp_path: Path) -> None:
+def test_a_damaged_last_line_is_skipped(spool: Spool, tmp_path: Path) -> None:
     spool.append({"call": "a"})
     spool.append({"call": "b"})
     [file] = (tmp_path / spool.id).glob("*.log")
@@ -335,7 +345,7 @@ def test_damage_at_the_end_is_passed_over(spool: Spool, tmp_path: Path) -> None:
     assert spool.is_empty
 
 
-def test_a_torn_last_line_is_none(spool: Spool, tmp_path: Path) -> None:
+def test_a_torn_last_line_is_not_a_record(spool: Spool, tmp_path: Path) -> None:
     spool.append({"call": "a"})
     [file] = (tmp_path / spool.id).glob("*.log")
     with file.open("ab") as torn:
@@ -343,14 +353,14 @@ def test_a_torn_last_line_is_none(spool: Spool, tmp_path: Path) -> None:
     assert numbers(spool) == [1]
 
 
-def test_a_closed_spool_takes_nothing(spool: Spool) -> None:
+def test_a_closed_spool_refuses_records(spool: Spool) -> None:
     spool.append({"call": "a"})
     spool.close()
     with pytest.raises(SpoolFailed, match="the guard is closed"):
         spool.append({"call": "b"})
 
 
-def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(
+def test_closing_removes_an_empty_spool_and_leaves_records_for_the_next_guard(
     tmp_path: Path, dice: SeededRandom
 ) -> None:
     empty, full = new_spool(tmp_path, random=dice), new_spool(tmp_path, random=dice)
@@ -398,7 +408,7 @@ def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
         ("", "", False),
     ],
 )
-def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine_tells_boots_apart(
+def test_a_spool_is_whole_only_in_the_known_boot_in_which_it_was_written(
     tmp_path: Path, dice: SeededRandom, written: str, found: str, is_whole: bool
 ) -> None:
     spool = new_spool(tmp_path, random=dice, boot=written)
@@ -408,7 +418,7 @@ def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine
     assert left.is_whole == is_whole
 
 
-def test_a_machine_says_which_boot_it_is_or_nothing(tmp_path: Path) -> None:
+def test_the_boot_id_is_empty_if_the_machine_has_none(tmp_path: Path) -> None:
     (tmp_path / "boot_id").write_text("boot-1\n")
     assert ambient.boot(tmp_path / "boot_id") == "boot-1"
     assert ambient.boot(tmp_path / "is_not_there") == ""
@@ -426,9 +436,7 @@ def disk_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_spool_whose_disk_was_full_takes_records_again_once_the_server_has_what_is_there(
-    spool: Spool, tmp_path: Path
-) -> None:
+def test_a_spool_on_a_full_disk_accepts_records_again_after_all_are_confirmed(spool: Spool, tmp_path: Path) -> None:
     """The file that fills the disk is the one that is written: it goes as soon as the server has all of it."""
     with disk_of(10_000):
         kept = 0
@@ -455,7 +463,7 @@ def test_a_spool_whose_disk_was_full_takes_records_again_once_the_server_has_wha
         assert numbers(spool) == [kept + 1]
 
 
-def test_what_follows_a_write_is_done_before_its_file_can_go(spool: Spool) -> None:
+def test_the_callback_of_a_write_runs_while_its_file_exists(spool: Spool) -> None:
     seen: list[list[int]] = []
     spool.append({"call": "a"}, then=lambda: seen.append(list(spool._sizes)))
     assert seen == [[1]]

@@ -77,7 +77,7 @@ STOPS: list[Fact] = [
 ]
 
 
-def test_a_restart_finds_the_stops_and_the_head(tmp_path: Path, clock: Clock) -> None:
+def test_a_restarted_guard_loads_the_stored_stops_and_the_head(tmp_path: Path, clock: Clock) -> None:
     first = open_stops(tmp_path, clock, "one")
     keep(first, message(1, *STOPS), message(2, RiskFact("ag_1", 5, START)), message(3))
     # It is killed: nothing is closed. The lock of a dead process is free, here by closing the descriptors alone.
@@ -90,7 +90,7 @@ def test_a_restart_finds_the_stops_and_the_head(tmp_path: Path, clock: Clock) ->
     again.close()
 
 
-def test_a_guard_that_lives_keeps_its_files(tmp_path: Path, clock: Clock) -> None:
+def test_a_second_guard_does_not_take_over_the_files_of_a_running_guard(tmp_path: Path, clock: Clock) -> None:
     first = open_stops(tmp_path, clock, "one")
     keep(first, message(1, *STOPS))
     second = open_stops(tmp_path, clock, "two")
@@ -128,7 +128,7 @@ def test_a_stop_is_in_force_until_its_expiry(tmp_path: Path, clock: Clock, late:
 
 
 @pytest.mark.parametrize(("late", "is_kept"), [(0, True), (1, False)])
-def test_a_stop_of_an_agent_is_kept_for_a_server_that_lost_it(
+def test_an_expired_agent_stop_is_kept_for_a_limited_time_for_delivery(
     tmp_path: Path, clock: Clock, late: int, is_kept: bool
 ) -> None:
     first = open_stops(tmp_path, clock, "one")
@@ -140,7 +140,7 @@ def test_a_stop_of_an_agent_is_kept_for_a_server_that_lost_it(
     again.close()
 
 
-def test_what_is_superseded_is_dropped_and_what_is_lifted_stays_lifted(tmp_path: Path, clock: Clock) -> None:
+def test_superseded_stops_are_dropped_and_lifted_stops_stay_lifted(tmp_path: Path, clock: Clock) -> None:
     first = open_stops(tmp_path, clock, "one")
     keep(
         first,
@@ -154,7 +154,7 @@ def test_what_is_superseded_is_dropped_and_what_is_lifted_stays_lifted(tmp_path:
     again.close()
 
 
-def test_the_stops_of_another_history_go_once_the_server_has_taken_them(tmp_path: Path, clock: Clock) -> None:
+def test_the_stops_of_another_history_are_deleted_after_delivery(tmp_path: Path, clock: Clock) -> None:
     kept = open_stops(tmp_path, clock, "one")
     keep(kept, message(1, agent("ag_1")), message(2, agent("ag_2"), history=TWO, snapshot=True))
     assert kept.facts(other_than=TWO) == [agent("ag_1")]
@@ -168,7 +168,7 @@ def test_the_stops_of_another_history_go_once_the_server_has_taken_them(tmp_path
     again.close()
 
 
-def test_batches_are_what_a_server_takes(tmp_path: Path, clock: Clock) -> None:
+def test_batches_of_stops_stay_within_the_limits_of_the_server(tmp_path: Path, clock: Clock) -> None:
     kept = open_stops(tmp_path, clock, "one")
     for number in range(1, 1502):
         keep(kept, message(number, agent(f"ag_{number}")))
@@ -179,7 +179,7 @@ def test_batches_are_what_a_server_takes(tmp_path: Path, clock: Clock) -> None:
     kept.close()
 
 
-def test_a_history_with_a_message_that_is_too_long_to_be_delivered_is_not_deleted(tmp_path: Path, clock: Clock) -> None:
+def test_a_history_with_a_message_too_long_for_delivery_is_not_deleted(tmp_path: Path, clock: Clock) -> None:
     kept = open_stops(tmp_path, clock, "one")
     many = [StopFact("resource", f"https://{number}.example.org/{'x' * 200}") for number in range(3000)]
     lifted, other = StopFact("resource", many[0].value, is_lifted=True), StopFact("model", "m-1")
@@ -195,7 +195,7 @@ def test_a_history_with_a_message_that_is_too_long_to_be_delivered_is_not_delete
     again.close()
 
 
-def test_an_announcement_of_a_key_is_kept_and_comes_first_in_each_batch(tmp_path: Path, clock: Clock) -> None:
+def test_a_key_announcement_is_stored_and_comes_first_in_each_batch(tmp_path: Path, clock: Clock) -> None:
     kept = open_stops(tmp_path, clock, "one")
     keys = KeysFact([], [dict(KEY.public.jwk)])
     keep(kept, message(1, keys, snapshot=True), message(2, agent("ag_0")), message(3, keys))
@@ -214,9 +214,7 @@ def test_an_announcement_of_a_key_is_kept_and_comes_first_in_each_batch(tmp_path
 
 
 @pytest.mark.parametrize(("late", "count"), [(0, 1), (1, 0)])
-def test_an_announcement_is_kept_as_long_as_a_server_may_need_it(
-    tmp_path: Path, clock: Clock, late: int, count: int
-) -> None:
+def test_a_key_announcement_is_kept_for_the_retention_time(tmp_path: Path, clock: Clock, late: int, count: int) -> None:
     kept = open_stops(tmp_path, clock, "one")
     keep(kept, message(1, KeysFact([], [dict(KEY.public.jwk)])))
     kept.close()
@@ -226,7 +224,7 @@ def test_an_announcement_is_kept_as_long_as_a_server_may_need_it(
     again.close()
 
 
-def test_a_disk_that_takes_nothing_loses_nothing_once_it_does_again(
+def test_stops_received_while_the_disk_is_full_are_stored_after_the_disk_recovers(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = open_stops(tmp_path, clock, "one")
@@ -261,7 +259,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_head_that_was_lost_is_read_from_the_kept_messages(tmp_path: Path, clock: Clock, damage: str) -> None:
+def test_a_damaged_head_is_restored_from_the_stored_messages(tmp_path: Path, clock: Clock, damage: str) -> None:
     first = open_stops(tmp_path, clock, "one")
     keep(first, message(1, agent("ag_1")), message(3, agent("ag_2")))
     first.close()
@@ -276,9 +274,7 @@ def test_a_head_that_was_lost_is_read_from_the_kept_messages(tmp_path: Path, clo
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_files_that_are_cut_or_changed_at_any_byte_lose_no_whole_line_and_prevent_no_start(
-    tmp_path: Path, clock: Clock, seed: int
-) -> None:
+def test_damage_at_any_byte_loses_no_intact_line_and_prevents_no_start(tmp_path: Path, clock: Clock, seed: int) -> None:
     """The files of the stops and of the head at the same time; what is kept afterwards follows on a line of its own."""
     dice = Random(seed)
     first = open_stops(tmp_path, clock, "one")
@@ -307,7 +303,7 @@ def test_files_that_are_cut_or_changed_at_any_byte_lose_no_whole_line_and_preven
 
 
 @pytest.mark.parametrize("part", [0, 2])
-def test_a_line_with_a_flipped_bit_stops_no_delivery(tmp_path: Path, clock: Clock, part: int) -> None:
+def test_a_line_with_a_flipped_bit_is_skipped_in_the_delivery(tmp_path: Path, clock: Clock, part: int) -> None:
     first = open_stops(tmp_path, clock, "one")
     keep(first, message(1, agent("ag_1")), message(2, agent("ag_2")))
     first.close()

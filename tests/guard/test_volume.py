@@ -47,7 +47,7 @@ def budget(per_call: int, unit: Any = "bytes") -> list[Budget]:
 
 
 def drawn(guard: Guard, total: int = 1000) -> None:
-    """The server has given the guard so much."""
+    """Give the guard a slice of the budget."""
     guard._budgets.expect(["bu"])
     guard._budgets.grant({"bu": total})
 
@@ -67,7 +67,7 @@ def enter(guard: Guard, feeder: Feeder, budgets: list[Budget]) -> Any:
     return guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)
 
 
-def test_a_call_takes_ahead_and_what_it_did_not_return_is_there_again(guard: Guard, feeder: Feeder) -> None:
+def test_a_call_reserves_its_volume_and_the_unused_part_returns_to_the_budget(guard: Guard, feeder: Feeder) -> None:
     say(feeder)
     drawn(guard)
     with guard.call(enter(guard, feeder, budget(100)), "read_file", {}) as call:
@@ -80,7 +80,7 @@ def test_a_call_takes_ahead_and_what_it_did_not_return_is_there_again(guard: Gua
 
 
 @pytest.mark.parametrize("why", ["raised", "silent", "denied"])
-def test_where_nobody_says_what_was_returned_nothing_comes_back(guard: Guard, feeder: Feeder, why: str) -> None:
+def test_a_call_that_reports_no_size_spends_its_whole_reservation(guard: Guard, feeder: Feeder, why: str) -> None:
     say(feeder)
     drawn(guard)
     who = enter(guard, feeder, budget(100))
@@ -96,7 +96,9 @@ def test_where_nobody_says_what_was_returned_nothing_comes_back(guard: Guard, fe
 
 
 @pytest.mark.parametrize(("mode", "withheld"), [("enforce", True), ("watch", False)])
-def test_a_decorated_tool_hands_out_no_more(guard: Guard, feeder: Feeder, mode: str, withheld: bool) -> None:
+def test_a_decorated_tool_that_exceeds_its_volume_is_withheld_in_enforcement(
+    guard: Guard, feeder: Feeder, mode: str, withheld: bool
+) -> None:
     say(feeder, mode=mode)
     drawn(guard)
     tools = Tools(guard, enter(guard, feeder, budget(2, "records")))
@@ -114,7 +116,7 @@ def test_a_decorated_tool_hands_out_no_more(guard: Guard, feeder: Feeder, mode: 
     assert guard._budgets.drawn("bu") == (996 if withheld else 995)
 
 
-async def test_a_decorated_coroutine_hands_out_no_more(guard: Guard, feeder: Feeder) -> None:
+async def test_a_decorated_coroutine_that_exceeds_its_volume_is_withheld(guard: Guard, feeder: Feeder) -> None:
     say(feeder)
     drawn(guard)
     tools = Tools(guard, enter(guard, feeder, budget(2, "records")))
@@ -130,7 +132,7 @@ async def test_a_decorated_coroutine_hands_out_no_more(guard: Guard, feeder: Fee
 
 
 @pytest.mark.parametrize(("sizes", "heard"), [([60, 40], 100), ([60, 41], 60), ([101], 0), ([60, 41, 1], 60)])
-async def test_an_http_answer_breaks_off_where_it_would_be_more(
+async def test_an_http_response_breaks_off_before_it_exceeds_its_volume(
     guard: Guard, feeder: Feeder, sizes: list[int], heard: int
 ) -> None:
     say(feeder)
@@ -187,7 +189,7 @@ def url(guard: Guard, feeder: Feeder) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
 
 
-async def test_an_mcp_answer_is_withheld_where_it_is_more(url: str, guard: Guard, feeder: Feeder) -> None:
+async def test_an_mcp_response_that_exceeds_its_volume_is_withheld(url: str, guard: Guard, feeder: Feeder) -> None:
     drawn(guard)
     async with (
         httpx2.AsyncClient(auth=Counted(feeder, budget(300))) as http,

@@ -51,5 +51,5 @@ def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: 
         ({"code": "forbidden", "message": "a policy forbids it"}, []),
     ],
 )
-def test_audit_show_says_which_command_would_let_a_denied_call_pass(reason: dict[str, str], hints: list[str]) -> None:
+def test_audit_show_names_the_command_that_would_allow_a_denied_call(reason: dict[str, str], hints: list[str]) -> None:
     assert hints_of({"tool": "files/read", "reasons": [reason, reason]}) == hints

@@ -39,8 +39,8 @@ CALL = 'permit (principal is Agent, action in [Action::"call", Action::"issue_to
 
 
 @pytest.mark.parametrize("what", ["owner", "segment", "everything", "task"])
-async def test_a_stopped_agent_gets_nowhere_with_what_it_has(client: Client, what: str) -> None:
-    """Neither with a token that is out nor with a new one; lifted, both are good again."""
+async def test_a_stopped_agent_cannot_use_or_get_tokens_until_the_stop_is_lifted(client: Client, what: str) -> None:
+    """An issued token is refused and no new token is issued; after the stop is lifted, both work again."""
     world = client.world
     token = str((await client.token(resource=API))["access_token"])
     agent = registry.find_agent(world.db.read(), client.id)
@@ -57,7 +57,7 @@ async def test_a_stopped_agent_gets_nowhere_with_what_it_has(client: Client, wha
     assert (await client.ask(resource=FILES)).status == 200
 
 
-async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client: Client) -> None:
+async def test_a_stopped_resource_is_refused_in_token_requests_and_in_decisions(client: Client) -> None:
     world = client.world
     await run_act(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
     assert (await client.ask(resource=FILES)).error == "invalid_target"
@@ -66,7 +66,7 @@ async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client:
     assert [one.code for one in evaluator.evaluate(question).reasons] == ["stopped"]
 
 
-async def test_who_is_quarantined_and_released_has_to_get_new_tokens(client: Client) -> None:
+async def test_an_agent_that_is_released_from_quarantine_needs_new_tokens(client: Client) -> None:
     world = client.world
     old = str((await client.token(resource=API))["access_token"])
     opened = await report_finding(world, registry.find_agent(world.db.read(), client.id))
@@ -78,8 +78,10 @@ async def test_who_is_quarantined_and_released_has_to_get_new_tokens(client: Cli
     assert (await call(client, str((await client.token(resource=API))["access_token"]))).status == 200
 
 
-async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
-    """However often it provokes the same, what is kept is bounded, and a person is told once in a while."""
+async def test_a_flood_of_findings_keeps_a_limited_number_of_responses_in_an_incident(
+    world: World, clock: Clock
+) -> None:
+    """The number of stored responses and of alerts is bounded, however often an agent causes the same finding."""
     await put(
         world,
         {
@@ -101,14 +103,14 @@ async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
     assert get_agent(world, "bot").state is AgentState.ACTIVE, "what stopped it is always known"
 
 
-async def test_of_an_agent_that_is_no_more_nobody_is_told(world: World) -> None:
+async def test_a_finding_about_a_decommissioned_agent_opens_no_incident(world: World) -> None:
     bot = await register_agent(world)
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.DECOMMISSION))
     assert await report_finding(world, bot) is None
     assert entries_of(world, "incident.open") == []
 
 
-async def test_what_somebody_stops_by_hand_waits_for_a_person_though_it_was_suspended(world: World) -> None:
+async def test_a_suspended_agent_that_is_isolated_by_hand_cannot_resume_before_its_release(world: World) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.SUSPEND))
     opened = await run_act(world, lambda a: flows.isolate(a, "bot", says="it is on fire", source="somebody"))
@@ -119,7 +121,7 @@ async def test_what_somebody_stops_by_hand_waits_for_a_person_though_it_was_susp
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
 
 
-async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
+async def test_the_doctor_reports_open_incidents_with_a_limited_response(world: World) -> None:
     one, two, judith = (
         await register_agent(world, "one"),
         await register_agent(world, "two"),
@@ -138,7 +140,7 @@ async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
     assert flows.examine(world.db.read()) == "2 incidents wait for a person", "it was done after all"
 
 
-async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(config: Config, clock: Clock) -> None:
+async def test_two_servers_on_one_database_open_one_incident_and_share_one_limit(config: Config, clock: Clock) -> None:
     async with open_world(config, now=clock) as one, open_world(config, now=clock) as other:
         bots = [await register_agent(one, f"bot{number}") for number in range(6)]
         both = await asyncio.gather(report_finding(one, bots[0]), report_finding(other, bots[0]))
@@ -149,7 +151,7 @@ async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(
         assert states.count(AgentState.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
 
 
-async def test_two_people_at_once_close_it_once(world: World) -> None:
+async def test_two_persons_at_once_close_an_incident_once(world: World) -> None:
     opened = await report_finding(world, await register_agent(world))
     assert opened is not None
     people = [await create_approver(world, "judith"), await create_approver(world, "bruno")]
@@ -161,8 +163,8 @@ async def test_two_people_at_once_close_it_once(world: World) -> None:
     assert sum(isinstance(one, BaseException) for one in done) == 1
 
 
-async def test_a_person_who_answers_by_a_second_agent_is_still_themselves(world: World) -> None:
-    """Another agent of theirs that administers has no say either, and an incident is not closed by transferring it."""
+async def test_present_and_former_owners_of_an_agent_cannot_release_the_agent(world: World) -> None:
+    """The transfer of the agent to another owner does not permit either owner to release the agent."""
     bot, judith = await register_agent(world), await create_approver(world)
     opened = await report_finding(world, bot)
     assert opened is not None
@@ -178,7 +180,7 @@ async def test_a_person_who_answers_by_a_second_agent_is_still_themselves(world:
     assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
-async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: World) -> None:
+async def test_the_text_of_an_incident_is_shortened_and_kept_on_one_line(world: World) -> None:
     bot = await register_agent(world)
     opened = await run_act(world, lambda a: flows.isolate(a, bot.name, says="x\n" * 1000, source="y" * 1000))
     kept = store.get(world.db.read(), opened.incident_id)
@@ -187,8 +189,8 @@ async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: Wo
     assert "\n" not in kept.says
 
 
-async def test_the_response_is_undone_with_what_it_answered(world: World) -> None:
-    """A single act: where the finding is not kept, no agent is stopped."""
+async def test_a_response_is_rolled_back_with_its_finding(world: World) -> None:
+    """Finding and response are one act: if the finding is rolled back, no agent is stopped."""
     bot = await register_agent(world)
 
     def run(a: object) -> None:
@@ -207,7 +209,7 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
     assert entries_of(world, "incident.open") == []
 
 
-async def test_a_limited_response_waits_for_room_and_is_not_forgotten(world: World, clock: Clock) -> None:
+async def test_a_limited_response_is_carried_out_when_the_limit_permits(world: World, clock: Clock) -> None:
     one, two = await register_agent(world, "one"), await register_agent(world, "two")
     await report_finding(world, one)
     opened = await report_finding(world, two)

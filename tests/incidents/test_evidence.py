@@ -1,4 +1,4 @@
-"""The word of one guard: with the agent's own proof of the call it isolates at once, without it nobody."""
+"""Findings of one guard: with the agent's own proof of the call they quarantine the agent, without it they do not."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ async def stage(world: World) -> Stage:
 
 
 @pytest.mark.parametrize("said", [{}, {"uri": URI + "/sessions"}, {"method": "GET"}])
-async def test_a_decoy_with_the_proof_of_the_agent_isolates_it_at_once(stage: Stage, said: dict[str, Any]) -> None:
+async def test_a_canary_finding_with_a_proof_of_the_agent_quarantines_the_agent_at_once(
+    stage: Stage, said: dict[str, Any]
+) -> None:
     found = await stage.find(await stage.report(stage.proof(**said)))
     assert (found.is_proved, found.says) == (True, "it called a decoy")
     assert stage.state is AgentState.QUARANTINED
@@ -147,7 +149,7 @@ def _bad(stage: Stage) -> dict[str, str]:
         "a signature of something else",
     ],
 )
-async def test_without_such_a_proof_it_isolates_nobody(stage: Stage, what: str) -> None:
+async def test_a_canary_finding_without_a_valid_proof_quarantines_no_agent(stage: Stage, what: str) -> None:
     found = await stage.find(await stage.report(_bad(stage)[what]))
     assert (found.is_proved, found.says) == (False, "it called a decoy" + UNPROVED)
     assert (stage.state, stage.risk) == (AgentState.ACTIVE, MAX_CLAIMED)
@@ -157,7 +159,7 @@ async def test_without_such_a_proof_it_isolates_nobody(stage: Stage, what: str) 
     assert [(one.response, one.outcome, one.says) for one in acts] == [("quarantine", Outcome.LIMITED, UNBACKED)]
 
 
-async def test_a_proof_is_fresh_for_five_minutes(stage: Stage) -> None:
+async def test_a_proof_of_the_maximum_age_is_accepted(stage: Stage) -> None:
     found = await stage.find(await stage.report(stage.proof(now=stage.world.now() - FRESH_US)))
     assert found.is_proved
 
@@ -172,7 +174,9 @@ async def test_a_proof_backs_one_call(stage: Stage) -> None:
     assert first < second < third
 
 
-async def test_one_guard_raises_the_risk_of_an_agent_up_to_a_cap(stage: Stage, clock: Clock) -> None:
+async def test_the_findings_of_one_guard_raise_the_risk_of_an_agent_at_most_to_a_cap(
+    stage: Stage, clock: Clock
+) -> None:
     for _ in range(20):
         await stage.find(await stage.report(""), detector="flood", points=50)
     assert (stage.risk, stage.state) == (MAX_CLAIMED, AgentState.ACTIVE)
@@ -180,14 +184,14 @@ async def test_one_guard_raises_the_risk_of_an_agent_up_to_a_cap(stage: Stage, c
     assert MAX_CLAIMED < stage.risk <= 2 * MAX_CLAIMED, "a second guard has its own cap"
 
 
-async def test_a_second_guard_confirms(stage: Stage) -> None:
+async def test_an_unproved_finding_of_a_second_guard_quarantines_the_agent(stage: Stage) -> None:
     await stage.find(await stage.report(""))
     assert stage.state == "active"
     await stage.find(await stage.report("", uri=OTHER), uri=OTHER)
     assert stage.state == "quarantined"
 
 
-async def test_what_the_server_saw_itself_needs_no_proof(stage: Stage) -> None:
+async def test_a_finding_about_an_entry_of_the_server_itself_needs_no_proof(stage: Stage) -> None:
     found = await stage.find(0)
     assert (found.is_proved, stage.state) == (True, AgentState.QUARANTINED)
 

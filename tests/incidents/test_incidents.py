@@ -42,7 +42,7 @@ from tests.support.policy_fixtures import put
 
 
 @pytest.mark.parametrize(("may_narrow", "points"), [(True, 75), (False, 75), (False, 99)])
-async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
+async def test_a_finding_that_may_not_narrow_opens_an_incident_and_restricts_no_agent(
     world: World, may_narrow: bool, points: int
 ) -> None:
     bot = await register_agent(world)
@@ -60,7 +60,7 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     assert bool(restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
-async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(world: World) -> None:
+async def test_findings_open_an_incident_only_when_their_combined_risk_is_high_enough(world: World) -> None:
     bot = await register_agent(world)
     assert await report_finding(world, bot, 40) is None
     assert get_agent(world, "bot").state is AgentState.ACTIVE
@@ -75,7 +75,7 @@ async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(w
     assert [entry.object for entry in entries_of(world, "incident.open")] == [opened.incident_id]
 
 
-async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world: World) -> None:
+async def test_an_agent_with_a_high_risk_is_quarantined_in_the_act_of_the_finding(world: World) -> None:
     bot = await register_agent(world)
     await create_holding(world, bot, "tok_1")
     opened = await report_finding(world, bot)
@@ -98,13 +98,13 @@ async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world
     assert found.detail["detector"] == "rate", "the entry of the finding is its own"
 
 
-async def test_who_touches_a_decoy_is_stopped_however_little_it_weighs(world: World) -> None:
+async def test_a_canary_finding_of_one_point_quarantines_the_agent(world: World) -> None:
     bot = await register_agent(world)
     await report_finding(world, bot, 1, by="canary")
     assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
-async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) -> None:
+async def test_an_agent_with_a_medium_risk_is_narrowed_once(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     opened = await report_finding(world, bot, 75)
     assert opened is not None
@@ -118,7 +118,7 @@ async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) 
     assert responses_of(world, opened) == [("narrow", "done")], "what is done already is not done again"
 
 
-async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, clock: Clock) -> None:
+async def test_a_release_by_a_person_reactivates_the_agent_and_clears_its_risk(world: World, clock: Clock) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     opened = await report_finding(world, bot, task="tk_1")
     assert opened is not None
@@ -141,7 +141,9 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
         await close_incident(world, Verb.DECOMMISSION, opened, judith)
 
 
-async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: Clock) -> None:
+async def test_a_person_closes_an_incident_by_narrowing_or_decommissioning_the_agent(
+    world: World, clock: Clock
+) -> None:
     bot, other, judith = await register_agent(world), await register_agent(world, "other"), await create_approver(world)
     first, second = (
         await report_finding(world, bot, limits=Limits(100, 100)),
@@ -157,7 +159,9 @@ async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: 
     assert get_agent(world, "other").state is AgentState.DECOMMISSIONED
 
 
-async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(world: World, clock: Clock) -> None:
+async def test_a_person_can_release_or_decommission_a_narrowed_agent_before_the_restriction_ends(
+    world: World, clock: Clock
+) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     first = await report_finding(world, bot, limits=Limits(100, 100))
     assert first is not None
@@ -182,7 +186,7 @@ async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(wor
 
 
 @pytest.mark.parametrize(("hours", "is_taken"), [(0, False), (1, True), (168, True), (169, False)])
-async def test_for_how_long(world: World, hours: int, is_taken: bool) -> None:
+async def test_a_person_narrows_an_agent_for_one_to_168_hours(world: World, hours: int, is_taken: bool) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     opened = await report_finding(world, bot)
     assert opened is not None
@@ -194,8 +198,8 @@ async def test_for_how_long(world: World, hours: int, is_taken: bool) -> None:
     assert (get_agent(world, "bot").state is AgentState.ACTIVE) is is_taken
 
 
-async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
-    """The agent itself, its owner, who else is of the team that owns it, and for whom it acted."""
+async def test_a_person_cannot_release_an_agent_that_acts_for_them(world: World) -> None:
+    """Refused are the agent itself, the members of the team that owns it, and the person for whom it acted."""
     alice, carol = await create_person(world, "alice"), await create_person(world, "carol")
     team = await run_act(world, lambda a: registry.create_team(a, name="ops", members=["alice"]))
     bot = await register_agent(world, owner="ops")
@@ -225,7 +229,7 @@ async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
     assert get_agent(world, "bot").state is AgentState.DECOMMISSIONED, "stopping is allowed to whoever answers"
 
 
-async def test_an_administrator_cannot_let_it_go_past_the_incident(world: World) -> None:
+async def test_an_administrator_cannot_release_an_agent_while_its_incident_is_open(world: World) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     opened = await report_finding(world, bot)
     assert opened is not None
@@ -240,8 +244,8 @@ async def test_an_administrator_cannot_let_it_go_past_the_incident(world: World)
     assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
-async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
-    """A tenth of eleven is one; a person who takes the incident makes room for the next."""
+async def test_detectors_quarantine_at_most_a_tenth_of_the_agents_in_a_day(world: World, clock: Clock) -> None:
+    """A tenth of eleven agents is one; a person who takes an incident permits the next quarantine."""
     bots = [await register_agent(world, f"bot{number}") for number in range(10)]  # and `admin`
     first = await report_finding(world, bots[0])
     second = await report_finding(world, bots[1])
@@ -262,7 +266,7 @@ async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
     assert get_agent(world, "bot2").state is AgentState.QUARANTINED
 
 
-async def test_who_was_acted_against_already_may_be_stopped_altogether(world: World) -> None:
+async def test_an_agent_that_is_already_narrowed_can_be_quarantined_at_the_limit(world: World) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other")
     await report_finding(world, bot, 75)
     assert get_agent(world, "bot").restricted_until
@@ -272,7 +276,7 @@ async def test_who_was_acted_against_already_may_be_stopped_altogether(world: Wo
     assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
-async def test_none_at_all_where_the_operator_says_so(world: World) -> None:
+async def test_detectors_quarantine_no_agent_if_the_limit_is_zero(world: World) -> None:
     bot = await register_agent(world)
     opened = await report_finding(world, bot, limits=Limits(0, 100))
     assert opened is not None
@@ -282,11 +286,13 @@ async def test_none_at_all_where_the_operator_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     ("fleet", "percent", "most"), [(0, 10, 1), (9, 10, 1), (19, 10, 1), (20, 10, 2), (1000, 100, 1000), (1000, 0, 0)]
 )
-def test_how_many(fleet: int, percent: int, most: int) -> None:
+def test_the_limit_of_agents_is_a_percentage_of_the_fleet_and_at_least_one_unless_zero(
+    fleet: int, percent: int, most: int
+) -> None:
     assert most_agents(fleet, percent) == most
 
 
-async def test_the_only_administrator_is_stopped_by_nobody_while_no_person_could_let_it_go(world: World) -> None:
+async def test_the_only_administrator_is_not_quarantined_if_no_person_could_release_it(world: World) -> None:
     admin = await register_agent(world, "root", scopes=["ostiary:admin"])
     opened = await report_finding(world, admin)
     assert opened is not None
@@ -297,14 +303,16 @@ async def test_the_only_administrator_is_stopped_by_nobody_while_no_person_could
 PLAYBOOK = 'permit (principal is Agent, action == Action::"call", resource is Tool);\n'
 
 
-async def test_a_policy_that_permits_everything_is_no_playbook(world: World) -> None:
+async def test_a_policy_that_permits_everything_is_not_a_playbook(world: World) -> None:
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
     bot = await register_agent(world)
     assert await report_finding(world, bot) is None
     assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
-async def test_each_response(world: World, clock: Clock) -> None:
+async def test_each_response_of_a_playbook_takes_effect_until_a_person_releases_the_agent(
+    world: World, clock: Clock
+) -> None:
     said = "".join(
         f'@id("{one}") @minutes("5") @calls("3")\npermit (principal, action == Action::"{one}", resource) '
         f'when {{ context.detector == "{one}" }};\n'
@@ -348,7 +356,7 @@ async def test_if_the_server_may_add_no_other_stop_the_agent_of_a_task_to_freeze
     assert [one.kind for one in kept] == ["narrow"]
 
 
-async def test_what_only_watches_says_what_it_would_do(world: World) -> None:
+async def test_a_playbook_in_watch_mode_records_the_response_that_it_would_take(world: World) -> None:
     await put(
         world, {"a.cedar": PLAYBOOK + '@mode("watch")\npermit (principal, action == Action::"quarantine", resource);'}
     )
@@ -360,7 +368,7 @@ async def test_what_only_watches_says_what_it_would_do(world: World) -> None:
     assert found.detail["would"] == ["quarantine"]
 
 
-async def test_a_playbook_that_fails_stops_nobody_and_a_person_is_told(world: World) -> None:
+async def test_a_failing_playbook_stops_no_agent_and_opens_an_incident(world: World) -> None:
     overflow = "context.points * 9223372036854775807 > 0"
     await put(
         world,
@@ -378,7 +386,7 @@ async def test_a_playbook_that_fails_stops_nobody_and_a_person_is_told(world: Wo
     assert "playbook failed" in did.says
 
 
-async def test_a_playbook_may_be_forbidden(world: World) -> None:
+async def test_a_forbid_prevents_the_response_of_a_playbook(world: World) -> None:
     rules = """
     permit (principal, action == Action::"quarantine", resource);
     forbid (principal, action == Action::"quarantine", resource) when { context.kind == "service" };
@@ -393,14 +401,14 @@ async def test_a_playbook_may_be_forbidden(world: World) -> None:
     )
 
 
-async def test_what_is_not_there(world: World) -> None:
+async def test_an_unknown_incident_cannot_be_closed(world: World) -> None:
     judith = await create_approver(world)
     with pytest.raises(NotFound):
         await run_act(world, lambda a: flows.close(a, "in_none", Verb.RELEASE, why="x", by=judith))
 
 
-async def test_somebody_says_stop_it(world: World) -> None:
-    """Whatever playbooks say, and with no limit."""
+async def test_an_isolation_on_request_quarantines_the_agent_without_a_limit(world: World) -> None:
+    """An isolation depends neither on playbooks nor on the limit of agents."""
     for name in ("one", "two", "three"):
         await register_agent(world, name)
         isolate = partial(flows.isolate, id_or_name=name, says="the provider says so", source="idp")
@@ -409,7 +417,7 @@ async def test_somebody_says_stop_it(world: World) -> None:
         assert responses_of(world, opened) == [("quarantine", "done")]
 
 
-async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: World) -> None:
+async def test_approval_requests_and_telemetry_do_not_count_as_tool_calls_of_an_incident(world: World) -> None:
     agent = await register_agent(world)
 
     def run(act: Act, outcome: str, tool: str) -> None:
@@ -429,7 +437,7 @@ async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: Wor
     assert [(one["tool"], one["allowed"], one["denied"]) for one in touched] == [("bank/pay", 1, 1)]
 
 
-async def test_the_certificates_of_the_agent_are_listed_until_they_end(world: World) -> None:
+async def test_the_certificates_of_an_agent_are_listed_with_its_incident_until_they_end(world: World) -> None:
     agent = await register_agent(world)
     suspect = await register_agent(world, "suspect")
     incident = await report_finding(world, suspect)

@@ -1,4 +1,4 @@
-"""The kill switch: one fact stops whatever names it, at guards and at the server, until somebody lets go."""
+"""The kill switch: a stop denies every token that names its target, at guards and at the server, until it is lifted."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def resource(world: World) -> Resource:
         ("everything", ""),
     ],
 )
-def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
+def test_a_token_is_stopped_by_a_stop_of_each_thing_that_it_names(stop: tuple[str, str]) -> None:
     reason = access.check_liveness(access.Principal(CLAIMS), _facts(stop), 0)
     assert reason is not None
     assert reason.code == "stopped"
@@ -80,7 +80,7 @@ def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     "stop", [("task", "tk_2"), ("owner", "pe_eve"), ("model", ""), ("segment", "m-1"), ("task", "")]
 )
-def test_and_by_nothing_else(stop: tuple[str, str]) -> None:
+def test_a_token_is_not_stopped_by_a_stop_of_a_thing_that_it_does_not_name(stop: tuple[str, str]) -> None:
     assert access.check_liveness(access.Principal(CLAIMS), _facts(stop), 0) is None
 
 
@@ -89,13 +89,13 @@ def _facts(stop: tuple[str, str]) -> access.Facts:
     return access.Facts(resource, access.Policies("h", ir.PolicySetIR(())), stops={stop})
 
 
-def test_of_what_is_not_known_nothing_is_named() -> None:
-    """A token without a model is not stopped with "the model that nobody said"."""
+def test_a_token_without_a_task_a_segment_or_a_model_names_none_of_them() -> None:
+    """A stop of an empty model name does not stop a token without a model."""
     bare = AccessClaims(iss="", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=1, jti="t", scope="", epoch=0)
     assert names_of(bare) == {("everything", ""), ("resource", URI), ("owner", "ag_1")}
 
 
-async def test_guards_hear_of_it_at_once_and_with_their_snapshot(world: World, resource: Resource) -> None:
+async def test_guards_receive_a_stop_at_once_and_in_their_snapshot(world: World, resource: Resource) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         await kill(world, "model", "m-1")
@@ -112,7 +112,7 @@ async def test_guards_hear_of_it_at_once_and_with_their_snapshot(world: World, r
 
 
 @pytest.mark.parametrize("stop", [("owner", "alice"), ("segment", "sales"), ("model", "m-1"), ("everything", "")])
-async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neither(
+async def test_a_stop_applies_to_present_and_later_agents_until_it_is_lifted(
     world: World, clock: Clock, stop: tuple[str, str]
 ) -> None:
     what, name = stop
@@ -130,7 +130,7 @@ async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neithe
     assert registry.active_agent(world.db.read(), "late", now=clock()).agent_id == late.agent_id
 
 
-async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clock) -> None:
+async def test_an_administrator_is_stopped_only_by_name(world: World, clock: Clock) -> None:
     await register_agent(world, "root", scopes=["ostiary:admin"], segment="sales", model="m-1")
     for what, name in (("owner", "alice"), ("segment", "sales"), ("model", "m-1"), ("everything", "")):
         await kill(world, what, name)
@@ -140,7 +140,7 @@ async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clo
     assert opened.says == "stopped by hand: it is on fire"
 
 
-async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock: Clock) -> None:
+async def test_a_stop_of_a_task_also_stops_its_child_tasks(world: World, clock: Clock) -> None:
     await register_agent(world)
     top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="the whole")))
     part = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=top.task_id)))
@@ -155,7 +155,7 @@ async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock
     assert tasks.live(world.db.read(), part.task_id, now=clock()).task_id == part.task_id
 
 
-async def test_what_is_done_for_a_person_stops_with_that_person(world: World, clock: Clock) -> None:
+async def test_a_stop_of_a_person_stops_the_tasks_on_behalf_of_the_person(world: World, clock: Clock) -> None:
     await register_agent(world)
     await run_act(world, lambda a: registry.create_person(a, name="anna"))
     task = await run_act(
@@ -167,14 +167,14 @@ async def test_what_is_done_for_a_person_stops_with_that_person(world: World, cl
     assert registry.active_agent(world.db.read(), "bot", now=clock()).name == "bot", "it is another's"
 
 
-async def test_nobody_is_locked_out(world: World) -> None:
+async def test_the_resource_of_the_server_itself_cannot_be_stopped(world: World) -> None:
     await run_act(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
     with pytest.raises(Conflict) as refused:
         await kill(world, "resource", "ostiary")
     assert refused.value.code == "would_lock_out"
 
 
-async def test_what_is_not_there_and_what_is_so_already(world: World, resource: Resource) -> None:
+async def test_an_invalid_target_and_a_repeated_stop_are_refused(world: World, resource: Resource) -> None:
     for what in ("agent", "task", "owner", "resource"):
         with pytest.raises(NotFound):
             await kill(world, what, "nobody")
@@ -193,7 +193,7 @@ async def test_what_is_not_there_and_what_is_so_already(world: World, resource: 
     await let_go(world, "resource", "files")
 
 
-async def test_an_agent_waits_for_a_person(world: World) -> None:
+async def test_a_stop_of_an_agent_can_be_lifted_only_by_a_person(world: World) -> None:
     await register_agent(world)
     await kill(world, "agent", "bot")
     with pytest.raises(Conflict) as refused:
@@ -214,7 +214,9 @@ async def test_an_agent_waits_for_a_person(world: World) -> None:
         (MAX_OURS, "pe_1", False, True),
     ],
 )
-def test_how_many_there_may_be(count: int, said_by: str | None, is_ours: bool, fits: bool) -> None:
+def test_the_number_of_stops_is_limited_for_persons_and_for_the_server(
+    count: int, said_by: str | None, is_ours: bool, fits: bool
+) -> None:
     some = [Stop(target_kind="model", value=str(number), since=0, said_by=said_by, why="") for number in range(count)]
     if fits:
         check_room(some, is_ours=is_ours)

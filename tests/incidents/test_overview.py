@@ -33,7 +33,7 @@ async def decide(world: World, outcome: str, count: int) -> None:
         await act(world, "tool.call", record)
 
 
-async def test_decisions_are_counted_in_the_part_of_their_time(world: World, clock: Clock) -> None:
+async def test_decisions_are_counted_in_the_interval_of_their_time(world: World, clock: Clock) -> None:
     await decide(world, "deny", 5)
     clock.now += 55 * SECOND
     await decide(world, "allow", 3)
@@ -47,7 +47,7 @@ async def test_decisions_are_counted_in_the_part_of_their_time(world: World, clo
     assert (shown["allowed_per_s"], shown["denied_per_s"]) == (5 / 60, 1 / 60)
 
 
-async def test_agents_changes_and_the_checkpoint(world: World, clock: Clock) -> None:
+async def test_the_overview_counts_agents_and_changes_and_shows_the_checkpoint(world: World, clock: Clock) -> None:
     agents = [await register_agent(world, name) for name in ("a", "b", "c")]
     await call_admin_api(world, "POST", "/agents/a/suspend", {"why": "a test"})
     status, _ = await call_admin_api(world, "POST", "/agents/a/suspend", {"why": "a refused attempt changes nothing"})
@@ -69,7 +69,7 @@ async def test_agents_changes_and_the_checkpoint(world: World, clock: Clock) -> 
     assert (await show(world))["changes"] == {}
 
 
-async def test_the_most_urgent_steps_come_first_and_are_three_at_most(world: World, clock: Clock) -> None:
+async def test_the_overview_shows_at_most_three_steps_with_the_most_urgent_first(world: World, clock: Clock) -> None:
     steps = (await show(world))["steps"]
     assert [step["kind"] for step in steps] == ["resource", "agent"], "an empty server"
     await register_agent(world, "a", has_key=False)
@@ -89,7 +89,7 @@ async def test_the_most_urgent_steps_come_first_and_are_three_at_most(world: Wor
     assert [(step["kind"], step["count"]) for step in shown["steps"]] == [("guards", 1), ("stops", 1), ("watching", 1)]
 
 
-def test_the_console_has_words_for_each_change_that_the_overview_counts() -> None:
+def test_the_console_has_a_label_for_each_change_that_the_overview_counts() -> None:
     text = (ROOT / "console/src/pages/overview.tsx").read_text("utf-8")
     words = text.partition("const CHANGES")[2].partition("};")[0]
     assert tuple(re.findall(r'^  "([a-z._]+)": \[', words, re.M)) == overview.CHANGES

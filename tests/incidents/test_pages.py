@@ -43,7 +43,7 @@ def damage(db: Path, table: str) -> None:
         file.write(b"\xff" * PAGE)
 
 
-async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
+async def test_an_undamaged_database_is_reported_as_undamaged(world: World) -> None:
     assert world.get_singleton(Pages).describe() == "the pages are being checked"
     await check_pages_at_start(world)
     assert world.get_singleton(Pages).describe() == "no page is damaged"
@@ -52,7 +52,7 @@ async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
 
 
 @pytest.mark.parametrize("table", ["finding", "agent_raised", "webhook"])
-async def test_a_defect_is_found_at_start_and_stops_everything(
+async def test_a_damaged_page_is_found_at_start_and_stops_everything(
     config: Config, clock: Clock, dice: SeededRandom, table: str
 ) -> None:
     damage(config.folder / "ostiary.db", table)
@@ -93,7 +93,7 @@ async def test_an_index_that_differs_from_its_table_is_found_by_the_deep_check(
         assert [one.target_kind for one in registry.list_stops(world.db.read())] == ["everything"]
 
 
-async def test_a_database_that_cannot_take_the_stop_answers_nothing(
+async def test_a_damaged_database_that_cannot_store_the_stop_serves_no_read(
     config: Config, clock: Clock, dice: SeededRandom
 ) -> None:
     damage(config.folder / "ostiary.db", "stop")
@@ -103,7 +103,7 @@ async def test_a_database_that_cannot_take_the_stop_answers_nothing(
             world.db.read()
 
 
-async def test_a_check_that_takes_too_long_goes_on_in_the_background(
+async def test_a_page_check_that_takes_too_long_continues_in_the_background(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([None, ["a defect"]])
@@ -115,7 +115,7 @@ async def test_a_check_that_takes_too_long_goes_on_in_the_background(
         world.get_singleton(Pages).describe()
 
 
-def test_a_check_is_interrupted_in_time(config: Config, tmp_path: Path) -> None:
+def test_a_page_check_is_interrupted_at_its_time_limit(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "large.db"
     shutil.copy(config.folder / "ostiary.db", path)
     with sqlite3.connect(path) as raw:
@@ -129,7 +129,7 @@ def test_a_check_is_interrupted_in_time(config: Config, tmp_path: Path) -> None:
     assert find_defects(path) == []
 
 
-async def test_a_check_is_repeated_after_a_day_or_where_a_request_met_damage(
+async def test_a_page_check_is_repeated_after_a_day_or_after_a_request_met_damage(
     world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[Path] = []

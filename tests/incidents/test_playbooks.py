@@ -34,12 +34,12 @@ QUARANTINE = Uid("Action", "quarantine")
         (Scope(equals=Uid("Other::Action", "quarantine")), False),
     ],
 )
-def test_what_is_a_playbook(scope: Scope, is_one: bool) -> None:
+def test_a_policy_is_a_playbook_if_all_its_actions_are_responses(scope: Scope, is_one: bool) -> None:
     assert is_playbook(PolicyIR("p", "permit", action=scope)) is is_one
 
 
 def test_a_playbook_takes_no_part_in_decisions() -> None:
-    """Nor does what it looks at make decisions look: they cost what they cost without it."""
+    """The attributes that a playbook reads are not computed for decisions."""
     rule = 'forbid (principal, action == Action::"quarantine", resource) when { context.risk.score > 10 };'
     without, plain = load({"a.cedar": CALL + rule}).policies, load({"a.cedar": CALL}).policies
     assert (without.reads_risk, without.reads_history) == (plain.reads_risk, plain.reads_history) == (False, False)
@@ -49,7 +49,7 @@ def test_a_playbook_takes_no_part_in_decisions() -> None:
 
 
 @pytest.mark.parametrize("annotation", ['@ask("person")', '@step_up("urn:ostiary:acr:two-keys")', '@max_age("60")'])
-def test_what_is_for_decisions_is_not_for_playbooks(annotation: str) -> None:
+def test_a_playbook_with_an_annotation_for_decisions_is_refused(annotation: str) -> None:
     condition = "when { context.points > 1 }"
     with pytest.raises(Invalid):
         load({"a.cedar": f'{CALL}{annotation} forbid (principal, action == Action::"narrow", resource) {condition};'})
@@ -71,7 +71,7 @@ def test_what_is_for_decisions_is_not_for_playbooks(annotation: str) -> None:
         ('@calls("")', False),
     ],
 )
-def test_for_how_long_and_how_often(said: str, fits: bool) -> None:
+def test_the_minutes_and_the_calls_of_a_playbook_have_limits(said: str, fits: bool) -> None:
     files = {"a.cedar": f'{CALL}@id("slow") {said} permit (principal, action == Action::"throttle", resource);'}
     if fits:
         assert load(files).count == 2
@@ -80,12 +80,12 @@ def test_for_how_long_and_how_often(said: str, fits: bool) -> None:
             load(files)
 
 
-def test_what_policies_of_playbooks_read_is_checked_against_the_schema() -> None:
+def test_a_playbook_that_reads_an_attribute_outside_its_schema_is_refused() -> None:
     with pytest.raises(Invalid, match="origin"):
         load({"a.cedar": f'{CALL}permit (principal, action == Action::"alert", resource) when {{ context.origin }};'})
 
 
-def test_a_case_of_a_playbook_can_fail() -> None:
+def test_a_failing_test_case_of_a_playbook_refuses_the_policies() -> None:
     case = """
     [[case]]
     name = "stopped"
@@ -107,7 +107,7 @@ def test_the_schema_has_each_response(response: str) -> None:
     assert not load({"a.cedar": CALL + rule}).ready.playbooks.is_empty
 
 
-async def test_what_would_forbid_it_and_fails_holds_it_back(world: World) -> None:
+async def test_a_failing_forbid_prevents_the_response_of_a_playbook(world: World) -> None:
     rules = """
     @id("stop") permit (principal, action == Action::"quarantine", resource);
     @id("unless") forbid (principal, action == Action::"quarantine", resource)
@@ -121,7 +121,7 @@ async def test_what_would_forbid_it_and_fails_holds_it_back(world: World) -> Non
     assert [one.policies for one in store.list_responses(world.db.read(), opened.incident_id)] == [("unless",)]
 
 
-async def test_the_strictest_of_several_counts(world: World) -> None:
+async def test_the_strictest_limits_of_several_playbooks_apply(world: World) -> None:
     rules = """
     @minutes("5") @calls("9") permit (principal, action == Action::"throttle", resource);
     @minutes("7") @calls("4") permit (principal, action == Action::"throttle", resource);

@@ -260,7 +260,9 @@ GLOBAL = {
 
 
 @pytest.mark.parametrize("change", GLOBAL)
-async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: World, bot: Agent, change: str) -> None:
+async def test_a_change_by_hand_of_a_row_that_concerns_all_agents_stops_everything(
+    world: World, bot: Agent, change: str
+) -> None:
     await run_act(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
     await run_act(world, put_policies)
     assert "every guarded row" in describe(await complete_state_check(world))
@@ -296,7 +298,7 @@ async def test_a_difference_stops_everything_if_the_server_may_add_no_other_stop
     assert sorted(stops) == [("everything", ""), ("segment", "inner")]
 
 
-async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissioned(world: World) -> None:
+async def test_an_agent_that_was_deleted_by_hand_is_reported_as_a_difference(world: World) -> None:
     await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
     await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))
     await complete_state_check(world)
@@ -307,7 +309,7 @@ async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissi
     assert len(entries(world, "state.differs")) == 1
 
 
-async def test_acts_of_the_server_are_no_difference(world: World, bot: Agent) -> None:
+async def test_acts_of_the_server_cause_no_difference(world: World, bot: Agent) -> None:
     await suspend(world, bot)
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
     await run_act(world, lambda a: registry.set_scopes(a, "bot", ["files:read"]))
@@ -319,7 +321,7 @@ async def test_acts_of_the_server_are_no_difference(world: World, bot: Agent) ->
     assert "every guarded row" in await check_deeply(world)
 
 
-async def test_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
+async def test_the_entry_of_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
     def refused(act: Any) -> None:
         registry.set_agent_state(act, "bot", Verb.SUSPEND)
         raise Conflict("no")
@@ -336,7 +338,7 @@ async def test_a_row_that_is_written_without_an_entry_fails_the_batch(world: Wor
     assert registry.find_agent(world.db.read(), "bot") == bot
 
 
-async def test_rows_from_before_are_named_once_by_a_baseline(world: World) -> None:
+async def test_rows_from_before_the_first_check_are_named_once_by_a_baseline_entry(world: World) -> None:
     change_database(world, "insert into team (team_id, name, created_at) values ('te_old', 'old', 0)")
     check = await complete_state_check(world)
     assert not check.differences
@@ -347,7 +349,7 @@ async def test_rows_from_before_are_named_once_by_a_baseline(world: World) -> No
     assert len(entries(world, "state.baseline")) == 1
 
 
-async def test_an_older_row_with_its_own_older_entry_is_a_difference(world: World, bot: Agent) -> None:
+async def test_a_row_that_matches_only_an_older_entry_is_a_difference(world: World, bot: Agent) -> None:
     """The row is exactly what an earlier entry said of it."""
     name = f"agent {bot.agent_id}"
     earlier = digests(world.db.read(), [name])
@@ -371,7 +373,7 @@ async def test_an_entry_that_was_changed_with_its_row_is_a_difference_of_the_led
 
 
 @pytest.mark.parametrize("more", [0, 1, 2, 40])
-async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
+async def test_another_copy_of_the_database_is_read_again_without_a_difference(
     config: Config, clock: Clock, more: int
 ) -> None:
     """A failover to a replica that lags: the copy has gone on since, to fewer, as many or more entries."""
@@ -421,7 +423,7 @@ async def test_a_difference_is_reported_once_and_found_again_after_a_restart(wor
 
 
 @pytest.mark.parametrize(("us", "found"), [(0, True), (state.REMEMBERED, True), (state.REMEMBERED + 1, False)])
-async def test_the_row_of_a_task_may_be_deleted_once_its_end_is_not_remembered_any_more(
+async def test_the_row_of_an_ended_task_may_be_deleted_after_its_retention_time(
     world: World, bot: Agent, clock: Clock, us: int, found: bool
 ) -> None:
     await end_task(world, bot)
@@ -433,7 +435,7 @@ async def test_the_row_of_a_task_may_be_deleted_once_its_end_is_not_remembered_a
     assert bool(check.differences) is found
 
 
-async def test_every_kind_can_be_read_by_page_and_by_key(world: World, bot: Agent) -> None:
+async def test_every_kind_of_guarded_row_can_be_read_by_page_and_by_key(world: World, bot: Agent) -> None:
     reader = world.db.read()
     for kind in GUARDED:
         rows, _ = page(reader, kind, after="", limit=100)
@@ -442,5 +444,5 @@ async def test_every_kind_can_be_read_by_page_and_by_key(world: World, bot: Agen
         assert digests(reader, [f"{kind} nothing", f"{kind} none"]) == {f"{kind} nothing": "", f"{kind} none": ""}
 
 
-def test_the_work_of_a_start_is_bounded() -> None:
+def test_the_state_check_at_start_reads_at_most_50000_entries() -> None:
     assert state.START_STEPS * state.ENTRIES <= 50_000

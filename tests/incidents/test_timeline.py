@@ -50,7 +50,7 @@ async def call_tool(world: World, agent: Agent, tool: str, **more: Any) -> None:
 
 
 async def team(world: World) -> tuple[list[Agent], list[Task], Incident]:
-    """Agents of which each gives the next a part of its task, and two alike; the one in the middle is stopped."""
+    """Register a delegation chain of three agents and other agents; open an incident of the agent in the middle."""
     chain = [await register_agent(world, name, owner=f"of-{name}") for name in ("boss", "bot", "helper")]
     await register_agent(world, "sister", owner="of-bot")
     await register_agent(world, "twin", owner="of-twin", model="m-1")
@@ -73,7 +73,7 @@ async def test_agents_of_ended_delegations_and_of_the_same_owner_are_connected(w
     assert (radius["delegated_to"], radius["acted_for"]) == (["helper"], ["boss"])
 
 
-async def test_one_order_has_every_row_of_the_connected_agents_once(world: World, clock: Clock) -> None:
+async def test_the_timeline_lists_every_row_of_the_connected_agents_once_in_order(world: World, clock: Clock) -> None:
     chain, _, incident = await team(world)
     stranger = await register_agent(world, "other")
     for agent in (*chain, stranger):
@@ -179,7 +179,7 @@ def add_note(act: Act, *, incident: Incident, by: Caller, says: str = "the owner
     return flows.add_note(act, incident.incident_id, says, by=by)
 
 
-async def test_notes_of_people_are_kept_in_order_without_an_answer(world: World) -> None:
+async def test_notes_on_open_and_closed_incidents_are_kept_in_order_and_recorded(world: World) -> None:
     bot, judith, omar = await register_agent(world), await create_approver(world), await create_approver(world, "omar")
     incident = await report_finding(world, bot)
     assert incident is not None
@@ -197,7 +197,7 @@ async def test_notes_of_people_are_kept_in_order_without_an_answer(world: World)
     assert recorded[1].detail["why"] == "told\nthe owner"
 
 
-async def test_what_is_no_note_is_refused_and_recorded(world: World) -> None:
+async def test_an_invalid_note_is_refused_and_recorded(world: World) -> None:
     bot, judith = await register_agent(world), await create_approver(world)
     incident = await report_finding(world, bot)
     assert incident is not None

@@ -28,7 +28,7 @@ def newest(world: World, count: int = 1) -> list[Entry]:
     return [decode_entry(body) for _, body in found]
 
 
-async def test_a_done_act_leaves_what_it_did_and_its_entry(world: World) -> None:
+async def test_a_successful_act_commits_its_changes_and_its_entry(world: World) -> None:
     def flow(a: Act) -> str:
         a.tx.run(PUT, name="mark")
         a.entry.agent = "ag_1"
@@ -54,7 +54,7 @@ async def test_a_refused_act_changes_nothing_and_leaves_its_entry(world: World) 
     assert world.db.read().one(COUNT, name="mark") == (0,)
 
 
-async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
+async def test_a_nonce_challenge_changes_nothing_and_writes_no_entry(world: World) -> None:
     def flow(a: Act) -> None:
         a.tx.run(PUT, name="mark")
         raise UseNonce("again, with this nonce")
@@ -67,7 +67,7 @@ async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
 
 
 @pytest.mark.parametrize("next_does", ["write", "read"])
-async def test_an_act_whose_sent_statement_fails_after_it_is_not_acknowledged(world: World, next_does: str) -> None:
+async def test_an_act_whose_queued_statement_fails_later_is_not_acknowledged(world: World, next_does: str) -> None:
     def send_twice(a: Act) -> None:
         a.tx.send(PUT, name="mark")
         a.tx.send(PUT, name="mark")
@@ -87,7 +87,7 @@ async def test_an_act_whose_sent_statement_fails_after_it_is_not_acknowledged(wo
     assert world.db.read().one(COUNT, name="end") == (int(last is None),)
 
 
-async def test_an_act_stands_if_a_statement_of_the_next_act_fails_that_is_sent_with_its_own(world: World) -> None:
+async def test_an_act_is_committed_although_a_statement_of_the_next_act_fails_in_the_same_batch(world: World) -> None:
     def send(a: Act) -> None:
         a.tx.send(PUT, name="mark")
 
@@ -105,7 +105,7 @@ async def test_an_act_stands_if_a_statement_of_the_next_act_fails_that_is_sent_w
     assert world.db.read().one(COUNT, name="next") == (0,)
 
 
-async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its_entry(world: World) -> None:
+async def test_an_act_with_an_internal_error_changes_nothing_and_its_entry_has_no_error_text(world: World) -> None:
     def flow(a: Act) -> None:
         a.tx.run(PUT, name="mark")
         a.further_entries.append(Entry(at=a.now, action="test.told"))
@@ -118,7 +118,7 @@ async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its
     assert world.db.read().one(COUNT, name="mark") == (0,)
 
 
-async def test_every_act_of_a_busy_moment_is_in_the_tree_and_the_head_is_signed(world: World) -> None:
+async def test_all_concurrent_acts_are_in_the_tree_and_the_head_is_signed(world: World) -> None:
     before = store.get_head(world.db.read())[0].size
     await asyncio.gather(*[act(world, f"test.{number}", lambda a: None) for number in range(600)])
     reader = world.db.read()
@@ -137,7 +137,7 @@ async def test_every_act_of_a_busy_moment_is_in_the_tree_and_the_head_is_signed(
 @pytest.mark.parametrize(
     ("size", "cut"), [(MAX_ENTRY_BYTES - 1, False), (MAX_ENTRY_BYTES, False), (MAX_ENTRY_BYTES + 1, True)]
 )
-def test_an_entry_is_cut_exactly_above_what_a_bundle_takes(size: int, cut: bool) -> None:
+def test_an_entry_is_shortened_only_above_the_maximum_entry_size(size: int, cut: bool) -> None:
     entry = Entry(at=1, action="x", detail={"text": ""})
     entry.detail = {"text": "a" * (size - len(encode_entry(entry)))}
     body = encode_entry(entry)
@@ -145,7 +145,7 @@ def test_an_entry_is_cut_exactly_above_what_a_bundle_takes(size: int, cut: bool)
     assert ("cut" in (decode_entry(body).detail or {})) is cut
 
 
-def test_even_an_absurd_entry_can_be_written() -> None:
+def test_an_entry_with_huge_members_is_shortened_to_the_maximum_size() -> None:
     huge = "\u2028" * 70_000
     entry = Entry(
         at=1, action=huge, agent=huge, reasons=[Reason(huge, huge)] * 100, policies=[huge], detail={huge: huge}
@@ -153,7 +153,7 @@ def test_even_an_absurd_entry_can_be_written() -> None:
     assert len(encode_entry(entry)) <= MAX_ENTRY_BYTES
 
 
-async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -> None:
+async def test_a_search_by_data_class_finds_entries_that_handle_or_touched_the_class(world: World) -> None:
     said: list[tuple[list[str], str]] = [
         (["health", "internal"], ""),
         ([], "health"),
@@ -186,7 +186,7 @@ async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -
     assert find(data_class="healt") == find(data_class="Health") == find(data_class="h\u0435alth") == []
 
 
-async def test_search_finds_what_others_did_to_an_agent(world: World) -> None:
+async def test_a_search_about_an_agent_finds_acts_of_other_callers_on_the_agent(world: World) -> None:
     acts: list[tuple[str | None, str | None]] = [
         (None, "ag_1"),
         ("ag_1", "ag_1"),
@@ -217,7 +217,7 @@ async def test_search_finds_what_others_did_to_an_agent(world: World) -> None:
     assert find(about="ag_2") == find(about="rs_1") == []
 
 
-async def test_a_task_is_found_by_what_was_done_about_it_too(world: World) -> None:
+async def test_a_search_by_task_finds_acts_under_the_task_and_about_the_task(world: World) -> None:
     def about(task: str | None, object: str | None) -> Callable[[Act], None]:
         def fill(a: Act) -> None:
             a.entry.agent, a.entry.task, a.entry.object = "ag_1", task, object

@@ -1,4 +1,4 @@
-"""Facts beside entries: in the table while they are kept, never in the entry, and forgotten without a trace in it."""
+"""Facts of decisions: stored in a table beside the entries, and deleted later without a change of the entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kept(world: World) -> list[bytes]:
     ]
 
 
-async def test_an_entry_has_the_digest_and_the_table_the_facts(world: World) -> None:
+async def test_an_entry_has_the_digest_of_its_facts_and_a_table_stores_the_facts(world: World) -> None:
     await decide(world, b"what was asked")
     [(index, body, facts)] = store.list_entries_with_facts(world.db.read(), 0, 1 << 40)
     assert facts is not None
@@ -35,7 +35,9 @@ async def test_an_entry_has_the_digest_and_the_table_the_facts(world: World) -> 
 
 
 @pytest.mark.parametrize(("more", "left"), [(-1, [b"old", b"new"]), (0, [b"old", b"new"]), (1, [b"new"])])
-async def test_facts_are_forgotten_after_so_many_days(world: World, clock: Clock, more: int, left: list[bytes]) -> None:
+async def test_facts_are_deleted_after_the_configured_number_of_days(
+    world: World, clock: Clock, more: int, left: list[bytes]
+) -> None:
     await decide(world, b"old")
     clock.advance(us=world.config.replay_days * DAY + more)
     await decide(world, b"new")
@@ -46,7 +48,7 @@ async def test_facts_are_forgotten_after_so_many_days(world: World, clock: Clock
     assert len(store.list_entry_bodies(world.db.read(), 0, size)) == size
 
 
-async def test_where_nothing_shall_be_kept_nothing_is(world: World) -> None:
+async def test_a_server_with_a_retention_of_zero_days_stores_no_facts(world: World) -> None:
     none = msgspec.structs.replace(world.config, replay_days=0)
     object.__setattr__(world, "config", none)
     await decide(world, b"what was asked")

@@ -1,4 +1,4 @@
-"""Searches of the ledger tell the truth: a value by which a search finds an entry is compared with the entry."""
+"""The search index of the ledger is correct: each indexed value is compared with its entry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def found(world: World) -> str:
     return refused.value.message
 
 
-async def test_what_the_server_writes_is_found_by_its_own_values(written: World) -> None:
+async def test_each_entry_that_the_server_writes_is_found_by_its_own_values(written: World) -> None:
     size = written.pin.head.size if written.pin.head else 0
     assert await check_indexes(written) == f"searches find each of {size} entries by its own values"
 
@@ -63,7 +63,7 @@ async def test_what_the_server_writes_is_found_by_its_own_values(written: World)
         ("at", "at + 1"),
     ],
 )
-async def test_a_column_that_was_changed_is_named(written: World, column: str, value: str) -> None:
+async def test_a_changed_column_of_the_search_index_is_reported(written: World, column: str, value: str) -> None:
     number = written.db.read().one(sql("select idx from entry where agent = 'ag_1' and task = 'tk_2'"))
     assert number is not None
     change_database(written, f"update entry set {column} = {value} where idx = :number", number=number[0])
@@ -80,12 +80,12 @@ async def test_a_column_that_was_changed_is_named(written: World, column: str, v
         ("insert into entry_about (subject, idx) values ('ag_1', 4000)", "entry 4000 lacks the subject `ag_1`"),
     ],
 )
-async def test_a_row_that_was_changed_is_named(written: World, statement: str, says: str) -> None:
+async def test_a_changed_row_of_the_search_index_is_reported(written: World, statement: str, says: str) -> None:
     change_database(written, statement)
     assert says in await found(written)
 
 
-async def test_the_deep_doctor_names_the_difference_and_the_usual_one_does_not_look(written: World) -> None:
+async def test_only_the_deep_doctor_reports_a_changed_search_index(written: World) -> None:
     change_database(written, "update entry set agent = 'ag_2' where agent = 'ag_1' and task = 'tk_2'")
     [usual] = [line for line in await examine(written, caller=ADMIN) if line.name == "ledger"]
     [deep] = [line for line in await examine(written, caller=ADMIN, is_deep=True) if line.name == "ledger"]
@@ -93,14 +93,14 @@ async def test_the_deep_doctor_names_the_difference_and_the_usual_one_does_not_l
     assert "the search has other values than entry" in deep.saw
 
 
-async def test_entries_are_compared_over_the_limits_of_pages(written: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_are_compared_across_pages(written: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexes, "ENTRIES", 1)
     await check_indexes(written)
     change_database(written, "delete from entry_about where subject = 'ag_1'")
     assert "is not found by its subject `ag_1`" in await found(written)
 
 
-async def test_entries_that_searches_lack_get_their_values_and_the_check_says_so_before(written: World) -> None:
+async def test_entries_missing_in_the_search_index_are_reported_and_then_added(written: World) -> None:
     """Also after the mark was raised by hand, to hide entries from searches."""
     head = written.pin.head
     assert head is not None

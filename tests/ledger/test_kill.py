@@ -34,7 +34,7 @@ def load_and_kill(config: Config, seconds: float) -> set[int]:
 
 
 @pytest.mark.slow
-async def test_what_was_acknowledged_survives_kill_9(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_acknowledged_acts_survive_kill_9(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     rng, acknowledged, size = random.Random(9), 0, 0
     for _ in range(KILLS):
         numbers = load_and_kill(config, rng.uniform(0, 0.3))

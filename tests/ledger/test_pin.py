@@ -30,7 +30,7 @@ def present(world: World) -> Head:
     return Head(store.get_log_key(reader, world.keys).public, row[0], frontier.size, frontier.root())
 
 
-async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: Config) -> None:
+async def test_the_head_is_pinned_before_an_act_is_acknowledged(world: World, config: Config) -> None:
     for _ in range(3):
         await add(world)
         assert read_pin(config.folder) == present(world)
@@ -43,7 +43,7 @@ async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: 
     assert pinned.size == refused + 1
 
 
-async def test_the_checkpoint_names_the_history(world: World) -> None:
+async def test_the_checkpoint_contains_the_history_id(world: World) -> None:
     await add(world)
     key = store.get_log_key(world.db.read(), world.keys)
     checkpoint = open_checkpoint(store.get_head(world.db.read())[1].encode(), [key], origin=key.name)
@@ -51,7 +51,9 @@ async def test_the_checkpoint_names_the_history(world: World) -> None:
     assert len(checkpoint.history) == 32
 
 
-async def test_a_database_that_goes_back_under_the_server_takes_no_more_acts(world: World, config: Config) -> None:
+async def test_a_running_server_whose_database_was_rolled_back_refuses_further_acts(
+    world: World, config: Config
+) -> None:
     await add(world, 3)
     older = saved(world)
     await add(world, 2)
@@ -67,7 +69,7 @@ async def test_a_database_that_goes_back_under_the_server_takes_no_more_acts(wor
 
 
 @pytest.mark.parametrize("more", [0, 1, 2, 40])
-async def test_a_restored_database_is_noticed_at_the_next_start_however_far_it_went_on(
+async def test_a_restored_database_is_detected_at_the_next_start_despite_later_acts(
     config: Config, clock: Clock, more: int
 ) -> None:
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
@@ -87,7 +89,7 @@ async def test_a_restored_database_is_noticed_at_the_next_start_however_far_it_w
     assert read_pin(config.folder) == pinned
 
 
-async def test_a_database_that_is_ahead_of_the_pin_is_no_loss(config: Config, clock: Clock) -> None:
+async def test_a_database_ahead_of_the_pin_is_accepted(config: Config, clock: Clock) -> None:
     """`kill -9` between the commit and the pin, or another server's commits."""
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await add(world, 3)
@@ -99,7 +101,7 @@ async def test_a_database_that_is_ahead_of_the_pin_is_no_loss(config: Config, cl
         assert read_pin(config.folder) == present(world)
 
 
-async def test_two_servers_of_one_database_each_pin_what_they_commit(config: Config, clock: Clock) -> None:
+async def test_two_servers_with_one_database_work_with_separate_pins(config: Config, clock: Clock) -> None:
     async with (
         open_world(config, now=clock, random=SeededRandom("one")) as one,
         open_world(config, now=clock, random=SeededRandom("two")) as other,

@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost to a power cut, at whatever write or sync it comes; half a batch never stands."""
+"""A power cut at any write or sync loses no acknowledged act and leaves no partial batch."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_acknowledged_acts_survive_a_power_cut_at_any_write(
     assert kept > ROUNDS
 
 
-def test_the_disk_of_this_test_can_lose_acts(config: Config, tmp_path: Path, database: str) -> None:
+def test_a_disk_without_sync_loses_acknowledged_acts_in_a_power_cut(
+    config: Config, tmp_path: Path, database: str
+) -> None:
     """The control: without the sync before the acknowledgement, the same cuts lose acts."""
     careless = tuple(pragma.replace("synchronous=full", "synchronous=off") for pragma in PRAGMAS)
     lost = 0

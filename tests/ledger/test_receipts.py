@@ -28,7 +28,7 @@ async def collect(world: World, path: str, kind: str, cursor: str) -> list[list[
         following = f"&{cursor}={answer.json['next']}"
 
 
-async def test_each_entry_of_a_search_has_a_receipt_of_one_checkpoint(world: World) -> None:
+async def test_each_entry_of_a_search_has_a_receipt_for_the_same_checkpoint(world: World) -> None:
     for number in range(7):
         await write(world, "even" if number % 2 == 0 else "odd", agent="ag_1")
     key = store.get_log_key(world.db.read(), world.keys)
@@ -44,7 +44,7 @@ async def test_each_entry_of_a_search_has_a_receipt_of_one_checkpoint(world: Wor
             assert (index, checkpoint.size) == (one["index"], 7)
 
 
-async def test_a_page_of_receipts_is_bounded_by_number_and_by_bytes(world: World) -> None:
+async def test_a_page_of_receipts_is_limited_in_number_and_in_bytes(world: World) -> None:
     def fill(act: flows.Act) -> None:
         act.further_entries += [Entry(at=act.now, action="small") for _ in range(201)]
         act.further_entries += [Entry(at=act.now, action="large", detail={"x": '"' * 25_000}) for _ in range(10)]
@@ -57,7 +57,7 @@ async def test_a_page_of_receipts_is_bounded_by_number_and_by_bytes(world: World
     assert 1 < len(large) <= 10
 
 
-async def test_what_is_no_search_of_receipts_is_refused(world: World) -> None:
+async def test_an_invalid_search_for_receipts_or_checkpoints_is_refused(world: World) -> None:
     await write(world, "first")
     for query in ("after=0", "total=true", "limit=0", "limit=1001", "before=x", "before=1&before=2", "size=1"):
         assert (await ask(world, f"/api/v1/audit/receipts?{query}")).status == 422, query

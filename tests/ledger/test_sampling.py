@@ -1,4 +1,4 @@
-"""The budget for refusals: strangers grow the ledger by a bounded number of bounded entries, and all are counted."""
+"""The budget for refusals: unauthenticated clients add a limited number of small entries, and all are counted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def entries(world: World) -> list[Entry]:
     return [decode_entry(body) for body in store.list_entry_bodies(world.db.read(), 0, size)]
 
 
-async def test_a_network_keeps_its_first_refusals_of_a_minute_and_one_summary_of_the_others(
+async def test_the_first_refusals_of_a_network_in_a_minute_are_recorded_and_the_rest_are_summarized(
     world: World, clock: Clock
 ) -> None:
     before = len(entries(world))
@@ -70,14 +70,14 @@ async def test_a_network_keeps_its_first_refusals_of_a_minute_and_one_summary_of
     assert entries(world)[-1].action == "api.call", "a new minute has a new budget"
 
 
-async def test_a_network_that_floods_leaves_room_for_another(world: World) -> None:
+async def test_a_flood_from_one_network_leaves_room_for_refusals_of_another_network(world: World) -> None:
     for _ in range(FULL_OF_NETWORK + 5):
         await refuse(world)
     await refuse(world, network="198.51.100.0/24")
     assert entries(world)[-1].network == "198.51.100.0/24"
 
 
-async def test_all_networks_together_have_a_budget(world: World, clock: Clock) -> None:
+async def test_all_networks_together_have_a_budget_of_recorded_refusals(world: World, clock: Clock) -> None:
     before = len(entries(world))
     for number in range(FULL_OF_STRANGERS + 7):
         await refuse(world, network=f"10.0.{number}.0/24")
@@ -91,7 +91,7 @@ async def test_all_networks_together_have_a_budget(world: World, clock: Clock) -
     )
 
 
-async def test_an_agent_that_proved_itself_has_a_budget_of_its_own(world: World, clock: Clock) -> None:
+async def test_an_authenticated_agent_has_its_own_budget_of_recorded_refusals(world: World, clock: Clock) -> None:
     before = len(entries(world))
     for _ in range(FULL_OF_NETWORK + 1):
         await refuse(world, agent="ag_1")
@@ -110,7 +110,7 @@ async def test_an_agent_that_proved_itself_has_a_budget_of_its_own(world: World,
     assert own.agent == "ag_1"
 
 
-async def test_what_the_server_refuses_itself_is_always_kept(world: World) -> None:
+async def test_a_refusal_of_an_act_of_the_server_itself_is_always_recorded(world: World) -> None:
     def flow(act: Act) -> None:
         raise Refused("no")
 
@@ -121,7 +121,7 @@ async def test_what_the_server_refuses_itself_is_always_kept(world: World) -> No
     assert len(entries(world)) == before + FULL_OF_NETWORK + 2
 
 
-async def test_a_server_that_ends_leaves_its_summary(world: World) -> None:
+async def test_a_server_writes_its_summary_of_refusals_when_it_stops(world: World) -> None:
     for _ in range(FULL_OF_NETWORK + 2):
         await refuse(world)
     await world.close_singletons()
@@ -146,7 +146,7 @@ REFUSALS = st.lists(st.tuples(st.integers(0, 3 * MINUTE), st.integers(0, 400), s
 
 
 @given(REFUSALS)
-def test_whatever_strangers_send_their_entries_are_bounded_and_all_are_counted(
+def test_entries_of_unauthenticated_clients_are_limited_and_all_their_refusals_are_counted(
     sent: list[tuple[int, int, int]],
 ) -> None:
     sampler, now, kept = RefusalSampler(), 0, 0
@@ -165,7 +165,7 @@ def test_whatever_strangers_send_their_entries_are_bounded_and_all_are_counted(
     assert all(len(detail["kinds"]) <= KINDS + 1 for detail in details)
 
 
-def test_many_networks_share_the_entries_and_the_summaries_of_a_minute() -> None:
+def test_many_networks_share_the_limited_entries_and_summaries_of_a_minute() -> None:
     sampler = RefusalSampler()
     sampler.take_summaries(MINUTE)
     kept = [sampler.is_kept(refusal(f"10.0.{number % 100}.0/24")) for number in range(100 * FULL_OF_NETWORK)]
@@ -175,7 +175,7 @@ def test_many_networks_share_the_entries_and_the_summaries_of_a_minute() -> None
     assert sum(entry.detail["refused"] for entry in summaries if entry.detail) == len(kept) - FULL_OF_STRANGERS
 
 
-def test_a_clock_that_goes_back_gives_no_second_budget() -> None:
+def test_a_clock_that_goes_back_does_not_renew_the_budget_of_a_network() -> None:
     sampler = RefusalSampler()
     sampler.take_summaries(10 * MINUTE)
     kept = [sampler.is_kept(refusal("a")) for _ in range(FULL_OF_NETWORK + 1)]
@@ -186,19 +186,19 @@ def test_a_clock_that_goes_back_gives_no_second_budget() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "\x00", "\u2028", "\ud7ff", "\U0001f600", '"', "\x7f"])
-def test_an_entry_of_a_stranger_has_a_largest_size(text: str) -> None:
+def test_an_entry_of_an_unauthenticated_client_has_a_maximum_size(text: str) -> None:
     entry = refusal("2001:db8:1::/48", text=text * 65_000)
     assert RefusalSampler().is_kept(entry)
     assert len(entry.object or "") == MAX_TEXT
     assert len(encode_entry(entry)) <= 6 * 1024
 
 
-def test_the_stated_bound() -> None:
+def test_the_maximum_number_of_entries_a_day_is_the_documented_one() -> None:
     assert MAX_ENTRIES_A_DAY == 82_080
 
 
 @pytest.mark.parametrize("prefix", [VAULT_TOKEN, CLIENT_SECRET, PEP_KEY_PREFIX, "eyJ"])
-def test_a_credential_of_this_server_is_cut_out_of_a_refused_entry(prefix: str) -> None:
+def test_a_credential_of_this_server_is_redacted_in_a_refused_entry(prefix: str) -> None:
     credential = prefix + "abcDEF012_-." * 4
     detail = {"path": credential, "count": 1, "names": ["x", {credential: f"of {credential}"}]}
     entry = Entry(
@@ -214,8 +214,8 @@ BY_SERVER = {"action", "outcome", "owner", "person", "key", "network", "policy",
 """Texts of an entry that the server fills from verified facts; `digest` is cut with the arguments."""
 
 
-def test_each_text_of_an_entry_that_a_stranger_can_choose_is_cut_and_searched_for_credentials() -> None:
-    """A further text belongs to one of the two lists."""
+def test_each_text_of_an_entry_that_a_client_can_choose_is_cut_to_the_maximum_length() -> None:
+    """A new text member of an entry must be added to one of the two lists."""
     texts = {name for name in Entry.__struct_fields__ if Entry.__annotations__[name] in ("str", "str | None")}
     assert texts == BY_SERVER | {"digest", *CLAIMED}
     long = Entry(at=1, action="api.call", outcome="refused", **dict.fromkeys(CLAIMED, "x" * (MAX_TEXT + 1)))  # type: ignore[arg-type]

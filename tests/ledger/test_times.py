@@ -31,7 +31,7 @@ def times_of(world: World) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 100])
-async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: World, count: int) -> None:
+async def test_a_search_by_time_finds_the_same_entries_as_a_scan(world: World, count: int) -> None:
     random = Random(count)
     start = world.now()
     await put_entries(world, sorted(start + random.randrange(count) for _ in range(count)))
@@ -46,7 +46,7 @@ async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: 
         assert until == [index for index in reversed(range(place)) if index >= len(known) - count]
 
 
-async def test_a_log_without_entries_has_none_since_any_time(world: World) -> None:
+async def test_a_log_without_entries_has_no_first_entry_since_a_time(world: World) -> None:
     await world.writer.submit(lambda tx: tx.run(DROP_HEAD))
     assert store.find_first_since(world.db.read(), 0) is None
 

@@ -48,7 +48,7 @@ async def test_a_search_counts_up_to_a_limit(
     assert (await ask(written, "/api/v1/audit?total=true")).json["total"] == total
 
 
-async def test_reads_are_left_out_only_if_asked(written: World) -> None:
+async def test_reads_are_left_out_of_a_search_only_on_request(written: World) -> None:
     own = f"{written.config.issuer}/api/v1"
     await write(written, "token.issue", agent="ag_1", resource=own)
     await write(written, "token.issue", agent="ag_1", resource="https://files.example")
@@ -88,14 +88,12 @@ MIDDLE = START + 1_000_000
         ("agent=ag_1&person=pe_2", []),
     ],
 )
-async def test_each_filter_finds_what_it_says_and_ends_where_it_says(
-    written: World, query: str, found: list[int]
-) -> None:
+async def test_each_filter_finds_exactly_the_matching_entries(written: World, query: str, found: list[int]) -> None:
     assert await search(written, query) == found
 
 
 @pytest.mark.parametrize("name", [one.name for one in wire_admin.FILTERS if one.name not in ("reads", "total")])
-async def test_each_described_filter_is_one_that_the_search_knows(written: World, name: str) -> None:
+async def test_each_documented_filter_is_accepted_by_the_search(written: World, name: str) -> None:
     answer = await ask(written, f"/api/v1/audit?{name}=1&total=true")
     assert answer.status == 200, answer.body
     assert isinstance(answer.json["total"], int)
@@ -119,11 +117,13 @@ async def test_each_described_filter_is_one_that_the_search_knows(written: World
         (f"since={'9' * 19}", 422),
     ],
 )
-async def test_a_search_that_is_none_is_refused(written: World, query: str, status: int) -> None:
+async def test_an_invalid_search_is_refused_and_its_limits_are_accepted(
+    written: World, query: str, status: int
+) -> None:
     assert (await ask(written, f"/api/v1/audit?{query}")).status == status
 
 
-async def test_a_tile_that_the_log_does_not_have_yet_is_not_found(written: World) -> None:
+async def test_a_tile_beyond_the_log_is_not_found(written: World) -> None:
     for there, absent in (("tile/0/000.p/3", "tile/0/000.p/4"), ("tile/entries/000.p/3", "tile/entries/000.p/4")):
         assert (await ask(written, f"/ledger/v1/{there}")).status == 200
         assert (await ask(written, f"/ledger/v1/{absent}")).status == 404
@@ -131,7 +131,7 @@ async def test_a_tile_that_the_log_does_not_have_yet_is_not_found(written: World
         assert (await ask(written, f"/ledger/v1/{absent}")).status == 404
 
 
-async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> None:
+async def test_a_partial_tile_is_not_cached_and_a_full_tile_is_cached_forever(written: World) -> None:
     await asyncio.gather(*(write(written, "more") for _ in range(WIDTH - 3)))
     kept = {
         path: (await ask(written, f"/ledger/v1/{path}")).headers["cache-control"]
@@ -153,7 +153,7 @@ async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> No
     }
 
 
-def test_hashes_are_for_everybody_and_entries_for_readers() -> None:
+def test_the_routes_of_hashes_require_no_scope_and_those_of_entries_require_the_read_scope() -> None:
     assert {route.path: route.scope for route in ROUTES} == {
         "/api/v1/audit": "ostiary:read",
         "/api/v1/audit/checkpoints": "ostiary:read",

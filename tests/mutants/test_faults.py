@@ -15,11 +15,11 @@ BREAKING = "F404,F406,F621,F622,F701,F702,F704,F706,F707,F821,PLE0100,PLE0115,PL
 """Rules of ruff: undefined names, and errors of a compilation beside the grammar, which ruff always checks."""
 
 
-def test_the_text_that_a_fault_replaces_is_there_once() -> None:
+def test_the_text_that_a_fault_replaces_occurs_once_in_its_file() -> None:
     assert [f"{fault.claim}: {fault.find!r}" for fault in faults() if not _fits(fault)] == []
 
 
-def test_a_file_with_its_fault_is_python_and_its_names_are_defined(tmp_path: Path) -> None:
+def test_a_python_file_with_its_fault_compiles_and_its_names_are_defined(tmp_path: Path) -> None:
     """Such a fault would break the program, not its claim. One run of ruff takes a quarter of the time of a
     compilation of each.
     """
@@ -35,7 +35,7 @@ def test_a_file_with_its_fault_is_python_and_its_names_are_defined(tmp_path: Pat
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_tests_that_a_fault_names_are_there() -> None:
+def test_the_tests_that_a_fault_names_exist() -> None:
     absent = [f"{fault.claim}: {test}" for fault in faults() for test in fault.tests if not _is_there(test)]
     assert absent == []
 

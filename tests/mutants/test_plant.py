@@ -72,7 +72,7 @@ def fault(find: str, replace: str, file: str = "src/program.py") -> Fault:
     return Fault(file, find, replace, "Twice two is four", ("tests/test_program.py::test_twice_two_is_four",))
 
 
-def test_the_test_that_notices_a_fault_is_named_and_the_fault_is_taken_out(tree: Path) -> None:
+def test_the_test_that_detects_a_fault_is_named_and_the_fault_is_removed(tree: Path) -> None:
     assert plant(fault("n + n", "n + 1"), tree) == "tests/test_program.py::test_twice_two_is_four"
     assert (tree / "src/program.py").read_text() == PROGRAM
 
@@ -92,7 +92,9 @@ def test_a_fault_that_no_test_notices_survives(tree: Path) -> None:
         (fault("def double", "def treble"), "pytest could not run"),
     ],
 )
-def test_a_fault_is_unfit_that_breaks_no_claim_or_more_than_its_claim(tree: Path, unfit: Fault, why: str) -> None:
+def test_a_fault_that_cannot_be_planted_or_breaks_more_than_its_claim_is_unfit(
+    tree: Path, unfit: Fault, why: str
+) -> None:
     with pytest.raises(Unfit, match=why):
         plant(unfit, tree)
     assert (tree / "src/program.py").read_text() == PROGRAM
@@ -105,7 +107,9 @@ def test_a_fault_is_unfit_if_its_tests_are_skipped(tree: Path) -> None:
         plant(Fault("src/program.py", "n + n", "n + 1", "Twice three is six", skipped), tree)
 
 
-def test_a_test_that_is_red_without_a_fault_notices_none(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_that_fails_without_a_fault_makes_its_fault_unfit(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tree / "src/ostiary").mkdir()
     (tree / "src/ostiary/__init__.py").touch()
     (tree / "tests/test_program.py").write_text(TEST + RED_TESTS)
@@ -121,7 +125,7 @@ def test_a_test_that_is_red_without_a_fault_notices_none(tree: Path, capsys: pyt
     assert capsys.readouterr().out.count("UNFIT a test is red without a fault") == 2
 
 
-def test_processes_of_a_test_that_hangs_are_ended(tree: Path) -> None:
+def test_the_processes_of_a_hanging_test_are_killed(tree: Path) -> None:
     (tree / "tests/test_hanging.py").write_text(HANGING_TEST)
     for limit_s in (3, 30, 300):  # a slow machine may need longer until the test begins
         with pytest.raises(subprocess.TimeoutExpired):

@@ -107,7 +107,7 @@ async def test_a_real_mail_server_accepts_an_alert_about_an_incident(world: Worl
 
 
 @pytest.mark.usefixtures("here")
-async def test_mail_to_another_machine_is_encrypted_and_the_server_proves_its_name(
+async def test_mail_to_a_remote_server_is_sent_over_tls(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls, authority = certificate(tmp_path, "localhost")
@@ -216,7 +216,9 @@ async def test_without_a_mail_server_an_alert_waits_and_states_the_reason(world:
         (554, False, True),
     ],
 )
-def test_codes_of_smtp_and_http_have_opposite_meanings(code: int, taken: bool, rejected: bool) -> None:
+def test_a_4xx_reply_of_a_mail_server_is_temporary_and_a_5xx_reply_is_permanent(
+    code: int, taken: bool, rejected: bool
+) -> None:
     outcome = outcome_of_mail(code)
     assert (outcome.is_accepted, outcome.is_rejected) == (taken, rejected)
 
@@ -224,7 +226,7 @@ def test_codes_of_smtp_and_http_have_opposite_meanings(code: int, taken: bool, r
 # ---------------------------------------------------------------------------------------- Chats
 
 
-async def test_each_chat_gets_its_own_form(world: World) -> None:
+async def test_each_chat_gets_an_alert_in_its_own_format(world: World) -> None:
     forms: tuple[Form, ...] = ("slack", "teams", "mattermost", "plain")
     with receiving("/a") as slack, receiving("/b") as teams, receiving("/c") as mattermost, receiving("/d") as plain:
         for receiver, form in zip((slack, teams, mattermost, plain), forms, strict=True):
@@ -247,7 +249,7 @@ async def test_each_chat_gets_its_own_form(world: World) -> None:
         assert plain.heard[0][1].startswith(b"Kill switch: everything\n")
 
 
-async def test_a_flood_of_events_is_two_messages_and_hides_no_incident(
+async def test_a_flood_of_events_gives_two_messages_and_hides_no_incident(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     """An agent sends many approval requests to hide an incident."""
@@ -275,7 +277,7 @@ async def test_a_flood_of_events_is_two_messages_and_hides_no_incident(
     assert len(receiver.heard) == 2
 
 
-def test_the_gravest_events_are_described_first() -> None:
+def test_the_most_severe_events_are_described_first() -> None:
     events = [(number, "approval.ask") for number in range(alerts.IN_WORDS + 5)] + [
         (90, "kill.start"),
         (91, "kill.end"),

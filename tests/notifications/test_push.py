@@ -82,7 +82,7 @@ def private_key(text: str) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(int.from_bytes(unb64u(text), "big"), ec.SECP256R1())
 
 
-def test_the_encryption_is_that_of_the_example_in_the_specification() -> None:
+def test_the_encryption_gives_the_result_of_the_example_in_the_specification() -> None:
     secret = (int.from_bytes(unb64u(SENDER), "big") - 1).to_bytes(32, "big")  # one is added, so that it is never zero
     public_key, auth = web_push.parse_browser_keys(BROWSER_POINT, AUTH)
     body = web_push.encrypt_message(PLAIN, public_key=public_key, auth=auth, secret=secret, salt=unb64u(SALT))
@@ -91,7 +91,7 @@ def test_the_encryption_is_that_of_the_example_in_the_specification() -> None:
 
 
 @pytest.mark.parametrize("size", [0, MAX_PLAIN, MAX_PLAIN + 1])
-def test_a_message_has_a_size_that_every_push_service_takes(size: int) -> None:
+def test_a_push_message_has_at_most_4096_bytes(size: int) -> None:
     def encrypt() -> bytes:
         return web_push.encrypt_message(
             b"m" * size, public_key=unb64u(BROWSER_POINT), auth=unb64u(AUTH), secret=b"s" * 32, salt=b"x" * 16
@@ -118,7 +118,7 @@ def test_a_message_has_a_size_that_every_push_service_takes(size: int) -> None:
         (BROWSER_POINT, b64u(bytes(17))),
     ],
 )
-def test_keys_that_no_browser_makes_are_refused(point: str, auth: str) -> None:
+def test_invalid_keys_of_a_browser_are_refused(point: str, auth: str) -> None:
     with pytest.raises(Invalid, match="keys"):
         web_push.parse_browser_keys(point, auth)
 
@@ -173,7 +173,7 @@ def only(world: World, browser: Browser) -> Subscription:
     return one
 
 
-async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven_server(
+async def test_a_person_who_may_answer_gets_an_encrypted_and_signed_push_message(
     world: World, bank: Bank, receiver: Receiver, clock: Clock
 ) -> None:
     alice = await browser_of(world, "alice")
@@ -243,7 +243,7 @@ async def request_approval(mail: Bank, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["call", "plan", "elevation", "backchannel"])
-async def test_each_kind_of_request_reaches_the_browser_once_and_its_alert_has_a_link(
+async def test_each_kind_of_approval_request_is_pushed_once_and_its_alert_has_a_link(
     world: World, mail: Bank, receiver: Receiver, clock: Clock, kind: str
 ) -> None:
     for number in range(2):  # calls that persons approve often become lines of a plan
@@ -279,7 +279,7 @@ async def test_each_kind_of_request_reaches_the_browser_once_and_its_alert_has_a
     assert f"ostiary approvals show {question.approval_id}" in told
 
 
-async def test_a_flood_of_requests_hides_no_later_request(
+async def test_many_answered_approval_requests_do_not_hide_a_later_request(
     world: World, bank: Bank, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.notifications.flows.MAX_ASKED", 2)
@@ -293,7 +293,7 @@ async def test_a_flood_of_requests_hides_no_later_request(
     assert [message["page"] for message in alice.read(receiver)] == [f"approvals/{question.approval}"]
 
 
-async def test_a_failed_message_is_tried_again_a_few_times_and_a_gone_browser_is_forgotten(
+async def test_a_failed_push_is_retried_a_few_times_and_an_expired_subscription_is_deleted(
     world: World, bank: Bank, receiver: Receiver, clock: Clock
 ) -> None:
     alice = await browser_of(world, "alice")
@@ -320,7 +320,7 @@ async def test_a_failed_message_is_tried_again_a_few_times_and_a_gone_browser_is
     assert (newest_entry(world).action, newest_entry(world).person) == ("push.end", alice.caller.id)
 
 
-async def test_a_person_has_ten_browsers_and_ends_only_own_ones(world: World, bank: Bank) -> None:
+async def test_a_person_has_at_most_ten_subscriptions_and_ends_only_their_own(world: World, bank: Bank) -> None:
     alice, carol = await browser_of(world, "alice"), Browser(world, (await bank.person("carol")).id, "carol")
     for number in range(MAX_OF_PERSON):
         assert (await alice.subscribe(f"https://push.example/{number}"))[0] == 201
@@ -348,7 +348,7 @@ async def test_a_person_has_ten_browsers_and_ends_only_own_ones(world: World, ba
         "https://ann:secret@push.example/1",
     ],
 )
-async def test_an_endpoint_that_the_server_would_not_fetch_is_refused(world: World, bank: Bank, endpoint: str) -> None:
+async def test_an_invalid_or_private_push_endpoint_is_refused(world: World, bank: Bank, endpoint: str) -> None:
     alice = await browser_of(world, "alice")
     assert (await alice.subscribe(endpoint))[0] == 0
     assert store.subscriptions(world.db.read(), alice.caller.id) == []
@@ -356,7 +356,7 @@ async def test_an_endpoint_that_the_server_would_not_fetch_is_refused(world: Wor
     assert (entry.action, entry.outcome, entry.object) == ("push.subscribe", "refused", None), "it may hold a secret"
 
 
-async def test_a_person_who_has_left_gets_nothing(world: World, bank: Bank, receiver: Receiver) -> None:
+async def test_a_person_who_has_left_gets_no_push_message(world: World, bank: Bank, receiver: Receiver) -> None:
     alice = await browser_of(world, "alice")
     await alice.subscribe(receiver.url)
     await bank.ask()
@@ -370,7 +370,7 @@ APPROVAL = "ap_" + "0" * 32
 
 
 @pytest.mark.parametrize("late_us", [-1, 0])
-def test_a_link_ends_with_its_request(late_us: int) -> None:
+def test_a_link_in_an_alert_expires_with_its_approval_request(late_us: int) -> None:
     token = links.sign_link(APPROVAL, ends_at=50 * SECOND, secret=b"s")
     if late_us < 0:
         assert links.parse_link(token, now=50 * SECOND + late_us, secret=b"s") == APPROVAL
@@ -379,7 +379,7 @@ def test_a_link_ends_with_its_request(late_us: int) -> None:
             links.parse_link(token, now=50 * SECOND + late_us, secret=b"s")
 
 
-async def test_a_link_of_another_server_or_for_another_request_is_refused(world: World) -> None:
+async def test_a_forged_or_altered_link_in_an_alert_is_refused(world: World) -> None:
     async def open_link(token: str) -> Reply:
         return await wire_links.open_alert(Call(world, "GET", "/alerts/x", {"token": token}, "", [], b"", "rq_1"))
 

@@ -94,7 +94,7 @@ async def test_a_third_party_library_computes_the_same_signature(world: World, r
     assert now_of(world, made.webhook_id).delivered == 1
 
 
-def test_the_signature_is_that_of_the_specifications_own_library() -> None:
+def test_the_signature_matches_the_test_vector_of_the_reference_library() -> None:
     """The test vector of the reference library."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = b'{"test": 2432232314}'
@@ -114,7 +114,7 @@ def test_an_event_that_is_too_long_is_sent_without_its_detail() -> None:
 # ---------------------------------------------------------------------------------------- Events of each webhook
 
 
-async def test_each_webhook_gets_its_events_from_its_addition_on_in_order_and_once(
+async def test_each_webhook_gets_later_events_of_its_actions_once_and_in_order(
     world: World, receiver: Receiver
 ) -> None:
     await happen(world, "task.start")
@@ -130,7 +130,7 @@ async def test_each_webhook_gets_its_events_from_its_addition_on_in_order_and_on
     assert receiver.ids == [message_id(made.webhook_id, index) for index in indexes]
 
 
-async def test_refused_acts_are_not_sent_so_that_they_cannot_flood_a_person(world: World, receiver: Receiver) -> None:
+async def test_refused_acts_are_not_sent_to_webhooks(world: World, receiver: Receiver) -> None:
     made, _ = await add(world, receiver.url)
     for _ in range(wire_webhooks.PASSED + 2):
         await happen(world, outcome="refused")

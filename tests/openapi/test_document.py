@@ -75,7 +75,7 @@ def test_a_route_documents_its_success(route: Route) -> None:
     assert min(route.answers) < 400
 
 
-async def test_a_route_without_authentication_has_no_security_but_for_signals(world: World) -> None:
+async def test_the_security_of_an_operation_states_the_authentication_of_its_route(world: World) -> None:
     document = await fetch(world)
     for route in DOCUMENTED:
         security = document["paths"][route.path.replace(":path", "")][route.method.lower()]["security"]
@@ -87,7 +87,7 @@ async def test_a_route_without_authentication_has_no_security_but_for_signals(wo
             assert security == ([{"transmitter": []}] if "/signals/" in route.path else [])
 
 
-async def test_a_status_for_each_refusal_is_documented_with_its_code_as_an_example(world: World) -> None:
+async def test_each_refusal_of_a_route_is_documented_with_its_status_and_code(world: World) -> None:
     document = await fetch(world)
     for route in DOCUMENTED:
         operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
@@ -127,12 +127,12 @@ async def test_every_example_is_accepted_by_its_type(world: World) -> None:
     assert checked > 200
 
 
-async def test_no_schema_has_the_name_of_a_module(world: World) -> None:
+async def test_no_schema_name_contains_the_name_of_a_module(world: World) -> None:
     names = (await fetch(world))["components"]["schemas"]
     assert not [name for name in names if "." in name], "two types of the API have one name"
 
 
-async def test_every_example_satisfies_its_schema_for_a_validator_made_by_others(world: World) -> None:
+async def test_every_example_satisfies_its_schema_in_a_third_party_validator(world: World) -> None:
     document = await fetch(world)
     check = ["node", str(NODE / "ecma-schemas.mjs")]
     done = await asyncio.to_thread(
@@ -142,7 +142,7 @@ async def test_every_example_satisfies_its_schema_for_a_validator_made_by_others
     assert int(done.stdout) > 500
 
 
-async def test_a_method_that_is_not_documented_is_not_allowed_and_allow_names_the_documented_ones(
+async def test_an_undocumented_method_gets_405_with_the_documented_methods_in_allow(
     world: World,
 ) -> None:
     app = build_app(world)
@@ -160,7 +160,7 @@ async def test_a_method_that_is_not_documented_is_not_allowed_and_allow_names_th
 
 
 @pytest.mark.parametrize("route", [one for one in ROUTES if one.bounds_body], ids=lambda one: one.path)
-async def test_a_route_documents_413_if_it_answers_a_large_body_so(world: World, route: Route) -> None:
+async def test_a_route_documents_413_if_and_only_if_it_refuses_a_large_body(world: World, route: Route) -> None:
     headers = [("content-type", route.body.media_types[0])]
     path = re.sub(r"{.*?}", "x", route.path)
     answer = await send(build_app(world), route.method, path, headers=headers, body=bytes(SMALL_BODY + 1))
@@ -168,7 +168,7 @@ async def test_a_route_documents_413_if_it_answers_a_large_body_so(world: World,
     assert (413 in route.statuses) == (answer.status == 413)
 
 
-async def test_the_entity_tag_names_the_document(world: World) -> None:
+async def test_a_request_with_the_entity_tag_of_the_document_gets_304(world: World) -> None:
     app = build_app(world)
     first = await send(app, "GET", "/openapi.json")
     tag = first.headers["etag"]

@@ -49,11 +49,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "package"
 
 
-def test_the_types_accept_right_calls_and_refuse_wrong_calls() -> None:
+def test_the_types_accept_valid_calls_and_reject_invalid_calls() -> None:
     assert run("node_modules/.bin/tsc", "--project", "test") == ""
 
 
-def test_the_client_signs_with_each_algorithm_of_the_server() -> None:
+def test_the_client_lists_each_signature_algorithm_of_the_server() -> None:
     named = re.findall(r"^  (\w+): \{ key:", (CLIENT / "src/signed.ts").read_text("utf-8"), re.M)
     assert {*named, "Ed25519"} == jose.ALGS, "`Ed25519` is another name of `EdDSA`, which credential files do not have"
 

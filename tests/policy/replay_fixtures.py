@@ -118,7 +118,7 @@ LOADED = [load(files) for files in SETS]
 
 
 class ReplayFixture:
-    """A server with agents, a resource and its guard, to whom things happen."""
+    """A server with agents, a resource and its guard, on which a test runs random events."""
 
     def __init__(self, world: World, clock: Clock) -> None:
         self.world, self.clock = world, clock
@@ -172,7 +172,7 @@ class ReplayFixture:
             await run_act(self.world, flow)
 
     async def guard(self, call: tuple[str, str, dict[str, Any]]) -> None:
-        """A guard decides on what it has heard, and reports it."""
+        """A guard decides with the facts of its feed, and reports the decision."""
         name, tool, arguments = call
         reader, found = self.world.db.read(), self.resource()
         agent = agents.get_agent(reader, name)
@@ -211,7 +211,7 @@ class ReplayFixture:
         try:
             record = call_record(resolved, decision, spent={})
         except Refused:
-            return  # what cannot be named in the ledger does not happen
+            return  # a call whose arguments have no digest is refused
         body = msgspec.json.encode({"spool": "0" * 32, "first": self.told + 1, "records": [record]})
         assert b"\\u0000" not in body, "the server would refuse the report, and all that come after it"
         report = msgspec.convert(canonical.parse(body), Report)
@@ -250,7 +250,7 @@ class ReplayFixture:
             await run_act(self.world, decide, "token.issue")
 
     def replayed(self) -> Iterator[bool]:
-        """Whether each decision with facts could be replayed unless its arguments were hidden; all are the same."""
+        """Yield whether each decision was replayed or has hidden arguments. Asserts equal decisions."""
         reader = self.world.db.read()
         replays: dict[str, Replay] = {}
         for _, body, facts in ledger.list_entries_with_facts(reader, 0, 1 << 40):

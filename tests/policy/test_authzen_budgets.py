@@ -1,4 +1,4 @@
-"""Budgets count at the server's own decision point too: an allowed call is paid for, a denied one costs nothing."""
+"""Budgets at the decision point of the server: an allowed call spends the budget, a denied call does not."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def left(world: World, task: Task) -> list[str]:
     return [one.left for one in tasks.balances_of(world.db.read(), task, now=world.now())]
 
 
-async def test_an_allowed_call_is_paid_for_until_nothing_is_left(world: World, ask: Ask, task: Task) -> None:
+async def test_an_allowed_call_spends_the_budget_until_the_budget_is_exhausted(
+    world: World, ask: Ask, task: Task
+) -> None:
     assert (await ask(EVALUATION, question(task, amount="9.99")))[1]["decision"] is True
     assert left(world, task) == ["0.01", "2"]
     _, answer = await ask(EVALUATION, question(task, amount="0.02"))
@@ -68,7 +70,7 @@ async def test_an_allowed_call_is_paid_for_until_nothing_is_left(world: World, a
     assert left(world, task) == ["0.00", "0"]
 
 
-async def test_a_call_that_is_denied_otherwise_costs_nothing(world: World, ask: Ask, task: Task) -> None:
+async def test_a_call_denied_for_another_reason_spends_no_budget(world: World, ask: Ask, task: Task) -> None:
     assert (await ask(EVALUATION, question(task, "close")))[1]["decision"] is False
     assert (await ask(EVALUATION, question(task, "no_such_tool")))[1]["decision"] is False
     _, answer = await ask(EVALUATION, question(task, amount="1e1"))
@@ -78,16 +80,14 @@ async def test_a_call_that_is_denied_otherwise_costs_nothing(world: World, ask: 
     assert left(world, task) == ["10.00", "3"]
 
 
-async def test_a_batch_pays_for_each_call_in_its_order(world: World, ask: Ask, task: Task) -> None:
+async def test_a_batch_spends_the_budget_for_each_allowed_call_in_order(world: World, ask: Ask, task: Task) -> None:
     asked = [question(task, amount=amount) for amount in ("6", "5", "4", "0.01")]
     _, answer = await ask(EVALUATIONS, {"evaluations": asked})
     assert [one["decision"] for one in answer["evaluations"]] == [True, False, True, False]
     assert left(world, task) == ["0.00", "1"]
 
 
-async def test_a_resource_that_is_only_watched_lets_pass_what_is_not_paid_for(
-    world: World, ask: Ask, task: Task
-) -> None:
+async def test_a_resource_in_watch_mode_allows_a_call_beyond_the_budget(world: World, ask: Ask, task: Task) -> None:
     await run_act(world, lambda a: registry.set_mode(a, "bank", Mode.WATCH))
     _, answer = await ask(EVALUATION, question(task, amount="10.01"))
     assert answer["decision"] is True

@@ -37,14 +37,16 @@ SCENARIO = [
 
 
 @pytest.mark.parametrize(("question", "expected"), SCENARIO)
-async def test_an_evaluation_decides_as_certified(
+async def test_an_evaluation_decides_as_the_certification_expects(
     certified: World, ask: Ask, question: dict[str, Any], expected: bool
 ) -> None:
     status, answer = await ask("/access/v1/evaluation", question)
     assert (status, answer["decision"]) == (200, expected)
 
 
-async def test_a_batch_decides_as_certified_in_the_order_of_the_request(certified: World, ask: Ask) -> None:
+async def test_a_batch_decides_as_the_certification_expects_in_the_order_of_the_request(
+    certified: World, ask: Ask
+) -> None:
     status, answer = await ask("/access/v1/evaluations", {"evaluations": [question for question, _ in SCENARIO]})
     assert status == 200
     assert set(answer) == {"evaluations"}
@@ -70,7 +72,7 @@ async def test_defaults_are_replaced_as_a_whole_and_not_merged(certified: World,
         ("permit_on_first_permit", [True]),
     ],
 )
-async def test_a_semantic_stops_with_the_decision_that_settles_it(
+async def test_a_batch_semantic_stops_at_the_decision_that_settles_the_batch(
     certified: World, ask: Ask, semantic: str, expected: list[bool]
 ) -> None:
     asked = [case(ALICE, "read", R1), case(BOB, "write", R1), case(BOB, "read", R1), case(BOB, "write", R1)]
@@ -89,7 +91,7 @@ async def test_permit_on_first_permit_goes_on_after_denials(certified: World, as
 
 
 @pytest.mark.parametrize("empty", [{}, {"evaluations": []}, {"evaluations": None}])
-async def test_without_evaluations_a_batch_is_a_single_evaluation(
+async def test_a_batch_without_evaluations_is_a_single_evaluation(
     certified: World, ask: Ask, empty: dict[str, Any]
 ) -> None:
     status, answer = await ask("/access/v1/evaluations", case(ALICE, "read", R1) | empty)
@@ -122,7 +124,7 @@ SEARCHES: list[tuple[str, dict[str, Any], set[str]]] = [
 
 
 @pytest.mark.parametrize(("path", "search", "expected"), SEARCHES)
-async def test_a_search_finds_as_certified_and_each_result_is_permitted(
+async def test_a_search_finds_the_results_that_the_certification_expects_and_each_is_permitted(
     certified: World, ask: Ask, path: str, search: dict[str, Any], expected: set[str]
 ) -> None:
     status, answer = await ask(path, search)
@@ -154,7 +156,7 @@ async def test_a_search_finds_as_certified_and_each_result_is_permitted(
         (RESOURCE, WHAT_ALICE_READS | {"subject": {"type": "spaceship", "id": "x"}}),
     ],
 )
-async def test_what_nobody_knows_finds_nothing_and_the_administrator_hears_why(
+async def test_a_search_for_an_unknown_entity_finds_nothing_and_has_a_reason_for_administrators(
     certified: World, ask: Ask, path: str, search: dict[str, Any]
 ) -> None:
     status, answer = await ask(path, search)
@@ -175,14 +177,16 @@ async def test_what_nobody_knows_finds_nothing_and_the_administrator_hears_why(
         (SUBJECT, {"subject": {}, "action": READ, "resource": R1}),
     ],
 )
-async def test_a_search_that_lacks_a_part_is_a_400(
+async def test_a_search_without_a_required_member_is_a_400(
     certified: World, ask: Ask, path: str, search: dict[str, Any]
 ) -> None:
     status, message = await ask(path, search)
     assert (status, type(message)) == (400, str)
 
 
-async def test_a_page_with_a_limit_leads_to_the_rest_without_it(certified: World, ask: Ask) -> None:
+async def test_the_token_of_a_limited_page_continues_the_search_without_a_repeated_limit(
+    certified: World, ask: Ask
+) -> None:
     _, first = await ask(SUBJECT, WHO_READS | {"page": {"limit": 1}})
     assert first["results"] == [{"type": "user", "id": "alice"}]
     status, second = await ask(SUBJECT, WHO_READS | {"page": {"token": first["page"]["next_token"]}})
@@ -192,7 +196,7 @@ async def test_a_page_with_a_limit_leads_to_the_rest_without_it(certified: World
 # --- Discovery --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_metadata_names_this_decision_point_and_what_it_offers(world: World, ask: Ask) -> None:
+async def test_the_metadata_list_the_endpoints_and_capabilities_of_the_decision_point(world: World, ask: Ask) -> None:
     status, found = await ask("/.well-known/authzen-configuration", method="GET")
     url = world.config.public_url
     assert status == 200

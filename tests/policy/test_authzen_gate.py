@@ -1,4 +1,4 @@
-"""Who may ask the decision point: proved in the act that decides, as strictly as at every other route."""
+"""Access to the decision point: the act that decides authenticates the caller, as strictly as every other route."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def entry(world: World) -> tuple[str, str, list[str]]:
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
-async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(client: Client, path: str) -> None:
+async def test_a_caller_with_the_scope_is_answered_in_one_act_whose_entry_names_the_caller(
+    client: Client, path: str
+) -> None:
     access_token = await token(client)
     before, _ = store.get_head(client.world.db.read())
     assert (await ask(client, access_token, path)).status == 200
@@ -73,7 +75,7 @@ async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(cl
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
-async def test_a_proof_is_good_once(client: Client, path: str) -> None:
+async def test_a_dpop_proof_is_accepted_once_at_the_decision_point(client: Client, path: str) -> None:
     access_token = await token(client)
     proof = client.proof(method="POST", uri=ISSUER + path, access_token=access_token, nonce=nonce_of(client))
     assert (await ask(client, access_token, path, proof=proof)).status == 200
@@ -83,7 +85,7 @@ async def test_a_proof_is_good_once(client: Client, path: str) -> None:
     assert entry(client.world) == ("decide", "refused", ["invalid_dpop_proof"])
 
 
-async def test_a_nonce_is_demanded_and_that_leaves_no_entry(client: Client) -> None:
+async def test_a_nonce_challenge_leaves_no_entry(client: Client) -> None:
     access_token = await token(client)
     before = newest_entry(client.world)
     answer = await ask(client, access_token, nonce=None)
@@ -93,7 +95,7 @@ async def test_a_nonce_is_demanded_and_that_leaves_no_entry(client: Client) -> N
     assert newest_entry(client.world) == before
 
 
-async def test_another_scope_is_not_enough(client: Client) -> None:
+async def test_a_token_without_the_decide_scope_is_refused(client: Client) -> None:
     answer = await ask(client, await token(client, "ostiary:read"))
     assert answer.status == 403
     assert 'scope="ostiary:decide"' in answer.headers["www-authenticate"]
@@ -101,7 +103,7 @@ async def test_another_scope_is_not_enough(client: Client) -> None:
     assert newest_entry(client.world).reporter == client.id
 
 
-async def test_a_token_dies_with_its_agent(client: Client) -> None:
+async def test_a_token_is_refused_after_its_agent_was_suspended(client: Client) -> None:
     access_token = await token(client)
     await act(client.world, "test", lambda act: registry.set_agent_state(act, client.id, Verb.SUSPEND))
     assert (await ask(client, access_token)).status == 401
@@ -109,7 +111,7 @@ async def test_a_token_dies_with_its_agent(client: Client) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer x", "DPoP x", "Basic x"])
-async def test_without_a_token_there_is_no_answer(client: Client, authorization: str | None) -> None:
+async def test_a_request_without_an_access_token_gets_no_decision(client: Client, authorization: str | None) -> None:
     headers = [("content-type", "application/json")] + ([("authorization", authorization)] if authorization else [])
     answer = await send(client.app, "POST", ONE, headers=headers, body=BODY)
     assert answer.status == 401
@@ -118,7 +120,9 @@ async def test_without_a_token_there_is_no_answer(client: Client, authorization:
 
 
 @pytest.mark.parametrize("body", [b"{}", b"nonsense"])
-async def test_who_may_not_ask_does_not_hear_that_the_question_is_malformed(client: Client, body: bytes) -> None:
+async def test_a_caller_without_the_scope_does_not_learn_that_the_request_is_malformed(
+    client: Client, body: bytes
+) -> None:
     allowed, other = await token(client), await token(client, "ostiary:read")
     assert (await ask(client, other, body=body)).status == 403
     assert entry(client.world) == ("api.call", "refused", ["insufficient_scope"])
@@ -127,7 +131,7 @@ async def test_who_may_not_ask_does_not_hear_that_the_question_is_malformed(clie
     assert (await send(client.app, "POST", ONE, body=body)).status == 401
 
 
-async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
+async def test_a_route_that_does_not_authenticate_its_caller_returns_no_content(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def forgetful(call: Call) -> Reply:
@@ -140,12 +144,12 @@ async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
     assert "was not authenticated" in caplog.text
 
 
-def test_what_proves_its_caller_in_its_act_has_a_scope() -> None:
+def test_each_decision_route_that_authenticates_in_its_act_requires_the_decide_scope() -> None:
     asked_often = {route.path: route.scope for route in ROUTES if route.proves_in_act and not route.stops}
     assert asked_often == dict.fromkeys((ONE, f"{ONE}s", "/api/v1/decide"), "ostiary:decide")
 
 
-async def test_a_batch_is_read_the_same_whether_it_is_small_or_large(client: Client) -> None:
+async def test_small_and_large_batches_are_read_with_the_same_nesting_limit(client: Client) -> None:
     nested: dict[str, Any] = {}
     for _ in range(40):  # deeper than the administration API reads
         nested = {"in": nested}

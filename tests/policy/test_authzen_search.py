@@ -53,7 +53,7 @@ GROUPS = {
 
 
 def many(count: int, permitted: str = "principal has clearance && principal.clearance > 0") -> dict[str, str]:
-    """A set with so many users, of whom every third has a clearance."""
+    """A set with `count` users, of whom every third has a clearance."""
     users = [
         {"uid": {"type": "user", "id": f"u{number:05}"}, "attrs": {"clearance": int(number % 3 == 0)}}
         for number in range(count)
@@ -76,7 +76,7 @@ async def test_groups_of_groups_are_followed_in_searches_and_in_evaluations(worl
         assert (await ask("/access/v1/evaluation", question))[1]["decision"] is decision
 
 
-async def test_no_property_overrides_what_the_set_states_and_what_it_leaves_open_counts(world: World, ask: Ask) -> None:
+async def test_a_sent_property_counts_only_if_the_set_does_not_state_the_attribute(world: World, ask: Ask) -> None:
     await put(world, many(2))
     cleared, stated = {"clearance": 1}, {"type": "user", "id": "u00001", "properties": {"clearance": 1}}
     assert names((await ask(SUBJECT, WHO | {"subject": {"type": "user", "properties": cleared}}))[1]) == ["u00000"]
@@ -90,7 +90,7 @@ async def test_no_property_overrides_what_the_set_states_and_what_it_leaves_open
     ]
 
 
-async def test_a_type_of_which_the_set_states_nobody_is_taken_as_it_is_sent(world: World, ask: Ask) -> None:
+async def test_an_entity_of_a_type_without_stated_entities_is_used_as_sent(world: World, ask: Ask) -> None:
     open_ = {name: text for name, text in GROUPS.items() if name != "a.entities.json"}
     await put(world, open_ | {"a.cedar": 'permit (principal, action, resource) when { principal.id == "ann" };'})
     for user, found in (("ann", ["view"]), ("ben", [])):
@@ -98,7 +98,9 @@ async def test_a_type_of_which_the_set_states_nobody_is_taken_as_it_is_sent(worl
         assert names(answer) == found
 
 
-async def test_actions_are_only_those_that_the_schema_has_for_the_two(world: World, ask: Ask) -> None:
+async def test_an_action_search_finds_only_actions_that_the_schema_allows_for_both_types(
+    world: World, ask: Ask
+) -> None:
     await put(world, GROUPS | {"a.cedar": "permit (principal, action, resource);"})
     _, answer = await ask(ACTION, {"subject": {"type": "user", "id": "cem"}, "resource": WHO["resource"]})
     assert names(answer) == ["view"]
@@ -136,7 +138,9 @@ def calls(subject: dict[str, Any], resource: dict[str, Any]) -> dict[str, Any]:
     return {"subject": subject, "action": {"name": "call"}, "resource": resource}
 
 
-async def test_agents_and_tools_are_found_in_the_registry_by_the_whole_decision(world: World, ask: Ask) -> None:
+async def test_a_search_finds_the_registered_agents_and_tools_that_the_full_decision_allows(
+    world: World, ask: Ask
+) -> None:
     ids = await stage(world)
     tool = {"type": "tool", "id": "files/read"}
     assert names((await ask(SUBJECT, calls({"type": "agent"}, tool)))[1]) == sorted([ids["one"], ids["two"]])
@@ -164,9 +168,7 @@ async def test_agents_and_tools_are_found_in_the_registry_by_the_whole_decision(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
-async def test_tools_are_paged_through_across_resources_and_none_is_missed_or_repeated(
-    world: World, ask: Ask, limit: int
-) -> None:
+async def test_pages_of_tools_across_resources_miss_and_repeat_no_tool(world: World, ask: Ask, limit: int) -> None:
     ids = await stage(world)
     search = calls({"type": "agent", "id": ids["two"]}, {"type": "tool"})
     found = await walk(ask, RESOURCE, search, limit)
@@ -203,9 +205,7 @@ async def shelf(world: World) -> str:
 OPEN = {"type": "tool", "id": "shelf/open"}
 
 
-async def test_a_tool_with_required_arguments_is_found_where_its_arguments_do_not_matter(
-    world: World, ask: Ask
-) -> None:
+async def test_a_tool_with_required_arguments_is_found_if_no_policy_reads_its_arguments(world: World, ask: Ask) -> None:
     agent = await shelf(world)
     _, answer = await ask(SUBJECT, calls({"type": "agent"}, OPEN))
     assert answer["results"] == [{"type": "agent", "id": agent}]
@@ -225,7 +225,7 @@ async def test_a_tool_with_required_arguments_is_found_where_its_arguments_do_no
         ({"other": 7}, None),
     ],
 )
-async def test_a_result_says_on_which_arguments_it_depends(
+async def test_a_search_result_lists_the_arguments_on_which_it_depends(
     world: World, ask: Ask, arguments: Any, depends: list[str] | None
 ) -> None:
     agent = await shelf(world)
@@ -276,7 +276,7 @@ async def test_arguments_that_a_combined_schema_requires_are_unknown(
     assert (await ask("/access/v1/evaluation", question | context))[1]["decision"] is True
 
 
-async def test_uncertain_results_are_included_or_excluded_and_nothing_else(world: World, ask: Ask) -> None:
+async def test_the_option_uncertain_must_be_include_or_exclude(world: World, ask: Ask) -> None:
     await shelf(world)
     search = calls({"type": "agent"}, OPEN)
     for options, status in (({}, 200), ({"uncertain": "include"}, 200), ({"uncertain": "some"}, 400), ([], 400)):
@@ -303,7 +303,7 @@ async def test_an_unknown_registered_name_is_an_error(world: World, ask: Ask, se
     assert (status, "no agent 'onee'" in said) == (404, True)
 
 
-async def test_only_callers_who_may_list_agents_hear_the_nearest_name(world: World, ask: Ask) -> None:
+async def test_only_callers_who_may_list_agents_get_a_suggestion_for_an_unknown_name(world: World, ask: Ask) -> None:
     await shelf(world)
     other = agent_caller(await register_agent(world, "other"))
     search = calls({"type": "agent", "id": "onee"}, {"type": "tool"})
@@ -330,7 +330,7 @@ async def walk(ask: Ask, path: str, search: dict[str, Any], limit: int | None = 
         page["token"] = answer["page"]["next_token"]
 
 
-async def test_a_page_has_a_hundred_results_unless_told_and_never_more_than_a_thousand(world: World, ask: Ask) -> None:
+async def test_a_page_has_100_results_by_default_and_at_most_1000(world: World, ask: Ask) -> None:
     await put(world, many(MAX_RESULTS + 1, "true"))
     for page, count in (
         ({}, 100),
@@ -345,7 +345,7 @@ async def test_a_page_has_a_hundred_results_unless_told_and_never_more_than_a_th
         assert answer["page"]["next_token"]
 
 
-async def test_a_page_examines_at_most_a_thousand_and_says_so(world: World, ask: Ask) -> None:
+async def test_a_page_examines_at_most_1000_candidates_and_states_the_number(world: World, ask: Ask) -> None:
     await put(world, many(MAX_EXAMINED + 2, 'principal.id == "u00000" || principal.id == "u01001"'))
     _, first = await ask(SUBJECT, WHO)
     assert (names(first), first["page"]["properties"]) == (["u00000"], {"examined": MAX_EXAMINED})
@@ -359,7 +359,7 @@ async def test_a_page_examines_at_most_a_thousand_and_says_so(world: World, ask:
     assert whole["page"] == {"next_token": "", "count": 0, "properties": {"examined": MAX_EXAMINED}}
 
 
-async def test_a_limit_of_nothing_examines_nothing_and_says_that_there_is_more(world: World, ask: Ask) -> None:
+async def test_a_page_with_limit_0_examines_nothing_and_has_a_token_for_the_next_page(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
     status, answer = await ask(SUBJECT, WHO | {"page": {"limit": 0}})
     assert (status, answer["results"], answer["page"]["properties"]) == (200, [], {"examined": 0})
@@ -388,7 +388,7 @@ BAD_PAGES: list[Any] = [
 
 
 @pytest.mark.parametrize("page", BAD_PAGES)
-async def test_a_page_that_is_none_is_a_400_with_an_error_string(world: World, ask: Ask, page: Any) -> None:
+async def test_an_invalid_page_is_a_400_with_an_error_string(world: World, ask: Ask, page: Any) -> None:
     await put(world, GROUPS)
     status, message = await ask(SUBJECT, WHO | {"page": page})
     assert (status, type(message)) == (400, str)
@@ -400,7 +400,7 @@ async def first_token(ask: Ask, search: dict[str, Any] = WHO, limit: int = 1) ->
     return str(answer["page"]["next_token"])
 
 
-async def test_a_forged_token_is_refused_and_the_refusal_is_on_record(world: World, ask: Ask) -> None:
+async def test_a_forged_page_token_is_refused_with_a_ledger_entry(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
     sealed = unb64u(await first_token(ask))
     for place in range(len(sealed)):
@@ -414,7 +414,7 @@ async def test_a_forged_token_is_refused_and_the_refusal_is_on_record(world: Wor
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("search.subject", "refused", "invalid_page_token")
 
 
-async def test_a_token_says_nothing_of_where_it_leads(world: World, ask: Ask) -> None:
+async def test_a_page_token_is_encrypted_and_differs_each_time(world: World, ask: Ask) -> None:
     await put(world, many(9))
     token = await first_token(ask)
     assert b"u0000" not in unb64u(token)
@@ -433,14 +433,16 @@ async def test_a_token_says_nothing_of_where_it_leads(world: World, ask: Ask) ->
         {"context": {"a": 1}},
     ],
 )
-async def test_a_token_goes_on_with_its_own_search_alone(world: World, ask: Ask, change: dict[str, Any]) -> None:
+async def test_a_page_token_continues_only_its_own_search(world: World, ask: Ask, change: dict[str, Any]) -> None:
     await put(world, GROUPS)
     token = await first_token(ask)
     status, message = await ask(SUBJECT, WHO | change | {"page": {"token": token}})
     assert (status, message) == (400, "the search differs from the search of the page token")
 
 
-async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -> None:
+async def test_a_request_with_a_page_token_cannot_change_the_limit_or_properties_of_the_page(
+    world: World, ask: Ask
+) -> None:
     await put(world, GROUPS)
     token = await first_token(ask)
     for page, status in (
@@ -458,7 +460,7 @@ async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -
     assert (await ask(RESOURCE, other | {"page": {"token": token}}))[0] == 400
 
 
-async def test_a_token_is_for_whoever_was_given_it(world: World, ask: Ask) -> None:
+async def test_a_page_token_is_accepted_only_from_the_caller_that_received_it(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
     other = agent_caller(await register_agent(world))
     token = await first_token(ask)
@@ -466,7 +468,9 @@ async def test_a_token_is_for_whoever_was_given_it(world: World, ask: Ask) -> No
     assert (await ask(SUBJECT, WHO | {"page": {"token": token}}, by=ADMIN))[0] == 200
 
 
-async def test_a_token_ends_with_the_policies_and_after_an_hour(world: World, ask: Ask, clock: Clock) -> None:
+async def test_a_page_token_ends_after_an_hour_or_when_the_policies_change(
+    world: World, ask: Ask, clock: Clock
+) -> None:
     await put(world, GROUPS)
     token = await first_token(ask)
     clock.now += LIFETIME - 1_000_000
@@ -483,7 +487,7 @@ async def test_a_token_ends_with_the_policies_and_after_an_hour(world: World, as
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(data=st.data())
-async def test_pages_of_any_size_are_the_whole_in_order_and_each_result_is_permitted(
+async def test_pages_of_any_size_return_all_permitted_results_in_order(
     world: World, ask: Ask, data: st.DataObject
 ) -> None:
     users = data.draw(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 2), max_size=12))
@@ -501,7 +505,9 @@ async def test_pages_of_any_size_are_the_whole_in_order_and_each_result_is_permi
 # --- entries, and hostile requests ------------------------------------------------------------------------------------
 
 
-async def test_a_page_is_one_entry_with_who_asked_what_and_whom_it_named(world: World, ask: Ask) -> None:
+async def test_a_search_page_leaves_one_entry_with_the_caller_the_search_and_the_results(
+    world: World, ask: Ask
+) -> None:
     hash = await put(world, GROUPS)
     before, _ = ledger.get_head(world.db.read())
     await ask(SUBJECT, WHO | {"page": {"limit": 1}})
@@ -532,13 +538,13 @@ HOSTILE: list[bytes] = [
 
 
 @pytest.mark.parametrize("body", HOSTILE)
-async def test_what_is_no_search_is_a_400_with_an_error_string(world: World, ask: Ask, body: bytes) -> None:
+async def test_a_malformed_search_is_a_400_with_an_error_string(world: World, ask: Ask, body: bytes) -> None:
     await put(world, GROUPS)
     status, message = await ask(SUBJECT, body)
     assert (status, type(message)) == (400, str)
 
 
-async def test_a_huge_bag_of_properties_is_taken_and_changes_nothing(world: World, ask: Ask) -> None:
+async def test_a_large_number_of_unused_properties_is_accepted_and_changes_nothing(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
     bag = {f"property {number}": ["x" * 50] * 3 for number in range(2000)}
     for part in ({"subject": {"type": "user", "properties": bag}}, {"context": bag}):
@@ -546,7 +552,7 @@ async def test_a_huge_bag_of_properties_is_taken_and_changes_nothing(world: Worl
         assert (status, names(answer)) == (200, ["ann", "ben"])
 
 
-async def test_names_are_compared_code_point_by_code_point(world: World, ask: Ask) -> None:
+async def test_types_and_ids_are_compared_code_point_by_code_point(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
     for kind in ("User", "user ", "us\u200ber", "ｕser", ""):
         assert names((await ask(SUBJECT, WHO | {"subject": {"type": kind}}))[1]) == []
@@ -554,7 +560,7 @@ async def test_names_are_compared_code_point_by_code_point(world: World, ask: As
         assert names((await ask(SUBJECT, WHO | {"resource": {"type": "document", "id": id}}))[1]) == []
 
 
-def test_every_search_asks_for_the_scope_of_deciding() -> None:
+def test_every_search_route_requires_the_decide_scope() -> None:
     from ostiaryd.policy import wire_search
 
     assert {(route.path, route.scope) for route in wire_search.ROUTES} == {
@@ -564,7 +570,7 @@ def test_every_search_asks_for_the_scope_of_deciding() -> None:
     }
 
 
-def test_the_certification_set_is_what_its_fixture_says() -> None:
+def test_the_certification_set_has_its_four_files() -> None:
     assert set(certification()) == {
         "certification.cedar",
         "certification.cedarschema",

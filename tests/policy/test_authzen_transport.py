@@ -43,7 +43,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_answer_is_json_and_has_the_id_of_its_request(client: Client, path: str) -> None:
+async def test_a_response_is_json_and_has_the_id_of_its_request(client: Client, path: str) -> None:
     answer = await ask(client, path)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.headers["x-request-id"] == "id-7"
@@ -51,12 +51,12 @@ async def test_an_answer_is_json_and_has_the_id_of_its_request(client: Client, p
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_request_may_be_as_large_as_the_configuration_says(client: Client, path: str) -> None:
+async def test_a_request_may_be_as_large_as_the_configured_maximum(client: Client, path: str) -> None:
     assert (await ask(client, path, BODY.ljust(client.world.config.max_request_bytes))).status == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_error_is_one_of_four_with_a_string_and_the_id_of_its_request(client: Client, path: str) -> None:
+async def test_an_error_response_is_a_json_string_with_the_id_of_its_request(client: Client, path: str) -> None:
     unauthenticated = await send(client.app, "POST", path, headers=[("x-request-id", "id-7")], body=BODY)
     assert unauthenticated.headers["www-authenticate"].startswith("DPoP ")
     over = BODY.ljust(client.world.config.max_request_bytes + 1)
@@ -79,6 +79,6 @@ async def test_an_error_is_one_of_four_with_a_string_and_the_id_of_its_request(c
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_without_an_id_of_the_caller_one_is_made(client: Client, path: str) -> None:
+async def test_a_request_without_a_request_id_gets_a_new_one(client: Client, path: str) -> None:
     answer = await send(client.app, "POST", path, body=BODY)
     assert answer.headers["x-request-id"].startswith("rq_")

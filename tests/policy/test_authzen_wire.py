@@ -1,4 +1,4 @@
-"""AuthZEN beyond its scenario: what is refused and how, what registered agents may, what an answer leaves behind."""
+"""AuthZEN beyond its scenario: refusals and their form, permissions of registered agents, and ledger entries."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ NO_BATCHES: list[Any] = [
 
 
 @pytest.mark.parametrize("url", [EVALUATION, EVALUATIONS])
-async def test_what_is_no_question_is_a_400_with_an_error_string(certified: World, ask: Ask, url: str) -> None:
+async def test_a_malformed_evaluation_request_is_a_400_with_an_error_string(
+    certified: World, ask: Ask, url: str
+) -> None:
     for body in NO_QUESTIONS + (NO_BATCHES if url == EVALUATIONS else []):
         status, message = await ask(url, body)
         assert (status, type(message)) == (400, str), body
@@ -88,10 +90,10 @@ TWICE = [
     json.dumps(QUESTION)[:-1] + ', "subject": {"type": "user", "id": "alice"}}',
     json.dumps(QUESTION)[:-1] + ', "more": 1, "more": "\\u003a"}',
 ]
-"""Requests that other readers take for QUESTION and something more."""
+"""Requests that other JSON parsers read as QUESTION with further members."""
 
 
-async def test_a_member_given_twice_refuses_the_request(certified: World, ask: Ask) -> None:
+async def test_a_request_with_a_duplicate_member_is_refused(certified: World, ask: Ask) -> None:
     for body in TWICE:
         assert json.loads(body) | {"more": 0} == QUESTION | {"more": 0}
         status, message = await ask(EVALUATION, body.encode())
@@ -108,13 +110,15 @@ SPELLINGS: list[Any] = [
 ]
 
 
-async def test_unknown_members_and_any_spelling_are_taken(certified: World, ask: Ask) -> None:
+async def test_unknown_members_and_any_json_formatting_are_accepted(certified: World, ask: Ask) -> None:
     for body in SPELLINGS:
         status, answer = await ask(EVALUATION, body)
         assert (status, answer["decision"]) == (200, True), body
 
 
-async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(certified: World, ask: Ask) -> None:
+async def test_a_response_states_the_policy_set_the_policies_and_the_reasons_of_the_decision(
+    certified: World, ask: Ask
+) -> None:
     _, allowed = await ask(EVALUATION, QUESTION)
     assert allowed["context"]["policies"] == ["all-read"]
     _, denied = await ask(EVALUATION, QUESTION | {"action": {"name": "fly"}})
@@ -133,7 +137,9 @@ async def test_an_answer_says_which_policies_of_which_set_decided_and_why_not(ce
     assert set(allowed["context"]) == {"policy", "policies"}
 
 
-async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_business(world: World, ask: Ask) -> None:
+async def test_a_denial_has_a_detailed_reason_for_administrators_and_a_limited_reason_for_users(
+    world: World, ask: Ask
+) -> None:
     scope = '(principal, action == Action::"see", resource)'
     rules = {
         f"forbid {scope} when {{ context.x == 1 }};": ("policy `f` forbids the request", "f"),
@@ -156,7 +162,9 @@ async def test_an_answer_says_in_words_why_not_and_to_a_user_only_what_is_his_bu
         assert admin.endswith(": not on Sundays (come tomorrow)") is ("Sundays" in rule)
 
 
-async def test_an_item_without_a_subject_is_denied_alone(certified: World, ask: Ask) -> None:
+async def test_a_batch_item_without_a_subject_is_denied_and_the_other_items_are_decided(
+    certified: World, ask: Ask
+) -> None:
     _, answer = await ask(EVALUATIONS, without("subject") | {"evaluations": [{}, {"subject": QUESTION["subject"]}]})
     first, second = answer["evaluations"]
     assert first["decision"] is False
@@ -180,7 +188,7 @@ GOOD = QUESTION | {"context": {}}
         (QUESTION | {"context": [], "evaluations": [{"context": {}}, {}]}, [True, False]),
     ],
 )
-async def test_a_bad_item_or_default_denies_the_items_that_it_concerns(
+async def test_an_invalid_item_or_default_denies_only_the_items_that_use_it(
     certified: World, ask: Ask, batch: dict[str, Any], decisions: list[bool]
 ) -> None:
     status, answer = await ask(EVALUATIONS, batch)
@@ -188,7 +196,7 @@ async def test_a_bad_item_or_default_denies_the_items_that_it_concerns(
     assert all("error" in one["context"] for one in answer["evaluations"] if not one["decision"])
 
 
-async def test_a_batch_with_a_bad_item_has_no_member_twice(certified: World, ask: Ask) -> None:
+async def test_a_batch_with_an_invalid_item_and_a_duplicate_member_is_refused(certified: World, ask: Ask) -> None:
     text = json.dumps({"evaluations": [GOOD, 1]})
     status, message = await ask(EVALUATIONS, text.replace('"id": "alice"', '"id": "bob", "id": "alice"').encode())
     assert (status, type(message)) == (400, str)
@@ -204,7 +212,7 @@ async def test_a_batch_has_at_most_a_thousand_evaluations(certified: World, ask:
 IDS = ["", "x" * 10_000, 'a"b\\', "\0", "\u202e", "😀", 'alice" || true || "', 'Agent::"ag_1"', "\ud7ff\ue000"]
 
 
-async def test_ids_of_any_text_are_names_and_nothing_more(certified: World, ask: Ask) -> None:
+async def test_an_id_of_any_text_is_treated_as_a_name_only(certified: World, ask: Ask) -> None:
     for id in IDS:
         somebody = QUESTION | {"subject": {"type": "user", "id": id}}
         assert (await ask(EVALUATION, somebody))[1]["decision"] is True
@@ -215,7 +223,7 @@ async def test_ids_of_any_text_are_names_and_nothing_more(certified: World, ask:
 TYPES = ["", "a-b", "urn:x", "in", "user ", "user::", "usér", 'user"', "x" * 5000 + "-"]
 
 
-async def test_a_type_that_no_policy_can_name_is_denied(world: World, ask: Ask) -> None:
+async def test_a_request_with_a_type_that_no_policy_can_name_is_denied(world: World, ask: Ask) -> None:
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
     for type in TYPES:
         for question in ({"subject": {"type": type, "id": "x"}}, {"resource": {"type": type, "id": "x"}}):
@@ -259,7 +267,7 @@ READING = """
 
 
 @pytest.mark.parametrize("value", CANNOT_HOLD[:-1], ids=lambda value: str(value)[:20])
-async def test_a_value_that_cedar_cannot_hold_and_a_policy_reads_is_denied_by_its_path(
+async def test_a_value_that_cedar_cannot_hold_denies_with_its_path_if_a_policy_reads_it(
     world: World, ask: Ask, value: Any
 ) -> None:
     schema = """
@@ -307,7 +315,9 @@ DO_QUESTION = {
 PERMIT_DO = 'permit (principal, action == Action::"do", resource) '
 
 
-async def test_no_property_and_no_context_replaces_what_only_we_say(world: World, ask: Ask, clock: Clock) -> None:
+async def test_sent_properties_and_context_do_not_replace_values_that_the_server_sets(
+    world: World, ask: Ask, clock: Clock
+) -> None:
     await put(world, SEE)
     in_time = {"now": {"__extn": {"fn": "datetime", "arg": "2030-01-01"}}}
     alice, bob = {"type": "user", "id": "alice"}, {"type": "user", "id": "bob", "properties": {"id": "alice"}}
@@ -318,7 +328,7 @@ async def test_no_property_and_no_context_replaces_what_only_we_say(world: World
     assert (await ask(EVALUATION, question | {"subject": bob}))[1]["decision"] is False
 
 
-async def test_no_context_poses_as_the_properties_of_the_action(world: World, ask: Ask) -> None:
+async def test_a_context_member_does_not_replace_the_properties_of_the_action(world: World, ask: Ask) -> None:
     await put(world, DO | {"a.cedar": PERMIT_DO + 'when { context.action.how == "kindly" };'})
     question, kindly = DO_QUESTION, {"how": "kindly"}
     assert (await ask(EVALUATION, question | {"action": {"name": "do", "properties": kindly}}))[1]["decision"] is True
@@ -365,7 +375,7 @@ def code(answer: dict[str, Any]) -> str:
     return "" if answer["decision"] else str(answer["context"]["reasons"][0]["code"])
 
 
-async def test_an_agent_calls_what_its_scopes_name_by_the_starter_set(world: World, ask: Ask) -> None:
+async def test_the_starter_set_permits_an_agent_only_the_tools_that_its_scopes_name(world: World, ask: Ask) -> None:
     agent = await stage(world)
     _, answer = await ask(EVALUATION, calls(agent, arguments={"path": "/srv/x"}))
     assert (answer["decision"], answer["context"]["policies"]) == (True, ["call-within-segment"])
@@ -390,7 +400,7 @@ async def test_an_agent_calls_what_its_scopes_name_by_the_starter_set(world: Wor
         assert code(answer) == why, question
 
 
-async def test_properties_never_override_what_the_registry_knows(world: World, ask: Ask) -> None:
+async def test_sent_properties_do_not_override_attributes_from_the_registry(world: World, ask: Ask) -> None:
     agent = await stage(world, segment="lab")
     question = calls(agent)
     _, answer = await ask(EVALUATION, question)
@@ -403,7 +413,7 @@ async def test_properties_never_override_what_the_registry_knows(world: World, a
             assert code(answer) == "no_permit"
 
 
-async def test_what_a_tool_does_is_what_its_catalogue_says_whoever_asks(world: World, ask: Ask) -> None:
+async def test_the_effect_of_a_tool_is_read_from_its_catalogue_and_not_from_the_request(world: World, ask: Ask) -> None:
     await stage(world)
     schema = "entity user; action see appliesTo { principal: user, resource: Tool };"
     await put(world, {"a.cedarschema": schema, "a.cedar": READS})
@@ -416,7 +426,7 @@ async def test_what_a_tool_does_is_what_its_catalogue_says_whoever_asks(world: W
 READS = 'permit (principal, action == Action::"see", resource is Tool) when { resource.effect == "read" };'
 
 
-async def test_an_agent_that_is_not_active_is_denied_whatever_it_does(world: World, ask: Ask) -> None:
+async def test_an_agent_that_is_not_active_is_denied_every_action(world: World, ask: Ask) -> None:
     agent = await stage(world)
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
     question = calls(agent)
@@ -430,7 +440,7 @@ async def test_an_agent_that_is_not_active_is_denied_whatever_it_does(world: Wor
     assert code((await ask(EVALUATION, as_resource))[1]) == "agent_suspended"
 
 
-async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, ask: Ask) -> None:
+async def test_a_call_is_bounded_by_its_task_and_denied_after_the_task_ended(world: World, ask: Ask) -> None:
     agent = await stage(world)
     details = parse_details(
         [{"type": "tool", "locations": ["https://files.example/mcp"], "arguments": {"path": {"prefix": "/srv/"}}}]
@@ -448,7 +458,9 @@ async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, a
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == "task_ended"
 
 
-async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the_entry(world: World, ask: Ask) -> None:
+async def test_a_denied_call_to_a_resource_in_watch_mode_is_allowed_and_the_entry_has_the_verdict(
+    world: World, ask: Ask
+) -> None:
     agent = await stage(world)
     await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
     _, answer = await ask(EVALUATION, calls(agent, "files/drop"))
@@ -459,7 +471,7 @@ async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the
     assert (entry.outcome, entry.detail and entry.detail["verdict"]) == ("allow", "deny")
 
 
-async def test_a_new_catalogue_counts_from_the_next_question_on(world: World, ask: Ask) -> None:
+async def test_a_new_catalogue_applies_from_the_next_request(world: World, ask: Ask) -> None:
     agent = await stage(world)
     assert code((await ask(EVALUATION, calls(agent)))[1]) == ""
     await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS[1:])))
@@ -469,7 +481,9 @@ async def test_a_new_catalogue_counts_from_the_next_question_on(world: World, as
 # --- entries --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_decision_is_one_entry_with_who_what_why_and_the_digest_of_the_request(world: World, ask: Ask) -> None:
+async def test_a_decision_leaves_one_entry_with_agent_tool_reasons_and_the_digest_of_the_request(
+    world: World, ask: Ask
+) -> None:
     agent = await stage(world)
     body = json.dumps(calls(agent, "files/drop", secret="not to be kept")).encode()
     await ask(EVALUATION, body)
@@ -507,7 +521,9 @@ async def test_a_batch_is_one_entry_with_all_its_decisions(certified: World, ask
     }
 
 
-async def test_a_batch_that_one_entry_cannot_hold_is_on_several_and_nothing_is_cut(certified: World, ask: Ask) -> None:
+async def test_a_batch_too_large_for_one_entry_is_recorded_in_several_entries_without_loss(
+    certified: World, ask: Ask
+) -> None:
     items = [{"resource": {"type": "record", "id": f"{number}" + "é" * 200}} for number in range(1000)]
     await ask(EVALUATIONS, QUESTION | {"evaluations": items})
     found = entries(certified, "decide.batch")
@@ -519,14 +535,14 @@ async def test_a_batch_that_one_entry_cannot_hold_is_on_several_and_nothing_is_c
     assert told == [item["resource"]["id"] for item in items]
 
 
-async def test_an_id_too_long_for_an_entry_is_cut_there_and_decided_whole(certified: World, ask: Ask) -> None:
+async def test_an_id_too_long_for_an_entry_is_truncated_in_the_entry(certified: World, ask: Ask) -> None:
     await ask(EVALUATIONS, QUESTION | {"evaluations": [{"resource": {"type": "record", "id": "r" * 100_000}}]})
     [entry] = entries(certified, "decide.batch")
     assert entry.detail is not None
     assert entry.detail["decisions"][0][5] == "r" * 256
 
 
-def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
+def test_every_route_except_the_metadata_requires_the_decide_scope() -> None:
     assert {(route.path, route.scope) for route in wire_authzen.ROUTES} == {
         (EVALUATION, "ostiary:decide"),
         (EVALUATIONS, "ostiary:decide"),
@@ -535,7 +551,7 @@ def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
     }
 
 
-async def test_a_step_up_is_told_and_met_by_what_the_asker_has_seen_in_the_token(world: World, ask: Ask) -> None:
+async def test_a_step_up_is_demanded_and_met_by_the_assurance_that_the_request_states(world: World, ask: Ask) -> None:
     agent = await stage(world)
     two = "urn:ostiary:acr:two-keys"
     policy = f"""

@@ -33,7 +33,7 @@ def test_both_engines_agree_on_decision_reasons_and_errors() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_is_found(fault: Fault) -> None:
+def test_a_planted_fault_in_the_cedar_engine_is_found(fault: Fault) -> None:
     with planted(fault) as engine:
         report = run(questions(), pairs=PAIRS, engine=engine, stop_at=1)
     print(f"{fault.name}: found by {Counter(found.construct for found in report.mismatches).most_common(3)}")

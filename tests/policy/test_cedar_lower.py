@@ -36,7 +36,7 @@ def test_a_policy_set_decides_end_to_end() -> None:
     assert decide(level=3, risk=49, suspended=True) == (False, ("stop",))
 
 
-def test_an_error_is_reported_and_the_caller_is_told_when_a_forbid_had_it() -> None:
+def test_an_evaluation_error_is_reported_and_an_error_of_a_forbid_is_marked() -> None:
     compiled = compile_set(lower(TEXT))
     verdict = compiled.decide(Uid("Agent", "a"), Uid("Action", "call"), Uid("Tool", "t"), {}, {})
     assert not verdict.allowed
@@ -51,11 +51,11 @@ def ids(text: str) -> list[str]:
 PERMIT = "permit(principal, action, resource);"
 
 
-def test_policies_go_by_their_id_annotation_where_it_is_their_own() -> None:
+def test_a_policy_has_the_id_of_its_unique_id_annotation() -> None:
     assert ids(f'@id("a") {PERMIT} {PERMIT} @id("b") {PERMIT}') == ["a", "policy1", "b"]
 
 
-def test_an_id_annotation_that_is_shared_or_empty_or_anothers_position_names_nothing() -> None:
+def test_a_shared_empty_or_conflicting_id_annotation_is_not_used_as_a_policy_id() -> None:
     assert ids(f'@id("a") {PERMIT} @id("a") {PERMIT}') == ["policy0", "policy1"]
     assert ids(f'@id("") {PERMIT} @id {PERMIT}') == ["policy0", "policy1"]
     assert ids(f'@id("policy1") {PERMIT} {PERMIT}') == ["policy0", "policy1"]
@@ -160,11 +160,11 @@ def test_text_that_grows_without_bound_is_refused_before_it_is_parsed() -> None:
         ("principal is A", 1),
     ],
 )
-def test_growth_counts_the_copies_of_what_is_asked_about(condition: str, copies: int) -> None:
+def test_the_growth_of_a_text_counts_the_copies_of_each_tested_expression(condition: str, copies: int) -> None:
     assert growth(f"permit(principal, action, resource) when {{ {condition} }};") == copies
 
 
-def test_many_short_questions_do_not_add_up_to_a_long_one() -> None:
+def test_many_short_has_and_is_tests_in_a_condition_are_accepted() -> None:
     condition = " && ".join(["context has a.b", "principal is A in principal"] * 40)
     (policy,) = lower(f"permit(principal, action, resource) when {{ {condition} }};").policies
     assert len(policy.conditions) == 1

@@ -1,4 +1,4 @@
-"""The chain in what the server asks policies: nobody says it but the registry, and what-if has it again."""
+"""The delegation chain in policy requests of the server: only the registry determines it, and what-if replays it."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ async def part_of(world: World, giver: str, receiver: str) -> str:
     ).task_id
 
 
-async def test_no_enforcement_point_says_through_whom_an_agent_acts(
+async def test_a_delegation_chain_in_the_request_does_not_replace_the_chain_of_the_task(
     world: World, ask: Ask, low: Agent, high: Agent
 ) -> None:
-    """Of whatever action: `actors` and `chain` are those of the task, and none without one."""
+    """For every action, `actors` and `chain` are those of the task; both are empty without a task."""
     await put(world, PEEKS)
     assert (await ask(EVALUATION, peek(high, actors=["nobody"], chain=[1])))[1]["context"]["policies"] == ["alone"]
     part = await part_of(world, "low", "high")
@@ -90,7 +90,7 @@ async def test_no_enforcement_point_says_through_whom_an_agent_acts(
 
 
 @pytest.mark.parametrize("task", ["tk_" + "0" * 32, "tk_", "of another", "ended"])
-async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is_asked(
+async def test_a_task_that_is_unknown_ended_or_of_another_agent_denies_the_request(
     world: World, ask: Ask, low: Agent, high: Agent, task: str
 ) -> None:
     await put(world, PEEKS)
@@ -103,8 +103,8 @@ async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is
     assert (await ask(EVALUATION, peek(high, task="a word of the caller's")))[1]["decision"] is True
 
 
-async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World, low: Agent, high: Agent) -> None:
-    """Though its chain is the same, of which it is remembered what was said."""
+async def test_a_changed_agent_is_evaluated_again_under_the_same_chain(world: World, low: Agent, high: Agent) -> None:
+    """Although its chain, whose result is cached, is the same."""
     only_low = """@id("low") permit (principal is Agent, action == Action::"issue_token", resource)
         when { principal.risk_tier == "low" };"""
     await put(world, {"a.cedar": only_low})
@@ -125,7 +125,9 @@ async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World
             await issue(replace(raised, risk_tier=RiskTier.HIGH))
 
 
-async def test_what_if_asks_about_the_chain_again(world: World, ask: Ask, low: Agent, high: Agent) -> None:
+async def test_a_what_if_replay_evaluates_the_recorded_delegation_chain(
+    world: World, ask: Ask, low: Agent, high: Agent
+) -> None:
     await put(world, PEEKS)
     part = await part_of(world, "low", "high")
     await ask(EVALUATION, peek(high, task=part))
@@ -145,8 +147,8 @@ def kept(body: bytes) -> Posed:
     return asked
 
 
-def test_what_was_kept_before_chains_were_is_not_known() -> None:
-    """Neither what an agent was, where policies look at it, nor who those were that it acted for."""
+def test_facts_recorded_without_the_attributes_or_chain_of_an_agent_cannot_be_replayed() -> None:
+    """The attributes of an agent that policies read, or the agents for which it acted, are missing."""
     where = ResourceSeen("", "https://files.example.org/mcp")
     reads = load({"a.cedar": 'permit (principal is Agent, action, resource) when { principal.risk_tier == "" };'})
     plain = load({"a.cedar": "permit (principal is Agent, action, resource);"})
@@ -185,7 +187,7 @@ expect = "EXPECTED"
 
 
 @pytest.mark.parametrize(("segment", "expected"), [("default", "allow"), ("finance", "deny")])
-def test_cases_of_a_set_say_who_stands_behind(segment: str, expected: str) -> None:
+def test_a_test_case_of_a_set_can_state_the_agents_of_the_delegation_chain(segment: str, expected: str) -> None:
     text = CASE.replace("SEGMENT", segment)
     load(starter_files().files | {"a.test.toml": text.replace("EXPECTED", expected)})
     other = {"allow": "deny", "deny": "allow"}[expected]
@@ -194,7 +196,7 @@ def test_cases_of_a_set_say_who_stands_behind(segment: str, expected: str) -> No
     assert refused.value.code == "policy_test_failed"
 
 
-def test_only_agents_stand_behind() -> None:
+def test_the_delegation_chain_of_a_test_case_must_consist_of_agents() -> None:
     text = CASE.replace('type = "agent", id = "ag_2"', 'type = "user", id = "ag_2"').replace("EXPECTED", "deny")
     with pytest.raises(Refused) as refused:
         load(starter_files().files | {"a.test.toml": text})

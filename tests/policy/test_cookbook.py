@@ -1,4 +1,4 @@
-"""Every recipe of docs/how-to/cookbook.md works, and its tests hold it to its word."""
+"""Every recipe of docs/how-to/cookbook.md works, and its tests fail without its policy."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def recipe(title: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_a_recipe_stands_beside_the_starter_set(title: str) -> None:
+def test_a_recipe_loads_with_the_starter_set_and_its_tests_pass(title: str) -> None:
     files = recipe(title)
     loaded = load(STARTER | files)
     assert loaded.tests == files["recipe.test.toml"].count("[[case]]")
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_without_its_policy_a_recipe_fails_its_tests(title: str) -> None:
+def test_the_tests_of_a_recipe_fail_without_its_policy(title: str) -> None:
     files = recipe(title)
     policies = re.findall(r'@id\("([^"]+)"\)', files["recipe.cedar"])
     assert len(policies) == 1

@@ -1,4 +1,4 @@
-"""Entities that a set states: taken whole or refused with what is wrong, bounded, the same at guards."""
+"""Entities that a set states: accepted as a whole or refused with the reason, limited in number, equal at guards."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_entities_are_read_with_their_id_and_all_their_ancestors() -> None:
     assert loaded.ready.ids == {"user": ("u",), "group": ("inner", "outer")}
 
 
-def test_the_hash_names_the_entities_too() -> None:
+def test_the_hash_of_a_set_covers_its_entities() -> None:
     assert load(a_set([one()])).hash != load(a_set([one(id="v")])).hash != load(a_set([])).hash
 
 
@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_with_entities_is_said(case: str) -> None:
+def test_an_invalid_entity_is_refused_with_its_reason(case: str) -> None:
     entities, said = WRONG[case]
     with pytest.raises(Refused) as refused:
         load(a_set(entities))
@@ -99,7 +99,7 @@ def chain(length: int) -> list[dict[str, Any]]:
     return [one("group", f"g{n}", parents=[{"type": "group", "id": f"g{n + 1}"}]) for n in range(length)]
 
 
-def test_an_entity_has_at_most_so_many_ancestors() -> None:
+def test_the_number_of_ancestors_of_an_entity_is_limited() -> None:
     load(a_set(chain(MAX_ANCESTORS)))
     for length in (MAX_ANCESTORS + 1, 9000):
         with pytest.raises(Refused, match=f"more than {MAX_ANCESTORS} ancestors"):
@@ -107,13 +107,13 @@ def test_an_entity_has_at_most_so_many_ancestors() -> None:
 
 
 @pytest.mark.slow
-def test_a_set_has_at_most_so_many_entities() -> None:
+def test_the_number_of_entities_of_a_set_is_limited() -> None:
     load(a_set([one(id=str(number)) for number in range(MAX_ENTITIES)]))
     with pytest.raises(Refused, match=f"the set has {MAX_ENTITIES + 1} entities"):
         load(a_set([one(id=str(number)) for number in range(MAX_ENTITIES + 1)]))
 
 
-def test_a_test_of_the_set_asks_about_its_entities() -> None:
+def test_a_test_case_of_a_set_uses_its_entities() -> None:
     test = """
         [[case]]
         name = "the chief sees"
@@ -129,7 +129,7 @@ def test_a_test_of_the_set_asks_about_its_entities() -> None:
         load(a_set([one()], **{"a.cedar": rule, "a.test.toml": test}))
 
 
-def test_what_guards_are_told_is_the_entities_complete_and_nothing_where_there_are_none() -> None:
+def test_guards_receive_the_complete_entities_of_a_set_or_an_empty_text() -> None:
     test = '[[case]]\nname = "x"\nsubject = { type = "user", id = "u" }\naction = "see"\nexpect = "allow"\n'
     test += 'resource = { type = "user", id = "u" }\n'
     told = load(a_set([one()], **{"a.test.toml": test})).ready.entities
@@ -137,7 +137,9 @@ def test_what_guards_are_told_is_the_entities_complete_and_nothing_where_there_a
     assert load(a_set([], **{"a.test.toml": test})).ready.entities == ""
 
 
-async def test_a_set_taken_from_the_shelf_has_its_entities_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_set_compiled_again_from_the_database_has_the_same_entities(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hash = await put(world, a_set([one(attrs={"role": "x"})]))
     before = flows.ready_set(world.db.read(), hash)
     monkeypatch.setattr("ostiaryd.policy.flows.sets._compiled", {})
@@ -150,7 +152,7 @@ async def test_a_set_taken_from_the_shelf_has_its_entities_again(world: World, m
     )
 
 
-async def test_guards_hear_of_the_entities_and_decide_by_them(world: World) -> None:
+async def test_guards_receive_the_entities_of_a_set_and_decide_with_them(world: World) -> None:
     rule = """
         permit (principal is Agent, action == Action::"call", resource is Tool)
         when { user::"u" has role && user::"u".role == "x" && user::"u" in group::"g" };

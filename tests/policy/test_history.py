@@ -78,7 +78,7 @@ def question(agent: Agent, tool: str, task: str = "", **arguments: Any) -> dict[
 
 
 async def call(ask: Ask, agent: Agent, tool: str, task: str = "", **arguments: Any) -> str:
-    """Empty where it is let through; else the policy or the reason that denies."""
+    """Return an empty string if the call is allowed, otherwise the policy or the reason code that denies."""
     answer = (await ask(EVALUATION, question(agent, tool, task, **arguments)))[1]
     if answer["decision"]:
         return ""
@@ -91,7 +91,7 @@ async def start(world: World, agent: str = "bot", **said: Any) -> str:
     ).task_id
 
 
-async def test_after_reading_personal_data_nothing_is_sent_in_this_task(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_task_cannot_send_after_it_has_read_personal_data(world: World, ask: Ask, bot: Agent) -> None:
     one, two = await start(world), await start(world)
     assert await call(ask, bot, "send", one, to="ann") == ""
     assert await call(ask, bot, "read_price", one) == ""
@@ -101,10 +101,10 @@ async def test_after_reading_personal_data_nothing_is_sent_in_this_task(world: W
     assert await call(ask, bot, "send", two, to="ann") == ""
 
 
-async def test_what_one_agent_of_a_tree_read_another_does_not_send(
+async def test_an_agent_cannot_send_after_another_agent_of_its_task_tree_read_personal_data(
     world: World, ask: Ask, bot: Agent, other: Agent
 ) -> None:
-    """Up, down and beside; a tree of another agent knows nothing of it."""
+    """Parent, child and sibling tasks of the tree are denied; a task of another tree is not."""
     whole = await start(world)
     part, beside = await start(world, "other", parent=whole), await start(world, "bot", parent=whole)
     foreign = await start(world, "other")
@@ -126,7 +126,7 @@ async def test_what_one_agent_of_a_tree_read_another_does_not_send(
         (0, [f"new-{number}" for number in range(6)], False),
     ],
 )
-async def test_no_more_than_five_recipients(
+async def test_a_task_cannot_send_to_more_than_five_recipients(
     world: World, ask: Ask, bot: Agent, known: int, to: Any, allowed: bool
 ) -> None:
     task = await start(world)
@@ -135,14 +135,14 @@ async def test_no_more_than_five_recipients(
     assert (await call(ask, bot, "send", task, to=to) == "") is allowed
 
 
-async def test_a_batch_is_a_sequence_too(world: World, ask: Ask, bot: Agent) -> None:
+async def test_the_items_of_a_batch_count_as_a_sequence(world: World, ask: Ask, bot: Agent) -> None:
     task = await start(world)
     posed = [question(bot, "send", task, to=f"name-{number}") for number in range(7)]
     answers = (await ask(EVALUATIONS, {"evaluations": posed}))[1]["evaluations"]
     assert [one["decision"] for one in answers] == [True] * 5 + [False] * 2
 
 
-async def test_a_search_and_a_denied_call_are_no_events(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_search_and_a_denied_call_are_not_recorded_in_the_history(world: World, ask: Ask, bot: Agent) -> None:
     task = await start(world)
     sought = question(bot, "read_customer", task) | {"resource": {"type": "tool"}}
     assert (await ask("/access/v1/search/resource", sought))[0] == 200
@@ -152,7 +152,7 @@ async def test_a_search_and_a_denied_call_are_no_events(world: World, ask: Ask, 
     assert await call(ask, bot, "send", task, to="ann") == ""
 
 
-async def test_what_this_task_created_it_may_delete(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_task_may_delete_only_objects_that_it_created(world: World, ask: Ask, bot: Agent) -> None:
     task = await start(world)
     assert await call(ask, bot, "delete", task, id="24") == "own-only"
     live = tasks.live(world.db.read(), task, now=world.now())
@@ -167,14 +167,14 @@ async def test_what_this_task_created_it_may_delete(world: World, ask: Ask, bot:
     assert await call(ask, bot, "delete", await start(world), id="24") == "own-only"
 
 
-async def test_after_content_from_outside_nothing_is_administered(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_task_cannot_administer_after_it_received_untrusted_content(world: World, ask: Ask, bot: Agent) -> None:
     task = await start(world)
     assert await call(ask, bot, "set_role", task) == ""
     assert await call(ask, bot, "browse", task) == ""
     assert await call(ask, bot, "set_role", task) == "no-rule-from-outside"
 
 
-async def test_the_recent_past_is_the_agents_whatever_the_task_and_is_over_after_tomorrow(
+async def test_the_recent_history_of_an_agent_covers_all_its_tasks_until_the_end_of_the_next_day(
     world: World, clock: Clock, ask: Ask, bot: Agent, other: Agent
 ) -> None:
     for _ in range(3):
@@ -200,7 +200,7 @@ when {
 """
 
 
-async def test_whom_the_agents_of_an_owner_have_dealt_with_is_known_in_every_task(
+async def test_the_known_counterparts_of_an_owner_are_shared_by_all_tasks_of_the_owners_agents(
     world: World, clock: Clock, ask: Ask, bot: Agent, other: Agent
 ) -> None:
     await put(world, POLICIES | {"history.cedar": KNOWN})
@@ -223,10 +223,10 @@ async def test_whom_the_agents_of_an_owner_have_dealt_with_is_known_in_every_tas
     assert await call(ask, bot, "pay", task, to="ann@example.org") == ""
 
 
-async def test_a_standing_task_remembers_today_and_yesterday(
+async def test_the_history_of_a_standing_task_covers_today_and_yesterday(
     world: World, clock: Clock, ask: Ask, bot: Agent, other: Agent
 ) -> None:
-    """And all that is under it is of one tree."""
+    """A part of a standing task belongs to its task tree."""
     part = await start(world, "other", parent="tk_" + bot.agent_id.removeprefix("ag_"))
     assert await call(ask, other, "read_customer", part) == ""
     assert await call(ask, bot, "send", to="ann") == "nothing-leaves"
@@ -238,7 +238,7 @@ async def test_a_standing_task_remembers_today_and_yesterday(
     assert await call(ask, bot, "send", to="ann") == ""
 
 
-async def test_a_full_history_denies_what_would_look_at_it_and_nothing_else(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_full_history_denies_only_calls_whose_policies_read_it(world: World, ask: Ask, bot: Agent) -> None:
     task = await start(world)
     for number in range(MAX_TOOLS):
         assert await call(ask, bot, f"read_{number}", task) == ""
@@ -247,7 +247,7 @@ async def test_a_full_history_denies_what_would_look_at_it_and_nothing_else(worl
     assert await call(ask, bot, "read_customer", task) == ""
 
 
-async def test_a_history_is_gone_with_its_task_and_days_with_time(
+async def test_a_history_is_deleted_with_its_task_and_a_day_history_after_the_next_day(
     world: World, clock: Clock, ask: Ask, bot: Agent
 ) -> None:
     task = await start(world)
@@ -262,10 +262,10 @@ async def test_a_history_is_gone_with_its_task_and_days_with_time(
         assert histories.get(world.db.read(), bot.agent_id, day).seq == kept, ahead
 
 
-async def test_two_replicas_let_no_sixth_recipient_through(
+async def test_concurrent_decisions_of_two_servers_allow_at_most_five_recipients(
     world: World, config: Config, clock: Clock, bot: Agent
 ) -> None:
-    """Both decide at once, each in its own transaction: they are put in order."""
+    """Both servers decide at once, each in its own transaction; the database serializes them."""
     task = await start(world)
     async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
         posed = [msgspec.convert(question(bot, "send", task, to=f"name-{n}"), EvaluationRequest) for n in range(12)]
@@ -277,7 +277,7 @@ async def test_two_replicas_let_no_sixth_recipient_through(
     assert sum(found) == 5
 
 
-async def test_what_if_has_the_history_where_policies_looked_and_else_does_not_know(
+async def test_a_what_if_replay_has_the_history_only_if_a_policy_read_it_at_the_decision(
     world: World, ask: Ask, bot: Agent
 ) -> None:
     task = await start(world)

@@ -1,4 +1,4 @@
-"""Tokens, and parts of tasks, that Rego decides: the act comes again with the answer, its caller proved once."""
+"""Rego decides on tokens and parts of tasks: the act is repeated with the result; its caller authenticates once."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ async def client(world: World) -> Client:
     return client
 
 
-async def test_a_set_of_rego_alone_issues_tokens(world: World, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_set_of_rego_policies_only_permits_the_issue_of_a_token(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted, before = Counted(world, monkeypatch), len(entries(world, "token.issue"))
     assert (await client.token(resource=FILES, scope="files:read"))["scope"] == "files:read"
     assert counted.count == 1
@@ -65,7 +67,9 @@ async def test_a_set_of_rego_alone_issues_tokens(world: World, client: Client, m
     assert entries(world, "token.issue")[0].policies == ["tokens"]
 
 
-async def test_what_rego_forbids_or_permits_not_is_denied_and_on_record(world: World, client: Client) -> None:
+async def test_a_token_that_rego_forbids_or_does_not_permit_is_denied_with_an_entry(
+    world: World, client: Client
+) -> None:
     denied = await client.ask(resource=FILES, scope="files:read files:write")
     assert (denied.error, "nobody writes" in denied.json["error_description"]) == ("access_denied", True)
     assert entries(world, "token.issue")[0].outcome == "refused"
@@ -73,7 +77,7 @@ async def test_what_rego_forbids_or_permits_not_is_denied_and_on_record(world: W
     assert (denied.error, "no policy permits" in denied.json["error_description"]) == ("access_denied", True)
 
 
-async def test_what_cedar_forbids_is_asked_nowhere(
+async def test_a_token_that_cedar_forbids_is_not_evaluated_by_rego(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(world, {"a.rego": TOKENS, "a.cedar": 'forbid (principal, action == Action::"issue_token", resource);'})
@@ -82,7 +86,7 @@ async def test_what_cedar_forbids_is_asked_nowhere(
     assert counted.count == 0
 
 
-async def test_nobody_is_asked_before_the_client_is_proved_and_what_proved_it_is_used_up(
+async def test_rego_is_evaluated_only_after_client_authentication_and_the_credentials_are_spent(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(world, monkeypatch)
@@ -96,7 +100,7 @@ async def test_nobody_is_asked_before_the_client_is_proved_and_what_proved_it_is
     assert counted.count == 1
 
 
-async def test_an_exchange_asks_for_both_and_depth_is_theirs_to_judge(
+async def test_a_token_exchange_evaluates_rego_for_delegation_and_issue_with_the_depth(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = await agents(world, "one", "two", "three")
@@ -114,7 +118,7 @@ async def test_an_exchange_asks_for_both_and_depth_is_theirs_to_judge(
     assert (denied.error, "no policy permits" in denied.json["error_description"]) == ("invalid_request", True)
 
 
-async def test_a_part_of_a_task_is_handed_on_where_rego_permits(world: World) -> None:
+async def test_a_part_of_a_task_is_delegated_only_if_rego_permits(world: World) -> None:
     await agents(world, "one", "two", "three")
     await put(world, {"a.rego": TOKENS})
     status, task = await call_admin_api(
@@ -132,13 +136,13 @@ async def test_a_part_of_a_task_is_handed_on_where_rego_permits(world: World) ->
     assert entries(world, "task.start")[0].outcome == "refused"
 
 
-async def test_rego_that_fails_denies(world: World, client: Client) -> None:
+async def test_a_token_is_denied_if_rego_fails(world: World, client: Client) -> None:
     await put(world, {"a.rego": "package ostiary.tokens\nimport rego.v1\npermit if input.nothing"})
     denied = await client.ask(resource=FILES, scope="files:read")
     assert (denied.error, "undefined" in denied.json["error_description"]) == ("access_denied", True)
 
 
-async def test_a_set_that_is_swapped_meanwhile_is_asked_anew(
+async def test_a_token_request_is_evaluated_again_if_the_set_changes_during_the_evaluation(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines, swapped = world.get_singleton(Engines), TOKENS + 'forbid contains "swapped" if true\n'
@@ -154,7 +158,7 @@ async def test_a_set_that_is_swapped_meanwhile_is_asked_anew(
     assert "swapped" in (await client.ask(resource=FILES, scope="files:read")).json["error_description"]
 
 
-async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
+async def test_the_number_of_remote_evaluations_of_an_act_is_limited(world: World) -> None:
     await put(world, {"a.rego": TOKENS})
     tried: list[Retry | None] = []
 
@@ -170,7 +174,7 @@ async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
     assert len(tried) == MAX_RETRIES + 1
 
 
-async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Client) -> None:
+async def test_only_recent_remote_results_of_the_same_set_are_used(world: World, client: Client) -> None:
     policies, now = flows.active_policies(world.db.read()), world.now()
     other = Policies("another", ir.PolicySetIR(()), remote=policies.remote)
     agent = get_agent(world, "one")
@@ -203,7 +207,7 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
         await issue(Retry(RemoteAnswers(policies, now, {b"another": yes}), is_last=True))
 
 
-async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None:
+async def test_an_act_that_waits_for_remote_policies_leaves_no_entry(world: World, client: Client) -> None:
     agent = get_agent(world, "one")
     with pytest.raises(RemotePoliciesNeeded):
         await run_act(

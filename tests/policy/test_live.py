@@ -1,4 +1,4 @@
-"""The live events of the ledger: no entry is lost or doubled, each caller hears what it may read, all is bounded."""
+"""The live events of the ledger: no entry is lost or doubled, each caller receives what it may read."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_a_dropped_stream_continues_without_a_lost_or_doubled_entry(
     assert heard == list(range(start, size_of(world)))
 
 
-async def test_an_event_has_the_entry_as_the_ledger_has_it(world: World) -> None:
+async def test_an_event_contains_the_entry_as_stored_in_the_ledger(world: World) -> None:
     await leave(world, "task.start")
     async with aclosing(follow(world)) as stream:
         await anext(stream)
@@ -141,7 +141,7 @@ async def test_an_event_has_the_entry_as_the_ledger_has_it(world: World) -> None
     assert (kind, data) == ("entry", {"index": index, **json.loads(body)})
 
 
-async def test_each_person_hears_what_the_person_may_read(world: World) -> None:
+async def test_a_person_receives_only_events_that_the_person_may_read(world: World) -> None:
     callers = {role: await person(world, role, role) for role in ("viewer", "auditor")}
     place = f"{size_of(world) - 1}-{ledger.present_history(world.db.read())[:8]}"
     async with aclosing(follow(world, callers["viewer"], place)) as stream:
@@ -155,7 +155,7 @@ async def test_each_person_hears_what_the_person_may_read(world: World) -> None:
     assert kinds == ["", "entry", "entry", "entry", "entry"]
 
 
-async def test_a_person_without_a_role_hears_of_the_agents_for_which_the_person_answers(world: World) -> None:
+async def test_a_person_without_a_role_receives_events_of_agents_that_the_person_or_team_owns(world: World) -> None:
     owner, member = [await person(world, name) for name in ("olga", "mo")]
 
     def make(act: ledger.Act) -> None:
@@ -198,7 +198,7 @@ async def test_a_caller_who_may_not_read_the_ledger_learns_neither_its_size_nor_
     assert busy == silence == [b"retry: 1000\nevent: reset\ndata: {}\n\n", *[b":\n\n"] * 5]
 
 
-async def test_a_stream_hears_less_without_the_role_and_ends_with_the_session(world: World) -> None:
+async def test_a_stream_omits_events_after_a_revoked_role_and_ends_with_the_session(world: World) -> None:
     viewer, is_live = await person(world, "vera", "viewer"), True
     stream = follow(world, viewer)
     await anext(stream)
@@ -229,14 +229,16 @@ async def test_a_policy_that_forbids_the_stream_ends_it_for_a_person(world: Worl
 
 
 @pytest.mark.parametrize("place", ["x", "1", "0-00000000", "999-{history}", "-1-{history}", "1-{history}x"])
-async def test_a_place_that_is_not_known_resets(world: World, place: str) -> None:
+async def test_a_stream_from_an_unknown_position_starts_with_a_reset(world: World, place: str) -> None:
     await leave(world, "task.start")
     history = ledger.present_history(world.db.read())[:8]
     async with aclosing(follow(world, place=place.format(history=history))) as stream:
         assert parse(await anext(stream)) == [(f"{size_of(world) - 1}-{history}", "reset", {})]
 
 
-async def test_a_stream_that_missed_too_much_resets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_missed_too_many_entries_starts_with_a_reset(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "MAX_MISSED", 3)
     await leave(world, "task.start", count=5)
     history, size = ledger.present_history(world.db.read())[:8], size_of(world)
@@ -272,7 +274,7 @@ async def test_streams_are_bounded_per_caller_and_per_server(world: World, monke
     assert world.get_singleton(LiveEntries).count == 0
 
 
-async def test_a_holder_of_every_stream_leaves_a_fair_share_to_others(
+async def test_an_owner_with_all_streams_loses_streams_to_other_owners(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MAX_OF_CALLER", 2)
@@ -322,7 +324,7 @@ async def test_a_stop_ends_the_stream_of_an_agent(world: World, target: What) ->
     assert (answer.status, live_entries.count) == (200, 0)
 
 
-def test_each_area_is_a_list_that_people_read() -> None:
+def test_each_area_of_live_events_has_a_list_route_of_the_api() -> None:
     assert AREAS.keys() <= FAMILIES.keys()
     lists = {route.path for route in ROUTES if route.method == "GET"}
     assert {f"/api/v1/{area}" for area in AREAS.values()} <= lists

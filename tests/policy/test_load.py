@@ -28,7 +28,7 @@ def one(text: str, **more: str) -> dict[str, str]:
     return {"a.cedar": text} | {name.replace("_", "."): content for name, content in more.items()}
 
 
-def test_the_starter_set_loads_and_its_tests_hold() -> None:
+def test_the_starter_set_loads_and_its_tests_pass() -> None:
     loaded = starter_files()
     assert [policy.id for policy in loaded.ir.policies] == [
         "call-within-segment",
@@ -44,24 +44,24 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
     assert loaded.tests == 11
 
 
-def test_the_safeguards_hold_their_tests() -> None:
+def test_the_safeguards_pass_their_tests() -> None:
     cases = Path(__file__).with_name("safeguards.test.toml").read_text("utf-8")
     assert load(starter_files().files | {"safeguards.test.toml": cases}).tests == 113
 
 
-def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:
+def test_a_policy_is_named_by_its_id_annotation_or_by_its_file_and_position() -> None:
     loaded = load({"b.cedar": PERMIT + PERMIT, "folder/a.cedar": f'@id("mine") {PERMIT}'})
     assert [policy.id for policy in loaded.ir.policies] == ["b#1", "b#2", "mine"]
 
 
-def test_the_hash_is_of_the_files_and_of_nothing_else() -> None:
+def test_the_hash_of_a_set_depends_on_its_files_only() -> None:
     files = certification()
     assert load(files).hash == load(dict(reversed(files.items()))).hash
     assert load(files).hash != load(files | {"b.cedarschema": ""}).hash
     assert load(files).hash != load(files | {"certification.cedar": files["certification.cedar"] + "\n"}).hash
 
 
-def test_actions_carry_their_groups() -> None:
+def test_a_policy_on_an_action_group_applies_to_the_actions_of_the_group() -> None:
     schema = """
         entity user;
         action change;
@@ -124,7 +124,7 @@ def test_actions_carry_their_groups() -> None:
         (one("permit (principal, action, resource);\ud800"), "surrogate"),
     ],
 )
-def test_what_is_wrong_is_refused_by_the_name_of_the_file_and_what_it_is(files: dict[str, str], why: str) -> None:
+def test_an_invalid_set_is_refused_with_the_file_and_the_reason(files: dict[str, str], why: str) -> None:
     with pytest.raises(Refused, match=why) as caught:
         load(files)
     assert isinstance(caught.value, Invalid | Malformed)
@@ -170,7 +170,7 @@ def test_a_failing_test_refuses_the_set_and_is_named(case: str, why: str) -> Non
     assert caught.value.code == "policy_test_failed"
 
 
-def test_a_policy_error_in_a_test_is_a_denial_and_is_told() -> None:
+def test_a_policy_error_in_a_test_case_is_a_denial_and_is_reported() -> None:
     schema = "type Arguments = { amount?: Long };"
     policy = """
         permit (principal, action == Action::"call", resource);
@@ -196,14 +196,14 @@ def test_a_policy_error_in_a_test_is_a_denial_and_is_told() -> None:
 # --- bounds ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_set_has_at_most_so_many_files() -> None:
+def test_the_number_of_files_of_a_set_is_limited() -> None:
     files = {f"{number}.cedar": PERMIT for number in range(MAX_FILES + 1)}
     load(dict(list(files.items())[:MAX_FILES]))
     with pytest.raises(Invalid, match="201"):
         load(files)
 
 
-def test_a_file_has_at_most_so_many_bytes() -> None:
+def test_the_size_of_a_file_and_of_a_set_is_limited() -> None:
     padding = MAX_FILE_BYTES - len(PERMIT) - 2
     load(one(f"//{'x' * (padding - 1)}\n{PERMIT}"))
     with pytest.raises(Invalid, match=r"a\.cedar has"):
@@ -212,7 +212,7 @@ def test_a_file_has_at_most_so_many_bytes() -> None:
         load({f"{number}.cedar": "/" * (MAX_BYTES // 4) for number in range(5)})
 
 
-def test_a_set_has_at_most_so_many_policies() -> None:
+def test_the_number_of_policies_of_a_set_is_limited() -> None:
     load(one(PERMIT * MAX_POLICIES))
     with pytest.raises(Invalid, match="5000 policies"):
         load(one(PERMIT * (MAX_POLICIES + 1)))
@@ -221,7 +221,7 @@ def test_a_set_has_at_most_so_many_policies() -> None:
 
 
 @pytest.mark.parametrize("around", ["({})", "(!{})", "if ({}) then true else true"])
-def test_brackets_nest_so_deep_that_the_parser_never_runs_out_of_stack(around: str) -> None:
+def test_the_nesting_depth_of_brackets_is_limited(around: str) -> None:
     nested = "true"
     for _ in range(MAX_BRACKETS - 1):  # one is that of `when`
         nested = around.format(nested)
@@ -233,12 +233,12 @@ def test_brackets_nest_so_deep_that_the_parser_never_runs_out_of_stack(around: s
 @pytest.mark.parametrize(
     "operator", ["&&", "||", "+", "*", "-", "==", "if true then true else", ".a", " in", " has a &&"]
 )
-def test_operators_follow_each_other_only_so_often(operator: str) -> None:
+def test_the_length_of_a_chain_of_operators_is_limited(operator: str) -> None:
     with pytest.raises(Invalid, match=f"more than {MAX_OPERATORS} operators"):
         load(one(when("true" + f"{operator} true" * MAX_OPERATORS)))
 
 
-def test_a_policy_has_at_most_so_many_operators() -> None:
+def test_the_number_of_operators_of_a_policy_is_limited() -> None:
     flat = "[" + ", ".join(["1 == 1"] * (MAX_OPERATORS - 6)) + "].contains(true)"  # and ( when { [ . (
     load(one(when(flat)))
     with pytest.raises(Invalid, match="operators"):
@@ -291,7 +291,7 @@ print("survived", count)
 """
 
 
-def test_no_bomb_ends_the_process() -> None:
+def test_a_deeply_nested_or_very_long_set_does_not_crash_the_process() -> None:
     """Many of them overflow the stack of the native parser when they are let through; in a thread, as in the server."""
     threaded = f"import threading\nt = threading.Thread(target=exec, args=({BOMBS!r}, {{}}))\nt.start()\nt.join()"
     run = subprocess.run(
@@ -316,12 +316,12 @@ def test_no_bomb_ends_the_process() -> None:
         'permit (principal == Agent::"\\u{110000}", action, resource);',
     ],
 )
-def test_strange_characters_are_answered_and_not_crashed_on(text: str) -> None:
+def test_a_policy_with_invalid_characters_is_refused_with_the_file_name(text: str) -> None:
     with pytest.raises(Refused, match=r"^a\.cedar: "):
         load(one(text))
 
 
-def test_any_name_may_be_in_a_string() -> None:
+def test_a_string_in_a_policy_may_contain_any_character() -> None:
     loaded = load(one('permit (principal == Agent::"ä\u202e\\u{0}\\"\\\\", action, resource);'))
     assert loaded.ir.policies[0].principal.equals is not None
     assert loaded.ir.policies[0].principal.equals.id == 'ä\u202e\0"\\'
@@ -331,7 +331,7 @@ TWO_KEYS = "urn:ostiary:acr:two-keys"
 PAYING = 'forbid (principal, action == Action::"call", resource)'
 
 
-def test_a_step_up_that_helps_is_taken() -> None:
+def test_a_step_up_whose_policy_reads_the_assurance_is_accepted() -> None:
     text = (
         f'@step_up("{TWO_KEYS}") {PAYING} when {{ resource.effect == "pay" }} '
         f'unless {{ context.acr == "{TWO_KEYS}" }};'
@@ -352,12 +352,12 @@ def test_a_step_up_that_helps_is_taken() -> None:
         (f'@step_up("a  b") {PAYING} unless {{ context.acr == "a" }};', "`acr_values`"),
     ],
 )
-def test_a_step_up_that_helps_nobody_is_refused(text: str, why: str) -> None:
+def test_a_step_up_that_is_invalid_or_cannot_be_met_is_refused(text: str, why: str) -> None:
     with pytest.raises(Invalid, match=why):
         load(one(PERMIT + text))
 
 
-def test_a_case_can_say_when_somebody_proved_who_it_is() -> None:
+def test_a_test_case_can_state_the_authentication_time() -> None:
     text = (
         f'@max_age("60") {PAYING} unless {{ context has auth_time && '
         'context.now.durationSince(context.auth_time) <= duration("60s") };'
@@ -381,7 +381,7 @@ FORBID = 'forbid (principal, action == Action::"call", resource);'
 
 
 @pytest.mark.parametrize("whom", ["person", "two"])
-def test_a_forbid_asks(whom: str) -> None:
+def test_a_forbid_with_an_ask_annotation_requests_approval(whom: str) -> None:
     assert load(one(f'{PERMIT} @ask("{whom}") {FORBID}')).policies.asks == {"a#2": whom}
 
 
@@ -390,12 +390,12 @@ def test_a_forbid_asks(whom: str) -> None:
     [(f"{PERMIT} {asks} {FORBID}", "@ask must be") for asks in ('@ask("three")', '@ask("")', "@ask", '@ask("Person")')]
     + [(f'@ask("person") {PERMIT}', "is on a `permit`")],
 )
-def test_only_a_forbid_asks_and_only_a_person_or_two(text: str, why: str) -> None:
+def test_an_ask_annotation_must_be_on_a_forbid_and_have_the_value_person_or_two(text: str, why: str) -> None:
     with pytest.raises(Invalid, match=why):
         load(one(text))
 
 
-def test_a_policy_that_asks_says_whether_a_yes_may_cover_more() -> None:
+def test_a_policy_can_state_that_an_approval_covers_a_counterpart() -> None:
     assert load(one(f'{PERMIT} @ask("two") @covers("counterpart") {FORBID}')).policies.covers == {"a#2"}
     assert load(one(f'{PERMIT} @ask("two") {FORBID}')).policies.covers == frozenset()
     for wrong in ('@covers("counterpart")', '@ask("person") @covers("task")', '@ask("person") @covers'):
@@ -403,7 +403,7 @@ def test_a_policy_that_asks_says_whether_a_yes_may_cover_more() -> None:
             load(one(f"{PERMIT} {wrong} {FORBID}"))
 
 
-def test_a_policy_names_who_may_answer() -> None:
+def test_a_policy_can_name_its_approvers() -> None:
     asks = f'{PERMIT} @ask("person") @approvers("finance, ada") {FORBID}'
     assert load(one(asks)).policies.approvers == {"a#2": ("finance", "ada")}
     assert load(one(f'{PERMIT} @ask("person") {FORBID}')).policies.approvers == {"a#2": ()}
@@ -421,12 +421,12 @@ def test_a_policy_names_who_may_answer() -> None:
         f'@ask("person") @approvers("{",".join(f"p{one}" for one in range(MAX_APPROVERS + 1))}")',
     ],
 )
-def test_a_policy_names_somebody_or_says_nothing_of_it(named: str) -> None:
+def test_an_invalid_approvers_annotation_is_refused(named: str) -> None:
     with pytest.raises(Invalid, match="approver"):
         load(one(f"{PERMIT} {named} {FORBID}"))
 
 
-def test_a_policy_names_so_many_and_no_more() -> None:
+def test_a_policy_can_name_the_maximum_number_of_approvers() -> None:
     named = ",".join(f"p{one}" for one in range(MAX_APPROVERS))
     [found] = load(one(f'{PERMIT} @ask("person") @approvers("{named}") {FORBID}')).policies.approvers.values()
     assert len(found) == MAX_APPROVERS
@@ -442,7 +442,7 @@ expect = "EXPECTED"
 
 
 @pytest.mark.parametrize(("expected", "holds"), [("ask", True), ("deny", False), ("allow", False)])
-def test_a_case_can_expect_that_somebody_is_asked(expected: str, holds: bool) -> None:
+def test_a_test_case_can_expect_an_approval_request(expected: str, holds: bool) -> None:
     files = one(f'{PERMIT} @ask("person") {FORBID}') | {"a.test.toml": ASK_TEST.replace("EXPECTED", expected)}
     if holds:
         assert load(files).tests == 1

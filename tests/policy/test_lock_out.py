@@ -1,4 +1,4 @@
-"""Nobody who puts a set locks himself out without having said so."""
+"""An administrator who puts a policy set cannot lose access to the server without a confirmation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ SETS: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", SETS)
-async def test_a_set_that_locks_out_is_refused_precisely(world: World, ask: Ask, admin: Caller, case: str) -> None:
+async def test_a_set_that_locks_its_administrator_out_is_refused_with_the_reason(
+    world: World, ask: Ask, admin: Caller, case: str
+) -> None:
     files, why = SETS[case]
     before = flows.active_policies(world.db.read()).hash
     status, refused = await told(ask, admin, files)
@@ -88,12 +90,14 @@ KEEPS: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", KEEPS)
-async def test_a_set_that_does_not_is_taken_without_a_word(ask: Ask, admin: Caller, case: str) -> None:
+async def test_a_set_that_does_not_lock_its_administrator_out_is_accepted(ask: Ask, admin: Caller, case: str) -> None:
     status, made = await told(ask, admin, KEEPS[case])
     assert (status, [note for note in made["notes"] if "no other token" in note]) == (201, [])
 
 
-async def test_going_back_to_a_set_that_locks_out_is_refused_too(world: World, ask: Ask, admin: Caller) -> None:
+async def test_the_activation_of_an_earlier_set_that_locks_out_is_refused(
+    world: World, ask: Ask, admin: Caller
+) -> None:
     _, made = await told(ask, admin, CALLS, "?lock_out=true")
     await told(ask, admin, KEEPS["cedar"])
     activate = PUT + "/{hash}/activate"
@@ -104,7 +108,9 @@ async def test_going_back_to_a_set_that_locks_out_is_refused_too(world: World, a
     assert flows.active_policies(world.db.read()).hash == made["hash"]
 
 
-async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller) -> None:
+async def test_the_lock_out_check_applies_to_the_caller_that_puts_the_set(
+    world: World, ask: Ask, admin: Caller
+) -> None:
     other = await register_agent(world, "other", scopes=["ostiary:admin"])
     files = {"a.cedar": f'permit (principal == Agent::"{other.agent_id}", action == Action::"issue_token", resource);'}
     assert (await told(ask, admin, files))[0] == 409
@@ -114,11 +120,11 @@ async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller)
     assert (await told(ask, person, CALLS))[0] == 201, "who needs no token is not locked out"
 
 
-async def test_a_flag_is_true_or_false(ask: Ask, admin: Caller) -> None:
+async def test_the_lock_out_flag_must_be_true_or_false(ask: Ask, admin: Caller) -> None:
     assert (await told(ask, admin, CALLS, "?lock_out=yes"))[1]["message"] == "`lock_out` must be true or false"
 
 
-async def test_a_set_that_an_upgrade_of_the_engine_refuses_is_logged_at_the_start(
+async def test_a_set_that_the_engine_cannot_run_is_logged_at_the_start(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = await load_set(world, {"a.rego": HEAD})

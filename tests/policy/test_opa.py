@@ -1,4 +1,4 @@
-"""A remote OPA as decision point: over HTTP, bounded, and whatever it does wrong denies."""
+"""A remote OPA as decision point: over HTTP, limited in size and time; every failure denies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_document_may_be_true_or_false(world: World, ask: Ask) -> None:
     assert await decision(ask, somebody("ben")) == (False, "no policy permits the request", [])
 
 
-async def test_what_cedar_forbids_is_not_asked_about(world: World, ask: Ask, served: Opa) -> None:
+async def test_a_request_that_cedar_forbids_is_not_sent_to_opa(world: World, ask: Ask, served: Opa) -> None:
     await put(world, 'path = "payments/decision"', FORBIDS)
     assert (await decision(ask, ANN))[2] == ["a#1"]
     assert served.asked == []
@@ -84,7 +84,7 @@ async def test_what_cedar_forbids_is_not_asked_about(world: World, ask: Ask, ser
         ("payments/number", "is not a decision"),
     ],
 )
-async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, path: str, said: str) -> None:
+async def test_a_document_that_is_not_a_decision_denies(world: World, ask: Ask, path: str, said: str) -> None:
     await put(world, f'path = "{path}"', CEDAR_PERMITS)
     allowed, message, policies = await decision(ask, ANN)
     assert (allowed, policies) == (False, ["pay"])
@@ -106,7 +106,9 @@ async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, pat
         ("deep", "not a decision"),
     ],
 )
-async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa, misbehave: str, said: str) -> None:
+async def test_an_invalid_or_slow_response_of_opa_denies(
+    world: World, ask: Ask, served: Opa, misbehave: str, said: str
+) -> None:
     await put(world, 'path = "payments/decision"', CEDAR_PERMITS)
     served.misbehave = misbehave
     engines = world.get_singleton(Engines)
@@ -120,7 +122,7 @@ async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa
     assert (await decision(ask, ANN))[0] is True
 
 
-async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: SeededRandom) -> None:
+async def test_an_unreachable_opa_is_reported_as_an_error(config: Config, clock: Clock, dice: SeededRandom) -> None:
     with opa() as gone:
         pass
     async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:
@@ -144,11 +146,11 @@ async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dic
         "http://127.0.0.1.example",
     ],
 )
-def test_only_a_url_that_may_be_fetched_is_configured(url: str) -> None:
+def test_an_invalid_or_insecure_opa_url_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="opa_url"):
         load_config(environ={}, data_dir="x", opa_url=url)
 
 
 @pytest.mark.parametrize("url", ["https://opa.example", "http://127.0.0.1:8181", "https://opa.example/prefix"])
-def test_a_url_on_this_machine_or_of_https_is_configured(url: str) -> None:
+def test_an_https_or_loopback_opa_url_is_accepted(url: str) -> None:
     assert load_config(environ={}, data_dir="x", opa_url=url).opa_url == url

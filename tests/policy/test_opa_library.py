@@ -16,7 +16,7 @@ def opa() -> Iterator[Opa]:
         yield opa
 
 
-def test_a_nul_is_refused_and_not_the_end(opa: Opa) -> None:
+def test_a_nul_character_is_refused(opa: Opa) -> None:
     with pytest.raises(OpaError, match="NUL"):
         opa.add_module("a.rego", "package p\nv := 1\n\0v := 2")
     with pytest.raises(OpaError, match="NUL"):
@@ -30,21 +30,21 @@ def test_a_nul_is_refused_and_not_the_end(opa: Opa) -> None:
 
 
 @pytest.mark.parametrize("input", [b"[", b"\xff", b"1 2", b'{"a": 01}'])
-def test_what_is_no_json_is_an_error(opa: Opa, input: bytes) -> None:
+def test_invalid_json_is_an_error(opa: Opa, input: bytes) -> None:
     with pytest.raises(OpaError):
         opa.query("input", input)
     with pytest.raises(OpaError):
         opa.add_data(input)
 
 
-def test_undefined_and_no_input_are_no_result(opa: Opa) -> None:
+def test_an_undefined_document_or_a_missing_input_gives_no_result(opa: Opa) -> None:
     assert opa.query("data.nothing") == []
     assert opa.query("input") == []
     [found] = opa.query("input", b"null")
     assert bytes(found.expressions[0].value) == b"null"
 
 
-def test_nothing_of_one_engine_is_in_another(opa: Opa) -> None:
+def test_an_engine_does_not_see_modules_or_data_of_another_engine(opa: Opa) -> None:
     opa.add_module("a.rego", "package p\nv := 1")
     opa.add_data(b'{"x": 1}')
     with closing(Opa()) as other:

@@ -1,4 +1,4 @@
-"""Partial evaluation tells the truth: no completion of an unknown request has an outcome that it excludes.
+"""Partial evaluation is sound: no completion of an unknown request has an outcome that it excludes.
 
 The policies, entities and contexts are those of the comparison with Cedar, so every construct of the language is there.
 """
@@ -71,7 +71,7 @@ def excluded(result: Result) -> set[str]:
     return found | ({"false", "error"} if result.must_hold else set())
 
 
-def test_no_completion_has_an_outcome_that_is_excluded() -> None:
+def test_partial_evaluation_excludes_no_outcome_that_a_completion_has() -> None:
     random = Random(11)
     counts = Counter[str]()
     for trial in islice(trials(7), SETS):
@@ -146,7 +146,7 @@ def test_the_verdict_is_permit_deny_or_the_inputs_on_which_it_depends(text: str,
     assert (found if found.must else "deny" if not found.may else ",".join(sorted(found.inputs))) == verdict
 
 
-def test_a_number_may_be_one_that_cedar_cannot_hold() -> None:
+def test_an_unknown_number_may_be_a_value_that_cedar_cannot_hold() -> None:
     amount = PartialRecord({"amount": Unknown("amount", kind=int)})
     text = f"{PERMIT}; {PERMIT} when {{ context.arguments.amount == 1 }};"
     found = foreseen(text, amount)
@@ -168,7 +168,7 @@ def test_a_number_may_be_one_that_cedar_cannot_hold() -> None:
         '(if context.arguments.s == "x" then context.arguments else {n: 1}) == {n: 2}',
     ],
 )
-def test_comparing_a_record_fails_if_a_member_is_one_that_cedar_cannot_hold(reads: str) -> None:
+def test_the_comparison_of_a_record_fails_if_a_member_is_a_value_that_cedar_cannot_hold(reads: str) -> None:
     arguments = PartialRecord({"amount": Unknown("amount", kind=int), "s": Unknown("s", kind=str)})
     text = f"{PERMIT}; {PERMIT} when {{ {reads} }};"
     found = foreseen(text, arguments)
@@ -177,7 +177,7 @@ def test_comparing_a_record_fails_if_a_member_is_one_that_cedar_cannot_hold(read
     assert Policies("hash", lower(text)).judge(AGENT, CALL, TOOL, context, STORE).because == "policy_error"
 
 
-def test_every_agent_of_a_chain_counts() -> None:
+def test_partial_evaluation_requires_a_permit_for_every_agent_of_a_chain() -> None:
     other = Uid("Agent", "b")
     store = STORE | {other: entity(other, {"team": "red"})}
     policies = Policies("hash", lower(f'{PERMIT} when {{ principal.team == "blue" }};'))

@@ -34,18 +34,18 @@ def shown() -> dict[str, str]:
     }
 
 
-def test_the_set_on_the_page_loads_and_its_tests_hold() -> None:
+def test_the_set_on_the_page_loads_and_its_tests_pass() -> None:
     loaded = load(shown())
     assert (len(loaded.ir.policies), loaded.tests) == (4, 2)
 
 
-def test_a_test_on_the_page_turned_round_fails() -> None:
+def test_a_test_case_of_the_page_with_a_larger_amount_fails() -> None:
     turned = shown()["payments.test.toml"].replace("99.99", "100.0")
     with pytest.raises(Invalid, match="an agent can pay a small amount"):
         load(shown() | {"payments.test.toml": turned})
 
 
-def test_the_types_on_the_page_are_taken() -> None:
+def test_the_schema_on_the_page_loads() -> None:
     policy = "permit (principal is user, action, resource is record);"
     loaded = load({"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1]})
     asked = {
@@ -80,20 +80,20 @@ def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_co
     assert CALL in starter_files().actions
 
 
-def test_the_entities_on_the_page_are_taken() -> None:
+def test_the_entities_on_the_page_load() -> None:
     policy = "permit (principal is user, action, resource is record);"
     files = {"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1], "a.entities.json": blocks("json")[0]}
     assert load(files).ready.ids == {"user": ("bob",), "record": ("record-1",)}
 
 
-def test_the_numbers_of_searches_on_the_page_are_the_numbers() -> None:
+def test_the_search_limits_on_the_page_equal_the_limits_in_the_code() -> None:
     page = PAGE.read_text("utf-8")
     said = page[page.index("## Searching") : page.index("## Limits")]
     numbers = [int(number) for number in re.findall(r"\d+", said) if number not in ("1", "0")]
     assert numbers == [DEFAULT_RESULTS, MAX_RESULTS, MAX_EXAMINED, NOTED]
 
 
-def test_the_limits_on_the_page_are_the_limits() -> None:
+def test_the_limits_on_the_page_equal_the_limits_in_the_code() -> None:
     page = PAGE.read_text("utf-8")
     limits = page[page.index("## Limits") :]
     numbers = [int(number) for number in re.findall(r"\d+", limits)]
@@ -111,7 +111,7 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
     assert f"up to {MAX_EVALUATIONS} evaluations" in " ".join(page.split())
 
 
-def test_the_safeguards_on_the_page_are_those_there_are_and_what_leaves_one_out_is_taken() -> None:
+def test_the_page_lists_every_safeguard_and_its_example_of_a_left_out_safeguard_is_valid() -> None:
     page = PAGE.read_text("utf-8")
     section = page[page.index("## Safeguards") : page.index("## Three ways")]
     listed = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)

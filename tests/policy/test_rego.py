@@ -1,4 +1,4 @@
-"""Rego beside Cedar: what is taken, what it decides, and that whatever goes wrong denies."""
+"""Rego beside Cedar: which modules are accepted, how they decide, and that every failure denies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def a_set(rego: str, **files: str) -> dict[str, str]:
     return {"a.cedarschema": SCHEMA, "levels.rego": rego} | named
 
 
-async def test_rego_permits_and_is_named(world: World, ask: Ask) -> None:
+async def test_a_rego_policy_permits_and_is_named_in_the_decision(world: World, ask: Ask) -> None:
     await put(world, a_set(PERMITS))
     assert await decision(ask) == (True, "", ["levels"])
     low = QUESTION | {"subject": {"type": "user", "id": "ann", "properties": {"level": 1}}}
@@ -74,7 +74,7 @@ CEDAR_CALLS = 'permit (principal, action == Action::"call", resource);'
         ('@mode("watch") ' + FORBIDS, PERMITS, True, ["levels"]),
     ],
 )
-async def test_a_set_of_two_engines_is_one_set_and_forbids_win(
+async def test_cedar_and_rego_policies_of_a_set_combine_and_a_forbid_wins(
     world: World, ask: Ask, cedar: str, rego: str, allowed: bool, by: list[str]
 ) -> None:
     await put(world, a_set(rego, a__cedar=cedar))
@@ -84,7 +84,7 @@ async def test_a_set_of_two_engines_is_one_set_and_forbids_win(
         assert message == "never on a Sunday"
 
 
-async def test_what_only_watches_is_on_record(world: World, ask: Ask) -> None:
+async def test_a_rego_policy_in_watch_mode_is_recorded_and_does_not_deny(world: World, ask: Ask) -> None:
     await put(world, a_set(HEAD + 'mode := "watch"\nforbid := true', a__cedar=CEDAR_PERMITS))
     assert (await decision(ask))[0] is True
     assert (newest_entry(world).detail or {})["watched"] == ["levels"]
@@ -114,7 +114,7 @@ FAILS = {
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", FAILS)
-async def test_whatever_fails_denies_with_a_reason_and_the_next_question_is_answered(
+async def test_a_rego_policy_that_fails_denies_with_a_reason_and_the_next_set_decides(
     world: World, ask: Ask, case: str
 ) -> None:
     rego, said = FAILS[case]
@@ -188,7 +188,7 @@ WRONG = {
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_is_wrong_refuses_the_set_and_is_said(world: World, case: str) -> None:
+async def test_an_invalid_rego_set_is_refused_with_the_reason(world: World, case: str) -> None:
     files, said = WRONG[case]
     before = flows.active_policies(world.db.read()).hash
     with pytest.raises(Refused) as refused:
@@ -209,7 +209,7 @@ USES = (
 
 
 @pytest.mark.parametrize("builtin", sorted(REFUSED))
-def test_built_ins_that_see_more_than_the_question_and_the_data_are_refused(engine: Confined, builtin: str) -> None:
+def test_a_built_in_that_reads_more_than_the_input_and_the_data_is_refused(engine: Confined, builtin: str) -> None:
     first, *rest = builtin.split(".")
     quoted = first + "".join(f'["{part}"]' for part in rest)
     error = f"levels.rego: `{builtin}` is refused: a policy may depend only on the question and the data"
@@ -230,7 +230,7 @@ def test_names_of_refused_built_ins_may_be_members_and_text(engine: Confined) ->
     assert engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S) == b"{}"
 
 
-def test_a_set_has_at_most_so_many_policies_outside_of_cedar() -> None:
+def test_the_number_of_policies_of_a_set_outside_of_cedar_is_limited() -> None:
     def remotes(count: int) -> dict[str, str]:
         return {f"p{number}.opa.toml": 'path = "a"' for number in range(count)}
 
@@ -239,7 +239,7 @@ def test_a_set_has_at_most_so_many_policies_outside_of_cedar() -> None:
         read_program("hash", remotes(MAX_POLICIES + 1))
 
 
-async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> None:
+async def test_the_input_of_a_rego_policy_has_the_documented_form(world: World, ask: Ask) -> None:
     expected = {
         "subject": {
             "type": "user",
@@ -276,7 +276,9 @@ async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> Non
         ('"0.1000000000000000055"', "`0.1000000000000000055`", True),
     ],
 )
-async def test_opa_sees_all_digits_of_a_number(world: World, ask: Ask, number: str, rego: str, allowed: bool) -> None:
+async def test_a_number_reaches_a_rego_policy_with_all_its_digits(
+    world: World, ask: Ask, number: str, rego: str, allowed: bool
+) -> None:
     await put(world, a_set(HEAD + f"default permit := false\npermit if input.context.n == {rego}"))
     question = json.dumps(QUESTION | {"context": {"n": "?"}}).replace('"?"', number)
     _, answer = await ask(EVALUATION, question.encode())
@@ -285,7 +287,7 @@ async def test_opa_sees_all_digits_of_a_number(world: World, ask: Ask, number: s
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("number", ["0.1000000000000000055", "0.10000000000000001", "1.00000000000000001e2", "2e-324"])
-async def test_a_number_that_a_float_changes_is_refused_where_opa_would_see_it(
+async def test_a_number_with_more_digits_than_a_float_keeps_is_refused_if_the_set_has_rego(
     world: World, ask: Ask, number: str
 ) -> None:
     question = json.dumps(QUESTION | {"context": {"n": "?"}}).replace('"?"', number).encode()
@@ -299,7 +301,7 @@ async def test_a_number_that_a_float_changes_is_refused_where_opa_would_see_it(
     assert answer["decision"] is True
 
 
-async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
+async def test_a_rego_policy_can_use_data_and_libraries_of_its_set(world: World, ask: Ask) -> None:
     await put(
         world,
         a_set(
@@ -313,7 +315,7 @@ async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("semantic", ["execute_all", "deny_on_first_deny"])
-async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
+async def test_a_number_with_more_digits_than_a_float_keeps_denies_only_its_batch_item(
     world: World, ask: Ask, semantic: str
 ) -> None:
     await put(world, a_set(PERMITS))
@@ -334,7 +336,7 @@ async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("name", ["ostiary_answers.rego", "answers.rego", "_answers.rego", "a/b.rego"])
-async def test_a_module_counts_under_any_file_name(world: World, ask: Ask, name: str) -> None:
+async def test_a_rego_module_is_evaluated_under_any_file_name(world: World, ask: Ask, name: str) -> None:
     forbids = HEAD + 'forbid contains "never" if true'
     files = a_set(PERMITS) | {name: forbids}
     await put(world, files)
@@ -347,7 +349,7 @@ async def test_two_files_with_the_same_data_name_are_refused(world: World) -> No
         await load_set(world, files)
 
 
-async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) -> None:
+async def test_a_batch_and_a_search_evaluate_rego_for_each_item(world: World, ask: Ask) -> None:
     entities = [{"uid": {"type": "user", "id": f"u{n}"}, "attrs": {"level": n}} for n in range(4)]
     await put(world, a_set(PERMITS, a__entities__json=json.dumps(entities)))
     items = [{"subject": {"type": "user", "id": f"u{n}"}} for n in range(4)]
@@ -358,7 +360,7 @@ async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) ->
     assert [one["id"] for one in found["results"]] == ["u2", "u3"]
 
 
-async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothing(world: World) -> None:
+async def test_a_remote_result_of_another_request_set_policy_or_time_is_not_used(world: World) -> None:
     from ostiary.authorization.cedar import ir
     from ostiary.decision.access import Policies, PolicyResult, RemoteAnswers
     from ostiaryd.policy.flows import FRESH, Evaluator
@@ -390,7 +392,9 @@ async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothin
     assert not allowed(now, "other")
 
 
-async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(world: World, ask: Ask) -> None:
+async def test_a_new_rego_set_decides_at_once_and_a_set_of_another_process_after_one_denial(
+    world: World, ask: Ask
+) -> None:
     first = await put(world, a_set(PERMITS))
     assert (await decision(ask))[0] is True
     await put(world, a_set(PERMITS.replace("> 1", "> 5")))
@@ -401,14 +405,16 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
-async def test_a_set_decides_while_more_sets_are_tried_than_an_engine_keeps(world: World, ask: Ask) -> None:
+async def test_the_active_rego_set_decides_while_more_sets_are_loaded_than_an_engine_keeps(
+    world: World, ask: Ask
+) -> None:
     await put(world, a_set(PERMITS))
     for number in range(2 * KEPT):
         await load_set(world, a_set(PERMITS.replace("> 1", f"> {number + 2}")))
         assert await decision(ask) == (True, "", ["levels"]), number
 
 
-async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
+async def test_the_response_to_a_put_set_has_notes_on_the_actions_that_the_set_prevents(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
     said = ["only the server can evaluate `levels`: guards ask the server about each call that nothing else denies"]
     assert (answer["policies"], answer["notes"]) == (2, said)
@@ -428,12 +434,12 @@ async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     assert (status, put["notes"], put["policies"]) == (201, [], 2)
 
 
-async def test_guards_hear_of_policies_that_they_cannot_run(world: World) -> None:
+async def test_guards_receive_the_names_of_policies_that_they_cannot_run(world: World) -> None:
     await put(world, a_set(PERMITS))
     assert policy_fact(world.db.read()).remote == {"levels": False}
 
 
-async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
+async def test_a_guard_denies_if_a_policy_can_be_evaluated_only_by_the_server(world: World) -> None:
     await put(world, a_set(PERMITS, a__cedar="permit (principal, action, resource);"))
     knowledge = Knowledge()
     knowledge.learn(policy_fact(world.db.read()))
@@ -441,7 +447,7 @@ async def test_a_guard_that_cannot_ask_denies(world: World) -> None:
     assert (decided.allowed, decided.reasons[0].code, decided.policies) == (False, "policy_error", ("levels",))
 
 
-def test_a_schema_of_a_policy_reaches_no_network_and_no_file(engine: Confined, tmp_path: Path) -> None:
+def test_a_json_schema_in_a_policy_reads_no_network_and_no_file(engine: Confined, tmp_path: Path) -> None:
     (schema := tmp_path / "schema.json").write_text('{"type": "object"}')
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
@@ -457,7 +463,7 @@ def test_a_schema_of_a_policy_reaches_no_network_and_no_file(engine: Confined, t
             listening.accept()
 
 
-def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> None:
+def test_the_evaluation_of_a_policy_that_allocates_too_much_memory_is_ended(engine: Confined) -> None:
     rule = "permit if count([x | some x in numbers.range(1, 900000000)]) > 0"
     program = read_program("hash", {"levels.rego": HEAD + rule})
     engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S)
@@ -465,7 +471,7 @@ def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> N
         engine.ask(b'{"hash":"hash","question":{}}', within_s=PATIENCE_S)
 
 
-async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
+async def test_a_set_with_rego_is_refused_without_the_library_of_opa(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(external_pdp, "find_spec", lambda name: None if name == "opa_bindings" else find_spec(name))
@@ -475,7 +481,7 @@ async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
 
 
 @pytest.mark.parametrize("kept_children", [None])
-async def test_the_engines_end_with_the_world(world: World) -> None:
+async def test_the_engine_processes_end_when_the_engines_are_closed(world: World) -> None:
     engines = world.get_singleton(Engines)
     await put(world, a_set(PERMITS))
     children = [one.confined._child for one in engines._all]
@@ -486,7 +492,7 @@ async def test_the_engines_end_with_the_world(world: World) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
-async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -> None:
+async def test_a_looping_evaluation_does_not_delay_other_requests(world: World, ask: Ask) -> None:
     pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
     loops = f'permit if {{ input.subject.id == "loops"; {pairs} }}'
     await put(world, a_set(PERMITS + loops))

@@ -114,7 +114,7 @@ def expected(a: str, b: str, c: str) -> dict[str, Any]:
 @example("a\0b", "a", "\0")
 @example("\U0001f600x", "x", "x")
 @EXAMPLES
-def test_strings_are_what_python_says(case: Confined, a: str, b: str, c: str) -> None:
+def test_string_functions_of_rego_agree_with_python(case: Confined, a: str, b: str, c: str) -> None:
     terms = ", ".join(f'"{name}": {term}' for name, term in TERMS.items())
     pattern = "".join(f"\\x{{{ord(character):x}}}" for character in a)
     found = json.loads(evaluate(case, f"{{{terms}}}", {"a": a, "b": b, "c": c, "pattern": f"^(?:{pattern})$"}))
@@ -123,7 +123,7 @@ def test_strings_are_what_python_says(case: Confined, a: str, b: str, c: str) ->
 
 @given(TEXT, TEXT)
 @EXAMPLES
-def test_strings_of_data_and_of_modules_are_those_of_the_input(case: Confined, a: str, b: str) -> None:
+def test_strings_in_data_and_modules_equal_the_strings_of_the_input(case: Confined, a: str, b: str) -> None:
     literals = f"input.a == {json.dumps(a)}, input.a == {json.dumps(a, ensure_ascii=False)}"
     term = f"[input.a == data.x.a, input.b == data.x.a, data.x.o[input.a], {literals}]"
     data = {"x": {"a": a, "o": {a: True}}}
@@ -151,7 +151,9 @@ def test_numbers_reach_opa_digit_for_digit(case: Confined, number: str) -> None:
 
 @given(TEXT, TEXT, st.integers(-(2**63), 2**63 - 1))
 @EXAMPLES
-def test_a_question_reaches_a_policy_and_its_message_comes_back(rego: _Rego, a: str, b: str, units: int) -> None:
+def test_the_input_reaches_a_rego_policy_unchanged_and_its_messages_are_returned(
+    rego: _Rego, a: str, b: str, units: int
+) -> None:
     rules = """
     default permit := false
     permit if input.context[input.subject.id] == input.resource.id
@@ -178,7 +180,7 @@ def test_data_of_a_set_keeps_its_digits(rego: _Rego) -> None:
     assert rego.ask(program, b'{"hash":"data","question":{}}', within_s=PATIENCE_S) == b'[["p",true,[],""]]'
 
 
-def test_a_lone_surrogate_is_no_question_and_no_data() -> None:
+def test_a_lone_surrogate_is_refused_in_the_input_and_in_data() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         question(Uid("U", "\ud800"), Uid("Action", "see"), Uid("U", "b"), {}, {})
     for text in ('"\\ud800"', '"\ud800"'):

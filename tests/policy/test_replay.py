@@ -1,4 +1,4 @@
-"""Replay: whatever was decided, and wherever, the set that decided it says the same again about the facts as kept."""
+"""Replay: the policy set that made a decision gives the same decision again for the stored facts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ EVENTS = st.one_of(
 
 @settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, min_size=10, max_size=60))
-def test_the_set_that_decided_says_the_same_again(
+def test_a_replay_under_the_set_that_decided_gives_the_recorded_decision(
     database: Kind, template: Callable[[Kind], Template], tmp_path_factory: pytest.TempPathFactory, events: list[Any]
 ) -> None:
     async def run(config: Config) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Restrictions of agents at the decision point: as guards have them, counted by the server."""
+"""Restrictions of agents at the decision point: they apply as at guards, and the server counts the calls."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def part_of(world: World) -> str:
     ).task_id
 
 
-async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
+async def test_a_narrowed_agent_and_agents_with_parts_of_its_tasks_may_only_read(
     world: World, ask: Ask, bot: Agent, helper: Agent
 ) -> None:
     part = await part_of(world)
@@ -74,7 +74,7 @@ async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
     assert await code(ask, bot, "write") == ""
 
 
-async def test_a_step_up_takes_what_the_enforcement_point_has_seen_in_the_token(
+async def test_a_step_up_restriction_is_met_by_the_assurance_that_the_request_states(
     world: World, ask: Ask, clock: Clock, bot: Agent
 ) -> None:
     clock.advance(us=SECOND - clock() % SECOND)
@@ -90,7 +90,7 @@ async def test_a_step_up_takes_what_the_enforcement_point_has_seen_in_the_token(
         assert await code(ask, bot, acr=acr, auth_time=at) == denied
 
 
-async def test_calls_are_counted_whoever_asks_and_those_of_a_batch_too(
+async def test_a_throttle_counts_calls_of_the_agent_and_of_parts_of_its_tasks_also_in_a_batch(
     world: World, ask: Ask, clock: Clock, bot: Agent, helper: Agent
 ) -> None:
     clock.advance(us=MINUTE - clock() % MINUTE)

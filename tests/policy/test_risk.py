@@ -1,4 +1,4 @@
-"""How far somebody is doubted, at the decision point: calls, whatever else agents do, tokens, parts, elevation."""
+"""Risk scores at the decision point: calls and other actions of agents, tokens, parts of tasks, and elevation."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def start(world: World, agent: str = "bot", **said: Any) -> str:
 
 
 @pytest.mark.parametrize("action", ["call", "peek"])
-async def test_an_agent_that_is_doubted_is_denied_until_the_doubt_has_passed(
+async def test_an_agent_with_a_high_risk_score_is_denied_until_the_score_has_decayed(
     world: World, ask: Ask, clock: Clock, bot: Agent, helper: Agent, action: str
 ) -> None:
     await doubt(world, bot.agent_id, 50)
@@ -100,7 +100,7 @@ async def test_an_agent_that_is_doubted_is_denied_until_the_doubt_has_passed(
 
 
 @pytest.mark.parametrize("action", ["call", "peek"])
-async def test_a_task_and_what_is_above_it_are_each_seen_as_what_they_are(
+async def test_policies_read_the_risk_of_an_agent_a_task_and_a_chain_separately(
     world: World, ask: Ask, bot: Agent, helper: Agent, action: str
 ) -> None:
     whole = await start(world)
@@ -131,7 +131,9 @@ def token(agent: Agent, task: str) -> Callable[[Act], object]:
     )
 
 
-async def test_tokens_and_parts_of_tasks_see_it_too(world: World, bot: Agent, helper: Agent) -> None:
+async def test_token_issue_and_delegation_are_denied_at_a_high_risk_score(
+    world: World, bot: Agent, helper: Agent
+) -> None:
     task = await start(world)
     part = await start(world, "helper", parent=task)
 
@@ -147,7 +149,7 @@ async def test_tokens_and_parts_of_tasks_see_it_too(world: World, bot: Agent, he
         assert refused.value.code == "access_denied"
 
 
-async def test_so_does_what_is_asked_for_beyond_ones_own(world: World, bot: Agent) -> None:
+async def test_an_elevation_is_forbidden_at_a_high_risk_score(world: World, bot: Agent) -> None:
     def elevate(a: Act) -> str:
         judged, _ = judge_elevation(a, bot, task="tk_1", scopes=frozenset({"files:read"}), minutes=5, break_glass=False)
         return judged.because
@@ -158,7 +160,9 @@ async def test_so_does_what_is_asked_for_beyond_ones_own(world: World, bot: Agen
     assert await run_act(world, elevate) == "forbidden_by_policy"
 
 
-async def test_what_if_has_it_where_policies_looked_and_else_does_not_know(world: World, ask: Ask, bot: Agent) -> None:
+async def test_a_what_if_replay_has_the_risk_score_only_if_a_policy_read_it_at_the_decision(
+    world: World, ask: Ask, bot: Agent
+) -> None:
     task = await start(world)
     await doubt(world, bot.agent_id, 60)
     for action in ("call", "peek"):
@@ -212,7 +216,7 @@ expect = "EXPECTED"
         ("delegate", 'agent", id = "ag_2'),
     ],
 )
-def test_cases_of_a_set_say_it_in_part_and_of_the_rest_that_nobody_is_doubted(action: str, resource: str) -> None:
+def test_a_test_case_can_state_a_part_of_the_risk_and_the_other_parts_are_zero(action: str, resource: str) -> None:
     text = CASE.replace("ACTION", action).replace("RESOURCE", resource)
     for part, expected in (("chain", "deny"), ("score", "allow")):
         load(rules(part) | {"r.test.toml": text.replace("EXPECTED", expected)})

@@ -62,7 +62,7 @@ async def test_a_set_extends_the_safeguards(world: World, ask: Ask) -> None:
     assert again["hash"] == made["hash"]
 
 
-async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world: World, ask: Ask) -> None:
+async def test_a_safeguard_is_left_out_only_if_the_set_and_the_request_name_it(world: World, ask: Ask) -> None:
     _, tested = await ask(f"{PUT}?dry_run=true", {"files": PERMIT | WITHOUT})
     assert (tested["plan"]["loses"], tested["plan"]["left_out"]) == (["no-foreign-links"], ["no-foreign-links"])
     for loses in ([], ["secrets-stay"], ["no-foreign-link"]):
@@ -91,7 +91,7 @@ async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world
     assert newest_entry(world).action == "policy.put"  # nothing was lost by this one
 
 
-async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_returned_to_unasked(
+async def test_a_set_from_before_the_safeguards_is_activated_again_only_with_a_confirmation(
     world: World, ask: Ask
 ) -> None:
     bare = await put(world, PERMIT)  # as an earlier version stored it
@@ -109,7 +109,7 @@ async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_retur
     assert (status, store.active_hash(world.db.read())) == (200, bare)
 
 
-async def test_a_copy_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) -> None:
+async def test_a_copy_of_a_safeguard_in_a_set_counts_as_the_safeguard(world: World, ask: Ask) -> None:
     copies = PERMIT | {f"{id}.cedar": text for id, text in safeguards().items()}
     bare = await put(world, copies)
     status, made = await ask(PUT, {"files": copies})
@@ -119,7 +119,7 @@ async def test_a_copy_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) ->
     assert status == 200  # it has its own copies
 
 
-async def test_a_copy_of_an_earlier_text_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) -> None:
+async def test_a_copy_of_an_earlier_text_of_a_safeguard_counts_as_the_safeguard(world: World, ask: Ask) -> None:
     texts = {**safeguards(), "said-or-recorded": (EARLIER / "said-or-recorded-1.cedar").read_text("utf-8")}
     copies = PERMIT | {"starter.cedar": "\n".join(texts.values())}
     old = await put(world, copies)  # the starter set of an earlier version, put once
@@ -141,7 +141,7 @@ async def test_a_copy_of_an_earlier_text_of_a_safeguard_is_the_safeguard(world: 
     assert (status, made["policies"], made["safeguards"]) == (201, 2, len(safeguards()) - 1)
 
 
-def test_each_safeguard_decides_a_case() -> None:
+def test_each_safeguard_is_expected_by_a_test_case() -> None:
     cases = tomllib.loads(Path(__file__).with_name("safeguards.test.toml").read_text("utf-8"))["case"]
     assert {*safeguards()} <= {policy for case in cases for policy in case.get("policies", ())}
 
@@ -151,7 +151,7 @@ def test_each_earlier_text_differs_from_the_present_one() -> None:
         assert safeguard_rules()[id] not in earlier
 
 
-async def test_the_starter_set_that_was_replaced_can_be_returned_to_by_a_later_version(
+async def test_a_later_version_can_activate_the_replaced_starter_set(
     world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = starter_files().hash
@@ -194,7 +194,7 @@ async def test_another_policy_under_the_id_of_a_safeguard_is_refused_until_it_is
 
 
 @pytest.mark.parametrize("name", [LAYER + "secrets-stay.cedar", LAYER + "x.cedar"])
-async def test_no_upload_has_a_file_in_the_layer(ask: Ask, name: str) -> None:
+async def test_an_upload_with_a_file_in_the_safeguard_layer_is_refused(ask: Ask, name: str) -> None:
     status, refusal = await ask(PUT, {"files": PERMIT | {name: "forbid (principal, action, resource);"}})
     assert (status, refusal["error"]) == (422, "invalid")
 
@@ -212,13 +212,13 @@ async def test_no_upload_has_a_file_in_the_layer(ask: Ask, name: str) -> None:
         ("#" * (MAX_TEXT + 1), "at most"),
     ],
 )
-def test_what_is_left_out_is_named_with_a_reason(text: str, says: str) -> None:
+def test_an_invalid_file_of_left_out_safeguards_is_refused(text: str, says: str) -> None:
     with pytest.raises((Invalid, Malformed)) as refused:
         read_left_out({"a.safeguards.toml": text})
     assert says in f"{refused.value.message} {refused.value.hint}"
 
 
-def test_a_safeguard_is_left_out_once() -> None:
+def test_a_safeguard_that_is_left_out_twice_is_refused() -> None:
     assert read_left_out(WITHOUT) == {"no-foreign-links": WHY}
     assert read_left_out({"a.safeguards.toml": "#" * MAX_TEXT}) == {}
     with pytest.raises(Invalid, match="twice"):
@@ -237,7 +237,7 @@ def etags(hash: str) -> list[tuple[str, int]]:
     ]
 
 
-async def test_a_plan_against_another_set_is_refused(world: World) -> None:
+async def test_a_put_whose_if_match_header_does_not_name_the_active_set_is_refused(world: World) -> None:
     for sent, expected in etags(starter_files().hash):
         headers = [(b"content-type", b"application/json"), (b"if-match", sent.encode())]
         body = b'{"files": {"a.cedar": "permit (principal, action, resource);"}}'

@@ -48,7 +48,7 @@ async def decides(ask: Ask) -> bool:
     return bool(answer["decision"])
 
 
-async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(world: World, ask: Ask) -> None:
+async def test_the_starter_set_is_active_at_first_and_is_listed_with_its_files(world: World, ask: Ask) -> None:
     reader = world.db.read()
     assert store.active_hash(reader) == starter_files().hash
     assert flows.active_policies(reader).hash == starter_files().hash
@@ -66,7 +66,7 @@ async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(
     assert (shown["extends"], shown["left_out"]) == (safeguards(), [])
 
 
-async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_when_told(
+async def test_a_set_that_is_put_decides_at_once_and_an_earlier_set_can_be_activated_again(
     world: World, ask: Ask
 ) -> None:
     assert not await decides(ask)
@@ -88,7 +88,7 @@ async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_w
     assert not await decides(ask)
 
 
-async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World, ask: Ask) -> None:
+async def test_a_change_of_the_active_set_sends_its_hash_to_guards_and_leaves_an_entry(world: World, ask: Ask) -> None:
     hash = await put(world, PERMIT)
     entry = newest_entry(world)
     assert (entry.action, entry.object, entry.outcome) == ("policy.put", hash, "ok")
@@ -99,7 +99,7 @@ async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World
     assert told == [hash, starter_files().hash]
 
 
-async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None:
+async def test_a_dry_run_tests_a_set_and_stores_nothing(world: World, ask: Ask) -> None:
     status, tested = await ask("/api/v1/policies?dry_run=true", {"files": certification()})
     assert (status, tested["active"], tested["policies"], tested["tests"]) == (200, False, 4, 5)
     assert store.active_hash(world.db.read()) == starter_files().hash
@@ -146,7 +146,7 @@ async def test_an_unknown_hash_is_not_found(world: World, ask: Ask) -> None:
     assert newest_entry(world).outcome == "refused"
 
 
-async def test_the_shelf_is_read_in_pages_the_newest_first(world: World, ask: Ask, clock: Clock) -> None:
+async def test_stored_sets_are_listed_in_pages_with_the_newest_first(world: World, ask: Ask, clock: Clock) -> None:
     hashes = []
     for number in range(5):
         clock.advance(1 if number != 3 else 0)  # two of one instant
@@ -166,7 +166,7 @@ async def test_the_shelf_is_read_in_pages_the_newest_first(world: World, ask: As
     assert status == 422
 
 
-async def test_putting_the_same_files_again_makes_nothing_new(world: World, ask: Ask) -> None:
+async def test_the_same_files_put_again_create_no_new_set(world: World, ask: Ask) -> None:
     first = await put(world, PERMIT)
     await put(world, FORBID)
     assert await put(world, PERMIT) == first
@@ -174,7 +174,7 @@ async def test_putting_the_same_files_again_makes_nothing_new(world: World, ask:
     assert len(listed["policies"]) == 3
 
 
-async def test_what_was_compiled_is_forgotten_and_compiled_again_from_the_shelf(world: World, ask: Ask) -> None:
+async def test_a_set_that_is_no_longer_cached_decides_after_it_is_activated_again(world: World, ask: Ask) -> None:
     first = await put(world, PERMIT)
     for number in range(REMEMBERED + 1):
         await put(world, FORBID | {f"{number}.cedar": "// nothing"})
@@ -183,7 +183,7 @@ async def test_what_was_compiled_is_forgotten_and_compiled_again_from_the_shelf(
     assert await decides(ask)
 
 
-async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(world: World, ask: Ask) -> None:
+async def test_a_decision_matches_its_stated_set_while_sets_change_under_load(world: World, ask: Ask) -> None:
     by_hash = {await put(world, FORBID): False, await put(world, PERMIT): True}
 
     async def switch() -> None:
@@ -198,7 +198,7 @@ async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(w
     await asyncio.gather(switch(), *(look() for _ in range(4)))
 
 
-def test_administrators_put_and_readers_look() -> None:
+def test_policy_routes_require_the_read_scope_to_read_and_the_admin_scope_to_change() -> None:
     scopes = {(route.method, route.path): route.scope for route in wire_admin.ROUTES}
     assert {path for (method, path), scope in scopes.items() if scope == "ostiary:read"} == {
         "/api/v1/policies",
@@ -219,7 +219,7 @@ def issue(agent: Agent, a: Act, **more: Any) -> str:
     return flows.decide_issue(a, agent, chain, acr=KEY, **(asked | more))
 
 
-async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:
+async def test_the_starter_set_permits_token_issue_and_the_entry_names_its_policy(world: World) -> None:
     agent = await register_agent(world)
     assert await run_act(world, lambda a: issue(agent, a)) == starter_files().hash
     entry = newest_entry(world)
@@ -259,6 +259,6 @@ async def test_policies_decide_on_the_resource_the_scopes_and_the_task_of_a_toke
         assert newest_entry(world).policy
 
 
-async def test_a_set_is_found_by_its_hash_alone(world: World) -> None:
+async def test_an_empty_hash_finds_no_set(world: World) -> None:
     with pytest.raises(NotFound):
         flows.find_set(world.db.read(), "")

@@ -1,4 +1,4 @@
-"""Uploads are parsed in a confined process: a bomb ends there with a refusal, and costs nobody else."""
+"""Uploads are parsed in a confined process: a hostile upload is refused there and delays no other request."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reset_peak() -> int:
     ],
     ids=["toml keys", "toml arrays", "toml tables", "opa keys", "json arrays", "cedar", "schema"],
 )
-async def test_a_bomb_is_refused_while_others_are_answered(
+async def test_a_very_large_or_deep_upload_is_refused_while_other_requests_are_answered(
     world: World, ask: Ask, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confined, "PARSE_CPU_S", 2)  # two of the bombs use as much as they may
@@ -93,14 +93,14 @@ async def test_a_bomb_is_refused_while_others_are_answered(
         "context = {a = 12:00:00}",
     ],
 )
-async def test_values_that_no_policy_has_are_refused_in_words(ask: Ask, line: str) -> None:
+async def test_an_unusual_value_in_a_test_file_is_accepted_or_refused_with_the_file_name(ask: Ask, line: str) -> None:
     files = PERMIT | {"t.test.toml": CASE.replace("expect", f"{line}\nexpect")}
     status, answer = await ask("/api/v1/policies?dry_run=true", {"files": files})
     assert status in (200, 400, 422)
     assert status == 200 or (answer["error"] != "unparsable" and answer["message"].startswith("t.test.toml: ")), answer
 
 
-async def test_a_program_that_is_not_cedar_is_asked_by_the_tests_of_its_set(ask: Ask) -> None:
+async def test_the_test_cases_of_a_set_evaluate_its_rego_policies(ask: Ask) -> None:
     rego = """package ostiary.levels
 import rego.v1
 default permit := false

@@ -1,4 +1,4 @@
-"""A whole set that only watches: what it would have said is on record, and nothing else is different."""
+"""A watching policy set: its verdicts are recorded, and no decision changes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def said(entry: Entry) -> Any:
     return (entry.detail or {}).get("candidate")
 
 
-async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+async def test_a_watching_set_is_evaluated_and_recorded_without_changing_the_decision(
+    world: World, ask: Ask, bot: Agent, candidate: str
+) -> None:
     _, answer = await ask(EVALUATION, question(bot, amount=99))
     assert answer["decision"] is True
     assert said(newest_entry(world)) == {"policy": candidate, "verdict": "allow", "policies": ["calls"]}
@@ -90,20 +92,26 @@ async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot
     assert (entry.detail or {})["asked"][0] == "agent"
 
 
-async def test_what_is_denied_before_policies_is_not_asked(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+async def test_a_request_denied_before_policies_is_not_evaluated_by_the_watching_set(
+    world: World, ask: Ask, bot: Agent, candidate: str
+) -> None:
     _, answer = await ask(EVALUATION, question(bot, "no_such_tool"))
     assert answer["decision"] is False
     assert said(newest_entry(world)) is None
 
 
-async def test_a_batch_is_counted(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
+async def test_the_entry_of_a_batch_counts_the_verdicts_of_the_watching_set(
+    world: World, ask: Ask, bot: Agent, candidate: str
+) -> None:
     items = [{"context": {"arguments": {"amount": amount}}} for amount in (1, 2, 200)]
     _, answer = await ask(EVALUATIONS, question(bot) | {"evaluations": items})
     assert [one["decision"] for one in answer["evaluations"]] == [True] * 3
     assert said(newest_entry(world)) == {"policy": candidate, "verdict": "deny", "verdicts": {"allow": 2, "deny": 1}}
 
 
-async def test_tokens_are_decided_beside_too(world: World, bot: Agent, bank: Resource, candidate: str) -> None:
+async def test_a_watching_set_is_evaluated_when_a_token_is_issued(
+    world: World, bot: Agent, bank: Resource, candidate: str
+) -> None:
     for resource, verdict in ((bank, "allow"), (None, "deny")):
         await run_act(
             world,
@@ -138,19 +146,21 @@ async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, An
     return entry
 
 
-async def test_calls_at_guards_are_decided_when_they_are_reported(
+async def test_a_watching_set_is_evaluated_on_calls_that_guards_report(
     world: World, bot: Agent, bank: Resource, candidate: str
 ) -> None:
     entry = await reported(world, bot, bank, {})
     assert (entry.outcome, said(entry)["verdict"], said(entry)["policies"]) == ("allow", "deny", ["small"])
 
 
-async def test_what_was_not_kept_is_unknown(world: World, bot: Agent, bank: Resource, candidate: str) -> None:
+async def test_a_reported_call_with_a_hidden_argument_has_an_unknown_verdict_of_the_watching_set(
+    world: World, bot: Agent, bank: Resource, candidate: str
+) -> None:
     entry = await reported(world, bot, bank, {"arguments": {}, "hidden": ["amount"]})
     assert said(entry) == {"policy": candidate, "verdict": "unknown"}
 
 
-async def test_one_watches_at_a_time_until_it_enforces_or_is_told_to_end(
+async def test_a_watching_set_is_replaced_by_another_and_ends_when_activated_or_removed(
     world: World, ask: Ask, bot: Agent, candidate: str
 ) -> None:
     await ask(EVALUATION, question(bot, amount=100))
@@ -171,7 +181,7 @@ async def test_one_watches_at_a_time_until_it_enforces_or_is_told_to_end(
     assert flows.find_set(world.db.read(), candidate).hash == candidate, "it stays on the shelf"
 
 
-async def test_the_api_lets_a_set_watch_and_guards_hear_nothing(world: World, ask: Ask) -> None:
+async def test_the_api_stores_a_watching_set_without_activating_it(world: World, ask: Ask) -> None:
     before = flows.active_policies(world.db.read()).hash
     status, made = await ask(PUT + "?watch=true", {"files": CANDIDATE})
     assert (status, made["active"]) == (201, False)
@@ -194,7 +204,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_cannot_watch_is_refused(world: World, ask: Ask, case: str) -> None:
+async def test_a_set_or_request_that_cannot_watch_is_refused(world: World, ask: Ask, case: str) -> None:
     query, files, words = REFUSED[case]
     status, refused = await ask(PUT + query, {"files": files})
     assert (status, words in refused["message"]) == (422, True)

@@ -1,4 +1,4 @@
-"""What-if: a candidate set against the ledger in its own process; what is not known; who may ask; the gate of a put."""
+"""What-if: a candidate set replayed on the ledger in its own process; unknowns, permissions, the check at a put."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def bank(world: World) -> World:
 
 
 async def pay(world: World, amount: float, *, by: str = "ann", **more: str) -> int:
-    """A decision about a call; its entry."""
+    """Decide on a call of the tool `pay`, and return the index of the ledger entry."""
     arguments = {"amount": amount, **more}
     question = EvaluationRequest(Thing("agent", by), Verb("call"), Thing("tool", "bank/pay"), {"arguments": arguments})
     await run_act(world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
@@ -97,7 +97,7 @@ def size(world: World) -> int:
 
 
 async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **more: Any) -> list[dict[str, Any]]:
-    """The lines of the answer, whose report is that of a comparison in one go. Raises what the wire refuses."""
+    """Return the lines of the response; check its report against a comparison in one step. Raises refusals."""
     body = json.dumps({"files": files, "since": 0, **more}).encode()
     headers = [(b"content-type", b"application/json")]
     call = Call(world, "POST", "/api/v1/policies/whatif", {}, "", headers, body, "rq_test", caller)
@@ -110,7 +110,7 @@ async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **
 
 
 async def compared(world: World, files: dict[str, str], span: Span, *, by: By) -> Any:
-    """The report without the process and the pages of it."""
+    """Return the report of a comparison without the what-if process and its pages."""
     reader, loaded = world.db.read(), await load_set(world, files)
     asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.get_catalogue_by_hash, reader))
     comparing = Comparison(asking, policy=loaded.hash, by=by)
@@ -132,7 +132,7 @@ async def change(world: World, statement: str, **values: Any) -> None:
 # --- what would change ----------------------------------------------------------------------------------------------
 
 
-async def test_verdicts_that_change_are_grouped_counted_and_have_an_example(bank: World) -> None:
+async def test_changed_verdicts_are_grouped_and_counted_with_an_example(bank: World) -> None:
     await pay(bank, 99.99)
     first = await pay(bank, 100.0)
     await pay(bank, 250.0, by="bob")
@@ -152,7 +152,7 @@ async def test_verdicts_that_change_are_grouped_counted_and_have_an_example(bank
     assert json.loads(body)["agent"] == group["agent"]
 
 
-async def test_groups_are_by_agent_or_owner_where_that_is_asked_for(bank: World) -> None:
+async def test_changed_verdicts_are_grouped_by_agent_or_owner_on_request(bank: World) -> None:
     for by, amount in (("ann", 100.0), ("bob", 100.0), ("bob", 200.0)):
         await pay(bank, amount, by=by)
     reader = bank.db.read()
@@ -166,7 +166,7 @@ async def test_groups_are_by_agent_or_owner_where_that_is_asked_for(bank: World)
     assert [one["who"] for one in by_owner["changes"]] == [who["bob"].owner, who["ann"].owner]
 
 
-async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World) -> None:
+async def test_a_denied_call_that_would_be_allowed_is_a_change(bank: World) -> None:
     loaded = load(a_set(LITTLE))
     await run_act(bank, lambda a: flows.put(a, loaded, by=None))
     await pay(bank, 100.0)
@@ -175,7 +175,7 @@ async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World)
     assert (found["changes"][0]["before"], found["changes"][0]["because"]) == (["little"], "")
 
 
-async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_asking(bank: World) -> None:
+async def test_a_what_if_request_with_the_active_set_reports_no_change_and_activates_no_set(bank: World) -> None:
     await pay(bank, 100.0)
     await pay(bank, 5.0)
     lines = await ask(bank, own_files(starter_files().files))
@@ -183,7 +183,7 @@ async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_as
     assert store.active_hash(bank.db.read()) == starter_files().hash
 
 
-async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: Clock) -> None:
+async def test_only_entries_of_the_requested_time_span_are_replayed(bank: World, clock: Clock) -> None:
     await pay(bank, 100.0)
     clock.advance(us=1)
     since = clock()
@@ -199,8 +199,8 @@ async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: 
         await ask(bank, a_set(LITTLE), since=until, until=until)
 
 
-async def test_random_traffic_of_all_places_as_one_decision_after_the_other_says(world: World, clock: Clock) -> None:
-    """The whole way, through the process and its pages, against a comparison without any of it."""
+async def test_a_what_if_report_on_random_traffic_equals_a_replay_of_each_decision(world: World, clock: Clock) -> None:
+    """The report of the what-if process equals that of a comparison without process and pages."""
     town = ReplayFixture(world, clock)
     await town.settle()
     dice = random.Random(7)
@@ -254,7 +254,7 @@ def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
 # --- what is not known ----------------------------------------------------------------------------------------------
 
 
-async def test_a_policy_that_reads_what_was_not_kept_is_not_replayed(bank: World) -> None:
+async def test_a_decision_is_not_replayed_if_a_policy_reads_an_argument_that_was_not_stored(bank: World) -> None:
     await pay(bank, 5.0, pin="1234")
     await pay(bank, 5.0)
     found = await report(bank, NO_PIN)
@@ -262,7 +262,7 @@ async def test_a_policy_that_reads_what_was_not_kept_is_not_replayed(bank: World
     assert (await report(bank, LITTLE))["unknown"] == {}
 
 
-async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: World) -> None:
+async def test_deleted_facts_are_counted_and_altered_facts_are_listed(bank: World) -> None:
     gone, altered = await pay(bank, 100.0), await pay(bank, 100.0)
     await change(bank, "delete from fact where idx = :idx", idx=gone)
     [(_, _, facts)] = ledger.list_entries_with_facts(bank.db.read(), altered, altered + 1)
@@ -278,7 +278,7 @@ async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: W
     assert found["unknown"] == {"the facts were deleted": 1, "the facts were altered": 1}
 
 
-async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> None:
+async def test_decisions_without_stored_facts_are_counted_as_unknown(bank: World) -> None:
     object.__setattr__(bank, "config", msgspec.structs.replace(bank.config, replay_days=0))
     await pay(bank, 100.0)
     question = EvaluationRequest(Thing("agent", "ann"), Verb("call"), Thing("tool", "bank/see"))
@@ -288,7 +288,7 @@ async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> N
     assert (found["replayed"], found["unknown"]) == (0, {"no facts of the decision were stored": 2})
 
 
-async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) -> None:
+async def test_calls_under_a_deleted_catalogue_are_counted_as_unknown(bank: World) -> None:
     await pay(bank, 100.0)
     await change(bank, "delete from catalogue")
     found = await report(bank, LITTLE)
@@ -303,7 +303,7 @@ async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) ->
         ("forbid (principal, action, resource);", "default permit := true", 1, 1),
     ],
 )
-async def test_what_rego_would_have_to_decide_is_not_replayed(
+async def test_a_decision_that_needs_rego_is_not_replayed(
     bank: World, cedar: str, rego: str, replayed: int, changed: int
 ) -> None:
     await pay(bank, 100.0)
@@ -313,7 +313,7 @@ async def test_what_rego_would_have_to_decide_is_not_replayed(
     assert (found["replayed"], found["changed"], found["unknown"]) == (replayed, changed, unknown)
 
 
-def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:
+def test_a_truncated_entry_without_its_decision_is_counted_as_unknown() -> None:
     entry = Entry(at=1, action="decide", outcome="allow", policies=["p" * 100] * 1000, reasons=[reason("x")])
     facts = b'{"salt":"","at":1,"asked":[{"action":"a"}]}'
     entry.attach_facts(facts)
@@ -326,7 +326,7 @@ def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:
 
 
 @pytest.mark.parametrize(("count", "ungrouped"), [(MAX_GROUPS - 1, 0), (MAX_GROUPS, 0), (MAX_GROUPS + 1, 1)])
-def test_so_many_groups_are_kept_and_all_are_counted(count: int, ungrouped: int) -> None:
+def test_the_number_of_groups_in_a_report_is_limited_and_all_changes_are_counted(count: int, ungrouped: int) -> None:
     loaded = load(a_set("forbid (principal, action, resource);"))
     comparing = Comparison(Replay(loaded.policies, loaded.ir, catalogue=lambda _: None), policy="p", by="")
     for number in range(count):
@@ -350,7 +350,7 @@ def test_so_many_groups_are_kept_and_all_are_counted(count: int, ungrouped: int)
         (("ostiary:read", "ostiary:admin"), True),
     ],
 )
-async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_too(
+async def test_a_what_if_request_requires_the_decide_or_admin_scope_in_addition_to_read(
     bank: World, scopes: tuple[str, ...], may: bool
 ) -> None:
     who = agent_caller(registry.find_agent(bank.db.read(), "ann"), *scopes)
@@ -364,7 +364,7 @@ async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_to
     assert entry.outcome == ("ok" if may else "refused")
 
 
-async def test_role_policies_alone_say_which_person_may_ask(bank: World) -> None:
+async def test_the_role_of_a_person_decides_whether_the_person_may_use_what_if(bank: World) -> None:
     for role, may in (("auditor", True), ("operator", True), ("viewer", False)):
         who = await person(bank, f"{role}-1", role)
         body = {"files": a_set(LITTLE), "since": 0}
@@ -373,7 +373,7 @@ async def test_role_policies_alone_say_which_person_may_ask(bank: World) -> None
 
 
 @pytest.mark.parametrize(("scope", "may"), [("ostiary:decide", False), ("ostiary:admin", True)])
-async def test_only_administrators_have_rego_compiled(bank: World, scope: str, may: bool) -> None:
+async def test_only_administrators_may_send_rego_policies_to_what_if(bank: World, scope: str, may: bool) -> None:
     """The engine is the one that live decisions wait for."""
     who = agent_caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:read", scope)
     files = a_set(PERMIT, levels__rego="package ostiary.levels\nimport rego.v1\ndefault permit := true\n")
@@ -385,7 +385,7 @@ async def test_only_administrators_have_rego_compiled(bank: World, scope: str, m
     assert not bank.get_singleton(Asking).is_busy
 
 
-async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_load(bank: World) -> None:
+async def test_a_what_if_request_leaves_an_entry_with_the_set_even_if_the_set_does_not_load(bank: World) -> None:
     files = a_set("permit (principal, action, resource) when { nonsense };")
     with pytest.raises(Refused):
         await ask(bank, files, since=5)
@@ -395,14 +395,14 @@ async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_l
 
 
 @pytest.mark.parametrize("files", [{}, {"a.exe": "x"}, {"../a.cedar": "x"}])
-async def test_what_can_be_no_set_is_refused(bank: World, files: dict[str, str]) -> None:
+async def test_a_what_if_request_with_invalid_files_is_refused(bank: World, files: dict[str, str]) -> None:
     with pytest.raises(Invalid):
         await ask(bank, files)
     assert newest_entry(bank).outcome == "refused"
 
 
 @pytest.mark.parametrize("kept_children", [None])
-async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank: World) -> None:
+async def test_a_second_what_if_request_is_refused_until_the_stream_of_the_first_is_closed(bank: World) -> None:
     before = _children()
     await pay(bank, 100.0)
     body = json.dumps({"files": a_set(LITTLE), "since": 0}).encode()
@@ -431,7 +431,7 @@ def _children() -> set[str]:
 
 
 @pytest.mark.parametrize("kept_children", [None])
-async def test_a_question_that_takes_too_long_ends(bank: World) -> None:
+async def test_a_what_if_request_that_takes_too_long_is_ended(bank: World) -> None:
     before = _children()
     candidate = candidate_of(load(a_set(LITTLE)), "")
     with pytest.raises(Unavailable) as refused:
@@ -441,7 +441,7 @@ async def test_a_question_that_takes_too_long_ends(bank: World) -> None:
     assert _children() == before
 
 
-async def test_a_process_that_dies_is_said_and_is_no_report(bank: World) -> None:
+async def test_a_killed_what_if_process_is_reported_as_an_error(bank: World) -> None:
     await pay(bank, 100.0)
     lines = (await wire_whatif.ask(_call(bank))).body
     assert not isinstance(lines, bytes)
@@ -457,13 +457,13 @@ def _call(world: World) -> Call:
     return Call(world, "POST", "/", {}, "", [(b"content-type", b"application/json")], body, "rq", ADMIN)
 
 
-async def test_the_answer_is_a_stream_that_the_straight_way_does_not_take(world: World) -> None:
+async def test_the_what_if_route_is_not_served_without_asgi(world: World) -> None:
     router = build_app(world).router
     assert router.find_target("POST", b"/api/v1/policies/whatif") is None
     assert router.find_target("POST", b"/api/v1/decide") is not None
 
 
-async def test_the_process_gives_way_to_others() -> None:
+async def test_the_what_if_process_runs_at_a_lower_priority() -> None:
     child, before = Child(), _children()
     try:
         await child.ask(candidate_of(load(a_set(LITTLE)), ""))
@@ -478,7 +478,7 @@ async def test_the_process_gives_way_to_others() -> None:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_page_has_so_many_entries_and_bytes_but_one_at_least(bank: World) -> None:
+async def test_a_page_of_entries_is_limited_in_count_and_bytes_and_has_at_least_one_entry(bank: World) -> None:
     for _ in range(3):
         await pay(bank, 5.0)
     reader, stop = bank.db.read(), size(bank)
@@ -491,7 +491,9 @@ async def test_a_page_has_so_many_entries_and_bytes_but_one_at_least(bank: World
     assert ledger.find_page_end(reader, stop, stop, count=9, size=1) == stop
 
 
-async def test_pages_of_one_entry_give_the_same(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_in_pages_of_one_entry_gives_the_same_report(
+    bank: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for amount in (5.0, 100.0, 250.0):
         await pay(bank, amount)
     span = Span(0, size(bank))
@@ -502,15 +504,15 @@ async def test_pages_of_one_entry_give_the_same(bank: World, monkeypatch: pytest
     assert single[-1] == whole[-1]
 
 
-async def test_lines_come_now_and_then(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_lines_are_sent_at_most_once_per_interval(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_whatif, "PAGE", 1)
     monkeypatch.setattr(wire_whatif, "TELL_S", 600.0)
     lines = await ask(bank, a_set(LITTLE))
     assert [list(line) for line in lines] == [["done", "of"], ["report", "entries", "ticket"]]
 
 
-async def test_who_does_not_read_holds_no_place(bank: World) -> None:
-    """The lines of the longest question fit into what a connection takes unread, and the report is told afterwards."""
+async def test_a_client_that_does_not_read_does_not_block_further_what_if_requests(bank: World) -> None:
+    """The progress lines of the longest request fit into the buffer of a connection; the report follows them."""
     await pay(bank, 100.0)
     line = json.dumps({"done": 1 << 53, "of": 1 << 53})
     assert len(line) * wire_whatif.ALL_S / wire_whatif.TELL_S < 64 << 10
@@ -534,7 +536,9 @@ async def put(world: World, cedar: str, *, query: str, by: Caller = ADMIN) -> in
 
 
 @pytest.mark.parametrize(("more", "passes"), [(-1, False), (0, True), (1, True)])
-async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int, passes: bool) -> None:
+async def test_a_set_is_put_only_if_at_most_the_permitted_number_of_verdicts_would_change(
+    bank: World, more: int, passes: bool
+) -> None:
     await pay(bank, 100.0)
     await pay(bank, 250.0, by="bob")
     ticket = (await report(bank, LITTLE))["ticket"]
@@ -552,7 +556,7 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
     assert store.get(bank.db.read(), load(extend(a_set(LITTLE), ())).hash) is None
 
 
-async def test_what_could_not_be_replayed_counts_like_a_change(bank: World) -> None:
+async def test_a_decision_that_could_not_be_replayed_counts_as_a_change_at_a_put(bank: World) -> None:
     await pay(bank, 5.0, pin="1234")
     ticket = (await report(bank, NO_PIN))["ticket"]
     with pytest.raises(Conflict, match="0 recorded verdicts would change, and 1 could not be replayed; at most 0 may"):
@@ -560,7 +564,7 @@ async def test_what_could_not_be_replayed_counts_like_a_change(bank: World) -> N
     assert await put(bank, NO_PIN, query=f"whatif={ticket}&max_changes=1") == 201
 
 
-async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
+async def test_a_what_if_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
     ticket = (await report(bank, LITTLE))["ticket"]
     with pytest.raises(Invalid, match="for another set"):
         await put(bank, PERMIT, query=f"whatif={ticket}")
@@ -579,7 +583,7 @@ async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
 
 
 @pytest.mark.parametrize(("us", "passes"), [(-1, True), (0, False), (1, False)])
-async def test_a_ticket_lives_ten_minutes(bank: World, clock: Clock, us: int, passes: bool) -> None:
+async def test_a_what_if_ticket_is_valid_for_ten_minutes(bank: World, clock: Clock, us: int, passes: bool) -> None:
     ticket = (await report(bank, LITTLE))["ticket"]
     clock.advance(us=600_000_000 + us)
     if passes:
@@ -592,11 +596,11 @@ async def test_a_ticket_lives_ten_minutes(bank: World, clock: Clock, us: int, pa
 @pytest.mark.parametrize(
     "query", ["max_changes=1", "whatif=x&max_changes=-1", "whatif=x&max_changes=1e3", "whatif=x&max_changes=%C2%B2"]
 )
-async def test_a_number_is_a_number_and_needs_a_ticket(bank: World, query: str) -> None:
+async def test_max_changes_must_be_a_number_and_requires_a_ticket(bank: World, query: str) -> None:
     with pytest.raises(Invalid, match="max_changes"):
         await put(bank, LITTLE, query=query)
 
 
-async def test_without_a_gate_a_set_is_put_as_before(bank: World) -> None:
+async def test_a_set_is_put_without_a_what_if_ticket(bank: World) -> None:
     await pay(bank, 100.0)
     assert await put(bank, LITTLE, query="") == 201

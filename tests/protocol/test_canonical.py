@@ -71,12 +71,12 @@ def test_strings_are_not_normalised() -> None:
     assert canonical.encode("\u00e9") != canonical.encode("e\u0301")
 
 
-def test_equal_numbers_have_one_spelling_however_they_were_written() -> None:
+def test_equal_numbers_have_one_encoding() -> None:
     assert canonical.encode({"n": 1.0}) == canonical.encode({"n": 1}) == b'{"n":1}'
     assert canonical.digest([-0.0]) == canonical.digest([0])
 
 
-def test_a_fraction_is_refused_unless_asked_for() -> None:
+def test_a_fraction_is_refused_unless_floats_are_enabled() -> None:
     assert canonical.encode({"b": 0.5, "a": (1, 2)}, floats=True) == b'{"a":[1,2],"b":0.5}'
     with pytest.raises(Malformed, match="not an integer"):
         canonical.encode({"b": 0.5})
@@ -92,14 +92,14 @@ def test_a_number_that_is_not_finite_is_refused(number: float) -> None:
 
 
 @pytest.mark.parametrize("limit", [canonical.MAX_INT, -canonical.MAX_INT])
-def test_integers_end_at_2_to_the_53(limit: int) -> None:
+def test_an_integer_beyond_the_limit_of_2_to_the_53_is_refused(limit: int) -> None:
     beyond = limit + (1 if limit > 0 else -1)
     assert canonical.encode(limit) == str(limit).encode()
     with pytest.raises(Malformed, match="2\\^53"):
         canonical.encode([beyond])
 
 
-def test_larger_integers_are_spelled_in_full_if_asked() -> None:
+def test_integers_of_up_to_4300_digits_are_encoded_in_full_if_floats_are_enabled() -> None:
     for number in (2**53, -(2**64), 2**64 + 1, 10**4299):
         assert canonical.encode([number], floats=True) == f"[{number}]".encode()
     with pytest.raises(Malformed, match="4,300 digits"):
@@ -113,7 +113,7 @@ def nested(levels: int) -> object:
     return value
 
 
-def test_depth_ends_at_its_limit() -> None:
+def test_a_value_nested_beyond_the_maximum_depth_is_refused() -> None:
     for levels in (canonical.MAX_DEPTH - 1, canonical.MAX_DEPTH):
         assert canonical.parse(canonical.encode(nested(levels))) == nested(levels)
     too_deep = json.dumps(nested(canonical.MAX_DEPTH + 1))
@@ -125,7 +125,7 @@ def test_depth_ends_at_its_limit() -> None:
         canonical.parse("[" * 100_000 + "]" * 100_000)
 
 
-def test_size_ends_at_its_limit() -> None:
+def test_a_text_beyond_the_maximum_size_is_refused() -> None:
     assert canonical.parse(b'"abc"', max_bytes=5) == "abc"
     assert canonical.parse(b'"ab"', max_bytes=5) == "ab"
     with pytest.raises(Malformed, match="longer"):
@@ -133,7 +133,7 @@ def test_size_ends_at_its_limit() -> None:
 
 
 @pytest.mark.parametrize("value", [b"bytes", {1: 2}, {1, 2}, object(), {"a": [b""]}, {None: 1}])
-def test_what_is_no_json_is_refused(value: object) -> None:
+def test_encoding_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         canonical.encode(value)
 
@@ -177,7 +177,7 @@ def test_a_repeated_member_is_refused(text: str) -> None:
         '{"iss":"https://a.example","\\\\":":\\\\"}',
     ],
 )
-def test_members_that_differ_are_taken(text: str) -> None:
+def test_objects_without_a_repeated_member_are_parsed(text: str) -> None:
     assert canonical.parse(text) == json.loads(text)
 
 
@@ -202,22 +202,22 @@ def test_members_that_differ_are_taken(text: str) -> None:
         b'"\t"',
     ],
 )
-def test_what_is_not_json_is_refused(text: bytes) -> None:
+def test_parsing_text_that_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed):
         canonical.parse(text)
 
 
-def test_a_digest_is_that_of_the_canonical_bytes() -> None:
+def test_a_digest_is_computed_over_the_canonical_bytes() -> None:
     assert canonical.digest({"b": 1, "a": 2}) == b64u(sha256(b'{"a":2,"b":1}').digest())
 
 
 @given(json_values)
-def test_parsing_gives_back_what_was_encoded(value: object) -> None:
+def test_parsing_an_encoded_value_returns_the_value(value: object) -> None:
     assert canonical.parse(canonical.encode(value)) == value
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(0, 9), max_size=6), st.randoms())
-def test_the_order_of_members_does_not_show(members: dict[str, int], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_members_does_not_change_the_encoding(members: dict[str, int], random) -> None:  # type: ignore[no-untyped-def]
     shuffled = list(members.items())
     random.shuffle(shuffled)
     encoded = canonical.encode(dict(shuffled))
@@ -226,7 +226,7 @@ def test_the_order_of_members_does_not_show(members: dict[str, int], random) -> 
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_float_is_spelled_so_that_it_is_read_back_exactly(number: float) -> None:
+def test_an_encoded_float_parses_to_the_same_float(number: float) -> None:
     assert float(canonical.encode(number, floats=True)) == number
 
 
@@ -240,7 +240,7 @@ def test_parsing_anything_raises_nothing_but_malformed(data: bytes | str) -> Non
 
 
 @given(st.lists(st.tuples(st.text('a":\\ :', max_size=3), st.text('a":\\ :', max_size=3)), max_size=4), st.booleans())
-def test_repeated_members_are_seen_whatever_quotes_and_colons_surround_them(
+def test_repeated_members_are_detected_among_any_quotes_colons_and_escapes(
     pairs: list[tuple[str, str]], spaced: bool
 ) -> None:
     colon = " : " if spaced else ":"

@@ -25,7 +25,7 @@ ROOT = leaf_hash(b"")
 TEXT = f"log.example\n1\n{base64.b64encode(ROOT).decode()}\n"
 
 
-def test_a_checkpoint_of_another_log_is_opened() -> None:
+def test_a_checkpoint_of_the_go_checksum_database_is_opened() -> None:
     checkpoint = open_checkpoint(GO_NOTE, [parse_vkey(GO_KEY)], origin=GO_ORIGIN)
     assert (checkpoint.origin, checkpoint.size) == (GO_ORIGIN, 30_055_305)
     assert checkpoint.root.hex() == "9977e045c2746c6d23dc23dd2b08065ad5330546d7ebbb1a64646616e2461ac3"
@@ -48,7 +48,7 @@ def test_a_genuine_checkpoint_of_another_log_is_refused() -> None:
         open_checkpoint(GO_NOTE, [parse_vkey(GO_KEY)], origin="go.sum database tree 2")
 
 
-def test_what_is_signed_can_be_opened() -> None:
+def test_a_signed_checkpoint_can_be_opened_and_an_invalid_one_is_not_signed() -> None:
     private = Ed25519PrivateKey.from_private_bytes(bytes(32))
     key = NoteKey("log.example", private.public_key().public_bytes_raw())
     for checkpoint in (Checkpoint("log.example", 1, ROOT), Checkpoint("log.example", 0, EMPTY_ROOT, ("more",))):
@@ -95,7 +95,7 @@ def test_what_is_signed_can_be_opened() -> None:
         f"log.example\n1\n{base64.urlsafe_b64encode(bytes([255]) * 32).decode()}\n",
     ],
 )
-def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+def test_a_malformed_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         parse_checkpoint(text)
 
@@ -104,7 +104,7 @@ def test_extension_lines_are_kept() -> None:
     assert parse_checkpoint(TEXT + "one\ntwo\n").extensions == ("one", "two")
 
 
-def test_the_largest_size_and_no_larger() -> None:
+def test_a_count_above_the_maximum_size_is_refused() -> None:
     assert parse_count(str(MAX_SIZE)) == MAX_SIZE
     for text in (str(MAX_SIZE + 1), "9" * 5000):
         with pytest.raises(Malformed):
@@ -112,7 +112,7 @@ def test_the_largest_size_and_no_larger() -> None:
 
 
 @given(st.integers(0, MAX_SIZE))
-def test_a_count_has_one_spelling(count: int) -> None:
+def test_a_count_with_a_leading_zero_is_refused(count: int) -> None:
     assert parse_count(str(count)) == count
     with pytest.raises(Malformed):
         parse_count(f"0{count}")

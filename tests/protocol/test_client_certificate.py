@@ -43,7 +43,7 @@ def test_the_example_of_the_rfc_is_read() -> None:
     assert read_one.chain == ()
 
 
-def test_the_thumbprint_is_that_of_the_der() -> None:
+def test_the_thumbprint_is_the_sha256_hash_of_the_der_encoding() -> None:
     read_one = read((b"host", b"x"), (b"client-cert", ITEM))
     assert read_one is not None
     assert read_one.thumbprint == jose.b64u(sha256(der(MADE.certificate)).digest())
@@ -56,7 +56,7 @@ def test_spaces_and_missing_padding_are_accepted_as_the_rfc_wants(spelled: bytes
     assert read_one.der == der(MADE.certificate)
 
 
-def test_a_chain_comes_in_one_field_or_in_several() -> None:
+def test_a_certificate_chain_is_read_from_one_field_or_several_fields() -> None:
     root = TestAuthority()
     below = TestAuthority("CN=below", below=root)
     ders = (der(below.certificate), der(root.certificate))
@@ -74,13 +74,13 @@ def test_a_certificate_of_an_unknown_version_is_malformed() -> None:
             read(*fields)
 
 
-def test_a_chain_has_a_limit() -> None:
+def test_a_certificate_chain_beyond_the_maximum_length_is_refused() -> None:
     assert read((b"client-cert", ITEM), (b"client-cert-chain", b",".join([ITEM] * MAX_CHAIN))) is not None
     with pytest.raises(Malformed, match=f"more than {MAX_CHAIN}"):
         read((b"client-cert", ITEM), (b"client-cert-chain", b",".join([ITEM] * (MAX_CHAIN + 1))))
 
 
-def test_without_the_field_there_is_no_certificate() -> None:
+def test_a_request_without_the_client_cert_field_has_no_certificate() -> None:
     assert read() is None
     assert read((b"x-client-cert", ITEM), (b"x-ssl-client-cert", ITEM)) is None
 
@@ -116,14 +116,14 @@ def test_a_malformed_field_is_refused(value: bytes) -> None:
             forwarded_certificate(fields)
 
 
-def test_a_certificate_twice_and_a_chain_alone_are_refused() -> None:
+def test_two_certificate_fields_and_a_chain_without_a_certificate_are_refused() -> None:
     with pytest.raises(Malformed, match="sent 2 times"):
         read((b"client-cert", ITEM), (b"client-cert", ITEM))
     with pytest.raises(Malformed, match="without `Client-Cert`"):
         read((b"client-cert-chain", ITEM))
 
 
-def test_the_size_of_a_certificate_has_a_limit() -> None:
+def test_a_certificate_beyond_the_maximum_size_is_refused() -> None:
     longest = b":" + b"A" * (MAX_CERTIFICATE * 4 // 3 + 14) + b":"
     with pytest.raises(Malformed, match="contains no certificate"):
         read((b"client-cert", longest))

@@ -62,23 +62,23 @@ class Point(msgspec.Struct):
     x: int
 
 
-def test_threads_may_use_a_type_for_the_first_time_at_once() -> None:
+def test_several_threads_can_use_a_type_for_the_first_time_concurrently() -> None:
     run = subprocess.run([sys.executable, "-c", PROGRAM, str(ROUNDS)], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_json_messagepack_and_converted_values_are_of_the_type() -> None:
+def test_json_messagepack_and_converted_values_have_the_requested_type() -> None:
     assert json_decoder(Point)(b'{"x":1}') == msgpack_decoder(Point)(b"\x81\xa1x\x01") == convert({"x": 1}, Point)
     assert json_decoder(int | str)(b'"a"') == "a"
     assert convert({"x": "1"}, Point, strict=False) == Point(1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_limits_of_an_annotated_type_hold_on_the_limit(count: int) -> None:
+def test_a_value_at_the_limit_of_an_annotated_type_is_accepted(count: int) -> None:
     assert convert([1] * count, Annotated[list[int], msgspec.Meta(max_length=2)]) == [1] * count
 
 
-def test_other_values_are_refused() -> None:
+def test_values_that_do_not_match_the_type_or_its_limits_are_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         convert([1] * 3, Annotated[list[int], msgspec.Meta(max_length=2)])
     with pytest.raises(msgspec.ValidationError):

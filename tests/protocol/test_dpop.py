@@ -79,7 +79,7 @@ def test_another_implementation_verifies_our_proof() -> None:
     assert their_jwt.decode(proof, their_jwk.import_key({**KEY.public.jwk})).claims == {**CLAIMS, "nonce": "n"}
 
 
-def test_making_a_proof_for_no_target_is_refused() -> None:
+def test_making_a_proof_for_a_relative_uri_is_refused() -> None:
     with pytest.raises(Malformed):
         make(uri="/mcp")
 
@@ -114,7 +114,7 @@ EDWARDS = jose.generate("EdDSA")
         (b"[]", "not a JSON object"),
     ],
 )
-def test_a_header_that_is_refused_says_why(header: object, why: str) -> None:
+def test_an_invalid_header_is_refused_with_the_problem_in_the_message(header: object, why: str) -> None:
     with pytest.raises(InvalidProof, match=why) as refusal:
         check(raw_proof(header))
     assert refusal.value.code == "invalid_dpop_proof"
@@ -130,18 +130,18 @@ def test_a_header_that_is_refused_says_why(header: object, why: str) -> None:
         {**HEADER, "jwk": {**KEY.public.bare_jwk, "kid": "another"}},
     ],
 )
-def test_a_header_within_the_rules_is_taken(header: dict[str, object]) -> None:
+def test_a_valid_header_is_accepted(header: dict[str, object]) -> None:
     assert check(raw_proof(header)).jkt == KEY.public.thumbprint
 
 
-def test_an_rsa_key_without_alg_proves_itself_with_either_algorithm() -> None:
+def test_an_rsa_key_without_alg_is_accepted_with_rs256_and_ps256() -> None:
     secret = jose.generate("RS256").jwk()
     for alg in ("RS256", "PS256"):
         key = jose.parse_private_jwk({**secret, "alg": alg})
         assert check(raw_proof({**HEADER, "alg": alg, "jwk": key.public.bare_jwk}, key=key)).key.alg == alg
 
 
-def test_both_names_of_ed25519_are_taken_and_are_one_key() -> None:
+def test_both_algorithm_names_of_ed25519_are_accepted_for_one_key() -> None:
     for alg in ("EdDSA", "Ed25519"):
         proof = raw_proof({"typ": "dpop+jwt", "alg": alg, "jwk": EDWARDS.public.bare_jwk}, key=EDWARDS)
         assert check(proof, jkt=EDWARDS.public.thumbprint).key.alg == alg
@@ -155,18 +155,18 @@ def test_a_signature_of_another_text_is_refused() -> None:
 
 
 @pytest.mark.parametrize("proof", ["", "x", "..", "a.b.c", "Bearer x", "é.é.é"])
-def test_what_is_no_token_is_refused(proof: str) -> None:
+def test_a_proof_that_is_not_a_jwt_is_refused(proof: str) -> None:
     with pytest.raises(InvalidProof):
         check(proof)
 
 
-def test_two_proofs_in_one_header_are_none() -> None:
+def test_two_proofs_in_one_header_are_refused() -> None:
     for joined in (", ", ",", " ", "\n"):
         with pytest.raises(InvalidProof):
             check(make() + joined + make())
 
 
-def test_a_proof_ends_at_its_greatest_length() -> None:
+def test_a_proof_beyond_the_maximum_length_is_refused() -> None:
     padding = 0
     while len(raw_proof(claims={**CLAIMS, "x": "x" * (padding + 1)})) <= dpop.MAX_PROOF_BYTES:
         padding += 1
@@ -179,7 +179,7 @@ def test_a_proof_ends_at_its_greatest_length() -> None:
 
 
 @pytest.mark.parametrize("name", ["jti", "htm", "htu", "iat"])
-def test_a_claim_that_is_required_must_be_there(name: str) -> None:
+def test_a_proof_without_a_required_claim_is_refused(name: str) -> None:
     with pytest.raises(InvalidProof, match=name):
         check(raw_proof(claims={other: value for other, value in CLAIMS.items() if other != name}))
 
@@ -246,7 +246,7 @@ def test_claims_that_do_not_fit_the_request_are_refused(claims: dict[str, object
         "https://rs.example/./mcp",
     ],
 )
-def test_a_target_may_be_spelled_in_any_equivalent_way(htu: str) -> None:
+def test_equivalent_forms_of_the_target_uri_match(htu: str) -> None:
     assert check(raw_proof(claims={**CLAIMS, "htu": htu})).jti == CLAIMS["jti"]
     assert check(raw_proof(), uri=htu).jti == CLAIMS["jti"]
 
@@ -259,7 +259,7 @@ def test_an_empty_path_is_the_root() -> None:
     ("age", "taken"),
     [(0, True), (60 * SECOND, True), (60 * SECOND + 1, False), (-10 * SECOND, True), (-10 * SECOND - 1, False)],
 )
-def test_a_proof_is_of_the_last_minute_or_the_next_ten_seconds(age: int, taken: bool) -> None:
+def test_a_proof_is_at_most_60_seconds_old_or_10_seconds_ahead(age: int, taken: bool) -> None:
     if taken:
         assert check(raw_proof(), now=NOW + age).iat == NOW
     else:
@@ -267,27 +267,27 @@ def test_a_proof_is_of_the_last_minute_or_the_next_ten_seconds(age: int, taken: 
             check(raw_proof(), now=NOW + age)
 
 
-def test_the_window_is_the_callers() -> None:
+def test_the_caller_sets_the_window_for_iat() -> None:
     assert check(raw_proof(), now=NOW + 300 * SECOND, window_us=300 * SECOND).iat == NOW
     for options in ({"now": NOW + 10 * SECOND + 1, "window_us": 10 * SECOND}, {"now": NOW - 1, "skew_us": 0}):
         with pytest.raises(InvalidProof, match="`iat` of the DPoP proof is"):
             check(raw_proof(), **options)
 
 
-def test_a_proof_may_state_when_it_begins_and_ends() -> None:
+def test_a_proof_may_contain_nbf_and_exp() -> None:
     """RFC 7519 sections 4.1.4 and 4.1.5 hold for every JWT; RFC 9449 requires neither claim."""
     for times in ({"exp": 1_700_000_001}, {"nbf": 1_700_000_000}, {"nbf": 1_700_000_010, "exp": 1_700_000_300}):
         assert check(raw_proof(claims={**CLAIMS, **times})).iat == NOW
 
 
-def test_the_time_of_a_proof_may_have_a_fraction() -> None:
+def test_iat_of_a_proof_may_have_a_fraction() -> None:
     assert check(raw_proof(claims={**CLAIMS, "iat": 1_699_999_999.5})).iat == NOW - SECOND // 2
 
 
 # --- access token ----------------------------------------------------------------------------------------------------
 
 
-def test_a_proof_with_an_access_token_is_for_that_token() -> None:
+def test_a_proof_without_the_hash_of_the_access_token_is_refused() -> None:
     assert check(make(access_token="token"), access_token="token").jti == CLAIMS["jti"]
     assert check(make(access_token="token")).jti == CLAIMS["jti"]
     for proof in (make(), make(access_token="another"), raw_proof(claims={**CLAIMS, "ath": "token"})):
@@ -295,7 +295,7 @@ def test_a_proof_with_an_access_token_is_for_that_token() -> None:
             check(proof, access_token="token")
 
 
-def test_a_proof_is_by_the_key_that_was_bound() -> None:
+def test_a_proof_by_another_key_than_the_bound_key_is_refused() -> None:
     assert check(make(), jkt=KEY.public.thumbprint).jkt == KEY.public.thumbprint
     for jkt in (OTHER.public.thumbprint, KEY.public.thumbprint + "=", ""):
         with pytest.raises(InvalidProof, match="another key"):
@@ -312,7 +312,7 @@ def fresh(nonce: str | None, now: int = NOW, purpose: dpop.Purpose = b"rs", secr
     return dpop.is_fresh_nonce(secret, purpose, nonce, now, LIFE)
 
 
-def test_a_nonce_is_fresh_for_its_life_and_purpose_and_under_its_secret() -> None:
+def test_a_nonce_is_fresh_within_its_lifetime_for_its_purpose_and_secret() -> None:
     nonce = dpop.make_nonce(SECRET, b"rs", NOW)
     assert fresh(nonce)
     assert fresh(nonce, now=NOW + LIFE - 1)
@@ -322,7 +322,7 @@ def test_a_nonce_is_fresh_for_its_life_and_purpose_and_under_its_secret() -> Non
     assert not fresh(nonce, secret=bytes(32))
 
 
-def test_no_other_text_is_a_nonce() -> None:
+def test_altered_and_malformed_nonces_are_not_fresh() -> None:
     nonce = dpop.make_nonce(SECRET, b"rs", NOW)
     for place in range(len(nonce)):
         other = "A" if nonce[place] != "A" else "B"
@@ -331,7 +331,7 @@ def test_no_other_text_is_a_nonce() -> None:
         assert not fresh(text)
 
 
-def test_a_nonce_that_is_asked_for_must_be_in_the_proof() -> None:
+def test_a_proof_without_a_fresh_nonce_is_refused_if_a_nonce_is_required() -> None:
     nonce = dpop.make_nonce(SECRET, b"rs", NOW)
     assert check(make(nonce=nonce), nonces=fresh).jti == CLAIMS["jti"]
     assert check(make(nonce="any")).jti == CLAIMS["jti"]
@@ -357,20 +357,20 @@ def test_a_nonce_has_at_most_256_characters(length: int, taken: bool) -> None:
             check(make(nonce="n" * length), nonces=fresh)
 
 
-def test_a_nonce_that_is_no_string_is_refused() -> None:
+def test_a_nonce_that_is_not_a_string_is_refused() -> None:
     nonces: tuple[object, ...] = (1, ["x"], {}, True)
     for nonce in nonces:
         with pytest.raises(InvalidProof, match="nonce"):
             check(raw_proof(claims={**CLAIMS, "nonce": nonce}), nonces=fresh)
 
 
-def test_a_proof_that_fails_otherwise_does_not_ask_for_a_nonce() -> None:
+def test_an_invalid_proof_is_refused_without_a_request_for_a_nonce() -> None:
     for options in ({"method": "GET"}, {"uri": "https://other.example"}, {"now": NOW + 3600 * SECOND}, {"jkt": "x"}):
         with pytest.raises(InvalidProof):
             check(make(), nonces=lambda nonce: False, **options)
 
 
-def test_the_signature_is_checked_also_where_the_nonce_is_good() -> None:
+def test_a_forged_signature_is_refused_even_with_a_valid_nonce() -> None:
     head, payload, _ = make(nonce="good").split(".")
     _, _, signature = make(nonce="good").split(".")
     forged = b64u(bytes(64))
@@ -392,7 +392,7 @@ json_values = st.recursive(
     st.dictionaries(st.sampled_from(["alg", "typ", "jwk", "crit", "kid"]), json_values),
     st.dictionaries(st.sampled_from(["jti", "htm", "htu", "iat", "ath", "nonce"]), json_values),
 )
-def test_checking_any_signed_json_raises_nothing_but_its_two_refusals(
+def test_checking_any_signed_json_raises_only_invalid_proof_or_use_nonce(
     header: dict[str, object], claims: dict[str, object]
 ) -> None:
     try:
@@ -403,7 +403,7 @@ def test_checking_any_signed_json_raises_nothing_but_its_two_refusals(
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
-def test_checking_any_text_raises_nothing_but_refusals(proof: str, uri: str) -> None:
+def test_checking_any_text_or_uri_raises_only_refusals(proof: str, uri: str) -> None:
     with pytest.raises(Refused):
         check(proof)
     with pytest.raises(InvalidProof, match="URI"):

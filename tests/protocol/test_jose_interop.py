@@ -22,7 +22,7 @@ def theirs(key: dict[str, str]) -> jwk.Key:
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_they_verify_what_we_sign(alg: str) -> None:
+def test_joserfc_verifies_our_tokens(alg: str) -> None:
     key = jose.generate(alg)
     token = jose.sign_jwt(key, typ="at+jwt", claims=CLAIMS)
     decoded = jwt.decode(token, theirs(key.public.jwk), algorithms=[alg])
@@ -33,14 +33,14 @@ def test_they_verify_what_we_sign(alg: str) -> None:
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_we_verify_what_they_sign(alg: str) -> None:
+def test_our_code_verifies_tokens_of_joserfc(alg: str) -> None:
     key = jose.generate(alg)
     token = jwt.encode({"alg": alg, "typ": "at+jwt"}, CLAIMS, theirs(key.jwk()), algorithms=[alg])
     assert jose.verify_jwt(token, key_for=lambda header: key.public, typ={"at+jwt"}, now=NOW) == CLAIMS
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_we_read_their_keys_and_compute_their_thumbprints(alg: str) -> None:
+def test_our_code_reads_keys_of_joserfc_and_computes_the_same_thumbprints(alg: str) -> None:
     kinds: dict[str, tuple[Any, Any]] = {
         "ES256": ("EC", "P-256"),
         "ES384": ("EC", "P-384"),
@@ -55,7 +55,7 @@ def test_we_read_their_keys_and_compute_their_thumbprints(alg: str) -> None:
     assert key.jwk().items() >= {k: v for k, v in their_key.as_dict(private=True).items() if k != "kid"}.items()
 
 
-def test_they_refuse_to_choose_the_algorithm_for_us_too() -> None:
+def test_a_token_of_joserfc_with_another_algorithm_than_the_key_is_refused() -> None:
     key = jose.generate("ES256")
     token = jws.serialize_compact({"alg": "HS256"}, b"{}", jwk.generate_key("oct", 256), algorithms=["HS256"])
     with pytest.raises(jose.InvalidToken, match="the key is for ES256"):

@@ -1,4 +1,4 @@
-"""JWK in and out: what is taken, what is refused, thumbprints."""
+"""JWK: parsing, rendering, refused keys and thumbprints."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ KEYS = {alg: jose.generate(alg) for alg in ALGS}
 
 
 @pytest.mark.parametrize("vector", VECTORS["thumbprints"], ids=lambda vector: vector["source"])
-def test_thumbprints_are_those_of_the_rfcs(vector: dict[str, Any]) -> None:
+def test_thumbprints_equal_the_examples_of_the_rfcs(vector: dict[str, Any]) -> None:
     assert jose.parse_public_jwk(vector["jwk"]).thumbprint == vector["thumbprint"]
 
 
-def test_a_key_of_rfc_8037_survives_both_ways() -> None:
+def test_the_key_of_rfc_8037_is_the_same_after_parsing_and_rendering() -> None:
     jwk = VECTORS["private"]["jwk"]
     key = jose.parse_private_jwk(jwk)
     assert jwk.items() <= key.jwk().items()
@@ -37,7 +37,7 @@ def test_a_key_of_rfc_8037_survives_both_ways() -> None:
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_a_generated_key_survives_both_ways(alg: str) -> None:
+def test_a_generated_key_is_the_same_after_rendering_and_parsing(alg: str) -> None:
     key = KEYS[alg]
     again = jose.parse_private_jwk(json.loads(json.dumps(key.jwk())))
     public = jose.parse_public_jwk(json.loads(json.dumps(key.public.jwk)))
@@ -49,7 +49,7 @@ def test_a_generated_key_survives_both_ways(alg: str) -> None:
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_nothing_private_shows_in_the_repr_or_the_public_half(alg: str) -> None:
+def test_private_key_material_is_not_in_the_repr_or_the_public_key(alg: str) -> None:
     key = KEYS[alg]
     secrets = set(key.jwk().items()) - set(key.public.jwk.items())
     assert {name for name, _ in secrets} >= {"d"}
@@ -63,7 +63,7 @@ def test_a_generated_key_may_have_a_kid_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("alg", ["HS256", "none", "RS512", "ES512", "es256", ""])
-def test_other_algorithms_are_not_generated(alg: str) -> None:
+def test_generating_a_key_of_an_unknown_algorithm_is_refused(alg: str) -> None:
     with pytest.raises(InvalidKey, match="unknown algorithm"):
         jose.generate(alg)
 
@@ -144,7 +144,7 @@ REFUSED: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("jwk", "why"), REFUSED)
-def test_a_public_key_that_is_refused_says_why(jwk: object, why: str) -> None:
+def test_an_invalid_public_key_is_refused_with_the_problem_in_the_message(jwk: object, why: str) -> None:
     with pytest.raises(InvalidKey, match=why):
         jose.parse_public_jwk(jwk)
 
@@ -161,7 +161,7 @@ def test_a_public_key_that_is_refused_says_why(jwk: object, why: str) -> None:
         {**RSA, "e": b64u((2**64 - 1).to_bytes(8))},
     ],
 )
-def test_a_public_key_just_within_the_rules_is_taken(jwk: dict[str, object]) -> None:
+def test_a_public_key_at_the_limits_is_accepted(jwk: dict[str, object]) -> None:
     assert jose.parse_public_jwk(jwk).alg in jose.ALGS
 
 
@@ -253,7 +253,7 @@ OTHER = {alg: jose.generate(alg).jwk() for alg in ("ES256", "EdDSA", "RS256")}
         None,
     ],
 )
-def test_a_private_key_that_is_refused_keeps_its_secret(jwk: dict[str, str] | None) -> None:
+def test_an_error_about_a_private_key_does_not_contain_the_private_value(jwk: dict[str, str] | None) -> None:
     with pytest.raises(InvalidKey) as refusal:
         jose.parse_private_jwk(jwk)
     secret = (jwk or {}).get("d", "nothing")
@@ -261,7 +261,7 @@ def test_a_private_key_that_is_refused_keeps_its_secret(jwk: dict[str, str] | No
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
 
 
-def test_keys_of_the_library_are_read_as_they_are() -> None:
+def test_keys_generated_by_the_cryptography_library_are_parsed() -> None:
     numbers = ec.generate_private_key(ec.SECP384R1()).private_numbers()
     x, y, d = (
         b64u(value.to_bytes(48))
@@ -273,7 +273,7 @@ def test_keys_of_the_library_are_read_as_they_are() -> None:
     assert jose.parse_public_jwk({"kty": "RSA", "n": b64u(public.n.to_bytes(384)), "e": "AQAB"}).alg == "RS256"
 
 
-def test_a_set_is_rendered_and_parsed() -> None:
+def test_a_key_set_is_the_same_after_rendering_and_parsing() -> None:
     jwks = JwkSet(tuple(KEYS[alg].public for alg in ALGS))
     again = JwkSet.parse(json.loads(json.dumps(jwks.render())))
     assert [key.thumbprint for key in again.keys] == [key.thumbprint for key in jwks.keys]
@@ -283,7 +283,7 @@ def test_a_set_is_rendered_and_parsed() -> None:
     assert refusal.value.code == "unknown_kid"
 
 
-def test_a_set_skips_what_it_cannot_use() -> None:
+def test_a_key_set_skips_keys_that_are_not_usable() -> None:
     unusable = [
         {"kty": "oct", "k": "AAAA"},
         {"kty": "AKP"},
@@ -296,23 +296,23 @@ def test_a_set_skips_what_it_cannot_use() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"keys": {}}, {"keys": [EC] * 129}])
-def test_what_is_no_set_is_refused(value: object) -> None:
+def test_a_malformed_key_set_is_refused(value: object) -> None:
     with pytest.raises(InvalidKey):
         JwkSet.parse(value)
 
 
-def test_a_set_has_at_most_128_keys() -> None:
+def test_a_key_set_can_have_128_keys() -> None:
     assert len(JwkSet.parse({"keys": [EC] * 128}).keys) == 128
 
 
 @pytest.mark.parametrize("jwk", [PRIVATE_EC, PRIVATE_RSA, PRIVATE_OKP])
-def test_a_set_with_a_private_key_is_refused_whole(jwk: dict[str, str]) -> None:
+def test_a_key_set_with_a_private_key_is_refused_entirely(jwk: dict[str, str]) -> None:
     with pytest.raises(InvalidKey, match="private key is published"):
         JwkSet.parse({"keys": [SPARE, jwk]})
 
 
 @given(st.binary(max_size=70))
-def test_base64url_gives_back_what_went_in(data: bytes) -> None:
+def test_decoding_base64url_returns_the_encoded_bytes(data: bytes) -> None:
     text = b64u(data)
     assert unb64u(text) == unb64u(text.encode()) == data
     assert "=" not in text
@@ -339,7 +339,7 @@ def test_base64url_gives_back_what_went_in(data: bytes) -> None:
         "=",
     ],
 )
-def test_base64url_has_one_spelling(text: str) -> None:
+def test_base64url_text_in_another_form_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         unb64u(text)
 
@@ -376,7 +376,7 @@ def test_parsing_any_key_raises_nothing_but_invalid_key(jwk: dict[str, str], cha
 @example(32, 0, 1)
 @example(32, 0x7F << 248, 0x80 << 248)
 @example(48, 2**384 - 1, 0x7F)
-def test_signatures_in_der_are_those_of_the_library(size: int, r: int, s: int) -> None:
+def test_der_signatures_equal_those_of_the_cryptography_library(size: int, r: int, s: int) -> None:
     r, s = r % (1 << 8 * size), s % (1 << 8 * size)
     der = material._der_signature(r.to_bytes(size), s.to_bytes(size))
     assert der == encode_dss_signature(r, s)
@@ -385,7 +385,7 @@ def test_signatures_in_der_are_those_of_the_library(size: int, r: int, s: int) -
     assert fixed == [r.to_bytes(size), s.to_bytes(size)]
 
 
-def test_base64url_has_one_spelling_for_each_text() -> None:
+def test_base64url_text_with_unused_bits_set_is_refused() -> None:
     letters = string.ascii_letters + string.digits + "-_"
     for length in (2, 3):
         for text in map("".join, itertools.product(letters, repeat=2)):

@@ -86,14 +86,14 @@ def reference(level: int, index: int) -> bytes:
     return bytes.fromhex(NODES[level][index])
 
 
-def test_the_hashes_of_the_reference_tree() -> None:
+def test_hashes_equal_those_of_the_reference_tree() -> None:
     assert [leaf_hash(entry).hex() for entry in LEAVES] == NODES[0]
     for below, above in pairwise(NODES):
         pairs = zip(below[::2], below[1::2], strict=True)
         assert [node_hash(bytes.fromhex(a), bytes.fromhex(b)).hex() for a, b in pairs] == above
 
 
-def test_the_roots_of_the_reference_tree_at_every_size() -> None:
+def test_roots_equal_those_of_the_reference_tree_at_every_size() -> None:
     frontier = Frontier()
     roots = [frontier.root().hex()]
     for entry in LEAVES:
@@ -105,7 +105,9 @@ def test_the_roots_of_the_reference_tree_at_every_size() -> None:
 
 
 @pytest.mark.parametrize(("index", "size", "proof"), INCLUSION)
-def test_inclusion_proofs_of_the_reference_tree(index: int, size: int, proof: list[tuple[int, int]]) -> None:
+def test_inclusion_proofs_equal_those_of_the_reference_tree_and_verify(
+    index: int, size: int, proof: list[tuple[int, int]]
+) -> None:
     expected = [reference(*place) for place in proof]
     assert inclusion_proof(index, size, reference) == expected
     root = bytes.fromhex(ROOTS[size])
@@ -138,7 +140,7 @@ def hash_at(level: int, index: int) -> bytes:
     return by_definition(index << level, index + 1 << level)
 
 
-def test_the_root_is_that_of_the_definition_at_every_size() -> None:
+def test_roots_equal_the_definition_of_rfc_9162_at_every_size() -> None:
     frontier = Frontier()
     for size in range(LIMIT):
         assert frontier.root() == tree_root(size, hash_at) == by_definition(0, size)
@@ -146,7 +148,7 @@ def test_the_root_is_that_of_the_definition_at_every_size() -> None:
         frontier.append(leaf_hash(entry(size)))
 
 
-def test_every_entry_is_proved_at_some_sizes_and_some_entries_at_every_size() -> None:
+def test_inclusion_proofs_verify_at_every_size() -> None:
     for size in range(1, LIMIT):
         every = size in (1, 2, 7, 128, 255, 256, 257)
         for index in range(size) if every else {0, size // 3, size // 2, size - 1}:
@@ -155,7 +157,7 @@ def test_every_entry_is_proved_at_some_sizes_and_some_entries_at_every_size() ->
 
 
 @given(st.data())
-def test_no_other_claim_passes_with_a_proof_of_inclusion(data: st.DataObject) -> None:
+def test_an_inclusion_proof_with_any_changed_part_is_refused(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, LIMIT))
     index = data.draw(st.integers(0, size - 1))
     leaf, root, proof = hash_at(0, index), by_definition(0, size), inclusion_proof(index, size, hash_at)
@@ -178,13 +180,13 @@ def test_no_other_claim_passes_with_a_proof_of_inclusion(data: st.DataObject) ->
         verify_inclusion(hash_at(0, other), index=index, size=size, proof=proof, root=root)
 
 
-def test_something_that_is_no_hash_is_not_included() -> None:
+def test_an_empty_leaf_hash_is_not_included() -> None:
     with pytest.raises(ProofFailed):
         verify_inclusion(b"", index=0, size=1, proof=[], root=b"")
 
 
 @given(st.integers(0, 600), st.lists(st.integers(0, 300), max_size=6))
-def test_appending_in_batches_of_any_size_is_appending_one_by_one(start: int, batches: list[int]) -> None:
+def test_appending_in_batches_equals_appending_one_by_one(start: int, batches: list[int]) -> None:
     together = Frontier.read(start, hash_at)
     apart = Frontier(start, together.peaks)
     for batch in batches:
@@ -194,7 +196,7 @@ def test_appending_in_batches_of_any_size_is_appending_one_by_one(start: int, ba
     assert (together.size, together.peaks) == (apart.size, apart.peaks)
 
 
-def test_each_complete_256_hashes_are_handed_out_once() -> None:
+def test_a_frontier_returns_each_completed_tile_hash_once() -> None:
     frontier = Frontier(65_280, [leaf_hash(bytes([i])) for i in range(8)])
     frontier.peaks[:] = Frontier.read(65_280, hash_at).peaks
     completed = frontier.extend(hash_at(0, i) for i in range(65_280, 65_537))
@@ -202,7 +204,7 @@ def test_each_complete_256_hashes_are_handed_out_once() -> None:
 
 
 @pytest.mark.parametrize(("size", "peaks"), [(-1, 0), (0, 1), (1, 0), (3, 1), (3, 3), (MAX_SIZE + 1, 1)])
-def test_a_frontier_has_one_peak_for_each_one_in_the_binary_size(size: int, peaks: int) -> None:
+def test_a_frontier_with_a_wrong_number_or_form_of_peaks_is_refused(size: int, peaks: int) -> None:
     with pytest.raises(Invalid):
         Frontier(size, [EMPTY_ROOT] * peaks)
     with pytest.raises(Invalid):
@@ -210,12 +212,12 @@ def test_a_frontier_has_one_peak_for_each_one_in_the_binary_size(size: int, peak
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (1, 1), (256, 256), (-1, 4), (0, MAX_SIZE + 1)])
-def test_what_is_not_in_the_tree_has_no_proof(index: int, size: int) -> None:
+def test_an_inclusion_proof_for_an_index_outside_the_tree_is_refused(index: int, size: int) -> None:
     with pytest.raises(Invalid):
         inclusion_proof(index, size, hash_at)
 
 
-def test_a_proof_in_the_largest_tree_asks_for_few_hashes() -> None:
+def test_a_proof_in_the_largest_tree_reads_fewer_than_130_hashes() -> None:
     asked: list[tuple[int, int]] = []
 
     def counting(level: int, index: int) -> bytes:

@@ -19,5 +19,5 @@ def test_without_a_similar_name_the_known_ones_are_listed() -> None:
     assert nearest_hint("zzz", []) == ""
 
 
-def test_long_names_and_many_names_cost_little() -> None:
+def test_no_similar_name_is_found_for_a_very_long_name() -> None:
     assert nearest("x" * 1_000_000, (f"name{index}" for index in range(10 * MAX_COMPARED))) is None

@@ -38,14 +38,14 @@ def peter() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(decode_base64("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:])
 
 
-def test_a_key_is_read_and_written_as_others_write_it() -> None:
+def test_a_verifier_key_is_the_same_after_parsing_and_rendering() -> None:
     for vkey in (PETER, ENOCH):
         assert parse_vkey(vkey).vkey == vkey
     assert parse_vkey(PETER).name == "PeterNeumann"
     assert parse_vkey(PETER).key_id.hex() == "c74f20a3"
 
 
-def test_no_mangled_key_is_read() -> None:
+def test_a_truncated_or_altered_verifier_key_is_refused() -> None:
     parts = {PETER[i:j] for i in range(len(PETER)) for j in range(i, len(PETER) + 1)} - {PETER}
     shifted = {PETER[:i] + chr(ord(PETER[i]) + 1) + PETER[i + 1 :] for i in range(len(PETER))}
     for mangled in parts | shifted:
@@ -61,16 +61,16 @@ def test_no_mangled_key_is_read() -> None:
         "PeterNeumann+C74F20A3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
     ],
 )
-def test_no_key_of_another_kind_is_read(vkey: str) -> None:
+def test_a_verifier_key_of_another_length_algorithm_or_case_is_refused(vkey: str) -> None:
     with pytest.raises(Malformed):
         parse_vkey(vkey)
 
 
-def test_a_note_is_signed_as_others_sign_it() -> None:
+def test_a_signed_note_equals_that_of_the_go_implementation() -> None:
     assert sign_note(TEXT, key=parse_vkey(PETER), sign=peter().sign).decode() == NOTE
 
 
-def test_a_note_keeps_the_signatures_of_others() -> None:
+def test_a_signed_note_keeps_existing_signatures() -> None:
     others = parse_note(f"{TEXT}\n{ENOCH_LINE}".encode()).signatures
     note = sign_note(TEXT, key=parse_vkey(PETER), sign=peter().sign, others=others)
     assert note.decode() == f"{TEXT}\n{PETER_LINE}{ENOCH_LINE}"
@@ -78,7 +78,7 @@ def test_a_note_keeps_the_signatures_of_others() -> None:
 
 
 @pytest.mark.parametrize("keys", [[PETER], [ENOCH], [PETER, ENOCH]])
-def test_one_trusted_signature_is_enough_and_unknown_ones_are_ignored(keys: list[str]) -> None:
+def test_one_trusted_signature_is_sufficient_and_unknown_signatures_are_ignored(keys: list[str]) -> None:
     note = open_note(f"{TEXT}\n{PETER_LINE}{ENOCH_LINE}".encode(), map(parse_vkey, keys))
     assert note.text == TEXT
     assert [signature.name for signature in note.signatures] == ["PeterNeumann", "EnochRoot"]
@@ -90,7 +90,7 @@ def test_a_note_that_no_trusted_key_signed_is_refused() -> None:
             open_note(NOTE.encode(), keys)
 
 
-def test_a_key_with_the_same_name_or_the_same_id_is_another_key() -> None:
+def test_a_key_with_only_the_same_name_or_only_the_same_id_does_not_verify() -> None:
     same_name = NoteKey("PeterNeumann", parse_vkey(ENOCH).public)
     with pytest.raises(Unsigned, match="no trusted key"):
         open_note(NOTE.encode(), [same_name])
@@ -99,7 +99,7 @@ def test_a_key_with_the_same_name_or_the_same_id_is_another_key() -> None:
         open_note(renamed.encode(), [parse_vkey(PETER)])
 
 
-def test_a_failing_signature_of_a_trusted_key_spoils_the_note() -> None:
+def test_a_note_with_an_invalid_signature_of_a_trusted_key_is_refused() -> None:
     changed = NOTE.replace("cryptography", "Cryptography").encode()
     with pytest.raises(Unsigned, match="does not match the text of the note"):
         open_note(changed, [parse_vkey(PETER)])
@@ -112,12 +112,12 @@ def test_a_failing_signature_of_a_trusted_key_spoils_the_note() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no newline", "a\tb\n", "a\x00b\n", "a\rb\n"])
-def test_a_text_that_no_reader_would_take_is_not_signed(text: str) -> None:
+def test_a_malformed_text_is_not_signed(text: str) -> None:
     with pytest.raises(Malformed):
         sign_note(text, key=parse_vkey(PETER), sign=peter().sign)
 
 
-def test_a_note_beyond_the_limits_of_readers_is_not_signed() -> None:
+def test_a_note_beyond_the_maximum_signatures_or_size_is_not_signed() -> None:
     key, sign = parse_vkey(PETER), peter().sign
     other = parse_note(f"{TEXT}\n{ENOCH_LINE}".encode()).signatures
     assert parse_note(sign_note(TEXT, key=key, sign=sign, others=other * (MAX_SIGNATURES - 1)))
@@ -129,12 +129,12 @@ def test_a_note_beyond_the_limits_of_readers_is_not_signed() -> None:
         sign_note("x" * (room + 1) + "\n", key=key, sign=sign)
 
 
-def test_signing_signs_once_and_verifies_nothing() -> None:
+def test_signing_calls_the_signer_once_and_does_not_verify_the_signature() -> None:
     signed: list[bytes] = []
 
     def sign(text: bytes) -> bytes:
         signed.append(text)
-        return bytes(64)  # which no key has made
+        return bytes(64)  # no key has made this signature
 
     assert sign_note(TEXT, key=parse_vkey(PETER), sign=sign).decode().startswith(TEXT)
     assert signed == [TEXT.encode()]
@@ -163,7 +163,7 @@ def test_signing_signs_once_and_verifies_nothing() -> None:
         f"{TEXT}\n— PeterNeumann x08gow==\n",  # nothing behind the key id
     ],
 )
-def test_what_is_no_note_is_refused(note: str) -> None:
+def test_a_malformed_note_is_refused(note: str) -> None:
     with pytest.raises(Malformed):
         parse_note(note.encode())
 
@@ -179,13 +179,13 @@ def test_the_text_may_have_empty_lines() -> None:
     assert open_note(note, [parse_vkey(PETER)]).text == text
 
 
-def test_as_many_signatures_as_allowed_and_no_more() -> None:
+def test_a_note_with_more_than_the_maximum_number_of_signatures_is_refused() -> None:
     assert len(parse_note((f"{TEXT}\n" + ENOCH_LINE * MAX_SIGNATURES).encode()).signatures) == MAX_SIGNATURES >= 16
     with pytest.raises(Malformed):
         parse_note((f"{TEXT}\n" + ENOCH_LINE * (MAX_SIGNATURES + 1)).encode())
 
 
-def test_a_note_of_the_largest_size_and_no_larger() -> None:
+def test_a_note_beyond_the_maximum_size_is_refused() -> None:
     padding = MAX_NOTE_BYTES - len(NOTE.encode())
     assert len(parse_note(b"x" * padding + NOTE.encode()).text) == padding + len(TEXT)
     with pytest.raises(Malformed):
@@ -193,24 +193,24 @@ def test_a_note_of_the_largest_size_and_no_larger() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\nb", "a\u00a0b", "a\x01b"])
-def test_a_name_is_one_word_without_a_plus(name: str) -> None:
+def test_a_key_name_with_a_space_plus_or_control_character_is_refused(name: str) -> None:
     with pytest.raises(Malformed):
         NoteKey(name, bytes(32))
 
 
-def test_a_public_key_has_32_bytes() -> None:
+def test_a_public_key_that_is_not_32_bytes_long_is_refused() -> None:
     for length in (31, 33):
         with pytest.raises(Malformed):
             NoteKey("name", bytes(length))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
-def test_whatever_is_signed_can_be_opened(line: str) -> None:
+def test_any_signed_text_can_be_opened(line: str) -> None:
     note = sign_note(line + "\n", key=parse_vkey(PETER), sign=peter().sign)
     assert open_note(note, [parse_vkey(PETER)]).text == line + "\n"
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
+def test_parsing_any_bytes_raises_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
         parse_note(data + b".")

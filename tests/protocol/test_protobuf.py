@@ -13,7 +13,7 @@ def fields(message: bytes) -> list[tuple[int, int | bytes]]:
 
 
 @pytest.mark.parametrize("number", [1, 15, 16, MAX_FIELD])
-def test_a_field_comes_back_with_its_number(number: int) -> None:
+def test_an_encoded_field_is_parsed_with_its_number(number: int) -> None:
     assert fields(encode_bytes(number, b"a") + encode_number(number, 300)) == [(number, b"a"), (number, 300)]
 
 
@@ -46,6 +46,6 @@ def test_a_value_of_each_type_is_read(message: bytes, value: int | bytes) -> Non
         (bytes.fromhex("0f"), "unsupported wire type 7"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_malformed(message: bytes, problem: str) -> None:
+def test_an_unreadable_message_is_malformed(message: bytes, problem: str) -> None:
     with pytest.raises(Malformed, match=problem):
         fields(message)

@@ -29,7 +29,7 @@ def receipt(index: int = 1) -> bytes:
     return make_receipt(index, size=3, note=note(), hash_at=hash_at).render()
 
 
-def test_a_receipt_has_the_lines_of_the_specification() -> None:
+def test_a_receipt_has_the_format_of_the_specification() -> None:
     siblings = f"{encode_base64(HASHES[0])}\n{encode_base64(HASHES[2])}"
     assert receipt().decode() == f"c2sp.org/tlog-proof@v1\nindex 1\n{siblings}\n\n{note().decode()}"
 
@@ -40,7 +40,7 @@ def test_a_receipt_proves_its_entry(index: int) -> None:
     assert (proved, checkpoint.size) == (index, 3)
 
 
-def test_a_receipt_proves_no_other_entry_and_no_other_place() -> None:
+def test_a_receipt_does_not_prove_another_entry_or_index() -> None:
     with pytest.raises(ProofFailed):
         verify_receipt(receipt(), entry=b"two", keys=[KEY], origin="log.example")
     for index in (b"index 0", b"index 2", b"index 3"):
@@ -49,7 +49,7 @@ def test_a_receipt_proves_no_other_entry_and_no_other_place() -> None:
             verify_receipt(moved, entry=b"one", keys=[KEY], origin="log.example")
 
 
-def test_a_receipt_that_the_log_did_not_sign_proves_nothing() -> None:
+def test_a_receipt_signed_by_another_key_or_for_another_origin_is_refused() -> None:
     other = NoteKey("log.example", Ed25519PrivateKey.from_private_bytes(b"." * 32).public_key().public_bytes_raw())
     with pytest.raises(Unsigned):
         verify_receipt(receipt(), entry=b"one", keys=[other], origin="log.example")
@@ -63,7 +63,7 @@ def test_an_entry_outside_of_the_log_has_no_receipt() -> None:
 
 
 @pytest.mark.parametrize("extra", [None, b"", b"anything"])
-def test_extra_data_is_carried_along(extra: bytes | None) -> None:
+def test_a_receipt_keeps_extra_data(extra: bytes | None) -> None:
     carried = Receipt(1, (HASHES[0], HASHES[2]), note(), extra)
     assert parse_receipt(carried.render()) == carried
 
@@ -87,12 +87,12 @@ def test_extra_data_is_carried_along(extra: bytes | None) -> None:
         b"c2sp.org/tlog-proof@v1\nindex 0\n\xc3\xa9\n\nx",
     ],
 )
-def test_what_is_no_receipt_is_refused(data: bytes) -> None:
+def test_a_malformed_receipt_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         parse_receipt(data)
 
 
-def test_a_receipt_of_the_largest_size_and_no_larger() -> None:
+def test_a_receipt_beyond_the_maximum_size_is_refused() -> None:
     head = b"c2sp.org/tlog-proof@v1\nindex 0\n\n"
     assert parse_receipt(head.ljust(MAX_RECEIPT_BYTES, b"x")).index == 0
     with pytest.raises(Malformed):

@@ -61,12 +61,12 @@ def is_found(text: str) -> bool:
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_value_is_recognised_however_it_is_written(leak: str) -> None:
+def test_a_secret_is_detected_in_each_encoding(leak: str) -> None:
     assert is_found(f"key={LEAKS[leak]}.")
     assert not is_found(f"key={LEAKS[leak][:9]}.")
 
 
-def test_a_brace_after_an_escape_stays() -> None:
+def test_a_brace_after_a_decoded_escape_is_kept() -> None:
     value = "abcdef}gh"
     sent = value.replace("f", "\\u0066").encode()
     assert any(form in reading for reading in texts_of(sent) for form in forms_of(value))
@@ -75,11 +75,11 @@ def test_a_brace_after_an_escape_stays() -> None:
 @pytest.mark.parametrize(
     "text", [VALUE[:-1], VALUE[1:], VALUE.replace("n", "m"), "", "%", "\\", "&#;", "\\u00", "\ud7ff"]
 )
-def test_other_text_is_not_a_value(text: str) -> None:
+def test_text_without_the_whole_secret_is_not_detected_as_the_secret(text: str) -> None:
     assert not is_found(text)
 
 
-def test_texts_are_values_in_order_and_then_names() -> None:
+def test_searched_text_contains_values_in_order_and_then_names() -> None:
     arguments = {"a": ["x", {"b": 12345678, "c": None}], "d": {"e": ("\0y\0", 1.5)}, "\ud800": "z\ud800"}
     values, names = ["x", "12345678", "y", "1.5", "z?"], {"a", "b", "c", "d", "e", "?"}
     texts = texts_in(arguments).split("\n")
@@ -94,7 +94,7 @@ def test_texts_are_values_in_order_and_then_names() -> None:
     assert is_found(texts_in(nested))
 
 
-def test_a_long_text_is_not_searched() -> None:
+def test_a_text_beyond_the_maximum_searched_size_is_refused() -> None:
     assert len(check_searchable("é" * (MAX_SEARCHED // 2))) == MAX_SEARCHED
     with pytest.raises(SecretSent) as refused:
         check_searchable("é" * (MAX_SEARCHED // 2) + "x")

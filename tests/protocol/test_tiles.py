@@ -42,7 +42,7 @@ from ostiary.protocol.tiles import (
         (Bundle(1_234_067, 17), "tile/entries/x001/x234/067.p/17"),
     ],
 )
-def test_a_tile_has_one_path(file: Tile | Bundle, path: str) -> None:
+def test_the_path_of_each_tile_and_bundle_is_as_specified(file: Tile | Bundle, path: str) -> None:
     assert file.path == path
     assert parse_path(path) == file
 
@@ -75,18 +75,18 @@ def test_a_tile_has_one_path(file: Tile | Bundle, path: str) -> None:
         "",
     ],
 )
-def test_no_other_spelling_is_a_path(path: str) -> None:
+def test_a_malformed_tile_path_is_refused(path: str) -> None:
     with pytest.raises(Malformed):
         parse_path(path)
 
 
 @given(st.integers(0, MAX_SIZE), st.integers(1, 256), st.integers(0, 63))
-def test_every_path_is_read_back(index: int, width: int, level: int) -> None:
+def test_each_tile_and_bundle_path_parses_to_the_same_tile_or_bundle(index: int, width: int, level: int) -> None:
     assert parse_path(Tile(level, index, width).path) == Tile(level, index, width)
     assert parse_path(Bundle(index, width).path) == Bundle(index, width)
 
 
-def test_the_tiles_of_70000_entries_are_those_of_the_specification() -> None:
+def test_tiles_of_70000_entries_equal_those_of_the_specification() -> None:
     tiles = list(tiles_of(70_000))
     assert tiles[:273] == [Tile(0, n) for n in range(273)]
     assert tiles[273:] == [Tile(0, 273, 112), Tile(1, 0), Tile(1, 1, 17), Tile(2, 0, 1)]
@@ -102,19 +102,21 @@ def test_the_tiles_of_70000_entries_are_those_of_the_specification() -> None:
         (257, [Tile(0, 0), Tile(0, 1, 1), Tile(1, 0, 1)], [Bundle(0), Bundle(1, 1)]),
     ],
 )
-def test_the_tiles_around_the_width(size: int, tiles: list[Tile], bundles: list[Bundle]) -> None:
+def test_tiles_and_bundles_are_correct_for_sizes_around_one_tile_width(
+    size: int, tiles: list[Tile], bundles: list[Bundle]
+) -> None:
     assert list(tiles_of(size)) == tiles
     assert list(bundles_of(size)) == bundles
 
 
 @pytest.mark.parametrize(("size", "above"), [(65_535, [255]), (65_536, [256, 1]), (65_537, [256, 1])])
-def test_the_rows_above_around_a_full_tile_of_row_one(size: int, above: list[int]) -> None:
+def test_upper_tiles_are_correct_for_sizes_around_a_full_tile_of_level_1(size: int, above: list[int]) -> None:
     assert [tile.width for tile in tiles_of(size) if tile.level] == above
     assert tile_width(1, 1, size) == tile_width(2, 1, size) == 0
 
 
 @given(st.integers(1, 700), st.data())
-def test_a_store_that_keeps_only_the_rows_can_prove_everything(size: int, data: st.DataObject) -> None:
+def test_inclusion_proofs_verify_from_stored_tile_levels_alone(size: int, data: st.DataObject) -> None:
     frontier = Frontier()
     rows: list[list[bytes]] = [[leaf_hash(b"%d" % i) for i in range(size)], [], []]
     for level, position, hash_ in frontier.extend(rows[0]):
@@ -133,19 +135,19 @@ def test_a_node_that_is_not_complete_is_refused() -> None:
         hash_at(2, 0)
 
 
-def test_a_tile_holds_exactly_its_width() -> None:
+def test_a_tile_with_another_size_than_its_width_is_refused() -> None:
     assert parse_tile(EMPTY_ROOT * 3, 3) == [EMPTY_ROOT] * 3
     for size in (95, 97, 64, 128, 0):
         with pytest.raises(Malformed):
             parse_tile(bytes(size), 3)
 
 
-def test_an_entry_has_its_length_before_it_as_two_bytes_big_endian() -> None:
+def test_each_entry_in_a_bundle_has_a_two_byte_big_endian_length_prefix() -> None:
     assert render_bundle([b"", b"ab", b"c" * 258]) == b"\0\0" + b"\0\2ab" + b"\1\2" + b"c" * 258
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
-def test_a_bundle_is_read_back(entries: list[bytes]) -> None:
+def test_a_rendered_bundle_parses_to_the_same_entries(entries: list[bytes]) -> None:
     assert parse_bundle(render_bundle(entries), len(entries)) == entries
 
 
@@ -157,7 +159,7 @@ def test_the_largest_entry_fits_and_one_byte_more_does_not() -> None:
 
 
 @pytest.mark.parametrize("data", [b"\0", b"\0\1", b"\0\2a", b"\0\1ab", b"\0\1a\0", b"\xff\xff" + bytes(65_534)])
-def test_a_bundle_that_breaks_off_is_refused(data: bytes) -> None:
+def test_a_truncated_or_trailing_bundle_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         list(split_bundle(data))
     with pytest.raises(Malformed):

@@ -1,4 +1,4 @@
-"""URI normalisation: RFC 3986 sections 6.2.2 and 6.2.3, and what is no target at all."""
+"""URI normalisation: RFC 3986 sections 6.2.2 and 6.2.3, and malformed URIs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from ostiary.protocol.uri import MAX_URI, add_query, normalise_uri
         ("https://a.example/a;b=1,2@c:d", "https://a.example/a;b=1,2@c:d"),
     ],
 )
-def test_a_target_has_one_spelling(uri: str, normal: str) -> None:
+def test_a_uri_is_normalised_to_one_form(uri: str, normal: str) -> None:
     assert normalise_uri(uri) == normal
     assert normalise_uri(normal) == normal
 
@@ -54,7 +54,7 @@ def test_a_target_has_one_spelling(uri: str, normal: str) -> None:
     ("path", "normal"),
     [("/a/b/c/./../../g", "/a/g"), ("/./a", "/a"), ("/a/.//b", "/a//b"), ("/..", "/"), ("/.", "/"), ("/a/../", "/")],
 )
-def test_dot_segments_go_as_in_rfc_3986_section_5_2_4(path: str, normal: str) -> None:
+def test_dot_segments_are_removed_as_in_rfc_3986_section_5_2_4(path: str, normal: str) -> None:
     assert normalise_uri(f"https://a.example{path}") == f"https://a.example{normal}"
 
 
@@ -96,12 +96,12 @@ def test_dot_segments_go_as_in_rfc_3986_section_5_2_4(path: str, normal: str) ->
         "https://a.example/?q=\n",
     ],
 )
-def test_what_is_no_absolute_http_uri_is_refused(uri: str) -> None:
+def test_a_uri_that_is_not_an_absolute_http_uri_is_refused(uri: str) -> None:
     with pytest.raises(Malformed):
         normalise_uri(uri)
 
 
-def test_a_uri_ends_at_its_greatest_length() -> None:
+def test_a_uri_beyond_the_maximum_length_is_refused() -> None:
     start = "https://a.example/"
     assert normalise_uri(start + "x" * (MAX_URI - len(start))).endswith("x")
     with pytest.raises(Malformed, match="longer"):
@@ -109,7 +109,7 @@ def test_a_uri_ends_at_its_greatest_length() -> None:
 
 
 @given(st.text(alphabet="hHtps:/?#[]@%2eE.aA~0 é", max_size=30).map(lambda tail: "https://" + tail) | st.text())
-def test_normalising_anything_is_idempotent_or_malformed(uri: str) -> None:
+def test_normalising_any_text_is_idempotent_or_raises_malformed(uri: str) -> None:
     try:
         normal = normalise_uri(uri)
     except Malformed:
@@ -129,5 +129,5 @@ def test_normalising_anything_is_idempotent_or_malformed(uri: str) -> None:
         ("com.example.app:/cb", "com.example.app:/cb?code=x%26y"),
     ],
 )
-def test_parameters_follow_the_query_that_a_uri_has(uri: str, whole: str) -> None:
+def test_parameters_are_appended_to_the_query_of_a_uri(uri: str, whole: str) -> None:
     assert add_query(uri, {"code": "x&y"}) == whole

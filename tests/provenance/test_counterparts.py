@@ -1,4 +1,4 @@
-"""Counterparts: who is unknown stays so whatever is forgotten, and who is known was really met."""
+"""Counterparts: a recipient counts as known only if an earlier call had this recipient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def name(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
+def test_the_recipient_context_describes_the_least_known_recipient() -> None:
     known = record_recipients(
         record_recipients(record_recipients(NOBODY, (ANN,), day=10), (ANN, BOB), day=12), (ANN,), day=20
     )
@@ -34,7 +34,7 @@ def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
 
 
 @pytest.mark.parametrize("count", [MAX_COUNTERPARTS - 1, MAX_COUNTERPARTS, MAX_COUNTERPARTS + 1])
-def test_who_was_met_once_long_ago_makes_room_first(count: int) -> None:
+def test_the_oldest_counterpart_with_one_use_is_removed_first(count: int) -> None:
     known = record_recipients(record_recipients(NOBODY, (ANN,), day=1), (ANN,), day=1)
     for number in range(count - 1):
         known = record_recipients(known, (name(number),), day=2 + number)
@@ -45,7 +45,7 @@ def test_who_was_met_once_long_ago_makes_room_first(count: int) -> None:
 
 
 @given(st.lists(st.tuples(st.lists(st.sampled_from([ANN, BOB, EVE]), max_size=3), st.integers(0, 3)), max_size=12))
-def test_uses_and_ages_are_what_counting_anew_gives(calls: list[tuple[list[bytes], int]]) -> None:
+def test_uses_and_ages_of_counterparts_agree_with_a_full_count(calls: list[tuple[list[bytes], int]]) -> None:
     known, day, days = NOBODY, 0, list[tuple[set[bytes], int]]()
     for values, later in calls:
         day += later
@@ -57,7 +57,7 @@ def test_uses_and_ages_are_what_counting_anew_gives(calls: list[tuple[list[bytes
         assert said.items() <= known.recipient_context((one,), is_more=False, day=day).items()
 
 
-def test_they_are_small_and_come_back_from_their_bytes() -> None:
+def test_packed_counterparts_are_within_the_size_limit_and_unpack_to_the_same() -> None:
     full = Counterparts(
         tuple(Counterpart(name(number), (1 << 24) - 1, (1 << 24) - 1, MAX_USES) for number in range(MAX_COUNTERPARTS)),
         (1 << 53) - 1,
@@ -68,7 +68,7 @@ def test_they_are_small_and_come_back_from_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack_counterparts(NOBODY)[:-1]])
-def test_what_is_none_of_them_is_refused(body: bytes) -> None:
+def test_malformed_counterparts_are_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         unpack_counterparts(body)
 
@@ -85,6 +85,6 @@ def test_what_is_none_of_them_is_refused(body: bytes) -> None:
         ("context == context", True),
     ],
 )
-def test_whether_policies_look_at_them_is_found_in_their_text(condition: str, looks: bool) -> None:
+def test_policies_that_read_counterparts_are_detected_by_their_text(condition: str, looks: bool) -> None:
     policies = lower(f"forbid (principal, action, resource) when {{ {condition} }};")
     assert reads_within(policies, "history", "counterparts") is looks

@@ -1,4 +1,4 @@
-"""Histories: kept call by call they are what counting anew gives, in whatever order; full, they are not relied on."""
+"""Histories: a history kept call by call agrees with a full count in any order, and states when it is full."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ calls = st.builds(
 
 
 def anew(done: list[Done]) -> dict[str, Any]:
-    """The slow way: everything that ever happened, looked at together."""
+    """Return the history from a full count of all calls."""
     recipients = sorted({one for call in done for one in call.recipients})
     tools = sorted({call.tool for call in done})
     classes = sorted({name for call in done for name in call.classes})
@@ -81,7 +81,7 @@ def fold(done: list[Done]) -> History:
 
 
 @given(st.lists(calls, max_size=60))
-def test_what_is_kept_call_by_call_is_what_counting_anew_gives(done: list[Done]) -> None:
+def test_a_history_kept_call_by_call_agrees_with_a_full_count(done: list[Done]) -> None:
     made, slow = fold(done), anew(done)
     assert made.counts == slow["counts"]
     assert (made.effects, made.has_seen_outside) == (slow["effects"], slow["outside"])
@@ -96,7 +96,7 @@ def test_what_is_kept_call_by_call_is_what_counting_anew_gives(done: list[Done])
 
 
 @given(st.lists(calls, max_size=30), st.randoms(use_true_random=False), st.integers(0, 30))
-def test_the_order_in_which_guards_tell_makes_no_difference(done: list[Done], dice: random.Random, cut: int) -> None:
+def test_a_history_does_not_depend_on_the_order_of_reports(done: list[Done], dice: random.Random, cut: int) -> None:
     other = list(done)
     dice.shuffle(other)
     assert fold(done) == fold(other)
@@ -104,7 +104,7 @@ def test_the_order_in_which_guards_tell_makes_no_difference(done: list[Done], di
 
 
 @given(st.lists(calls, max_size=30), calls)
-def test_news_is_what_would_change_it(done: list[Done], call: Done) -> None:
+def test_a_call_that_would_change_the_history_is_news(done: list[Done], call: Done) -> None:
     read, other = ("files/a", READ, ("x",), True), ("files/a", READ, ("x", "y"), True)
     made = fold(done)
     changes = after(made, call) != made
@@ -116,7 +116,7 @@ def test_news_is_what_would_change_it(done: list[Done], call: Done) -> None:
 
 
 @given(st.lists(calls, max_size=80))
-def test_a_history_is_small_and_comes_back_from_its_bytes(done: list[Done]) -> None:
+def test_a_packed_history_is_within_the_size_limit_and_unpacks_to_the_same(done: list[Done]) -> None:
     made = fold(done)
     body = history.pack_history(made)
     assert len(body) <= 7 << 10 < history.MAX_HISTORY
@@ -124,13 +124,13 @@ def test_a_history_is_small_and_comes_back_from_its_bytes(done: list[Done]) -> N
 
 
 @pytest.mark.parametrize("count", [MAX_TOOLS - 1, MAX_TOOLS, MAX_TOOLS + 1])
-def test_it_is_full_beyond_its_limit_of_tools(count: int) -> None:
+def test_a_history_is_full_beyond_its_maximum_number_of_tools(count: int) -> None:
     made = fold([Done(f"files/{number}", READ) for number in range(count)])
     assert (len(made.tools), made.is_full) == (min(count, MAX_TOOLS), count > MAX_TOOLS)
 
 
 @pytest.mark.parametrize("count", [MAX_RECIPIENTS - 1, MAX_RECIPIENTS, MAX_RECIPIENTS + 1])
-def test_it_is_full_beyond_its_limit_of_recipients_told_at_once_or_one_by_one(count: int) -> None:
+def test_a_history_is_full_beyond_its_maximum_number_of_recipients(count: int) -> None:
     every = [f"{number}@example.org" for number in range(count)]
     at_once = after(NOTHING, send(to=every))
     assert (len(at_once.recipients), at_once.is_full) == (min(count, MAX_RECIPIENTS), count > MAX_RECIPIENTS)
@@ -139,12 +139,12 @@ def test_it_is_full_beyond_its_limit_of_recipients_told_at_once_or_one_by_one(co
 
 
 @pytest.mark.parametrize(("size", "is_full"), [(1023, False), (1024, False), (1025, True)])
-def test_it_is_full_beyond_its_bytes_of_classes(size: int, is_full: bool) -> None:
+def test_a_history_is_full_beyond_its_maximum_bytes_of_classes(size: int, is_full: bool) -> None:
     classes = [chr(97 + number) * 60 for number in range(17)] + ["z" * (size - 17 * 60)]
     assert fold([Done("files/a", SEND, (one,)) for one in classes]).is_full is is_full
 
 
-def test_what_has_no_room_was_not_created() -> None:
+def test_objects_beyond_the_maximum_number_do_not_count_as_created() -> None:
     every = [bytes([0, 0, 0, 0, 0, 0, 0, number]) for number in range(MAX_CREATED + 1)]
     made = history.created(history.created(NOTHING, every[::-1]), every)
     assert (made.created, made.is_full) == (tuple(every[:MAX_CREATED]), False)
@@ -188,25 +188,25 @@ def send(tool: Tool = MAIL, **arguments: Any) -> Done:
         ({"text": "ann@example.org", "bill": "x"}, 0),
     ],
 )
-def test_recipients_are_counted_one_by_one_however_they_are_written(arguments: dict[str, Any], count: int) -> None:
+def test_each_recipient_counts_once_in_any_notation(arguments: dict[str, Any], count: int) -> None:
     assert len(send(**arguments).recipients) == count
 
 
 @pytest.mark.parametrize("effect", list(Effect))
-def test_who_is_told_is_a_recipient_of_what_goes_out(effect: Effect) -> None:
+def test_only_a_call_that_sends_shares_or_pays_has_recipients(effect: Effect) -> None:
     tool = Tool(name="x", effect=effect, kinds={"to": "address"})
     goes_out = effect in (Effect.SEND, Effect.SHARE, Effect.PAY)
     assert len(send(tool, to="ann").recipients) == int(goes_out)
 
 
-def test_what_is_too_deep_to_look_at_is_a_recipient_too() -> None:
+def test_a_value_nested_too_deeply_counts_as_a_recipient() -> None:
     deep: Any = "eve@example.org"
     for _ in range(40):
         deep = [deep]
     assert len(send(to=deep).recipients) == 1
 
 
-def test_nobody_learns_a_value_without_the_key() -> None:
+def test_the_marks_of_recipients_depend_on_the_key() -> None:
     other = done_of(b"o" * 32, plan_of("mail/send", MAIL, ()), {"to": "ann@example.org"})
     assert set(send(to="ann@example.org").recipients).isdisjoint(other.recipients)
 
@@ -218,7 +218,7 @@ def created(output: Any, uid: str = "calendar/create", tool: Tool = EVENT, **arg
 @pytest.mark.parametrize(
     "output", [{"id": "24"}, {"id": 24, "title": "13"}, '{"id": "24"}', ['{"id": 24}'], {"id": ["24"]}]
 )
-def test_what_a_tool_returned_as_the_name_of_what_it_created_is_created(output: Any) -> None:
+def test_an_object_whose_name_the_tool_returned_counts_as_created(output: Any) -> None:
     made = created(output)
     assert is_created(made, KEY, "calendar/delete", {"event_id": "24"}) == {"event_id"}
     assert is_created(made, KEY, "calendar/delete", {"event_id": ["24", 24]}) == {"event_id"}
@@ -237,11 +237,11 @@ def test_what_a_tool_returned_as_the_name_of_what_it_created_is_created(output: 
 @pytest.mark.parametrize(
     "output", ["24", {"ID": "24"}, {"event": {"id": "24"}}, None, ["24"], "{", '{"id": null}', 24, []]
 )
-def test_what_is_not_where_the_catalogue_says_was_not_created(output: Any) -> None:
+def test_a_name_outside_of_the_declared_place_does_not_count_as_created(output: Any) -> None:
     assert created(output) == NOTHING
 
 
-def test_what_a_call_names_itself_counts_where_the_catalogue_says_so() -> None:
+def test_a_name_in_the_arguments_counts_as_created_if_the_catalogue_declares_the_place() -> None:
     made = created(None, path="notes.txt")
     assert is_created(made, KEY, "calendar/delete", {"path": "notes.txt"}) == {"path"}
     assert created(None, tool=Tool(name="create", effect=Effect.WRITE), path="notes.txt") == NOTHING
@@ -262,7 +262,7 @@ def test_what_a_call_names_itself_counts_where_the_catalogue_says_so() -> None:
         ("output" + ".a" * 9, False),
     ],
 )
-def test_a_catalogue_says_where_names_of_created_things_are(place: str, good: bool) -> None:
+def test_a_catalogue_declares_the_place_of_created_names_in_output_or_arguments(place: str, good: bool) -> None:
     catalogue = {"resource": "calendar", "tools": [{"name": "create", "effect": "write", "creates": {"id": place}}]}
     text = json.dumps(catalogue)
     if good:
@@ -275,7 +275,7 @@ def test_a_catalogue_says_where_names_of_created_things_are(place: str, good: bo
 # ------------------------------------------------------------------------------------------------------- for policies
 
 
-def test_policies_see_what_happened_before_and_who_is_new() -> None:
+def test_the_context_of_policies_has_the_prior_history_and_new_recipients() -> None:
     made = fold(
         [
             Done("crm/read", READ, ("customer",), is_outside=True),
@@ -297,13 +297,13 @@ def test_policies_see_what_happened_before_and_who_is_new() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\xc0", history.pack_history(NOTHING)[:-1], b"\x91\x01"])
-def test_what_is_no_history_is_none(body: bytes) -> None:
+def test_a_malformed_history_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         history.unpack_history(body)
 
 
 @pytest.mark.parametrize("effects", [0, len(EFFECTS) - 1, len(EFFECTS), len(EFFECTS) + 1])
-def test_a_history_from_before_the_last_effects_counts_none_of_them(effects: int) -> None:
+def test_a_history_from_before_the_newest_effects_counts_zero_of_those_effects(effects: int) -> None:
     body = history.pack_history(History(tools=("files/read",), counts=(7,) * effects))
     if effects > len(EFFECTS):
         with pytest.raises(Malformed):
@@ -313,6 +313,6 @@ def test_a_history_from_before_the_last_effects_counts_none_of_them(effects: int
         assert counts == (7,) * effects + (0,) * (len(EFFECTS) - effects)
 
 
-def test_all_orders_of_a_few_calls_that_fill_it() -> None:
+def test_calls_that_fill_a_history_give_the_same_result_in_each_order() -> None:
     some = [send(to=[f"{part}-{number}" for number in range(50)]) for part in range(4)]
     assert len({fold(list(order)) for order in itertools.permutations(some)}) == 1

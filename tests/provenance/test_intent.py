@@ -1,4 +1,4 @@
-"""The request of a person: bounded, visible, and within the request above."""
+"""The intent of a person: bounded, free of invisible characters, and within the parent intent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse(**more: Any) -> Intent:
     return parse_intent({"words": "Pay the bill"} | more)
 
 
-def test_what_was_asked_is_read_as_it_was_written() -> None:
+def test_an_intent_keeps_its_words_values_and_endorsed_documents() -> None:
     intent = parse_intent(WHOLE)
     assert intent.words == WHOLE["words"]
     assert intent.own == {"mail": "me@example.org"}
@@ -37,14 +37,14 @@ def test_what_was_asked_is_read_as_it_was_written() -> None:
     assert (document.tool, document.value, [*document.kinds]) == ("files/read_file", "bill.txt", ["account", "amount"])
 
 
-def test_words_are_bounded_in_bytes() -> None:
+def test_the_words_of_an_intent_are_bounded_in_bytes() -> None:
     assert parse(words="é" * (MAX_WORDS // 2))
     with pytest.raises(InvalidIntent, match=f"{MAX_WORDS + 1} bytes"):
         parse(words="é" * (MAX_WORDS // 2) + "e")
 
 
 @pytest.mark.parametrize("words", ["", " ", "\n\t", None, 1, "\ud800"])
-def test_words_that_say_nothing_are_refused(words: object) -> None:
+def test_empty_or_malformed_words_are_refused(words: object) -> None:
     with pytest.raises(InvalidIntent):
         parse(words=words)
 
@@ -52,7 +52,7 @@ def test_words_that_say_nothing_are_refused(words: object) -> None:
 @pytest.mark.parametrize(
     "hidden", ["\x00", "\x1b", "\r", "\x7f", "\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\ue000", "\U000e0041"]
 )
-def test_what_nobody_can_see_is_refused_wherever_it_is(hidden: str) -> None:
+def test_invisible_characters_in_an_intent_are_refused(hidden: str) -> None:
     for more in (
         {"words": f"pay{hidden} the bill"},
         {"own": {"mail": f"me{hidden}@example.org"}},
@@ -65,7 +65,7 @@ def test_what_nobody_can_see_is_refused_wherever_it_is(hidden: str) -> None:
 @pytest.mark.parametrize(
     "words", ["שלום \u200fעולם", "می\u200cخواهم", "👩\u200d💻 zahlt", "zwei\nZeilen\tund mehr", "支払う"]
 )
-def test_every_language_can_be_asked_in(words: str) -> None:
+def test_words_of_an_intent_can_be_in_any_language(words: str) -> None:
     assert parse(words=words).words == words
 
 
@@ -88,12 +88,12 @@ def test_every_language_can_be_asked_in(words: str) -> None:
         {"said_by": "person"},
     ],
 )
-def test_what_is_not_asked_for_in_this_way_is_refused(more: dict[str, Any]) -> None:
+def test_a_malformed_intent_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidIntent):
         parse(**more)
 
 
-def test_the_limits_themselves_are_within() -> None:
+def test_an_intent_at_its_limits_is_accepted() -> None:
     intent = parse(
         own={f"n{number}": "x" * MAX_VALUE for number in range(MAX_OWN)},
         endorsed=[BILL | {"value": f"{number}".zfill(MAX_VALUE)} for number in range(MAX_ENDORSED)],
@@ -110,7 +110,7 @@ def test_the_limits_themselves_are_within() -> None:
         {"words": "1000", "own": {"mail": "me@example.org"}},
     ],
 )
-def test_a_part_says_what_was_said_above_or_less(part: dict[str, Any]) -> None:
+def test_an_intent_for_a_part_of_the_words_is_within_the_parent_intent(part: dict[str, Any]) -> None:
     less = parse_intent(part)
     less.check_within(parse_intent(WHOLE))
     assert len(less.words) <= len(WHOLE["words"])
@@ -131,13 +131,13 @@ def test_a_part_says_what_was_said_above_or_less(part: dict[str, Any]) -> None:
         {"words": "Pay", "endorsed": [BILL | {"tool": "mail/read_file"}]},
     ],
 )
-def test_a_part_that_says_more_is_refused(part: dict[str, Any]) -> None:
+def test_an_intent_that_widens_the_parent_intent_is_refused(part: dict[str, Any]) -> None:
     with pytest.raises(Forbidden) as refusal:
         parse_intent(part).check_within(parse_intent(WHOLE))
     assert refusal.value.code == "widens"
 
 
-def test_where_nothing_was_said_above_nothing_can_be_said() -> None:
+def test_an_intent_without_a_parent_intent_above_is_refused() -> None:
     with pytest.raises(Forbidden):
         parse().check_within(None)
 
@@ -146,7 +146,7 @@ _words = st.lists(st.sampled_from(["pay", "1000", "100", "ada", "not"]), min_siz
 
 
 @given(_words, _words)
-def test_a_run_of_words_is_one_that_stands_there(inner: list[str], outer: list[str]) -> None:
+def test_the_words_of_an_intent_must_be_a_run_of_words_of_the_parent_intent(inner: list[str], outer: list[str]) -> None:
     """Against the spelling in which spaces are marks."""
     is_run = f"|{'|'.join(inner)}|" in f"|{'|'.join(outer)}|"
     try:
@@ -157,7 +157,7 @@ def test_a_run_of_words_is_one_that_stands_there(inner: list[str], outer: list[s
         assert is_run
 
 
-def test_what_is_kept_is_read_back_and_its_digest_cannot_be_guessed() -> None:
+def test_a_recorded_intent_is_restored_and_its_digest_depends_on_the_salt() -> None:
     one = Recorded(intent=parse_intent(WHOLE), said_by=SaidBy.PERSON, stated_by="pe_1", salt="a")
     assert Recorded.decode(one.encode().decode()) == one
     assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.PERSON, stated_by="pe_1", salt="b").digest

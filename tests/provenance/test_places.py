@@ -1,4 +1,4 @@
-"""Where networks are: the operator's file, its limits, and the smallest network that holds an address."""
+"""Places of networks: the operator's file, its limits, and the smallest network that contains an address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ FILE = """
         ("2001:db9::/48", None),
     ],
 )
-def test_the_smallest_network_counts(network: str, place: tuple[float, float] | None) -> None:
+def test_the_place_of_a_network_is_that_of_the_smallest_enclosing_network(
+    network: str, place: tuple[float, float] | None
+) -> None:
     assert parse_places(FILE).of(network) == place
 
 
@@ -47,17 +49,17 @@ def test_the_smallest_network_counts(network: str, place: tuple[float, float] | 
         ("10.0.0.0/8 50 180.1", "latitude is"),
     ],
 )
-def test_a_line_that_says_nothing_is_named(line: str, why: str) -> None:
+def test_a_malformed_line_of_places_is_named_in_the_error(line: str, why: str) -> None:
     with pytest.raises(Invalid, match=f"line 2: .*{why}"):
         parse_places(f"# first\n{line}\n")
 
 
-def test_poles_and_the_date_line_are_places() -> None:
+def test_the_limits_of_latitude_and_longitude_are_accepted() -> None:
     assert parse_places("10.0.0.0/8 90 180").of("10.0.0.0/24") == (90.0, 180.0)
     assert parse_places("10.0.0.0/8 -90 -180").of("10.0.0.0/24") == (-90.0, -180.0)
 
 
-def test_there_are_so_many_networks_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_places_beyond_its_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PLACES", 3)
     lines = [f"10.0.{number}.0/24 1 1" for number in range(4)]
     assert parse_places("\n".join(lines[:3])).of("10.0.2.0/24") == (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Plans: read once from the person's words, carried in the memory of the task; they only save questions."""
+"""Plans: a plan comes from the person's words, is kept in the memory of the task, and adds no trust to values."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_memory_carries_the_plan(plan: tuple[Planned, ...] | None) -> None:
     assert (carried.plan is None) is (plan is None)
 
 
-def test_guards_and_servers_of_before_and_after_plans_read_the_memories_of_each_other() -> None:
+def test_memories_with_and_without_a_plan_are_readable_by_either_version() -> None:
     class Before(msgspec.Struct, array_like=True):
         parts: tuple[Part, ...] = ()
         documents: tuple[Document, ...] = ()
@@ -143,7 +143,7 @@ NUMERALS = "0123456789٠١٢٣٤٥٦٧٨٩०१२३४५६७८९๐๑�
     st.sampled_from(["", "#", "/", "(", "№ "]),
     st.booleans(),
 )
-def test_short_numbers_with_any_signs_between_them_name_no_object_of_a_tool_outside_the_plan(
+def test_short_numbers_with_any_separators_name_no_object_outside_the_plan(
     numbers: list[str], sign: str, before: str, is_list: bool
 ) -> None:
     memory = remember(KEY, Intent(words=f"Take {' , '.join(numbers)} of it", plan=(Planned("shop/stock"),)))
@@ -154,13 +154,13 @@ def test_short_numbers_with_any_signs_between_them_name_no_object_of_a_tool_outs
 
 
 @pytest.mark.parametrize("address", ["10.20.4.17", "555-0134", "2026-12-04", "2026/12/04", "192.0.2.1:8443"])
-def test_a_longer_word_of_numbers_that_the_person_wrote_names_its_thing(address: str) -> None:
+def test_a_long_word_of_numbers_that_the_person_wrote_names_its_object(address: str) -> None:
     memory = remember(KEY, Intent(words=f"Put {address} on the list", plan=(Planned("shop/stock"),)))
     delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"order": "object"})
     assert judge_origins(memory, delete, {"order": address}, is_planned=False)["origin_worst"] == "person"
 
 
-def test_parts_of_an_identifier_that_are_short_numbers_name_no_object_of_a_tool_outside_the_plan() -> None:
+def test_short_numbers_as_parts_of_an_identifier_name_no_object_outside_the_plan() -> None:
     memory = remember(KEY, Intent(words="Raise the share to 11/20", plan=(Planned("shop/stock"),)))
     schema = {"properties": {"shop": {"type": "integer"}, "order": {"type": "integer"}}}
     delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"shop": "object", "order": "object"}, arguments=schema)
@@ -169,7 +169,7 @@ def test_parts_of_an_identifier_that_are_short_numbers_name_no_object_of_a_tool_
     assert judge_origins(memory, delete, call, is_planned=False)["origin_worst"] == "known"
 
 
-def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:
+def test_a_short_number_in_a_tool_outside_the_plan_requires_an_approval() -> None:
     tools = [
         {"name": "stock", "effect": "change", "scope": "read", "kinds": {"cup": "object", "count": "amount"}},
         {"name": "delete", "effect": "destroy", "scope": "read", "kinds": {"order": "object"}},
@@ -186,7 +186,7 @@ def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:
     assert decided(Planned("files/stock"), Planned("files/delete")).allowed
 
 
-def test_what_policies_see_of_a_plan() -> None:
+def test_the_context_of_policies_has_the_plan() -> None:
     memory = planned(Planned("bank/pay", "50"), Planned("bank/look"))
     said = {"to": "Ann", "amount": 50}
     assert judge_plan(memory, "bank/pay", PAY, said) == {"planned": True, "over_plan": False, "read_outside": False}
@@ -197,7 +197,7 @@ def test_what_policies_see_of_a_plan() -> None:
     assert judge_plan(after(memory, Origin.KNOWN, "x"), "bank/pay", PAY, said)["read_outside"] is False
 
 
-def test_a_mail_address_in_a_record_is_no_untrusted_content() -> None:
+def test_a_mail_address_in_a_record_is_not_untrusted_content() -> None:
     memory = planned(Planned("bank/pay"))
     look = replace(LOOK, outside=False)
     memory = add_parts(memory, observe_output(memory, "bank/look", look, {}, [{"name": "Ann", "mail": "a@b.example"}]))
@@ -228,14 +228,14 @@ def test_a_mail_address_in_a_record_is_no_untrusted_content() -> None:
         (10**400, True),
     ],
 )
-def test_an_amount_above_the_cap_or_one_that_cannot_be_read_is_over_the_plan(amount: object, is_over: bool) -> None:
+def test_an_amount_above_the_cap_or_an_unreadable_amount_is_over_the_plan(amount: object, is_over: bool) -> None:
     found = judge_plan(planned(Planned("bank/pay", "50")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
     assert found["over_plan"] is is_over
     uncapped = judge_plan(planned(Planned("bank/pay")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
     assert uncapped["over_plan"] is False
 
 
-def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> None:
+def test_a_known_value_that_untrusted_content_also_names_is_mentioned() -> None:
     known = after(planned(), Origin.KNOWN, "acc1", "acc2")
     both = after(known, Origin.OUTSIDE, "acc2", "ann")
     assert judge_origins(both, PAY, {"to": "acc1"})["mentioned"] is False
@@ -248,7 +248,7 @@ def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> 
     assert judge_origins(amounts, PAY, {"to": "Ann", "amount": 80})["mentioned"] is True
 
 
-def test_a_call_that_destroys_and_names_nothing_is_from_nowhere_after_untrusted_content() -> None:
+def test_a_destructive_call_without_an_object_has_no_origin_after_untrusted_content() -> None:
     properties = {"force": {"type": "boolean"}, "keep": {"type": "integer"}, "note": {}, "what": {}}
     clear = Tool(
         name="clear",
@@ -268,9 +268,7 @@ def test_a_call_that_destroys_and_names_nothing_is_from_nowhere_after_untrusted_
     assert "origin_worst" not in judge_origins(read, PAY, {"amount": 50}), "the amount is judged by itself"
 
 
-def test_an_effect_of_a_confirmed_tool_that_says_nothing_of_the_person_is_from_nowhere_after_untrusted_content() -> (
-    None
-):
+def test_a_call_without_a_value_of_the_person_has_no_origin_after_untrusted_content() -> None:
     mode = {"type": "string", "enum": ["soft", "all"]}
     properties = {"mode": mode, "count": {"type": "integer"}, "note": {"type": "string"}, "on": {"type": "boolean"}}
     stop = Tool(
@@ -298,7 +296,7 @@ EMPTY = st.sampled_from(["", [], {}, " \n", "\u200b", [""], {"old": "\t"}])
 
 
 @given(st.lists(st.sampled_from(["text", "tags", "more"]), min_size=1, unique=True), st.data())
-def test_a_change_that_empties_a_thing_is_from_nowhere_after_untrusted_content(
+def test_a_change_that_empties_an_object_has_no_origin_after_untrusted_content(
     names: list[str], data: st.DataObject
 ) -> None:
     empty = data.draw(EMPTY)
@@ -325,7 +323,7 @@ def test_a_change_that_empties_a_thing_is_from_nowhere_after_untrusted_content(
     assert judge_origins(read, replace(edit, effect=Effect.SEND), arguments)["origin_worst"] == "person"
 
 
-def test_a_required_recipient_that_is_empty_is_from_nowhere_after_untrusted_content() -> None:
+def test_an_empty_required_recipient_has_no_origin_after_untrusted_content() -> None:
     schema = {"type": "object", "properties": {"to": {}, "cc": {}, "amount": {}}, "required": ["to", "amount"]}
     pay = replace(PAY, arguments=schema, kinds=KINDS | {"cc": "address"})
     begun = planned(Planned("bank/pay"))
@@ -336,7 +334,7 @@ def test_a_required_recipient_that_is_empty_is_from_nowhere_after_untrusted_cont
 
 
 @pytest.mark.parametrize("call", [{}, {"where": "web"}, {"where": "both"}])
-def test_a_call_that_departs_from_a_choice_of_the_person_replaces_it_after_untrusted_content(call: Record) -> None:
+def test_another_choice_than_that_of_the_person_is_a_substitute_after_untrusted_content(call: Record) -> None:
     where = {"type": "string", "enum": ["web", "paper", "both"]}
     publish = Tool(
         name="publish",
@@ -364,7 +362,7 @@ def test_a_call_that_departs_from_a_choice_of_the_person_replaces_it_after_untru
 
 
 @given(st.integers(1, 999_999), st.integers(1, 999_999), st.booleans())
-def test_another_quantity_in_place_of_a_number_of_the_person_replaces_it_after_untrusted_content(
+def test_another_quantity_than_that_of_the_person_is_a_substitute_after_untrusted_content(
     number: int, other: int, is_stated: bool
 ) -> None:
     assume(number != other and not 1900 <= number <= 2099)
@@ -409,7 +407,7 @@ def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> 
     assert judge_origins(read, changes, {"story": "S-20", "where": "both"})["mentioned"] is False
 
 
-def test_a_call_that_content_could_ask_for_is_settled_only_after_untrusted_content() -> None:
+def test_a_call_outside_the_plan_is_settled_only_after_untrusted_content() -> None:
     settled = partial(is_settled, memory=planned(Planned("bank/pay")), tool=PAY, arguments={"to": "Ann"})
     said: Record = {"origin": {"to": "person"}, "origin_worst": "person", "planned": True, "read_outside": False}
     assert settled(said)
@@ -419,7 +417,7 @@ def test_a_call_that_content_could_ask_for_is_settled_only_after_untrusted_conte
     assert settled({"origin": {"amount": "person"}, "amount_worst": "person"})
 
 
-def test_a_call_with_a_choice_that_content_could_state_is_settled_only_after_content_states_it() -> None:
+def test_another_choice_than_that_of_the_person_is_settled_after_content_states_the_choice() -> None:
     what = {"type": "string", "enum": ["rest", "all"]}
     discard = Tool(
         name="discard",
@@ -447,10 +445,10 @@ CALLS = st.fixed_dictionaries({"to": st.sampled_from(["Ann", "acc1", "eve", "x"]
 
 
 @given(st.lists(st.sampled_from(TOOLS), unique=True), st.sampled_from(TOOLS), CALLS)
-def test_a_plan_says_something_of_the_tools_that_it_names_and_nothing_of_values(
+def test_a_plan_marks_only_its_tools_and_does_not_change_origins(
     plan: list[str], tool: str, arguments: dict[str, object]
 ) -> None:
-    """So it can save a question of those tools alone, and can add no trust to any value."""
+    """A plan can save approval requests for its own tools only, and adds no trust to a value."""
     memory = after(after(planned(*map(Planned, plan)), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
     bare = after(after(planned(), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
     assert judge_plan(memory, tool, PAY, arguments)["planned"] is (tool in plan)

@@ -1,4 +1,4 @@
-"""A profile is small, learns slowly and only from what was allowed; nobody can make it grow or forget at will."""
+"""A profile has a bounded size, learns slowly, and learns only from allowed calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def taught(*events: Event, profile: Profile = NEW) -> Profile:
     return profile
 
 
-def test_what_is_allowed_is_counted_once_in_each_task() -> None:
+def test_an_allowed_call_counts_once_in_each_task() -> None:
     profile = taught(call(), call(worst="outside"), call(worst="outside"), call(worst="nowhere", links="outside"))
     habit = profile.habit("bank/pay")
     assert (profile.tasks, habit.tasks, habit.outside, habit.nowhere, habit.linked) == (1, 1, 1, 1, 1)
@@ -36,7 +36,7 @@ def seen(*detectors: str) -> tuple[Noticed, ...]:
     return tuple(Noticed(detector=name, points=30, says="it is odd") for name in detectors)
 
 
-def test_what_detectors_found_is_counted_once_in_each_task() -> None:
+def test_a_finding_counts_once_in_each_task() -> None:
     profile = taught(call(noticed=seen("instructed", "other")), call(noticed=seen("instructed", "flow_drift")))
     habit = taught(call(task="tk_2"), profile=profile).habit("bank/pay")
     assert (habit.tasks, habit.instructed, habit.flowed) == (2, 1, 1)
@@ -46,23 +46,23 @@ def test_what_detectors_found_is_counted_once_in_each_task() -> None:
     "event",
     [call(outcome="deny"), call(outcome="refused"), call(outcome="error"), call(""), call(action="token.issue")],
 )
-def test_anything_else_teaches_nothing(event: Event) -> None:
+def test_a_call_that_is_not_allowed_or_has_no_tool_does_not_change_the_profile(event: Event) -> None:
     assert learn(NEW, event) is NEW
 
 
-def test_tasks_that_take_turns_count_once_each() -> None:
+def test_interleaved_tasks_count_once_each() -> None:
     turns = [call(task=f"tk_{number % RECENT}") for number in range(50)]
     assert taught(*turns).habit("bank/pay").tasks <= taught(*turns).tasks == RECENT
 
 
-def test_where_the_counters_are_full_they_halve() -> None:
+def test_full_counters_of_a_profile_are_halved() -> None:
     full = taught(*(call(task=f"tk_{number}", worst="outside") for number in range(MAX_TASKS)))
     assert (full.tasks, full.habit("bank/pay").outside) == (MAX_TASKS, MAX_TASKS)
     more = learn(full, call(task="tk_more"))
     assert (more.tasks, more.habit("bank/pay").tasks) == ((MAX_TASKS + 1) // 2, MAX_TASKS // 2 + 1)
 
 
-def test_of_too_many_tools_the_one_learnt_of_the_longest_ago_goes() -> None:
+def test_the_oldest_tool_of_a_full_profile_is_removed() -> None:
     full = taught(*(call(f"bank/tool{number}") for number in range(MAX_TOOLS)))
     assert len(full.tools) == MAX_TOOLS
     more = learn(full, call("bank/one-more"))
@@ -86,7 +86,7 @@ CALLS = st.builds(
 
 
 @given(st.lists(CALLS, max_size=300))
-def test_it_packs_into_512_bytes_and_back(events: list[Event]) -> None:
+def test_a_profile_packs_into_512_bytes_and_unpacks_to_the_same(events: list[Event]) -> None:
     profile = taught(*events)
     packed = pack(profile)
     assert len(packed) <= MAX_PROFILE
@@ -110,8 +110,8 @@ def test_it_packs_into_512_bytes_and_back(events: list[Event]) -> None:
         Habit(2, 2, 2, 3),
     ],
 )
-def test_no_habit_is_of_more_tasks_than_there_were(habit: Habit) -> None:
-    """Else points would be taken away that are not there."""
+def test_a_habit_of_more_tasks_than_the_profile_has_is_refused(habit: Habit) -> None:
+    """Otherwise a habit would lower points by more than its tasks justify."""
     assert unpack(pack(Profile(tasks=2, tools={1: Habit(2, 2, 2, 2, 2, 2)}))).tasks == 2
     with pytest.raises(Malformed):
         unpack(pack(Profile(tasks=2, tools={1: habit})))
@@ -128,6 +128,6 @@ def test_no_habit_is_of_more_tasks_than_there_were(habit: Habit) -> None:
         pack(learn(NEW, call()))[:-1],
     ],
 )
-def test_what_is_no_profile_is_refused(packed: bytes) -> None:
+def test_a_malformed_profile_is_refused(packed: bytes) -> None:
     with pytest.raises(Malformed):
         unpack(packed)

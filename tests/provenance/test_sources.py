@@ -41,7 +41,7 @@ def found(fields: Fields, memory: Memory = MEMORY, **arguments: Any) -> tuple[So
 
 
 @pytest.mark.parametrize("output", [ORDERS, {"id": 4711}, "- id: 4711\n  who: Ann\n- id: 4712\n  who: Bob"])
-def test_a_value_of_a_record_that_was_read_shows_what_the_argument_stands_for(output: object) -> None:
+def test_a_value_of_a_record_shows_the_source_of_an_argument(output: object) -> None:
     assert found(after(output), n=4711) == (OF_ID,)
     assert found(after(output), n=4713) == ()
     assert found(NO_FIELDS, n=4711) == ()
@@ -52,21 +52,21 @@ def test_nested_fields_and_arguments_have_dotted_paths() -> None:
     assert found(fields, what={"which": ["A-17"]}) == (Source("what.which", "list", "orders.key.no"),)
 
 
-def test_a_task_that_has_read_from_outside_teaches_nothing() -> None:
+def test_a_task_that_has_read_untrusted_content_shows_no_sources() -> None:
     tainted = add_parts(MEMORY, observe_output(MEMORY, "desk/fetch", FETCH, {}, "anything at all"))
     assert found(after(ORDERS), tainted, n=4711) == ()
     assert after(ORDERS, tainted) is NO_FIELDS
     assert after(ORDERS, tool=FETCH) is NO_FIELDS
 
 
-def test_a_source_is_reported_once_a_task() -> None:
+def test_a_source_of_an_argument_is_reported_once_per_task() -> None:
     fields = mark_reported(after(ORDERS), CANCEL, [OF_ID])
     assert found(fields, n=4711) == ()
     assert found(after([{"id": 99}], fields=fields), n=99) == (), "neither of another record"
     assert sources_of(fields, MEMORY, LIST, {"n": 4711}) == (OF_ID,), "but of another tool"
 
 
-def test_a_value_that_stands_in_two_fields_shows_nothing() -> None:
+def test_a_value_in_two_fields_shows_no_source() -> None:
     assert found(after([{"id": 4711, "count": 4711}]), n=4711) == ()
     assert found(after([{"count": 4711}], fields=after(ORDERS)), n=4711) == ()
     assert found(after([{"id": 4711}], fields=after(ORDERS)), n=4711) == (OF_ID,)
@@ -88,18 +88,18 @@ def test_a_value_that_stands_in_two_fields_shows_nothing() -> None:
         (1 << 128, False),
     ],
 )
-def test_values_that_are_equal_by_accident_or_too_long_show_nothing(value: object, counts: bool) -> None:
+def test_values_that_are_too_short_too_long_or_not_identifiers_show_no_source(value: object, counts: bool) -> None:
     assert bool(found(after({"id": value}), n=value)) is counts
 
 
-def test_no_name_that_is_data_is_a_path() -> None:
+def test_a_member_name_that_is_data_is_not_a_path() -> None:
     assert found(after({"ann@example.org": {"id": 4711}}), n=4711) == ()
     many = {f"k{number}": 100 + number for number in range(MAX_MEMBERS)}
     assert found(after(many), n=100)
     assert found(after(many | {"one": 1}), n=100) == ()
 
 
-def test_what_is_kept_and_told_is_bounded_and_the_newest_stays() -> None:
+def test_kept_fields_and_reported_sources_are_bounded_and_the_newest_stay() -> None:
     first = after([{"id": number} for number in range(100, 100 + MAX_FIELDS + 10)])
     assert len(first.at) == MAX_FIELDS
     second = after([{"id": 10}], fields=first)
@@ -120,7 +120,7 @@ def test_what_is_kept_and_told_is_bounded_and_the_newest_stays() -> None:
         ({}, True, False),
     ],
 )
-def test_what_was_learned_asks_more_until_an_owner_has_confirmed_the_tool(
+def test_learned_kinds_apply_until_an_owner_has_confirmed_the_tool(
     kinds: dict[str, str], confirmed: bool, is_more: bool
 ) -> None:
     tool = Tool(name="cancel", effect=Effect.CHANGE, kinds=kinds, arguments=CANCEL.arguments, confirmed=confirmed)

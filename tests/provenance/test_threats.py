@@ -1,4 +1,4 @@
-"""Threat lists: what is evil is found however it is written, what is not is let be, and nobody drowns the search."""
+"""Threat lists: an indicator is found in any notation, other values raise no finding, and the search is bounded."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("text", NAMED)
-def test_what_is_on_the_list_is_found_however_it_is_written(text: str) -> None:
+def test_an_indicator_of_a_threat_list_is_found_in_any_notation(text: str) -> None:
     (noticed,) = find({"where": text}, LIST)
     assert (noticed.detector, noticed.points) == (DETECTOR, 60)
     assert noticed.says.startswith("the argument 'where' names a")
@@ -123,12 +123,12 @@ def test_what_is_on_the_list_is_found_however_it_is_written(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_what_is_not_is_let_be(text: str) -> None:
+def test_a_value_that_is_not_on_a_threat_list_raises_no_finding(text: str) -> None:
     assert find({"where": text}, LIST) == []
     assert find_list(text, LIST) is None
 
 
-def test_it_is_found_wherever_it_stands_and_its_value_is_not_said() -> None:
+def test_an_indicator_is_found_in_nested_arguments_and_its_value_is_not_reported() -> None:
     for arguments in (
         {"a": {"b": [{"c": "evil.example"}]}},
         {"a": ("x", ["evil.example"])},
@@ -140,7 +140,7 @@ def test_it_is_found_wherever_it_stands_and_its_value_is_not_said() -> None:
         assert "evil.example" not in noticed.says
 
 
-def test_each_list_is_told_once_and_the_worst_of_several_counts() -> None:
+def test_each_threat_list_is_reported_once_and_the_worst_of_several_counts() -> None:
     lists = LIST | listed(("domain", "evil.example"), ("domain", "other.example"), name="more", points=90)
     told = find({"a": "evil.example other.example", "b": "evil.example"}, lists)
     assert sorted((one.points, "`more`" in one.says) for one in told) == [(60, False), (90, True)]
@@ -150,7 +150,7 @@ def test_each_list_is_told_once_and_the_worst_of_several_counts() -> None:
     assert find({"a": "evil.example"}, {}) == []
 
 
-def test_who_drowns_it_in_names_is_noticed_for_that() -> None:
+def test_an_argument_with_more_names_than_the_search_limit_raises_a_finding() -> None:
     few = {"a": "a.b " * (MAX_LOOKS - 1) + "evil.example"}
     assert [one.says for one in find(few, LIST)] == ["the argument 'a' names a host of the threat list `evil`"]
     many = {"a": "a.b " * MAX_LOOKS + "evil.example"}
@@ -160,7 +160,7 @@ def test_who_drowns_it_in_names_is_noticed_for_that() -> None:
     assert find({"a": "a.b " * MAX_LOOKS}, LIST) == []
 
 
-def test_names_of_arguments_are_no_way_to_write_into_what_is_said() -> None:
+def test_names_of_arguments_are_bounded_and_escaped_in_a_finding() -> None:
     (noticed,) = find({"x" * 500 + "\n": "evil.example", "\u202e`": "evil.example"}, LIST)
     assert len(noticed.says) <= 300
     assert noticed.says.isprintable()
@@ -169,7 +169,7 @@ def test_names_of_arguments_are_no_way_to_write_into_what_is_said() -> None:
 # ---------------------------------------------------------------------------------------- Networks
 
 
-def test_a_network_is_known_where_all_of_it_is() -> None:
+def test_a_network_is_found_only_if_a_threat_list_contains_all_of_the_network() -> None:
     assert find_network_list("45.83.65.0/24", LIST) is LIST["tl_evil"]
     assert find_network_list("45.83.64.0/22", LIST) is LIST["tl_evil"]
     for network in ("45.83.64.0/21", "45.83.68.0/24", "203.0.113.0/24", "2a0e:b106::/31", ""):
@@ -215,7 +215,7 @@ def test_a_network_is_known_where_all_of_it_is() -> None:
         ("address", "::/0"),
     ],
 )
-def test_what_no_list_may_name(kind: Kind, value: str) -> None:
+def test_a_malformed_indicator_is_refused(kind: Kind, value: str) -> None:
     with pytest.raises(Invalid):
         indicator(kind, value)
 
@@ -233,12 +233,12 @@ def test_what_no_list_may_name(kind: Kind, value: str) -> None:
         ("digest", "a" * 128),
     ],
 )
-def test_what_one_may(kind: Kind, value: str) -> None:
+def test_a_well_formed_indicator_is_accepted(kind: Kind, value: str) -> None:
     mark, _ = indicator(kind, value)
     assert len(mark) == MARK_BYTES
 
 
-def test_marks_come_in_whole() -> None:
+def test_marks_of_a_threat_list_must_have_their_whole_length() -> None:
     marks = frozenset(indicator("domain", f"a{number}.example")[0] for number in range(3))
     assert parse_marks(b"".join(marks)) == marks
     assert parse_marks(b"") == frozenset()

@@ -55,7 +55,7 @@ def stage(api: EgressApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield made
 
 
-def test_a_key_goes_to_its_server_and_comes_back_as_asterisks(stage: EgressStage, api: EgressApi) -> None:
+def test_a_key_is_sent_to_its_server_and_masked_in_the_response(stage: EgressStage, api: EgressApi) -> None:
     assert stage.ask("/who")[::2] == (200, "welcome")
     status, headers, text = stage.ask("/echo", "POST", b"x", {"Authorization": PLACEHOLDER, "Range": "bytes=0-3"})
     seen, masked = json.loads(text), f"Bearer {MASKED}"
@@ -83,7 +83,7 @@ def read_in_two(stage: EgressStage, api: EgressApi, path: str) -> bytes:
     return whole
 
 
-def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
+def test_bodies_are_streamed_in_both_directions(stage: EgressStage, api: EgressApi) -> None:
     assert read_in_two(stage, api, "/events") == b"data: s\n\ndata: sk\n\n"
     parts = [b"x" * 70_000 for _ in range(100)]
     status, _, _ = stage.ask("/who", "POST", iter(parts))
@@ -93,7 +93,7 @@ def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
     assert api.asked[-1][3] == big
 
 
-def test_a_request_on_a_kept_connection_uses_no_thread_and_one_piece_each_way(
+def test_a_request_on_a_kept_connection_opens_no_connection_and_is_sent_in_one_piece(
     stage: EgressStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts, refreshed = Counter[str](), 2  # destination and decision, once in five seconds each
@@ -175,7 +175,7 @@ def test_a_placeholder_in_a_compressed_body_is_refused(
     assert len(api.asked) == before
 
 
-def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: EgressApi) -> None:
+def test_a_websocket_frame_of_a_server_passes_with_the_key_masked(stage: EgressStage, api: EgressApi) -> None:
     head, _, frames = stage.raw(hello(stage), masked_frame(b"hello ")).partition(b"\r\n\r\n")
     assert b" 101 " in head
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
@@ -183,11 +183,13 @@ def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: Eg
     assert "sec-websocket-extensions" not in api.asked[-1][2]
 
 
-def test_frames_that_a_server_compresses_do_not_pass(stage: EgressStage) -> None:
+def test_a_websocket_with_compressed_frames_is_refused(stage: EgressStage) -> None:
     assert refusal(stage.raw(hello(stage).replace(b"/ws", b"/deflate"))) == (502, "compressed_answer")
 
 
-def test_a_connection_without_the_password_is_not_kept(stage: EgressStage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_the_password_is_closed_after_the_handshake_time(
+    stage: EgressStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with stage.open() as admitted:
         monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
         with socket.create_connection((stage.host, stage.port), PATIENCE_S) as foreign:
@@ -197,7 +199,7 @@ def test_a_connection_without_the_password_is_not_kept(stage: EgressStage, monke
         assert b" 200 " in admitted.recv(1000)
 
 
-def test_a_frame_of_the_program_with_the_key_goes_nowhere(stage: EgressStage) -> None:
+def test_a_malformed_websocket_frame_and_a_frame_with_the_key_are_not_forwarded(stage: EgressStage) -> None:
     assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
     leak = masked_frame(f"key {VALUE}".encode())
     begun, ended = (masked_frame(VALUE[part].encode()) for part in (slice(9), slice(9, None)))
@@ -212,7 +214,7 @@ def refusal(answer: bytes) -> tuple[int, str]:
     return int(head.split(b" ")[1]), json.loads(body)["error"]
 
 
-def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, api: EgressApi) -> None:
+def test_ambiguous_requests_are_refused_and_not_forwarded(stage: EgressStage, api: EgressApi) -> None:
     host, before = f"Host: localhost:{stage.api.port}\r\n".encode(), len(api.asked)
     smuggled = b"GET /smuggled HTTP/1.1\r\n" + host + b"\r\n"
     chunked = b"Transfer-Encoding: chunked\r\n"
@@ -308,7 +310,7 @@ def test_requests_that_could_be_read_in_two_ways_go_nowhere(stage: EgressStage, 
         ),
     ],
 )
-def test_a_request_that_is_not_plain_http_goes_nowhere(stage: EgressStage, api: EgressApi, head: bytes) -> None:
+def test_a_request_that_is_not_plain_http_is_not_forwarded(stage: EgressStage, api: EgressApi, head: bytes) -> None:
     before = len(api.asked)
     answer = stage.raw(head % (b"Host: localhost:%d\r\n" % stage.api.port))
     assert answer == b"" or refusal(answer)[0] in (400, 405, 421)
@@ -327,7 +329,7 @@ def test_requests_in_one_piece_are_decided_one_by_one_and_answered_in_order(stag
     assert not any("x" in headers or "other.example" in str(headers) for _, _, headers, _ in api.asked[before:])
 
 
-def test_a_body_is_asked_for_once_the_request_can_be_read_and_never_after_a_refusal(stage: EgressStage) -> None:
+def test_the_status_100_is_sent_for_an_accepted_request_and_not_for_a_refused_request(stage: EgressStage) -> None:
     host = b"Host: localhost:%d\r\nConnection: close\r\n" % stage.api.port
     expecting = b"Content-Length: 3\r\nExpect: 100-continue\r\n"
     with stage.open() as sock:
@@ -339,7 +341,7 @@ def test_a_body_is_asked_for_once_the_request_can_be_read_and_never_after_a_refu
     assert refusal(refused) == (405, "method_not_allowed")
 
 
-def test_a_connection_of_http_1_0_ends_after_its_answer_and_other_upgrades_are_left_out(
+def test_an_http_1_0_connection_ends_after_its_response_and_other_upgrades_are_removed(
     stage: EgressStage, api: EgressApi
 ) -> None:
     host = b"Host: localhost:%d\r\n" % stage.api.port
@@ -394,7 +396,7 @@ def ask_in_tunnel(stage: EgressStage, sock: socket.socket, host: str) -> bytes:
         return tunnel.recv(10_000)
 
 
-def test_a_request_in_single_bytes_is_read_and_a_long_head_is_refused(stage: EgressStage) -> None:
+def test_a_request_in_single_bytes_is_accepted_and_a_too_long_head_is_refused(stage: EgressStage) -> None:
     host = b"Host: localhost:%d\r\nConnection: close\r\n" % stage.api.port
     slow = b"POST /who HTTP/1.1\r\n" + host + b"Content-Length: 3\r\n\r\nabc"
     assert b"welcome" in stage.raw(*(slow[at : at + 1] for at in range(len(slow))))
@@ -425,7 +427,9 @@ FIRST, REST = VALUE[:9].encode(), VALUE[9:].encode()
         pytest.param([b""], id="nothing"),
     ],
 )
-def test_an_answer_that_is_not_plain_http_does_not_pass(stage: EgressStage, api: EgressApi, raw: list[bytes]) -> None:
+def test_a_response_that_is_not_plain_http_is_not_forwarded(
+    stage: EgressStage, api: EgressApi, raw: list[bytes]
+) -> None:
     api.raw = raw
     answer = stage.raw(b"GET /raw HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % stage.api.port)
     assert refusal(answer) == (502, "upstream_failed")
@@ -470,7 +474,7 @@ def test_an_answer_that_is_not_plain_http_does_not_pass(stage: EgressStage, api:
         ),
     ],
 )
-def test_no_part_of_an_answer_carries_the_key(
+def test_no_part_of_a_response_has_the_key(
     stage: EgressStage, api: EgressApi, raw: list[bytes], expected: bytes
 ) -> None:
     api.raw = raw
@@ -522,7 +526,7 @@ def test_the_first_request_of_a_run_is_searched_for_the_secret_that_it_uses(
         assert (status, json.loads(text)["error"], len(api.asked)) == (403, "secret_sent", before)
 
 
-def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_searched(
+def test_paths_are_normalized_and_headers_that_prevent_the_search_are_removed(
     stage: EgressStage, api: EgressApi
 ) -> None:
     headers = {"X_HTTP_Method_Override": "DELETE", "Accept_Encoding": "gzip", "Accept-Charset": "utf-16", "X_Mine": "1"}
@@ -544,7 +548,7 @@ def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_
         assert (status, json.loads(text)["error"]) == (502, expected)
 
 
-def test_the_memory_of_a_task_gets_divided_words_and_no_compressed_answer_passes_by_it(
+def test_the_memory_of_a_task_gets_divided_words_and_a_compressed_response_is_refused(
     api: EgressApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without secrets, in which only the memory searches answers."""
@@ -575,7 +579,7 @@ def test_the_memory_of_a_task_gets_divided_words_and_no_compressed_answer_passes
         eventually(lambda: stage.raw(asking)[9:12] == b"200")
 
 
-def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_the_run(stage: EgressStage) -> None:
+def test_a_tunnel_requires_the_password_of_the_run_an_open_port_and_a_public_address(stage: EgressStage) -> None:
     password = "".join(f"{name}: {value}\r\n" for name, value in stage.password.items())
 
     def connect(at: str, headers: str = password, host: str = "") -> tuple[int, str]:
@@ -609,7 +613,7 @@ def test_a_tunnel_leads_to_open_ports_and_public_addresses_with_the_password_of_
     assert refusal(stage.raw(unproved, tls=False)) == (407, "no_password")
 
 
-def test_a_program_that_pins_certificates_gets_a_clear_line(stage: EgressStage) -> None:
+def test_the_proxy_reports_a_program_that_pins_certificates(stage: EgressStage) -> None:
     stage.context, own = ssl.create_default_context(), stage.context
     try:
         with pytest.raises(ssl.SSLError):
@@ -619,7 +623,7 @@ def test_a_program_that_pins_certificates_gets_a_clear_line(stage: EgressStage) 
         stage.context = own
 
 
-def test_a_secret_goes_to_the_key_of_the_proxy_of_this_agent_alone(stage: EgressStage) -> None:
+def test_a_secret_is_given_only_to_the_proxy_of_its_agent(stage: EgressStage) -> None:
     other, key = stage.live_server.agent()
     uri = f"http://localhost/egress/{other}"
     _, guard = stage.live_server.resource(uri, [])
@@ -651,7 +655,7 @@ def test_a_secret_goes_to_the_key_of_the_proxy_of_this_agent_alone(stage: Egress
         stage.add("twice", stage.api.origin, "header", "authorization")
 
 
-def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
+def test_each_use_of_a_secret_is_a_ledger_entry_without_the_value(stage: EgressStage) -> None:
     entries = stage.live_server.entries(action="vault.inject", limit=50)
     entry = next(one for one in entries if one.get("outcome", "ok") == "ok")
     assert entry["detail"]["destination"] == "api"
@@ -659,7 +663,7 @@ def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
     assert VALUE not in json.dumps(stage.live_server.entries(limit=500))
 
 
-def test_sealed_secrets_go_into_no_request_and_the_refusal_says_how_to_unseal_them(
+def test_a_request_that_needs_a_sealed_secret_is_refused_with_a_hint_to_unseal(
     stage: EgressStage, api: EgressApi, tmp_path: Path
 ) -> None:
     key = ("--key-file", str(tmp_path / "unseal.key"))
@@ -676,7 +680,7 @@ def test_sealed_secrets_go_into_no_request_and_the_refusal_says_how_to_unseal_th
     assert stage.ask("/never-asked-before")[0] == 200
 
 
-def test_a_stop_ends_exchanges_that_are_under_way(stage: EgressStage, api: EgressApi) -> None:
+def test_the_suspension_of_the_agent_ends_exchanges_in_progress(stage: EgressStage, api: EgressApi) -> None:
     api.go.clear()
     host, _, _ = hello(stage).partition(b"Connection")
     upload = host.replace(b"GET /ws", b"POST /who") + b"Transfer-Encoding: chunked\r\n\r\n"

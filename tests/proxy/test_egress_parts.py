@@ -158,7 +158,7 @@ def test_a_value_that_consists_of_repetitions_is_masked_in_few_steps(monkeypatch
     cuts=st.lists(st.integers(0, 120), max_size=12),
     shows=st.integers(0, 2**12),
 )
-def test_a_stream_is_masked_however_it_is_cut(parts: list[str], cuts: list[int], shows: int) -> None:
+def test_a_stream_is_masked_at_any_division_into_parts(parts: list[str], cuts: list[int], shows: int) -> None:
     text, made = "".join(parts).encode(), masks(VALUE, "abababab")
     stream, sent, start = MaskedStream(made), b"", 0
     early = False
@@ -224,7 +224,7 @@ def _starts(text: bytes, form: bytes) -> list[int]:
 
 
 @given(made=streams())
-def test_a_stream_is_masked_of_every_value_that_is_used_before_or_while_it_goes_on(
+def test_a_stream_is_masked_for_every_value_that_is_used_before_or_during_the_stream(
     made: tuple[list[bytes], list[tuple[int, str]]],
 ) -> None:
     parts, used = made
@@ -388,7 +388,7 @@ def test_a_value_of_a_mail_in_html_is_masked() -> None:
     assert masked.removeprefix(begin).removesuffix(end).replace(b"\n", b"").strip(b"*") == b""
 
 
-def test_a_page_of_html_keeps_what_is_no_value() -> None:
+def test_a_page_of_html_is_unchanged_outside_of_the_masked_value() -> None:
     page = f'<p class="a">100% &amp; more: <b>{html.escape(VALUE)}</b> x=41&y=\\n</p>'
     masked = masks(VALUE).mask(page.encode()).decode()
     assert masked == page.replace(html.escape(VALUE), "*" * len(html.escape(VALUE)))
@@ -404,7 +404,7 @@ def test_a_download_is_searched_and_only_escapes_in_binary_data_are_not_resolved
     assert made.mask(page + escaped + page) == page + b"*" * len(escaped) + page, "a page in other letters is a text"
 
 
-def test_what_is_held_back_is_bounded() -> None:
+def test_a_masked_stream_holds_back_a_bounded_number_of_bytes() -> None:
     made = masks(VALUE)
     stream, sent = MaskedStream(made), 0
     assert stream.feed(VALUE.encode()) + stream.show() == b"*" * len(VALUE), "a whole value waits for nothing"
@@ -428,13 +428,13 @@ def test_many_values_of_one_host_are_searched_in_one_pass() -> None:
     assert cost_of_many < 10 * cost_of_few, "one by one, 200 times"
 
 
-def test_headers_of_an_answer_stay_apart_if_a_value_continues_in_the_next_line() -> None:
+def test_headers_of_a_response_stay_separate_if_a_value_continues_in_the_next_line() -> None:
     encoded = base64.b64encode(b"honest" * 9 + VALUE.encode())
     assert masks(VALUE).mask(in_lines(encoded, 76, b"\n")).index(b"\n") == 76
 
 
 @given(made=streams())
-def test_a_stream_of_the_program_is_searched_for_every_value_that_is_used_before_or_while_it_goes_on(
+def test_a_stream_of_the_program_is_searched_for_values_used_before_or_during_the_stream(
     made: tuple[list[bytes], list[tuple[int, str]]],
 ) -> None:
     parts, used = made
@@ -456,7 +456,7 @@ def test_a_stream_of_the_program_is_searched_for_every_value_that_is_used_before
         assert is_found or not ended
 
 
-def test_a_long_value_that_a_run_uses_after_a_short_one_is_found_and_masked_in_what_is_under_way() -> None:
+def test_a_longer_value_that_a_run_uses_later_is_found_and_masked_in_open_streams() -> None:
     short, long, known = "s" * MIN_SECRET, '"<' * (MAX_SECRET // 2), Masks()
     text = html.escape(long).encode()
     known.add(short)
@@ -528,7 +528,7 @@ def test_a_value_is_masked_in_frames_of_a_server_that_divide_it(
     )
 
 
-def test_frames_of_a_server_wait_in_order_and_for_a_pause_alone() -> None:
+def test_frames_of_a_server_are_held_back_in_order_until_a_pause() -> None:
     stream = MaskedFrames(masks(VALUE), "")
     assert stream.feed(frame(b"yes")) == frame(b"yes")[:-1]
     assert (stream.feed(frame(b"ping", 0x89)), stream.is_waiting) == (b"", True)
@@ -550,7 +550,7 @@ def test_the_rest_of_a_value_that_control_frames_divide_is_masked() -> None:
     assert sent == frame(parts[0], 0x89) + frame(b"*" * len(parts[1]), 0x89)
 
 
-def test_few_control_frames_of_a_server_wait_for_a_message() -> None:
+def test_at_most_the_maximum_number_of_control_frames_waits_for_a_message() -> None:
     stream, pings = MaskedFrames(masks(VALUE), ""), MAX_WAITING // 2
     stream.feed(frame(VALUE[:5].encode()))
     assert stream.feed(b"\x89\0" * pings) == b""
@@ -585,7 +585,7 @@ def test_a_compressed_body_is_searched_and_another_coding_is_refused(compress: C
         inflated(limit + compress(b"xx"), size=CHUNK)
 
 
-def test_a_part_that_begins_no_value_waits_for_nothing() -> None:
+def test_a_masked_stream_holds_back_only_the_possible_beginning_of_a_value() -> None:
     stream = MaskedStream(masks(VALUE))
     assert stream.feed(b"data: 1\n\n") == b"data: 1\n\n"
     assert (stream.feed(b"yes"), stream.is_waiting) == (b"ye", True)
@@ -625,7 +625,7 @@ def test_a_value_in_utf_16_is_masked(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("length", range(1, len(VALUE)))
-def test_a_server_of_another_host_does_not_learn_whether_it_guesses_the_beginning_of_a_value(length: int) -> None:
+def test_a_server_of_another_host_cannot_confirm_a_guess_of_the_beginning_of_a_value(length: int) -> None:
     made = Masks()
     made.add(VALUE, "api.example")
     seen = []
@@ -671,7 +671,7 @@ def test_placeholders_are_replaced_by_values_encoded_for_their_place() -> None:
     assert refusal.value.code == "placeholder_in_path"
 
 
-def test_a_destination_sets_its_field_once() -> None:
+def test_a_destination_replaces_the_field_that_the_program_has_set() -> None:
     headers = [(b"authorization", b"mine"), (b"Content-Type", b"application/json")]
     sent = request(headers=headers, query=b"key=mine&a=1&k%65y=too", body=b'{"a": 1, "key": "mine"}')
     in_header = sent.with_secrets([destination("header", "Authorization", "Bearer {secret}")], secret_of)
@@ -728,7 +728,7 @@ def test_the_other_values_are_masked_while_an_expired_one_is_forgotten(monkeypat
     assert (made.find(VALUE.encode()), made.find(b"sk-expired-4711")) == (True, False)
 
 
-def test_a_path_has_one_form() -> None:
+def test_a_path_is_normalized_to_one_form() -> None:
     assert normalize_path(b"/%61%2D%5f/%2f%C3%a4%7E%2e%25%3a") == b"/a-_/%2F%C3%A4~.%25%3A"
     for wrong in (b"/%", b"/%4", b"/%4g", b"/%%41"):
         with pytest.raises(Rejected) as refusal:
@@ -767,7 +767,7 @@ def test_a_destination_states_one_origin_and_one_place() -> None:
     destination("query", "q", "x" * 248 + "{secret}").check()
 
 
-def test_origins_and_hosts_have_one_form() -> None:
+def test_origins_and_hosts_are_normalized_to_one_form() -> None:
     assert parse_origin("HTTPS://API.Example.:443/") == "https://api.example"
     assert parse_origin("https://[2001:DB8::1]:8443") == "https://[2001:db8::1]:8443"
     assert parse_origin("http://127.0.0.1:8080") == "http://127.0.0.1:8080"
@@ -815,7 +815,7 @@ def head(*lines: str, first: str = "GET / HTTP/1.1") -> bytes:
     return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
 
 
-def test_a_head_that_two_servers_could_read_in_two_ways_is_refused() -> None:
+def test_an_ambiguous_request_head_is_refused() -> None:
     room = MAX_HEAD - len(head("Host: a", "X: "))
     check_head(head("Host: a", "Content-Length: 1", "X: y"))
     check_head(head("Host: a", "X: " + "y" * room))
@@ -855,7 +855,7 @@ def test_a_head_that_two_servers_could_read_in_two_ways_is_refused() -> None:
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
 @pytest.mark.parametrize("fold", [b" ", b"\t"])
-def test_an_answer_with_a_header_on_two_lines_is_refused(end: bytes, fold: bytes) -> None:
+def test_a_response_with_a_header_on_two_lines_is_refused(end: bytes, fold: bytes) -> None:
     begun = b"HTTP/1.1 200 OK" + end + b"X-Key: half"
     check_answer_head(begun + end + fold + b"other half")  # not complete yet
     check_answer_head(begun + end + end + fold + b"a body")
@@ -876,7 +876,7 @@ def test_an_authority_is_a_host_and_a_port() -> None:
     "value",
     ["eve@dark.example", "DE89 3704 0044 0532 0130 00", "MT84 MALT 0110 0001 2345 MTLC AST0 01S", "渋谷区1-2"],
 )
-def test_a_value_that_is_divided_between_parts_of_an_answer_is_observed_as_a_whole(value: str) -> None:
+def test_a_value_that_is_divided_between_parts_of_a_response_is_observed_as_a_whole(value: str) -> None:
     answer = f"Please pay to {value} today".encode()
     for place in range(1, len(answer)):
         observed = ObservedStream(Masks())
@@ -885,7 +885,7 @@ def test_a_value_that_is_divided_between_parts_of_an_answer_is_observed_as_a_who
 
 
 @pytest.mark.parametrize("value", [VALUE, "".join(f"{number:04}" for number in range(MAX_SECRET // 4))])
-def test_the_end_of_a_secret_that_is_divided_between_parts_of_an_answer_is_not_observed(value: str) -> None:
+def test_the_end_of_a_secret_that_is_divided_between_parts_of_a_response_is_not_observed(value: str) -> None:
     masks = Masks()
     masks.add(value)
     for place in range(1, len(value), 1 + len(value) // 40):

@@ -38,14 +38,14 @@ def code_of(entrance: Entrance, target: str, *headers: tuple[bytes, bytes], meth
         (f"/{CAPABILITY}/a;..?x=100%", "/a;..?x=100%"),
     ],
 )
-def test_the_rest_of_the_path_is_what_is_asked_for(target: str, path: str) -> None:
+def test_the_path_after_the_capability_is_the_requested_path(target: str, path: str) -> None:
     assert ENTRANCE.check("GET", target, [HOST]) == path
 
 
 @pytest.mark.parametrize(
     "target", ["/", "", "/x", f"/{CAPABILITY[:-1]}", f"/{CAPABILITY}x/a", f"//{CAPABILITY}", f"/a/{CAPABILITY}", "/%63"]
 )
-def test_who_does_not_know_the_capability_gets_nowhere(target: str) -> None:
+def test_a_request_without_the_capability_is_rejected(target: str) -> None:
     assert code_of(ENTRANCE, target) in ("not_found", "no_forward_proxy")
 
 
@@ -70,7 +70,7 @@ def test_who_does_not_know_the_capability_gets_nowhere(target: str) -> None:
         "%2",
     ],
 )
-def test_no_path_leads_out_of_the_server(segment: str) -> None:
+def test_a_path_with_dot_segments_or_malformed_escapes_is_rejected(segment: str) -> None:
     assert code_of(ENTRANCE, f"/{CAPABILITY}/{segment}/secret") == "invalid_path"
 
 
@@ -78,7 +78,7 @@ def test_no_path_leads_out_of_the_server(segment: str) -> None:
     ("method", "target"),
     [("CONNECT", "evil.example:443"), ("GET", "http://evil.example/"), ("OPTIONS", "*"), ("CONNECT", f"/{CAPABILITY}")],
 )
-def test_it_is_no_forward_proxy(method: str, target: str) -> None:
+def test_a_forward_proxy_request_is_rejected(method: str, target: str) -> None:
     assert code_of(ENTRANCE, target, method=method) == "no_forward_proxy"
 
 
@@ -103,12 +103,12 @@ def test_it_is_no_forward_proxy(method: str, target: str) -> None:
         ("proxy.example:8701", "proxy.example:8701", True),
     ],
 )
-def test_a_name_that_was_pointed_at_this_machine_is_not_ours(listen: str, host: str, is_ours: bool) -> None:
+def test_a_request_with_a_foreign_host_header_is_rejected(listen: str, host: str, is_ours: bool) -> None:
     entrance = Entrance(Listen.parse(listen), CAPABILITY)
     assert (code_of(entrance, f"/{CAPABILITY}", (b"host", host.encode())) == "ok") is is_ours
 
 
-def test_two_hosts_are_none() -> None:
+def test_a_request_with_two_host_headers_is_rejected() -> None:
     assert code_of(ENTRANCE, f"/{CAPABILITY}", HOST, HOST) == "wrong_host"
 
 
@@ -126,22 +126,22 @@ def test_two_hosts_are_none() -> None:
         ((b"upgrade", b"websocket"), "no_upgrade"),
     ],
 )
-def test_web_pages_and_upgrades_are_refused(header: tuple[bytes, bytes], code: str) -> None:
+def test_requests_of_foreign_web_pages_and_upgrades_are_rejected(header: tuple[bytes, bytes], code: str) -> None:
     assert code_of(ENTRANCE, f"/{CAPABILITY}", HOST, header) == code
 
 
-def test_an_open_proxy_and_a_socket_take_any_path() -> None:
+def test_a_proxy_without_a_capability_and_a_unix_socket_accept_any_path() -> None:
     assert Entrance(Listen("127.0.0.1", 8701), "").check("GET", "/a?b", [HOST]) == "/a?b"
     assert Entrance(Listen.parse("unix:/run/x"), "").check("GET", "/a", [(b"host", b"anything")]) == "/a"
 
 
-def test_the_url_for_clients() -> None:
+def test_the_base_url_for_clients_has_the_address_and_the_capability() -> None:
     assert ENTRANCE.base == f"http://127.0.0.1:8701/{CAPABILITY}"
     assert Entrance(Listen.parse("[::1]:9"), "").base == "http://[::1]:9"
 
 
 @pytest.mark.parametrize("text", ["", "8701", ":8701", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:x", "a:b:1"])
-def test_a_place_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_listen_address_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="HOST:PORT"):
         Listen.parse(text)
 
@@ -150,11 +150,11 @@ def test_a_place_that_is_none_is_refused(text: str) -> None:
     ("listen", "is_local"),
     [("127.0.0.2:1", True), ("localhost:1", True), ("[::1]:1", True), ("unix:x", True), ("0.0.0.0:1", False)],
 )
-def test_only_this_machine_reaches_a_local_place(listen: str, is_local: bool) -> None:
+def test_a_loopback_address_and_a_unix_socket_are_local(listen: str, is_local: bool) -> None:
     assert Listen.parse(listen).is_local is is_local
 
 
-def test_the_capability_is_that_of_the_credential_and_the_server() -> None:
+def test_a_capability_depends_on_the_credential_and_on_the_server() -> None:
     key = jose.generate("ES256")
     one = Credential(key, "ag_1", "https://issuer.example")
     assert capability_of(one, "https://a.example") == capability_of(one, "https://a.example")
@@ -167,14 +167,14 @@ def test_the_capability_is_that_of_the_credential_and_the_server() -> None:
     assert all(len(other) >= 22 for other in others)
 
 
-def test_what_is_the_clients_own_affair_does_not_go_to_the_server() -> None:
+def test_connection_and_credential_headers_of_a_client_are_not_forwarded() -> None:
     named = [b"authorization", b"dpop", b"host", b"origin", b"te", b"trailer", b"upgrade", b"proxy-authorization"]
     named += [b"connection", b"keep-alive", b"transfer-encoding", b"sec-fetch-mode", b"expect", b"referer"]
     kept = [(b"accept", b"text/event-stream"), (b"mcp-session-id", b"1"), (b"last-event-id", b"7"), (b"cookie", b"c")]
     assert filter_request_headers([(name, b"x") for name in named] + kept) == kept
 
 
-def test_what_is_the_servers_word_to_the_proxy_does_not_go_to_the_client() -> None:
+def test_challenge_and_connection_headers_of_a_server_are_not_forwarded() -> None:
     named = [b"www-authenticate", b"dpop-nonce", b"access-control-allow-origin", b"alt-svc", b"connection", b"upgrade"]
     kept = [
         (b"content-type", b"text/event-stream"),
@@ -185,14 +185,14 @@ def test_what_is_the_servers_word_to_the_proxy_does_not_go_to_the_client() -> No
     assert filter_response_headers([(name, b"x") for name in named] + kept) == kept
 
 
-def test_headers_that_connection_names_are_dropped() -> None:
+def test_headers_that_the_connection_header_names_are_dropped() -> None:
     assert filter_request_headers([(b"connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"x-end", b"1")]) == [
         (b"x-end", b"1")
     ]
 
 
 @given(target=st.text(max_size=60), header=st.tuples(st.binary(max_size=20), st.binary(max_size=20)))
-def test_whatever_is_asked_for_is_answered_or_rejected(target: str, header: tuple[bytes, bytes]) -> None:
+def test_any_request_target_is_forwarded_unchanged_or_rejected(target: str, header: tuple[bytes, bytes]) -> None:
     try:
         path = ENTRANCE.check("GET", target, [HOST, header])
     except Rejected:

@@ -47,7 +47,7 @@ async def events(parts: list[bytes]) -> list[bytes]:
     lines=st.lists(st.tuples(st.lists(st.tuples(LINE, END), min_size=1, max_size=4), END), max_size=4),
     cuts=st.lists(st.integers(0, 200), max_size=6),
 )
-async def test_a_stream_passes_byte_for_byte(
+async def test_a_stream_of_events_passes_byte_for_byte(
     lines: list[tuple[list[tuple[bytes, bytes]], bytes]], cuts: list[int]
 ) -> None:
     text = b"".join(b"".join(line + end for line, end in event) + last for event, last in lines)
@@ -57,7 +57,7 @@ async def test_a_stream_passes_byte_for_byte(
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-async def test_each_event_is_found_by_itself(end: bytes) -> None:
+async def test_each_event_of_a_stream_is_read_separately(end: bytes) -> None:
     first, second = b"id: 1" + end + b"data: one" + end * 2, b"data: two" + end + b"data: more" + end * 2
     assert await events([first + second]) == [first, second]
     slow = [_data(event) for event in await events([bytes([byte]) for byte in first + second])]
@@ -65,13 +65,13 @@ async def test_each_event_is_found_by_itself(end: bytes) -> None:
     assert [_data(first), _data(second)] == [b"one", b"two\nmore"]
 
 
-def test_what_is_put_in_place_keeps_the_id_by_which_a_client_resumes() -> None:
+def test_an_event_with_replaced_data_keeps_its_id() -> None:
     assert _with_data(b"id: 7\r\nevent: message\r\ndata: secret\r\n\r\n", b'{"a":1}\n') == (
         b'id: 7\nevent: message\ndata: {"a":1}\n\n'
     )
 
 
-def test_a_mark_at_the_beginning_hides_no_data() -> None:
+def test_a_byte_order_mark_hides_no_data_of_an_event() -> None:
     assert _data(b"\xef\xbb\xbfdata: x\n\n") == b"x"
 
 
@@ -92,7 +92,9 @@ CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","
         ([(b"mcp-name", b"write"), (b"mcp-name", b"read")], False),
     ],
 )
-def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], passes: bool) -> None:
+def test_a_header_that_differs_from_the_method_or_the_tool_in_the_body_is_rejected(
+    headers: list[tuple[bytes, bytes]], passes: bool
+) -> None:
     if passes:
         _check_named(headers, CALL)
         return
@@ -100,7 +102,7 @@ def test_a_header_names_what_the_body_names(headers: list[tuple[bytes, bytes]], 
         _check_named(headers, CALL)
 
 
-def test_a_batch_has_no_header_that_names_a_tool() -> None:
+def test_a_batch_with_a_header_that_names_a_tool_is_rejected() -> None:
     with pytest.raises(Rejected):
         _check_named([(b"mcp-name", b"read")], b"[" + CALL + b"," + CALL + b"]")
 
@@ -119,7 +121,9 @@ def test_a_batch_has_no_header_that_names_a_tool() -> None:
         ([(b"content-encoding", b"gzip")], False),
     ],
 )
-def test_a_body_is_read_as_the_server_reads_it(headers: list[tuple[bytes, bytes]], is_readable: bool) -> None:
+def test_a_body_of_another_media_type_or_encoding_is_not_read_as_json(
+    headers: list[tuple[bytes, bytes]], is_readable: bool
+) -> None:
     assert (_unreadable(headers) is None) is is_readable
 
 
@@ -134,7 +138,7 @@ def test_a_body_is_read_as_the_server_reads_it(headers: list[tuple[bytes, bytes]
         ("text/event-stream; a=application/json", None),
     ],
 )
-def test_an_answer_is_read_as_clients_read_it(kind: str, is_stream: bool | None) -> None:
+def test_a_response_with_an_ambiguous_content_type_is_rejected(kind: str, is_stream: bool | None) -> None:
     response = httpx2.Response(200, headers={"content-type": kind})
     if is_stream is not None:
         assert _is_stream(response) is is_stream
@@ -146,7 +150,7 @@ def test_an_answer_is_read_as_clients_read_it(kind: str, is_stream: bool | None)
 @pytest.mark.parametrize(
     ("name", "passes"), [(b"file:///a", True), (b"=?base64?ZmlsZTovLy9h?=", True), (b"file:///b", False)]
 )
-def test_a_header_names_the_resource_that_the_body_names(name: bytes, passes: bool) -> None:
+def test_a_header_that_differs_from_the_resource_in_the_body_is_rejected(name: bytes, passes: bool) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a"}}'
     if passes:
         _check_named([(b"mcp-name", name)], body)
@@ -158,7 +162,7 @@ def test_a_header_names_the_resource_that_the_body_names(name: bytes, passes: bo
 @pytest.mark.parametrize(
     ("code", "status"), [(-32700, 400), (-32600, 400), (-32601, 404), (-32602, 400), (-32001, 200)]
 )
-def test_an_error_has_the_status_of_the_version(code: int, status: int) -> None:
+def test_an_error_has_the_http_status_of_the_protocol_version(code: int, status: int) -> None:
     """In 2025-11-25 a 404 ends the client's session."""
     reply = frames.error(7, code, "no")
     assert _refusal([reply], [(b"mcp-protocol-version", b"2026-07-28")]).status_code == status
@@ -180,13 +184,13 @@ def test_an_error_has_the_status_of_the_version(code: int, status: int) -> None:
         b"x-forwarded-uri",
     ],
 )
-def test_a_header_by_which_a_server_reads_another_request_does_not_pass(name: bytes) -> None:
+def test_a_header_that_changes_the_request_for_the_server_is_not_forwarded(name: bytes) -> None:
     """CGI and WSGI take `_` for `-`."""
     assert passing([(name, b"DELETE"), (b"x-own", b"1"), (b"api_key", b"2")]) == [(b"x-own", b"1"), (b"api_key", b"2")]
 
 
 @pytest.mark.parametrize("status", [200, 202, 400])
-async def test_the_answer_to_a_message_has_no_content_with_server_sent_events(status: int) -> None:
+async def test_the_response_to_a_posted_message_has_no_content_with_server_sent_events(status: int) -> None:
     """Results come on the stream alone, where they are judged."""
     upstream = SseUpstream("http://127.0.0.1:1/sse", cast(Gate, None), prefix="/x")
     result = b'{"jsonrpc": "2.0", "id": 1, "result": {"content": "secret"}}'

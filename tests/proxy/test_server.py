@@ -173,7 +173,9 @@ def raw(base: str, text: bytes, *, is_whole: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"])
-def test_any_method_gets_a_token_and_the_client_sees_no_challenge(proxy: str, behind: Server, method: str) -> None:
+def test_a_request_of_any_method_gets_a_token_and_the_client_sees_no_challenge(
+    proxy: str, behind: Server, method: str
+) -> None:
     headers = {"authorization": "Bearer of the client", "mcp-session-id": "7", "last-event-id": "9"}
     answer = httpx2.request(method, f"{proxy}/a%2fb/c?x=1&y=%20", headers=headers)
     assert (answer.status_code, answer.headers["x-end"]) == (200, "1")
@@ -183,7 +185,7 @@ def test_any_method_gets_a_token_and_the_client_sees_no_challenge(proxy: str, be
     assert (seen["authorization"], seen["mcp-session-id"], seen["last-event-id"]) == ("DPoP token-1", "7", "9")
 
 
-def test_a_body_is_sent_again_after_a_refusal_however_it_came(proxy: str, behind: Server) -> None:
+def test_a_body_is_sent_again_after_a_challenge_of_the_server(proxy: str, behind: Server) -> None:
     big = 3 << 20
     assert httpx2.post(f"{proxy}/up", content=bytes(big)).json() == {"size": big}
     assert httpx2.post(f"{proxy}/up", content=iter([b"a" * 70_000, b"b"])).json() == {"size": 70_001}
@@ -192,7 +194,7 @@ def test_a_body_is_sent_again_after_a_refusal_however_it_came(proxy: str, behind
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_body_has_a_limit(
+def test_a_body_above_the_limit_is_refused(
     proxy: str, monkeypatch: pytest.MonkeyPatch, more: int, status: int, is_chunked: bool
 ) -> None:
     limit = 1 << 20
@@ -202,7 +204,7 @@ def test_a_body_has_a_limit(
     assert answer.status_code == status
 
 
-def test_a_stream_passes_while_it_comes(proxy: str, behind: Server) -> None:
+def test_a_stream_is_forwarded_before_its_end(proxy: str, behind: Server) -> None:
     with httpx2.stream("GET", f"{proxy}/stream", timeout=PATIENCE_S) as answer:
         parts = answer.iter_bytes()
         assert next(parts) == b"data: 0\n\n", "the first comes before the server says the second"
@@ -211,7 +213,7 @@ def test_a_stream_passes_while_it_comes(proxy: str, behind: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["hang", "endless"])
-def test_a_client_that_goes_cancels_its_request(proxy: str, behind: Server, path: str) -> None:
+def test_a_client_that_disconnects_cancels_its_request(proxy: str, behind: Server, path: str) -> None:
     host, port = proxy.removeprefix("http://").partition("/")[0].split(":")
     with socket.create_connection((host, int(port)), PATIENCE_S) as connection:
         connection.sendall(f"GET /{CAPABILITY}/{path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
@@ -220,12 +222,12 @@ def test_a_client_that_goes_cancels_its_request(proxy: str, behind: Server, path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(proxy: str) -> None:
+def test_a_response_that_breaks_off_is_a_protocol_error_for_the_client(proxy: str) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         httpx2.get(f"{proxy}/breaks")
 
 
-def test_a_connection_serves_one_request_after_the_other(proxy: str, behind: Server) -> None:
+def test_a_connection_serves_several_requests_in_order(proxy: str, behind: Server) -> None:
     with httpx2.Client() as http:
         for path in ("one", "nothing", "two"):
             assert http.get(f"{proxy}/{path}").status_code in (200, 204)
@@ -235,7 +237,7 @@ def test_a_connection_serves_one_request_after_the_other(proxy: str, behind: Ser
     ]
 
 
-def test_redirects_are_the_clients_and_lead_to_the_proxy_or_away_without_a_token(proxy: str) -> None:
+def test_redirects_are_left_to_the_client_and_lead_to_the_proxy_or_to_another_server(proxy: str) -> None:
     assert httpx2.get(f"{proxy}/moved").headers["location"] == f"{proxy}/there?x=1"
     away = httpx2.get(f"{proxy}/away")
     assert (away.status_code, away.headers["location"]) == (302, "https://evil.example/mcp")
@@ -244,7 +246,7 @@ def test_redirects_are_the_clients_and_lead_to_the_proxy_or_away_without_a_token
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-def test_a_client_never_hears_401(proxy: str, shows: Shows, is_read: bool) -> None:
+def test_a_status_401_of_the_server_reaches_the_client_as_403(proxy: str, shows: Shows, is_read: bool) -> None:
     shows.tries, shows.requires_response_body = 1, is_read
     answer = httpx2.get(f"{proxy}/a")
     assert (answer.status_code, answer.json()) == (403, {"error": "no"})
@@ -260,7 +262,7 @@ def test_a_client_never_hears_401(proxy: str, shows: Shows, is_read: bool) -> No
         (httpx2.ConnectError("refused"), 502, "upstream_failed"),
     ],
 )
-def test_a_client_is_told_why_there_is_no_token(
+def test_a_failed_token_request_is_answered_with_its_status_and_error_code(
     proxy: str, shows: Shows, refusal: Exception, status: int, code: str
 ) -> None:
     shows.refusal = refusal
@@ -293,12 +295,14 @@ def test_a_client_is_told_why_there_is_no_token(
         (b"GET /capability-of-this-test HTTP/1.1\r\nHost: HOST\r\nX: " + b"x" * 150_000 + b"\r\n\r\n", b"431"),
     ],
 )
-def test_what_is_not_for_the_server_is_refused(proxy: str, behind: Server, text: bytes, status: bytes) -> None:
+def test_a_malformed_or_foreign_request_is_refused_and_not_forwarded(
+    proxy: str, behind: Server, text: bytes, status: bytes
+) -> None:
     assert raw(proxy, text).split(b" ")[1] == status
     assert not behind.seen
 
 
-def test_a_client_that_waits_to_send_its_body_is_told_to(proxy: str) -> None:
+def test_a_client_that_expects_100_continue_gets_100_continue(proxy: str) -> None:
     host, port = proxy.removeprefix("http://").partition("/")[0].split(":")
     head = f"POST /{CAPABILITY}/up HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     with socket.create_connection((host, int(port)), PATIENCE_S) as connection:
@@ -308,14 +312,14 @@ def test_a_client_that_waits_to_send_its_body_is_told_to(proxy: str) -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
-def test_trailers_do_not_pass(proxy: str, behind: Server) -> None:
+def test_trailers_are_not_forwarded(proxy: str, behind: Server) -> None:
     text = b"POST /capability-of-this-test/up HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n"
     text += b"Transfer-Encoding: chunked\r\nTrailer: authorization\r\n\r\n2\r\nok\r\n0\r\nauthorization: evil\r\n\r\n"
     assert raw(proxy, text).startswith(b"HTTP/1.1 200")
     assert (behind.seen[0]["authorization"], behind.seen[0]["size"]) == ("DPoP token-1", 2)
 
 
-def test_a_socket_is_its_owners_alone(behind: Server, shows: Shows, tmp_path: Path) -> None:
+def test_only_its_owner_can_use_the_unix_socket_of_a_proxy(behind: Server, shows: Shows, tmp_path: Path) -> None:
     sock, port = free_socket()
     path = tmp_path / "proxy.sock"
     with serving(behind, sock), proxying(f"http://127.0.0.1:{port}/mcp", shows, f"unix:{path}", "") as base:
@@ -325,7 +329,7 @@ def test_a_socket_is_its_owners_alone(behind: Server, shows: Shows, tmp_path: Pa
     assert not path.exists()
 
 
-def test_a_server_that_is_not_there_is_said(shows: Shows) -> None:
+def test_an_unreachable_server_is_reported_with_the_status_502(shows: Shows) -> None:
     sock, port = free_socket()
     sock.close()
     with proxying(f"http://127.0.0.1:{port}", shows) as base:
@@ -333,7 +337,7 @@ def test_a_server_that_is_not_there_is_said(shows: Shows) -> None:
     assert (answer.status_code, answer.json()["error"]) == (502, "upstream_failed")
 
 
-def test_a_stop_ends_the_connections_of_clients_that_say_nothing(shows: Shows) -> None:
+def test_a_stop_of_the_proxy_ends_idle_connections_of_clients(shows: Shows) -> None:
     with proxying("http://127.0.0.1:9", shows) as base:
         _, port = base.removeprefix("http://").partition("/")[0].split(":")
         client = socket.create_connection(("127.0.0.1", int(port)), PATIENCE_S)

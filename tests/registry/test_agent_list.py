@@ -61,7 +61,7 @@ async def test_each_filter_narrows_the_list(world: World) -> None:
 @pytest.mark.parametrize(
     ("text", "matches"), [("100%25", True), ("t_a", True), ("tXa", False), ("1%25r", False), ("!", False)]
 )
-async def test_a_text_has_no_wildcards(world: World, text: str, matches: bool) -> None:
+async def test_the_text_filter_has_no_wildcards(world: World, text: str, matches: bool) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     await register(world, "writer")
     assert await names(world, f"text={text}") == (["writer"] if matches else [])
@@ -100,7 +100,7 @@ async def test_last_use_is_the_last_act_of_the_agent_itself(world: World, clock:
     assert "last_used_at" not in page["agents"][0]
 
 
-async def test_unused_finds_agents_without_use_in_the_span_on_both_sides_of_it(world: World, clock: Clock) -> None:
+async def test_the_unused_filter_lists_agents_without_use_in_the_time_span(world: World, clock: Clock) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     writer = await register(world, "writer")
     await register(world, "idle")

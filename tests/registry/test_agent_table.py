@@ -67,7 +67,7 @@ async def names(world: World, query: str = "", *, limit: int = 2) -> list[str]:
 
 
 @pytest.mark.parametrize("examined", [2, 3, 1000])
-async def test_each_order_has_each_matching_agent_once(
+async def test_each_sort_order_lists_each_matching_agent_once(
     world: World, clock: Clock, examined: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_table, "MAX_EXAMINED", examined)
@@ -85,7 +85,7 @@ async def test_each_order_has_each_matching_agent_once(
         assert await names(world, "kind=service", limit=limit) == []
 
 
-async def test_a_request_examines_few_agents_and_the_next_continues_behind_them(
+async def test_a_request_examines_a_limited_number_of_agents_and_the_next_page_continues(
     world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_table, "MAX_EXAMINED", 3)
@@ -129,7 +129,7 @@ async def test_a_wrong_query_is_refused(world: World, query: str) -> None:
     assert (status, body["error"]) == (422, "invalid")
 
 
-async def test_counts_are_five_seconds_old_at_most(world: World, clock: Clock) -> None:
+async def test_the_counts_of_agents_are_at_most_five_seconds_old(world: World, clock: Clock) -> None:
     await fill(world, clock)
     _, counts = await call_admin_api(world, "GET", "/agent-table/counts")
     assert counts["total"] == 5
@@ -177,11 +177,11 @@ async def test_the_csv_has_every_matching_agent_and_no_formula(
         (None, ""),
     ],
 )
-def test_no_cell_begins_a_formula(text: object, cell: str) -> None:
+def test_no_csv_cell_begins_a_formula(text: object, cell: str) -> None:
     assert wire._cell(text) == cell
 
 
-async def test_the_order_by_risk_continues_where_scores_vanish(world: World, clock: Clock) -> None:
+async def test_pages_in_order_of_risk_list_each_agent_once_while_scores_change(world: World, clock: Clock) -> None:
     ids = await fill(world, clock)
 
     async def put(**scores: int) -> None:
@@ -205,7 +205,9 @@ async def test_the_order_by_risk_continues_where_scores_vanish(world: World, clo
 
 
 @pytest.mark.parametrize("age_us", [-1, 0, wire.MAX_CURSOR_AGE_US, wire.MAX_CURSOR_AGE_US + 1])
-async def test_a_cursor_of_the_order_by_risk_is_an_hour_old_at_most(world: World, clock: Clock, age_us: int) -> None:
+async def test_a_cursor_of_the_order_by_risk_is_accepted_for_at_most_an_hour(
+    world: World, clock: Clock, age_us: int
+) -> None:
     status, body = await call_admin_api(world, "GET", f"/agent-table?sort=-risk&after={clock.now - age_us}.50.ag_1")
     assert status == (200 if 0 <= age_us <= wire.MAX_CURSOR_AGE_US else 422), body
     status, body = await call_admin_api(world, "GET", "/agent-table?sort=-risk&after=ag_1")

@@ -1,4 +1,4 @@
-"""Agents: how they enter, who may move them, what stopping them does."""
+"""Agents: registration, changes of state and who may make them, and the effects of a stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_an_agent_is_pending_until_its_first_key_arrives(world: World) -> 
     assert feed_messages(world)[-1] == {"kind": "agent", "agent": agent.agent_id, "state": "active", "epoch": 0}
 
 
-async def test_everything_said_about_an_agent_is_remembered(world: World) -> None:
+async def test_each_property_of_a_new_agent_is_stored(world: World) -> None:
     deputy = await create_person(world, "dora")
     agent = await register_agent(
         world,
@@ -76,7 +76,7 @@ async def test_everything_said_about_an_agent_is_remembered(world: World) -> Non
         ({"expires_at": 0}, Invalid),
     ],
 )
-async def test_an_agent_that_is_not_described_properly_is_not_there(
+async def test_an_agent_with_an_invalid_property_is_not_registered(
     world: World, said: dict[str, Any], refusal: type[Exception]
 ) -> None:
     await create_person(world, "alice")
@@ -90,7 +90,7 @@ async def test_an_agent_that_is_not_described_properly_is_not_there(
         flows.find_agent(world.db.read(), "bot")
 
 
-async def test_a_name_is_never_given_twice(world: World) -> None:
+async def test_the_name_of_a_decommissioned_agent_cannot_be_reused(world: World) -> None:
     await register_agent(world)
     await move(world, "bot", Verb.DECOMMISSION)
     with pytest.raises(Conflict, match="taken"):
@@ -98,7 +98,7 @@ async def test_a_name_is_never_given_twice(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION, Verb.REVOKE])
-async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, verb: Verb) -> None:
+async def test_a_stopped_agent_loses_its_tokens_and_gets_no_new_token(world: World, verb: Verb) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_a")
     assert await move(world, "bot", verb) is not AgentState.ACTIVE
@@ -115,7 +115,9 @@ async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, v
 
 
 @pytest.mark.parametrize(("stop", "go"), [(Verb.SUSPEND, Verb.RESUME), (Verb.QUARANTINE, Verb.RELEASE)])
-async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: World, stop: Verb, go: Verb) -> None:
+async def test_a_resumed_or_released_agent_does_not_regain_its_earlier_tokens(
+    world: World, stop: Verb, go: Verb
+) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_a")
     await move(world, "bot", stop)
@@ -125,7 +127,7 @@ async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: Worl
     assert await create_holding(world, agent, "tok_b")
 
 
-async def test_revoking_works_in_every_state_and_leaves_none_active(world: World) -> None:
+async def test_a_revocation_raises_the_epoch_of_an_active_or_stopped_agent_and_leaves_it_stopped(world: World) -> None:
     agent = await register_agent(world)
     for before, after in [
         (None, AgentState.SUSPENDED),
@@ -140,7 +142,7 @@ async def test_revoking_works_in_every_state_and_leaves_none_active(world: World
         assert (get_agent(world, "bot").state, get_agent(world, "bot").epoch) == (after, epoch + 1)
 
 
-async def test_nobody_brings_a_decommissioned_agent_back(world: World) -> None:
+async def test_a_decommissioned_agent_cannot_be_changed_or_brought_back(world: World) -> None:
     await register_agent(world)
     await move(world, "bot", Verb.DECOMMISSION)
     for verb in set(Verb) - {Verb.REVOKE}:
@@ -156,7 +158,7 @@ async def test_nobody_brings_a_decommissioned_agent_back(world: World) -> None:
             await run_act(world, flow)
 
 
-async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: World, clock: Clock) -> None:
+async def test_an_agent_resumes_only_with_a_key_an_active_owner_and_a_future_expiry(world: World, clock: Clock) -> None:
     agent = await register_agent(world, expires_at=world.now() + 60 * SECOND)
     [key] = keys.of_agent(world.db.read(), agent.agent_id)
     await run_act(world, lambda a: flows.revoke_key(a, key.jkt))
@@ -176,7 +178,7 @@ async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: 
     assert await move(world, "bot", Verb.RESUME) is AgentState.ACTIVE
 
 
-async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clock) -> None:
+async def test_an_agent_expires_at_the_microsecond_of_its_expiry(world: World, clock: Clock) -> None:
     agent = await register_agent(world, expires_at=world.now() + SECOND)
     clock.advance(us=SECOND - 1)
     assert flows.active_agent(world.db.read(), "bot", now=world.now()) == agent
@@ -187,7 +189,7 @@ async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clo
 
 
 @pytest.mark.parametrize("end", [0, 1, flows.MAX_LIFETIME_S * SECOND, flows.MAX_LIFETIME_S * SECOND + 1])
-async def test_an_end_lies_in_the_future_and_at_most_ten_years_away(world: World, end: int) -> None:
+async def test_the_expiry_of_an_agent_is_in_the_future_and_at_most_ten_years_away(world: World, end: int) -> None:
     await register_agent(world)
     wanted = world.now() + end
     if end in (1, flows.MAX_LIFETIME_S * SECOND):
@@ -197,7 +199,7 @@ async def test_an_end_lies_in_the_future_and_at_most_ten_years_away(world: World
             await run_act(world, lambda a: flows.set_end(a, "bot", wanted))
 
 
-async def test_losing_a_scope_ends_what_is_held_and_gaining_one_does_not(world: World) -> None:
+async def test_the_loss_of_a_scope_revokes_the_tokens_of_an_agent_and_a_new_scope_does_not(world: World) -> None:
     agent = await register_agent(world, scopes=["files:read"])
     await create_holding(world, agent, "tok_a")
     await run_act(world, lambda a: flows.set_scopes(a, "bot", ["files:read", "files:write"]))
@@ -208,7 +210,7 @@ async def test_losing_a_scope_ends_what_is_held_and_gaining_one_does_not(world: 
     assert (get_agent(world, "bot").epoch, get_agent(world, "bot").state) == (1, AgentState.ACTIVE)
 
 
-async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World) -> None:
+async def test_an_agent_that_is_transferred_to_another_owner_loses_its_tokens(world: World) -> None:
     agent, bob = await register_agent(world), await create_person(world, "bob")
     await create_holding(world, agent, "tok_a")
     await run_act(world, lambda a: flows.transfer_agent(a, "bot", "bob", deputy="alice"))
@@ -221,7 +223,7 @@ async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World)
 
 
 @pytest.mark.parametrize("verb", list(Verb))
-async def test_an_owner_may_stop_an_agent_and_nothing_else(world: World, verb: Verb) -> None:
+async def test_an_owner_may_suspend_or_revoke_an_agent_and_may_use_no_other_verb(world: World, verb: Verb) -> None:
     agent = await register_agent(world)
     owner = person_caller(agent.owner)
     if verb in (Verb.SUSPEND, Verb.REVOKE):
@@ -250,7 +252,7 @@ async def test_a_member_of_the_owning_team_may_stop_an_agent_and_a_stranger_may_
     assert await move(world, "bot", Verb.RESUME, by=person_caller(bob, "ostiary:admin")) is AgentState.ACTIVE
 
 
-async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None:
+async def test_the_ledger_entry_of_a_state_change_names_the_caller_the_agent_and_the_reason(world: World) -> None:
     agent = await register_agent(world)
     by = person_caller(agent.owner)
 

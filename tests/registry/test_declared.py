@@ -32,7 +32,7 @@ async def refused(world: World, *scopes: str) -> dict[str, Any]:
     return dict(refusal)
 
 
-async def test_an_undeclared_scope_is_refused_with_the_nearest(files: World) -> None:
+async def test_an_undeclared_scope_is_refused_with_the_nearest_declared_scope(files: World) -> None:
     for scope, near in (
         ("flies:read", "files:read"),
         ("files:raed", "files:read"),
@@ -46,13 +46,13 @@ async def test_an_undeclared_scope_is_refused_with_the_nearest(files: World) -> 
     assert (await call_admin_api(files, "GET", "/agents/bot"))[0] == 404  # nothing was registered
 
 
-async def test_declared_scopes_are_taken_and_any_class_of_a_resource_without_a_catalogue(files: World) -> None:
+async def test_declared_scopes_and_any_scope_of_a_resource_without_a_catalogue_are_accepted(files: World) -> None:
     scopes = ["files:move", "files:read", "mail:anything", "ostiary:read"]
     status, made = await call_admin_api(files, "POST", "/agents", BOT | {"scopes": scopes})
     assert (status, made["scopes"]) == (201, scopes)
 
 
-async def test_a_scope_that_is_added_is_declared_and_one_that_was_there_may_stay(files: World) -> None:
+async def test_an_added_scope_must_be_declared_and_an_earlier_undeclared_scope_may_stay(files: World) -> None:
     given = BOT | {"scopes": ["later:read"]}
     assert (await call_admin_api(files, "POST", "/agents", given | {"undeclared": True}))[0] == 201
     status, refusal = await call_admin_api(files, "PATCH", "/agents/bot", {"scopes": ["later:read", "files:reed"]})

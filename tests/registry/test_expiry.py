@@ -1,4 +1,4 @@
-"""Dates act by themselves, and the loop gives each its entry."""
+"""Expiry takes effect at its time, and the expiry loop writes the ledger entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ostiaryd.registry.model import AgentState, Verb
 from ostiaryd.registry.store import agents, holdings, keys
 
 
-async def test_an_agent_whose_end_has_come_is_suspended_and_its_holdings_end(world: World, clock: Clock) -> None:
+async def test_an_expired_agent_is_suspended_and_its_tokens_end(world: World, clock: Clock) -> None:
     agent = await register_agent(world, expires_at=clock.now + 10 * SECOND)
     await create_holding(world, agent, "tok_1", seconds=60)
     clock.advance(10, us=-1)
@@ -41,7 +41,7 @@ async def test_an_agent_whose_end_has_come_is_suspended_and_its_holdings_end(wor
     assert await flows.expire_due(world) == 0
 
 
-async def test_an_expired_agent_acts_again_once_its_end_is_moved(world: World, clock: Clock) -> None:
+async def test_an_expired_agent_can_be_resumed_after_its_expiry_is_moved(world: World, clock: Clock) -> None:
     await register_agent(world, expires_at=clock.now + SECOND)
     clock.advance(1)
     await flows.expire_due(world)
@@ -50,7 +50,7 @@ async def test_an_expired_agent_acts_again_once_its_end_is_moved(world: World, c
     assert get_agent(world, "bot").is_active(clock.now)
 
 
-async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(world: World, clock: Clock) -> None:
+async def test_an_expired_key_is_revoked_with_the_tokens_obtained_with_the_key(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     key = await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
     await create_holding(world, agent, "tok_1", seconds=60, client_jkt=key.jkt)
@@ -66,7 +66,9 @@ async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(
     assert await flows.expire_due(world) == 0
 
 
-async def test_one_turn_of_the_loop_is_bounded_and_the_longest_overdue_go_first(world: World, clock: Clock) -> None:
+async def test_a_turn_of_the_expiry_loop_is_bounded_and_begins_with_the_longest_overdue(
+    world: World, clock: Clock
+) -> None:
     for number in range(5):
         await register_agent(world, f"bot-{number}", expires_at=clock.now + (5 - number) * SECOND)
     clock.advance(10)
@@ -80,7 +82,9 @@ async def test_one_turn_of_the_loop_is_bounded_and_the_longest_overdue_go_first(
     assert await flows.expire_due(world, limit=2) == 1
 
 
-async def test_who_was_faster_than_the_loop_does_not_stop_it(world: World, clock: Clock) -> None:
+async def test_an_agent_that_was_stopped_before_its_expiry_entry_does_not_stop_the_expiry_loop(
+    world: World, clock: Clock
+) -> None:
     ids = [(await register_agent(world, name, expires_at=clock.now + SECOND)).agent_id for name in ("first", "second")]
     clock.advance(1)
     await run_act(world, lambda a: flows.set_agent_state(a, "first", Verb.DECOMMISSION))
@@ -88,7 +92,7 @@ async def test_who_was_faster_than_the_loop_does_not_stop_it(world: World, clock
     assert get_agent(world, "second").state is AgentState.SUSPENDED
 
 
-async def test_an_error_in_the_loop_is_not_swallowed(world: World) -> None:
+async def test_an_error_in_the_expiry_loop_is_raised(world: World) -> None:
     def fail(act: object, thing: str) -> None:
         raise ValueError(thing)
 
@@ -96,7 +100,7 @@ async def test_an_error_in_the_loop_is_not_swallowed(world: World) -> None:
         await flows.act_on_each(world, "agent.expire", fail, ["first"])
 
 
-async def test_what_expired_a_day_ago_is_forgotten(world: World, clock: Clock) -> None:
+async def test_a_holding_is_deleted_a_day_after_its_expiry(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_1", seconds=1)
     clock.advance(1 + 86_400)
@@ -107,7 +111,7 @@ async def test_what_expired_a_day_ago_is_forgotten(world: World, clock: Clock) -
     assert holdings.get_holding(world.db.read(), "tok_1") is None
 
 
-async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(world: World, clock: Clock) -> None:
+async def test_agent_exceptions_list_only_agents_that_changed_since_the_given_time(world: World, clock: Clock) -> None:
     await register_agent(world, "untouched")
     agent = await register_agent(world)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))

@@ -1,4 +1,4 @@
-"""Holdings: what is held dies with its root, down to the last descendant, in one statement."""
+"""Holdings: all holdings that derive from a root end with the root, in one statement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROOTS: dict[Root, Callable[[Holding], list[str | None]]] = {
 
 @dataclass(frozen=True)
 class Seed:
-    """A holding to be, of somebody who proved himself with his key or not; `parent` stands for an earlier one."""
+    """A holding to insert, obtained with the key of its agent or not; `parent` refers to an earlier holding."""
 
     agent: int
     task: int | None
@@ -78,7 +78,7 @@ forests = st.lists(
 
 
 def plant(example: str, seeds: list[Seed], now: int) -> list[Holding]:
-    """Rows as they are after a while: a child of what is over is over."""
+    """Return holdings for the seeds; a child of an expired holding is expired."""
     planted: list[Holding] = []
     for place, seed in enumerate(seeds):
         parent = planted[seed.parent % place] if seed.parent is not None and place else None
@@ -108,7 +108,7 @@ def register(act: Act, id: str, *, key: str) -> None:
 
 
 def doomed(planted: list[Holding], root: Root, value: str, now: int) -> tuple[set[str], bool]:
-    """The holdings that must end, worked out the slow way, and whether some only derive from one under the root."""
+    """Return the holdings that must end, computed one by one, and whether some of them end only through a parent."""
     found: set[str] = set()
     derived: set[str] = set()
     for held in planted:  # parents stand before their children
@@ -121,7 +121,7 @@ def doomed(planted: list[Holding], root: Root, value: str, now: int) -> tuple[se
     return found & live, bool(derived & live)
 
 
-def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
+def test_the_end_of_a_root_ends_exactly_the_holdings_derived_from_the_root(config: Config) -> None:
     clock, examples = Clock(), iter(range(10_000))
     some_derived: list[bool] = []
 
@@ -166,7 +166,7 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
     assert any(some_derived), "no example had holdings that end through others"
 
 
-async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: World) -> None:
+async def test_an_end_by_owner_ends_the_holdings_of_all_agents_of_the_owner(world: World) -> None:
     first, second = await register_agent(world, "first"), await register_agent(world, "second")
     stranger = await register_agent(world, "stranger", owner="bob")
     await create_holding(world, first, "tok_1")
@@ -180,7 +180,7 @@ async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: Wor
     assert is_live(world, "tok_3")
 
 
-async def test_what_is_ended_says_when_and_why_and_is_ended_once(world: World, clock: Clock) -> None:
+async def test_an_ended_holding_keeps_the_time_and_the_reason_of_its_first_end(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_1")
     assert await end_holdings(world, Root.HOLDING, "tok_1") == {"token": 1}
@@ -192,7 +192,7 @@ async def test_what_is_ended_says_when_and_why_and_is_ended_once(world: World, c
     assert (held.ended_at, held.ended_why) == (ended_at, "test")
 
 
-async def test_guards_are_told_of_a_token_unless_it_names_the_root_itself(world: World) -> None:
+async def test_guards_are_notified_of_an_ended_token_unless_the_token_names_the_ended_root(world: World) -> None:
     agent, other = await register_agent(world), await register_agent(world, "other")
     for root, value in ((Root.AGENT, agent.agent_id), (Root.TASK, "tk_1"), (Root.KEY, "key"), (Root.HOLDING, "root")):
         id = "root" if root is Root.HOLDING else f"own {root}"
@@ -204,7 +204,7 @@ async def test_guards_are_told_of_a_token_unless_it_names_the_root_itself(world:
         assert sorted(told) == [f"derived {root}"] + (["root"] if root is Root.HOLDING else [])
 
 
-async def test_a_holding_lives_until_the_microsecond_of_its_end(world: World, clock: Clock) -> None:
+async def test_a_holding_is_live_until_the_microsecond_of_its_expiry(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_1", seconds=1)
     clock.advance(us=SECOND - 1)
@@ -214,7 +214,7 @@ async def test_a_holding_lives_until_the_microsecond_of_its_end(world: World, cl
     assert await end_holdings(world, Root.AGENT, agent.agent_id) == {}
 
 
-async def test_nothing_outlives_or_follows_what_it_derives_from(world: World, clock: Clock) -> None:
+async def test_a_holding_cannot_outlive_its_parent_or_derive_from_an_ended_parent(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "parent", seconds=10)
     await create_holding(world, agent, "child", seconds=10, parent="parent")
@@ -228,14 +228,14 @@ async def test_nothing_outlives_or_follows_what_it_derives_from(world: World, cl
         assert refused.value.code == "parent_ended"
 
 
-async def test_what_has_expired_already_cannot_be_held(world: World) -> None:
+async def test_a_holding_that_has_already_expired_is_refused(world: World) -> None:
     agent = await register_agent(world)
     with pytest.raises(Invalid):
         await create_holding(world, agent, "tok_1", seconds=0)
     assert await create_holding(world, agent, "tok_2", seconds=0.000001)
 
 
-async def test_only_an_active_agent_holds(world: World) -> None:
+async def test_only_an_active_agent_gets_a_holding(world: World) -> None:
     pending = await register_agent(world, "pending", has_key=False)
     with pytest.raises(Forbidden) as refused:
         await create_holding(world, pending, "tok_1")
@@ -244,7 +244,7 @@ async def test_only_an_active_agent_holds(world: World) -> None:
         await create_holding(world, "ag_" + "0" * 32, "tok_1")
 
 
-async def test_only_an_active_person_holds(world: World) -> None:
+async def test_only_an_active_person_gets_a_holding(world: World) -> None:
     person = await create_person(world, "ann")
     await create_holding(world, person, "ct_0", kind="certificate")
     await run_act(world, lambda act: flows.suspend_person(act, person))
@@ -266,7 +266,7 @@ async def test_only_an_active_person_holds(world: World) -> None:
         ("rs_1", "key", "key"),
     ],
 )
-async def test_what_a_key_got_or_is_bound_to_ends_with_it(
+async def test_a_token_ends_with_the_key_that_it_is_bound_to_or_was_obtained_with(
     world: World, holder: str, jkt: str | None, client_jkt: str | None
 ) -> None:
     await register_agent(world)
@@ -289,7 +289,7 @@ async def test_what_a_key_got_or_is_bound_to_ends_with_it(
     assert (is_live(world, "tok_1"), is_live(world, "tok_2")) == (False, True)
 
 
-async def test_live_holdings_are_listed_by_their_end_and_page_by_page(world: World, clock: Clock) -> None:
+async def test_live_holdings_are_listed_in_pages_by_descending_expiry(world: World, clock: Clock) -> None:
     bot, other = await register_agent(world, "bot"), await register_agent(world, "other")
     for id, seconds in (("tok_a", 60), ("tok_b", 90), ("tok_c", 60), ("tok_d", 1), ("tok_e", 99)):
         await create_holding(world, bot, id, seconds=seconds)

@@ -29,7 +29,7 @@ async def test_a_key_is_named_by_its_thumbprint(world: World, alg: str) -> None:
     assert active(world, agent.agent_id) == [public.thumbprint]
 
 
-async def test_a_private_key_is_not_taken_and_not_repeated(world: World) -> None:
+async def test_a_private_key_is_refused_and_not_repeated_in_the_error(world: World) -> None:
     await register_agent(world)
     private = jose.generate("ES256").jwk()
     with pytest.raises(Invalid) as refused:
@@ -37,7 +37,7 @@ async def test_a_private_key_is_not_taken_and_not_repeated(world: World) -> None
     assert private["d"] not in f"{refused.value.message} {refused.value.hint}"
 
 
-async def test_a_key_that_somebody_has_or_had_is_nobody_elses(world: World) -> None:
+async def test_a_key_that_is_or_was_registered_cannot_be_registered_again(world: World) -> None:
     first, second, guard = new_jwk(), new_jwk(), new_jwk()
     await register_agent(world, has_key=False)
     await register_agent(world, "other", has_key=False)
@@ -53,7 +53,7 @@ async def test_a_key_that_somebody_has_or_had_is_nobody_elses(world: World) -> N
         await run_act(world, lambda a: flows.create_resource(a, name="mail", uri="https://mail.example/", jwk=first))
 
 
-async def test_an_agent_has_at_most_ten_keys_that_are_good(world: World) -> None:
+async def test_an_agent_has_at_most_ten_active_keys(world: World) -> None:
     agent = await register_agent(world)
     for _ in range(9):
         await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
@@ -63,7 +63,7 @@ async def test_an_agent_has_at_most_ten_keys_that_are_good(world: World) -> None
     assert await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
 
 
-async def test_revoking_a_key_kills_what_is_bound_to_it_and_what_was_obtained_with_it(world: World) -> None:
+async def test_the_revocation_of_a_key_ends_the_tokens_bound_to_it_and_obtained_with_it(world: World) -> None:
     agent = await register_agent(world)
     [jkt] = active(world, agent.agent_id)
     await create_holding(world, agent, "tok_bound", jkt=jkt)
@@ -90,7 +90,7 @@ async def test_a_key_of_another_agent_is_not_found(world: World) -> None:
     assert active(world, agent.agent_id) == [jkt]
 
 
-async def test_after_a_rotation_the_old_key_is_good_until_the_overlap_ends(world: World, clock: Clock) -> None:
+async def test_a_rotated_key_stays_active_until_the_overlap_ends(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     [old] = active(world, agent.agent_id)
     new = (await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))).jkt
@@ -100,7 +100,7 @@ async def test_after_a_rotation_the_old_key_is_good_until_the_overlap_ends(world
     assert active(world, agent.agent_id) == [new]
 
 
-async def test_a_rotation_never_lengthens_what_was_to_end_sooner(world: World, clock: Clock) -> None:
+async def test_a_rotation_does_not_extend_a_key_that_expires_sooner(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     soon = await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
     await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))
@@ -109,7 +109,7 @@ async def test_a_rotation_never_lengthens_what_was_to_end_sooner(world: World, c
     assert len(active(world, agent.agent_id)) == 2
 
 
-async def test_a_rotation_without_overlap_revokes_at_once(world: World) -> None:
+async def test_a_rotation_without_overlap_revokes_the_old_key_at_once(world: World) -> None:
     agent = await register_agent(world)
     [old] = active(world, agent.agent_id)
     await create_holding(world, agent, "tok_a", jkt=old)
@@ -119,7 +119,7 @@ async def test_a_rotation_without_overlap_revokes_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("overlap", [-1, 0, 30 * 86_400, 30 * 86_400 + 1])
-async def test_an_overlap_is_at_most_thirty_days(world: World, overlap: int) -> None:
+async def test_the_overlap_of_a_rotation_is_at_most_thirty_days(world: World, overlap: int) -> None:
     await register_agent(world)
     if 0 <= overlap <= 30 * 86_400:
         assert await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))

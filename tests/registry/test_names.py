@@ -17,7 +17,7 @@ from tests.support.sources import sources
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a.b-c_d", "x" * 63, "agent_1", "a-g_1", "tokens"])
-def test_a_name_is_taken_as_it_is(name: str) -> None:
+def test_a_valid_name_is_accepted_unchanged(name: str) -> None:
     assert check_name(name) == name
 
 
@@ -45,13 +45,13 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
         ("rs_", "begins with the prefix of an id"),
     ],
 )
-def test_a_name_that_could_be_taken_for_another_is_refused_with_its_reason(name: str, why: str) -> None:
+def test_an_invalid_or_confusable_name_is_refused_with_the_reason(name: str, why: str) -> None:
     with pytest.raises(Invalid) as refused:
         check_name(name)
     assert why in refused.value.message
 
 
-def test_no_name_looks_like_the_beginning_of_an_id_that_commands_complete() -> None:
+def test_each_id_prefix_that_commands_complete_is_reserved_in_names() -> None:
     assert {f"{prefix}_" for prefix, listed in LISTS.items() if listed.is_named} <= set(ID_PREFIXES)
 
 
@@ -59,7 +59,7 @@ SHARED = {"ca": "of authorities and of connected accounts, which no list has tog
 """Prefixes of the ids of two kinds of objects, each with the reason why nobody confuses them."""
 
 
-def test_no_two_packages_give_their_objects_ids_with_the_same_prefix() -> None:
+def test_no_two_packages_share_an_id_prefix_with_documented_exceptions() -> None:
     packages = defaultdict(set)
     for source in sources("src/ostiaryd"):
         for prefix in re.findall(r"new_id\(\"([a-z]+)\"\)", source.text):
@@ -70,7 +70,7 @@ def test_no_two_packages_give_their_objects_ids_with_the_same_prefix() -> None:
 
 
 @given(st.text(max_size=70))
-def test_every_name_that_is_taken_has_one_spelling(text: str) -> None:
+def test_every_accepted_name_has_one_spelling(text: str) -> None:
     try:
         name = check_name(text)
     except Invalid:
@@ -83,7 +83,7 @@ def test_every_name_that_is_taken_has_one_spelling(text: str) -> None:
 @pytest.mark.parametrize(
     "address", ["a@b", "first.last+tag@mail.example.org", "o'brien@example.org", "x" * 64 + "@example.org"]
 )
-def test_an_address_that_could_be_one_is_taken(address: str) -> None:
+def test_a_plausible_mail_address_is_accepted(address: str) -> None:
     assert check_email(address) == address
 
 
@@ -110,20 +110,20 @@ def test_an_address_that_could_be_one_is_taken(address: str) -> None:
         "a@bücher.example",
     ],
 )
-def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+def test_an_invalid_mail_address_is_refused(address: str) -> None:
     with pytest.raises(Invalid):
         check_email(address)
 
 
 @pytest.mark.parametrize("text", ["x", "x" * 1000, "Erklärt Rechnungen,\n\tprüft sie.", "名前"])
-def test_words_for_people_are_taken(text: str) -> None:
+def test_printable_text_of_at_most_a_thousand_characters_is_accepted(text: str) -> None:
     assert check_text(text, of="purpose") == text
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "\n", "x" * 1001, "a\0", "a\u202eb", "a\u200bb", "a\x1b[31m", "a\r\nb", "\ud800"]
 )
-def test_words_that_hide_something_are_refused(text: str) -> None:
+def test_blank_too_long_or_invisible_text_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         check_text(text, of="purpose")
 
@@ -144,7 +144,7 @@ def test_words_that_hide_something_are_refused(text: str) -> None:
         "https://[2001:db8::1]/",
     ],
 )
-def test_a_uri_in_its_one_spelling_is_taken(uri: str) -> None:
+def test_a_uri_in_canonical_form_is_accepted(uri: str) -> None:
     assert check_uri(uri) == uri
 
 
@@ -182,20 +182,20 @@ def test_a_uri_in_its_one_spelling_is_taken(uri: str) -> None:
         ("https://example.org:/", "canonical form"),
     ],
 )
-def test_a_uri_with_a_second_spelling_or_reader_is_refused_with_its_reason(uri: str, why: str) -> None:
+def test_an_ambiguous_or_unsafe_uri_is_refused_with_the_reason(uri: str, why: str) -> None:
     with pytest.raises(Invalid) as refused:
         check_uri(uri)
     assert why in refused.value.message
 
 
-def test_the_hint_of_a_refused_spelling_is_a_spelling_that_is_taken() -> None:
+def test_the_hint_for_a_refused_uri_is_its_accepted_canonical_form() -> None:
     with pytest.raises(Invalid) as refused:
         check_uri("HTTPS://Example.org:443/a/../b?q=1")
     wanted = refused.value.hint.removeprefix("write `").removesuffix("`")
     assert check_uri(wanted) == "https://example.org/b?q=1"
 
 
-def test_scopes_name_a_resource_and_a_class() -> None:
+def test_a_scope_names_a_resource_and_a_class() -> None:
     assert parse_scopes(["files:read", "files:read", "a.b:c-d"]) == {"files:read", "a.b:c-d"}
     assert len(parse_scopes([f"r{n}:read" for n in range(100)])) == 100
 
@@ -214,7 +214,7 @@ def test_scopes_name_a_resource_and_a_class() -> None:
         [f"r{n}:read" for n in range(101)],
     ],
 )
-def test_other_scopes_are_refused(scopes: list[str]) -> None:
+def test_malformed_scopes_and_too_many_scopes_are_refused(scopes: list[str]) -> None:
     with pytest.raises(Invalid):
         parse_scopes(scopes)
 

@@ -21,7 +21,7 @@ from ostiaryd.registry.model import AgentSpec, AgentState, PersonState, Verb
 from ostiaryd.registry.store import owners
 
 
-async def test_persons_and_teams_share_one_space_of_names(world: World) -> None:
+async def test_persons_and_teams_share_one_namespace(world: World) -> None:
     await create_person(world, "alice", email="alice@example.org")
     await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
     for name in ("alice", "team"):
@@ -31,7 +31,7 @@ async def test_persons_and_teams_share_one_space_of_names(world: World) -> None:
             await run_act(world, lambda a, name=name: flows.create_team(a, name=name, members=[]))  # type: ignore[misc]
 
 
-async def test_a_person_who_is_not_described_properly_is_not_there(world: World) -> None:
+async def test_a_person_with_an_invalid_property_is_not_created(world: World) -> None:
     for wrong in ({"name": "Alice"}, {"name": "alice", "email": "nowhere"}):
         with pytest.raises(Invalid):
             await run_act(world, lambda a, wrong=wrong: flows.create_person(a, **wrong))  # type: ignore[misc]
@@ -40,7 +40,7 @@ async def test_a_person_who_is_not_described_properly_is_not_there(world: World)
     assert owners.get_owner(world.db.read(), "alice") is None
 
 
-async def test_nobody_is_their_own_deputy(world: World) -> None:
+async def test_a_person_cannot_be_their_own_deputy(world: World) -> None:
     await create_person(world, "alice")
     bob = await create_person(world, "bob", deputy="alice")
     with pytest.raises(Invalid):
@@ -51,7 +51,7 @@ async def test_nobody_is_their_own_deputy(world: World) -> None:
     assert (await run_act(world, lambda a: flows.set_deputy(a, "bob", None))).deputy is None
 
 
-async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: World) -> None:
+async def test_the_last_member_of_a_team_that_owns_agents_cannot_be_removed(world: World) -> None:
     for name in ("alice", "bob"):
         await create_person(world, name)
     await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
@@ -67,13 +67,13 @@ async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: Wor
     assert owners.list_members(world.db.read(), team.team_id) == [flows.find_person(world.db.read(), "bob").person_id]
 
 
-async def test_nobody_enters_an_agent_for_whom_nobody_answers(world: World) -> None:
+async def test_an_agent_without_an_active_owner_or_deputy_cannot_be_registered(world: World) -> None:
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="has no active owner or deputy"):
         await run_act(world, lambda a: flows.create_agent(a, AgentSpec(name="bot", owner="empty", purpose="p")))
 
 
-async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derived_dies(world: World) -> None:
+async def test_agents_of_a_revoked_owner_pass_to_their_deputy_and_their_tokens_end(world: World) -> None:
     dora, bob = await create_person(world, "dora"), await create_person(world, "bob")
     await create_person(world, "alice", deputy="bob")
     first = await register_agent(world, "first", deputy="dora")
@@ -103,7 +103,7 @@ async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derive
     }
 
 
-async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
+async def test_agents_of_a_revoked_owner_without_an_active_deputy_are_suspended(world: World) -> None:
     await create_person(world, "dora")
     await create_person(world, "alice", deputy="dora")
     await register_agent(world, "active", deputy="dora")
@@ -126,7 +126,7 @@ async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
         await run_act(world, lambda a: flows.create_agent(a, AgentSpec(name="new", owner="alice", purpose="p")))
 
 
-async def test_a_team_whose_last_member_leaves_is_left_with_them(world: World) -> None:
+async def test_the_agents_of_a_team_pass_to_its_deputy_when_its_last_member_leaves(world: World) -> None:
     for name in ("alice", "bob", "dora"):
         await create_person(world, name)
     await run_act(world, lambda a: flows.create_team(a, name="pair", members=["alice", "bob"]))
@@ -143,7 +143,7 @@ async def test_a_team_whose_last_member_leaves_is_left_with_them(world: World) -
     assert get_agent(world, "passed").owner == flows.find_person(world.db.read(), "dora").person_id
 
 
-async def test_revoking_an_owner_again_ends_nothing_more_and_does_no_harm(world: World) -> None:
+async def test_an_owner_can_be_revoked_twice(world: World) -> None:
     await register_agent(world)
     assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}
     assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}

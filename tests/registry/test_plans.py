@@ -33,7 +33,7 @@ async def sqlite_world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def test_no_statement_reads_a_whole_table(sqlite_world: World) -> None:
+async def test_only_statements_of_a_recovery_read_a_whole_table(sqlite_world: World) -> None:
     assert len(STATEMENTS) > 40
     reader = sqlite_world.db.read()
     scanning = {}

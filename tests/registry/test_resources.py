@@ -65,7 +65,7 @@ async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> No
     assert (await files(world, name="other", uri=URI + "/")).name == "other"
 
 
-async def test_a_mode_is_switched_and_told(world: World) -> None:
+async def test_a_mode_change_of_a_resource_is_stored_and_sent_to_the_feed(world: World) -> None:
     await files(world)
     assert (await run_act(world, lambda a: flows.set_mode(a, "files", Mode.WATCH))).mode is Mode.WATCH
     assert flows.find_resource(world.db.read(), "files").mode is Mode.WATCH
@@ -74,7 +74,7 @@ async def test_a_mode_is_switched_and_told(world: World) -> None:
         await run_act(world, lambda a: flows.set_mode(a, "nothing", Mode.WATCH))
 
 
-async def test_another_key_of_the_guard_ends_what_the_guard_held(world: World) -> None:
+async def test_a_new_key_of_a_guard_ends_the_tokens_of_the_guard(world: World) -> None:
     made = await files(world, jwk=new_jwk())
     await create_holding(world, made.resource_id, "tok_guard", jkt=made.jkt)
     changed = await run_act(world, lambda a: flows.set_resource_key(a, "files", new_jwk()))
@@ -83,7 +83,7 @@ async def test_another_key_of_the_guard_ends_what_the_guard_held(world: World) -
     assert not is_live(world, "tok_guard")
 
 
-async def test_a_holder_that_is_no_resource_holds_nothing(world: World) -> None:
+async def test_an_unknown_resource_gets_no_holding(world: World) -> None:
     with pytest.raises(NotFound):
         await create_holding(world, "rs_" + "0" * 32, "tok_guard")
     assert await end_holdings(world, Root.HOLDING, "tok_guard") == {}
@@ -151,8 +151,8 @@ def test_a_hostile_catalogue_is_refused(hostile: object) -> None:
         parse_catalogue("files", hostile)
 
 
-def test_a_catalogue_of_ours_that_lacks_its_resource_is_not_taken_for_a_list() -> None:
-    """Read as one, it would lose all that its owner says: its decoys, and what it reads."""
+def test_an_ostiary_catalogue_without_its_resource_is_not_read_as_a_list_of_tools() -> None:
+    """If it were read as a list of tools, the statements of its owner would be lost, for example its canary tools."""
     ours = {"tools": [{"name": "trap", "effect": "read", "canary": True}]}
     with pytest.raises(Invalid) as refused:
         parse_catalogue("files", ours)
@@ -160,14 +160,14 @@ def test_a_catalogue_of_ours_that_lacks_its_resource_is_not_taken_for_a_list() -
     assert parse_catalogue("files", ours | {"resource": "files"}).tools["trap"].canary is True
 
 
-async def test_the_catalogue_of_another_resource_changes_nothing(world: World) -> None:
+async def test_the_catalogue_of_another_resource_is_refused(world: World) -> None:
     before = await files(world)
     with pytest.raises(Invalid, match="not of `files`"):
         await describe(world, {"resource": "mail", "tools": []})
     assert flows.find_resource(world.db.read(), "files") == before
 
 
-async def test_a_thousand_tools_are_taken(world: World) -> None:
+async def test_a_catalogue_of_a_thousand_tools_is_accepted(world: World) -> None:
     await files(world)
     tools = listing(*[{"name": f"t{n}"} for n in range(1000)])
     assert (await describe(world, tools)).catalogue_version == 1
@@ -184,7 +184,7 @@ async def test_bootstrap_creates_the_administrator_once(world: World) -> None:
         await run_act(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))
 
 
-async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World) -> None:
+async def test_a_proposed_catalogue_is_confirmed_when_the_same_catalogue_is_put(world: World) -> None:
     await files(world)
     catalogue = parse_catalogue("files", TOOLS)
     proposed = await run_act(world, lambda a: flows.set_catalogue(a, "files", catalogue, is_proposed=True))
@@ -195,7 +195,7 @@ async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World
     assert resources.get_resource(world.db.read(), "files") == confirmed
 
 
-async def test_who_accepts_what_another_has_replaced_meanwhile_is_refused(world: World) -> None:
+async def test_a_catalogue_update_that_is_based_on_a_replaced_catalogue_is_refused(world: World) -> None:
     first: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "read"}]}
     second: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "send"}]}
     await call_admin_api(

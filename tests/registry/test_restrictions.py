@@ -1,4 +1,4 @@
-"""Holds: put, made stricter, lifted, over; and what guards hear of them."""
+"""Restrictions: put, made stricter, lifted and ended; and the notifications of guards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def in_force(world: World) -> list[tuple[str, Restriction]]:
     return restrictions.list_restrictions(world.db.read(), now=world.now())
 
 
-async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
+async def test_a_restriction_is_in_force_until_its_end_and_shown_with_its_agent(
+    world: World, clock: Clock, bot: Agent
+) -> None:
     assert get_agent(world, "bot").restricted_until == 0
     made = await put(world, "throttle", limit=5)
     assert made == Restriction("throttle", 5, clock(), clock() + HOUR)
@@ -47,7 +49,7 @@ async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: Wor
     assert in_force(world) == []
 
 
-async def test_each_restriction_is_over_at_its_own_end(world: World, clock: Clock, bot: Agent) -> None:
+async def test_each_restriction_ends_at_its_own_time(world: World, clock: Clock, bot: Agent) -> None:
     first = await put(world, "throttle", seconds=1, limit=5)
     second = await put(world, "narrow", seconds=2)
     reader = world.db.read()
@@ -55,7 +57,7 @@ async def test_each_restriction_is_over_at_its_own_end(world: World, clock: Cloc
         assert {*restrictions.list_restrictions_of_agent(reader, bot.agent_id, now=now)} == expected
 
 
-async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(
+async def test_a_second_restriction_of_a_kind_does_not_ease_the_restriction_in_force(
     world: World, clock: Clock, bot: Agent
 ) -> None:
     await put(world, "throttle", limit=5)
@@ -72,7 +74,9 @@ async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(
     assert (await put(world, "throttle", limit=50)).limit == 50, "that one was over"
 
 
-async def test_who_is_let_go_is_free_at_once_and_what_else_holds_stays(world: World, clock: Clock, bot: Agent) -> None:
+async def test_a_lifted_restriction_ends_at_once_and_other_restrictions_stay(
+    world: World, clock: Clock, bot: Agent
+) -> None:
     narrow = await put(world, "narrow")
     await put(world, "throttle", limit=5, seconds=7200)
     clock.advance(1)
@@ -88,7 +92,9 @@ async def test_who_is_let_go_is_free_at_once_and_what_else_holds_stays(world: Wo
         await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
 
 
-async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> None:
+async def test_guards_are_notified_when_a_restriction_is_put_and_when_it_is_lifted(
+    world: World, clock: Clock, bot: Agent
+) -> None:
     seen = len(feed_messages(world))
     made = await put(world, "step_up", limit=2)
     clock.advance(1)
@@ -101,7 +107,7 @@ async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> No
     ("kind", "limit"),
     [("throttle", -1), ("throttle", 10_001), ("narrow", -1), ("narrow", 1), ("step_up", -1), ("step_up", 3)],
 )
-async def test_a_limit_that_means_nothing_changes_nothing(
+async def test_a_restriction_with_an_invalid_limit_is_refused(
     world: World, bot: Agent, kind: RestrictionKind, limit: int
 ) -> None:
     with pytest.raises(Invalid, match="limit"):
@@ -109,16 +115,18 @@ async def test_a_limit_that_means_nothing_changes_nothing(
     assert in_force(world) == []
 
 
-def test_each_kind_of_restriction_has_a_largest_limit() -> None:
+def test_each_kind_of_restriction_has_a_maximum_limit() -> None:
     assert {*MAX_LIMIT} == {*get_args(RestrictionKind)}
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("throttle", 0), ("throttle", 10_000), ("narrow", 0), ("step_up", 2)])
-async def test_the_limits_themselves_may_be(world: World, bot: Agent, kind: RestrictionKind, limit: int) -> None:
+async def test_a_restriction_with_the_smallest_or_the_largest_limit_is_accepted(
+    world: World, bot: Agent, kind: RestrictionKind, limit: int
+) -> None:
     assert (await put(world, kind, limit=limit)).limit == limit
 
 
-async def test_a_hold_ends_in_the_future_and_is_on_somebody(world: World, clock: Clock, bot: Agent) -> None:
+async def test_a_restriction_requires_a_future_end_and_a_known_agent(world: World, clock: Clock, bot: Agent) -> None:
     with pytest.raises(Invalid, match="future"):
         await put(world, "narrow", seconds=0)
     assert (await put(world, "narrow", seconds=1e-6)).until == clock() + 1
@@ -128,7 +136,7 @@ async def test_a_hold_ends_in_the_future_and_is_on_somebody(world: World, clock:
         await run_act(world, lambda a: flows.lift_restrictions(a, "nobody"))
 
 
-async def test_what_is_over_is_forgotten(world: World, clock: Clock, bot: Agent) -> None:
+async def test_an_ended_restriction_is_deleted_after_a_margin(world: World, clock: Clock, bot: Agent) -> None:
     until: Any = (await put(world, "narrow")).until
     clock.advance(us=HOUR + MARGIN - 1)
     assert await flows.forget_restrictions(world) == 0

@@ -28,7 +28,7 @@ VERBS, *ROWS = (line.split() for line in TABLE.strip().splitlines())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_each_verb_leads_where_the_table_says_or_is_refused(row: list[str]) -> None:
+def test_each_verb_leads_to_the_state_in_the_table_or_is_refused(row: list[str]) -> None:
     state = AgentState(row[0])
     for verb, wanted in zip(VERBS, row[1:], strict=True):
         if wanted == "-":
@@ -38,13 +38,13 @@ def test_each_verb_leads_where_the_table_says_or_is_refused(row: list[str]) -> N
             assert next_state(state, Verb(verb)) is AgentState(wanted)
 
 
-def test_the_table_is_complete() -> None:
+def test_the_state_table_has_every_state_and_every_verb() -> None:
     assert {row[0] for row in ROWS} == set(AgentState)
     assert set(VERBS) == set(Verb)
 
 
 @given(st.lists(st.sampled_from(Verb), max_size=30))
-def test_no_road_leads_back_from_decommissioned_or_to_pending(verbs: list[Verb]) -> None:
+def test_no_verb_leads_out_of_decommissioned_or_back_to_pending(verbs: list[Verb]) -> None:
     state, seen = AgentState.PENDING, [AgentState.PENDING]
     for verb in verbs:
         try:
@@ -57,7 +57,7 @@ def test_no_road_leads_back_from_decommissioned_or_to_pending(verbs: list[Verb])
     assert AgentState.PENDING not in seen[1:]
 
 
-def test_each_stop_of_an_active_agent_is_undone_by_one_verb_unless_it_is_final() -> None:
+def test_each_stop_of_an_active_agent_except_decommissioning_is_undone_by_one_verb() -> None:
     for state, verb in STOP_VERBS.items():
         assert next_state(AgentState.ACTIVE, verb) is state
         assert state is AgentState.DECOMMISSIONED or next_state(state, UNDO_VERBS[state]) is AgentState.ACTIVE
@@ -65,12 +65,12 @@ def test_each_stop_of_an_active_agent_is_undone_by_one_verb_unless_it_is_final()
     assert set(UNDO_VERBS) == set(STOP_VERBS) - {AgentState.DECOMMISSIONED}
 
 
-def test_a_server_in_recovery_stops_agents_and_lets_none_go_on() -> None:
+def test_a_server_in_recovery_can_stop_agents_and_cannot_reactivate_agents() -> None:
     assert {f"agent.{verb}" for verb in (*STOP_VERBS.values(), Verb.REVOKE)} <= IN_RECOVERY
     assert {f"agent.{verb}" for verb in (*UNDO_VERBS.values(), Verb.ACTIVATE)} & IN_RECOVERY == set()
 
 
-def test_commands_and_the_console_know_every_state_and_every_verb_of_people() -> None:
+def test_the_commands_and_the_console_have_every_state_and_every_verb_for_persons() -> None:
     assert set(get_args(Condition)) == set(AgentState)
     assert set(STOP_VERBS) <= {row["state"] for row in STOPPING}
     console = ROOT / "console" / "src"

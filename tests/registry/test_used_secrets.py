@@ -1,4 +1,4 @@
-"""Secrets that proxies used: known by keyed hashes for their time, and found in what their agents send."""
+"""Secrets that proxies used: stored as keyed hashes for a time, and found in the calls of their agents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_sent(world: World, *agents: Agent, text: str = VALUE) -> bool:
 @pytest.mark.parametrize(
     "length", [WINDOW, WINDOW + 1, WINDOW + STRIDE - 2, WINDOW + STRIDE - 1, WINDOW + STRIDE, 4096]
 )
-def test_each_form_is_found_at_each_place_and_no_part_of_one(length: int) -> None:
+def test_each_form_of_a_secret_is_found_at_each_position_and_a_part_is_not_found(length: int) -> None:
     secret = base64.b85encode(bytes(range(256)) * 16).decode()[:length]
     prints = [make_prints("another-s3cret", KEY), make_prints(secret, KEY)]
     forms = sorted(forms_of(secret)) if length < 100 else [secret.encode()]
@@ -56,7 +56,7 @@ def test_each_form_is_found_at_each_place_and_no_part_of_one(length: int) -> Non
     assert not find_secret(secret.encode(), [], KEY)
 
 
-def test_many_secrets_of_an_agent_cost_no_more_than_one() -> None:
+def test_a_search_for_many_secrets_takes_less_than_six_times_a_search_for_one_secret() -> None:
     def search(prints: list[bytes]) -> float:
         begun = time.process_time()
         assert not find_secret(text, prints, KEY)
@@ -69,7 +69,7 @@ def test_many_secrets_of_an_agent_cost_no_more_than_one() -> None:
     assert cost_of_many < 6 * cost_of_one, "without a common set of hashes, 16 times"
 
 
-async def test_a_secret_is_found_for_its_agent_alone_and_the_database_has_no_form_of_it(
+async def test_a_secret_is_found_only_for_its_agent_and_no_form_of_it_is_in_the_database(
     world: World, bot: Agent
 ) -> None:
     helper = await register_agent(world, "helper")
@@ -86,7 +86,9 @@ async def test_a_secret_is_found_for_its_agent_alone_and_the_database_has_no_for
     assert not any(form in prints for form in forms_of(VALUE))
 
 
-async def test_guards_hear_of_an_agent_until_its_secret_is_forgotten(world: World, clock: Clock, bot: Agent) -> None:
+async def test_guards_are_notified_of_an_agent_until_the_secret_that_it_used_is_forgotten(
+    world: World, clock: Clock, bot: Agent
+) -> None:
     def is_known() -> bool:
         return flows.is_secret_known(world.db.read(), bot.agent_id, VALUE, keys=world.keys, now=world.now())
 
@@ -111,7 +113,7 @@ async def test_guards_hear_of_an_agent_until_its_secret_is_forgotten(world: Worl
     assert await flows.forget_used_secrets(world) == 1
 
 
-async def test_an_agent_uses_a_bounded_number_of_secrets(world: World, bot: Agent, clock: Clock) -> None:
+async def test_an_agent_uses_at_most_the_maximum_number_of_secrets(world: World, bot: Agent, clock: Clock) -> None:
     for number in range(MAX_USED):
         await know(world, bot, f"{number:08}")
     with pytest.raises(Conflict, match="256 secrets"):

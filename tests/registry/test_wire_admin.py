@@ -1,4 +1,4 @@
-"""Who exists, by the admin API: what goes in, what comes out, and how refusals look."""
+"""Persons, agents and resources by the admin API: requests, responses and refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostiaryd.registry.wire_admin.agents import NewAgent
 BOT = {"name": "bot", "owner": "alice", "purpose": "to be tried on"}
 
 
-async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(world: World) -> None:
+async def test_a_person_an_agent_with_its_key_and_a_resource_are_created_and_shown(world: World) -> None:
     status, alice = await call_admin_api(world, "POST", "/persons", {"name": "alice", "email": "alice@example.org"})
     assert (status, alice["name"], alice["state"]) == (201, "alice", "active")
     jwk = new_jwk()
@@ -48,7 +48,7 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
     assert shown == files | {"catalogue": {"resource": "files", "tools": [{"effect": "destroy", "name": "read"}]}}
 
 
-async def test_each_property_of_a_new_agent_is_in_the_answer(world: World) -> None:
+async def test_each_property_of_a_new_agent_is_in_the_response(world: World) -> None:
     for person in ("alice", "bob"):
         await call_admin_api(world, "POST", "/persons", {"name": person})
     chosen: dict[str, Any] = BOT | {"kind": "service", "deputy": "bob", "provider": "acme", "model": "m-1"}
@@ -58,7 +58,7 @@ async def test_each_property_of_a_new_agent_is_in_the_answer(world: World) -> No
     assert (status, {name: made[name] for name in chosen}) == (201, chosen)
 
 
-async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
+async def test_the_ledger_entry_names_the_caller_and_the_request(world: World) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.owner, entry.request) == ("person.create", ADMIN.id, ADMIN.owner, "rq_1")
@@ -68,7 +68,7 @@ async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
     assert (entry.outcome, entry.agent, entry.reasons[0].code) == ("refused", ADMIN.id, "name_taken")
 
 
-async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
+async def test_each_verb_of_the_admin_api_changes_the_state_and_the_epoch_of_an_agent(world: World) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     await call_admin_api(world, "POST", "/agents", BOT | {"jwk": new_jwk()})
     seen = []
@@ -106,7 +106,7 @@ async def test_keys_are_added_rotated_revoked_and_listed(world: World) -> None:
     assert (await call_admin_api(world, "DELETE", "/agents/bot/keys/unknown"))[0] == 404
 
 
-async def test_an_agent_is_changed_in_one_act(world: World) -> None:
+async def test_a_change_of_several_properties_of_an_agent_is_applied_completely_or_not_at_all(world: World) -> None:
     for name in ("alice", "bob"):
         await call_admin_api(world, "POST", "/persons", {"name": name})
     await call_admin_api(world, "POST", "/agents", BOT | {"jwk": new_jwk(), "expires_in": 60})
@@ -120,7 +120,7 @@ async def test_an_agent_is_changed_in_one_act(world: World) -> None:
     assert await call_admin_api(world, "PATCH", "/agents/bot", {}) == (200, bot)
 
 
-async def test_teams_and_deputies(world: World) -> None:
+async def test_team_members_and_deputies_are_changed_and_shown(world: World) -> None:
     for name in ("alice", "bob"):
         await call_admin_api(world, "POST", "/persons", {"name": name})
     status, team = await call_admin_api(
@@ -140,7 +140,7 @@ async def test_teams_and_deputies(world: World) -> None:
     assert (await call_admin_api(world, "POST", "/persons/alice/return", {}))[1]["state"] == "active"
 
 
-async def test_a_resource_is_described_and_switched(world: World) -> None:
+async def test_the_catalogue_the_mode_and_the_key_of_a_resource_are_changed(world: World) -> None:
     await call_admin_api(world, "POST", "/resources", {"name": "files", "uri": "https://files.example"})
     listing = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "read", "inputSchema": {"maximum": 0.5}}]}}
     status, files = await call_admin_api(world, "PUT", "/resources/files/catalogue", {"catalogue": listing})
@@ -178,7 +178,7 @@ async def test_a_resource_is_described_and_switched(world: World) -> None:
         ("PUT", "/resources/nothing/catalogue", {"catalogue": {"tools": []}}, 404),
     ],
 )
-async def test_a_request_that_is_wrong_is_answered_with_what_is_wrong(
+async def test_a_wrong_registry_request_is_refused_with_an_error_and_a_message(
     world: World, method: str, path: str, body: Any, status: int
 ) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "admin"})
@@ -188,7 +188,7 @@ async def test_a_request_that_is_wrong_is_answered_with_what_is_wrong(
     assert refusal["message"]
 
 
-async def test_lists_are_read_in_pages_until_the_end(world: World) -> None:
+async def test_a_filtered_list_of_agents_is_read_in_pages_until_its_end(world: World) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     await call_admin_api(world, "POST", "/persons", {"name": "bob"})
     made = [
@@ -206,7 +206,7 @@ async def test_lists_are_read_in_pages_until_the_end(world: World) -> None:
     assert len((await call_admin_api(world, "GET", "/agents"))[1]["agents"]) == 6
 
 
-def test_every_route_asks_for_a_scope_or_says_that_the_flow_decides() -> None:
+def test_every_api_route_requires_a_scope_or_leaves_the_decision_to_its_flow() -> None:
     assert {route.scope for route in ROUTES if route.path.startswith("/api/")} == {
         "ostiary:admin",
         "ostiary:read",

@@ -1,4 +1,4 @@
-"""A running server, and agents that somebody already has."""
+"""A running server, and existing agents."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class ProxyFixture:
         self.live_server.api("PUT", f"/resources/{self.resource}/catalogue", body)
 
     def entries(self, action: str = "tool.call", count: int = 1) -> list[dict[str, Any]]:
-        """So many entries about the server, the oldest first."""
+        """Wait for at least `count` entries about the resource; return them, the oldest first."""
 
         def found() -> list[dict[str, Any]] | None:
             entries = self.live_server.entries(resource=self.plan.uri, action=action)
@@ -54,7 +54,7 @@ class ProxyFixture:
         return eventually(found)  # type: ignore[no-any-return]
 
     def outcome_of(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """In its entry, or in one of its own."""
+        """Return the outcome of a call, from the entry of the call or from a separate entry."""
 
         def found() -> dict[str, Any] | None:
             if "result" in entry:

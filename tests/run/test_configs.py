@@ -26,7 +26,7 @@ def parse(text: Any) -> Config:
 
 
 @pytest.mark.parametrize("member", ["mcpServers", "servers"])
-def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_was(member: str) -> None:
+def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(member: str) -> None:
     text = {"inputs": [{"id": "x"}], member: {"My Files": FILES, "far": FAR, "off": {**FILES, "disabled": True}}}
     before = json.dumps(text)
     config = parse(text)
@@ -62,13 +62,13 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
         ),
     ],
 )
-def test_what_cannot_be_followed_is_refused_by_name(text: Any, why: str) -> None:
+def test_a_malformed_configuration_is_refused_with_the_reason(text: Any, why: str) -> None:
     with pytest.raises(Usage, match=why):
         parse(text)
 
 
 @pytest.mark.parametrize(("extra", "fits"), [(-1, True), (0, True), (1, False)])
-def test_there_are_so_many_servers_at_most(extra: int, fits: bool) -> None:
+def test_a_configuration_has_at_most_the_maximum_number_of_servers(extra: int, fits: bool) -> None:
     text = {"mcpServers": {f"s{number}": FILES for number in range(MAX_SERVERS + extra)}}
     if fits:
         assert len(parse(text).stdio) == MAX_SERVERS + extra
@@ -86,7 +86,7 @@ def servers(**named: Any) -> dict[str, Any]:
     return {"mcpServers": named}
 
 
-def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None:
+def test_a_configuration_in_the_folder_precedes_a_configuration_of_the_user(tmp_path: Path) -> None:
     folder, home = tmp_path / "work", tmp_path / "home"
     with pytest.raises(Usage, match="no configuration of MCP servers"):
         find_config(folder, home)
@@ -111,7 +111,7 @@ def test_the_folders_configuration_goes_before_the_users(tmp_path: Path) -> None
     assert find_config(folder, home)[1] == str(folder / ".cursor" / "mcp.json"), "one without servers says nothing"
 
 
-def test_the_help_and_the_page_name_each_file() -> None:
+def test_the_help_and_the_documentation_name_each_configuration_file() -> None:
     page = (ROOT / "docs/how-to/run.md").read_text("utf-8")
     texts = {"help": inspect.getdoc(run) or "", "page": page, "module": configs.__doc__ or ""}
     missing = [(text, name) for text in texts for name in IN_FOLDER if name not in texts[text]]
@@ -119,7 +119,7 @@ def test_the_help_and_the_page_name_each_file() -> None:
     assert missing == []
 
 
-def test_variables_are_filled_in_as_agents_do() -> None:
+def test_variables_in_a_configuration_are_expanded_as_agents_expand_them() -> None:
     values = {"HOME": "/users/ada", "EMPTY": ""}
     for text, filled in {
         "${HOME}/x": "/users/ada/x",
@@ -133,7 +133,7 @@ def test_variables_are_filled_in_as_agents_do() -> None:
         assert expand(text, values) == filled
 
 
-def test_a_command_gets_the_copy_where_it_looks_for_it(tmp_path: Path) -> None:
+def test_a_command_gets_the_guarded_configuration_in_its_option_or_variable(tmp_path: Path) -> None:
     copy = tmp_path / "copy.json"
     for command, config_env, expected in [
         (("a", "-c={mcp_config}"), None, (["a", f"-c={copy}"], {})),
@@ -157,12 +157,12 @@ def test_a_command_gets_the_copy_where_it_looks_for_it(tmp_path: Path) -> None:
         (("a", "--mcp-config", "x", "--mcp-config", "y"), "more than once"),
     ],
 )
-def test_a_command_that_would_not_get_it_is_refused(command: tuple[str, ...], why: str) -> None:
+def test_a_command_that_would_not_use_the_guarded_configuration_is_refused(command: tuple[str, ...], why: str) -> None:
     with pytest.raises(Usage, match=why):
         delivery(command, config_env=None)
 
 
-def test_the_source_is_what_the_command_would_have_used(tmp_path: Path) -> None:
+def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_path: Path) -> None:
     for name in ("option", "variable", "given"):
         put(tmp_path / f"{name}.json", servers(**{name: FILES}))
 
@@ -196,11 +196,11 @@ def test_the_source_is_what_the_command_would_have_used(tmp_path: Path) -> None:
         ("./My-Agent", "my-agent"),
     ],
 )
-def test_an_agent_is_called_after_its_program(command: str, name: str) -> None:
+def test_an_agent_is_named_after_its_program(command: str, name: str) -> None:
     assert agent_name(command.split(), Path("/users/ada/work")) == name
 
 
-def test_a_name_is_a_part_of_names() -> None:
+def test_the_name_of_a_server_is_converted_to_a_valid_name_or_refused() -> None:
     assert to_word("GitHub (work)", of="x") == "github-work"
     with pytest.raises(Usage):
         to_word("日本", of="x")

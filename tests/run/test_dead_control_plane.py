@@ -24,7 +24,7 @@ def control_plane(folder: Path, port: int) -> Iterator[ServerFixture]:
 
 
 def dies(talk: StdioProxy, stage: ProxyFixture, answer: str) -> None:
-    """The feed of its guard is old by now; how a call is answered then."""
+    """Wait until the feed of the guard is stale and a call gets this kind of response."""
     eventually(lambda: answer in talk.ask(WRITE) and "undecided" in spooled(stage))
 
 
@@ -33,7 +33,7 @@ def spooled(stage: ProxyFixture) -> str:
 
 
 @pytest.mark.slow
-def test_what_is_watched_goes_on_and_is_reported_later_and_what_is_enforced_stops(tmp_path: Path) -> None:
+def test_without_the_ostiary_server_watched_calls_pass_and_enforced_calls_are_denied(tmp_path: Path) -> None:
     folder, port = tmp_path / "data", free_port()
     for name in ("watch", "enforce"):
         (tmp_path / name).mkdir()
@@ -64,7 +64,7 @@ def test_what_is_watched_goes_on_and_is_reported_later_and_what_is_enforced_stop
 
 
 @pytest.mark.slow
-def test_it_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None:
+def test_enforced_calls_are_denied_while_the_ostiary_server_is_down_and_allowed_afterwards(tmp_path: Path) -> None:
     folder, port = tmp_path / "data", free_port()
     for name in ("watch", "enforce"):
         (tmp_path / name).mkdir()

@@ -99,7 +99,9 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     assert VALUE not in ran.err
 
 
-def test_a_run_says_that_no_request_of_the_program_reached_the_proxy(stdio_agent: StdioAgent, api: EgressApi) -> None:
+def test_a_run_reports_that_no_request_of_the_program_reached_the_proxy(
+    stdio_agent: StdioAgent, api: EgressApi
+) -> None:
     words = f"curl -sS --noproxy '*' --cacert {api.ca_file} {api.origin}/who > curl.out"
     ran = stdio_agent.run((), *prepare(stdio_agent, api), command=["sh", "-c", words, "{mcp_config}"])
     assert (ran.code, "no request reached the egress proxy" in ran.err) == (0, True), ran.err

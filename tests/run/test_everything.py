@@ -75,7 +75,7 @@ class Bare(StdioProxy):
 
 
 @pytest.mark.slow
-def test_a_guarded_server_answers_as_the_bare_one(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_guarded_server_responds_like_the_server_without_a_guard(live_server: ServerFixture, tmp_path: Path) -> None:
     listed = probe(COMMAND, env=os.environ, cwd=None)
     catalogue = Catalogue.from_mcp("files", listed)
     assert set(catalogue.tools) >= {name for name in METHODS if not name.startswith("tasks/")}

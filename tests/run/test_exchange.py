@@ -1,4 +1,4 @@
-"""Whatever a server says: what a call may not return does not reach the client, and what does was looked at."""
+"""Responses of any server: a withheld result does not reach the client, and each forwarded result was checked."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("line", UNUSUAL.values(), ids=UNUSUAL.keys())
-def test_no_way_to_write_an_answer_escapes(line: bytes) -> None:
+def test_a_result_is_withheld_in_every_form_in_which_a_response_can_be_written(line: bytes) -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)
     given = one.receive(line)
@@ -112,14 +112,14 @@ def test_no_way_to_write_an_answer_escapes(line: bytes) -> None:
     assert "SECRET" not in given.decode("utf-16", "replace")
 
 
-def test_the_answer_to_a_cancelled_call_does_not_pass() -> None:
+def test_the_response_to_a_cancelled_call_is_not_forwarded() -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)
     assert one.admit(CANCEL, lambda _: None)
     assert one.receive(answer()) == b""
 
 
-def test_a_second_answer_does_not_pass() -> None:
+def test_a_withheld_result_is_not_forwarded_in_a_repeated_response() -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_a_second_answer_does_not_pass() -> None:
 
 @pytest.mark.parametrize("first", [call(), b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'])
 @pytest.mark.parametrize("second", [call(), b'{"jsonrpc":"2.0","id":1,"method":"ping"}', b"[" + call() + b"]"])
-def test_an_id_that_is_in_use_is_refused(first: bytes, second: bytes) -> None:
+def test_a_request_with_an_id_that_is_in_use_is_refused(first: bytes, second: bytes) -> None:
     one, replies = exchange(LimitedGate()), list[bytes]()
     assert one.admit(first, replies.append)
     assert not one.admit(second, replies.append)
@@ -137,13 +137,13 @@ def test_an_id_that_is_in_use_is_refused(first: bytes, second: bytes) -> None:
     assert one.admit(second, replies.append)
 
 
-def test_an_id_is_not_used_twice_in_a_batch() -> None:
+def test_a_batch_with_a_repeated_id_is_refused() -> None:
     one, replies = exchange(LimitedGate()), list[bytes]()
     assert not one.admit(b"[" + call() + b"," + call() + b"]", replies.append)
     assert len(replies) == 2
 
 
-def test_what_is_watched_passes_byte_for_byte() -> None:
+def test_a_response_in_watch_mode_passes_byte_for_byte() -> None:
     for line in UNUSUAL.values():
         gate = LimitedGate(enforces=False)
         one = exchange(gate)
@@ -154,7 +154,7 @@ def test_what_is_watched_passes_byte_for_byte() -> None:
         assert len(gate.finished) == 1
 
 
-def test_what_is_no_answer_passes_byte_for_byte() -> None:
+def test_a_message_of_a_server_that_is_not_a_response_passes_byte_for_byte() -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)
     for line in (
@@ -168,7 +168,7 @@ def test_what_is_no_answer_passes_byte_for_byte() -> None:
         assert one.receive(line) == line
 
 
-def test_an_answer_that_is_free_to_pass_is_noted_once_with_its_size() -> None:
+def test_the_outcome_of_a_permitted_response_is_recorded_once() -> None:
     gate = LimitedGate()
     one = exchange(gate)
     assert one.admit(call(), lambda _: None)

@@ -19,7 +19,9 @@ ATTACKS = [
 
 
 @pytest.mark.slow
-def test_watch_then_suggest_then_enforce(stdio_agent: StdioAgent, tmp_path: Path) -> None:
+def test_a_watched_agent_is_enforced_with_the_suggested_scopes_and_bounds(
+    stdio_agent: StdioAgent, tmp_path: Path
+) -> None:
     before = stdio_agent.config.read_bytes()
 
     watched = stdio_agent.run()
@@ -93,7 +95,7 @@ def test_watch_then_suggest_then_enforce(stdio_agent: StdioAgent, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_policy_of_what_was_seen_binds_the_standing_task_too(stdio_agent: StdioAgent, tmp_path: Path) -> None:
+def test_a_suggested_policy_also_applies_to_the_standing_task(stdio_agent: StdioAgent, tmp_path: Path) -> None:
     stdio_agent.run([CALLS[0]])
     folder, active = tmp_path / "suggested", stdio_agent.ostiary("policy", "show")["hash"]
     suggested = stdio_agent.ostiary("suggest", stdio_agent.name, "--write", str(folder))

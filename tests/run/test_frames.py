@@ -1,4 +1,4 @@
-"""Lines between an agent and a stdio server: what is decided, and what nobody may read in two ways."""
+"""Lines between an agent and a stdio server: decided messages, and ambiguous lines that are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_tool_call_is_decided_on_its_name_and_its_arguments() -> None:
 
 
 @pytest.mark.parametrize("method", ["initialize", "ping", "server/discover", "tools/list", "prompts/list"])
-def test_what_says_only_what_there_is_passes(method: str) -> None:
+def test_a_handshake_or_listing_request_passes_without_a_decision(method: str) -> None:
     assert read(line({"jsonrpc": "2.0", "id": 1, "method": method})) == [Message(1, method)]
 
 
@@ -41,12 +41,14 @@ def test_what_says_only_what_there_is_passes(method: str) -> None:
     ("method", "params"),
     [("resources/read", {"uri": "file:///a"}), ("prompts/get", {"name": "a"}), ("Tools/Call", {"name": "a"})],
 )
-def test_every_other_request_is_decided_like_a_tool_of_its_name(method: str, params: dict[str, Any]) -> None:
+def test_every_other_request_is_decided_as_a_tool_with_the_name_of_its_method(
+    method: str, params: dict[str, Any]
+) -> None:
     asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": {"progressToken": 1}}}
     assert read(line(asked)) == [Message(1, method, method, params)]
 
 
-def test_notifications_and_answers_pass_but_a_call_without_an_id_is_decided() -> None:
+def test_notifications_and_responses_pass_and_a_call_without_an_id_is_decided() -> None:
     assert read(line({"jsonrpc": "2.0", "method": "notifications/initialized"}))[0].tool is None
     assert read(line({"jsonrpc": "2.0", "id": 7, "result": {}})) == [Message(7)]
     assert read(line({"jsonrpc": "2.0", "id": 7, "error": {"code": 1, "message": "no"}})) == [Message(7)]
@@ -56,13 +58,13 @@ def test_notifications_and_answers_pass_but_a_call_without_an_id_is_decided() ->
     assert read(line({"jsonrpc": "2.0", "id": 1, "method": "notifications/x"}))[0].tool == "notifications/x"
 
 
-def test_what_is_cancelled_is_known_by_its_id() -> None:
+def test_a_cancellation_states_the_id_of_the_cancelled_request() -> None:
     said = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4, "reason": "late"}}
     assert read(line(said)) == [Message(None, "notifications/cancelled", cancels=4)]
     assert read(line({**said, "params": {"requestId": [4]}}))[0].cancels is None
 
 
-def test_a_batch_is_all_its_messages() -> None:
+def test_a_batch_is_read_as_all_its_messages_up_to_a_limit() -> None:
     batch = [CALL, {"jsonrpc": "2.0", "method": "notifications/initialized"}, {**CALL, "id": 2}]
     assert [(message.id, message.tool) for message in read(line(batch))] == [
         (1, "read_file"),
@@ -125,12 +127,12 @@ INNER = json.dumps(CALL)
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_what_two_readers_may_take_for_two_things_is_malformed(unverified: bytes, why: str) -> None:
+def test_an_ambiguous_or_malformed_line_is_refused(unverified: bytes, why: str) -> None:
     with pytest.raises(Malformed, match=why):
         read(unverified)
 
 
-def test_a_line_ends_with_a_newline_alone() -> None:
+def test_a_line_is_read_equally_with_and_without_a_line_ending() -> None:
     assert read(line(CALL)[:-1] + b"\r\n") == read(line(CALL)) == read(line(CALL)[:-1])
 
 
@@ -152,14 +154,14 @@ def piped(data: bytes) -> list[bytes]:
         thread.join()
 
 
-def test_lines_are_what_came_byte_for_byte_whatever_their_length() -> None:
+def test_lines_of_any_length_are_read_byte_for_byte() -> None:
     sent = [b"\n", b"a\r\n", b"x" * 200_000 + b"\n", b"\x00\xff\n", b"the last"]
     assert piped(b"".join(sent)) == sent
     assert piped(b"") == []
 
 
 @pytest.mark.parametrize(("extra", "fits"), [(-1, True), (0, True), (1, False)])
-def test_a_line_has_a_limit(extra: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_above_the_limit_is_refused(extra: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_LINE_BYTES", 300_000)
     data = b"x" * (300_000 + extra)
     if fits:
@@ -179,13 +181,13 @@ def test_a_line_has_a_limit(extra: int, fits: bool, monkeypatch: pytest.MonkeyPa
         ({"id": 1}, False),
     ],
 )
-def test_an_outcome_is_an_error_of_the_protocol_or_of_the_tool(said: dict[str, Any], ok: bool) -> None:
+def test_a_response_with_an_error_of_the_protocol_or_of_the_tool_is_not_ok(said: dict[str, Any], ok: bool) -> None:
     [answer] = server_messages(line({"jsonrpc": "2.0", **said}))
     assert answer.is_answer
     assert answer.is_ok is ok
 
 
-def test_what_is_no_answer_is_none() -> None:
+def test_only_the_responses_among_the_messages_of_a_server_are_read_as_responses() -> None:
     for said in (b"hello\n", b"\n", b"[1]\n", line({"id": 1, "method": "sampling/createMessage"})):
         assert not any(message.is_answer for message in server_messages(said))
     both = server_messages(line([{"id": 1, "result": {}}, {"id": 2, "error": {}}]))
@@ -195,7 +197,7 @@ def test_what_is_no_answer_is_none() -> None:
             server_messages(unreadable)
 
 
-def test_an_error_is_a_line_in_the_form_of_the_protocol() -> None:
+def test_an_error_is_written_as_one_line_in_the_form_of_json_rpc() -> None:
     said = json.loads(error("a", -32001, "denied: no", {"error": "outside_task"}))
     assert said == {
         "jsonrpc": "2.0",

@@ -49,27 +49,27 @@ def streaming(*parts: bytes) -> Callable[[Request], Any]:
     return endpoint
 
 
-def test_tools_are_asked_for_though_they_are_not_announced() -> None:
+def test_tools_are_listed_although_the_server_does_not_announce_tools() -> None:
     with opened(answering(server_discover={}, tools_list=TOOLS)) as url:
         assert probe_http(url)["tools"] == TOOLS["tools"]
 
 
 @pytest.mark.parametrize("capabilities", [None, "all", 5, ["resources"]])
-def test_capabilities_that_are_no_object_are_refused(capabilities: object) -> None:
+def test_capabilities_that_are_not_an_object_are_refused(capabilities: object) -> None:
     answers = answering(server_discover={"capabilities": capabilities}, tools_list=TOOLS)
     with opened(answers) as url, pytest.raises(Malformed, match="no object `capabilities`"):
         probe_http(url)
 
 
 @pytest.mark.parametrize("count", [MAX_TOOLS, MAX_TOOLS + 1])
-def test_of_too_many_resources_the_first_count(count: int) -> None:
+def test_resources_beyond_the_maximum_number_are_ignored(count: int) -> None:
     resources = {"resources": [{"uri": f"file:///{number}", "name": "n"} for number in range(count)]}
     answers = answering(server_discover={"capabilities": {"resources": {}}}, tools_list=TOOLS, resources_list=resources)
     with opened(answers) as url:
         assert len(probe_http(url)["resources"]) == MAX_TOOLS
 
 
-def test_a_stream_of_events_is_read_whatever_ends_its_lines() -> None:
+def test_a_stream_of_events_is_read_with_each_kind_of_line_ending() -> None:
     answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"capabilities": {}}}).encode()
     listed = json.dumps({"jsonrpc": "2.0", "id": 2, "result": TOOLS}, indent=1).encode().split(b"\n")
     events = [b"event: message\r", b"\ndata: " + answer + b"\r\n", b"\r\n"]
@@ -92,12 +92,12 @@ def test_a_stream_of_events_is_read_whatever_ends_its_lines() -> None:
         ((), Malformed, "URL for messages"),
     ],
 )
-def test_a_hostile_stream_is_refused_precisely(parts: tuple[bytes, ...], kind: type[Refused], why: str) -> None:
+def test_a_hostile_stream_is_refused_with_the_reason(parts: tuple[bytes, ...], kind: type[Refused], why: str) -> None:
     with opened(streaming(*parts)) as url, pytest.raises(kind, match=why):
         probe_http(url, is_sse=True)
 
 
-def test_no_more_than_the_limit_is_kept_of_a_line_without_an_end() -> None:
+def test_a_line_without_an_end_is_refused_at_the_size_limit() -> None:
     sent = 0
 
     def parts() -> Iterator[bytes]:

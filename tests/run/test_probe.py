@@ -36,7 +36,7 @@ def ask(code: str, *, timeout_s: float = 20.0) -> dict[str, Any]:
     return probe([sys.executable, "-c", SERVER, code], env=os.environ, cwd=None, timeout_s=timeout_s)
 
 
-def test_a_server_of_the_official_sdk_says_its_tools(tmp_path: Path) -> None:
+def test_the_tools_of_a_server_of_the_official_sdk_become_a_catalogue(tmp_path: Path) -> None:
     said = probe([sys.executable, str(HERE / "files_server.py"), str(tmp_path)], env=os.environ, cwd=None)
     catalogue = Catalogue.from_mcp("files", said)
     effects = {name: tool.effect for name, tool in catalogue.tools.items()}
@@ -52,7 +52,7 @@ def test_a_server_of_the_official_sdk_says_its_tools(tmp_path: Path) -> None:
     }
 
 
-def test_pages_are_put_together_and_what_else_is_said_is_passed_over() -> None:
+def test_pages_of_tools_are_joined_and_other_output_is_ignored() -> None:
     said = ask("""
 print("Listening on stdio", flush=True)
 say("x", method="sampling/createMessage", params={})
@@ -64,7 +64,7 @@ def listed(params):
     assert said["capabilities"] == {"tools": {}}
 
 
-def test_a_server_that_knows_no_handshake_is_asked_as_of_2026() -> None:
+def test_a_server_without_a_handshake_is_probed_with_server_discover() -> None:
     said = ask("""
 def greet(id): say(id, error={"code": -32601, "message": "gone"})
 for line in sys.stdin:
@@ -99,19 +99,19 @@ for line in sys.stdin:
         ("print('{\"a\":' + '[' * 100 + ']' * 100 + '}', flush=True)", Malformed, "nested"),
     ],
 )
-def test_a_hostile_server_is_refused_precisely(code: str, kind: type[Refused], why: str) -> None:
+def test_a_hostile_server_is_refused_with_the_reason(code: str, kind: type[Refused], why: str) -> None:
     with pytest.raises(kind, match=why):
         ask(code, timeout_s=5.0)
 
 
-def test_what_it_has_started_ends_with_it(tmp_path: Path) -> None:
+def test_processes_that_a_probed_server_has_started_end_with_the_probe(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     ask(f"import subprocess; open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))")
     stat = Path(f"/proc/{pid.read_text()}/stat")
     assert eventually(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
 
 
-def test_a_command_that_is_not_there_is_unavailable() -> None:
+def test_a_missing_command_is_reported_as_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot run /nowhere"):
         probe(["/nowhere"], env={}, cwd=None)
 
@@ -146,12 +146,12 @@ for _ in range(40):
         ([tool(annotations={"readOnlyHint": "yes"})], "readOnlyHint"),
     ],
 )
-def test_a_hostile_list_is_no_catalogue(tools: list[Any], why: str) -> None:
+def test_a_hostile_list_of_tools_is_refused(tools: list[Any], why: str) -> None:
     with pytest.raises(Refused, match=why):
         Catalogue.from_mcp("files", {"tools": tools})
 
 
-def test_the_longest_list_is_one() -> None:
+def test_a_list_of_the_maximum_number_of_tools_becomes_a_catalogue() -> None:
     tools = [tool(f"t{number}", description=json.dumps(number)) for number in range(MAX_TOOLS)]
     catalogue = Catalogue.from_mcp("files", {"tools": tools, "capabilities": {"prompts": {}}})
     assert len(catalogue.tools) == MAX_TOOLS, "and no room for anything beside it"

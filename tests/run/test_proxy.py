@@ -1,4 +1,4 @@
-"""The process between an agent and a stdio server: what passes, what does not, and what is left when somebody dies."""
+"""The proxy between an agent and a stdio server: forwarded and denied messages, and the end of either process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def watched(live_server: ServerFixture, tmp_path: Path) -> ProxyFixture:
     return proxy_fixture(live_server, tmp_path, "watch")
 
 
-def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: ProxyFixture) -> None:
+def test_a_message_that_is_not_a_call_passes_byte_for_byte_in_both_directions(enforced: ProxyFixture) -> None:
     lines = [
         b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{},  "x":"\\u00e9 \xc3\xa9"}}\n',
         b'  { "method" : "notifications/initialized", "jsonrpc" : "2.0" }\r\n',
@@ -60,7 +60,7 @@ def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: Proxy
         assert talk.hear()["id"] == 1
 
 
-def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: ProxyFixture) -> None:
+def test_an_allowed_call_passes_unchanged_and_its_outcome_is_recorded(enforced: ProxyFixture) -> None:
     line = b'{"params":{"arguments":{"path":"/a"},  "name":"read_file"},"method":"tools/call","id":5,"jsonrpc":"2.0"}\n'
     with enforced.talk() as talk:
         talk.write(line)
@@ -73,7 +73,7 @@ def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: 
     assert enforced.outcome_of(entry) == {"status": "ok", "bytes": len(json.dumps(json.loads(said)["result"]))}
 
 
-def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(enforced: ProxyFixture) -> None:
+def test_a_denied_call_gets_an_mcp_error_and_does_not_reach_the_server(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         denied = talk.ask(call("a", "write_file", path="/a"))
         assert denied["id"] == "a"
@@ -93,7 +93,7 @@ def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(en
     assert [entry["outcome"] for entry in entries] == ["deny"] * 5
 
 
-def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_arguments_are_like(
+def test_a_watched_call_passes_and_its_verdict_and_argument_summary_are_recorded(
     watched: ProxyFixture,
 ) -> None:
     sent = [call(1, "write_file", path="/a", text="x" * 300, password="hunter2"), call(2, "rm", all=True)]
@@ -112,7 +112,7 @@ def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_argum
     assert (watched.folder / "mode").read_text() == "watch"
 
 
-def test_a_call_whose_arguments_are_no_object_is_on_record_where_it_passes(watched: ProxyFixture) -> None:
+def test_a_watched_call_with_arguments_that_are_not_an_object_is_recorded(watched: ProxyFixture) -> None:
     with watched.talk() as talk:
         talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
         values: list[Any] = [0, False, "", []]
@@ -142,7 +142,7 @@ SMUGGLED = f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{json
     ],
     ids=["no JSON", "twice", "case", "carriage return"],
 )
-def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is_watched(
+def test_a_malformed_frame_is_denied_in_enforce_mode_and_passes_in_watch_mode(
     line: bytes, code: int, enforced: ProxyFixture, watched: ProxyFixture
 ) -> None:
     with enforced.talk() as talk:
@@ -176,14 +176,14 @@ def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is
         (call(1, "read_file", path=json.loads("[" * 100 + "]" * 100)), DENIED),
     ],
 )
-def test_what_cannot_be_asked_is_answered_with_the_code_of_json_rpc(
+def test_a_refused_request_gets_an_error_code_of_json_rpc(
     enforced_talk: StdioProxy, message: dict[str, Any], code: int
 ) -> None:
     answer = enforced_talk.ask(message | {"jsonrpc": "2.0", "id": "seven"})
     assert (answer["id"], answer["error"]["code"]) == ("seven", code)
 
 
-def test_what_a_subscription_brings_ends_with_the_agent(enforced: ProxyFixture) -> None:
+def test_updates_of_a_subscription_are_withheld_after_the_agent_is_suspended(enforced: ProxyFixture) -> None:
     subscribed = {"name": "resources/subscribe", "effect": "read"}
     enforced.catalogue([*TOOLS, subscribed])
     with enforced.talk() as talk:
@@ -198,7 +198,7 @@ def test_what_a_subscription_brings_ends_with_the_agent(enforced: ProxyFixture) 
         assert talk.hear()["id"] == 2, "the update is withheld"
 
 
-def test_of_a_batch_all_pass_or_none(enforced: ProxyFixture) -> None:
+def test_a_batch_passes_completely_or_not_at_all(enforced: ProxyFixture) -> None:
     both = [call(1, "read_file", path="/a"), call(2, "read_file", path="/b")]
     mixed = [call(3, "read_file", path="/a"), call(4, "write_file"), {"jsonrpc": "2.0", "id": 5, "method": "ping"}]
     with enforced.talk() as talk:
@@ -215,7 +215,7 @@ def test_of_a_batch_all_pass_or_none(enforced: ProxyFixture) -> None:
     assert enforced.outcome_of(entries[2])["status"] == "error"
 
 
-def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: ProxyFixture) -> None:
+def test_failed_cancelled_and_unanswered_calls_are_recorded_with_the_outcome_error(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         assert talk.ask(call(1, "fail"))["result"]["isError"]
         assert "error" in talk.ask(call(2, "refuse"))
@@ -235,7 +235,7 @@ def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: ProxyFixt
     assert statuses == ["error", "error", "error", "error", "ok", "error"]
 
 
-def test_a_large_answer_and_a_large_argument_pass_whole(enforced: ProxyFixture) -> None:
+def test_a_large_result_and_a_large_argument_pass_completely(enforced: ProxyFixture) -> None:
     size = 20 << 20
     with enforced.talk() as talk:
         talk.send(call(1, "large", size=size))
@@ -246,7 +246,7 @@ def test_a_large_answer_and_a_large_argument_pass_whole(enforced: ProxyFixture) 
     assert enforced.outcome_of(enforced.entries(count=2)[0])["bytes"] > size
 
 
-def test_an_answer_with_more_than_a_call_may_return_does_not_reach_the_agent(enforced: ProxyFixture) -> None:
+def test_a_result_above_the_volume_per_call_does_not_reach_the_agent(enforced: ProxyFixture) -> None:
     volume = {"kind": "volume", "limit": 10_000, "data_class": "health", "per_call": 1000, "unit": "bytes"}
     enforced.live_server.api("PUT", f"/resources/{enforced.resource}/data-classes", {"data_classes": ["health"]})
     enforced.live_server.api("PUT", f"/agents/{enforced.agent}/budget", {"limits": [volume]})
@@ -272,7 +272,7 @@ def test_many_calls_at_once_are_all_answered(enforced: ProxyFixture) -> None:
 
 
 @pytest.mark.parametrize(("tool", "code"), [("die", 7), ("kill", 128 + signal.SIGKILL)])
-def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: ProxyFixture, tool: str, code: int) -> None:
+def test_a_server_that_exits_ends_the_proxy_with_its_exit_code(enforced: ProxyFixture, tool: str, code: int) -> None:
     with enforced.talk() as talk:
         talk.send(call(1, tool))
         assert talk.read() == b""
@@ -280,7 +280,7 @@ def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: ProxyFixture,
     assert enforced.outcome_of(enforced.entries()[0])["status"] == "error"
 
 
-def test_the_end_of_input_and_signals_are_passed_on(enforced: ProxyFixture) -> None:
+def test_the_end_of_input_and_signals_are_forwarded_to_the_server(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         talk.has_heard()
         assert talk.end() == 0
@@ -291,7 +291,7 @@ def test_the_end_of_input_and_signals_are_passed_on(enforced: ProxyFixture) -> N
         assert talk.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
-def test_a_line_without_end_ends_everything(enforced: ProxyFixture) -> None:
+def test_a_line_without_an_end_ends_the_proxy(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         talk.send(call(1, "endless"))
         assert talk.read() == b""
@@ -299,7 +299,7 @@ def test_a_line_without_end_ends_everything(enforced: ProxyFixture) -> None:
         assert "a line has more than 64 MiB" in talk.log.read_text()
 
 
-def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_denied(watched: ProxyFixture) -> None:
+def test_a_revoked_token_is_replaced_and_a_revoked_agent_is_denied(watched: ProxyFixture) -> None:
     live_server = watched.live_server
     with watched.talk() as talk:
         assert "result" in talk.ask(call(1, "read_file", path="/a"))
@@ -318,7 +318,7 @@ def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_den
     assert [entry["outcome"] for entry in watched.entries("tool.undecided")] == ["deny"]
 
 
-def test_a_switch_to_enforce_is_in_force_at_once_and_remembered(watched: ProxyFixture) -> None:
+def test_a_switch_to_enforce_mode_takes_effect_in_a_running_proxy_and_is_stored(watched: ProxyFixture) -> None:
     with watched.talk() as talk:
         assert "result" in talk.ask(call(1, "write_file"))
         watched.live_server.api("PUT", f"/resources/{watched.resource}/mode", {"mode": "enforce"})
@@ -327,7 +327,7 @@ def test_a_switch_to_enforce_is_in_force_at_once_and_remembered(watched: ProxyFi
     assert (watched.folder / "mode").read_text() == "enforce"
 
 
-def test_nobody_is_let_through_where_no_guard_can_be(enforced: ProxyFixture, watched: ProxyFixture) -> None:
+def test_a_server_without_a_guard_is_not_started_in_enforce_mode(enforced: ProxyFixture, watched: ProxyFixture) -> None:
     Path(enforced.plan.guard).unlink()
     with enforced.talk() as talk:
         assert talk.read() == b""
@@ -341,7 +341,7 @@ def test_nobody_is_let_through_where_no_guard_can_be(enforced: ProxyFixture, wat
         assert "runs without a guard" in talk.log.read_text()
 
 
-def test_a_record_that_cannot_be_kept_denies_where_it_is_enforced(
+def test_a_call_that_cannot_be_recorded_is_denied_in_enforce_mode(
     enforced: ProxyFixture, watched: ProxyFixture
 ) -> None:
     for stage, key in ((enforced, "error"), (watched, "result")):
@@ -356,7 +356,7 @@ def limit_files(pid: int) -> None:
     subprocess.run(["prlimit", f"--pid={pid}", "--fsize=1:1"], check=True)
 
 
-def test_tools_that_the_catalogue_has_not_are_told(enforced: ProxyFixture) -> None:
+def test_tools_that_are_missing_in_the_catalogue_are_reported(enforced: ProxyFixture) -> None:
     path = enforced.folder / "events"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as events:
         events.bind(str(path))
@@ -374,8 +374,8 @@ def test_tools_that_the_catalogue_has_not_are_told(enforced: ProxyFixture) -> No
     assert trouble == {"event": "trouble", "server": "files", "text": "1 tools are not in its catalogue: 'brand_new'"}
 
 
-def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: ProxyFixture) -> None:
-    """Until its owner accepts; the agent hears of the change no earlier than the guard."""
+def test_a_tool_whose_definition_differs_from_the_approved_definition_is_denied(enforced: ProxyFixture) -> None:
+    """The tool is denied until its owner accepts the change; the agent sees the change no earlier than the guard."""
     approved = [*TOOLS[1:], TOOLS[0] | {"definition": definition_of({"name": "read_file"})}]
     with enforced.talk() as talk:
         enforced.catalogue(approved)
@@ -392,20 +392,20 @@ def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: P
 @pytest.mark.parametrize(
     "arguments", [[], ["plan"], ["plan", "true"], ["plan", "--"], ["missing", "--", "true"]], ids=" ".join
 )
-def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> None:
+def test_a_wrong_command_line_starts_no_server(arguments: list[str], tmp_path: Path) -> None:
     words = [os.sys.executable, "-m", "ostiary.run", *arguments]  # type: ignore[attr-defined]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (2, "")
     assert "ostiary: " in done.stderr
 
 
-def test_a_command_that_is_not_there(enforced: ProxyFixture) -> None:
+def test_a_missing_server_command_ends_the_proxy_with_127(enforced: ProxyFixture) -> None:
     with StdioProxy(enforced.folder, enforced.plan, command=["/nowhere/server"]) as talk:
         assert talk.process.wait(PATIENCE_S) == 127
         assert "cannot run /nowhere/server" in talk.log.read_text()
 
 
-def test_the_agents_token_is_for_this_server_alone(enforced: ProxyFixture) -> None:
+def test_a_token_for_a_server_has_only_the_scopes_of_the_server(enforced: ProxyFixture) -> None:
     with Agent.from_credential(enforced.plan.agent, url=enforced.live_server.server.url) as agent:
         folder = enforced.folder / "other"
         folder.mkdir()

@@ -62,7 +62,7 @@ class Files:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["http", "sse"])
-def test_remote_is_watched_then_enforced(stdio_agent: StdioAgent, transport: str) -> None:
+def test_a_remote_mcp_server_can_be_enforced(stdio_agent: StdioAgent, transport: str) -> None:
     files = Files(transport)
     own = [sys.executable, str(HERE / "agent_program.py"), "{mcp_config}", "files", json.dumps(CALLS)]
     with files.open() as url:
@@ -84,7 +84,7 @@ def test_remote_is_watched_then_enforced(stdio_agent: StdioAgent, transport: str
     assert files.ran == ["read a.txt"]
 
 
-def test_a_remote_server_that_does_not_answer_is_named(stdio_agent: StdioAgent) -> None:
+def test_an_unreachable_remote_server_is_reported_with_its_url(stdio_agent: StdioAgent) -> None:
     sock, port = free_socket()
     sock.close()
     entry = {"type": "http", "url": f"http://127.0.0.1:{port}/mcp"}
@@ -131,7 +131,7 @@ DOCUMENT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("described", [True, False], ids=["openapi", "methods"])
-def test_api_is_watched_then_enforced(stdio_agent: StdioAgent, described: bool) -> None:
+def test_an_http_api_can_be_enforced(stdio_agent: StdioAgent, described: bool) -> None:
     ran: list[str] = []
 
     async def shop(request: Request) -> JSONResponse:

@@ -22,7 +22,7 @@ from tests.support.sources import ROOT
 FILESYSTEM = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "server-filesystem"
 
 
-def test_its_exit_code_and_its_output_are_those_of_the_command(stdio_agent: StdioAgent) -> None:
+def test_the_exit_code_and_the_output_of_a_run_are_those_of_its_command(stdio_agent: StdioAgent) -> None:
     script = "import sys; print(sys.stdin.read() + 'out'); print('err', file=sys.stderr); sys.exit(41)"
     words = [
         "run",
@@ -52,7 +52,7 @@ def test_its_exit_code_and_its_output_are_those_of_the_command(stdio_agent: Stdi
     assert "cannot run /nowhere/agent" in missing.err
 
 
-def test_a_signal_is_passed_on_and_the_copy_goes_with_the_command(stdio_agent: StdioAgent) -> None:
+def test_a_signal_is_forwarded_and_the_guarded_configuration_is_deleted_after_the_run(stdio_agent: StdioAgent) -> None:
     shown = stdio_agent.folder / "shown"
     script = f"cp $0 {shown}; trap 'exit 7' TERM; echo $0 > {shown}.path; while true; do sleep 0.05; done"
     words = [
@@ -88,7 +88,7 @@ def test_a_signal_is_passed_on_and_the_copy_goes_with_the_command(stdio_agent: S
     ]
 
 
-def test_the_agent_gets_nothing_of_the_administrator(stdio_agent: StdioAgent) -> None:
+def test_the_agent_gets_no_environment_variable_of_the_administrator(stdio_agent: StdioAgent) -> None:
     script = "import json, os; print(json.dumps([name for name in os.environ if name.startswith('OSTIARY')]))"
     environment = os.environ | {"OSTIARY_DATA_DIR": str(stdio_agent.server.folder), "OSTIARY_CREDENTIAL": "x"}
     words = ["run", "--agent", stdio_agent.name, "--config", str(stdio_agent.config), "--config-env", "OSTIARY_X", "--"]
@@ -103,7 +103,7 @@ def test_the_agent_gets_nothing_of_the_administrator(stdio_agent: StdioAgent) ->
     assert json.loads(done.stdout) == ["OSTIARY_X"], done.stderr
 
 
-def test_keys_are_made_once_and_nobody_else_reads_them(stdio_agent: StdioAgent) -> None:
+def test_the_keys_of_an_agent_are_generated_once_in_private_folders(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
     first = stdio_agent.run(command=quiet)
     assert f"registered the agent `{stdio_agent.name}`" in first.err
@@ -122,17 +122,17 @@ def test_keys_are_made_once_and_nobody_else_reads_them(stdio_agent: StdioAgent) 
     assert f"ostiary key add {stdio_agent.name} --generate-key" in lost.err.replace("\n", " ")
 
 
-def test_a_server_that_says_what_is_no_catalogue_is_watched_without_one(stdio_agent: StdioAgent) -> None:
+def test_a_server_without_a_catalogue_runs_in_watch_mode(stdio_agent: StdioAgent) -> None:
     stdio_agent.config.write_text(json.dumps({"mcpServers": {"files": {"command": "true"}}}))
     ran = stdio_agent.run(command=("true", "{mcp_config}"))
     assert ran.code == 0
-    assert "no catalogue of `files`: the server" in ran.err
+    assert "no catalogue of `files`: the MCP server" in ran.err
     assert "in mode watch: no tools are known" in ran.err
     assert stdio_agent.ostiary("resource", "show", f"{stdio_agent.name}.files")["catalogue"] is None
 
 
 @pytest.mark.slow
-def test_another_command_under_the_name_is_refused_where_it_is_enforced(stdio_agent: StdioAgent) -> None:
+def test_another_command_under_a_registered_name_is_refused_in_enforce_mode(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
     stdio_agent.run(command=quiet)
     text = json.loads(stdio_agent.config.read_text())
@@ -150,7 +150,7 @@ def test_another_command_under_the_name_is_refused_where_it_is_enforced(stdio_ag
 
 
 @pytest.mark.slow
-def test_a_new_server_of_an_agent_that_is_enforced_begins_enforced(stdio_agent: StdioAgent) -> None:
+def test_a_new_server_of_an_enforced_agent_begins_in_enforce_mode(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
     stdio_agent.run(command=quiet)
     stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
@@ -161,7 +161,7 @@ def test_a_new_server_of_an_agent_that_is_enforced_begins_enforced(stdio_agent: 
     assert (stdio_agent.keys / "servers" / "fresh.mode").read_text() == "enforce"
 
 
-def test_without_a_control_plane_only_what_is_known_runs(stdio_agent: StdioAgent, tmp_path: Path) -> None:
+def test_without_the_ostiary_server_only_a_registered_agent_runs(stdio_agent: StdioAgent, tmp_path: Path) -> None:
     environment = {
         "OSTIARY_URL": "http://127.0.0.1:9",
         "OSTIARY_CREDENTIAL": str(stdio_agent.server.folder / "admin.json"),
@@ -194,7 +194,7 @@ def test_without_a_control_plane_only_what_is_known_runs(stdio_agent: StdioAgent
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FILESYSTEM.exists(), reason="npm has not installed it")
-def test_the_filesystem_server_of_others(stdio_agent: StdioAgent, tmp_path: Path) -> None:
+def test_the_mcp_filesystem_server_is_watched_and_then_enforced(stdio_agent: StdioAgent, tmp_path: Path) -> None:
     """From watching to enforcing, with the server that most people begin with."""
     root = stdio_agent.root.resolve()
     entry = {"command": "node", "args": [str(FILESYSTEM / "dist" / "index.js"), str(root)]}

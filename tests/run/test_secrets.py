@@ -21,7 +21,7 @@ read = [open(os.environ["FILE"], encoding="utf-8").read() for _ in range(2)]
 print(json.dumps([hashlib.sha256(text.encode()).hexdigest() for text in (os.environ["KEY"], *read)]))"""
 
 
-def test_a_command_gets_its_secrets_and_nothing_else_shows_them(stdio_agent: StdioAgent) -> None:
+def test_a_command_gets_its_secrets_and_no_file_or_message_shows_them(stdio_agent: StdioAgent) -> None:
     folder = f"secret/agents/{stdio_agent.name}"
     value = stdio_agent.folder / "value.json"
     value.write_text(json.dumps({"key": VALUE, "user": "bot"}), "utf-8")
@@ -42,7 +42,7 @@ def test_a_command_gets_its_secrets_and_nothing_else_shows_them(stdio_agent: Std
     assert (missing.code, "no secret is stored" in missing.err) == (1, True)
 
 
-def test_words_name_a_variable_a_path_and_a_member() -> None:
+def test_an_option_for_a_secret_names_a_variable_a_path_and_a_member() -> None:
     assert parse_variables(["A=secret/x", "B_1=kv/y#z"], ["C=secret/x#"]) == [
         SecretVariable("A", "secret/x", "", False),
         SecretVariable("B_1", "kv/y", "z", False),
@@ -63,7 +63,7 @@ def test_words_name_a_variable_a_path_and_a_member() -> None:
             parse_variables(words, descriptors)
 
 
-def test_a_member_is_a_text_and_is_named_if_there_are_several() -> None:
+def test_a_member_of_a_secret_is_a_text_and_must_be_named_if_there_are_several() -> None:
     def read(data: dict[str, Any], member: str = "") -> CommandSecrets:
         variables = [SecretVariable("A", "secret/x", member, False)]
         return read_secrets(variables, lambda path: Secret(path, data))

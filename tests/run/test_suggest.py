@@ -1,4 +1,4 @@
-"""From calls to the least that allows them: each condition holds for all that was seen, and nothing is guessed."""
+"""Suggestions of the least privilege from recorded calls: each condition holds for all recorded values."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ HIDDEN = {"type": "string", "length": 300}
     ],
     ids=str,
 )
-def test_the_narrowest_condition_that_all_values_fulfil(values: list[Any], expected: dict[str, Any] | None) -> None:
+def test_a_suggested_condition_is_the_narrowest_that_all_values_fulfil(
+    values: list[Any], expected: dict[str, Any] | None
+) -> None:
     assert condition(*values) == expected == condition(*reversed(values))
 
 
@@ -75,7 +77,7 @@ numbers = st.lists(st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e15, 1e15)
 
 
 @given(texts | numbers | st.lists(st.booleans(), min_size=1))
-def test_what_was_seen_is_within_what_is_suggested(values: list[Any]) -> None:
+def test_every_recorded_value_fulfils_the_suggested_condition(values: list[Any]) -> None:
     found, _ = infer(values)
     assert found is None or all(found.holds(value) for value in values)
 
@@ -103,7 +105,7 @@ CALLS = [
 ]
 
 
-def test_scopes_and_bounds_of_what_was_called_and_the_calls_that_they_rest_on() -> None:
+def test_a_suggestion_has_the_scopes_and_the_bounds_of_the_calls_with_examples() -> None:
     found = suggest(CALLS, KNOWN)
     assert found.scopes == ("bot.files:read", "bot.files:write")
     assert render_details(found.bounds) == [
@@ -135,14 +137,14 @@ ARGUMENTS = st.dictionaries(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["read_file", "write_file"]), ARGUMENTS), min_size=1, max_size=8))
-def test_every_call_that_was_seen_is_permitted_by_the_bounds(calls: list[tuple[str, dict[str, Any]]]) -> None:
+def test_every_recorded_call_is_permitted_by_the_suggested_bounds(calls: list[tuple[str, dict[str, Any]]]) -> None:
     found = suggest([called(n, tool, **arguments) for n, (tool, arguments) in enumerate(calls)], KNOWN)
     for tool, arguments in calls:
         assert permits(found.bounds, resource_uri=URI, tool=tool, arguments=arguments)
     assert not permits(found.bounds, resource_uri=URI, tool="delete_file", arguments={})
 
 
-def test_what_no_scope_would_allow_and_what_no_catalogue_knows_is_left_out_and_said() -> None:
+def test_calls_that_no_scope_allows_and_unknown_tools_are_left_out_with_the_reason() -> None:
     found = suggest(
         [
             called(1, "read_file", "bad_arguments", path=1),
@@ -161,12 +163,12 @@ def test_what_no_scope_would_allow_and_what_no_catalogue_knows_is_left_out_and_s
     }
 
 
-def test_grave_tools_are_pointed_at() -> None:
+def test_a_suggestion_marks_a_destructive_tool_for_review() -> None:
     assert lines(suggest([called(1, "delete_file")], KNOWN), "tool")[0][1] == "does: destroy (destructive: review)"
 
 
 @pytest.mark.parametrize("count", [MAX_DETAILS - 1, MAX_DETAILS, MAX_DETAILS + 1])
-def test_more_tools_than_bounds_have_parts_are_bounded_by_name(count: int) -> None:
+def test_tools_beyond_the_maximum_number_of_bounds_are_bounded_by_name(count: int) -> None:
     known = {URI: catalogue(*[f"t{n:02}" for n in range(count)])}
     calls = [called(n, f"t{n:02}", path="a") for n in range(count)] + [called(100, "t00", path="a")]
     found = suggest(calls, known)
@@ -180,13 +182,13 @@ def test_more_tools_than_bounds_have_parts_are_bounded_by_name(count: int) -> No
 
 
 @pytest.mark.parametrize(("count", "left"), [(MAX_ARGUMENTS - 1, 0), (MAX_ARGUMENTS, 0), (MAX_ARGUMENTS + 1, 1)])
-def test_a_part_has_so_many_conditions(count: int, left: int) -> None:
+def test_a_bound_has_at_most_the_maximum_number_of_conditions(count: int, left: int) -> None:
     found = suggest([called(1, "read_file", **{f"a{n:02}": "x" for n in range(count)})], KNOWN)
     assert len(found.bounds[0].arguments) == count - left
     assert len(lines(found, "left out")) == left
 
 
-def test_calls_whose_arguments_are_not_recorded_bound_nothing() -> None:
+def test_a_call_without_recorded_arguments_leads_to_no_condition() -> None:
     found = suggest([RecordedCall(index=1, uri=URI, tool="read_file", arguments=None)], KNOWN)
     assert [(detail.actions, detail.arguments) for detail in found.bounds] == [(("read_file",), {})]
 
@@ -200,12 +202,12 @@ def test_calls_whose_arguments_are_not_recorded_bound_nothing() -> None:
         ({"action": "token.issue", "outcome": "allow"}, None),
     ],
 )
-def test_only_calls_that_happened_are_learned_from(entry: dict[str, Any], tool: str | None) -> None:
+def test_only_allowed_calls_are_used_for_suggestions(entry: dict[str, Any], tool: str | None) -> None:
     found = recorded_call({"index": 1, "resource": URI, "tool": "bot.files/a/b", **entry})
     assert (found and found.tool) == tool
 
 
-def test_the_policy_lists_what_was_seen_and_its_tests_what_was_not() -> None:
+def test_the_suggested_policy_lists_the_recorded_calls_and_its_tests_deny_another_call() -> None:
     found = suggest(CALLS, KNOWN)
     agent = "ag_00000000000000000000000000000001"
     files = policy_files(found, KNOWN, agent_id=agent, name="bot", segments={agent: "back", URI: "front"})

@@ -1,4 +1,4 @@
-"""Tokens and proofs: got when they are needed, kept while they are good, renewed when a server says so."""
+"""Tokens and proofs: requested when needed, cached while valid, renewed when a server refuses them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_each_target_has_a_token_of_its_own(server: Server, http: httpx2.Client,
 
 
 @pytest.mark.parametrize(("left_us", "is_kept"), [(1, True), (0, False), (-1, False)])
-def test_a_token_is_renewed_before_it_ends(
+def test_a_token_is_renewed_before_it_expires(
     server: Server, http: httpx2.Client, client: Client, clock: Clock, left_us: int, is_kept: bool
 ) -> None:
     get(http, client)
@@ -77,7 +77,7 @@ def test_a_token_is_renewed_before_it_ends(
 
 
 @pytest.mark.parametrize(("left_us", "is_kept"), [(1, True), (0, False), (-1, False)])
-def test_a_short_token_is_renewed_when_a_fifth_of_its_life_is_left(
+def test_a_short_lived_token_is_renewed_when_a_fifth_of_its_lifetime_is_left(
     server: Server, http: httpx2.Client, client: Client, clock: Clock, left_us: int, is_kept: bool
 ) -> None:
     server.lifetime = 10
@@ -87,14 +87,16 @@ def test_a_short_token_is_renewed_when_a_fifth_of_its_life_is_left(
     assert len(server.tokens) == (1 if is_kept else 2)
 
 
-def test_a_nonce_that_has_changed_is_followed(server: Server, http: httpx2.Client, client: Client) -> None:
+def test_a_request_succeeds_after_the_nonce_of_the_server_has_changed(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
     get(http, client)
     server.nonces = {"as": "as-nonce-2", "rs": "rs-nonce-2"}
     assert get(http, client).status_code == 200
     assert get(http, client, Target(API)).status_code == 200
 
 
-def test_a_server_that_refuses_its_own_nonce_is_not_asked_for_ever(
+def test_requests_to_a_server_that_always_demands_another_nonce_are_limited(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     get(http, client)
@@ -107,14 +109,14 @@ def test_a_server_that_refuses_its_own_nonce_is_not_asked_for_ever(
 
 
 def wrong_nonce(server: Server, request: httpx2.Request) -> httpx2.Response:
-    """The server, that gives another nonce than the one it wants, and each time another."""
+    """Return the response of the server with a nonce that the server does not accept, a new one each time."""
     response = server(request)
     if "dpop-nonce" in response.headers:
         response.headers["dpop-nonce"] = f"the one, number {len(server.log)}"
     return response
 
 
-def test_a_resource_that_refuses_each_token_is_asked_so_many_times(
+def test_requests_to_a_resource_that_refuses_each_token_are_limited(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     get(http, client)
@@ -130,7 +132,7 @@ def test_a_revoked_token_is_replaced_once(server: Server, http: httpx2.Client, c
     assert get(http, client).json()["token"] == "token-2"
 
 
-def test_who_gets_no_other_token_hears_it_from_the_resource(
+def test_a_client_that_gets_no_new_token_returns_the_401_response_of_the_resource(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     get(http, client)
@@ -144,7 +146,7 @@ def test_who_gets_no_other_token_hears_it_from_the_resource(
     assert str(response.request.url) == f"{API}/report"
 
 
-def test_a_token_that_is_refused_says_why_and_what_would_help(
+def test_a_refused_token_request_raises_an_error_with_its_reason_and_hint(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     server.refuse_tokens = True
@@ -154,7 +156,9 @@ def test_a_token_that_is_refused_says_why_and_what_would_help(
     assert refused.value.hint == "ask its owner"
 
 
-def test_the_resource_is_what_the_challenge_says(server: Server, http: httpx2.Client, client: Client) -> None:
+def test_a_client_takes_the_resource_from_the_metadata_of_the_challenge(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
     response = get(http, client, Target())
     assert response.json()["for"] == API
     assert "GET https://files.example.org/.well-known/oauth-protected-resource/api" in server.log
@@ -163,7 +167,7 @@ def test_the_resource_is_what_the_challenge_says(server: Server, http: httpx2.Cl
     assert len(server.log) == before + 1, "it is remembered"
 
 
-def test_what_needs_no_token_is_sent_without(clock: Clock, client: Client) -> None:
+def test_a_request_to_a_server_without_a_challenge_has_no_token(clock: Clock, client: Client) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         assert "authorization" not in request.headers
         return httpx2.Response(200)
@@ -181,7 +185,7 @@ def test_what_needs_no_token_is_sent_without(clock: Clock, client: Client) -> No
         ("https://files.example.org/metadata", "https://files.example.org/api/report/deeper"),
     ],
 )
-def test_a_challenge_that_points_elsewhere_gets_no_token(
+def test_a_challenge_with_metadata_of_another_resource_gets_no_token(
     server: Server, client: Client, metadata_url: str, resource: str
 ) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -194,7 +198,7 @@ def test_a_challenge_that_points_elsewhere_gets_no_token(
     assert server.log == []
 
 
-def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: SeededRandom) -> None:
+def test_an_issuer_whose_metadata_states_another_issuer_is_refused(clock: Clock, dice: SeededRandom) -> None:
     server = Server(clock, KEY, issuer="https://other.example.org")
     client = Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
 
@@ -205,7 +209,7 @@ def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: S
         run(httpx2.Client(transport=httpx2.MockTransport(answer)), client.discover())
 
 
-def test_a_server_on_this_machine_is_spoken_to_under_its_public_name(clock: Clock, dice: SeededRandom) -> None:
+def test_a_server_at_a_local_url_gets_tokens_for_its_public_url(clock: Clock, dice: SeededRandom) -> None:
     server = Server(clock, KEY)
     local = "http://127.0.0.1:8700"
     client = Client(Credential(KEY, "ag_1", local), url=local, now=clock, random=dice)
@@ -230,7 +234,7 @@ def test_a_server_on_this_machine_is_spoken_to_under_its_public_name(clock: Cloc
         (200, {"issuer": 5, "token_endpoint": "x"}, Malformed),
     ],
 )
-def test_metadata_that_are_none_are_refused(
+def test_missing_or_malformed_metadata_of_an_issuer_is_refused(
     client: Client, status: int, body: dict[str, object], kind: type[Exception]
 ) -> None:
     transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=body))
@@ -238,7 +242,7 @@ def test_metadata_that_are_none_are_refused(
         run(httpx2.Client(transport=transport), client.discover())
 
 
-def test_a_token_that_is_not_bound_is_refused(server: Server, client: Client) -> None:
+def test_a_token_without_a_key_binding_is_refused(server: Server, client: Client) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         response = server(request)
         if str(request.url).endswith("/token") and response.status_code == 200:
@@ -249,7 +253,7 @@ def test_a_token_that_is_not_bound_is_refused(server: Server, client: Client) ->
         run(httpx2.Client(transport=httpx2.MockTransport(answer)), client.token(TARGET))
 
 
-def test_what_is_kept_is_bounded(
+def test_a_client_caches_at_most_the_maximum_number_of_tokens(
     server: Server, http: httpx2.Client, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.client.flows.MAX_CACHED", 2)
@@ -258,13 +262,13 @@ def test_what_is_kept_is_bounded(
     assert [target.task for target in client._tokens] == ["tk_2", "tk_3"]
 
 
-async def test_asynchronous_clients_do_the_same(server: Server, client: Client) -> None:
+async def test_an_asynchronous_client_fetches_a_token_for_its_first_request(server: Server, client: Client) -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(server)) as http:
         response = await http.get(f"{API}/report", auth=Auth(client, TARGET))
     assert response.json() == {"token": "token-1", "for": API}
 
 
-def test_an_answer_is_not_read_ahead_for_the_caller(server: Server, client: Client) -> None:
+def test_a_streamed_response_is_not_read_before_the_caller_reads_it(server: Server, client: Client) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         response = server(request)
         is_answer = str(request.url).startswith(API) and response.status_code == 200
@@ -286,7 +290,7 @@ def strong(clock: Clock, dice: SeededRandom) -> Client:
     return Client(Credential(KEY, "ag_1", ISSUER), second_key=SECOND_KEY, now=clock, random=dice)
 
 
-def test_a_challenge_is_met_with_what_it_asks_for_and_the_second_key(
+def test_a_step_up_challenge_is_answered_with_its_parameters_and_the_second_key(
     server: Server, http: httpx2.Client, strong: Client
 ) -> None:
     get(http, strong)
@@ -297,7 +301,7 @@ def test_a_challenge_is_met_with_what_it_asks_for_and_the_second_key(
 
 
 @pytest.mark.parametrize(("after_s", "tokens"), [(59, 2), (60, 3)])
-def test_a_token_that_steps_up_is_kept_while_it_is_new_enough(
+def test_a_step_up_token_is_kept_until_the_max_age_of_the_challenge(
     server: Server, http: httpx2.Client, strong: Client, clock: Clock, after_s: int, tokens: int
 ) -> None:
     server.demand = DEMAND
@@ -307,7 +311,9 @@ def test_a_token_that_steps_up_is_kept_while_it_is_new_enough(
     assert len(server.tokens) == tokens
 
 
-def test_what_is_never_enough_is_not_asked_for_for_ever(server: Server, http: httpx2.Client, strong: Client) -> None:
+def test_a_step_up_challenge_that_no_token_satisfies_ends_with_a_401(
+    server: Server, http: httpx2.Client, strong: Client
+) -> None:
     get(http, strong)
     server.demand = 'acr_values="urn:a", max_age="60", more="never met"'
     refused = get(http, strong)
@@ -317,7 +323,7 @@ def test_what_is_never_enough_is_not_asked_for_for_ever(server: Server, http: ht
     assert len(server.tokens) == 3
 
 
-def test_a_step_up_that_the_issuer_refuses_is_said_in_both_their_words(
+def test_a_refused_step_up_raises_an_error_with_the_texts_of_resource_and_issuer(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     get(http, client)
@@ -329,7 +335,7 @@ def test_a_step_up_that_the_issuer_refuses_is_said_in_both_their_words(
     assert (no.value.acr_values, no.value.max_age) == ("urn:a urn:b", 60)
 
 
-def test_tokens_that_are_all_refused_end_with_the_resources_answer(
+def test_a_client_whose_tokens_are_all_refused_returns_the_response_of_the_resource(
     server: Server, http: httpx2.Client, client: Client
 ) -> None:
     get(http, client)
@@ -339,10 +345,10 @@ def test_tokens_that_are_all_refused_end_with_the_resources_answer(
 
 
 @pytest.mark.parametrize("hours", [1, -1, 24 * 365])
-def test_a_client_whose_clock_is_wrong_goes_by_the_time_of_the_issuer(
+def test_a_client_with_a_wrong_clock_uses_the_time_of_the_issuer(
     server: Server, http: httpx2.Client, dice: SeededRandom, hours: int
 ) -> None:
-    """Or nobody could stop an agent from a machine whose clock has jumped."""
+    """Otherwise an administrator could not stop an agent from a machine whose clock has jumped."""
     clock = Clock(server.clock() + hours * 3_600_000_000)
     client = Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
     assert get(http, client).status_code == 200
@@ -353,7 +359,9 @@ def test_a_client_whose_clock_is_wrong_goes_by_the_time_of_the_issuer(
     assert len(server.log) == before + 1
 
 
-def test_an_issuer_that_says_no_time_is_not_asked_again(server: Server, http: httpx2.Client, client: Client) -> None:
+def test_a_refusal_of_an_issuer_that_states_no_time_is_not_retried(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
     server.refuse_tokens = True
     with pytest.raises(TokenRefused):
         get(http, client)

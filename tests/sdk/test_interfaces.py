@@ -41,7 +41,7 @@ def test_the_blocking_client_has_the_methods_of_the_asynchronous_one(
     assert len(methods(blocking)) >= 8
 
 
-async def test_a_task_whose_block_was_not_entered_sends_nothing_under_the_standing_task(tmp_path: Path) -> None:
+async def test_a_task_that_was_not_declared_yet_refuses_every_use(tmp_path: Path) -> None:
     path = tmp_path / "writer.json"
     path.write_text(json.dumps(jose.generate("ES256").jwk() | {"client_id": "writer", "issuer": "http://127.0.0.1:9"}))
     path.chmod(0o600)
@@ -56,7 +56,7 @@ async def test_a_task_whose_block_was_not_entered_sends_nothing_under_the_standi
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_an_empty_text_is_no_target_without_a_limit(place: int) -> None:
+def test_an_empty_text_in_a_target_is_refused(place: int) -> None:
     texts: list[Any] = [None] * 4
     for limit in ("x", None):
         texts[place] = limit
@@ -83,7 +83,7 @@ REFUSALS: list[tuple[int, bytes, type[Refused], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "content", "kind", "code", "message", "hint"), REFUSALS)
-def test_a_refusal_is_parsed_in_one_way(
+def test_each_form_of_a_refusal_is_parsed_into_code_message_and_hint(
     status: int, content: bytes, kind: type[Refused], code: str, message: str, hint: str
 ) -> None:
     refusal = parse_refusal(status, content, kind=ServerRefused)
@@ -92,12 +92,12 @@ def test_a_refusal_is_parsed_in_one_way(
 
 
 @pytest.mark.parametrize(("length", "is_cut"), [(MAX_TEXT - 1, False), (MAX_TEXT, False), (MAX_TEXT + 1, True)])
-def test_a_text_of_a_refusal_is_bounded(length: int, is_cut: bool) -> None:
+def test_the_message_and_code_of_a_refusal_have_a_maximum_length(length: int, is_cut: bool) -> None:
     body = b'{"error":"%s","message":"%s"}' % (b"c" * length, b"m" * length)
     refusal = parse_refusal(400, body, kind=TokenRefused)
     assert (len(refusal.message) < length) is is_cut
     assert len(refusal.code) == MAX_CODE
 
 
-def test_an_answer_that_is_nested_too_deep_is_no_object() -> None:
+def test_a_response_that_is_nested_too_deep_is_read_as_an_empty_object() -> None:
     assert read_object(b'{"a":' * 100_000) == {}

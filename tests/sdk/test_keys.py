@@ -1,4 +1,4 @@
-"""Credential files: readable by nobody else, never overwritten, and refused where they are not what they must be."""
+"""Credential files: readable only by their owner, never overwritten, and refused if malformed."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def test_a_credential_reads_back_as_it_was_saved(tmp_path: Path, alg: str) -> No
     assert (loaded.client_id, loaded.issuer) == ("ag_1", ISSUER)
 
 
-def test_only_its_owner_can_read_it(path: Path) -> None:
+def test_a_credential_file_is_readable_only_by_its_owner(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_never_overwritten(path: Path) -> None:
+def test_a_credential_file_is_never_overwritten(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(Conflict):
         save_key(path, jose.generate("ES256"), client_id="ag_2", issuer=ISSUER)
     assert path.read_bytes() == before
 
 
-def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_incomplete_credential_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -57,13 +57,13 @@ def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o601])
-def test_a_file_that_others_can_read_is_refused(path: Path, mode: int) -> None:
+def test_a_credential_file_that_other_users_can_read_is_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
     with pytest.raises(Invalid, match="other users can read"):
         load_key(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_credential_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="cannot read"):
         load_key(tmp_path / "nothing.json")
 
@@ -80,13 +80,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         json.dumps({**jose.generate("ES256").jwk(), "filler": "x" * MAX_FILE_BYTES}).encode(),
     ],
 )
-def test_a_file_that_is_no_credential_is_refused(path: Path, text: bytes) -> None:
+def test_a_malformed_credential_file_is_refused(path: Path, text: bytes) -> None:
     path.write_bytes(text)
     with pytest.raises(Invalid):
         load_key(path)
 
 
-def test_the_refusal_of_a_broken_key_does_not_show_it(path: Path) -> None:
+def test_the_refusal_of_a_broken_key_does_not_show_the_key(path: Path) -> None:
     jwk = json.loads(path.read_text())
     path.write_text(json.dumps(jwk | {"y": jwk["x"]}))
     with pytest.raises(Invalid) as refused:
@@ -94,13 +94,13 @@ def test_the_refusal_of_a_broken_key_does_not_show_it(path: Path) -> None:
     assert jwk["d"] not in str(refused.value)
 
 
-def test_a_key_alone_is_a_credential_that_does_not_say_whose(path: Path) -> None:
+def test_a_key_alone_is_a_credential_without_client_and_issuer(path: Path) -> None:
     path.write_text(json.dumps(jose.generate("ES256").jwk()))
     assert load_key(path).client_id == load_key(path).issuer == ""
 
 
 @pytest.mark.parametrize("has_key", [True, False])
-def test_a_credential_may_have_a_secret_beside_its_key_or_alone(tmp_path: Path, has_key: bool) -> None:
+def test_a_credential_may_have_a_secret_with_or_without_a_key(tmp_path: Path, has_key: bool) -> None:
     key = jose.generate("ES256")
     path = tmp_path / "client.json"
     members = {"client_id": "writer", "issuer": "https://login.example", "client_secret": "hush"}
@@ -113,7 +113,7 @@ def test_a_credential_may_have_a_secret_beside_its_key_or_alone(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("secret", ["", 5, ["hush"]])
-def test_a_secret_that_is_none_is_refused(tmp_path: Path, secret: object) -> None:
+def test_an_invalid_client_secret_is_refused(tmp_path: Path, secret: object) -> None:
     path = tmp_path / "client.json"
     path.write_text(json.dumps({"client_id": "writer", "issuer": "https://login.example", "client_secret": secret}))
     path.chmod(0o600)
@@ -121,7 +121,7 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path, secret: object) -> Non
         load_key(path)
 
 
-def test_a_credential_in_a_descriptor_needs_no_permission_to_open_its_file_again(path: Path) -> None:
+def test_a_credential_in_an_open_descriptor_is_read_without_permission_on_its_file(path: Path) -> None:
     user = os.geteuid()
     with path.open() as file:
         path.chmod(0)

@@ -1,4 +1,4 @@
-"""Issuers that are no Ostiary servers: which assertion they get, and where their bearer tokens go."""
+"""Issuers other than Ostiary servers: the form of their assertions, and the origins that get their bearer tokens."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client(clock: Clock, dice: SeededRandom) -> Client:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_that_the_issuer_takes_is_found_once(client: Client, form: AssertionForm) -> None:
+def test_the_assertion_form_that_an_issuer_accepts_is_found_once(client: Client, form: AssertionForm) -> None:
     issuer = Issuer(form)
     http = httpx2.Client(transport=httpx2.MockTransport(issuer))
     assert run(http, client.token(Target(RESOURCE))).text == "t"
@@ -59,7 +59,7 @@ def test_the_form_that_the_issuer_takes_is_found_once(client: Client, form: Asse
     assert issuer.forms == [*FORMS[: FORMS.index(form) + 1], form]
 
 
-def test_an_issuer_that_takes_no_form_is_asked_once_for_each(client: Client) -> None:
+def test_an_issuer_that_accepts_no_assertion_form_gets_one_request_for_each_form(client: Client) -> None:
     issuer = Issuer(None)
     with pytest.raises(TokenRefused):
         run(httpx2.Client(transport=httpx2.MockTransport(issuer)), client.token(Target(RESOURCE)))
@@ -78,7 +78,7 @@ def test_an_issuer_that_takes_no_form_is_asked_once_for_each(client: Client) -> 
         ("https://files.example.evil.example/mcp", False),
     ],
 )
-def test_a_bearer_token_is_sent_to_the_origin_of_its_resource_alone(client: Client, url: str, is_sent: bool) -> None:
+def test_a_bearer_token_is_sent_only_to_the_origin_of_its_resource(client: Client, url: str, is_sent: bool) -> None:
     http = httpx2.Client(transport=httpx2.MockTransport(Issuer(FORMS[1])), auth=Auth(client, Target(RESOURCE)))
     if is_sent:
         assert http.get(url).text == "Bearer t"
@@ -90,7 +90,7 @@ def test_a_bearer_token_is_sent_to_the_origin_of_its_resource_alone(client: Clie
 @pytest.mark.parametrize(
     ("expires_in", "lifetime_s"), [(300, 300), (300.0, 300), ("300", 300), (-5, None), ("soon", None), (None, None)]
 )
-def test_a_lifetime_may_be_written_as_a_string(
+def test_a_token_lifetime_may_be_a_string_and_an_invalid_one_gets_the_default(
     client: Client, clock: Clock, expires_in: object, lifetime_s: int | None
 ) -> None:
     issuer = Issuer(FORMS[0])
@@ -101,7 +101,7 @@ def test_a_lifetime_may_be_written_as_a_string(
 
 
 @pytest.mark.parametrize("text", ["", "a\r\nX: b", "a b", "\u00fc"])
-def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(client: Client, text: str) -> None:
+def test_a_token_with_characters_outside_rfc_6750_is_refused(client: Client, text: str) -> None:
     issuer = Issuer(FORMS[0])
     issuer.answer["access_token"] = text
     with pytest.raises(Malformed, match="with characters that RFC 6750 does not allow"):

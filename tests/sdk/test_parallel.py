@@ -108,7 +108,7 @@ def test_threads_share_a_client_at_servers_whose_nonces_change(
 
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("count", [6, 40])
-async def test_tasks_share_a_client_at_a_server_whose_nonces_change(
+async def test_asynchronous_tasks_can_share_a_client_at_a_server_whose_nonces_change(
     clock: Clock, client: Client, count: int, tells: bool
 ) -> None:
     server = RotatingServer(clock, tells=tells)
@@ -119,8 +119,8 @@ async def test_tasks_share_a_client_at_a_server_whose_nonces_change(
     assert len(server.tokens) == 1
 
 
-async def test_a_change_of_the_nonce_costs_each_request_one_more(clock: Clock, client: Client) -> None:
-    """A server that changes its nonce from time to time has nobody queue."""
+async def test_a_change_of_the_nonce_costs_each_request_one_repetition(clock: Clock, client: Client) -> None:
+    """A single change of the nonce does not make the requests wait for each other."""
     server = RotatingServer(clock, every=1_000_000)
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(server.in_task)) as http:
         await http.get(f"{API}/first", auth=Auth(client, TARGET))
@@ -142,7 +142,7 @@ def test_one_renewal_serves_all_threads_whose_token_was_revoked(clock: Clock, cl
     assert len(server.tokens) == 2
 
 
-def test_a_refusal_of_a_token_is_heard_by_all_that_wait_for_it(clock: Clock, client: Client) -> None:
+def test_the_refusal_of_a_token_request_is_raised_in_all_waiting_threads(clock: Clock, client: Client) -> None:
     server = RotatingServer(clock, every=1_000_000)
     server.refuse_tokens = True
     together = threading.Barrier(THREADS)
@@ -159,7 +159,7 @@ def test_a_refusal_of_a_token_is_heard_by_all_that_wait_for_it(clock: Clock, cli
     assert len(server.forms) < THREADS
 
 
-async def test_a_refusal_that_tasks_share_is_not_logged_as_unread(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_shared_refusal_is_not_logged_as_an_unretrieved_exception(caplog: pytest.LogCaptureFixture) -> None:
     shared = concurrent.futures.Future[None]()
     task = asyncio.create_task(Wait(shared).suspend())
     await asyncio.sleep(0)
@@ -184,7 +184,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_a_forked_process_reads_no_answer_of_its_parent(clock: Clock, dice: SeededRandom) -> None:
+def test_a_forked_process_does_not_read_responses_of_its_parent(clock: Clock, dice: SeededRandom) -> None:
     """The parent has an idle connection and a flow that runs; a child waits for neither."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -210,7 +210,9 @@ def test_a_forked_process_reads_no_answer_of_its_parent(clock: Clock, dice: Seed
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-async def test_a_cancelled_renewal_leaves_the_others_to_get_the_token(clock: Clock, client: Client) -> None:
+async def test_a_cancelled_token_request_does_not_cancel_the_other_waiting_requests(
+    clock: Clock, client: Client
+) -> None:
     server = RotatingServer(clock, every=1_000_000)
     first, held = asyncio.Event(), asyncio.Event()
 
@@ -229,7 +231,7 @@ async def test_a_cancelled_renewal_leaves_the_others_to_get_the_token(clock: Clo
     assert [one.status_code for one in answers[1:] if isinstance(one, httpx2.Response)] == [200] * 3
 
 
-def test_a_renewal_whose_connection_fails_is_waited_for_once(
+def test_a_failed_connection_of_a_token_request_is_raised_in_all_waiting_threads(
     clock: Clock, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.client.steps.LIMIT_S", PATIENCE_S)
@@ -251,7 +253,7 @@ def test_a_renewal_whose_connection_fails_is_waited_for_once(
 
 
 class BusyServer(Server):
-    """Answers so many requests for a path with `status`, `Retry-After` and a challenge, if one is given."""
+    """Responds to the first `busy` requests for a path with `status`, `Retry-After` and the given challenge, if any."""
 
     def __init__(
         self, clock: Clock, *, busy: int, after: str = "0", status: int = 503, path: str = "/api/", challenge: str = ""
@@ -272,7 +274,7 @@ class BusyServer(Server):
 
 
 @pytest.mark.parametrize(("busy", "status"), [(1, 200), (MAX_PAUSES, 200), (MAX_PAUSES + 1, 503)])
-def test_a_server_that_asks_for_time_is_tried_again_so_often(
+def test_a_request_to_a_busy_server_is_retried_at_most_the_maximum_number_of_times(
     clock: Clock, client: Client, busy: int, status: int
 ) -> None:
     server = BusyServer(clock, busy=busy)
@@ -283,7 +285,9 @@ def test_a_server_that_asks_for_time_is_tried_again_so_often(
 
 @pytest.mark.parametrize("status", [503, 429])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"])
-def test_only_what_may_be_repeated_is_sent_again(clock: Clock, client: Client, method: str, status: int) -> None:
+def test_only_an_idempotent_or_rate_limited_request_is_retried(
+    clock: Clock, client: Client, method: str, status: int
+) -> None:
     server = BusyServer(clock, busy=1, status=status)
     http = httpx2.Client(transport=httpx2.MockTransport(server))
     answer = http.request(method, f"{API}/report", auth=Auth(client, TARGET))
@@ -291,7 +295,7 @@ def test_only_what_may_be_repeated_is_sent_again(clock: Clock, client: Client, m
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_every_method_is_sent_again_after_a_guard_could_not_judge_the_token_yet(
+def test_a_request_of_any_method_is_retried_after_a_temporarily_unavailable_challenge(
     clock: Clock, client: Client, method: str
 ) -> None:
     server = BusyServer(clock, busy=1, challenge='DPoP error="temporarily_unavailable"')
@@ -299,7 +303,7 @@ def test_every_method_is_sent_again_after_a_guard_could_not_judge_the_token_yet(
     assert http.request(method, f"{API}/report", auth=Auth(client, TARGET)).status_code == 200
 
 
-def test_a_challenge_of_another_kind_does_not_say_that_nothing_was_processed(clock: Clock, client: Client) -> None:
+def test_a_post_is_not_retried_after_a_503_with_another_challenge(clock: Clock, client: Client) -> None:
     server = BusyServer(clock, busy=1, challenge='DPoP algs="ES256"')
     http = httpx2.Client(transport=httpx2.MockTransport(server))
     assert http.post(f"{API}/report", auth=Auth(client, TARGET)).status_code == 503
@@ -308,14 +312,16 @@ def test_a_challenge_of_another_kind_does_not_say_that_nothing_was_processed(clo
 @pytest.mark.parametrize(
     "after", ["", "11", "soon", "-1", "1.5", "99999999999", formatdate(1_900_000_000, usegmt=True)]
 )
-def test_an_answer_that_asks_for_no_time_or_too_much_is_the_callers(clock: Clock, client: Client, after: str) -> None:
+def test_a_503_without_a_valid_retry_after_of_at_most_ten_seconds_is_returned_to_the_caller(
+    clock: Clock, client: Client, after: str
+) -> None:
     server = BusyServer(clock, busy=1, after=after)
     http = httpx2.Client(transport=httpx2.MockTransport(server))
     assert http.get(f"{API}/report", auth=Auth(client, TARGET)).status_code == 503
 
 
 @pytest.mark.parametrize("seconds", [10, 0])
-def test_the_time_that_is_waited_is_what_the_server_asks_for(
+def test_a_client_waits_for_the_time_in_retry_after(
     clock: Clock, client: Client, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = list[float]()
@@ -329,7 +335,7 @@ def test_the_time_that_is_waited_is_what_the_server_asks_for(
 
 
 @pytest.mark.parametrize("path", ["/token", "/.well-known/"])
-def test_an_issuer_that_asks_for_time_is_tried_again(clock: Clock, client: Client, path: str) -> None:
+def test_a_request_to_a_busy_issuer_is_retried(clock: Clock, client: Client, path: str) -> None:
     server = BusyServer(clock, busy=2, path=path)
     http = httpx2.Client(transport=httpx2.MockTransport(server))
     assert run(http, client.token(TARGET)).text

@@ -74,7 +74,7 @@ def dead_server(kind: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_an_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
+def test_every_method_of_an_agent_raises_unavailable_if_the_server_does_not_respond(kind: str, method: str) -> None:
     with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
         with pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused:
             METHODS[method](agent)
@@ -82,7 +82,9 @@ def test_an_agent_says_that_the_server_does_not_answer(kind: str, method: str) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_hint_of_a_request_to_another_server_does_not_speak_of_the_ostiary_server(kind: str, clock: Clock) -> None:
+def test_the_hint_of_a_failed_request_to_another_server_does_not_mention_the_ostiary_server(
+    kind: str, clock: Clock
+) -> None:
     server = Server(clock, KEY)
     with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), now=clock) as agent:
         agent._connections = httpx2.Client(mounts={ISSUER: httpx2.MockTransport(server)})
@@ -93,7 +95,9 @@ def test_the_hint_of_a_request_to_another_server_does_not_speak_of_the_ostiary_s
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-async def test_an_asynchronous_agent_says_that_the_server_does_not_answer(kind: str, method: str) -> None:
+async def test_every_method_of_an_async_agent_raises_unavailable_if_the_server_does_not_respond(
+    kind: str, method: str
+) -> None:
     with dead_server(kind) as url:
         async with AsyncAgent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
             with pytest.raises(Unavailable, match=f"the server {url} does not answer: ."):
@@ -101,7 +105,7 @@ async def test_an_asynchronous_agent_says_that_the_server_does_not_answer(kind: 
 
 
 @pytest.mark.parametrize("page", ["<h1>Sign in to the network</h1>", ""])
-def test_the_page_of_a_proxy_is_no_answer_of_the_server(page: str, clock: Clock) -> None:
+def test_a_response_without_json_is_not_accepted_as_a_response_of_the_server(page: str, clock: Clock) -> None:
     server = Server(clock, KEY)
 
     def answer(request: httpx2.Request) -> httpx2.Response:

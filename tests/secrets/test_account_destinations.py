@@ -158,7 +158,9 @@ async def test_a_proxy_uses_a_token_of_the_account_that_the_agent_cannot_read(
     assert second["secret"] in upstream.revoked
 
 
-async def test_only_a_task_that_a_person_stands_behind_uses_an_account(stage: AccountStage, here: World) -> None:
+async def test_a_proxy_uses_an_account_only_for_a_task_on_behalf_of_its_person(
+    stage: AccountStage, here: World
+) -> None:
     await add(here, f"oauth/creds/{NAME}")
     await add(here, "oauth/creds/none", "none")
     alone = await proxy_of(here, await stage.agent("alone", behalf=None))
@@ -177,7 +179,7 @@ async def test_only_a_task_that_a_person_stands_behind_uses_an_account(stage: Ac
     assert await refusal(other) == "provider_down"
 
 
-async def test_bounds_see_the_path_and_the_scopes_of_the_token(stage: AccountStage, here: World) -> None:
+async def test_bounds_and_policies_see_the_path_and_the_scopes_of_the_token(stage: AccountStage, here: World) -> None:
     await add(here, f"oauth/creds/{NAME}", scopes=(SCOPES[0],))
     await add(here, f"oauth/creds/{NAME}", "all")
     bound = {
@@ -235,7 +237,7 @@ async def test_a_proxy_uses_a_secret_of_a_back_end(stage: AccountStage, here: Wo
         ("oauth/creds/a%2f", "", ()),
     ],
 )
-async def test_a_destination_has_a_source_with_a_value(
+async def test_a_destination_with_a_malformed_source_is_refused(
     world: World, secret: str, member: str, scopes: tuple[str, ...]
 ) -> None:
     with pytest.raises((Invalid, Malformed)):
@@ -243,7 +245,7 @@ async def test_a_destination_has_a_source_with_a_value(
     await add(world, "oauth/creds/a", scopes=("notes:read",))
 
 
-async def test_an_origin_with_a_password_is_refused_and_in_no_entry(world: World) -> None:
+async def test_an_origin_with_a_password_is_refused_and_its_password_is_not_recorded(world: World) -> None:
     wrong = Destination(name="notes", origin=f"https://me:c4n4ry@{HOST}", place=Place.PLACEHOLDER)
     with pytest.raises(Invalid, match="a user"):
         await act(
@@ -257,7 +259,9 @@ async def test_an_origin_with_a_password_is_refused_and_in_no_entry(world: World
     assert newest_entry(world).detail == {"origin": f"https://{HOST}", "secret": "secret/shared/a"}
 
 
-async def test_a_secret_is_known_before_the_proxy_gets_it(stage: AccountStage, here: World, clock: Clock) -> None:
+async def test_a_secret_is_registered_for_the_secret_search_when_a_proxy_gets_the_secret(
+    stage: AccountStage, here: World, clock: Clock
+) -> None:
     await add(here, f"oauth/creds/{NAME}", scopes=(SCOPES[0],))
     bot = await stage.agent()
     proxy = await proxy_of(here, bot)

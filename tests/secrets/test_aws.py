@@ -158,7 +158,7 @@ def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
     refused("AccessDeniedException", aws.client.list_secrets)
 
 
-def test_a_request_needs_a_fresh_signature_of_its_body_for_this_server(aws: AwsStage) -> None:
+def test_a_request_needs_a_fresh_signature_over_its_content_for_this_server(aws: AwsStage) -> None:
     key_id, secret = aws.key["access_key_id"], aws.key["secret_access_key"]
     name = f"{aws.vault.folder}/signed"
     aws.client.create_secret(Name=name, SecretString="x")
@@ -250,7 +250,7 @@ def test_a_signature_is_read_in_each_form_that_aws_reads(aws: AwsStage) -> None:
     assert "which is not the day" in answer.json()["Message"]
 
 
-def test_an_answer_names_its_request_and_an_old_signature_the_time_of_the_server(aws: AwsStage) -> None:
+def test_a_response_names_its_request_id_and_an_old_signature_gets_the_server_time(aws: AwsStage) -> None:
     answer = aws.client.get_random_password()["ResponseMetadata"]
     assert answer["RequestId"] == answer["HTTPHeaders"]["x-request-id"]
     now = datetime.now(UTC)
@@ -308,7 +308,7 @@ def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
     assert client.get_secret_value(SecretId=names[0])["SecretString"] == "x"
 
 
-def test_the_vault_api_sets_no_attribute_that_the_server_reads(aws: AwsStage) -> None:
+def test_the_vault_api_cannot_set_the_reserved_attributes_of_the_aws_api(aws: AwsStage) -> None:
     """A deletion in the past would let the next CreateSecret delete the secret without the right to delete it."""
     name, vault = f"{aws.vault.folder}/odd", aws.vault.login()
     made = aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
@@ -328,7 +328,7 @@ def test_the_vault_api_sets_no_attribute_that_the_server_reads(aws: AwsStage) ->
     assert aws.client.get_secret_value(SecretId=name, VersionId=made["VersionId"])["SecretString"] == "69"
 
 
-def test_custom_metadata_of_the_vault_api_leaves_a_scheduled_deletion_and_the_ids_of_versions(aws: AwsStage) -> None:
+def test_custom_metadata_of_the_vault_api_keeps_a_scheduled_deletion_and_version_ids(aws: AwsStage) -> None:
     name, vault = f"{aws.vault.folder}/replaced", aws.vault.login()
     made = aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
     at = aws.client.delete_secret(SecretId=name)["DeletionDate"]
@@ -344,7 +344,7 @@ def test_custom_metadata_of_the_vault_api_leaves_a_scheduled_deletion_and_the_id
     assert vault.secrets.kv.v2.read_secret_metadata(path=name)["data"]["custom_metadata"]["owner"] == "bob"
 
 
-def test_an_unsigned_batch_gets_no_answer(aws: AwsStage) -> None:
+def test_an_unsigned_batch_request_is_refused(aws: AwsStage) -> None:
     url = f"{aws.key['endpoint']}/"
     for ids in (["!"], ["arn:aws:secretsmanager:eu-west-1:000000000000:secret:x"]):
         answer = httpx2.post(
@@ -355,7 +355,7 @@ def test_an_unsigned_batch_gets_no_answer(aws: AwsStage) -> None:
     assert [one["ErrorCode"] for one in values["Errors"]] == ["InvalidParameterException"]
 
 
-def test_a_password_has_each_type_of_character_without_many_tries() -> None:
+def test_a_password_has_each_type_of_character_with_few_random_bytes() -> None:
     drawn = bytearray()
 
     def random(count: int) -> bytes:
@@ -376,7 +376,7 @@ def test_a_password_has_each_type_of_character_without_many_tries() -> None:
             make_password(PasswordOptions(PasswordLength=wrong), random=random)
 
 
-def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) -> None:
+def test_the_examples_of_the_documentation_page_run_in_their_order(vault_server: ServerFixture) -> None:
     stage = AwsStage(VaultStage(vault_server))
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "secrets.md").read_text("utf-8")
     [(example, rotation)] = re.findall(
@@ -397,7 +397,9 @@ def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) 
     assert stage.client.get_secret_value(SecretId=stage.name)["SecretString"] == "rotated"
 
 
-def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_server: ServerFixture) -> None:
+def test_an_access_key_is_refused_after_revocation_or_suspension_and_from_other_networks(
+    vault_server: ServerFixture,
+) -> None:
     stage = AwsStage(VaultStage(vault_server))
     ostiary = vault_server.server.ostiary
     away = AwsStage(stage.vault, "192.0.2.0/24")
@@ -458,7 +460,7 @@ REFUSED = (
 )
 
 
-def test_each_action_of_aws_is_answered_or_named_as_missing(aws: AwsStage) -> None:
+def test_each_aws_action_is_supported_or_documented_as_unsupported(aws: AwsStage) -> None:
     page = (Path(__file__).parents[2] / "docs/reference/conformance.md").read_text()
     name = f"{aws.name}-policy"
     aws.client.create_secret(Name=name, SecretString="x")
@@ -483,7 +485,7 @@ def test_each_action_of_aws_is_answered_or_named_as_missing(aws: AwsStage) -> No
     refused("ResourceNotFoundException", aws.client.get_resource_policy, SecretId=f"{name}-none")
 
 
-def test_an_action_has_the_members_of_the_model_of_aws_and_refuses_all_others(aws: AwsStage) -> None:
+def test_an_action_accepts_the_members_of_the_aws_model_and_refuses_others(aws: AwsStage) -> None:
     model = aws.client.meta.service_model
     for action, members in wire_aws._MEMBERS.items():
         known = set(model.operation_model(action).input_shape.members)
@@ -570,7 +572,7 @@ def test_a_member_that_is_too_long_is_named_with_its_limit(aws: AwsStage) -> Non
     refused("ResourceNotFoundException", client.describe_secret, SecretId=f"{name}2")
 
 
-def test_a_filter_has_a_key_and_values(aws: AwsStage) -> None:
+def test_a_filter_without_a_valid_key_or_values_is_refused(aws: AwsStage) -> None:
     for one, words in (
         ({"Values": ["x"]}, "Invalid filter key"),
         ({"Key": "invalid", "Values": ["x"]}, "Invalid filter key: 'invalid' is not one of all description name "),
@@ -581,7 +583,7 @@ def test_a_filter_has_a_key_and_values(aws: AwsStage) -> None:
         assert message.startswith(words)
 
 
-def test_a_list_is_in_the_order_of_creation_or_of_names_in_both_directions(aws: AwsStage) -> None:
+def test_a_list_of_secrets_can_be_sorted_by_date_or_name_in_both_directions(aws: AwsStage) -> None:
     folder, client = f"{aws.vault.folder}/order", aws.client
     names = [f"{folder}/{name}" for name in ("b", "c/x", "a", "c-", "d")]
     for name in names:
@@ -616,7 +618,7 @@ def test_a_list_is_in_the_order_of_creation_or_of_names_in_both_directions(aws: 
     assert listed(SortBy="last-accessed-date", SortOrder="desc") == read[::-1]
 
 
-async def test_only_a_bounded_number_of_secrets_is_sorted_by_a_date_that_changes(
+async def test_only_a_limited_number_of_secrets_can_be_sorted_by_a_changing_date(
     world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "c"):
@@ -659,7 +661,7 @@ def test_a_secret_has_at_most_fifty_tags_each_with_a_key_of_its_own(aws: AwsStag
     assert len(client.describe_secret(SecretId=name)["Tags"]) == 50
 
 
-def test_the_key_of_the_server_is_the_only_key(aws: AwsStage) -> None:
+def test_a_kms_key_other_than_the_default_is_refused(aws: AwsStage) -> None:
     name, client = f"{aws.vault.folder}/key", aws.client
     client.create_secret(Name=name, SecretString="x", KmsKeyId="alias/aws/secretsmanager")
     assert "KmsKeyId" not in client.describe_secret(SecretId=name)
@@ -670,7 +672,7 @@ def test_the_key_of_the_server_is_the_only_key(aws: AwsStage) -> None:
     assert client.get_secret_value(SecretId=name)["SecretString"] == "x"
 
 
-def test_a_name_is_no_arn_and_is_free_when_its_secret_is_deleted(aws: AwsStage) -> None:
+def test_a_name_can_be_reused_only_after_its_secret_is_deleted_without_recovery(aws: AwsStage) -> None:
     name, client = f"{aws.vault.folder}/named-ABCDEF", aws.client
     arn = client.create_secret(Name=name, SecretString="x")["ARN"]
     for secret_id in (name, arn, arn[:-7]):
@@ -727,7 +729,7 @@ def test_a_random_password_has_the_options_of_the_request(aws: AwsStage) -> None
         assert answer.json()["__type"] == "InvalidParameterException", options
 
 
-def test_a_list_has_limits_on_both_sides(aws: AwsStage) -> None:
+def test_a_list_request_has_minimum_and_maximum_limits(aws: AwsStage) -> None:
     folder, client = f"{aws.vault.folder}/few", aws.unchecked
     client.create_secret(Name=f"{folder}/a", SecretString="x")
     by_name = {"Key": "name", "Values": [f"{folder}/"]}
@@ -820,7 +822,7 @@ def test_a_rotation_stages_a_value_and_makes_it_current_later(aws: AwsStage) -> 
     assert (entry["detail"]["operation"], entry["detail"]["stage"], entry["detail"]["version"]) == ("stage", "blue", 1)
 
 
-def test_a_wrong_move_of_a_label_changes_nothing(aws: AwsStage) -> None:
+def test_an_invalid_move_of_a_staging_label_changes_nothing(aws: AwsStage) -> None:
     name = f"{aws.vault.folder}/unmoved"
     aws.client.create_secret(Name=name)
     for letter in "abc":
@@ -874,7 +876,7 @@ def test_a_secret_has_at_most_twenty_labels_of_256_characters(aws: AwsStage) -> 
     assert stages_of(aws, name)["d"] == ["AWSCURRENT"]
 
 
-def test_a_version_with_a_label_outlives_the_limit_on_versions(aws: AwsStage) -> None:
+def test_a_version_with_a_staging_label_is_kept_beyond_the_version_limit(aws: AwsStage) -> None:
     """A version that is pending, or that a label names, stays; without a label it goes at the next write."""
     name, client = f"{aws.vault.folder}/kept", aws.client
 

@@ -116,7 +116,9 @@ def identify(amazon: str, data: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("role", ["user", "member"])
-def test_a_user_has_its_rights_and_is_deleted_with_them(vault: VaultStage, amazon: str, role: str) -> None:
+def test_an_iam_user_has_the_rights_of_its_role_and_is_deleted_with_its_lease(
+    vault: VaultStage, amazon: str, role: str
+) -> None:
     client = vault.login()
     answer = client.secrets.aws.generate_credentials(name=role)
     name, iam = vault.entries("vault.read")[0]["detail"]["username"], aws_client("iam", amazon)
@@ -139,7 +141,7 @@ def test_a_user_has_its_rights_and_is_deleted_with_them(vault: VaultStage, amazo
 
 
 @pytest.mark.parametrize("end", ["token", "agent"])
-def test_users_end_with_what_they_rest_on(vault: VaultStage, amazon: str, end: str) -> None:
+def test_iam_users_are_deleted_with_the_token_or_the_agent(vault: VaultStage, amazon: str, end: str) -> None:
     client = vault.login()
     client.secrets.aws.generate_credentials(name="user")
     client.secrets.aws.generate_credentials(name="member")
@@ -154,7 +156,7 @@ def test_users_end_with_what_they_rest_on(vault: VaultStage, amazon: str, end: s
     eventually(lambda: not names & users(amazon))
 
 
-def test_all_users_of_a_role_end_by_the_prefix_of_their_leases(vault: VaultStage, amazon: str) -> None:
+def test_iam_users_of_a_role_are_deleted_by_their_lease_prefix(vault: VaultStage, amazon: str) -> None:
     client = vault.login()
     client.secrets.aws.generate_credentials(name="member")
     name = vault.entries("vault.read")[0]["detail"]["username"]
@@ -167,7 +169,7 @@ def test_all_users_of_a_role_end_by_the_prefix_of_their_leases(vault: VaultStage
     eventually(lambda: name not in users(amazon))
 
 
-def test_sessions_are_of_the_role_and_of_the_guest(vault: VaultStage, amazon: str) -> None:
+def test_sts_sessions_are_issued_for_an_assumed_role_and_a_federated_user(vault: VaultStage, amazon: str) -> None:
     client = vault.login()
     assumed = client.secrets.aws.generate_credentials(name="reader", endpoint="sts", ttl="900s")
     assert assumed["data"]["arn"].startswith("arn:aws:sts::123456789012:assumed-role/reader/v-")
@@ -204,7 +206,9 @@ def test_a_failed_creation_leaves_no_user(vault: VaultStage, operator: Client, a
     eventually(lambda: users(amazon) <= before)
 
 
-def test_aws_that_is_down_makes_no_user_and_loses_none(vault: VaultStage, operator: Client, amazon: str) -> None:
+def test_an_aws_outage_creates_no_iam_user_and_delays_the_deletion(
+    vault: VaultStage, operator: Client, amazon: str
+) -> None:
     client = vault.login()
     answer = client.secrets.aws.generate_credentials(name="user")
     name = vault.entries("vault.read")[0]["detail"]["username"]
@@ -226,7 +230,7 @@ def test_aws_that_is_down_makes_no_user_and_loses_none(vault: VaultStage, operat
     eventually(lambda: name not in users(amazon))
 
 
-def test_requests_that_are_refused_change_nothing(vault: VaultStage, operator: Client, amazon: str) -> None:
+def test_refused_aws_requests_create_no_iam_user(vault: VaultStage, operator: Client, amazon: str) -> None:
     with pytest.raises(exceptions.Forbidden, match="does not permit the address"):
         connect(operator, "https://iam.example.com")
     with pytest.raises(exceptions.InvalidRequest, match="secret_key"):
@@ -268,19 +272,19 @@ def test_requests_that_are_refused_change_nothing(vault: VaultStage, operator: C
         {"credential_type": AwsCredentialType.USER, "groups": ("a",), "user_path": "x"},
     ],
 )
-def test_a_role_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_contradictory_aws_role_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         check_role(AwsRole(**{"max_ttl": 43_200 * SECOND, **wrong}))
 
 
-def test_a_policy_is_an_object_with_statements() -> None:
+def test_a_policy_document_without_statements_is_refused() -> None:
     assert json.loads(check_policy(json.dumps(POLICY))) == POLICY == json.loads(check_policy(POLICY))
     for wrong in ("{", "[]", "{}", json.dumps(POLICY | {"Sid": "x" * 9000})):
         with pytest.raises(Invalid, match="policy_document"):
             check_policy(wrong)
 
 
-def test_answers_that_are_no_xml_of_aws_are_refused() -> None:
+def test_a_response_that_is_not_plain_xml_is_refused() -> None:
     unknown, bomb = b"<?xml version='1.0' encoding='x'?><a/>", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
     wide = [f"<?xml version='1.0' encoding='utf-16'?>{bomb}".encode(f"utf-16{end}") for end in ("", "-le", "-be")]
     for wrong in (b"", b"{}", b"<a>", bomb.encode(), unknown, *wide):
@@ -288,7 +292,7 @@ def test_answers_that_are_no_xml_of_aws_are_refused() -> None:
             parse_xml(wrong)
 
 
-async def test_a_user_that_is_not_there_yet_does_not_count_as_deleted(
+async def test_an_iam_user_that_does_not_exist_yet_does_not_count_as_deleted(
     world: World, bot: VaultAgent, amazon: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lease ends before AWS has the user, whom a request under way may still create."""
@@ -353,7 +357,9 @@ class OwnUser:
         return {one["AccessKeyId"] for one in self.iam.list_access_keys(UserName=self.name)["AccessKeyMetadata"]}
 
 
-def test_the_key_of_the_server_is_replaced_on_request(vault: VaultStage, operator: Client, amazon: str) -> None:
+def test_the_aws_access_key_of_the_server_is_rotated_on_request(
+    vault: VaultStage, operator: Client, amazon: str
+) -> None:
     user, aws = OwnUser(amazon), operator.secrets.aws
     second = user.create_key()["AccessKeyId"]
     aws.configure_root_iam_credentials(
@@ -389,7 +395,7 @@ async def rotating(world: World, amazon: str) -> tuple[World, OwnUser]:
     return world, user
 
 
-async def test_a_new_key_whose_answer_was_lost_is_deleted_and_the_old_one_ends_last(
+async def test_a_new_access_key_whose_response_was_lost_is_deleted_before_the_old_key(
     rotating: tuple[World, OwnUser], clock: Clock
 ) -> None:
     world, user = rotating
@@ -417,7 +423,7 @@ async def test_a_new_key_whose_answer_was_lost_is_deleted_and_the_old_one_ends_l
     assert secret_key not in str([entries_of(world, f"lease.{kind}") for kind in ("keep_key", "rotate_root")])
 
 
-async def test_a_new_key_that_is_stored_is_used_after_a_failure(
+async def test_a_stored_new_access_key_is_used_after_a_failed_rotation(
     rotating: tuple[World, OwnUser], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, user = rotating

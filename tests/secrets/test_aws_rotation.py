@@ -104,7 +104,7 @@ def test_a_secret_is_rotated_by_its_service_and_the_token_is_the_id_of_the_versi
     assert new not in repr(secret.server.entries(limit=300))
 
 
-def test_a_schedule_has_days_a_rate_or_a_cron_expression_within_limits(aws: AwsStage, service: Receiver) -> None:
+def test_a_rotation_schedule_is_given_in_days_a_rate_or_a_cron_expression(aws: AwsStage, service: Receiver) -> None:
     secret = RotatedSecret(aws, service, "scheduled", grace=7200, days=2000)
     assert secret.describe()["RotationRules"] == {"ScheduleExpression": "rate(2000 days)"}
     for rules, shown in (
@@ -192,7 +192,7 @@ def test_an_agent_shortens_a_period_and_does_not_lengthen_it(aws: AwsStage, serv
     assert (len(secret.sent), secret.describe()["RotationEnabled"]) == (1, True)
 
 
-def test_a_cancelled_rotation_begins_again_when_it_is_requested(aws: AwsStage, service: Receiver) -> None:
+def test_a_cancelled_rotation_restarts_on_request(aws: AwsStage, service: Receiver) -> None:
     secret = RotatedSecret(aws, service, "cancelled", grace=3600)
     for resume in (False, True):
         aws.unchecked.cancel_rotate_secret(SecretId=secret.name)
@@ -212,7 +212,7 @@ def test_a_cancelled_rotation_begins_again_when_it_is_requested(aws: AwsStage, s
     assert entry["detail"]["operation"] == "rotate"
 
 
-def test_a_rotation_that_the_service_does_not_accept_keeps_the_value_and_its_token(
+def test_a_rotation_that_the_service_refuses_is_repeated_with_the_same_value_and_token(
     aws: AwsStage, service: Receiver
 ) -> None:
     secret, token = RotatedSecret(aws, service, "failing"), "f" * 32

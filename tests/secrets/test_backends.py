@@ -139,7 +139,9 @@ def test_agents_read_aws_by_boto3_and_hvac(stores: Stores, vault: VaultStage) ->
         read(client, "aws", "prod/db")
 
 
-def test_mounted_secrets_are_read_whole_while_the_kubelet_replaces_them(stores: Stores, vault: VaultStage) -> None:
+def test_mounted_secrets_are_read_consistently_after_the_kubelet_replaces_them(
+    stores: Stores, vault: VaultStage
+) -> None:
     secret = stores.folder / "mounted/shop"
 
     def mount(version: str) -> None:
@@ -166,7 +168,7 @@ def test_mounted_secrets_are_read_whole_while_the_kubelet_replaces_them(stores: 
             read(client, "pods", path)
 
 
-def test_files_and_variables_are_read_and_nothing_beside_them(stores: Stores, vault: VaultStage) -> None:
+def test_only_files_and_variables_within_the_configured_place_are_read(stores: Stores, vault: VaultStage) -> None:
     files = stores.folder / "files"
     (files / "team").mkdir()
     (files / "team/api").write_text("key\n")
@@ -192,7 +194,7 @@ def test_files_and_variables_are_read_and_nothing_beside_them(stores: Stores, va
         read(client, "env", "PATH")
 
 
-def test_each_read_is_decided_and_nothing_is_written(stores: Stores, vault: VaultStage) -> None:
+def test_each_read_of_a_back_end_is_decided_and_writes_are_refused(stores: Stores, vault: VaultStage) -> None:
     stores.bao.secrets.kv.v2.create_or_update_secret("private/db", secret={"password": "blue"})
     client = vault.login()
     with pytest.raises(exceptions.Forbidden):
@@ -211,7 +213,7 @@ def test_each_read_is_decided_and_nothing_is_written(stores: Stores, vault: Vaul
         read(client, "nosuch", "x")
 
 
-def test_a_value_is_kept_for_its_time_and_forgotten_with_the_seal(stores: Stores, vault: VaultStage) -> None:
+def test_a_back_end_value_is_cached_and_dropped_when_the_secrets_are_sealed(stores: Stores, vault: VaultStage) -> None:
     key = stores.folder / "unseal.key"
     stores.bao.secrets.kv.v1.create_or_update_secret("kept", secret={"n": 1}, mount_point="old")
     client = vault.login()
@@ -281,7 +283,7 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     assert "my own" not in json.dumps(stores.live_server.entries(limit=300))
 
 
-def test_a_dry_run_says_what_happens_where_values_were_deleted(stores: Stores) -> None:
+def test_a_dry_run_predicts_the_changes_at_deleted_values(stores: Stores) -> None:
     api, bao = stores.live_server.api, stores.bao.secrets.kv.v2
 
     def sync(source: str, target: str) -> dict[str, str]:

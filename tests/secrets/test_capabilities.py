@@ -233,7 +233,7 @@ def test_each_fixed_mount_has_paths_whose_capabilities_are_compared() -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # policies decide, on either database
-async def test_capabilities_are_those_that_policies_of_the_server_then_grant(
+async def test_stated_capabilities_match_the_decisions_of_server_policies(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
     differ = []
@@ -247,7 +247,9 @@ async def test_capabilities_are_those_that_policies_of_the_server_then_grant(
 
 @pytest.mark.parametrize("database", ["sqlite"])  # policies decide, on either database
 @pytest.mark.parametrize("seed", range(4))
-async def test_capabilities_are_those_that_vault_policies_then_grant(world: World, bot: VaultAgent, seed: int) -> None:
+async def test_stated_capabilities_match_the_decisions_of_vault_policies(
+    world: World, bot: VaultAgent, seed: int
+) -> None:
     chosen = random.Random(seed)
     backup = await prepare(world, bot)
     await done(bot, "POST", "sys/policies/acl/some", {"policy": random_rules(chosen)})
@@ -260,7 +262,7 @@ async def test_capabilities_are_those_that_vault_policies_then_grant(world: Worl
     assert differ == [], "\n".join(str(one)[:300] for one in differ)
 
 
-async def test_the_capability_to_seal_is_that_of_the_action(world: World, bot: VaultAgent) -> None:
+async def test_the_capability_of_the_seal_path_follows_the_seal_action(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     shown = await done(bot, "POST", "sys/capabilities-self", {"paths": ["sys/seal", "auth/token/revoke-self"]})
     assert shown["data"]["sys/seal"] == ["sudo", "update"]

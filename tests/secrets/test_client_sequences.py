@@ -12,7 +12,7 @@ from tests.secrets.transit_fixtures import done
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
 
 
-async def test_a_tool_for_infrastructure_finds_what_it_wrote(world: World, bot: VaultAgent) -> None:
+async def test_an_infrastructure_tool_reads_each_object_back_after_writing_it(world: World, bot: VaultAgent) -> None:
     """The tool works under a child token, writes each object, and reads the object back to see whether it differs."""
     await permit_all(world)
     body = {"ttl": "200s", "explicit_max_ttl": "200s", "num_uses": 0, "renewable": False, "display_name": "terraform"}
@@ -60,7 +60,7 @@ async def test_a_tool_for_infrastructure_finds_what_it_wrote(world: World, bot: 
     assert await bot.status("GET", "auth/token/lookup-self", token=parent) == 200
 
 
-async def test_a_framework_for_services_logs_in_reads_and_renews(world: World, bot: VaultAgent) -> None:
+async def test_a_service_framework_logs_in_reads_secrets_and_renews_its_token(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "secret/data/app/prod", {"data": {"db.password": "s"}})
     await done(bot, "PUT", "sys/policies/acl/app", {"policy": 'path "secret/data/app*" { capabilities = ["read"] }'})
@@ -80,7 +80,7 @@ async def test_a_framework_for_services_logs_in_reads_and_renews(world: World, b
     assert await service.status("GET", "secret/data/app/prod") == 403
 
 
-async def test_an_operator_of_a_cluster_copies_secrets_in_both_directions(world: World, bot: VaultAgent) -> None:
+async def test_a_cluster_operator_copies_secrets_in_both_directions(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for name in ("a", "b"):
         await done(bot, "PUT", f"secret/data/team/{name}", {"data": {"value": name}})

@@ -130,7 +130,9 @@ async def test_a_person_consents_to_a_part_of_the_scopes(stage: AccountStage) ->
     assert (await stage.browser.post(f"/accounts/{NAME}", **form)).status == 422
 
 
-async def test_only_tasks_that_the_person_stands_behind_get_tokens(stage: AccountStage, world: World) -> None:
+async def test_an_account_token_is_issued_only_for_a_task_on_behalf_of_the_person(
+    stage: AccountStage, world: World
+) -> None:
     await stage.connect()
     alone = await stage.agent("alone", behalf=None)
     assert "has no person on whose behalf" in (await token_of(alone)).json["errors"][0]
@@ -142,7 +144,7 @@ async def test_only_tasks_that_the_person_stands_behind_get_tokens(stage: Accoun
     assert "connected no account" in (await token_of(other)).json["errors"][0]
 
 
-async def test_the_answer_belongs_to_the_attempt_of_one_session(
+async def test_a_provider_response_is_accepted_only_in_the_session_of_its_attempt(
     stage: AccountStage, app: ASGIApp, world: World, clock: Clock
 ) -> None:
     eve = await signed_in(world, app, "eve")
@@ -187,7 +189,9 @@ async def test_the_answer_belongs_to_the_attempt_of_one_session(
         ({"access_token": 7}, "not a token response"),
     ],
 )
-async def test_a_provider_that_lies_gives_no_token(stage: AccountStage, changed: dict[str, Any], message: str) -> None:
+async def test_a_false_provider_response_gives_the_agent_no_token(
+    stage: AccountStage, changed: dict[str, Any], message: str
+) -> None:
     upstream = stage.upstream
     await stage.connect()
     bot = await stage.agent()
@@ -202,7 +206,7 @@ async def test_a_provider_that_lies_gives_no_token(stage: AccountStage, changed:
         assert (await token_of(bot)).status == 200, "the new refresh token was kept"
 
 
-async def test_slow_large_and_redirecting_answers_change_nothing(
+async def test_a_slow_large_or_redirecting_provider_response_gives_the_agent_no_token(
     stage: AccountStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = stage.upstream
@@ -225,7 +229,9 @@ async def test_slow_large_and_redirecting_answers_change_nothing(
     assert (await token_of(bot)).status == 502, "the lost answer had the new refresh token: its use ends the grant"
 
 
-async def test_one_refresh_at_a_time_also_by_two_servers(stage: AccountStage, world: World) -> None:
+async def test_concurrent_refreshes_by_two_servers_do_not_reuse_a_refresh_token(
+    stage: AccountStage, world: World
+) -> None:
     upstream = stage.upstream
     await stage.connect()
     bot = await stage.agent()
@@ -299,7 +305,7 @@ async def test_a_token_that_has_expired_is_not_revoked(stage: AccountStage) -> N
     assert not store.leases_of(stage.world.db.read(), stage.accounts()[0].account_id, limit=10)
 
 
-async def test_a_connection_that_the_provider_ended_is_broken_until_the_person_connects_again(
+async def test_a_connection_ended_by_the_provider_is_unusable_until_the_person_reconnects(
     stage: AccountStage, world: World
 ) -> None:
     await stage.connect()
@@ -345,7 +351,7 @@ async def test_the_end_of_a_connection_ends_its_tokens_and_revokes_the_grant(sta
 
 
 @pytest.mark.parametrize("kind", ["left", "removed", "role"])
-async def test_access_ends_with_the_person_the_provider_and_the_role(
+async def test_access_to_an_account_ends_with_the_person_the_provider_or_the_role(
     here: World, app: ASGIApp, upstream: TokenProvider, clock: Clock, kind: str
 ) -> None:
     world = here
@@ -374,7 +380,7 @@ async def test_access_ends_with_the_person_the_provider_and_the_role(
     assert (store.provider(world.db.read(), NAME) is None) == (kind == "removed")
 
 
-async def test_accounts_of_a_removed_provider_end_while_the_revocation_of_others_waits(
+async def test_accounts_of_a_removed_provider_end_while_other_revocations_are_pending(
     stage: AccountStage, world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.secrets.flows.connected_accounts.ENDED_AT_ONCE", 1)
@@ -388,7 +394,9 @@ async def test_accounts_of_a_removed_provider_end_while_the_revocation_of_others
     assert [account.state for account in stage.accounts()] == ["ending", "ending"]
 
 
-async def test_while_sealed_nothing_is_refreshed_and_an_answer_is_kept(stage: AccountStage, world: World) -> None:
+async def test_sealed_secrets_prevent_a_refresh_and_keep_a_pending_refresh_response(
+    stage: AccountStage, world: World
+) -> None:
     upstream = stage.upstream
     await stage.connect()
     bot = await stage.agent()
@@ -425,7 +433,7 @@ async def test_a_client_that_hangs_up_loses_no_refresh_token(stage: AccountStage
 
 
 @pytest.mark.parametrize("is_connected_again", [False, True])
-async def test_the_answer_to_a_refresh_of_an_account_that_ended_is_revoked(
+async def test_tokens_from_a_refresh_of_an_ended_account_are_revoked(
     stage: AccountStage, world: World, is_connected_again: bool
 ) -> None:
     upstream = stage.upstream
@@ -453,7 +461,7 @@ async def test_the_answer_to_a_refresh_of_an_account_that_ended_is_revoked(
         assert set(upstream.revoked) == {"access-2", "refresh-2"}
 
 
-async def test_a_provider_that_was_removed_and_added_again_gets_no_answer_of_the_one_before(
+async def test_a_provider_that_was_added_again_gets_no_tokens_of_its_predecessor(
     stage: AccountStage, world: World
 ) -> None:
     location = await stage.begin()
@@ -495,7 +503,9 @@ async def test_bounds_and_policies_see_path_and_scopes(stage: AccountStage, worl
     assert (await token_of(bounded, SCOPES[0])).status == 200
 
 
-async def test_an_agent_without_rights_does_not_learn_which_providers_exist(stage: AccountStage, world: World) -> None:
+async def test_an_agent_without_permission_cannot_detect_which_providers_exist(
+    stage: AccountStage, world: World
+) -> None:
     async def answers(agent: VaultAgent) -> list[tuple[int, bytes]]:
         asked = [await agent.ask("GET", f"oauth/creds/{name}") for name in (NAME, "none")]
         asked += [await agent.ask("POST", f"oauth/creds/{name}", {"scopes": ["a"]}) for name in (NAME, "none")]
@@ -528,7 +538,9 @@ async def test_no_token_is_in_the_ledger_or_in_clear_in_the_database(
     assert [word in bodies for word in (b"access-2", b"refresh-2", b"refresh-1", SECRET.encode())] == [False] * 4
 
 
-async def test_the_recovery_of_a_lost_history_breaks_each_connection(stage: AccountStage, world: World) -> None:
+async def test_an_account_broken_by_a_recovery_is_unusable_until_the_person_reconnects(
+    stage: AccountStage, world: World
+) -> None:
     await stage.connect()
     bot = await stage.agent()
     assert await act(world, "test.recover", flows.break_all_accounts) == 1

@@ -26,7 +26,7 @@ CANARY = "cubby-c4n4ry"
 ROWS = sql("select path, sealed from cubbyhole_value")
 
 
-async def test_a_token_keeps_values_of_its_own(world: World, bot: VaultAgent) -> None:
+async def test_a_token_stores_reads_lists_and_deletes_private_values(world: World, bot: VaultAgent) -> None:
     """The policy that permits an agent its own secrets permits its tokens their private values."""
     await done(bot, "POST", "cubbyhole/a", {"password": CANARY})
     await done(bot, "PUT", "cubbyhole/folder/b", {"n": 1, "deep": {"l": [None]}})
@@ -51,7 +51,7 @@ async def test_a_token_keeps_values_of_its_own(world: World, bot: VaultAgent) ->
     assert CANARY.encode() not in entries + stored
 
 
-async def test_no_other_token_reads_the_values(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_private_values_are_readable_only_by_their_token(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     await permit_all(world)
     child = await child_of(bot)
     other = await (await enter_agent(world, app, "other")).login()
@@ -67,7 +67,7 @@ async def test_no_other_token_reads_the_values(world: World, app: ASGIApp, bot: 
     assert await bot.status("GET", "cubbyhole/a", token="") == 403
 
 
-async def test_the_values_end_with_their_token(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_private_values_are_deleted_with_their_token(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     child = await child_of(bot, ttl="60s")
     await done(child, "POST", "cubbyhole/a", {"n": 1})
@@ -83,7 +83,7 @@ async def test_the_values_end_with_their_token(world: World, bot: VaultAgent, cl
     assert world.db.read().all(ROWS) == []
 
 
-async def test_values_have_a_number_and_a_size(world: World, bot: VaultAgent) -> None:
+async def test_private_values_are_limited_in_number_and_size(world: World, bot: VaultAgent) -> None:
     for number in range(MAX_VALUES):
         await done(bot, "POST", f"cubbyhole/{number}", {"n": number})
     await done(bot, "POST", "cubbyhole/0", {"n": "again"})
@@ -127,7 +127,7 @@ async def test_policies_decide_about_private_values(world: World, bot: VaultAgen
         await refused(world, bot, 403, method, "cubbyhole/any")
 
 
-async def test_private_values_are_sealed_and_follow_a_new_key(world: World, bot: VaultAgent) -> None:
+async def test_private_values_are_sealed_and_re_encrypted_after_a_key_rotation(world: World, bot: VaultAgent) -> None:
     await done(bot, "POST", "cubbyhole/a", {"n": 1})
     before = world.db.read().all(ROWS)
     await act(world, "vault.rotate", flows.rotate_keys)

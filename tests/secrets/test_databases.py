@@ -131,7 +131,7 @@ def test_an_account_is_created_used_renewed_and_removed(vault: VaultStage, shop:
     assert answer["data"]["password"] not in repr(vault.live_server.entries(limit=300))
 
 
-def test_renewals_of_one_lease_at_the_same_time_give_account_and_lease_one_end(
+def test_concurrent_renewals_of_a_lease_give_account_and_lease_the_same_expiry(
     vault: VaultStage, shop: DatabaseFixture
 ) -> None:
     client = vault.login()
@@ -157,7 +157,7 @@ def test_renewals_of_one_lease_at_the_same_time_give_account_and_lease_one_end(
     assert [one.get("outcome", "ok") for one in vault.entries("lease.renew")] == ["ok", "refused", "ok"]
 
 
-def test_a_renewal_keeps_to_the_present_role(vault: VaultStage, operator: Client) -> None:
+def test_a_renewal_follows_the_current_settings_of_the_role(vault: VaultStage, operator: Client) -> None:
     make, client = operator.secrets.database.create_role, vault.login()
     shorter: dict[str, Any] = {"name": "changed", "db_name": "shop", "creation_statements": CREATE}
     make(**shorter, default_ttl="30s", max_ttl="4m")
@@ -173,7 +173,7 @@ def test_a_renewal_keeps_to_the_present_role(vault: VaultStage, operator: Client
     client.sys.revoke_lease(lease)
 
 
-def test_a_lease_whose_account_owns_objects_elsewhere_names_them_and_ends_after_their_removal(
+def test_a_lease_whose_account_owns_objects_elsewhere_ends_after_their_removal(
     vault: VaultStage, shop: DatabaseFixture
 ) -> None:
     client = vault.login()
@@ -197,7 +197,7 @@ def test_a_lease_whose_account_owns_objects_elsewhere_names_them_and_ends_after_
     eventually(lambda: name not in shop.accounts())
 
 
-def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:
+def test_a_table_of_a_removed_account_passes_to_the_connection_user(vault: VaultStage, shop: DatabaseFixture) -> None:
     client = vault.login()
     answer = get_credentials(client)
     name = answer["data"]["username"]
@@ -211,7 +211,7 @@ def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: Vaul
     assert row == (ROOT,)
 
 
-def test_no_code_of_an_account_gets_the_rights_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:
+def test_code_created_by_an_account_is_removed_with_the_account(vault: VaultStage, shop: DatabaseFixture) -> None:
     """Functions, views and rules run with the rights of their owner: they end with the account, its table stays."""
     client = vault.login()
     answer = get_credentials(client)
@@ -282,7 +282,7 @@ async def test_a_connection_is_used_only_while_the_configuration_names_its_serve
 
 
 @pytest.mark.parametrize("is_forgotten", [False, True])
-async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
+async def test_a_lease_revoked_before_its_account_exists_gets_no_account(
     world: World, bot: VaultAgent, shop: DatabaseFixture, is_forgotten: bool
 ) -> None:
     """The lease of a waiting request is revoked, and its account, which is not there yet, is removed."""
@@ -299,7 +299,7 @@ async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
     assert owed.lease.username not in shop.accounts()
 
 
-async def test_no_password_is_shown_to_an_agent_whose_owner_was_stopped_while_its_account_was_created(
+async def test_an_agent_whose_owner_is_stopped_during_account_creation_gets_no_password(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
     """The kill switch ends no holding, and the act after the creation reads the stop."""
@@ -313,7 +313,7 @@ async def test_no_password_is_shown_to_an_agent_whose_owner_was_stopped_while_it
     assert owed.lease.username not in shop.accounts()
 
 
-async def test_no_connection_is_stored_for_a_caller_whose_token_ended_during_the_test_of_the_connection(
+async def test_a_connection_is_not_stored_if_the_token_of_the_caller_ends_during_its_test(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
     world = permit(world, shop.folder)
@@ -328,7 +328,9 @@ async def test_no_connection_is_stored_for_a_caller_whose_token_ended_during_the
 
 
 @pytest.mark.parametrize("end", ["token", "agent"])
-def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: DatabaseFixture, end: str) -> None:
+def test_database_accounts_are_removed_with_the_token_or_the_agent(
+    vault: VaultStage, shop: DatabaseFixture, end: str
+) -> None:
     client = vault.login()
     names = {get_credentials(client)["data"]["username"] for _ in range(3)}
     assert names <= shop.accounts()
@@ -343,7 +345,7 @@ def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: DatabaseFi
     assert kept in shop.accounts()
 
 
-def test_a_database_that_is_down_gets_no_account_and_loses_none(
+def test_a_database_outage_creates_no_account_and_delays_the_removal(
     vault: VaultStage, operator: Client, shop: DatabaseFixture
 ) -> None:
     client = vault.login()
@@ -371,7 +373,9 @@ def test_a_database_that_is_down_gets_no_account_and_loses_none(
     assert read_orders(shop, get_credentials(client)) == [(7,)]
 
 
-def test_statements_that_fail_create_nothing(vault: VaultStage, operator: Client, shop: DatabaseFixture) -> None:
+def test_failed_creation_statements_leave_no_account_and_no_lease(
+    vault: VaultStage, operator: Client, shop: DatabaseFixture
+) -> None:
     """Neither the account nor the lease is left, and the error shows no password."""
     operator.secrets.database.create_role(
         name="broken", db_name="shop", creation_statements=[CREATE[0], "select '{{password}}'::int"]
@@ -417,7 +421,9 @@ def test_revocation_statements_of_a_role_must_end_the_login(
         database.execute(f'set role {ROOT}; grant "{left}" to {ROOT}; drop owned by "{left}"; drop role "{left}"')
 
 
-def test_a_static_role_is_rotated_and_its_old_password_ends(operator: Client, shop: DatabaseFixture) -> None:
+def test_a_rotated_static_role_has_a_new_password_and_the_old_password_is_refused(
+    operator: Client, shop: DatabaseFixture
+) -> None:
     database = operator.secrets.database
     shop.login("reporting", "old").close()
     operator.write("database/static-roles/reports", db_name="shop", username="reporting", rotation_period="1h")
@@ -439,7 +445,7 @@ def test_a_static_role_is_rotated_and_its_old_password_ends(operator: Client, sh
     database.delete_static_role(name="reports")
 
 
-async def test_a_rotation_that_is_late_undoes_no_later_one(
+async def test_a_late_rotation_does_not_undo_a_later_rotation(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
     """Two rotations set the same pending password; one of them is still at the database when a third one begins."""
@@ -511,7 +517,7 @@ REFUSED_URLS = (
 )
 
 
-def test_a_connection_leads_only_where_an_administrator_said(operator: Client, shop: DatabaseFixture) -> None:
+def test_a_connection_to_an_unpermitted_address_is_refused(operator: Client, shop: DatabaseFixture) -> None:
     for url in REFUSED_URLS:
         body = shop.connection | {"connection_url": url, "verify_connection": False}
         with pytest.raises((exceptions.InvalidRequest, exceptions.Forbidden)):
@@ -525,7 +531,9 @@ def test_a_connection_leads_only_where_an_administrator_said(operator: Client, s
         operator.secrets.database.read_connection(name="away")
 
 
-def test_an_agent_sees_and_ends_no_lease_of_another(server: ServerFixture, vault: VaultStage) -> None:
+def test_an_agent_cannot_read_renew_or_revoke_a_lease_of_another_agent(
+    server: ServerFixture, vault: VaultStage
+) -> None:
     answer, other = get_credentials(vault.login()), VaultStage(server).login()
     for use in (other.sys.read_lease, other.sys.renew_lease, other.sys.revoke_lease):
         with pytest.raises(exceptions.InvalidRequest, match="invalid lease"):
@@ -552,7 +560,7 @@ def test_a_role_and_its_connection_have_limits(operator: Client, vault: VaultSta
 
 @pytest.mark.parametrize("verb", ["revoke-prefix", "revoke-force"])
 @pytest.mark.parametrize("prefix", ["database/creds", "database/creds/reader"])
-async def test_all_leases_of_a_role_end_in_short_acts(
+async def test_revocation_of_all_leases_of_a_role_runs_in_short_transactions(
     world: World, bot: VaultAgent, shop: DatabaseFixture, monkeypatch: pytest.MonkeyPatch, verb: str, prefix: str
 ) -> None:
     """More leases than one act ends: none is left, and the acts of others have their turn in between."""
@@ -583,14 +591,14 @@ async def test_all_leases_of_a_role_end_in_short_acts(
         ("secret/creds", 400),
     ],
 )
-async def test_a_prefix_of_leases_is_a_mount_or_its_credentials(
+async def test_a_lease_prefix_must_be_a_mount_or_its_credentials(
     world: World, bot: VaultAgent, prefix: str, status: int
 ) -> None:
     await permit_all(world)
     assert await bot.status("POST", f"sys/leases/revoke-prefix/{prefix}") == status
 
 
-async def test_the_leases_of_an_incident_end_in_short_acts(
+async def test_revocation_of_the_leases_of_an_incident_runs_in_short_transactions(
     world: World, bot: VaultAgent, shop: DatabaseFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "REVOKED_AT_ONCE", 2)
@@ -609,7 +617,7 @@ async def test_the_leases_of_an_incident_end_in_short_acts(
 @pytest.mark.parametrize(
     "changed", [{"tls_ca": "other"}, {"is_verified": True}, {"username": "other"}, {"database": "other"}]
 )
-async def test_a_password_is_kept_for_the_same_receiver_alone(
+async def test_a_stored_password_is_reused_only_for_an_unchanged_connection_target(
     world: World, bot: VaultAgent, shop: DatabaseFixture, changed: dict[str, Any]
 ) -> None:
     await begin_lease(world, bot, shop)
@@ -619,7 +627,7 @@ async def test_a_password_is_kept_for_the_same_receiver_alone(
         flow_databases.present_password(world.db.read(), "shop", replace(config, **changed), keys=world.keys)
 
 
-async def test_no_password_and_no_connection_outlives_the_seal(
+async def test_open_database_connections_are_closed_after_the_secrets_are_sealed(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
     world, client = permit(world, shop.folder), world.get_singleton(DatabaseClient)
@@ -631,7 +639,7 @@ async def test_no_password_and_no_connection_outlives_the_seal(
     assert client.targets == []
 
 
-def test_a_long_role_name_is_refused_and_never_shortened() -> None:
+def test_a_role_name_that_is_too_long_is_refused() -> None:
     longest = "r" * MAX_ROLE_NAME
     assert parse_allowed_roles(f"{longest}, ,a") == (longest, "a")
     with pytest.raises(Invalid, match="at most 128 characters"):

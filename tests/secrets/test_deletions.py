@@ -84,9 +84,7 @@ async def test_a_restored_secret_stays(world: World, clock: Clock) -> None:
     assert entries_of(world, "vault.delete") == []
 
 
-async def test_a_new_value_or_a_restored_current_version_of_another_api_cancels_a_deletion(
-    world: World, clock: Clock
-) -> None:
+async def test_a_new_or_restored_current_version_cancels_a_scheduled_deletion(world: World, clock: Clock) -> None:
     await schedule(world)
     await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", NAME, {"live": 1}))
     await run(world, wire_aws._put_value, SecretString="four", ClientRequestToken="d" * 32)
@@ -101,9 +99,7 @@ async def test_a_new_value_or_a_restored_current_version_of_another_api_cancels_
         assert (bool(versions(world)), scheduled(world)) == (is_kept, []), number
 
 
-async def test_a_name_is_free_after_the_window_and_after_a_deletion_without_recovery(
-    world: World, clock: Clock
-) -> None:
+async def test_a_name_can_be_reused_after_the_recovery_window(world: World, clock: Clock) -> None:
     await schedule(world)
     clock.advance(WEEK_S)
     await run(world, wire_aws._create, Name=NAME, SecretString="new", ClientRequestToken="c" * 32)
@@ -115,7 +111,7 @@ async def test_a_name_is_free_after_the_window_and_after_a_deletion_without_reco
     assert (versions(world), scheduled(world)) == ([], [])
 
 
-async def test_a_schedule_of_an_earlier_release_gets_its_time(world: World, clock: Clock) -> None:
+async def test_a_scheduled_deletion_of_an_earlier_release_gets_its_due_time(world: World, clock: Clock) -> None:
     await schedule(world)
     await world.writer.submit(lambda tx: store.put(tx, NAME, due_at=0))
     await deletions.delete_due(world)

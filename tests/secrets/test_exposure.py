@@ -57,7 +57,7 @@ def state(world: World, name: str) -> str:
     ("mount", "path"),
     [("secret/data", "secret/agents/bot/root"), ("kv", "kv/agents/bot/root")],
 )
-async def test_an_agent_that_reads_a_canary_is_quarantined_in_the_same_act(
+async def test_an_agent_is_quarantined_at_once_after_it_reads_a_canary(
     world: World, bot: VaultAgent, mount: str, path: str
 ) -> None:
     await put(world, path)
@@ -78,7 +78,7 @@ async def test_an_agent_that_reads_a_canary_is_quarantined_in_the_same_act(
     await act(world, "vault.read", lambda a: operators.get_secret(a, path))  # an administrator looks at the value
 
 
-async def test_a_wrapped_read_of_a_canary_looks_like_every_other_and_springs_the_trap(
+async def test_a_wrapped_read_of_a_canary_looks_like_any_other_read_and_quarantines_the_agent(
     world: World, bot: VaultAgent
 ) -> None:
     for name in ("db", "root"):
@@ -96,7 +96,7 @@ async def test_a_wrapped_read_of_a_canary_looks_like_every_other_and_springs_the
         )
 
 
-async def test_the_server_reads_canaries_for_rotation_and_synchronisation(world: World, bot: VaultAgent) -> None:
+async def test_reads_of_canaries_by_the_server_itself_quarantine_no_agent(world: World, bot: VaultAgent) -> None:
     path = "secret/agents/bot/root"
     await put(world, path)
     await mark(world, path)
@@ -109,7 +109,7 @@ async def test_the_server_reads_canaries_for_rotation_and_synchronisation(world:
     assert state(world, "bot") == "active"
 
 
-async def test_a_secret_in_use_and_a_path_without_a_value_become_no_canary(world: World, bot: VaultAgent) -> None:
+async def test_a_secret_in_use_or_a_path_without_a_value_cannot_become_a_canary(world: World, bot: VaultAgent) -> None:
     await put(world, "secret/agents/bot/db")
     assert await bot.read("agents/bot/db") == {"key": "value"}
     with pytest.raises(Conflict, match="cannot become a canary"):
@@ -153,7 +153,7 @@ async def test_secrets_are_searched_by_their_last_use(
     assert use.read_at == clock()
 
 
-async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
+async def test_an_incident_lists_and_rotates_the_secrets_that_its_agent_read(
     world: World, bot: VaultAgent, clock: Clock
 ) -> None:
     await permit_all(world)
@@ -196,7 +196,7 @@ async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
     assert again.to_replace == ["backend/legacy/app"], "a person has replaced the other one"
 
 
-async def test_a_stored_value_with_a_rotation_changes_and_the_grace_of_the_value_that_was_read_ends(
+async def test_an_incident_rotates_an_exposed_value_and_ends_its_grace_period(
     world: World, bot: VaultAgent, clock: Clock
 ) -> None:
     world = dataclasses.replace(world, config=replace(world.config, private_hosts="127.0.0.1"))

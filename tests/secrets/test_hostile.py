@@ -109,7 +109,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
 }
 
 
-async def test_no_body_is_an_error_of_the_server(world: World, bot: VaultAgent) -> None:
+async def test_a_random_request_body_causes_no_server_error(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for name, kind in (("e", "aes256-gcm96"), ("s", "ed25519"), ("p", "ecdsa-p256"), ("m", "hmac")):
         assert await bot.status("POST", f"transit/keys/{name}", {"type": kind}) == 200

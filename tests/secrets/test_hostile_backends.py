@@ -115,7 +115,7 @@ def refused_entries(world: World) -> list[tuple[str | None, str]]:
     return [(one.object, one.outcome) for one in entries_of(world, "backend.fetch")]
 
 
-async def test_no_lie_of_a_vault_becomes_a_value(world: World, liar: LyingServer) -> None:
+async def test_a_malformed_vault_response_is_not_returned_as_a_value(world: World, liar: LyingServer) -> None:
     world, bot = await enter(world, liar.url)
     fitting = {"a": "x" * (MAX_VALUE - len('{"a":""}'))}
     lies: tuple[tuple[int, Any, int, str], ...] = (
@@ -154,7 +154,7 @@ async def test_no_lie_of_a_vault_becomes_a_value(world: World, liar: LyingServer
     assert refused[:2] == [("backend/far/path2", "refused"), ("backend/far/path3", "refused")]
 
 
-async def test_no_lie_of_aws_becomes_a_value(world: World, liar: LyingServer) -> None:
+async def test_a_malformed_aws_response_is_not_returned_as_a_value(world: World, liar: LyingServer) -> None:
     world, bot = await enter(world, liar.url, "aws")
     current = {"VersionStages": ["AWSCURRENT", "mine"]}
     for number, (status, body, expected, words) in enumerate(
@@ -181,7 +181,7 @@ async def test_no_lie_of_aws_becomes_a_value(world: World, liar: LyingServer) ->
     assert liar.asked == 12
 
 
-async def test_a_back_end_that_hangs_or_drips_ends_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_to_a_slow_back_end_times_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "WITHIN_S", 0.2)
     drips = 0
 
@@ -206,7 +206,7 @@ async def test_a_back_end_that_hangs_or_drips_ends_in_time(world: World, monkeyp
     assert drips > 0
 
 
-async def test_a_value_that_comes_late_is_for_nobody_who_was_stopped(world: World, liar: LyingServer) -> None:
+async def test_a_late_value_is_not_returned_to_a_stopped_agent_or_while_sealed(world: World, liar: LyingServer) -> None:
     world, _ = await enter(world, liar.url)
     app = build_app(world)
     liar.says(200, value({"password": "late"}))
@@ -247,7 +247,7 @@ def test_an_address_that_is_not_permitted_is_shown_without_its_password() -> Non
     assert refusal.value.message == "the configuration does not permit the address vault.example"
 
 
-async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World) -> None:
+async def test_the_data_folder_of_the_server_is_refused_as_a_back_end(world: World) -> None:
     folder = world.config.folder
     (folder / "root").write_text("the root key")
     (folder / "below").mkdir()
@@ -262,7 +262,7 @@ async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World)
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2])
-async def test_a_mounted_secret_is_read_whole_though_the_kubelet_removes_its_former_files_meanwhile(
+async def test_a_mounted_secret_is_read_consistently_while_the_kubelet_replaces_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
 ) -> None:
     """`removed`: number of former files that are removed before the read lists the files."""
@@ -298,7 +298,7 @@ async def test_a_mounted_secret_is_read_whole_though_the_kubelet_removes_its_for
             assert (await backend.read("shop")).data == {name: f"{name} {version}" for name in members}
 
 
-def test_a_configuration_names_one_allowed_place() -> None:
+def test_a_back_end_configuration_with_an_unpermitted_place_or_wrong_members_is_refused() -> None:
     url = "https://vault.example.org:8200"
     vault: dict[str, Any] = {"kind": BackendKind.VAULT_V2, "mount": "secret"}
     check_config(BackendConfig(address=url, **vault, cache_s=300), permitted=[url])
@@ -334,7 +334,7 @@ def test_a_configuration_names_one_allowed_place() -> None:
     assert check_credentials(BackendKind.VAULT_V2, {"token": "x" * 4096})
 
 
-async def test_a_user_with_endless_rights_does_not_hold_a_deletion() -> None:
+async def test_the_deletion_of_an_iam_user_with_more_than_100_access_keys_fails() -> None:
     server = LyingServer()
     async with lying(server.serve) as url:
         root = AwsRoot(access_key=KEYS["access_key_id"], iam_endpoint=url, sts_endpoint=url)

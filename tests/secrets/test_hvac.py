@@ -86,7 +86,7 @@ def test_transit_encrypts_rotates_and_refuses_old_versions(keys: Client) -> None
         transit.read_key(name="orders")
 
 
-def test_a_batch_keeps_its_order_and_names_the_items_that_failed(keys: Client) -> None:
+def test_a_batch_result_keeps_its_order_and_states_the_failed_items(keys: Client) -> None:
     transit = keys.secrets.transit
     transit.create_key(name="batches")
     answer = transit.encrypt_data(name="batches", batch_input=[{"plaintext": b64(b"a")}, {"plaintext": b64(b"b")}])
@@ -122,7 +122,7 @@ def test_a_signature_verifies_for_its_input_alone(keys: Client, kind: str) -> No
         transit.encrypt_data(name=f"sign-{kind}", plaintext=b64(b"x"))
 
 
-def test_hmac_data_keys_random_bytes_and_hashes(keys: Client) -> None:
+def test_transit_returns_hmacs_data_keys_random_bytes_and_hashes(keys: Client) -> None:
     transit = keys.secrets.transit
     transit.create_key(name="tools")
     made = transit.generate_hmac(name="tools", hash_input=b64(b"data"), algorithm="sha2-512")["data"]["hmac"]
@@ -170,12 +170,12 @@ def test_a_key_is_exported_saved_restored_and_trimmed(keys: Client) -> None:
         transit.decrypt_data(name="back", ciphertext=sealed)
 
 
-def test_telemetry_keeps_its_paths_below_v1(vault: VaultStage) -> None:
+def test_a_telemetry_path_under_v1_is_not_served_by_the_vault_api(vault: VaultStage) -> None:
     answer = httpx2.post(f"{vault.url}/v1/traces", json={}, headers={"x-vault-token": "hvs.none"})
     assert (answer.status_code, "errors" in answer.json()) == (401, False)
 
 
-def test_the_client_reads_health_and_seal_and_lists_the_mounts(vault: VaultStage) -> None:
+def test_the_client_reads_the_health_the_seal_status_and_the_mounts(vault: VaultStage) -> None:
     client = vault.login()
     assert client.sys.read_health_status().status_code == 200
     health = client.sys.read_health_status(method="GET")
@@ -247,7 +247,7 @@ ENCODED = (
 )
 
 
-def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage) -> None:
+def test_an_encoded_path_has_the_same_meaning_or_is_refused(vault: VaultStage) -> None:
     client = vault.login()
     client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})
     for path, status in ENCODED:
@@ -259,7 +259,7 @@ def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage) -> None:
         assert (answer.status, b'{"a":"b"}' in body) == (status, status == 200), (path, body)
 
 
-def test_link_is_not_list(vault: VaultStage) -> None:
+def test_the_link_method_is_not_accepted_as_list(vault: VaultStage) -> None:
     client = vault.login()
     client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})
     address = urlsplit(vault.url)

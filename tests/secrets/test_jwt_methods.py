@@ -85,7 +85,7 @@ async def refusal_of(bot: VaultAgent, jwt: str, *, role: str = "deploy", **more:
     return str(answer.json["errors"][0])
 
 
-async def test_a_token_of_another_issuer_acts_as_the_agent_that_wrote_the_role(world: World, bot: VaultAgent) -> None:
+async def test_a_login_by_a_foreign_token_acts_as_the_agent_that_wrote_the_role(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     text = 'path "secret/data/agents/bot/*" { capabilities = ["create", "read"] }'
     await done(bot, "POST", "sys/policy/own", {"policy": text})
@@ -129,9 +129,7 @@ async def test_a_token_of_another_issuer_acts_as_the_agent_that_wrote_the_role(w
     assert await refusal_of(bot, token_of(world), role="") == "missing role"
 
 
-async def test_each_key_verifies_with_its_algorithms_that_the_configuration_permits(
-    world: World, bot: VaultAgent
-) -> None:
+async def test_a_login_token_needs_a_permitted_algorithm_and_the_bound_issuer(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     keys = [KEY, jose.generate("EdDSA"), jose.generate("RS256")]
     await method_of(bot, *keys, default_role="deploy")
@@ -147,7 +145,7 @@ async def test_each_key_verifies_with_its_algorithms_that_the_configuration_perm
         assert "issuer" in await refusal_of(bot, token_of(world, iss=iss))
 
 
-async def test_a_method_takes_exactly_one_source_of_keys_and_public_addresses(world: World, bot: VaultAgent) -> None:
+async def test_a_jwt_method_has_exactly_one_key_source_with_a_public_address(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "sys/auth/ci", {"type": "jwt"})
     pem, url = pem_of(KEY), "https://ci.example/keys"
@@ -260,7 +258,7 @@ async def test_a_role_has_the_access_of_the_token_that_wrote_it_until_the_keys_c
     await done(stolen, "GET", "auth/token/lookup-self")  # the same configuration again ends nothing
 
 
-async def test_roles_and_keys_are_no_other_agents_and_end_with_their_own(
+async def test_roles_and_keys_belong_to_one_agent_and_end_with_the_agent(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
     await permit_all(world)
@@ -291,7 +289,7 @@ async def test_roles_and_keys_are_no_other_agents_and_end_with_their_own(
     assert await other.status("POST", "auth/ci/login", {"jwt": token_of(world, theirs), "role": "theirs"}) == 404
 
 
-async def test_a_login_is_bound_to_the_addresses_and_the_year_of_its_role(
+async def test_a_login_is_limited_to_the_addresses_and_the_first_year_of_its_role(
     world: World, bot: VaultAgent, clock: Clock
 ) -> None:
     await permit_all(world)
@@ -328,14 +326,14 @@ def admits(claims: dict[str, Any], *, now: int = NOW, **role: Any) -> bool:
         ({"sub": "ci", "iat": NOW, "nbf": NOW - 99, "exp": NOW + 9}, {"clock_skew_leeway": -1}, 0, 8),
     ],
 )
-def test_a_token_counts_from_its_begin_to_its_end_with_the_leeways(
+def test_a_token_is_valid_from_its_start_to_its_end_with_the_leeways(
     claims: dict[str, Any], role: dict[str, Any], first: int, last: int
 ) -> None:
     seconds = (first - 1, first, last, last + 1)
     assert [admits(claims, now=NOW + one, **role) for one in seconds] == [False, True, True, False]
 
 
-def test_a_token_without_a_time_or_with_a_wrong_one_counts_never() -> None:
+def test_a_token_with_missing_or_malformed_times_is_refused() -> None:
     for times in ({}, {"iat": "x"}, {"iat": True}, {"exp": -1}, {"exp": NOW, "iat": 10**20}, {"exp": None}):
         assert not admits({"sub": "ci", **times})
 
@@ -390,7 +388,7 @@ def test_a_token_without_a_time_or_with_a_wrong_one_counts_never() -> None:
         ({"claim_mappings": {"a": "b"}}, {"a": "x" * 1025}, False),
     ],
 )
-def test_each_bound_of_a_role_admits_what_it_names(
+def test_each_bound_of_a_role_admits_only_matching_claims(
     role: dict[str, Any], claims: dict[str, Any], is_admitted: bool
 ) -> None:
     assert admits({**CLAIMS, **claims}, **role) is is_admitted

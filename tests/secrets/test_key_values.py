@@ -55,7 +55,7 @@ async def write(bot: VaultAgent, value: Any, *, path: str = PATH, **options: Any
     return await bot.status("POST", f"secret/data/{path}", {"data": value, "options": options})
 
 
-def test_a_secret_has_as_many_attributes_as_the_api_of_aws_gives_it() -> None:
+def test_a_secret_can_hold_all_attributes_of_the_aws_api_and_no_more() -> None:
     tags = {f"{aws.TAG}{number:é>{aws.MAX_TAG_KEY}}": "v" * aws.MAX_TAG_VALUE for number in range(aws.MAX_TAGS)}
     tokens = {f"{aws.VERSION}{number}": "t" * 64 for number in range(MOST_TOKENS + MAX_STAGES)}
     given = {**tags, **tokens, aws.DESCRIPTION: "d" * aws.MAX_DESCRIPTION, aws.DELETION: "1"}
@@ -68,7 +68,7 @@ def test_a_secret_has_as_many_attributes_as_the_api_of_aws_gives_it() -> None:
             check_custom(custom)
 
 
-async def test_a_write_needs_the_version_that_it_expects(world: World, bot: VaultAgent) -> None:
+async def test_a_check_and_set_write_succeeds_only_at_the_expected_version(world: World, bot: VaultAgent) -> None:
     assert await write(bot, {"a": 1}, cas=1) == 400
     assert await write(bot, {"a": 1}, cas=0) == 200
     refused = await bot.ask("POST", f"secret/data/{PATH}", {"data": {"a": 9}, "options": {"cas": 0}})
@@ -87,7 +87,7 @@ async def test_a_write_needs_the_version_that_it_expects(world: World, bot: Vaul
     assert (await bot.ask("GET", "secret/config")).json["data"]["cas_required"] is True
 
 
-async def test_a_repeated_read_asks_the_database_for_nothing(
+async def test_a_repeated_read_of_a_secret_queries_no_secret_table(
     world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change of the secret by another request is seen by the next read."""
@@ -110,7 +110,7 @@ async def test_a_repeated_read_asks_the_database_for_nothing(
     assert await bot.status("GET", f"secret/data/{PATH}") == 404
 
 
-async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world: World, bot: VaultAgent) -> None:
+async def test_a_connection_counts_as_proven_after_a_successful_read_of_a_secret(world: World, bot: VaultAgent) -> None:
     """A connection that counts as proven takes no place of those for unauthenticated callers."""
     await write(bot, {"a": 1})
     proven, router = list[tuple[bool, ...]](), build_app(world).router
@@ -133,7 +133,7 @@ async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world:
         ("POST", "transit/encrypt/counted", b'{"plaintext": "cGxhaW4="}', MOST_CALLS_OF_AN_ENCRYPTION),
     ],
 )
-async def test_the_calls_for_each_use_are_bounded(
+async def test_the_number_of_function_calls_per_request_is_limited(
     world: World, bot: VaultAgent, method: str, path: str, body: bytes, most: int
 ) -> None:
     """Calls of functions, built-in ones included, with several requests at once."""
@@ -153,7 +153,7 @@ async def test_the_calls_for_each_use_are_bounded(
     assert calls.total() <= most * AT_ONCE + MOST_CALLS_OF_A_COMMIT * commits
 
 
-async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: VaultAgent) -> None:
+async def test_a_deleted_version_can_be_restored_and_a_destroyed_version_cannot(bot: VaultAgent) -> None:
     for number in (1, 2, 3):
         await write(bot, {"a": number})
     assert await bot.status("DELETE", f"secret/data/{PATH}") == 204
@@ -176,7 +176,7 @@ async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: Vault
     assert await write(bot, {"a": "new"}, cas=0) == 200
 
 
-async def test_changes_of_an_unknown_secret_are_no_error_and_store_nothing(bot: VaultAgent) -> None:
+async def test_a_deletion_of_an_unknown_secret_succeeds_and_stores_nothing(bot: VaultAgent) -> None:
     for kind in ("delete", "undelete", "destroy"):
         assert await bot.status("POST", f"secret/{kind}/{PATH}", {"versions": [1]}) == 204
     assert await bot.status("DELETE", f"secret/data/{PATH}") == 204
@@ -186,7 +186,7 @@ async def test_changes_of_an_unknown_secret_are_no_error_and_store_nothing(bot: 
     assert await bot.status("LIST", f"secret/metadata/{bot.folder}") == 404
 
 
-async def test_a_version_is_a_number_that_the_database_holds(bot: VaultAgent) -> None:
+async def test_a_version_number_outside_the_accepted_range_is_refused(bot: VaultAgent) -> None:
     await write(bot, {"a": 1})
     wrong: tuple[Any, ...] = (2**53, 2**63, 10**30, -1, True, "", "1e3", "٣", 1.5)
     for kind in ("delete", "undelete", "destroy"):
@@ -202,7 +202,7 @@ async def test_a_version_is_a_number_that_the_database_holds(bot: VaultAgent) ->
     assert await bot.read(PATH) == {"a": 1}
 
 
-async def test_a_patch_merges_and_no_value_outgrows_the_limit(world: World, bot: VaultAgent) -> None:
+async def test_a_patch_merges_members_and_cannot_exceed_the_size_limit(world: World, bot: VaultAgent) -> None:
     await write(bot, {"a": {"b": 1, "c": 2}, "d": 3})
     assert await bot.status("PATCH", f"secret/data/{PATH}", {"data": {"a": {"b": None, "e": [1]}, "d": "x"}}) == 200
     assert await bot.read(PATH) == {"a": {"c": 2, "e": [1]}, "d": "x"}
@@ -246,7 +246,9 @@ async def test_metadata_and_versions_have_limits(bot: VaultAgent) -> None:
     assert (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["delete_version_after"] == "1h30m0s"
 
 
-async def test_a_version_ends_when_its_metadata_or_its_mount_says(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_version_is_deleted_after_the_time_set_by_its_metadata_or_mount(
+    world: World, bot: VaultAgent, clock: Clock
+) -> None:
     await permit_all(world)
     assert await bot.status("POST", "secret/config", {"delete_version_after": "3s"}) == 204
     assert (await bot.ask("GET", "secret/config")).json["data"]["delete_version_after"] == "3s"
@@ -305,7 +307,7 @@ async def test_a_value_comes_back_as_it_was_written(bot: VaultAgent) -> None:
     assert await bot.read(PATH) == value
 
 
-async def test_subkeys_are_the_names_without_the_values(world: World, bot: VaultAgent) -> None:
+async def test_subkeys_show_member_names_without_values(world: World, bot: VaultAgent) -> None:
     value = {"a": {"b": {"c": "v4lu3"}, "e": {}}, "l": [{"x": "v4lu3"}], "n": None, "t": "v4lu3"}
     await write(bot, value)
     leaves = {"l": None, "n": None, "t": None}
@@ -363,7 +365,7 @@ async def test_a_duration_has_the_forms_of_vault(world: World, bot: VaultAgent, 
     assert (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["delete_version_after"] == shown
 
 
-async def test_what_is_no_duration_is_refused(world: World, bot: VaultAgent) -> None:
+async def test_a_malformed_duration_is_refused(world: World, bot: VaultAgent) -> None:
     await write(bot, {})
     wrong: tuple[object, ...] = (-5, "-5", "-5s", "5.7", 5.7, "1w", "1y", "1d12h", "1m1", "5S", "0x10", " 60 ", "1h 5m")
     for value in (*wrong, True, [], {}, "9" * 13, "876001h", 10**12, "1" * 65, "500ms", "0.5s", "h", "٣s"):

@@ -232,7 +232,9 @@ def test_no_process_of_the_server_writes_its_memory_to_a_core_dump(vault: VaultS
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_nothing_that_the_server_writes_contains_a_secret(shop: DatabaseFixture, tmp_path: Path, kind: str) -> None:
+def test_files_responses_and_logs_of_the_server_contain_no_secret(
+    shop: DatabaseFixture, tmp_path: Path, kind: str
+) -> None:
     canaries, stdout = Canaries(), tmp_path / "stdout"
     settings = tmp_path / "ostiary.toml"
     settings.write_text(f'data_dir = "{tmp_path}/server"\nsecret_databases = "{shop.folder}"\n')

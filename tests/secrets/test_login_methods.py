@@ -122,7 +122,9 @@ async def test_a_certificate_acts_as_the_agent_that_wrote_the_role(world: World,
     assert await status(worker) == 403
 
 
-async def test_a_role_of_certificates_has_anchors_and_known_members(world: World, far: VaultAgent) -> None:
+async def test_a_certificate_role_with_missing_anchors_or_unknown_members_is_refused(
+    world: World, far: VaultAgent
+) -> None:
     pem = TestAuthority(at=now_of(world)).pem
     await done(far, "POST", "sys/auth/tls", {"type": "cert"})
     wrong: dict[str, Any]
@@ -145,7 +147,7 @@ async def test_a_role_of_certificates_has_anchors_and_known_members(world: World
         assert await far.status(method, path, {}) == 404, path
 
 
-async def test_a_token_ends_with_the_certificate_that_got_it(world: World, far: VaultAgent, clock: Clock) -> None:
+async def test_a_token_expires_with_the_certificate_of_its_login(world: World, far: VaultAgent, clock: Clock) -> None:
     now = now_of(world)
     authority = TestAuthority(at=now)
     made = authority.issue("CN=web", at=now, ends=timedelta(minutes=5))
@@ -207,7 +209,9 @@ async def test_a_certificate_of_this_server_logs_in_until_it_is_revoked(world: W
         ({"allowed_common_names": ["web"], "allowed_dns_sans": ["b.example"]}, False),
     ],
 )
-def test_each_list_of_a_role_admits_the_names_of_its_kind(role: dict[str, list[str]], is_admitted: bool) -> None:
+def test_each_name_list_of_a_certificate_role_admits_names_of_its_kind(
+    role: dict[str, list[str]], is_admitted: bool
+) -> None:
     names = (
         x509.DNSName("a.example"),
         x509.RFC822Name("me@a.example"),
@@ -328,7 +332,7 @@ async def test_a_service_account_acts_as_the_agent_that_wrote_the_role(
     assert await status(worker) == 403
 
 
-async def test_the_cluster_decides_whose_token_it_is(far: VaultAgent, cluster: Cluster) -> None:
+async def test_the_cluster_determines_the_service_account_of_a_token(far: VaultAgent, cluster: Cluster) -> None:
     await enable(far, cluster)
     for username, why in (
         ("system:serviceaccount:prod:shop2", "service account name not authorized"),
@@ -363,7 +367,9 @@ async def test_the_cluster_decides_whose_token_it_is(far: VaultAgent, cluster: C
     await log_in(far, "k8s", {"role": "shop", "jwt": jwt})
 
 
-async def test_a_method_names_a_cluster_that_the_operator_opens(far: VaultAgent, cluster: Cluster) -> None:
+async def test_a_kubernetes_method_accepts_only_a_cluster_that_the_operator_permits(
+    far: VaultAgent, cluster: Cluster
+) -> None:
     await enable(far, cluster)
     worker = await log_in(
         far, "k8s", {"role": "shop", "jwt": account_token(cluster, "system:serviceaccount:prod:shop")}

@@ -110,7 +110,9 @@ def test_an_account_is_created_used_renewed_and_removed_with_its_sessions(
 
 @needs_mariadb
 @pytest.mark.parametrize("end", ["token", "agent"])
-def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: MysqlFixture, end: str) -> None:
+def test_mysql_accounts_are_removed_with_the_token_or_the_agent(
+    vault: VaultStage, shop: MysqlFixture, end: str
+) -> None:
     client = vault.login()
     names = {get_credentials(client)["data"]["username"] for _ in range(3)}
     kept = get_credentials(VaultStage(vault.live_server).login())["data"]["username"]
@@ -124,7 +126,7 @@ def test_accounts_end_with_what_they_rest_on(vault: VaultStage, shop: MysqlFixtu
 
 
 @needs_mariadb
-def test_a_database_that_is_down_gets_no_account_and_loses_none(vault: VaultStage, shop: MysqlFixture) -> None:
+def test_a_mysql_outage_creates_no_account_and_delays_the_removal(vault: VaultStage, shop: MysqlFixture) -> None:
     client = vault.login()
     answer = get_credentials(client)
     shop.stop()
@@ -232,7 +234,9 @@ def test_tls_is_verified_against_the_named_authority(
 
 @needs_mariadb
 @pytest.mark.parametrize("right", ["process on *.*", "select on mysql.*"])
-def test_a_user_who_could_not_remove_accounts_is_refused(operator: Client, shop: MysqlFixture, right: str) -> None:
+def test_a_connection_user_without_the_rights_to_remove_accounts_is_refused(
+    operator: Client, shop: MysqlFixture, right: str
+) -> None:
     """Without the right `process`, the list of sessions is incomplete and no error tells of it."""
     shop.run(f"revoke {right} from {ROOT}@'%'")
     try:
@@ -253,7 +257,7 @@ def read(url: str, **body: Any) -> DatabaseConfig:
 USER = "{{username}}:{{password}}@"
 
 
-def test_a_connection_leads_only_where_an_administrator_said() -> None:
+def test_a_connection_to_an_unpermitted_address_is_refused() -> None:
     assert read(f"{USER}tcp(db.example.org:3306)/").is_verified
     assert read(f"{USER}tcp(db.example.org)/shop").database == "shop"
     assert read(f"{USER}tcp([2001:db8::1]:3307)/?tls=true").address == "[2001:db8::1]:3307"
@@ -310,7 +314,7 @@ def target_at(port: int, *, is_verified: bool = False) -> DatabaseTarget:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_server_gets_no_password_and_blocks_no_thread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that asks for the password in clear text, whose packets are wrong, or that never ends its answer."""
     monkeypatch.setattr(mysql_driver, "SILENCE_S", 1.0)
     heard, outlasted = bytearray(), threading.Event()
@@ -341,7 +345,7 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
     assert not outlasted.is_set()
 
 
-def test_a_server_that_sends_rows_without_end_fills_no_memory() -> None:
+def test_an_endless_query_result_is_cut_off_at_the_maximum_size() -> None:
     sent = list[int]()
 
     def flood(listener: socket.socket) -> None:
@@ -368,7 +372,7 @@ def test_a_server_that_sends_rows_without_end_fills_no_memory() -> None:
 
 
 @needs_mariadb
-async def test_a_message_shows_no_part_of_a_hidden_text(shop: MysqlFixture) -> None:
+async def test_an_error_message_shows_no_part_of_a_hidden_text(shop: MysqlFixture) -> None:
     target = DatabaseTarget("mysql", shop.socket, "", ROOT, (PASSWORD,), False, "", 1)
     hidden = "A1-" + "5" * 64
     client = DatabaseClient(None)

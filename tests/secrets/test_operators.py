@@ -70,14 +70,14 @@ async def delete(world: World, path: str, *, with_versions: bool = False) -> Non
 @pytest.mark.parametrize(
     ("number", "error"), [(-1, Invalid), (2**53 - 1, NothingStored), (2**53, Invalid), (2**70, Invalid)]
 )
-async def test_a_version_is_a_number_that_every_reader_knows(world: World, number: int, error: type[Refused]) -> None:
+async def test_an_invalid_or_unknown_version_number_is_refused(world: World, number: int, error: type[Refused]) -> None:
     await put(world, "secret/app/db", {"c": CANARY})
     with pytest.raises(error):
         await get(world, "secret/app/db", number)
     assert newest_entry(world).outcome == "refused"
 
 
-async def test_versions_are_kept_as_the_mount_says(world: World) -> None:
+async def test_versions_are_kept_according_to_the_type_of_the_mount(world: World) -> None:
     path, kv = "secret/app/db", "kv/app/db"
     assert [await put(world, path, {"n": n, "c": CANARY}) for n in (1, 2)] == [1, 2]
     with pytest.raises(Invalid) as refusal:
@@ -107,7 +107,7 @@ async def test_versions_are_kept_as_the_mount_says(world: World) -> None:
 WRONG = ("other/a", "secret", "secret/", "secret/a/", "secret/../a", "/secret/a", "transit/k", "secret//a", "", "s\0")
 
 
-async def test_a_path_of_another_form_is_refused(world: World) -> None:
+async def test_a_malformed_secret_path_is_refused(world: World) -> None:
     for path in WRONG:
         for wrong in (put(world, path, {}), get(world, path), delete(world, path)):
             with pytest.raises((Invalid, Malformed)):
@@ -118,7 +118,7 @@ async def test_a_path_of_another_form_is_refused(world: World) -> None:
                 operators.list_names(world.db.read(), path)
 
 
-def test_members_are_words_or_files(tmp_path: Path) -> None:
+def test_members_are_read_from_arguments_or_files(tmp_path: Path) -> None:
     file = tmp_path / "value"
     file.write_text("x=y\n\n")
     assert _parse_members(["a=", "b==c", f"d=@{file}"]) == {"a": "", "b": "=c", "d": "x=y"}

@@ -131,7 +131,7 @@ def number(serial: str) -> int:
     return int(serial.replace(":", ""), 16)
 
 
-async def test_a_chain_of_two_mounts_is_accepted_and_its_lists_name_what_was_revoked(
+async def test_a_chain_across_two_mounts_is_accepted_and_revocation_lists_name_revoked_certificates(
     world: World, ca: VaultAgent, clock: Clock
 ) -> None:
     await done(ca, "POST", "sys/mounts/web", {"type": "pki", "config": {"max_lease_ttl": "4380h"}})
@@ -339,7 +339,7 @@ def csr_of(key: Any, name: str) -> dict[str, str]:
     return {"csr": csr.public_bytes(Encoding.PEM).decode(), "common_name": name}
 
 
-async def test_usages_and_a_request_that_is_signed_as_it_is(ca: VaultAgent) -> None:
+async def test_a_certificate_has_the_usages_of_its_role_and_a_verbatim_request_keeps_its_names(ca: VaultAgent) -> None:
     await done(ca, "POST", "ca/roles/r", {"client_flag": False, "key_usage": "", "ext_key_usage": "CodeSigning"})
     leaf = load((await done(ca, "POST", "ca/issue/r", {"common_name": "localhost"}))["certificate"])
     usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -373,7 +373,7 @@ async def test_usages_and_a_request_that_is_signed_as_it_is(ca: VaultAgent) -> N
         assert "authority" in await refuse(ca, path, {"csr": asks})
 
 
-async def test_certificates_end_with_the_agent_and_a_lease_with_its_token(
+async def test_certificates_are_revoked_with_the_agent_and_leased_certificates_with_the_token(
     world: World, app: ASGIApp, ca: VaultAgent, clock: Clock
 ) -> None:
     await done(ca, "POST", "ca/roles/leased", {"allow_any_name": True, "generate_lease": True})
@@ -418,7 +418,7 @@ async def test_certificates_end_with_the_agent_and_a_lease_with_its_token(
     assert len((await done(ca, "LIST", "ca/certs"))["keys"]) == 1, "the root"
 
 
-async def test_a_list_in_memory_ends_before_the_holdings_that_it_counts(
+async def test_a_cached_revocation_list_is_rebuilt_after_its_counted_certificates_expire(
     world: World, ca: VaultAgent, clock: Clock
 ) -> None:
     first = await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com", "ttl": "1h"})
@@ -441,7 +441,7 @@ async def asked(bot: VaultAgent, mount: str, der: bytes, *, by_path: bool = Fals
     return ocsp.load_der_ocsp_response(answer.body)
 
 
-async def test_ocsp_says_what_each_list_says_and_speaks_for_its_own_mount(world: World, ca: VaultAgent) -> None:
+async def test_ocsp_states_the_revocation_status_of_the_certificates_of_its_mount(world: World, ca: VaultAgent) -> None:
     await done(ca, "POST", "sys/mounts/rsa", {"type": "pki"})
     await done(ca, "POST", "rsa/root/generate/internal", {"common_name": "R", "ttl": "1h", "key_type": "rsa"})
     await done(ca, "POST", "rsa/roles/any", {"allow_any_name": True})
@@ -489,7 +489,7 @@ async def test_ocsp_says_what_each_list_says_and_speaks_for_its_own_mount(world:
     assert (await asked(ca, "ca", der_of(about("ca")))).response_status is ocsp.OCSPResponseStatus.TRY_LATER
 
 
-async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgent, clock: Clock) -> None:
+async def test_a_mount_can_have_several_issuers_and_a_revoked_issuer_cannot_sign(ca: VaultAgent, clock: Clock) -> None:
     clock.advance(1)
     first = (await done(ca, "LIST", "ca/issuers"))["keys"][0]
     second = await done(ca, "POST", "ca/root/generate/exported", {"common_name": "Next", "issuer_name": "next"})
@@ -523,7 +523,7 @@ async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgen
     assert await ca.status("GET", "ca/crl", token="") == 404
 
 
-async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, clock: Clock) -> None:
+async def test_an_external_authority_is_imported_with_its_key(ca: VaultAgent, clock: Clock) -> None:
     made = await done(ca, "POST", "ca/root/generate/exported", {"common_name": "Elsewhere", "max_path_length": 0})
     await done(ca, "POST", "sys/mounts/other", {"type": "pki"})
     key, stranger = made["private_key"], pem_key(new_key())
@@ -572,7 +572,7 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, c
         assert answer.status == status, answer.body
 
 
-async def test_a_key_is_added_to_the_issuers_that_have_its_certificates(ca: VaultAgent) -> None:
+async def test_an_imported_key_is_added_to_the_issuers_with_its_certificates(ca: VaultAgent) -> None:
     for mount in ("elsewhere", "other"):
         await done(ca, "POST", f"sys/mounts/{mount}", {"type": "pki"})
     made = await done(ca, "POST", "elsewhere/root/generate/exported", {"common_name": "Elsewhere"})
@@ -596,7 +596,7 @@ async def test_a_key_is_added_to_the_issuers_that_have_its_certificates(ca: Vaul
     load(signed["certificate"]).verify_directly_issued_by(load(crossed["certificate"]))
 
 
-async def test_a_chain_is_verified_once_and_again_after_a_change(ca: VaultAgent, clock: Clock) -> None:
+async def test_a_certificate_chain_is_cached_until_the_issuers_change(ca: VaultAgent, clock: Clock) -> None:
     crossed = await done(ca, "POST", "ca/root/sign-self-issued", {"certificate": self_issued(clock.now // SECOND)})
     [id] = (await done(ca, "POST", "ca/config/ca", {"pem_bundle": crossed["certificate"]}))["imported_issuers"]
     root = await raw(ca, "ca/ca/pem")
@@ -634,7 +634,7 @@ async def test_keys_of_issuers_are_sealed_and_rotate_with_all_secrets(world: Wor
     assert await ca.status("GET", "ca/ca/pem", token="") == 200
 
 
-async def test_each_act_needs_its_permit_and_a_mount_ends_its_certificates(
+async def test_each_pki_operation_needs_its_permission_and_a_disabled_mount_revokes_its_certificates(
     world: World, app: ASGIApp, ca: VaultAgent
 ) -> None:
     made = await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})

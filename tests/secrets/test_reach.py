@@ -38,7 +38,9 @@ async def mounts_of(bot: VaultAgent) -> set[str]:
     return shown - FIXED
 
 
-async def test_an_agent_sees_the_mounts_where_it_may_do_something(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_an_agent_sees_only_mounts_where_a_policy_permits_an_action(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
     await permit_all(world)
     for path in ("shop", "team/shop", "bank"):
         await done(bot, "POST", f"sys/mounts/{path}", {"type": "kv"})
@@ -78,7 +80,7 @@ async def test_an_agent_sees_the_mounts_where_it_may_do_something(world: World, 
     assert set(methods) == {"approle/", "jwt/", "token/", "workers/"}
 
 
-async def test_a_request_without_rights_does_not_tell_which_mounts_exist(
+async def test_a_request_without_permission_does_not_reveal_which_mounts_exist(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
     await permit_all(world)
@@ -108,7 +110,7 @@ async def test_a_request_without_rights_does_not_tell_which_mounts_exist(
     assert (refused.action, refused.agent is not None, refused.object) == ("vault.request", True, "none/x")
 
 
-async def test_a_method_that_a_mount_does_not_have_does_not_tell_that_the_mount_exists(
+async def test_an_unsupported_method_does_not_reveal_that_a_mount_exists(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
     await permit_all(world)
@@ -131,7 +133,7 @@ async def test_a_method_that_a_mount_does_not_have_does_not_tell_that_the_mount_
     assert [await bot.status(method, path) for method, path, _ in requests] == [405] * 4
 
 
-async def test_requests_about_leases_do_not_tell_which_mounts_exist(
+async def test_requests_about_leases_do_not_reveal_which_mounts_exist(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
     await permit_all(world)
@@ -174,7 +176,7 @@ async def test_a_vault_policy_hides_mounts_too(world: World, bot: VaultAgent) ->
         assert await mounts_of(narrow) == expected, path
 
 
-def test_a_rule_reaches_below_a_path_as_far_as_it_can_match() -> None:
+def test_a_vault_policy_rule_reaches_each_path_with_a_matching_continuation() -> None:
     for rule, reached, missed in (
         ("a/b", ("a", "a/b"), ("a/b/c", "b", "ab")),
         ("a/*", ("a", "a/b", "a/b/c"), ("b", "ab")),
@@ -223,7 +225,7 @@ async def test_a_move_is_decided_at_both_paths(world: World, bot: VaultAgent) ->
         assert await bot.status("GET", f"sys/remount/status/{other}") == 404, other
 
 
-async def test_a_child_is_bound_by_each_list_of_policies_above_it(world: World, bot: VaultAgent) -> None:
+async def test_a_child_token_is_restricted_by_each_policy_list_above_it(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     wide = 'path "*" { capabilities = ["create", "update", "read", "list", "delete", "sudo"] }'
     await done(bot, "POST", "sys/policies/acl/wide", {"policy": wide})
@@ -250,7 +252,7 @@ async def test_a_child_is_bound_by_each_list_of_policies_above_it(world: World, 
     assert await bot.status("GET", "secret/data/shut") == 200
 
 
-async def test_a_token_descends_from_a_bounded_number_of_lists(world: World, bot: VaultAgent) -> None:
+async def test_the_number_of_policy_lists_above_a_token_is_limited(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "sys/auth/workers", {"type": "approle"})
     worker, role = bot, "auth/workers/role/r"
@@ -270,7 +272,7 @@ async def test_a_token_descends_from_a_bounded_number_of_lists(world: World, bot
     assert await worker.status("POST", "auth/token/create", {}) == 400
 
 
-async def test_roles_are_counted_and_named_for_each_agent(
+async def test_token_roles_are_limited_and_named_per_agent(
     world: World, app: ASGIApp, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await permit_all(world)
@@ -291,7 +293,7 @@ async def test_roles_are_counted_and_named_for_each_agent(
     assert (await done(bot, "GET", "auth/token/roles/r"))["data"]["token_period"] == 3600
 
 
-async def test_two_agents_have_a_role_of_one_name(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_two_agents_can_have_separate_roles_of_the_same_name(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     await permit_all(world)
     other = await (await enter_agent(world, app, "other")).login()
     own, theirs = await role_of(bot), await role_of(other)
@@ -326,7 +328,7 @@ async def test_roles_of_a_decommissioned_agent_are_deleted(world: World, app: AS
     assert (await done(bot, "LIST", "auth/token/roles"))["data"]["keys"] == ["r"]
 
 
-async def test_a_login_method_that_is_disabled_meanwhile_takes_no_role(world: World, bot: VaultAgent) -> None:
+async def test_a_login_method_that_is_being_disabled_accepts_no_new_role(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     credentials = await role_of(bot)
     login = {"role_id": credentials["role_id"], "secret_id": credentials["secret_id"]}
@@ -339,7 +341,9 @@ async def test_a_login_method_that_is_disabled_meanwhile_takes_no_role(world: Wo
     assert not role_store.has_roles(world.db.read(), "auth/workers")
 
 
-async def test_another_token_is_shown_under_its_own_task(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_another_token_is_shown_and_evaluated_with_its_own_task(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
     await permit_all(world)
     spec = TaskSpec(agent="bot", purpose="to read")
     task = (await act(world, "test", lambda a: tasks.start(a, spec))).task_id

@@ -73,7 +73,7 @@ PATHS = (
 )
 
 
-async def test_a_path_with_two_meanings_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_an_ambiguous_path_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
     for path in PATHS:
         for method, kind, body in (("GET", "data", None), ("POST", "data", {"data": {}}), ("LIST", "metadata", None)):
             await expect(world, bot, 400, method, f"secret/{kind}/{path}", body)
@@ -86,7 +86,7 @@ async def test_a_path_with_two_meanings_is_refused(world: World, bot: VaultAgent
     assert await bot.status("POST", f"secret/data/{longest}", {"data": {}}) == 200
 
 
-async def test_a_folder_is_of_exactly_the_agent_that_it_names(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_an_agent_cannot_access_the_folder_of_another_agent(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     other = await (await enter_agent(world, app, "other")).login()
     assert await bot.status("POST", PATH, {"data": {"password": CANARY}}) == 200
     assert await bot.status("POST", "kv/agents/bot/db", {"password": CANARY}) == 204
@@ -124,7 +124,7 @@ async def test_a_folder_is_of_exactly_the_agent_that_it_names(world: World, app:
     assert await other.status("POST", "secret/data/agents/other/db", {"data": {}}) == 200
 
 
-async def test_a_body_has_a_limit_of_bytes_and_of_levels(world: World, bot: VaultAgent) -> None:
+async def test_a_malformed_too_large_or_too_deep_body_is_refused(world: World, bot: VaultAgent) -> None:
     def sized(size: int) -> bytes:
         return b'{"data":{"a":"%s"}}' % (b"x" * (size - 17))
 
@@ -220,7 +220,7 @@ async def test_a_wrong_method_or_path_is_refused(world: World, bot: VaultAgent, 
         clock.advance(6)
 
 
-async def test_headers_that_would_change_the_meaning_are_refused(world: World, bot: VaultAgent) -> None:
+async def test_unsupported_vault_headers_and_invalid_tokens_are_refused(world: World, bot: VaultAgent) -> None:
     for headers, status in (
         ([("x-vault-wrap-ttl", "0")], 400),
         ([("x-vault-wrap-ttl", "86401")], 400),
@@ -244,7 +244,7 @@ async def change(world: World, statement: Sql, **values: Any) -> None:
     assert await world.writer.submit(lambda tx: tx.run(statement, **values)) == 1
 
 
-async def test_a_stored_value_opens_at_its_place_alone(world: World, bot: VaultAgent) -> None:
+async def test_a_stored_value_opens_only_unchanged_and_at_its_own_place(world: World, bot: VaultAgent) -> None:
     mine, other = "agents/bot/db", "agents/bot/other"
     for path in (mine, other):
         assert await bot.status("POST", f"secret/data/{path}", {"data": {"password": CANARY + path}}) == 200
@@ -275,7 +275,9 @@ async def test_a_stored_value_opens_at_its_place_alone(world: World, bot: VaultA
     assert await bot.status("POST", "transit/encrypt/two", {"plaintext": ""}) == 200
 
 
-async def test_transit_has_limits(bot: VaultAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transit_requests_are_limited_in_number_and_size(
+    bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await bot.status("POST", "transit/keys/k", {}) == 200
     monkeypatch.setattr(transit, "MAX_KEY_VERSIONS", 3)
     assert [await bot.status("POST", "transit/keys/k/rotate") for _ in range(3)] == [200, 200, 400]
@@ -323,7 +325,9 @@ def read_files(folder: str) -> bytes:
     return b"".join(one.read_bytes() for one in Path(folder).rglob("*") if one.is_file())
 
 
-async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_secret_value_appears_in_no_error_entry_log_or_file(
+    world: World, bot: VaultAgent, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     plain = base64.b64encode(CANARY.encode()).decode()
     assert await bot.status("POST", PATH, {"data": {"password": CANARY, CANARY: 1}}) == 200
@@ -376,7 +380,9 @@ async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: py
         assert [text.encode() in where for where in (shown, entries, logged.encode(), kept)] == [False] * 4, text
 
 
-async def test_a_list_a_version_and_paths_have_the_forms_of_vault(world: World, bot: VaultAgent) -> None:
+async def test_list_version_and_path_parameters_are_accepted_in_the_forms_of_vault(
+    world: World, bot: VaultAgent
+) -> None:
     await permit_all(world)
     assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
     folder = "secret/metadata/agents/bot"

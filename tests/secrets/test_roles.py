@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ostiaryd.ground.world import World
 
 
-async def test_a_mount_is_a_store_of_its_own_until_it_is_disabled(world: World, bot: VaultAgent) -> None:
+async def test_a_mount_has_a_separate_store_until_the_mount_is_disabled(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "sys/mounts/team/shop", {"type": "kv", "options": {"version": "2"}})
     await done(bot, "POST", "team/shop/data/db", {"data": {"a": "b"}})
@@ -48,7 +48,7 @@ async def test_a_mount_is_a_store_of_its_own_until_it_is_disabled(world: World, 
     assert await bot.status("DELETE", "sys/auth/approle") == 400
 
 
-async def test_a_setting_of_a_mount_has_its_effect_or_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_mount_setting_takes_effect_or_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     for path, kind in (("sys/mounts/shop", "kv"), ("sys/auth/workers", "approle")):
         wrong: dict[str, Any]
@@ -91,7 +91,7 @@ async def test_a_setting_of_a_mount_has_its_effect_or_is_refused(world: World, b
     assert await worker.status("GET", "auth/token/lookup-self") == 403
 
 
-async def test_keys_of_two_transit_mounts_are_apart(world: World, bot: VaultAgent) -> None:
+async def test_keys_of_two_transit_mounts_are_separate(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for mount in ("t1", "t1x"):
         await done(bot, "POST", f"sys/mounts/{mount}", {"type": "transit"})
@@ -107,7 +107,9 @@ async def test_keys_of_two_transit_mounts_are_apart(world: World, bot: VaultAgen
     assert await bot.status("POST", "t1/decrypt/k", {"ciphertext": sealed}) == 404
 
 
-async def test_a_mount_needs_a_permit_and_keeps_the_folders(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_a_new_mount_needs_a_permission_and_keeps_agent_folders_private(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
     body = {"type": "kv"}
     assert await bot.status("POST", "sys/mounts/agents/bot/x", body) == 403, "no folder of an agent is in `sys`"
     assert await bot.status("POST", "sys/auth/agents/bot/x", {"type": "approle"}) == 403
@@ -119,7 +121,7 @@ async def test_a_mount_needs_a_permit_and_keeps_the_folders(world: World, app: A
     assert await bot.status("GET", "shop/agents/other/x") == 403
 
 
-async def test_a_secret_id_acts_as_the_agent_within_its_policies(world: World, bot: VaultAgent) -> None:
+async def test_a_secret_id_login_acts_as_the_agent_within_its_policies(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     text = 'path "secret/data/agents/bot/*" { capabilities = ["create", "read"] }'
     await done(bot, "POST", "sys/policy/own", {"policy": text})
@@ -140,7 +142,7 @@ async def test_a_secret_id_acts_as_the_agent_within_its_policies(world: World, b
     assert await bot.status("POST", "auth/workers/login", credentials) == 400
 
 
-async def test_a_secret_id_has_limits(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_secret_id_is_limited_by_uses_time_and_address(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     credentials = await role_of(bot, secret_id_num_uses=2, secret_id_ttl="1h")
     for _ in range(2):
@@ -159,7 +161,7 @@ async def test_a_secret_id_has_limits(world: World, bot: VaultAgent, clock: Cloc
         assert await bot.status("POST", "auth/workers/role/r/secret-id", wrong) == 400, wrong
 
 
-async def test_roles_end_with_the_agent_and_are_no_other_agents(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_roles_belong_to_one_agent_and_end_with_the_agent(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     await permit_all(world)
     credentials = await role_of(bot)
     other = await (await enter_agent(world, app, "other")).login()
@@ -181,7 +183,7 @@ async def test_roles_end_with_the_agent_and_are_no_other_agents(world: World, ap
     assert await bot.status("POST", "auth/workers/login", credentials, token="") == 400
 
 
-async def test_without_its_exemption_an_agent_keeps_no_token_and_no_secret_id(world: World, bot: VaultAgent) -> None:
+async def test_tokens_and_secret_ids_end_with_the_bearer_exemption_of_the_agent(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     credentials = await role_of(bot)
     worker = await enter(bot, credentials)
@@ -193,7 +195,7 @@ async def test_without_its_exemption_an_agent_keeps_no_token_and_no_secret_id(wo
     assert await bot.status("POST", "auth/workers/login", credentials) == 400, "the secret ID has ended too"
 
 
-async def test_a_child_lasts_no_longer_than_its_parent(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_child_token_does_not_outlive_its_parent(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     child = (await done(bot, "POST", "auth/token/create", {"ttl": "100h", "period": "100h"}))["auth"]
     assert child["lease_duration"] <= 86_400
@@ -234,7 +236,7 @@ async def test_a_child_ends_when_a_token_above_expires(world: World, bot: VaultA
         assert await limited.status("POST", f"auth/token/{path}", {}) == 400, "its uses would not count"
 
 
-async def test_the_children_of_a_token_can_outlive_its_revocation(
+async def test_child_tokens_survive_an_orphaning_revocation_of_their_parent(
     world: World, app: ASGIApp, bot: VaultAgent, clock: Clock
 ) -> None:
     await permit_all(world)
@@ -258,7 +260,7 @@ async def test_the_children_of_a_token_can_outlive_its_revocation(
     assert await late.status("GET", "auth/token/lookup-self") == 403, "every other revocation ends the children"
 
 
-async def test_released_children_still_end_with_the_login(world: World, bot: VaultAgent) -> None:
+async def test_orphaned_child_tokens_still_end_with_the_login(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     child = await child_of(bot, ttl="30m")
     await done(bot, "POST", "auth/token/revoke-orphan", {"token": bot.token})
@@ -267,7 +269,7 @@ async def test_released_children_still_end_with_the_login(world: World, bot: Vau
     assert await child.status("GET", "auth/token/lookup-self") == 403
 
 
-async def test_the_revocation_of_a_token_that_is_gone_changes_nothing(
+async def test_the_revocation_of_an_ended_or_unknown_token_changes_nothing(
     world: World, app: ASGIApp, bot: VaultAgent, clock: Clock
 ) -> None:
     await permit_all(world)
@@ -299,7 +301,9 @@ async def test_the_revocation_of_a_token_that_is_gone_changes_nothing(
     await done(bot, "GET", "auth/token/lookup-self")
 
 
-async def test_the_name_of_a_child_and_of_an_unknown_role(world: World, bot: VaultAgent) -> None:
+async def test_a_child_token_has_its_display_name_and_an_unknown_role_is_refused_by_name(
+    world: World, bot: VaultAgent
+) -> None:
     await permit_all(world)
     for body, name in (({}, "token"), ({"display_name": ""}, "token"), ({"display_name": "x"}, "token-x")):
         child = await child_of(bot, **body)
@@ -308,7 +312,7 @@ async def test_the_name_of_a_child_and_of_an_unknown_role(world: World, bot: Vau
     assert (answer.status, answer.json["errors"][0]) == (400, "unknown role none")
 
 
-async def test_a_secret_id_stays_within_its_role(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_secret_id_cannot_exceed_the_limits_of_its_role(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     bounds = ["192.0.2.0/24", "2001:db8::/32"]
     settings = {"secret_id_num_uses": 2, "secret_id_ttl": "60s", "token_ttl": "1h", "token_max_ttl": "2m"}
@@ -339,7 +343,7 @@ async def test_a_secret_id_stays_within_its_role(world: World, bot: VaultAgent, 
     await enter(bot, credentials)
 
 
-async def test_a_role_of_tokens_forbids_policies(world: World, bot: VaultAgent) -> None:
+async def test_a_token_role_can_forbid_policies(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for name in ("one", "two"):
         await done(bot, "POST", f"sys/policies/acl/{name}", {"policy": 'path "auth/*" { capabilities = ["update"] }'})
@@ -356,7 +360,7 @@ async def test_a_role_of_tokens_forbids_policies(world: World, bot: VaultAgent) 
         assert await bot.status("POST", "auth/token/roles/r", {member: ["x"]}) == 400, member
 
 
-async def test_a_role_of_tokens_permits_patterns_of_policies(world: World, bot: VaultAgent) -> None:
+async def test_a_token_role_can_permit_policies_by_pattern(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
 
     async def policies_of(wanted: list[str]) -> list[str] | None:
@@ -387,7 +391,7 @@ async def test_a_role_of_tokens_permits_patterns_of_policies(world: World, bot: 
     assert answer.json["auth"]["policies"] == ["ostiary"]
 
 
-async def test_a_role_of_tokens_has_networks(world: World, bot: VaultAgent) -> None:
+async def test_a_token_role_refuses_parents_outside_its_networks(world: World, bot: VaultAgent) -> None:
     """A child has the address of its parent, so the role refuses parents elsewhere."""
     await permit_all(world)
     create = "auth/token/create/r"

@@ -117,7 +117,7 @@ def heard(service: Receiver) -> list[dict[str, Any]]:
     return [json.loads(body) for _, body in service.heard]
 
 
-async def test_a_command_brings_a_new_value_and_says_whether_the_old_one_still_works(
+async def test_a_rotation_command_sets_a_new_value_and_reports_whether_the_old_value_still_works(
     open_world: World, clock: Clock, service: Receiver
 ) -> None:
     world = open_world
@@ -168,7 +168,7 @@ async def test_a_failed_command_leaves_the_old_value_and_its_reason_shows_no_sec
     assert len(entries_of(world, "rotation.fail")) == 3
 
 
-async def test_a_secret_has_one_call_at_a_time(open_world: World, service: Receiver) -> None:
+async def test_a_secret_has_at_most_one_rotation_call_at_a_time(open_world: World, service: Receiver) -> None:
     world = open_world
     await schedule(world, {"api_key": "first"}, command="forward")
     service.silence.clear()
@@ -184,7 +184,9 @@ async def test_a_secret_has_one_call_at_a_time(open_world: World, service: Recei
     assert (len(service.heard), entries_of(world, "rotation.fail")) == (1, [])
 
 
-async def test_a_call_of_a_server_that_died_is_made_again(open_world: World, clock: Clock, service: Receiver) -> None:
+async def test_a_rotation_call_of_a_killed_server_is_repeated_after_its_claim_expires(
+    open_world: World, clock: Clock, service: Receiver
+) -> None:
     world = open_world
     await schedule(world, {"api_key": "first"}, command="forward")
     until = clock() + CLAIM_S * SECOND
@@ -199,7 +201,7 @@ async def test_a_call_of_a_server_that_died_is_made_again(open_world: World, clo
     assert len(service.heard) == 1
 
 
-async def test_a_command_that_the_configuration_no_longer_has_is_a_failure(open_world: World) -> None:
+async def test_a_rotation_fails_if_its_command_is_no_longer_configured(open_world: World) -> None:
     await schedule(open_world, {"api_key": "first"}, command="gone")
     await wire_rotations.rotate_due(open_world)
     assert row_of(open_world).error == "the setting `rotation_commands` has no command 'gone'"
@@ -297,7 +299,7 @@ def test_only_an_answer_with_exit_status_0_is_a_success(status: int, output: byt
     assert not parse_output(0, b' {"status": "done"}', hidden=())
 
 
-def test_commands_are_absolute_paths_with_limits(tmp_path: Path) -> None:
+def test_a_rotation_command_must_be_an_absolute_path_within_limits(tmp_path: Path) -> None:
     fitting: dict[str, Any] = {"run": ["/bin/true"] + ["x"] * (MAX_ARGUMENTS - 1), "seconds": LONGEST_COMMAND_S}
     assert set(parse_commands({"command": {"a": fitting, "b": {**fitting, "seconds": 1}}})) == {"a", "b"}
     wrong: dict[str, Any]
@@ -322,7 +324,7 @@ def test_commands_are_absolute_paths_with_limits(tmp_path: Path) -> None:
         load_config(data_dir=str(tmp_path), rotation_commands=str(tmp_path / "none.toml"))
 
 
-def test_a_rotation_has_one_service_and_a_provider_has_no_grace() -> None:
+def test_a_rotation_has_exactly_one_service_and_a_registration_has_no_grace_period() -> None:
     fitting: dict[str, Any] = {"member": "a", "period": 60, "grace": 0}
     check_config(PATH, RotationConfig(**fitting, command="x"))
     check_config(PATH, RotationConfig(**fitting, registration="https://as.example/reg/1"))
@@ -456,7 +458,7 @@ async def test_a_provider_makes_a_new_client_secret_when_the_registration_is_upd
         assert not any(text in written for one in seen for text in (one["client_secret"], "Bearer"))
 
 
-async def test_the_client_secret_of_an_update_whose_answer_was_lost_is_read(open_world: World) -> None:
+async def test_the_client_secret_of_an_update_with_a_lost_response_is_recovered(open_world: World) -> None:
     with registered(rotates_token=False) as client:
         await schedule(open_world, client.secret, member="client_secret", registration=client.uri)
         lost = client.update()["client_secret"]
@@ -466,9 +468,7 @@ async def test_the_client_secret_of_an_update_whose_answer_was_lost_is_read(open
         assert client.works(lost), "the registration was not updated again"
 
 
-async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secret(
-    open_world: World, clock: Clock
-) -> None:
+async def test_a_failed_rotation_of_a_registration_keeps_the_old_client_secret(open_world: World, clock: Clock) -> None:
     world = open_world
     with registered(rotates_secret=False) as client:
         await schedule(world, client.secret, member="client_secret", registration=client.uri)
@@ -491,7 +491,7 @@ async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secre
         assert len(entries_of(world, "rotation.fail")) == 3
 
 
-async def test_a_new_client_secret_is_kept_although_its_rotation_was_deleted(open_world: World) -> None:
+async def test_a_new_client_secret_is_stored_even_if_its_rotation_was_deleted(open_world: World) -> None:
     value = {"client_secret": "first", "registration_access_token": "\u00e9"}
     service: dict[str, Any] = {"member": "client_secret", "registration": "https://as.example/r"}
     with pytest.raises(NothingStored):
@@ -524,7 +524,7 @@ async def test_a_new_client_secret_is_kept_although_its_rotation_was_deleted(ope
         b'{"client_id": "c", "client_id": "c"}',
     ],
 )
-def test_answers_that_are_no_registration_are_refused(body: bytes) -> None:
+def test_a_response_that_is_not_a_registration_is_refused(body: bytes) -> None:
     with pytest.raises(ServiceRefused):
         parse_registration(200, body, current={"client_id": "c"})
     fitting = b'{"client_id": "c", "client_secret": "%s"}' % (b"x" * 4096)

@@ -86,7 +86,7 @@ def open_to(world: World) -> World:
     return dataclasses.replace(world, config=replace(world.config, private_hosts="127.0.0.1"))
 
 
-async def test_a_new_value_counts_once_accepted_and_the_old_one_works_until_the_grace_ends(
+async def test_an_accepted_value_becomes_current_and_the_old_value_is_retired_after_the_grace_period(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     world = open_to(world)
@@ -210,7 +210,7 @@ async def test_a_rotation_ends_with_its_secret(world: World, clock: Clock, servi
     assert (await read(world))["api_key"] == "first"
 
 
-async def test_a_registration_that_ends_after_its_secret_changes_no_new_secret(
+async def test_a_late_registration_response_does_not_change_a_new_secret_at_the_path(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     first = {"client_secret": "first", "registration_access_token": "t"}
@@ -269,7 +269,7 @@ async def test_a_deleted_version_is_not_rotated_and_a_scheduled_deletion_skips_r
     assert len(service.heard) == 5
 
 
-async def test_an_accepted_value_belongs_to_the_member_of_its_call(
+async def test_an_accepted_value_is_stored_in_the_member_named_by_its_call(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     world = open_to(world)
@@ -281,7 +281,9 @@ async def test_an_accepted_value_belongs_to_the_member_of_its_call(
     assert await read(world) == {"api_key": call.data["value"], "user": "shop"}
 
 
-async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: Clock, service: Receiver) -> None:
+async def test_a_due_rotation_of_sealed_secrets_runs_after_the_unseal(
+    world: World, clock: Clock, service: Receiver
+) -> None:
     world = open_to(world)
     key = await schedule(world, service)
     clock.advance(3600)
@@ -293,7 +295,7 @@ async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: 
     assert (await read(world))["api_key"] == calls(service, key)[0]["data"]["value"]
 
 
-async def test_a_request_during_a_call_changes_no_token_of_the_new_version(
+async def test_a_rotation_request_during_a_call_does_not_change_the_token_of_the_new_version(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     await schedule(world, service)
@@ -315,7 +317,9 @@ async def test_a_request_during_a_call_changes_no_token_of_the_new_version(
     assert await request("second") == "second"
 
 
-async def test_a_token_belongs_to_the_version_that_got_it_first(world: World, clock: Clock, service: Receiver) -> None:
+async def test_a_request_token_stays_with_the_first_version_that_got_the_token(
+    world: World, clock: Clock, service: Receiver
+) -> None:
     """The server repeats a call with the token of a request. Meanwhile, another request stores a value with it."""
     world, name, token = open_to(world), "app/shop", "t" * 32
     await schedule(world, service)
@@ -360,7 +364,7 @@ async def test_a_repeated_schedule_does_not_delay_the_first_rotation(
     assert await due_after(3600) == 3600, "a cancelled rotation begins again"
 
 
-async def test_a_new_configuration_of_a_cancelled_rotation_begins_its_schedule(
+async def test_a_new_configuration_of_a_cancelled_rotation_restarts_its_schedule(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     world = open_to(world)

@@ -43,7 +43,7 @@ def times(expression: str, count: int = 3) -> list[str]:
         ("0 ? * 6L *", ["02-27 00", "03-27 00", "04-24 00"]),
     ],
 )
-def test_a_cron_expression_has_its_times(fields: str, expected: list[str]) -> None:
+def test_a_cron_expression_yields_the_expected_times(fields: str, expected: list[str]) -> None:
     assert times(f"cron(0 {fields})") == expected
 
 
@@ -92,13 +92,13 @@ def test_a_schedule_has_the_shortest_and_the_longest_time_between_rotations() ->
         "cron(0 8 * * ? *) ",
     ],
 )
-def test_another_expression_is_refused(expression: str) -> None:
+def test_a_malformed_schedule_expression_is_refused(expression: str) -> None:
     with pytest.raises(Invalid, match="ScheduleExpression"):
         parse_schedule(expression)
 
 
 @pytest.mark.parametrize("window", ["0h", "25h", "3", "h", "-1h", "999h", "3d", "17h"])
-def test_a_window_ends_before_the_next_one_and_the_next_day(window: str) -> None:
+def test_a_rotation_window_that_overlaps_the_next_window_or_day_is_refused(window: str) -> None:
     with pytest.raises(Invalid, match="Duration"):
         parse_schedule("cron(0 8 1 * ? *)", window)
     assert parse_schedule("cron(0 8 1 * ? *)", "16h").window == "16h"

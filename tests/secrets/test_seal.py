@@ -39,7 +39,7 @@ SET = sql("update secret_version set wrapped_key = :wrapped_key, sealed = :seale
 NO_KEYS = sql("delete from secret_wrapping_key")
 
 
-async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: VaultAgent) -> None:
+async def test_sealed_secrets_open_only_with_the_unseal_key(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, {"data": {"password": "p"}}) == 200
     assert await bot.status("POST", "transit/keys/k", {}) == 200
     assert (await bot.ask("GET", "sys/seal-status", token="")).json["sealed"] is False
@@ -87,7 +87,7 @@ async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: Va
         await unseal(world)
 
 
-async def test_a_token_ends_while_the_secrets_are_sealed(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_a_token_can_be_revoked_while_the_secrets_are_sealed(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     other = await (await enter_agent(world, app, "other")).login()
     await seal_all(world)
     assert await other.status("POST", "auth/token/revoke-self") == 204
@@ -96,7 +96,7 @@ async def test_a_token_ends_while_the_secrets_are_sealed(world: World, app: ASGI
     assert await bot.status("GET", "auth/token/lookup-self") == 200
 
 
-async def test_a_seal_needs_an_unseal_key_and_is_for_that_key(world: World, bot: VaultAgent) -> None:
+async def test_a_seal_needs_a_valid_unseal_key_and_keeps_that_key(world: World, bot: VaultAgent) -> None:
     with pytest.raises(Invalid, match="no unseal key"):
         await seal_all(world, None)
     for wrong in (b"", PUBLIC[:31], PUBLIC + b"x", bytes(32), b"\x01" + bytes(31)):  # the last two are of low order
@@ -118,7 +118,7 @@ async def test_a_seal_needs_an_unseal_key_and_is_for_that_key(world: World, bot:
     assert await bot.status("GET", PATH) == 404
 
 
-async def test_keys_are_rotated_while_requests_run(
+async def test_a_key_rotation_re_encrypts_all_values_while_requests_run(
     world: World, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seal, "RENEWED_AT_ONCE", 2)
@@ -147,7 +147,7 @@ async def test_keys_are_rotated_while_requests_run(
     assert await flows.renew_envelopes(world) == 0
 
 
-async def test_a_password_that_takes_effect_while_values_are_renewed_is_not_lost(
+async def test_a_password_that_takes_effect_during_re_encryption_is_not_lost(
     world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pending password of a static role becomes the present one between any two tables of a renewal."""
@@ -173,7 +173,7 @@ async def test_a_password_that_takes_effect_while_values_are_renewed_is_not_lost
         assert flows.open_value(world.db.read(), kept.password, place, keys=world.keys), last
 
 
-async def test_a_key_stays_while_a_value_does_not_open(world: World, bot: VaultAgent) -> None:
+async def test_a_wrapping_key_is_kept_while_a_value_cannot_be_decrypted(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, {"data": {"n": 1}}) == 200
     [(wrapped, value)] = [tuple(map(bytes, row)) for row in world.db.read().all(ALL)]
     await world.writer.submit(lambda tx: tx.run(SET, wrapped_key=wrapped, sealed=value[:-1]))
@@ -186,7 +186,7 @@ async def test_a_key_stays_while_a_value_does_not_open(world: World, bot: VaultA
     assert await bot.read("agents/bot/db") == {"n": 1}
 
 
-async def test_rotation_waits_while_the_secrets_are_sealed(
+async def test_key_rotation_is_refused_while_the_secrets_are_sealed(
     world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seal, "MAX_KEYS", 2)
@@ -204,9 +204,7 @@ async def test_rotation_waits_while_the_secrets_are_sealed(
     assert await bot.read("agents/bot/db") == {"n": 1}
 
 
-async def test_a_value_from_before_wrapping_keys_had_numbers_opens_and_is_renewed(
-    world: World, bot: VaultAgent
-) -> None:
+async def test_a_value_without_a_wrapping_key_number_opens_and_is_re_encrypted(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, {"data": {}}) == 200
     bound, random = _associated_data(("secret", "agents/bot/db", 1)), world.random
     data_key = random(32)
@@ -226,7 +224,7 @@ async def test_a_value_from_before_wrapping_keys_had_numbers_opens_and_is_renewe
     assert await bot.read("agents/bot/db") == {"old": 1}
 
 
-def test_each_column_of_wrapped_keys_is_renewed() -> None:
+def test_each_database_column_with_wrapped_keys_is_re_encrypted() -> None:
     columns: dict[str, int] = {}
     for file in (Path(migrate.__file__).parent / "migrations").glob("*.sql"):
         for table, body in re.findall(r"create table (\w+) \((.*?)\n\) ", file.read_text("utf-8"), re.S):
@@ -235,7 +233,7 @@ def test_each_column_of_wrapped_keys_is_renewed() -> None:
     assert renewed == {table: count for table, count in columns.items() if count}
 
 
-async def test_only_who_may_unseal_chooses_the_unseal_key(world: World) -> None:
+async def test_only_an_administrator_can_set_the_unseal_key(world: World) -> None:
     operator, admin = await person(world, "oper", "operator"), await person(world, "ada", "administrator")
     own, path = {"unseal_public_key": b64u(bytes(range(32)))}, "/api/v1/secrets/seal"
     assert (await ask(operator, "POST", path, own)).error == "role_required", "the first key is an administrator's"
@@ -251,7 +249,7 @@ async def test_only_who_may_unseal_chooses_the_unseal_key(world: World) -> None:
     assert (await ask(admin, "POST", "/api/v1/secrets/unseal", unseal_order)).json["sealed"] is False
 
 
-async def test_opened_values_are_dropped_before_their_transaction_is_committed(
+async def test_decrypted_values_are_dropped_at_the_end_of_their_transaction(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seal, "MAX_OPENED", 3)
@@ -275,7 +273,7 @@ async def test_opened_values_are_dropped_before_their_transaction_is_committed(
     assert [tx.opened for tx in transactions] == [{}, {}]
 
 
-async def test_a_seal_drops_the_values_that_its_transaction_has_opened(world: World) -> None:
+async def test_a_seal_drops_the_values_decrypted_in_its_transaction(world: World) -> None:
     place = ("secret", "agents/bot/db", 1)
 
     def use_then_seal(act: Act) -> None:
@@ -290,7 +288,7 @@ async def test_a_seal_drops_the_values_that_its_transaction_has_opened(world: Wo
     await act(world, "vault.seal", use_then_seal)
 
 
-async def test_a_value_that_is_open_already_opens_from_the_same_row_alone(world: World) -> None:
+async def test_a_cached_decrypted_value_is_returned_only_for_its_own_row(world: World) -> None:
     place = ("transit", "k", 1)
 
     def use(tx: Tx) -> None:
@@ -309,7 +307,7 @@ async def test_a_value_that_is_open_already_opens_from_the_same_row_alone(world:
     await world.writer.submit(use)
 
 
-async def test_the_end_of_a_key_is_seen_in_the_transaction_that_has_opened_it(world: World, bot: VaultAgent) -> None:
+async def test_a_key_deleted_in_its_own_transaction_can_no_longer_be_opened(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", "transit/keys/k", {}) == 200
     await act(world, "vault.write", lambda act: transit.rotate_key(act, "k"))
 

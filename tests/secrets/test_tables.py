@@ -31,7 +31,7 @@ def test_each_login_method_has_roles_and_a_login() -> None:
     assert not set(ROLE_METHODS) & set(PASSWORD_METHODS)
 
 
-def test_each_action_on_secrets_has_a_ledger_action_and_is_an_action_of_policies() -> None:
+def test_each_secret_action_has_a_ledger_action_and_a_policy_action() -> None:
     assert ENTRY_ACTIONS.keys() == set(SecretAction)
     schema = Path(policy.__path__[0], "base.cedarschema").read_text("utf-8")
     declared = re.findall(r"^action ([\w, ]+) appliesTo", schema, re.M)

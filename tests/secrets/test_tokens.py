@@ -83,7 +83,7 @@ async def test_a_token_is_looked_up_renewed_and_revoked_by_its_holder(
     assert world.db.read().one(COUNT) == (0,)
 
 
-async def test_no_renewal_outlives_the_login(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_renewed_token_does_not_outlive_its_login(world: World, bot: VaultAgent, clock: Clock) -> None:
     shown = (await bot.ask("GET", "auth/token/lookup-self")).json["data"]
     assert "last_renewal_time" not in shown
     clock.advance(1)
@@ -104,7 +104,9 @@ async def test_no_renewal_outlives_the_login(world: World, bot: VaultAgent, cloc
     assert await bot.status("GET", "auth/token/lookup-self") == 403
 
 
-async def test_a_token_ends_with_whatever_it_rests_on(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_token_ends_with_its_agent_task_key_and_every_other_basis(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     """Each end is in force at the next request, and concerns no other agent."""
     other = await enter_agent(world, app, "other", segment="outer")
     boss = await enter_agent(world, app, "boss", model="m-9")
@@ -177,7 +179,7 @@ async def test_a_token_is_accepted_only_from_the_address_of_its_login(world: Wor
     assert statuses == [200, 403, 403]
 
 
-async def test_a_bounded_task_names_each_action_and_path(world: World, bot: VaultAgent) -> None:
+async def test_a_task_with_bounds_permits_only_the_named_actions_and_paths(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, VALUE) == 200
     assert await bot.status("POST", f"{PATH}-2", VALUE) == 200
     bound = {
@@ -203,7 +205,7 @@ async def test_a_bounded_task_names_each_action_and_path(world: World, bot: Vaul
     assert await bot.status("POST", "sys/capabilities-self", {"paths": ["a"] * 21}) == 400
 
 
-async def test_a_restricted_agent_reads_or_does_nothing(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_restricted_agent_can_at_most_read_secrets(world: World, bot: VaultAgent, clock: Clock) -> None:
     assert await bot.status("POST", PATH, VALUE) == 200
     cases: tuple[tuple[RestrictionKind, int, list[int]], ...] = (
         ("narrow", 0, [200, 403]),
@@ -219,7 +221,7 @@ async def test_a_restricted_agent_reads_or_does_nothing(world: World, bot: Vault
         assert [await bot.status("GET", PATH), await bot.status("POST", PATH, VALUE)] == [200, 200]
 
 
-async def test_a_bound_token_is_used_with_a_proof_and_buys_a_vault_token_only_with_an_exemption(
+async def test_a_bound_token_needs_a_proof_and_gets_a_vault_token_only_with_an_exemption(
     world: World, app: ASGIApp
 ) -> None:
     bot = await enter_agent(world, app, "bot", is_exempt=False)
@@ -296,7 +298,7 @@ async def test_a_wrong_login_gives_no_token(world: World, bot: VaultAgent, metho
     assert await bot.status("GET", f"auth/{method}/login", token="") == 405
 
 
-async def test_a_guard_uses_no_secret(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_a_guard_cannot_use_secrets(world: World, app: ASGIApp, bot: VaultAgent) -> None:
     id, key = await guard(world)
     client = Client(app, world, id, key)
     await client.ask()
@@ -323,7 +325,7 @@ async def test_a_refused_request_leaves_no_credential_in_the_ledger(world: World
 
 
 @pytest.mark.parametrize("ending", ["%0a", "%0d", "%0d%0a"])
-async def test_a_path_with_a_line_break_is_no_alias(world: World, bot: VaultAgent, ending: str) -> None:
+async def test_a_path_with_a_line_break_is_refused(world: World, bot: VaultAgent, ending: str) -> None:
     assert (await bot.ask("POST", PATH, VALUE)).status == 200
     answer = await bot.ask("GET", PATH + ending.replace("%0a", "\n").replace("%0d", "\r"))
     assert (answer.status, [*answer.json]) == (400, ["errors"]), answer.body

@@ -47,7 +47,7 @@ async def verifies(bot: VaultAgent, path: str, signature: str, **members: Any) -
 
 
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
-async def test_an_rsa_key_encrypts_and_signs_as_another_program_expects(
+async def test_an_rsa_key_encrypts_and_signs_compatibly_with_another_library(
     world: World, bot: VaultAgent, bits: int
 ) -> None:
     await permit_all(world)
@@ -73,7 +73,7 @@ async def test_an_rsa_key_encrypts_and_signs_as_another_program_expects(
     assert not await verifies(bot, "r/sha2-256", signature)
 
 
-async def test_the_padding_of_a_signature_is_what_the_request_says(world: World, bot: VaultAgent) -> None:
+async def test_an_rsa_signature_has_the_padding_of_the_request(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "transit/keys/r", {"type": "rsa-2048"})
     public = await public_key(bot, "r")
@@ -111,7 +111,7 @@ async def test_the_padding_of_a_signature_is_what_the_request_says(world: World,
         assert await refused(world, bot, 400, "POST", "transit/sign/r", {"input": DATA, **wrong}), wrong
 
 
-async def test_what_an_rsa_key_cannot_encrypt_is_refused(world: World, bot: VaultAgent) -> None:
+async def test_invalid_input_for_an_rsa_key_is_refused(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "transit/keys/r", {"type": "rsa-2048"})
     longest = text(bytes(190))
@@ -141,7 +141,7 @@ async def test_what_an_rsa_key_cannot_encrypt_is_refused(world: World, bot: Vaul
     assert refusal == "a key of the type rsa-2048 has this name"
 
 
-async def test_an_rsa_key_rotates_by_request_and_by_itself(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_an_rsa_key_rotates_on_request_and_automatically(world: World, bot: VaultAgent, clock: Clock) -> None:
     await permit_all(world)
     await done(bot, "POST", "transit/keys/r", {"type": "rsa-2048", "auto_rotate_period": "1h"})
     sealed = (await done(bot, "POST", "transit/encrypt/r", {"plaintext": DATA}))["ciphertext"]
@@ -157,7 +157,7 @@ async def test_an_rsa_key_rotates_by_request_and_by_itself(world: World, bot: Va
     assert (await done(bot, "POST", "transit/decrypt/r", {"ciphertext": rewrapped}))["plaintext"] == DATA
 
 
-async def test_a_saved_rsa_key_is_restored_and_a_wrong_one_is_refused(world: World, bot: VaultAgent) -> None:
+async def test_an_rsa_key_backup_is_restored_and_an_invalid_backup_is_refused(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for name in ("r", "s"):
         await done(bot, "POST", f"transit/keys/{name}", {"type": "rsa-2048", **OPEN})
@@ -191,7 +191,7 @@ async def test_a_saved_rsa_key_is_restored_and_a_wrong_one_is_refused(world: Wor
         ("ecdsa-p521", "P-521", 66, ec.SECP521R1),
     ],
 )
-async def test_a_signature_of_a_curve_has_the_form_that_the_request_states(
+async def test_an_ecdsa_signature_has_the_marshaling_of_the_request(
     world: World, bot: VaultAgent, kind: str, label: str, size: int, curve: type[ec.EllipticCurve]
 ) -> None:
     await permit_all(world)

@@ -32,7 +32,7 @@ async def decrypt(bot: VaultAgent, name: str, ciphertext: str, **members: Any) -
     ("kind", "size", "cipher"),
     [("aes256-gcm96", 32, AESGCM), ("aes128-gcm96", 16, AESGCM), ("chacha20-poly1305", 32, ChaCha20Poly1305)],
 )
-async def test_each_context_has_a_key_of_its_own(
+async def test_each_context_has_its_own_derived_key(
     world: World, bot: VaultAgent, kind: str, size: int, cipher: type[AESGCM] | type[ChaCha20Poly1305]
 ) -> None:
     """The key of a context is HKDF of the material with the context as `info`, which another program can compute."""
@@ -62,7 +62,7 @@ async def test_each_context_has_a_key_of_its_own(
         assert await decrypt(bot, "d", one["ciphertext"], context=text(tenant)) == text("x")
 
 
-async def test_a_convergent_key_writes_equal_texts_equally(world: World, bot: VaultAgent) -> None:
+async def test_a_convergent_key_encrypts_equal_texts_to_equal_ciphertexts(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     made = await done(bot, "POST", "transit/keys/c", {"derived": "true", "convergent_encryption": "true"})
     assert (made["derived"], made["convergent_encryption"]) == (True, True)
@@ -83,7 +83,7 @@ async def test_a_convergent_key_writes_equal_texts_equally(world: World, bot: Va
     assert await encrypt(bot, "c", **one, key_version=1) == first
 
 
-async def test_a_context_and_a_derived_key_belong_together(world: World, bot: VaultAgent) -> None:
+async def test_a_context_is_required_for_a_derived_key_and_refused_for_others(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await done(bot, "POST", "transit/keys/d", {"derived": True})
     await done(bot, "POST", "transit/keys/plain", {"derived": False})
@@ -116,7 +116,7 @@ async def test_a_context_and_a_derived_key_belong_together(world: World, bot: Va
     assert ["error" in one for one in answer.json["data"]["batch_results"]] == [False, True]
 
 
-async def test_a_backup_keeps_how_a_key_is_used(world: World, bot: VaultAgent) -> None:
+async def test_a_backup_keeps_the_derivation_settings_of_a_key(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     options = {"derived": True, "convergent_encryption": True, "exportable": True, "allow_plaintext_backup": True}
     await done(bot, "POST", "transit/keys/c", options)

@@ -45,7 +45,7 @@ async def keeper(world: World, bot: VaultAgent) -> VaultAgent:
     return bot
 
 
-async def test_an_exported_key_does_what_the_server_does(world: World, keeper: VaultAgent) -> None:
+async def test_an_exported_key_decrypts_and_signs_like_the_server(world: World, keeper: VaultAgent) -> None:
     for kind in ("aes256-gcm96", "ed25519", "ecdsa-p256"):
         await done(keeper, "POST", f"transit/keys/{kind}", {"type": kind, "exportable": True})
     sealed = raw((await done(keeper, "POST", "transit/encrypt/aes256-gcm96", {"plaintext": DATA}))["ciphertext"])
@@ -76,7 +76,9 @@ async def test_an_exported_key_does_what_the_server_does(world: World, keeper: V
     assert exposed == {"transit/aes256-gcm96", "transit/ed25519", "transit/ecdsa-p256"}, "an incident names them"
 
 
-async def test_a_key_leaves_the_server_as_far_as_its_config_says(world: World, keeper: VaultAgent) -> None:
+async def test_a_key_can_be_exported_or_backed_up_only_if_its_configuration_permits(
+    world: World, keeper: VaultAgent
+) -> None:
     await done(keeper, "POST", "transit/keys/k", {})
     export, backup = "transit/export/encryption-key/k", "transit/backup/k"
     assert "not exportable" in await refused(world, keeper, 400, "GET", export)
@@ -107,7 +109,9 @@ async def test_a_key_leaves_the_server_as_far_as_its_config_says(world: World, k
         await refused(world, keeper, 405, method, path)
 
 
-async def test_each_way_out_and_in_needs_the_action_of_its_own(world: World, keeper: VaultAgent) -> None:
+async def test_each_export_backup_and_restoration_of_a_key_needs_its_own_action(
+    world: World, keeper: VaultAgent
+) -> None:
     await done(keeper, "POST", "transit/keys/k", OPEN)
     await done(keeper, "POST", "transit/keys/shut", {})
     backup = (await done(keeper, "GET", "transit/backup/k"))["backup"]
@@ -215,7 +219,9 @@ async def test_a_wrong_backup_is_refused_and_nothing_changes(world: World, keepe
     await done(keeper, "POST", "transit/restore/new", {"backup": closed(opened(backup))})
 
 
-async def test_a_key_of_a_curve_has_one_form(world: World, keeper: VaultAgent) -> None:
+async def test_a_backup_of_an_elliptic_curve_key_in_another_encoding_is_refused(
+    world: World, keeper: VaultAgent
+) -> None:
     await done(keeper, "POST", "transit/keys/k", {"type": "ecdsa-p384", **OPEN})
     backup = opened((await done(keeper, "GET", "transit/backup/k"))["backup"])
     material = base64.b64decode(backup["versions"][0]["material"])
@@ -228,7 +234,7 @@ async def test_a_key_of_a_curve_has_one_form(world: World, keeper: VaultAgent) -
     await done(keeper, "POST", "transit/restore/new", {"backup": closed(backup)})
 
 
-async def test_a_trimmed_version_is_gone(world: World, keeper: VaultAgent) -> None:
+async def test_a_trimmed_key_version_cannot_be_used_or_restored(world: World, keeper: VaultAgent) -> None:
     await done(keeper, "POST", "transit/keys/k", OPEN)
     first = (await done(keeper, "POST", "transit/encrypt/k", {"plaintext": DATA}))["ciphertext"]
     for _ in range(3):
@@ -251,7 +257,7 @@ async def test_a_trimmed_version_is_gone(world: World, keeper: VaultAgent) -> No
     await done(keeper, "POST", "transit/encrypt/again", {"plaintext": DATA})
 
 
-def test_a_backup_has_as_many_versions_as_a_key() -> None:
+def test_a_backup_with_more_versions_than_the_maximum_is_refused() -> None:
     def text(count: int) -> str:
         key = model.TransitKey(
             name="k",
@@ -270,7 +276,7 @@ def test_a_backup_has_as_many_versions_as_a_key() -> None:
         model.parse_backup(text(most + 1), most=most)
 
 
-async def test_a_key_rotates_by_itself_at_its_period_and_not_before(
+async def test_a_key_rotates_automatically_at_its_period_and_not_before(
     world: World, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await permit_all(world)

@@ -64,7 +64,9 @@ def even_rsa_key() -> bytes:
     return pkcs8(numbers.private_key(unsafe_skip_rsa_key_validation=True))
 
 
-async def test_an_imported_key_does_what_its_system_does(world: World, bot: VaultAgent, wrap: Wrap) -> None:
+async def test_an_imported_key_encrypts_and_signs_like_the_original_key(
+    world: World, bot: VaultAgent, wrap: Wrap
+) -> None:
     material = AESGCM.generate_key(256)
     await done(bot, "POST", "transit/keys/k/import", {"ciphertext": wrap(material)})
     entry = newest_entry(world)
@@ -116,7 +118,7 @@ async def test_versions_of_an_imported_key_are_imported(world: World, bot: Vault
         await refused(world, bot, 400, "POST", f"transit/keys/{name}/import_version", {"ciphertext": wrap(first)})
 
 
-async def test_what_is_no_key_is_not_imported(world: World, bot: VaultAgent, wrap: Wrap) -> None:
+async def test_a_malformed_or_mismatched_key_is_not_imported(world: World, bot: VaultAgent, wrap: Wrap) -> None:
     material, path = AESGCM.generate_key(256), "transit/keys/k/import"
     good = base64.b64decode(wrap(material))
     wrong: tuple[dict[str, Any], ...] = (
@@ -151,7 +153,9 @@ async def test_what_is_no_key_is_not_imported(world: World, bot: VaultAgent, wra
     await done(bot, "POST", path, {"ciphertext": wrap(material)})
 
 
-async def test_an_import_needs_the_wrapping_key_of_its_mount(world: World, bot: VaultAgent, wrap: Wrap) -> None:
+async def test_an_imported_key_must_be_wrapped_with_the_wrapping_key_of_its_mount(
+    world: World, bot: VaultAgent, wrap: Wrap
+) -> None:
     body = {"ciphertext": wrap(AESGCM.generate_key(256))}
     await done(bot, "POST", "sys/mounts/keys", {"type": "transit"})
     refusal = await refused(world, bot, 400, "POST", "keys/keys/k/import", body)
@@ -166,7 +170,7 @@ async def test_an_import_needs_the_wrapping_key_of_its_mount(world: World, bot: 
     assert (await done(bot, "GET", "keys/wrapping_key"))["public_key"] != own
 
 
-async def test_an_import_is_decided_like_a_restoration(world: World, bot: VaultAgent, wrap: Wrap) -> None:
+async def test_an_import_needs_the_same_permissions_as_a_restoration(world: World, bot: VaultAgent, wrap: Wrap) -> None:
     """Whoever imports a key knows it, so the action of exports is decided too."""
     writing = '@id("w") permit (principal is Agent, action == Action::"write_secret", resource is Secret);'
     exporting = '@id("e") permit (principal is Agent, action == Action::"export_secret_key", resource is Secret);'

@@ -105,7 +105,7 @@ def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
     assert "wrapping token" in bao.run("unwrap", wrapped["wrap_info"]["token"], token=token, code=2)
 
 
-def test_the_command_line_sends_numbers_and_truth_values_as_texts(bao: BaoStage) -> None:
+def test_numbers_and_booleans_sent_as_text_by_the_vault_command_line_are_accepted(bao: BaoStage) -> None:
     token, name = bao.vault.login().token, bao.vault.name
     bao.run("write", f"transit/keys/{name}", "exportable=false", "derived=false", token=token)
     bao.run("write", f"transit/keys/{name}/config", "deletion_allowed=true", "min_decryption_version=1", token=token)
@@ -205,7 +205,7 @@ def test_the_command_line_creates_and_revokes_tokens(bao: BaoStage) -> None:
     assert "permission denied" in bao.run("token", "lookup", token=token, code=2)
 
 
-def test_the_command_line_issues_an_authority_below_another(bao: BaoStage) -> None:
+def test_the_vault_command_line_issues_an_intermediate_authority(bao: BaoStage) -> None:
     token, root, below = bao.vault.login().token, f"{bao.vault.name}-root", f"{bao.vault.name}-below"
     bao.permit('@id("all") permit (principal is Agent, action, resource is Secret);')
     for mount in (root, below):
@@ -223,7 +223,7 @@ def test_the_command_line_issues_an_authority_below_another(bao: BaoStage) -> No
     assert "Code: 404" in bao.run("patch", f"{root}/roles/none", "allow_subdomains=true", token=token, code=2)
 
 
-def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage) -> None:
+def test_the_vault_agent_renders_a_template_and_the_vault_proxy_adds_the_token(bao: BaoStage) -> None:
     bao.vault.login().secrets.kv.v2.create_or_update_secret(path=bao.path, secret={"password": "s3cr3t-canary"})
     bao.run("agent", f"-config={bao.configure(AUTH, TEMPLATE)}", "-log-level=error")
     assert (bao.folder / "rendered").read_text() == "s3cr3t-canary"

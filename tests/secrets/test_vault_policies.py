@@ -50,7 +50,7 @@ PRIORITY = (
 
 
 @pytest.mark.parametrize("paths", PRIORITY)
-def test_of_the_paths_that_match_the_most_specific_applies(paths: tuple[str, ...]) -> None:
+def test_the_most_specific_matching_path_applies(paths: tuple[str, ...]) -> None:
     for lower in paths[1:]:
         for texts in ([one(paths[0], "read"), one(lower, "deny")], [one(lower, "deny"), one(paths[0], "read")]):
             assert permits(texts, "kv/a/b", "read"), lower
@@ -106,13 +106,15 @@ PARAMETERS: tuple[tuple[dict[str, object], dict[str, object], bool], ...] = (
 
 
 @pytest.mark.parametrize(("rule", "given", "expected"), PARAMETERS)
-def test_parameters(rule: dict[str, object], given: dict[str, object], expected: bool) -> None:
+def test_parameter_rules_decide_updates_and_do_not_apply_to_lists(
+    rule: dict[str, object], given: dict[str, object], expected: bool
+) -> None:
     assert permits([one("kv/a", "update", "list", **rule)], "kv/a", "update", parameters=given) is expected
     assert permits([one("kv/a", "update", "list", **rule)], "kv/a", "list", parameters=given), "a list has none"
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, False), (59, False), (60, True), (120, True), (121, False)])
-def test_wrapping_times(seconds: int, expected: bool) -> None:
+def test_a_wrapping_time_outside_the_limits_of_the_policy_is_denied(seconds: int, expected: bool) -> None:
     text = one("kv/a", "read", min_wrapping_ttl="1m", max_wrapping_ttl=120)
     assert permits([text], "kv/a", "read", wrap_s=seconds) is expected
 
@@ -209,7 +211,7 @@ BOMBS = (
 
 
 @pytest.mark.parametrize("text", BOMBS, ids=range(len(BOMBS)))
-def test_a_bomb_is_refused_at_once(text: str) -> None:
+def test_an_expensive_policy_text_is_refused_quickly(text: str) -> None:
     begun = time.process_time()
     with pytest.raises(Refused):
         acl.parse_policy(text)
@@ -228,7 +230,7 @@ def test_a_bomb_is_refused_at_once(text: str) -> None:
     ],
     ids=["lines", "list", "json"],
 )
-def test_a_policy_has_so_many_members_and_elements(most: int, text: Callable[[int], str]) -> None:
+def test_a_policy_has_at_most_the_maximum_number_of_members_and_elements(most: int, text: Callable[[int], str]) -> None:
     assert hcl.parse_hcl(text(most))
     with pytest.raises(Malformed, match=f"more than {hcl.MAX_ITEMS} members"):
         hcl.parse_hcl(text(most + 1))
@@ -245,7 +247,7 @@ def test_the_limits_themselves_are_accepted() -> None:
     assert hcl.parse_hcl(f"{'#' * (hcl.MAX_BYTES)}") == []
 
 
-def test_the_values_of_all_policies_have_a_limit() -> None:
+def test_the_number_of_parameter_values_in_all_policies_of_a_token_is_limited() -> None:
     texts = [
         one("kv/a", "update", allowed_parameters={"p": [f"*{text}-{n}*" for n in range(acl.MAX_PARAMETER_VALUES)]})
         for text in range(acl.MAX_VALUES // acl.MAX_PARAMETER_VALUES)
@@ -258,7 +260,7 @@ def test_the_values_of_all_policies_have_a_limit() -> None:
             permits([*texts, one("kv/b", denied_parameters=denied)], "kv/a", "update")
 
 
-def test_of_256_paths_that_match_one_request_the_most_specific_applies() -> None:
+def test_the_most_specific_of_256_matching_paths_applies() -> None:
     segments = [f"a/{'+' * one}{'b' * (not one)}/" + "+/" * n + "*" for one in (0, 1) for n in range(64)]
     globs = [f"a/{'b/' * n}*" for n in range(2, acl.MAX_RULES + 2)]
     for paths, best in ((segments, "a/b/*"), ([*segments, *globs], globs[-1])):
@@ -310,7 +312,7 @@ async def test_a_vault_policy_narrows_a_token_and_grants_nothing(world: World, a
     assert await widened.status("GET", path) == 403, "Cedar permits each agent its own folder"
 
 
-async def test_a_child_has_no_more_than_its_parent(world: World, bot: VaultAgent) -> None:
+async def test_a_child_token_cannot_have_more_policies_than_its_parent(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await put(bot, "tokens", one("auth/token/*", "update", "sudo", "list"))
     await put(bot, "more", one("secret/*", "read"))
@@ -333,7 +335,7 @@ async def test_a_protected_path_needs_sudo(world: World, bot: VaultAgent) -> Non
     assert await (await child(bot, "sudo")).status("POST", "sys/auth/mine", body) == 204
 
 
-async def test_a_template_is_the_agent(world: World, bot: VaultAgent) -> None:
+async def test_an_entity_name_template_stands_for_the_name_of_the_agent(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await put(bot, "own", one("secret/data/agents/{{identity.entity.name}}/*", "create", "read"))
     narrowed = await child(bot, "own")
@@ -341,7 +343,7 @@ async def test_a_template_is_the_agent(world: World, bot: VaultAgent) -> None:
     assert await narrowed.status("POST", "secret/data/agents/bo/x", {"data": {"a": "b"}}) == 403
 
 
-async def test_a_changed_or_missing_policy_counts_at_once(world: World, bot: VaultAgent) -> None:
+async def test_a_changed_or_deleted_policy_takes_effect_at_once(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     await put(bot, "changing", one("secret/data/x", "create", "read"))
     narrowed = await child(bot, "changing")
@@ -355,14 +357,16 @@ async def test_a_changed_or_missing_policy_counts_at_once(world: World, bot: Vau
         assert await bot.status("DELETE", f"sys/policies/acl/{name}") == 400
 
 
-async def test_a_token_is_used_as_often_as_it_says(world: World, bot: VaultAgent) -> None:
+async def test_a_token_with_limited_uses_is_refused_after_its_last_use(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     twice = await child(bot, "default", num_uses=2)
     assert [await twice.status("GET", "auth/token/lookup-self") for _ in range(3)] == [200, 200, 403]
     assert await bot.status("POST", "auth/token/create", {"num_uses": -1}) == 400
 
 
-async def test_a_child_gains_neither_the_default_policy_nor_independence(world: World, bot: VaultAgent) -> None:
+async def test_a_child_token_cannot_gain_the_default_policy_or_become_an_orphan_without_sudo(
+    world: World, bot: VaultAgent
+) -> None:
     await permit_all(world)
     await put(bot, "tokens", one("auth/token/create", "update"))
     narrowed = await child(bot, "tokens", no_default_policy=True)
@@ -374,7 +378,7 @@ async def test_a_child_gains_neither_the_default_policy_nor_independence(world: 
     assert await narrowed.status("POST", "auth/token/create", {"no_parent": True}) == 200
 
 
-async def test_a_path_is_decided_in_the_form_in_which_it_is_used(world: World, bot: VaultAgent) -> None:
+async def test_a_path_is_decided_in_its_normalized_form(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     rules = {"sys/mounts/*": {"capabilities": ["read"]}, "sys/mounts/secret": {"capabilities": ["deny"]}}
     await put(bot, "mounts", json.dumps({"path": rules}))

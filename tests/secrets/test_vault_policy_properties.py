@@ -154,7 +154,7 @@ def hcl(value: object) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_policies_decide_as_a_second_reading_does(seed: int) -> None:
+def test_policies_decide_like_a_second_implementation(seed: int) -> None:
     chance = random.Random(seed)
     verdicts = {True: 0, False: 0}
     for _ in range(150):

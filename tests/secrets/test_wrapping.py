@@ -35,7 +35,7 @@ async def unwrap(bot: VaultAgent, token: str, verb: str = "unwrap", **more: Any)
     return await bot.ask("PUT", f"sys/wrapping/{verb}", token=token, address=ELSEWHERE, **more)
 
 
-async def test_a_wrapping_token_opens_its_answer_once(world: World, bot: VaultAgent, clock: Clock) -> None:
+async def test_a_wrapping_token_unwraps_its_response_once(world: World, bot: VaultAgent, clock: Clock) -> None:
     assert await bot.status("POST", PATH, {"data": {"password": CANARY}}) == 200
     info = await wrap(bot)
     assert (info["ttl"], info["creation_path"]) == (60, PATH)
@@ -81,7 +81,7 @@ async def test_a_body_is_wrapped(bot: VaultAgent) -> None:
     assert await bot.status("POST", "sys/wrapping/wrap", {"a": 1}, token="") == 403
 
 
-async def test_only_an_answer_with_content_is_wrapped(bot: VaultAgent) -> None:
+async def test_a_login_seal_or_unwrap_response_cannot_be_wrapped(bot: VaultAgent) -> None:
     header = [("x-vault-wrap-ttl", "60")]
     assert await bot.status("GET", PATH, headers=header) == 404
     assert await bot.status("POST", "kv/agents/bot/db", {"a": "b"}, headers=header) == 204
@@ -98,7 +98,9 @@ async def test_only_an_answer_with_content_is_wrapped(bot: VaultAgent) -> None:
         assert (answer.status, said) == (400, "the response to this request cannot be wrapped"), path
 
 
-async def test_a_wrapped_answer_ends_with_what_it_rests_on(world: World, app: ASGIApp, bot: VaultAgent) -> None:
+async def test_a_wrapped_response_ends_with_its_token_and_its_agent(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
     assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
     first = (await wrap(bot))["token"]
     assert await bot.status("POST", "auth/token/revoke-self") == 204
@@ -112,7 +114,7 @@ async def test_a_wrapped_answer_ends_with_what_it_rests_on(world: World, app: AS
     del app
 
 
-async def test_an_agent_has_a_limit_of_wrapped_answers(
+async def test_an_agent_has_at_most_the_maximum_number_of_wrapped_responses(
     world: World, app: ASGIApp, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wrapping, "MAX_WRAPPED", 2)
@@ -130,7 +132,9 @@ async def test_an_agent_has_a_limit_of_wrapped_answers(
     await wrap(bot, "30")
 
 
-async def test_a_wrapped_answer_has_a_limit_of_bytes(bot: VaultAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_larger_than_the_maximum_is_not_wrapped(
+    bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
     answer = await unwrap(bot, (await wrap(bot))["token"])
     for most, status in ((len(answer.body), 200), (len(answer.body) - 1, 400)):
@@ -138,7 +142,7 @@ async def test_a_wrapped_answer_has_a_limit_of_bytes(bot: VaultAgent, monkeypatc
         assert await bot.status("GET", PATH, headers=[("x-vault-wrap-ttl", "60")]) == status
 
 
-async def test_a_wrapped_answer_is_sealed_and_renewed_with_the_secrets(world: World, bot: VaultAgent) -> None:
+async def test_a_wrapped_response_is_sealed_and_re_encrypted_with_the_secrets(world: World, bot: VaultAgent) -> None:
     assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
     token = (await wrap(bot))["token"]
     await seal_all(world)
@@ -158,7 +162,7 @@ def test_hvac_wraps_and_unwraps(vault: VaultStage) -> None:
         client.sys.unwrap(token)
 
 
-async def test_a_wrapped_token_is_named_by_its_accessor(world: World, bot: VaultAgent) -> None:
+async def test_wrap_info_names_the_accessor_of_a_wrapped_token(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     header = [("x-vault-wrap-ttl", "60s")]
     info = (await bot.ask("POST", "auth/token/create", {"ttl": "5m"}, headers=header)).json["wrap_info"]

@@ -81,7 +81,7 @@ async def test_a_signal_is_pushed_once_in_the_form_of_the_specification(world: W
     assert (now_of(world, stream).delivered, now_of(world, stream).lost) == (1, 0)
 
 
-async def test_without_an_authorization_header_none_is_sent(world: World, receiver: Receiver) -> None:
+async def test_a_stream_without_an_authorization_header_sends_none(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     await pushed(siem, receiver.url)

@@ -230,7 +230,7 @@ async def test_an_issuer_without_a_domain_may_speak_for_no_mail_address(world: W
     assert epochs(world)["writer"] == 0
 
 
-async def test_a_sub_is_the_person_whom_an_administrator_linked(world: World, idp: Idp) -> None:
+async def test_a_sub_identifies_the_person_that_an_administrator_linked(world: World, idp: Idp) -> None:
     made = await trust(world, idp, domains=[])
     id = made["issuer_id"]
     subject = {"format": "iss_sub", "iss": idp.issuer, "sub": "0042|x"}

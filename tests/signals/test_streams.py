@@ -536,7 +536,7 @@ async def test_an_acknowledgement_counts_only_for_sent_signals_of_the_own_stream
     assert len(await siem.poll(two)) == 2, "what will come is not acknowledged before"
 
 
-async def test_a_poll_returns_a_limited_number_and_says_that_more_are_available(world: World) -> None:
+async def test_a_poll_returns_a_limited_number_and_states_that_more_are_available(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, MOST_AT_ONCE + 1)

@@ -1,4 +1,4 @@
-"""Budgets at the server: what goes out of an account, what comes back, and that it is never more than there is."""
+"""Budgets at the server: charges and returns of an account, and the limit that the account never exceeds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def give_back(world: World, budget: Budget, keep: int) -> None:
     await run_act(world, lambda a: flows.give_back(a, SPOOL, budget.id, keep))
 
 
-async def test_what_the_server_lets_pass_is_gone_and_never_more_than_there_is(world: World) -> None:
+async def test_an_allowed_call_is_charged_to_each_budget_and_a_call_beyond_a_budget_to_none(world: World) -> None:
     await register_agent(world)
     task = await begin(world, CALLS, PAY)
     await spend(world, task, amount="249.99")
@@ -85,7 +85,7 @@ async def test_what_the_server_lets_pass_is_gone_and_never_more_than_there_is(wo
         await spend(world, task, "bank/read")
 
 
-async def test_a_call_of_nothing_passes_an_empty_account(world: World) -> None:
+async def test_a_call_with_amount_zero_is_allowed_by_an_exhausted_budget(world: World) -> None:
     await register_agent(world)
     task = await begin(world, PAY)
     await spend(world, task, amount="250")
@@ -93,7 +93,7 @@ async def test_a_call_of_nothing_passes_an_empty_account(world: World) -> None:
     assert left(world, task) == ["0.00"]
 
 
-async def test_an_amount_that_nobody_can_count_is_refused_and_costs_nothing(world: World) -> None:
+async def test_a_malformed_amount_is_refused_and_charged_to_no_budget(world: World) -> None:
     await register_agent(world)
     task = await begin(world, CALLS, PAY)
     with pytest.raises(BadAmount):
@@ -101,7 +101,7 @@ async def test_an_amount_that_nobody_can_count_is_refused_and_costs_nothing(worl
     assert left(world, task) == ["250.00", "10"]
 
 
-async def test_the_budget_of_a_day_holds_for_every_task_of_the_agent_and_begins_anew(
+async def test_a_daily_budget_covers_all_tasks_of_an_agent_and_is_renewed_at_midnight(
     world: World, clock: Clock
 ) -> None:
     bot = await register_agent(world)
@@ -122,7 +122,7 @@ async def test_the_budget_of_a_day_holds_for_every_task_of_the_agent_and_begins_
     assert left(world, standing) == ["1"]
 
 
-async def test_another_budget_for_the_day_counts_what_was_used_today(world: World) -> None:
+async def test_a_changed_daily_budget_counts_the_use_of_the_same_day(world: World) -> None:
     bot = await register_agent(world)
     await allow(world, PAY)
     standing = flows.find_task(world.db.read(), "tk_" + bot.agent_id.removeprefix("ag_"))
@@ -140,7 +140,7 @@ async def test_another_budget_for_the_day_counts_what_was_used_today(world: Worl
     await spend(world, standing, amount="1000.00")
 
 
-async def test_a_new_limit_ends_the_tokens_that_do_not_name_it(world: World) -> None:
+async def test_a_new_daily_limit_revokes_the_tokens_that_do_not_name_the_limit(world: World) -> None:
     bot = await register_agent(world)
     await create_holding(world, bot, "tok_1")
     await allow(world)
@@ -155,7 +155,7 @@ async def test_a_new_limit_ends_the_tokens_that_do_not_name_it(world: World) -> 
     assert not is_live(world, "tok_2")
 
 
-async def test_a_guard_draws_slices_and_never_more_than_there_is(world: World) -> None:
+async def test_a_guard_draws_slices_of_a_budget_and_never_more_than_its_rest(world: World) -> None:
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     assert await draw(world, budget, 1) == (6, 94)
@@ -166,7 +166,7 @@ async def test_a_guard_draws_slices_and_never_more_than_there_is(world: World) -
     assert await draw(world, budget, 1, "2" * 32) == (0, 0)
 
 
-async def test_what_a_guard_gives_back_is_there_for_others_and_once_only(world: World) -> None:
+async def test_unspent_budget_that_a_guard_returns_is_credited_once(world: World) -> None:
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
@@ -178,7 +178,7 @@ async def test_what_a_guard_gives_back_is_there_for_others_and_once_only(world: 
     assert account(world, budget) == Account(100, 20, 20), "what is spent does not come back"
 
 
-async def test_a_spool_that_is_told_to_its_end_returns_what_it_did_not_spend(world: World) -> None:
+async def test_a_completely_reported_spool_returns_its_unspent_budget_once(world: World) -> None:
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
@@ -189,8 +189,8 @@ async def test_a_spool_that_is_told_to_its_end_returns_what_it_did_not_spend(wor
     assert account(world, budget) == Account(100, 25, 20)
 
 
-async def test_a_guard_that_is_silent_keeps_what_it_has_drawn(world: World, clock: Clock) -> None:
-    """By time alone nothing comes back: what a dead guard has let pass may be told later."""
+async def test_a_silent_guard_keeps_the_budget_that_it_has_drawn(world: World, clock: Clock) -> None:
+    """Drawn budget is not returned after a time, because a guard without contact may report its calls later."""
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}, ttl_s=30 * 86_400))
     await draw(world, budget, 100)
@@ -200,7 +200,7 @@ async def test_a_guard_that_is_silent_keeps_what_it_has_drawn(world: World, cloc
     assert await draw(world, budget, 1, OTHER) == (0, 0)
 
 
-async def test_what_is_missing_in_a_report_counts_as_spent(world: World) -> None:
+async def test_the_budget_of_a_lost_report_counts_as_spent(world: World) -> None:
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
@@ -209,7 +209,7 @@ async def test_what_is_missing_in_a_report_counts_as_spent(world: World) -> None
     assert account(world, budget) == Account(100, 50, 50)
 
 
-async def test_a_guard_cannot_report_more_than_it_has_drawn(world: World) -> None:
+async def test_a_guard_that_reports_more_than_it_has_drawn_is_charged_only_the_drawn_budget(world: World) -> None:
     await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 10)
@@ -218,7 +218,7 @@ async def test_a_guard_cannot_report_more_than_it_has_drawn(world: World) -> Non
     assert await run_act(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
 
 
-async def test_a_task_that_is_over_still_says_what_it_came_to(world: World) -> None:
+async def test_an_ended_task_shows_the_rest_and_the_spending_of_its_budgets(world: World) -> None:
     bot = agent_caller(await register_agent(world))
     _, task = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "budget": [CALLS]}, by=bot)
     assert task["budgets"] == [{"id": task["budgets"][0]["id"], "limit": CALLS, "left": "10", "spent": "0"}]
@@ -228,7 +228,7 @@ async def test_a_task_that_is_over_still_says_what_it_came_to(world: World) -> N
     assert over["budgets"] == [{**task["budgets"][0], "left": "9", "spent": "1"}]
 
 
-async def test_administrators_say_what_an_agent_may_do_on_each_day(world: World) -> None:
+async def test_an_administrator_sets_and_reads_the_daily_budget_of_an_agent(world: World) -> None:
     await register_agent(world)
     status, said = await call_admin_api(world, "PUT", "/agents/bot/budget", {"limits": [PAY]})
     assert status == 200
@@ -244,7 +244,7 @@ async def test_administrators_say_what_an_agent_may_do_on_each_day(world: World)
         await allow(world, CALLS, agent="nobody")
 
 
-async def test_a_budget_that_is_none_starts_no_task(world: World) -> None:
+async def test_a_task_with_a_malformed_budget_is_refused(world: World) -> None:
     bot = agent_caller(await register_agent(world))
     status, refusal = await call_admin_api(
         world, "POST", "/tasks", {"purpose": "p", "budget": [{"kind": "calls"}]}, by=bot
@@ -253,7 +253,7 @@ async def test_a_budget_that_is_none_starts_no_task(world: World) -> None:
     assert (await call_admin_api(world, "GET", "/tasks", by=ADMIN))[1]["tasks"] == []
 
 
-async def test_days_that_are_long_over_are_forgotten(world: World, clock: Clock) -> None:
+async def test_the_account_of_a_daily_budget_is_deleted_after_seven_days(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     await allow(world, CALLS)
     standing = flows.find_task(world.db.read(), "tk_" + bot.agent_id.removeprefix("ag_"))

@@ -1,4 +1,4 @@
-"""Data classes from the catalogue to the token: said by who registers, kept, and only narrowed."""
+"""Data classes from the catalogue to the token: stated at registration, stored, and only narrowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def catalogue(world: World) -> dict[str, Any]:
 # --- resources -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_resource_has_classes_from_its_first_hour_and_keeps_them_when_it_is_listed_anew(world: World) -> None:
+async def test_the_data_classes_of_a_new_resource_are_kept_when_its_tools_are_listed_again(world: World) -> None:
     status, _ = await register(world, READ | {"data_classes": ["health"]}, data_classes=["personal"])
     assert status == 201
     listed = {"tools": [{"name": "read", "inputSchema": {}}, {"name": "write", "inputSchema": {}}]}
@@ -45,7 +45,7 @@ async def test_a_resource_has_classes_from_its_first_hour_and_keeps_them_when_it
     assert {tool["name"]: tool.get("data_classes") for tool in kept["tools"]} == {"read": ["health"], "write": None}
 
 
-async def test_a_resource_without_a_catalogue_has_classes_for_the_one_that_comes(world: World) -> None:
+async def test_the_data_classes_of_a_resource_apply_to_a_catalogue_that_is_added_later(world: World) -> None:
     assert (await register(world, catalogue=None, data_classes=["secret"]))[0] == 201
     own = {"resource": "files", "tools": [READ]}
     await call_admin_api(world, "PUT", "/resources/files/catalogue", {"catalogue": own})
@@ -56,7 +56,7 @@ async def test_a_resource_without_a_catalogue_has_classes_for_the_one_that_comes
 
 
 @pytest.mark.parametrize("name", ["helth", "Health", "he\u0430lth", "health ", ""])
-async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(world: World, name: str) -> None:
+async def test_an_unknown_data_class_is_refused_with_the_list_of_data_classes(world: World, name: str) -> None:
     for body in (
         {"data_classes": ["public", name]},
         {"catalogue": {"resource": "files", "tools": [], "data_classes": [name]}},
@@ -75,7 +75,7 @@ async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(wor
     assert "data_classes" not in await catalogue(world)
 
 
-async def test_an_agent_is_shown_with_the_classes_that_its_scopes_reach(world: World) -> None:
+async def test_an_agent_is_shown_with_the_data_classes_that_its_scopes_reach(world: World) -> None:
     await register(
         world, READ | {"data_classes": ["health"]}, WRITE | {"data_classes": ["secret"]}, data_classes=["internal"]
     )
@@ -90,7 +90,7 @@ async def start(world: World, **more: Any) -> tuple[int, dict[str, Any]]:
     return await call_admin_api(world, "POST", "/tasks", {"agent": "bot", "purpose": "p"} | more)
 
 
-async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> None:
+async def test_the_data_classes_of_a_new_task_limit_all_its_bounds(world: World) -> None:
     await register(world, READ)
     await call_admin_api(world, "POST", "/resources", {"name": "mail", "uri": MAIL})
     await register_agent(world, scopes=["files:read", "mail:send", "ostiary:read"])
@@ -107,7 +107,7 @@ async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> No
 
 
 @pytest.mark.parametrize("classes", [[], ["helth"], ["Health"], ["public"] * 33, ["public"]])
-async def test_what_cannot_be_limited_so_begins_no_task(world: World, classes: list[str]) -> None:
+async def test_a_task_with_invalid_or_unreachable_data_classes_is_refused(world: World, classes: list[str]) -> None:
     await register(world, READ)
     await register_agent(world, scopes=["files:read"])
     told = [{"type": "tool", "locations": [FILES], "datatypes": ["secret"]}]
@@ -116,14 +116,14 @@ async def test_what_cannot_be_limited_so_begins_no_task(world: World, classes: l
     assert (await call_admin_api(world, "GET", "/tasks"))[1]["tasks"] == []
 
 
-async def test_a_task_that_reaches_nothing_is_not_limited_to_nothing(world: World) -> None:
-    """No bounds at all would be whatever the scopes allow."""
+async def test_data_classes_for_a_task_that_reaches_no_resource_are_refused(world: World) -> None:
+    """A task without bounds would allow everything that its scopes allow."""
     await register_agent(world, scopes=["nowhere:read"])
     status, refusal = await start(world, data_classes=["health"])
     assert (status, refusal["error"]) == (422, "invalid_authorization_details")
 
 
-async def test_a_part_of_a_task_has_no_class_more(world: World) -> None:
+async def test_a_child_task_has_no_data_class_beyond_those_of_its_parent(world: World) -> None:
     await register(world, READ)
     await register_agent(world, scopes=["files:read"])
     _, whole = await start(world, data_classes=["health", "internal"])
@@ -164,7 +164,7 @@ handled = st.frozensets(st.sampled_from(STANDARD[:4]))
 
 
 @given(some_details.filter(bool), some_details, st.lists(some_details, max_size=3), handled)
-def test_classes_only_narrow_from_task_to_child_to_token_to_exchange(
+def test_data_classes_only_narrow_from_task_to_child_task_to_token_to_exchange(
     whole: tuple[ToolDetail, ...],
     part: tuple[ToolDetail, ...],
     asked: list[tuple[ToolDetail, ...]],
@@ -183,8 +183,8 @@ def test_classes_only_narrow_from_task_to_child_to_token_to_exchange(
     assert not bounds.permits(held, **call) or bounds.permits(whole, **call)
 
 
-def test_what_is_cut_to_a_resource_keeps_its_classes() -> None:
-    """A token that lost them would be wider than its task."""
+def test_bounds_that_are_narrowed_to_a_resource_keep_their_data_classes() -> None:
+    """A token without the data classes would be wider than its task."""
     both = parse_details([{"type": "tool", "locations": [FILES, MAIL], "datatypes": ["health"]}])
     [cut] = narrow_details((), task=both, target=Target(FILES))
     assert (cut.locations, cut.datatypes) == ((FILES,), ("health",))

@@ -1,4 +1,4 @@
-"""Holding a task: heartbeats, overlapping holders, the last one out, and what becomes of a task that nobody holds."""
+"""Holders of a task: heartbeats, overlapping holders, the last holder, and the state of a task without a holder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE, TWO, THREE = (f"ho_{digit * 32}" for digit in "123")
 
 
 async def begin(world: World, **more: Any) -> tuple[str, Caller]:
-    """A task with a heartbeat of ten seconds: its path, and its agent."""
+    """Start a task with a heartbeat of ten seconds; return its path and its agent."""
     bot = agent_caller(await register_agent(world))
     body = {"purpose": "to sort", "heartbeat": 10, **more}
     status, task = await call_admin_api(world, "POST", "/tasks", body, by=bot)
@@ -39,7 +39,7 @@ async def begin(world: World, **more: Any) -> tuple[str, Caller]:
 
 
 async def say(world: World, path: str, verb: str, holder: str, by: Caller, **more: Any) -> str:
-    """Empty, or the code of the refusal."""
+    """Send a request of a holder; return an empty text, or the error code of the refusal."""
     status, body = await call_admin_api(world, "POST", f"{path}/{verb}", {"holder": holder, **more}, by=by)
     return "" if status == 200 else str(body["error"])
 
@@ -48,7 +48,7 @@ async def show(world: World, path: str) -> dict[str, Any]:
     return (await call_admin_api(world, "GET", path))[1]
 
 
-async def test_a_task_lives_as_long_as_somebody_who_holds_it_is_heard_of(world: World, clock: Clock) -> None:
+async def test_a_task_is_lost_when_its_only_holder_misses_the_heartbeat(world: World, clock: Clock) -> None:
     path, bot = await begin(world)
     assert await say(world, path, "hold", ONE, bot) == ""
     for _ in range(5):
@@ -63,7 +63,7 @@ async def test_a_task_lives_as_long_as_somebody_who_holds_it_is_heard_of(world: 
     assert await say(world, path, "hold", ONE, bot) == "task_ended"
 
 
-async def test_a_task_that_nobody_holds_from_the_beginning_is_lost_too(world: World, clock: Clock) -> None:
+async def test_a_task_with_a_heartbeat_that_is_never_held_is_lost(world: World, clock: Clock) -> None:
     path, _ = await begin(world)
     clock.advance(10)
     assert (await show(world, path))["state"] == "lost"
@@ -71,7 +71,7 @@ async def test_a_task_that_nobody_holds_from_the_beginning_is_lost_too(world: Wo
     assert await flows.expire_due(world) == 0
 
 
-async def test_what_was_given_under_a_lost_task_dies_with_it_and_the_ledger_says_why(
+async def test_the_tokens_of_a_lost_task_end_and_its_ledger_entry_states_the_outcome(
     world: World, clock: Clock
 ) -> None:
     path, bot = await begin(world)
@@ -89,13 +89,15 @@ async def test_what_was_given_under_a_lost_task_dies_with_it_and_the_ledger_says
     assert (status, refusal["error"]) == (409, "task_ended")
 
 
-async def test_a_date_that_came_first_is_the_reason(world: World, clock: Clock) -> None:
+async def test_a_task_whose_expiry_and_missed_heartbeat_coincide_is_expired(world: World, clock: Clock) -> None:
     path, _ = await begin(world, ttl=10)
     clock.advance(10)
     assert (await show(world, path))["state"] == "expired"
 
 
-async def test_overlapping_holders_are_counted_and_the_last_one_out_ends_it(world: World, clock: Clock) -> None:
+async def test_a_task_that_ends_with_its_last_holder_stays_live_while_another_holder_remains(
+    world: World, clock: Clock
+) -> None:
     path, bot = await begin(world, end_with_last=True)
     await say(world, path, "hold", ONE, bot)
     clock.advance(1)
@@ -110,7 +112,7 @@ async def test_overlapping_holders_are_counted_and_the_last_one_out_ends_it(worl
     assert await say(world, path, "hold", ONE, bot) == "task_ended"
 
 
-async def test_who_is_silent_for_too_long_counts_no_more(world: World, clock: Clock) -> None:
+async def test_a_holder_that_misses_the_heartbeat_is_not_counted(world: World, clock: Clock) -> None:
     path, bot = await begin(world, end_with_last=True)
     await say(world, path, "hold", ONE, bot)
     clock.advance(5)
@@ -121,7 +123,9 @@ async def test_who_is_silent_for_too_long_counts_no_more(world: World, clock: Cl
     assert (await show(world, path))["state"] == "done"
 
 
-async def test_who_was_silent_for_too_long_is_forgotten(world: World, clock: Clock) -> None:
+async def test_a_holder_that_misses_the_heartbeat_is_deleted_when_another_holder_joins(
+    world: World, clock: Clock
+) -> None:
     path, bot = await begin(world)
     await say(world, path, "hold", ONE, bot)
     clock.advance(5)
@@ -132,7 +136,9 @@ async def test_who_was_silent_for_too_long_is_forgotten(world: World, clock: Clo
     assert [one.holder for one in kept] == [TWO, THREE]
 
 
-async def test_a_task_that_was_not_declared_so_stays_for_who_resumes_it_in_time(world: World, clock: Clock) -> None:
+async def test_a_task_that_its_last_holder_left_can_be_held_again_within_the_heartbeat(
+    world: World, clock: Clock
+) -> None:
     path, bot = await begin(world)
     await say(world, path, "hold", ONE, bot)
     await say(world, path, "leave", ONE, bot)
@@ -143,7 +149,7 @@ async def test_a_task_that_was_not_declared_so_stays_for_who_resumes_it_in_time(
     assert (await show(world, path))["state"] == "live"
 
 
-async def test_a_task_is_renewed_while_somebody_holds_it(world: World, clock: Clock) -> None:
+async def test_a_task_with_a_heartbeat_is_renewed_only_while_it_has_a_holder(world: World, clock: Clock) -> None:
     path, bot = await begin(world, ttl=60)
     status, refusal = await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot)
     assert (status, refusal["error"]) == (409, "not_held")
@@ -153,7 +159,7 @@ async def test_a_task_is_renewed_while_somebody_holds_it(world: World, clock: Cl
     assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 180}, by=bot))[1]["error"] == "not_held"
 
 
-async def test_only_the_agent_itself_holds_its_tasks(world: World) -> None:
+async def test_only_the_agent_of_a_task_can_hold_the_task(world: World) -> None:
     path, _ = await begin(world)
     other = agent_caller(await register_agent(world, "other", owner="bob"))
     for by in (other, ADMIN):
@@ -162,7 +168,7 @@ async def test_only_the_agent_itself_holds_its_tasks(world: World) -> None:
     assert (await show(world, path))["holders"] == []
 
 
-async def test_a_task_without_a_heartbeat_and_a_standing_one_are_not_held(world: World) -> None:
+async def test_a_task_without_a_heartbeat_and_a_standing_task_cannot_be_held(world: World) -> None:
     path, bot = await begin(world, heartbeat=None)
     for verb in ("hold", "beat", "leave"):
         assert await say(world, path, verb, ONE, bot) == "no_heartbeat"
@@ -171,12 +177,12 @@ async def test_a_task_without_a_heartbeat_and_a_standing_one_are_not_held(world:
 
 
 @pytest.mark.parametrize("holder", ["", "ho_", "ho_" + "1" * 31, "ho_" + "1" * 33, "ho_" + "G" * 32, ONE + "\n"])
-async def test_a_holder_has_a_name_that_nobody_else_throws(world: World, holder: str) -> None:
+async def test_a_malformed_holder_id_is_refused(world: World, holder: str) -> None:
     path, bot = await begin(world)
     assert await say(world, path, "hold", holder, bot) == "invalid"
 
 
-async def test_so_many_hold_a_task_and_no_more(world: World, clock: Clock) -> None:
+async def test_a_task_has_at_most_the_maximum_number_of_holders(world: World, clock: Clock) -> None:
     path, bot = await begin(world)
     for number in range(MAX_HOLDERS):
         assert await say(world, path, "hold", f"ho_{number:032x}", bot) == ""
@@ -188,7 +194,7 @@ async def test_so_many_hold_a_task_and_no_more(world: World, clock: Clock) -> No
     assert await say(world, path, "hold", ONE, bot) == ""
 
 
-async def test_a_beat_leaves_no_entry(world: World) -> None:
+async def test_a_heartbeat_writes_no_ledger_entry(world: World) -> None:
     path, bot = await begin(world)
     await say(world, path, "hold", ONE, bot)
     before = newest_entry(world)
@@ -197,7 +203,7 @@ async def test_a_beat_leaves_no_entry(world: World) -> None:
     assert newest_entry(world) == before
 
 
-def test_a_heartbeat_is_a_second_to_a_day() -> None:
+def test_the_heartbeat_interval_of_a_task_is_one_second_to_one_day() -> None:
     assert check_heartbeat(1, ends_with_last=False) == 1_000_000
     assert check_heartbeat(MAX_HEARTBEAT_S, ends_with_last=True) == MAX_HEARTBEAT_S * 1_000_000
     assert check_heartbeat(None, ends_with_last=False) is None
@@ -208,7 +214,7 @@ def test_a_heartbeat_is_a_second_to_a_day() -> None:
         check_heartbeat(None, ends_with_last=True)
 
 
-async def test_the_children_of_a_lost_task_are_over_too(world: World, clock: Clock) -> None:
+async def test_the_child_tasks_of_a_lost_task_are_cancelled(world: World, clock: Clock) -> None:
     path, bot = await begin(world)
     _, child = await call_admin_api(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
     clock.advance(10)

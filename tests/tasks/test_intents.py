@@ -53,7 +53,7 @@ def kept(world: World, id: str) -> Recorded | None:
 
 
 async def refusal_of(world: World, **more: Any) -> str:
-    """The code, where nothing has started and the refusal is on record."""
+    """Return the error code of a refused task, after a check that the refusal is recorded and no task has an intent."""
     _, refusal = await start(world, **more)
     assert newest_entry(world).outcome == "refused"
     _, page = await call_admin_api(world, "GET", "/tasks?agent=bot")
@@ -61,7 +61,7 @@ async def refusal_of(world: World, **more: Any) -> str:
     return str(refusal["error"])
 
 
-async def test_an_administrator_says_what_the_person_asked_and_the_ledger_has_its_digest(
+async def test_an_administrator_states_the_intent_of_a_person_and_the_ledger_has_its_digest(
     world: World, bot: Caller
 ) -> None:
     status, task = await start(world, on_behalf_of="alice")
@@ -78,12 +78,12 @@ async def test_an_administrator_says_what_the_person_asked_and_the_ledger_has_it
     assert "intent" not in (await call_admin_api(world, "GET", "/tasks?agent=bot"))[1]["tasks"][0]
 
 
-async def test_two_tasks_with_the_same_words_have_two_digests(world: World, bot: Caller) -> None:
+async def test_two_tasks_with_the_same_intent_have_different_digests(world: World, bot: Caller) -> None:
     digests = {(await start(world))[1]["intent"]["digest"] for _ in range(2)}
     assert len(digests) == 2
 
 
-async def test_a_person_says_it_with_their_own_token_for_themselves_alone(world: World, bot: Caller) -> None:
+async def test_a_person_states_an_intent_only_for_themselves(world: World, bot: Caller) -> None:
     alice = get_agent(world, "bot").owner
     for more in ({}, {"on_behalf_of": "alice"}):
         status, task = await start(world, by=person_caller(alice), **more)
@@ -95,7 +95,7 @@ async def test_a_person_says_it_with_their_own_token_for_themselves_alone(world:
     assert (status, task["intent"]["said_by"]) == (201, "administrator")
 
 
-async def test_somebody_of_the_team_does_not_say_what_another_of_them_asked(world: World, bot: Caller) -> None:
+async def test_a_team_member_cannot_state_the_intent_of_another_member(world: World, bot: Caller) -> None:
     await register_agent(world, "other", owner="bob")
     await call_admin_api(world, "POST", "/teams", {"name": "crew", "members": ["alice", "bob"]})
     await call_admin_api(world, "PATCH", "/agents/bot", {"owner": "crew"})
@@ -104,7 +104,7 @@ async def test_somebody_of_the_team_does_not_say_what_another_of_them_asked(worl
     assert (await start(world, by=person_caller(bob), on_behalf_of="bob"))[0] == 201
 
 
-async def test_an_agent_invents_no_words_unless_its_operator_lets_it_speak(world: World, bot: Caller) -> None:
+async def test_an_agent_states_an_intent_only_if_its_operator_permits_it(world: World, bot: Caller) -> None:
     assert await refusal_of(world, by=bot) == "may_not_speak"
     assert await refusal_of(world, by=bot, on_behalf_of="alice") == "may_not_speak"
     await let_speak(world)
@@ -115,7 +115,9 @@ async def test_an_agent_invents_no_words_unless_its_operator_lets_it_speak(world
     assert (status, refusal["error"]) == (403, "may_not_speak")
 
 
-async def test_the_switch_is_of_one_agent_and_no_agent_flips_it(world: World, bot: Caller) -> None:
+async def test_the_permission_to_state_intents_applies_to_one_agent_and_its_own_tasks(
+    world: World, bot: Caller
+) -> None:
     other = agent_caller(await register_agent(world, "other", scopes=["files:read"]))
     await let_speak(world)
     status, refusal = await start(world, agent="other", by=other)
@@ -125,7 +127,7 @@ async def test_the_switch_is_of_one_agent_and_no_agent_flips_it(world: World, bo
     assert (await start(world, agent="other", by=bot))[0] == 403, "nor does it speak for another agent's person"
 
 
-async def test_a_part_has_what_was_asked_of_the_whole_or_a_part_of_it(world: World, bot: Caller) -> None:
+async def test_a_child_task_has_the_intent_of_its_parent_or_a_narrower_intent(world: World, bot: Caller) -> None:
     _, whole = await start(world)
     _, same = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "parent": whole["task_id"]}, by=bot)
     assert same["intent"] == whole["intent"], "of an agent that may not speak for anybody"
@@ -140,7 +142,7 @@ async def test_a_part_has_what_was_asked_of_the_whole_or_a_part_of_it(world: Wor
 WRITE = {"tool": "files/write_file"}
 
 
-async def test_the_server_plans_what_the_words_suggest(world: World, bot: Caller) -> None:
+async def test_the_server_plans_the_tools_that_the_words_of_an_intent_suggest(world: World, bot: Caller) -> None:
     await call_admin_api(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
     _, task = await start(world, intent={"words": "Write the file report.txt"})
     assert task["intent"]["plan"] == [WRITE]
@@ -153,7 +155,7 @@ async def test_the_server_plans_what_the_words_suggest(world: World, bot: Caller
     assert bounded["intent"]["plan"] == [], "what the task may not do is not planned"
 
 
-async def test_a_part_is_planned_within_the_whole(world: World, bot: Caller) -> None:
+async def test_the_plan_of_a_child_task_stays_within_the_plan_of_its_parent(world: World, bot: Caller) -> None:
     await call_admin_api(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
     words = "Read bill.txt and write the file report.txt"
     _, whole = await start(world, intent={"words": words})
@@ -178,7 +180,9 @@ async def test_a_part_is_planned_within_the_whole(world: World, bot: Caller) -> 
         PAY | {"endorsed": [BILL, BILL | {"value": "poison.txt"}]},
     ],
 )
-async def test_a_part_says_nothing_that_the_whole_did_not(world: World, bot: Caller, intent: dict[str, Any]) -> None:
+async def test_a_child_task_cannot_widen_the_intent_of_its_parent(
+    world: World, bot: Caller, intent: dict[str, Any]
+) -> None:
     await let_speak(world)  # which is about its own tasks
     _, whole = await start(world)
     for by in (bot, ADMIN):
@@ -186,7 +190,7 @@ async def test_a_part_says_nothing_that_the_whole_did_not(world: World, bot: Cal
         assert (status, refusal["error"]) == (403, "widens")
 
 
-async def test_where_nobody_said_anything_no_part_has_words(world: World, bot: Caller) -> None:
+async def test_a_child_of_a_task_without_an_intent_cannot_have_an_intent(world: World, bot: Caller) -> None:
     await let_speak(world)
     _, whole = await start(world, intent=None)
     assert "intent" not in whole
@@ -197,7 +201,7 @@ async def test_where_nobody_said_anything_no_part_has_words(world: World, bot: C
             assert (status, refusal["error"]) == (403, "widens")
 
 
-async def test_nothing_changes_it_afterwards(world: World, bot: Caller) -> None:
+async def test_an_intent_is_not_changed_by_the_renewal_or_the_end_of_its_task(world: World, bot: Caller) -> None:
     _, task = await start(world)
     path = f"/tasks/{task['task_id']}"
     before = kept(world, task["task_id"])
@@ -212,11 +216,13 @@ async def test_nothing_changes_it_afterwards(world: World, bot: Caller) -> None:
     ["files/delete_everything", "nowhere/read_file", "files/write_file"],
     ids=["no tool", "no resource", "scope"],
 )
-async def test_a_document_that_the_task_cannot_read_was_named_by_mistake(world: World, bot: Caller, tool: str) -> None:
+async def test_an_intent_that_endorses_a_document_outside_the_task_is_refused(
+    world: World, bot: Caller, tool: str
+) -> None:
     assert await refusal_of(world, intent=PAY | {"endorsed": [BILL | {"tool": tool}]}) == "invalid_intent"
 
 
-async def test_what_is_no_intent_is_refused_and_nothing_starts(world: World, bot: Caller) -> None:
+async def test_a_malformed_intent_is_refused_and_starts_no_task(world: World, bot: Caller) -> None:
     for intent in ({}, {"words": ""}, {"words": "a\x1bb"}, PAY | {"said_by": "person"}):
         status, refusal = await start(world, intent=intent)
         assert (status, refusal["error"]) == (422, "invalid_intent")
@@ -225,7 +231,7 @@ async def test_what_is_no_intent_is_refused_and_nothing_starts(world: World, bot
     assert status in (400, 413), "larger than a request may be"
 
 
-async def test_a_large_intent_is_kept_once_for_a_tree(world: World, bot: Caller) -> None:
+async def test_a_large_intent_is_stored_once_for_a_tree_of_tasks(world: World, bot: Caller) -> None:
     _, whole = await start(world, intent={"words": "word " * 3000})
     below = [whole]
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Tasks under tasks: narrower in everything, by agents one after the other, and gone with whatever is above."""
+"""Child tasks: never wider than their parents, delegated from agent to agent, and ended with each task above."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def agents(world: World, *names: str, **more: Any) -> list[Agent]:
 
 
 async def line(world: World, *names: str) -> list[Task]:
-    """A task of each agent, each under the one before."""
+    """Start a task of each agent, each as a child of the task before; return the tasks."""
     tasks: list[Task] = []
     for name in names:
         tasks.append(await start(world, name, parent=tasks[-1].task_id if tasks else None))
@@ -71,7 +71,7 @@ async def refused(world: World, flow: Callable[[Act], object]) -> str:
     return refusal.value.code
 
 
-async def test_a_part_of_a_task_has_all_that_both_have_unless_it_asks_for_less(world: World) -> None:
+async def test_a_child_task_has_the_scopes_that_its_parent_and_its_agent_share(world: World) -> None:
     top, _ = await agents(world, "top", "sub")
     await run_act(world, lambda a: registry.set_scopes(a, "sub", ["files:read", "mail:send"]))
     whole = await start(world, on_behalf_of="alice", bounds=parse_details(READ))
@@ -83,7 +83,7 @@ async def test_a_part_of_a_task_has_all_that_both_have_unless_it_asks_for_less(w
     assert live(world, part) == part
 
 
-async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_all_of_them(world: World) -> None:
+async def test_a_child_task_inherits_bounds_that_its_agent_can_only_partly_reach(world: World) -> None:
     await agents(world, "top", "sub")
     for name in ("files", "mail"):
         await run_act(world, lambda a, n=name: registry.create_resource(a, name=n, uri=f"https://{n}.example/"))  # type: ignore[misc]
@@ -98,7 +98,7 @@ async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_a
     )  # who asks for them must reach them
 
 
-async def test_nothing_is_wider_under_a_task(world: World) -> None:
+async def test_a_child_task_cannot_widen_the_scopes_the_bounds_or_the_person_of_its_parent(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
     await create_person(world, "bob")
     whole = await start(world, scopes=["files:read"], bounds=parse_details(READ))
@@ -123,7 +123,7 @@ async def test_nothing_is_wider_under_a_task(world: World) -> None:
     assert sub.scopes == top.scopes
 
 
-async def test_what_an_agent_above_loses_is_lost_below(world: World) -> None:
+async def test_a_scope_that_an_agent_loses_is_lost_to_the_tasks_below_its_task(world: World) -> None:
     await agents(world, "top", "mid", "low")
     _, _, part = await line(world, "top", "mid", "low")
     assert live(world, part).scopes == set(SCOPES)
@@ -133,7 +133,7 @@ async def test_what_an_agent_above_loses_is_lost_below(world: World) -> None:
     assert live(world, part).scopes == set()
 
 
-async def test_no_part_outlives_its_task(world: World, clock: Clock) -> None:
+async def test_no_child_task_outlives_its_parent(world: World, clock: Clock) -> None:
     await agents(world, "top", "sub")
     whole = await start(world, ttl_s=10)
     part = await start(world, "sub", parent=whole.task_id, ttl_s=60)
@@ -152,7 +152,7 @@ async def test_no_part_outlives_its_task(world: World, clock: Clock) -> None:
             live(world, task)
 
 
-async def test_a_part_of_a_standing_task_ends_with_the_agent_that_gave_it(world: World, clock: Clock) -> None:
+async def test_a_child_of_a_standing_task_ends_with_the_agent_that_delegated_it(world: World, clock: Clock) -> None:
     top, sub = await agents(world, "top", "sub", expires_at=clock.now + 30 * SECOND)
     await run_act(world, lambda a: registry.set_end(a, "sub", None))
     part = await start(world, "sub", parent=standing_id(top.agent_id))
@@ -171,7 +171,7 @@ async def test_a_part_of_a_standing_task_ends_with_the_agent_that_gave_it(world:
     assert states(world, part) == ["cancelled"]
 
 
-async def test_only_who_holds_a_task_gives_parts_of_it(world: World) -> None:
+async def test_only_the_agent_of_a_task_its_owner_or_an_administrator_starts_child_tasks(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
     bob = await create_person(world, "bob")
     whole = await start(world)
@@ -186,7 +186,7 @@ async def test_only_who_holds_a_task_gives_parts_of_it(world: World) -> None:
             await start(world, "sub", parent=id)
 
 
-async def test_no_part_of_what_is_over_or_of_who_is_stopped_begins(world: World, clock: Clock) -> None:
+async def test_no_child_task_starts_under_an_ended_task_or_below_a_suspended_agent(world: World, clock: Clock) -> None:
     await agents(world, "top", "mid", "low")
     ended, expired, whole = await start(world), await start(world, ttl_s=1), await start(world)
     part = await start(world, "mid", parent=whole.task_id)
@@ -203,7 +203,7 @@ async def test_no_part_of_what_is_over_or_of_who_is_stopped_begins(world: World,
     assert (await start(world, "low", parent=part.task_id)).depth == 2
 
 
-async def test_work_is_not_handed_back(world: World) -> None:
+async def test_a_child_task_cannot_be_delegated_to_an_agent_above_it(world: World) -> None:
     await agents(world, "top", "mid", "low")
     tasks = await line(world, "top", "mid", "low")
     for agent in ("top", "mid"):
@@ -213,7 +213,7 @@ async def test_work_is_not_handed_back(world: World) -> None:
     assert [link.task for link in again.chain] == [task.task_id for task in reversed(tasks)]
 
 
-async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
+async def test_the_max_depth_of_an_agent_limits_the_number_of_agents_after_it(world: World) -> None:
     await agents(world, "top", "a", "b", "c", "d")
     tasks = await line(world, "top", "a", "b", "c")
     said: dict[str, Any] = {"agent": "d", "purpose": "p", "parent": tasks[-1].task_id}
@@ -230,7 +230,7 @@ async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("depth", [-1, 0, MAX_DEPTH, MAX_DEPTH + 1])
-async def test_the_depth_has_its_limits(world: World, depth: int) -> None:
+async def test_the_max_depth_of_an_agent_is_at_least_zero_and_at_most_the_maximum(world: World, depth: int) -> None:
     await agents(world, "bot")
     if 0 <= depth <= MAX_DEPTH:
         assert (await run_act(world, lambda a: registry.set_depth(a, "bot", depth))).max_depth == depth
@@ -244,7 +244,7 @@ async def test_the_depth_has_its_limits(world: World, depth: int) -> None:
                 await run_act(world, flow)
 
 
-async def test_a_task_has_at_most_seven_above_it(world: World) -> None:
+async def test_a_task_has_at_most_seven_tasks_above_it(world: World) -> None:
     await agents(world, "top")
     tasks = await line(world, *["top"] * (MAX_DEPTH + 1))
     assert (tasks[-1].depth, len(live(world, tasks[-1]).chain)) == (MAX_DEPTH, MAX_DEPTH)
@@ -252,7 +252,7 @@ async def test_a_task_has_at_most_seven_above_it(world: World) -> None:
     assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "too_deep"
 
 
-async def test_a_task_stays_in_its_segment(world: World) -> None:
+async def test_a_task_cannot_be_delegated_to_another_segment(world: World) -> None:
     await register_agent(world, "top", scopes=SCOPES)
     await register_agent(world, "far", scopes=SCOPES, segment="finance")
     whole = await start(world)
@@ -261,7 +261,7 @@ async def test_a_task_stays_in_its_segment(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "revoke", "expire"])
-async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World, clock: Clock, how: str) -> None:
+async def test_the_end_of_a_task_ends_exactly_the_tasks_below_it(world: World, clock: Clock, how: str) -> None:
     top, mid, low = await agents(world, "top", "mid", "low")
     whole, beside = await start(world, ttl_s=60), await start(world)
     part = await start(world, "mid", parent=whole.task_id, ttl_s=30)
@@ -298,7 +298,7 @@ async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World
         live(world, lowest)
 
 
-async def test_stopping_an_agent_in_the_middle_kills_what_came_through_it_and_only_that(world: World) -> None:
+async def test_the_quarantine_of_an_agent_ends_exactly_the_tokens_delegated_through_the_agent(world: World) -> None:
     top, mid, low = await agents(world, "top", "mid", "low")
     whole, part, lowest = await line(world, "top", "mid", "low")
     own = await start(world, "low")
@@ -316,7 +316,7 @@ async def test_stopping_an_agent_in_the_middle_kills_what_came_through_it_and_on
     assert states(world, whole, part, lowest, own) == ["live", "cancelled", "cancelled", "live"]
 
 
-async def test_revoking_an_agent_tells_guards_of_its_tasks_and_not_of_each_token_under_them(world: World) -> None:
+async def test_the_revocation_of_an_agent_is_sent_to_guards_as_one_task_and_one_agent(world: World) -> None:
     _top, low = await agents(world, "top", "low")
     whole, part = await line(world, "top", "low")
     await create_holding(world, low, "tok_low", task=part.task_id)
@@ -329,7 +329,7 @@ async def test_revoking_an_agent_tells_guards_of_its_tasks_and_not_of_each_token
     assert not is_live(world, "tok_low")
 
 
-async def test_when_an_owner_leaves_all_that_came_through_the_agents_ends(world: World) -> None:
+async def test_the_revocation_of_an_owner_ends_the_tasks_delegated_by_agents_of_the_owner(world: World) -> None:
     await register_agent(world, "top", scopes=SCOPES, owner="bob")
     (low,) = await agents(world, "low")
     _, part = await line(world, "top", "low")
@@ -340,7 +340,7 @@ async def test_when_an_owner_leaves_all_that_came_through_the_agents_ends(world:
     assert states(world, part) == ["cancelled"]
 
 
-async def test_who_gave_a_part_may_see_renew_and_end_it_and_nobody_below(world: World) -> None:
+async def test_an_agent_above_a_task_may_renew_and_end_it_and_an_agent_below_may_not(world: World) -> None:
     top, mid, low = await agents(world, "top", "mid", "low")
     _, part, lowest = await line(world, "top", "mid", "low")
     for agent in (top, mid, low):
@@ -352,7 +352,9 @@ async def test_who_gave_a_part_may_see_renew_and_end_it_and_nobody_below(world: 
     assert (await run_act(world, lambda a: flows.end(a, lowest.task_id, by=agent_caller(top)))).state is TaskState.DONE
 
 
-async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_delegated_task_counts_against_the_task_limit_of_the_delegating_agent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(starting, "MAX_LIVE", 2)
     await agents(world, "top", "sub")
     whole = await start(world)
@@ -365,7 +367,7 @@ async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypa
     assert await start(world, **said)
 
 
-async def test_a_tree_is_shown_to_whom_its_top_is_shown(world: World, clock: Clock) -> None:
+async def test_a_tree_of_tasks_is_shown_to_the_agents_that_may_see_its_top(world: World, clock: Clock) -> None:
     top, mid, _ = await agents(world, "top", "mid", "low")
     whole, part, lowest = await line(world, "top", "mid", "low")
     clock.advance(1)
@@ -389,7 +391,7 @@ async def test_a_tree_is_shown_to_whom_its_top_is_shown(world: World, clock: Clo
     assert [task["task_id"] for task in found["tasks"]] == [standing, given.task_id]
 
 
-async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent(world: World) -> None:
+async def test_the_admin_api_evaluates_policies_before_a_task_is_delegated_to_another_agent(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
     by_top = replace(agent_caller(top), jkt="the key of top")
     _, whole = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=by_top)

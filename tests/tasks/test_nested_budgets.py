@@ -1,4 +1,4 @@
-"""Budgets in a tree of tasks: what a child has comes out of what is above, and what it does not use goes back there."""
+"""Budgets in a tree of tasks: the budget of a child is taken from its parent, and the unspent rest is returned."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def spent(world: World, task: Task) -> list[str]:
     return [one.spent for one in balances(world, task)]
 
 
-async def test_a_childs_budget_comes_out_of_its_parents_and_the_rest_goes_back(world: World) -> None:
+async def test_the_budget_of_a_child_task_is_taken_from_its_parent_and_the_rest_is_returned(world: World) -> None:
     await register_agent(world)
     top = await begin(world, PAY)
     child = await begin(world, {**PAY, "limit": "100"}, under=top)
@@ -65,7 +65,7 @@ async def test_a_childs_budget_comes_out_of_its_parents_and_the_rest_goes_back(w
     assert (left(world, child), spent(world, child)) == (["0.00"], ["30.00"])
 
 
-async def test_a_child_that_asks_for_more_than_is_left_does_not_begin(world: World) -> None:
+async def test_a_child_task_with_a_budget_above_the_rest_of_its_parent_is_refused(world: World) -> None:
     await register_agent(world)
     top = await begin(world, PAY)
     await spend(world, top, amount="50.00")
@@ -79,7 +79,7 @@ async def test_a_child_that_asks_for_more_than_is_left_does_not_begin(world: Wor
         await spend(world, top, amount="0.01")
 
 
-async def test_a_child_that_asks_for_nothing_spends_its_parents(world: World) -> None:
+async def test_a_child_task_without_a_budget_spends_the_budget_of_its_parent(world: World) -> None:
     await register_agent(world)
     top = await begin(world, calls(3))
     child = await begin(world, under=top)
@@ -95,7 +95,7 @@ async def test_a_child_that_asks_for_nothing_spends_its_parents(world: World) ->
             await spend(world, one, "bank/read")
 
 
-async def test_a_limit_on_fewer_tools_does_not_replace_the_one_above(world: World) -> None:
+async def test_a_child_budget_for_fewer_tools_does_not_replace_the_budget_of_the_parent(world: World) -> None:
     await register_agent(world)
     top = await begin(world, {**PAY, "tools": ["bank/pay", "bank/refund"], "limit": "10"})
     child = await begin(world, {**PAY, "limit": "1000.00"}, under=top)
@@ -106,8 +106,8 @@ async def test_a_limit_on_fewer_tools_does_not_replace_the_one_above(world: Worl
         await spend(world, child, amount=1)
 
 
-async def test_the_days_of_all_behind_a_task_are_counted(world: World) -> None:
-    """Handing work on is no way around what an agent may do in a day."""
+async def test_a_call_of_a_child_task_is_charged_to_the_daily_budget_of_the_delegating_agent(world: World) -> None:
+    """An agent cannot exceed its daily budget by delegation."""
     await register_agent(world)
     await register_agent(world, "sub")
     await run_act(world, lambda a: flows.set_allowance(a, "bot", parse_limits([calls(2)])))
@@ -121,7 +121,7 @@ async def test_the_days_of_all_behind_a_task_are_counted(world: World) -> None:
     await spend(world, await begin(world, agent="sub"))
 
 
-async def test_a_new_limit_of_an_agent_ends_what_was_given_through_it(world: World) -> None:
+async def test_a_new_daily_limit_of_an_agent_revokes_the_tokens_delegated_through_the_agent(world: World) -> None:
     await register_agent(world)
     sub = await register_agent(world, "sub")
     top = await begin(world)
@@ -133,7 +133,7 @@ async def test_a_new_limit_of_an_agent_ends_what_was_given_through_it(world: Wor
     assert [budget.daily for budget in flows.in_force(world.db.read(), live)] == [True]
 
 
-async def test_a_tree_that_ends_gives_back_to_who_is_left(world: World) -> None:
+async def test_an_ended_tree_of_tasks_returns_its_unspent_budget_to_the_task_above(world: World) -> None:
     await register_agent(world)
     top = await begin(world, calls(100))
     middle = await begin(world, calls(50), under=top)
@@ -148,7 +148,7 @@ async def test_a_tree_that_ends_gives_back_to_who_is_left(world: World) -> None:
     assert (left(world, low), spent(world, low)) == (["0"], ["3"])
 
 
-async def test_a_slice_that_comes_back_late_goes_to_who_is_left(world: World) -> None:
+async def test_a_slice_that_is_returned_after_its_task_has_ended_is_credited_to_the_parent(world: World) -> None:
     await register_agent(world)
     top = await begin(world, calls(100))
     child = await begin(world, calls(50), under=top)
@@ -161,7 +161,7 @@ async def test_a_slice_that_comes_back_late_goes_to_who_is_left(world: World) ->
     assert (left(world, top), spent(world, top)) == (["96"], ["4"])
 
 
-async def test_no_more_limits_hold_for_a_task_than_a_token_can_name(world: World) -> None:
+async def test_a_task_has_at_most_as_many_limits_as_a_token_can_name(world: World) -> None:
     await register_agent(world)
     task = None
     for depth in range(MAX_BUDGETS // MAX_LIMITS):
@@ -173,7 +173,7 @@ async def test_no_more_limits_hold_for_a_task_than_a_token_can_name(world: World
 
 
 def whole(world: World, budget: Budget, tasks: list[Task]) -> bool:
-    """Whether all that was ever in the top account is somewhere: spent, at a guard, with a task below, or left."""
+    """Check that the account of the top task and of each child has spent at most what was drawn within its limit."""
     account = store.account(world.db.read(), budget.id)
     assert account is not None
     assert 0 <= account.spent <= account.drawn <= account.ceiling
@@ -186,8 +186,8 @@ def whole(world: World, budget: Budget, tasks: list[Task]) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_is_done_in_a_tree_no_more_is_spent_than_there_was(world: World, seed: int) -> None:
-    """Random trees under random draws, reports, ends and settlements, against a count kept here."""
+async def test_a_tree_of_tasks_spends_at_most_its_budget_under_random_operations(world: World, seed: int) -> None:
+    """Compare random trees under random draws, reports, ends and settlements with a count in this test."""
     random = Random(seed)
     await register_agent(world)
     top = await begin(world, calls(300))

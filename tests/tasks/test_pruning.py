@@ -1,4 +1,4 @@
-"""Tasks that ended long ago are deleted; the ledger is their history, and nothing that denies rested on them."""
+"""Tasks that ended long ago are deleted; their history stays in the ledger, and no denial depends on their rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def end(world: World, one: Task) -> None:
 
 
 async def begin(world: World, **more: Any) -> Task:
-    """With an entry as the API leaves it."""
+    """Start a task with the ledger entry that the API would write."""
     given = {"agent": "bot", "purpose": "to sort the mail"} | more
     return await run_act(world, lambda a: flows.start(a, TaskSpec(**given)), "task.start")
 
@@ -67,7 +67,7 @@ async def test_a_task_is_deleted_thirty_days_after_its_end(
     assert gone(world, task, lives) == [is_gone, False]
 
 
-async def test_of_a_deleted_task_nothing_is_left_but_the_ledger(world: World, clock: Clock) -> None:
+async def test_a_deleted_task_leaves_only_its_ledger_entries(world: World, clock: Clock) -> None:
     bot = await register_agent(world, scopes=["files:read"])
     intent = parse_intent({"words": "Sort my mail"})
     budget = ({"kind": "calls", "limit": 3},)
@@ -100,7 +100,7 @@ async def test_of_a_deleted_task_nothing_is_left_but_the_ledger(world: World, cl
     assert (await call_admin_api(world, "GET", "/tasks/tk_" + "0" * 32))[0] == 404
 
 
-async def test_what_was_denied_stays_denied(world: World, clock: Clock) -> None:
+async def test_a_deleted_task_cannot_be_used_renewed_ended_or_delegated(world: World, clock: Clock) -> None:
     bot = await register_agent(world, scopes=["files:read"])
     task = await begin(world, budget=())
     await end(world, task)
@@ -115,7 +115,7 @@ async def test_what_was_denied_stays_denied(world: World, clock: Clock) -> None:
         await start(world, parent=task.task_id)
 
 
-async def test_a_task_waits_for_those_under_it_and_for_what_was_given_under_it(world: World, clock: Clock) -> None:
+async def test_a_task_is_deleted_after_its_child_tasks_and_its_tokens(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     whole = await begin(world)
     part = await begin(world, parent=whole.task_id)
@@ -133,8 +133,8 @@ async def test_a_task_waits_for_those_under_it_and_for_what_was_given_under_it(w
 _END_ALONE = sql("update task set state = 'done', ended_at = :now where task_id = :id")
 
 
-async def test_a_part_that_lives_keeps_what_is_above_it(world: World, clock: Clock) -> None:
-    """No act leads here; a chain that is cut short would forget that what is above has ended."""
+async def test_a_task_with_a_live_child_task_is_not_deleted(world: World, clock: Clock) -> None:
+    """No act leads to this state. With a shortened chain, the end of the parent would be forgotten."""
     await register_agent(world)
     whole = await begin(world, ttl_s=30 * 86_400)
     part = await begin(world, parent=whole.task_id, ttl_s=30 * 86_400)
@@ -150,8 +150,8 @@ async def test_a_part_that_lives_keeps_what_is_above_it(world: World, clock: Clo
 _LONG_AGO = sql("update task set ended_at = 1 where task_id = :id")
 
 
-async def test_a_task_of_an_incident_that_waits_stays(world: World, clock: Clock) -> None:
-    """Who acted through it may not let the incident go, and the row says who that is."""
+async def test_a_task_of_an_open_incident_is_not_deleted(world: World, clock: Clock) -> None:
+    """The persons for whom the task acted may not release the incident, and the row of the task names them."""
     bot = await register_agent(world)
     task = await begin(world)
     await end(world, task)

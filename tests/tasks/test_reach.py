@@ -49,7 +49,7 @@ async def start(world: World, *details: dict[str, Any], unregistered: bool = Tru
         {"locations": [FILES, MAIL, "https://elsewhere.example/"]},
     ],
 )
-async def test_what_the_agent_can_reach_is_recorded_exactly(world: World, detail: dict[str, Any]) -> None:
+async def test_bounds_that_the_agent_can_reach_are_recorded_exactly(world: World, detail: dict[str, Any]) -> None:
     await build(world)
     task = await start(world, detail)
     assert task.bounds == parse_details([{"type": "tool"} | detail])
@@ -70,7 +70,7 @@ async def test_what_the_agent_can_reach_is_recorded_exactly(world: World, detail
         ({"locations": [FILES, "http://elsewhere.example/"]}, None, InvalidDetails, "not a registered resource"),
     ],
 )
-async def test_what_it_cannot_reach_is_refused_with_its_reason(
+async def test_bounds_that_the_agent_cannot_reach_are_refused_with_the_reason(
     world: World, detail: dict[str, Any], scopes: list[str] | None, refusal: type[Exception] | None, why: str
 ) -> None:
     await build(world)
@@ -97,7 +97,7 @@ async def test_unregistered_resources_can_be_forbidden(world: World) -> None:
     assert await start(world, {"locations": [FILES]}, unregistered=False)
 
 
-async def test_one_detail_that_reaches_too_far_spoils_all(world: World) -> None:
+async def test_one_unreachable_bound_refuses_the_whole_task(world: World) -> None:
     await build(world)
     with pytest.raises(Forbidden):
         await start(world, {"locations": [FILES]}, {"locations": [FILES], "actions": ["put_file"]})

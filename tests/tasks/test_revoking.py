@@ -28,7 +28,7 @@ LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 
 
 async def build(world: World) -> tuple[Agent, Task, str]:
-    """An agent with a task, a token for it, one without, and another agent with a token derived and one of its own."""
+    """Register an agent with a task, a token for the task, a token without one, and another agent with two tokens."""
     agent, other = await register_agent(world), await register_agent(world, "other", owner="bob")
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p")))
     [key] = keys.of_agent(world.db.read(), agent.agent_id)
@@ -52,7 +52,7 @@ def is_over(world: World, task: Task) -> bool:
 
 
 @pytest.mark.parametrize("kind", list(RevokedKind))
-async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind: RevokedKind) -> None:
+async def test_a_revocation_ends_all_derived_objects_and_counts_them_by_kind(world: World, kind: RevokedKind) -> None:
     agent, task, jkt = await build(world)
     id, counts, survivors, ends_task = {
         RevokedKind.AGENT: ("bot", {"token": 3, "task": 1}, {"tok_other"}, True),
@@ -73,7 +73,7 @@ async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind
     assert agent.agent_id
 
 
-async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(world: World) -> None:
+async def test_a_task_on_behalf_of_a_revoked_person_ends_and_its_agent_stays_active(world: World) -> None:
     _, other_task, _ = await build(world)
     await create_person(world, "carol")
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", on_behalf_of="carol")))
@@ -86,13 +86,13 @@ async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(worl
 
 
 @pytest.mark.parametrize("kind", list(RevokedKind))
-async def test_what_is_not_there_cannot_be_revoked(world: World, kind: RevokedKind) -> None:
+async def test_the_revocation_of_an_unknown_object_is_refused(world: World, kind: RevokedKind) -> None:
     with pytest.raises(NotFound):
         await revoke(world, kind, "nothing")
 
 
 @pytest.mark.parametrize("kind", list(RevokedKind))
-async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world: World, kind: RevokedKind) -> None:
+async def test_only_the_owner_of_an_agent_or_an_administrator_can_revoke(world: World, kind: RevokedKind) -> None:
     agent, task, jkt = await build(world)
     id = {
         RevokedKind.AGENT: "bot",
@@ -120,7 +120,7 @@ async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world:
     assert "tok_task" not in left(world)
 
 
-async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None:
+async def test_only_an_administrator_can_revoke_the_token_of_a_guard(world: World) -> None:
     agent = await register_agent(world)
     made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/"))
     await create_holding(world, made.resource_id, "tok_guard")
@@ -129,7 +129,7 @@ async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None
     assert await revoke(world, RevokedKind.TOKEN, "tok_guard", agent_caller(agent, "ostiary:admin")) == {"token": 1}
 
 
-async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World) -> None:
+async def test_the_tasks_of_a_team_end_when_its_only_member_is_revoked(world: World) -> None:
     await create_person(world, "alice")
     await create_person(world, "dora")
     await run_act(world, lambda a: registry.create_team(a, name="single", members=["alice"], deputy="dora"))

@@ -47,7 +47,9 @@ BUDGET = [{"kind": "calls", "limit": 10}]
 
 @pytest.mark.parametrize("more", [{}, {"purpose": "é" * 500}, {"intent": INTENT}, {"budget": BUDGET}])
 @pytest.mark.parametrize(("over", "is_taken"), [(-1, True), (0, True), (1, False)])
-def test_all_parts_of_a_task_count_together(more: dict[str, Any], over: int, is_taken: bool) -> None:
+def test_the_size_of_a_task_is_that_of_purpose_bounds_intent_and_budget_together(
+    more: dict[str, Any], over: int, is_taken: bool
+) -> None:
     bounds = bounds_of_size(room(**more) + over)
     intent = parse_intent(more["intent"]) if "intent" in more else None
     given = {
@@ -64,7 +66,7 @@ def test_all_parts_of_a_task_count_together(more: dict[str, Any], over: int, is_
 
 
 @pytest.mark.parametrize(("over", "status"), [(-1, 201), (0, 201), (1, 422)])
-async def test_a_declared_task_is_measured(world: World, over: int, status: int) -> None:
+async def test_a_declared_task_above_the_size_limit_is_refused(world: World, over: int, status: int) -> None:
     bot = agent_caller(await register_agent(world, scopes=["files:read"]))
     body = {"purpose": "p", "bounds": render_details(bounds_of_size(room() + over))}
     answered, answer = await call_admin_api(world, "POST", "/tasks", body, by=bot)
@@ -72,7 +74,7 @@ async def test_a_declared_task_is_measured(world: World, over: int, status: int)
     assert newest_entry(world).outcome == ("ok" if status == 201 else "refused")
 
 
-async def test_a_part_of_a_task_is_measured_with_the_bounds_that_it_inherits(world: World) -> None:
+async def test_the_size_of_a_child_task_includes_its_inherited_bounds(world: World) -> None:
     await register_agent(world, scopes=["files:read"])
     whole = await run_act(
         world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", bounds=bounds_of_size(room()))), "task.start"
@@ -83,7 +85,7 @@ async def test_a_part_of_a_task_is_measured_with_the_bounds_that_it_inherits(wor
         await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="qq", parent=whole.task_id)))
 
 
-async def test_bounds_that_data_classes_make_longer_are_measured(world: World) -> None:
+async def test_the_size_of_a_task_includes_data_classes_that_lengthen_its_bounds(world: World) -> None:
     await register_agent(world, scopes=["files:read"])
     bounds = bounds_of_size(room())
     with pytest.raises(TaskTooLarge):

@@ -1,4 +1,4 @@
-"""A task under any sequence of words and dates, against what the states say."""
+"""A task under random sequences of ends, renewals and expiry, compared with the expected states."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Expected:
         return self.state is TaskState.LIVE and now < self.until
 
 
-def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Config) -> None:
+def test_a_task_is_live_exactly_until_its_end_or_its_expiry(config: Config) -> None:
     clock, names = Clock(), iter(range(10_000))
 
     async def run() -> None:
@@ -77,7 +77,7 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
     asyncio.run(run())
 
 
-async def test_a_task_is_over_at_the_instant_of_its_end(world: World) -> None:
+async def test_a_task_is_not_live_from_the_instant_of_its_expiry(world: World) -> None:
     await register_agent(world)
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=5)))
     assert task.expires_at is not None
@@ -116,6 +116,6 @@ async def works(world: World, task: Task, what: int | TaskState) -> bool:
     return True
 
 
-def test_a_caller_may_choose_the_same_outcomes_in_each_place() -> None:
+def test_each_way_to_end_a_task_accepts_the_same_outcomes() -> None:
     chosen = [get_type_hints(body)["outcome"] for body in (End, Leave, end)]
     assert [get_args(one) for one in chosen] == [tuple(map(str, OUTCOMES))] * 3

@@ -1,4 +1,4 @@
-"""Tasks: declared, narrower than their agent, renewed, ended; what was given under them dies with them."""
+"""Tasks: declaration, limits of their agent, renewal and end, with the end of their tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def stop(world: World, verb: Verb, name: str = "bot") -> Agent:
     return await run_act(world, lambda a: registry.set_agent_state(a, name, verb))
 
 
-async def test_a_task_has_all_scopes_of_its_agent_unless_it_asks_for_fewer(world: World) -> None:
+async def test_a_task_has_all_scopes_of_its_agent_unless_it_requests_fewer(world: World) -> None:
     agent = await register_agent(world, scopes=["files:read", "files:write"])
     whole, part = await start(world), await start(world, scopes=["files:read"])
     assert whole.scopes == agent.scopes
@@ -43,14 +43,14 @@ async def test_a_task_has_all_scopes_of_its_agent_unless_it_asks_for_fewer(world
     assert newest_entry(world).outcome == "refused"
 
 
-async def test_a_scope_that_the_agent_loses_is_lost_to_its_tasks(world: World) -> None:
+async def test_a_scope_that_an_agent_loses_is_removed_from_its_tasks(world: World) -> None:
     await register_agent(world, scopes=["files:read", "files:write"])
     task = await start(world)
     await run_act(world, lambda a: registry.set_scopes(a, "bot", ["files:write", "mail:send"]))
     assert live(world, task.task_id).scopes == {"files:write"}
 
 
-async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> None:
+async def test_every_agent_has_a_standing_task_without_a_database_row(world: World) -> None:
     agent = await register_agent(world, scopes=["files:read"])
     standing = live(world, standing_id(agent.agent_id))
     assert standing.task_id[3:] == agent.agent_id[3:]
@@ -69,13 +69,13 @@ async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> No
 
 
 @pytest.mark.parametrize("id", ["", "tk_", "tk_" + "0" * 32, "ag_" + "0" * 32, "bot"])
-async def test_what_is_no_task_is_not_found(world: World, id: str) -> None:
+async def test_an_unknown_task_id_is_not_found(world: World, id: str) -> None:
     await register_agent(world)
     with pytest.raises(NotFound):
         live(world, id)
 
 
-async def test_ending_a_task_ends_what_was_given_under_it_and_tells_the_guards(world: World) -> None:
+async def test_the_end_of_a_task_revokes_its_tokens_and_notifies_the_guards(world: World) -> None:
     agent, other = await register_agent(world), await register_agent(world, "other")
     task, spared = await start(world), await start(world)
     await create_holding(world, agent, "tok_1", task=task.task_id)
@@ -98,7 +98,9 @@ async def test_ending_a_task_ends_what_was_given_under_it_and_tells_the_guards(w
     assert refused.value.code == "task_ended"
 
 
-async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(world: World, clock: Clock) -> None:
+async def test_a_task_expires_at_its_microsecond_and_the_expiry_loop_records_the_expiry(
+    world: World, clock: Clock
+) -> None:
     agent = await register_agent(world)
     task = await start(world, ttl_s=1)
     await create_holding(world, agent, "tok_1", task=task.task_id)
@@ -121,7 +123,7 @@ async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(wor
     assert await flows.expire_due(world) == 0
 
 
-async def test_renewing_moves_the_end_and_never_shortens(world: World, clock: Clock) -> None:
+async def test_a_renewal_never_moves_the_expiry_of_a_task_to_an_earlier_time(world: World, clock: Clock) -> None:
     await register_agent(world)
     task = await start(world, ttl_s=10)
     clock.advance(5)
@@ -134,7 +136,7 @@ async def test_renewing_moves_the_end_and_never_shortens(world: World, clock: Cl
 
 
 @pytest.mark.parametrize("ttl", [0, 1, 30 * 86_400, 30 * 86_400 + 1])
-async def test_a_task_lives_a_second_to_thirty_days(world: World, ttl: int) -> None:
+async def test_the_ttl_of_a_task_is_one_second_to_thirty_days(world: World, ttl: int) -> None:
     await register_agent(world)
     if 1 <= ttl <= 30 * 86_400:
         assert (await start(world, ttl_s=ttl)).expires_at == world.now() + ttl * SECOND
@@ -143,7 +145,7 @@ async def test_a_task_lives_a_second_to_thirty_days(world: World, ttl: int) -> N
             await start(world, ttl_s=ttl)
 
 
-async def test_a_task_lives_an_hour_by_default_and_never_longer_than_its_agent(world: World, clock: Clock) -> None:
+async def test_a_task_expires_after_an_hour_by_default_and_never_after_its_agent(world: World, clock: Clock) -> None:
     await register_agent(world)
     assert (await start(world)).expires_at == clock.now + 3600 * SECOND
     brief = await register_agent(world, "brief", expires_at=clock.now + 60 * SECOND)
@@ -178,7 +180,7 @@ async def test_an_agent_has_at_most_a_thousand_live_tasks(world: World, clock: C
     assert await start(world)
 
 
-async def test_tasks_for_one_person_leave_room_for_those_of_others(
+async def test_the_limit_of_live_tasks_of_an_agent_applies_to_each_person(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await register_agent(world)
@@ -193,7 +195,7 @@ async def test_tasks_for_one_person_leave_room_for_those_of_others(
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
-async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, verb: Verb) -> None:
+async def test_a_stopped_agent_has_no_live_task_and_starts_no_task(world: World, verb: Verb) -> None:
     await register_agent(world)
     task = await start(world)
     await stop(world, verb)
@@ -208,7 +210,7 @@ async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, 
     ).state is TaskState.CANCELLED
 
 
-async def test_a_task_is_done_for_a_person_who_is_there(world: World) -> None:
+async def test_a_task_cannot_be_on_behalf_of_an_unknown_person_or_a_person_who_has_left(world: World) -> None:
     agent, bob = await register_agent(world), await create_person(world, "bob")
     task = await start(world, on_behalf_of="bob")
     assert task.person == bob
@@ -224,7 +226,7 @@ async def test_a_task_is_done_for_a_person_who_is_there(world: World) -> None:
     assert live(world, standing_id(agent.agent_id)).person is None
 
 
-async def test_an_agent_names_by_itself_only_somebody_who_answers_for_it(world: World) -> None:
+async def test_an_agent_starts_tasks_only_on_behalf_of_a_person_accountable_for_the_agent(world: World) -> None:
     agent = await register_agent(world)
     await create_person(world, "bob")
     assert (await start(world, on_behalf_of="alice", by=agent_caller(agent))).person == agent.owner
@@ -233,7 +235,7 @@ async def test_an_agent_names_by_itself_only_somebody_who_answers_for_it(world: 
     assert (await start(world, on_behalf_of="bob", by=agent_caller(agent, "ostiary:admin"))).person
 
 
-async def test_a_task_is_for_its_agent_its_owner_and_administrators_to_change(world: World) -> None:
+async def test_only_the_agent_of_a_task_its_owner_and_administrators_can_change_the_task(world: World) -> None:
     agent, other, bob = (
         await register_agent(world),
         await register_agent(world, "other"),
@@ -255,7 +257,7 @@ async def test_a_task_is_for_its_agent_its_owner_and_administrators_to_change(wo
     assert live(world, task.task_id) == task
 
 
-async def test_a_task_ends_as_something(world: World) -> None:
+async def test_a_task_cannot_be_ended_with_the_outcome_live_or_expired(world: World) -> None:
     await register_agent(world)
     task = await start(world)
     for outcome in (TaskState.LIVE, TaskState.EXPIRED):

@@ -56,7 +56,7 @@ async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World
     assert (status, refusal["error"]) == (409, "task_ended")
 
 
-async def test_the_tasks_of_a_decommissioned_agent_and_what_it_delegated_end_in_the_same_act(world: World) -> None:
+async def test_the_decommissioning_of_an_agent_ends_its_tasks_and_delegated_tasks_in_one_act(world: World) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other", owner="bob")
     _, own = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(bot))
     delegated = {"purpose": "p", "agent": "other", "parent": own["task_id"]}
@@ -76,7 +76,7 @@ async def test_the_tasks_of_a_decommissioned_agent_and_what_it_delegated_end_in_
     assert not is_live(world, "tok_child")
 
 
-async def test_an_agent_sees_its_own_tasks_and_a_reader_all(world: World, clock: Clock) -> None:
+async def test_an_agent_sees_only_its_own_tasks_and_a_reader_sees_all_tasks(world: World, clock: Clock) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other", owner="bob")
     for agent in (bot, other, bot):
         clock.advance(1)
@@ -108,7 +108,7 @@ async def test_tasks_are_listed_newest_first_in_pages(world: World) -> None:
     assert rest["next"] is None
 
 
-async def test_live_tasks_of_all_agents_are_listed_alone(world: World) -> None:
+async def test_the_filter_for_live_tasks_lists_no_ended_task(world: World) -> None:
     bot = await register_agent(world)
     made = [
         (await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(bot)))[1]["task_id"]
@@ -133,7 +133,7 @@ async def test_a_standing_task_is_shown_by_its_id(world: World) -> None:
     assert (status, task["expires_at"], task["scopes"]) == (200, None, ["files:read"])
 
 
-async def test_a_revoke_says_what_it_ended_and_from_which_number_on_guards_deny(world: World) -> None:
+async def test_a_revocation_states_its_counts_and_the_feed_number_from_which_guards_deny(world: World) -> None:
     bot = await register_agent(world)
     await create_holding(world, bot, "tok_1")
     status, done = await call_admin_api(world, "POST", "/revoke", {"kind": "agent", "id": "bot"})
@@ -146,7 +146,7 @@ async def test_a_revoke_says_what_it_ended_and_from_which_number_on_guards_deny(
     assert newest_entry(world).action == "agent.revoke"
 
 
-async def test_a_wrong_request_is_answered_with_what_is_wrong(world: World) -> None:
+async def test_a_wrong_task_request_is_refused_with_its_status_and_error_code(world: World) -> None:
     bot = agent_caller(await register_agent(world))
     for target, body, status, error in (
         ("/tasks", {"purpose": "p", "ttl": 0}, 422, "invalid"),
@@ -164,7 +164,7 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(world: World) -> N
         assert (answered, refusal["error"]) == (status, error), target
 
 
-async def test_a_scope_that_the_agent_does_not_have_is_refused_with_the_nearest_that_it_has(world: World) -> None:
+async def test_a_scope_that_the_agent_lacks_is_refused_with_the_nearest_scope_of_the_agent(world: World) -> None:
     bot = agent_caller(await register_agent(world, scopes=["files:read", "mail:send"]))
     status, refusal = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "scopes": ["files:raed"]}, by=bot)
     assert (status, refusal["error"]) == (403, "widens")

@@ -60,7 +60,7 @@ class CodeFlow:
     person: str
 
     def query(self, **changes: Any) -> dict[str, Any]:
-        """A good authorization request, but for the changes; a member of None is left out."""
+        """Return a valid authorization request with the changes; a member of None is left out."""
         good = {
             "response_type": "code",
             "client_id": self.client.id,

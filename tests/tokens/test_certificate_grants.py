@@ -83,7 +83,7 @@ async def approve(tls: TlsClient, person: str) -> None:
 
 
 @pytest.mark.parametrize("begin", [begin_code, begin_device])
-async def test_tokens_of_a_grant_are_bound_to_the_certificate_that_is_shown(
+async def test_tokens_of_a_grant_are_bound_to_the_presented_certificate(
     flow: CodeFlow, tls: TlsClient, begin: Any
 ) -> None:
     await tls.register()
@@ -98,7 +98,9 @@ async def test_tokens_of_a_grant_are_bound_to_the_certificate_that_is_shown(
     assert confirmation(again) == {"x5t#S256": renewed.shown.thumbprint}, "a renewed certificate goes on"
 
 
-async def test_the_token_of_an_approved_request_is_bound_to_the_certificate(flow: CodeFlow, tls: TlsClient) -> None:
+async def test_the_token_of_an_approved_ciba_request_is_bound_to_the_certificate(
+    flow: CodeFlow, tls: TlsClient
+) -> None:
     await tls.register()
     made, client = tls.issue(), tls.client.id
     asked = {"client_id": client, "login_hint": "ann", "scope": "openid files:read", "binding_message": "report W7"}
@@ -109,7 +111,7 @@ async def test_the_token_of_an_approved_request_is_bound_to_the_certificate(flow
     assert confirmation(await tls.post("/token", form, made=made)) == {"x5t#S256": made.shown.thumbprint}
 
 
-async def test_a_grant_with_a_bound_token_gives_no_unbound_one(flow: CodeFlow, tls: TlsClient) -> None:
+async def test_a_grant_that_issued_a_bound_token_issues_no_unbound_token(flow: CodeFlow, tls: TlsClient) -> None:
     await guard(tls.world)
     await act(tls.world, "test.exempt", lambda act: trust.allow_bearer(act, "reader", "files"))
     made = tls.issue()

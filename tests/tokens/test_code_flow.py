@@ -58,7 +58,7 @@ async def flow(world: World, app: ASGIApp) -> CodeFlow:
     return await begin_flow(world, app)
 
 
-async def test_codes_and_requests_are_stored_in_the_order_of_their_times_and_not_revealed(
+async def test_codes_and_request_references_are_stored_as_hashes_in_the_order_of_their_times(
     world: World, flow: CodeFlow, clock: Clock
 ) -> None:
     secrets, references = list[str](), list[str]()
@@ -80,7 +80,7 @@ async def test_codes_and_requests_are_stored_in_the_order_of_their_times_and_not
         assert secret[TIME_DIGITS : TIME_DIGITS + 8] not in key
 
 
-async def test_a_person_consents_and_the_application_acts_for_them(world: World, flow: CodeFlow) -> None:
+async def test_an_application_acts_for_a_person_after_the_consent(world: World, flow: CodeFlow) -> None:
     await flow.open(scope="openid files:read")
     assert "Allow <bdi>reader</bdi> to act for you?" in flow.browser.text
     await flow.allow()
@@ -106,7 +106,7 @@ async def test_a_person_consents_and_the_application_acts_for_them(world: World,
     )
 
 
-async def test_a_consent_is_remembered_for_what_it_covers(flow: CodeFlow) -> None:
+async def test_a_consent_is_remembered_for_its_scopes(flow: CodeFlow) -> None:
     await flow.answer()
     await flow.open()
     assert "code" in flow.arrived()
@@ -124,7 +124,7 @@ when { context.registered && context.client != "" && context.scopes.contains("fi
 """
 
 
-async def test_policies_say_which_clients_may_act_for_a_person(world: World, flow: CodeFlow) -> None:
+async def test_policies_decide_which_clients_may_act_for_a_person(world: World, flow: CodeFlow) -> None:
     tokens, code = await flow.tokens(), (await flow.answer())["code"]
     task = claims_of(tokens["access_token"])["task"]
     on_task = await flow.token(grant_type="client_credentials", task=task)
@@ -205,7 +205,7 @@ async def test_a_bad_request_is_refused_at_the_redirect_uri(flow: CodeFlow) -> N
         assert "code" not in answer
 
 
-async def test_a_client_that_names_no_server_gets_no_token_for_the_only_one(flow: CodeFlow) -> None:
+async def test_a_request_without_resource_and_scope_is_refused_even_with_one_resource(flow: CodeFlow) -> None:
     """MCP clients of 2025-03-26 send neither member: the client may be connected to a server of an attacker."""
     await flow.open(scope=None, resource=None)
     answer = flow.arrived()
@@ -251,14 +251,14 @@ async def test_only_a_registered_redirect_uri_is_followed_and_a_loopback_one_wit
         assert flow.browser.left_to.startswith(uri + "?"), uri
 
 
-async def test_a_client_that_is_not_known_is_told_to_the_person(flow: CodeFlow) -> None:
+async def test_a_request_of_an_unknown_client_is_refused_without_a_redirect(flow: CodeFlow) -> None:
     for id in ("ag_" + "0" * 32, "", "https://evil.example/client"):
         answer = await flow.open(client_id=id)
         assert answer.status >= 400
         assert not flow.browser.left_to
 
 
-async def test_a_code_is_redeemed_once_and_a_replay_ends_what_it_gave(world: World, flow: CodeFlow) -> None:
+async def test_a_code_is_redeemed_once_and_its_replay_ends_the_issued_tokens(world: World, flow: CodeFlow) -> None:
     code = (await flow.answer())["code"]
     first = (await flow.redeem(code)).json
     again = await flow.redeem(code)
@@ -272,7 +272,7 @@ async def test_a_code_is_redeemed_once_and_a_replay_ends_what_it_gave(world: Wor
     assert tasks.find_task(world.db.read(), claims["task"]).ended_at is not None
 
 
-async def test_a_code_lives_for_a_minute(flow: CodeFlow, clock: Clock) -> None:
+async def test_a_code_expires_after_a_minute(flow: CodeFlow, clock: Clock) -> None:
     await flow.client.token()
     early, late = (await flow.answer())["code"], (await flow.answer())["code"]
     clock.advance(CODE_S, us=-1)
@@ -294,7 +294,7 @@ BAD_REDEMPTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_code_is_not_redeemed_with_anything_else(flow: CodeFlow) -> None:
+async def test_a_code_is_not_redeemed_with_parameters_that_differ_from_its_request(flow: CodeFlow) -> None:
     code = (await flow.answer())["code"]
     for changes, error in BAD_REDEMPTIONS:
         answer = await flow.token(**flow.token_form(code) | changes)
@@ -356,13 +356,13 @@ BAD_PUSHES: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-async def test_a_bad_request_is_not_pushed(flow: CodeFlow) -> None:
+async def test_a_malformed_pushed_request_is_refused(flow: CodeFlow) -> None:
     for changes, status, error in BAD_PUSHES:
         answer = await flow.push(**changes)
         assert (answer.status, answer.json["error"]) == (status, error), changes
 
 
-async def test_a_person_narrows_before_agreeing(world: World, flow: CodeFlow) -> None:
+async def test_a_person_may_narrow_scopes_and_duration_before_the_consent(world: World, flow: CodeFlow) -> None:
     await flow.open(scope="files:read files:write openid profile")
     await flow.allow(**{"scope.files:write": None, "scope.profile": None, "seconds": "3600"})
     got = (await flow.redeem(flow.arrived()["code"])).json
@@ -372,7 +372,7 @@ async def test_a_person_narrows_before_agreeing(world: World, flow: CodeFlow) ->
     assert consent.expires_at == consent.granted_at + 3600 * SECOND
 
 
-async def test_a_new_consent_widens_nothing_that_its_page_did_not_show(
+async def test_a_new_consent_keeps_the_scopes_and_the_end_that_its_page_did_not_show(
     world: World, flow: CodeFlow, clock: Clock
 ) -> None:
     await flow.open(scope="openid profile files:write")
@@ -390,7 +390,7 @@ async def test_a_new_consent_widens_nothing_that_its_page_did_not_show(
     assert third.scopes == {"openid", "files:read", "files:write"}, "the person unticked `profile`"
 
 
-async def test_bounds_of_an_older_consent_do_not_fall_away(world: World, flow: CodeFlow) -> None:
+async def test_an_older_consent_with_bounds_is_not_widened_by_a_new_consent(world: World, flow: CodeFlow) -> None:
     bounds = [{"type": "tool", "locations": [FILES], "actions": ["read"]}]
     tokens = await flow.tokens(scope="files:write", authorization_details=json.dumps(bounds))
     await flow.answer(scope="files:read")
@@ -418,7 +418,7 @@ async def test_a_client_revokes_its_refresh_token_and_the_grant_ends(
     assert (await flow.client.post("/revoke", flow.authenticated(token=tokens["refresh_token"]))).status == 200
 
 
-async def test_a_person_cannot_agree_to_what_is_not_offered(flow: CodeFlow) -> None:
+async def test_a_consent_to_scopes_or_durations_that_were_not_offered_is_refused(flow: CodeFlow) -> None:
     wrong: list[dict[str, str | None]] = [
         {"scope.files:write": "1"},
         {"seconds": "1"},
@@ -432,7 +432,7 @@ async def test_a_person_cannot_agree_to_what_is_not_offered(flow: CodeFlow) -> N
         assert flow.arrived()["error"] == "invalid_request", fields
 
 
-async def test_a_denied_request_gives_nothing(world: World, flow: CodeFlow) -> None:
+async def test_a_denied_authorization_request_leaves_no_consent(world: World, flow: CodeFlow) -> None:
     await flow.open()
     await flow.allow(decision="deny")
     assert flow.arrived()["error"] == "access_denied"
@@ -440,7 +440,7 @@ async def test_a_denied_request_gives_nothing(world: World, flow: CodeFlow) -> N
     assert flows.list_consents(world.db.read(), flow.person) == []
 
 
-async def test_a_form_of_another_site_or_browser_consents_to_nothing(
+async def test_a_consent_form_from_another_site_or_browser_is_refused(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     await flow.open()
@@ -455,7 +455,9 @@ async def test_a_form_of_another_site_or_browser_consents_to_nothing(
     assert flows.list_consents(world.db.read(), flow.person) == []
 
 
-async def test_withdrawal_ends_tokens_refresh_tokens_and_tasks_at_once(world: World, flow: CodeFlow) -> None:
+async def test_a_withdrawn_consent_ends_its_tokens_refresh_tokens_and_tasks_at_once(
+    world: World, flow: CodeFlow
+) -> None:
     tokens = await flow.tokens()
     [consent] = flows.list_consents(world.db.read(), flow.person)
     await act(world, "consent.withdraw", lambda act: flows.withdraw(act, consent.consent_id))
@@ -470,7 +472,7 @@ async def test_withdrawal_ends_tokens_refresh_tokens_and_tasks_at_once(world: Wo
     assert "Allow reader" in flow.browser.text, "the person is asked again"
 
 
-async def test_refresh_tokens_rotate_and_the_reuse_of_one_ends_the_family(
+async def test_refresh_tokens_rotate_and_the_reuse_of_a_refresh_token_ends_the_grant(
     world: World, flow: CodeFlow, clock: Clock
 ) -> None:
     first = await flow.tokens()
@@ -488,7 +490,7 @@ async def test_refresh_tokens_rotate_and_the_reuse_of_one_ends_the_family(
     assert (await flow.refresh(third["refresh_token"])).error == "invalid_grant"
 
 
-async def test_a_consent_has_so_many_grants_and_the_one_that_was_used_longest_ago_ends(
+async def test_the_least_recently_used_grant_of_a_consent_ends_when_the_limit_is_reached(
     world: World, flow: CodeFlow, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.tokens.flows.grants.MAX_GRANTS", 3)
@@ -517,7 +519,9 @@ def _tasks(world: World, flow: CodeFlow) -> int:
     return len(tasks.list_live_tasks(world.db.read(), AgentId(flow.client.id)))
 
 
-async def test_a_lost_answer_is_given_again_without_forking(flow: CodeFlow, clock: Clock) -> None:
+async def test_a_refresh_is_repeated_with_the_same_refresh_token_within_the_grace_period(
+    flow: CodeFlow, clock: Clock
+) -> None:
     first = await flow.tokens()
     second = (await flow.refresh(first["refresh_token"])).json
     clock.advance(30)
@@ -529,7 +533,7 @@ async def test_a_lost_answer_is_given_again_without_forking(flow: CodeFlow, cloc
     assert (await flow.refresh(third["refresh_token"])).error == "invalid_grant", "the reuse ended the grant"
 
 
-async def test_a_refresh_token_that_is_none_is_refused(flow: CodeFlow) -> None:
+async def test_a_malformed_or_unknown_refresh_token_is_refused(flow: CodeFlow) -> None:
     await flow.tokens()
     for token in ("", "x", "rt_" + "0" * 32 + ".0." + "A" * 43):
         assert (await flow.refresh(token)).error == ("invalid_grant" if token else "invalid_request")
@@ -544,7 +548,7 @@ async def test_a_refresh_narrows_and_never_widens(flow: CodeFlow) -> None:
     assert (await flow.refresh(whole["refresh_token"], scope="mail:read")).error == "invalid_scope"
 
 
-async def test_what_ends_the_person_or_the_agent_ends_their_grants(world: World, flow: CodeFlow) -> None:
+async def test_the_revocation_of_an_agent_ends_its_grants(world: World, flow: CodeFlow) -> None:
     tokens = await flow.tokens()
     await act(world, "agent.suspend", lambda act: registry.revoke_agent(act, flow.client.id))
     assert (await flow.refresh(tokens["refresh_token"])).status == 401
@@ -553,7 +557,9 @@ async def test_what_ends_the_person_or_the_agent_ends_their_grants(world: World,
     assert holding.ended_at is not None
 
 
-async def test_id_token_and_access_token_are_never_taken_for_each_other(world: World, flow: CodeFlow) -> None:
+async def test_an_id_token_is_never_accepted_as_an_access_token_nor_an_access_token_as_a_hint(
+    world: World, flow: CodeFlow
+) -> None:
     tokens = await flow.tokens(scope="openid files:read", nonce="n")
     identity, access = tokens["id_token"], tokens["access_token"]
     assert (header_of(identity)["typ"], header_of(access)["typ"]) == ("JWT", "at+jwt")
@@ -566,7 +572,7 @@ async def test_id_token_and_access_token_are_never_taken_for_each_other(world: W
     assert answer.json == {"active": False}
 
 
-async def test_step_up_signs_in_again_and_the_token_says_so(world: World, flow: CodeFlow) -> None:
+async def test_a_step_up_requires_a_new_login_and_the_token_states_the_level(world: World, flow: CodeFlow) -> None:
     await flow.tokens()
     await flow.open(acr_values=PERSON_MFA)
     assert flow.browser.path.startswith("/login?")
@@ -580,7 +586,7 @@ async def test_step_up_signs_in_again_and_the_token_says_so(world: World, flow: 
     assert claims_of(got["access_token"])["acr"] == PERSON_MFA
 
 
-async def test_a_step_up_signs_the_person_out_nowhere(world: World, app: ASGIApp) -> None:
+async def test_a_step_up_keeps_the_session_and_sends_no_logout(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
     tokens = await flow.tokens(scope="openid files:read")
     before, session = dict(flow.browser.cookies), claims_of(tokens["id_token"])["sid"]
@@ -605,7 +611,7 @@ async def test_the_login_of_another_person_ends_the_session(world: World, flow: 
     assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
 
 
-async def test_a_task_goes_on_with_a_new_login_of_its_person(world: World, flow: CodeFlow, clock: Clock) -> None:
+async def test_a_task_continues_with_a_new_login_of_its_person(world: World, flow: CodeFlow, clock: Clock) -> None:
     first = await flow.tokens()
     task = claims_of(first["access_token"])["task"]
     clock.advance(100)
@@ -621,7 +627,7 @@ async def test_a_task_goes_on_with_a_new_login_of_its_person(world: World, flow:
     assert claims_of(renewed.json["access_token"])["task"] == task
 
 
-async def test_a_grant_that_ends_in_the_commit_of_its_refresh_gives_no_tokens(world: World, flow: CodeFlow) -> None:
+async def test_a_grant_that_ends_in_the_commit_of_its_refresh_issues_no_token(world: World, flow: CodeFlow) -> None:
     tokens = await flow.tokens()
     holding = registry.get_holding(world.db.read(), claims_of(tokens["access_token"])["jti"])
     assert holding is not None
@@ -635,7 +641,7 @@ async def test_a_grant_that_ends_in_the_commit_of_its_refresh_gives_no_tokens(wo
     assert refreshed.error == "invalid_grant"
 
 
-async def test_a_task_goes_on_for_its_own_consent_scopes_and_life_alone(
+async def test_a_task_continues_only_for_its_own_client_and_scopes_while_live(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     other = await begin_flow(world, app, name="writer")
@@ -650,7 +656,7 @@ async def test_a_task_goes_on_for_its_own_consent_scopes_and_life_alone(
     assert (await flow.redeem(code)).status == 200, "a refused request leaves the code unused"
 
 
-async def test_a_redirect_uri_that_was_removed_in_mid_flight_gets_nothing(world: World, flow: CodeFlow) -> None:
+async def test_a_redirect_uri_that_is_removed_during_a_request_receives_no_code(world: World, flow: CodeFlow) -> None:
     pushed = (await flow.push()).json
     query = urlencode({"client_id": flow.client.id, "request_uri": pushed["request_uri"]})
     await flow.browser.get(f"/authorize?{query}")
@@ -663,7 +669,7 @@ async def test_a_redirect_uri_that_was_removed_in_mid_flight_gets_nothing(world:
     assert flows.list_consents(world.db.read(), flow.person) == []
 
 
-async def test_prompt_none_answers_without_a_page(app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_request_with_prompt_none_is_answered_without_a_page(app: ASGIApp, flow: CodeFlow) -> None:
     await flow.answer()
     assert "code" in await flow.answer(prompt="none")
     flow.browser = Browser(app)
@@ -686,7 +692,7 @@ async def test_max_age_and_prompt_login_need_a_login_after_the_request(
     assert "code" in flow.arrived()
 
 
-async def test_bounds_are_shown_as_lines_and_a_person_may_untick_one(flow: CodeFlow) -> None:
+async def test_the_consent_page_shows_bounds_and_a_person_may_remove_a_bound(flow: CodeFlow) -> None:
     bounds = [
         {"type": "tool", "locations": [FILES], "actions": ["read"], "arguments": {"path": {"prefix": "/reports/"}}},
         {"type": "tool", "locations": [FILES], "actions": ["delete"]},
@@ -708,7 +714,7 @@ async def test_bounds_are_shown_as_lines_and_a_person_may_untick_one(flow: CodeF
         assert "Allow reader" in flow.browser.text
 
 
-async def test_an_agent_with_a_secret_signs_a_person_in(flow: CodeFlow) -> None:
+async def test_an_agent_with_a_client_secret_redeems_a_code_for_sign_in(flow: CodeFlow) -> None:
     """The secret takes the place of the assertion; without an exemption, its bearer tokens are for userinfo alone."""
     made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
     named = {"client_id": flow.client.id, "client_secret": made.secret}
@@ -730,7 +736,9 @@ async def test_an_agent_with_a_secret_signs_a_person_in(flow: CodeFlow) -> None:
     assert (await flow.client.post("/token", refresh | named)).error == "invalid_client"
 
 
-async def test_an_agent_with_a_secret_pushes_its_request_and_binds_its_tokens_where_it_can(flow: CodeFlow) -> None:
+async def test_an_agent_with_a_client_secret_pushes_a_request_and_gets_bound_tokens_with_a_proof(
+    flow: CodeFlow,
+) -> None:
     made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
     named = {"client_id": flow.client.id, "client_secret": made.secret}
     pushed = await flow.client.post("/par", flow.query() | named)
@@ -750,7 +758,9 @@ async def test_an_agent_with_a_secret_pushes_its_request_and_binds_its_tokens_wh
     assert renewed.json["token_type"] == "DPoP", renewed.body
 
 
-async def test_the_bound_tokens_that_a_secret_got_end_with_it_and_those_of_a_key_do_not(flow: CodeFlow) -> None:
+async def test_bound_tokens_obtained_with_a_secret_end_with_the_secret_and_those_of_a_key_do_not(
+    flow: CodeFlow,
+) -> None:
     made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
     named = {"client_id": flow.client.id, "client_secret": made.secret}
     by_key = await flow.redeem((await flow.answer())["code"])
@@ -768,7 +778,7 @@ async def test_the_bound_tokens_that_a_secret_got_end_with_it_and_those_of_a_key
     assert live() == [False, True]
 
 
-async def test_a_sign_in_with_a_nonce_does_without_pkce_if_its_client_authenticates(flow: CodeFlow) -> None:
+async def test_a_sign_in_with_a_nonce_needs_no_pkce_if_its_client_authenticates(flow: CodeFlow) -> None:
     """OAuth 2.1 section 7.5.1; most OpenID Connect clients with a secret send no challenge."""
     plain = {"code_challenge": None, "code_challenge_method": None}
     code = (await flow.answer(scope="openid profile", nonce="n", **plain))["code"]
@@ -816,7 +826,9 @@ async def test_the_origin_of_a_resource_stands_for_the_only_resource_of_the_scop
     assert (await flow.redeem(code, resource="https://other.example")).error == "invalid_target"
 
 
-async def test_the_origin_of_several_resources_stands_for_none_without_scopes(flow: CodeFlow, world: World) -> None:
+async def test_the_origin_of_several_resources_is_refused_as_a_resource_without_scopes(
+    flow: CodeFlow, world: World
+) -> None:
     origin = "{0.scheme}://{0.netloc}".format(urlsplit(FILES))
     code = (await flow.answer(scope=None, resource=origin))["code"]
     tokens = await flow.redeem(code, resource=origin)

@@ -1,4 +1,4 @@
-"""Every way to widen by exchange that other servers have allowed, and some more; none is open."""
+"""Attempts to widen access by token exchange, among them those that other servers have allowed; all are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READ = [{"type": "tool", "locations": [FILES], "actions": ["read_file"], "argume
 PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
 
 
-async def test_asking_for_scopes_that_the_subject_token_does_not_have(world: World) -> None:
+async def test_an_exchange_for_scopes_beyond_the_subject_token_is_refused(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     for scope in ("files:write", "mail:send", "files:read mail:send", "ostiary:admin"):
@@ -49,7 +49,7 @@ async def test_asking_for_scopes_that_the_subject_token_does_not_have(world: Wor
     assert claims_of(await exchange_token(two, token, scope=None))["scope"] == "files:read"
 
 
-async def test_asking_for_scopes_that_only_who_handed_on_has(world: World) -> None:
+async def test_an_exchange_for_scopes_that_only_the_delegating_agent_has_is_refused(world: World) -> None:
     (one,) = await agents(world, "one")
     (two,) = await agents(world, "two", scopes=("files:read",))
     token = await token_for(one, "two")
@@ -57,21 +57,21 @@ async def test_asking_for_scopes_that_only_who_handed_on_has(world: World) -> No
     assert claims_of(await exchange_token(two, token, scope=None))["scope"] == "files:read"
 
 
-async def test_a_scope_that_somebody_above_has_lost_since(world: World) -> None:
+async def test_an_exchange_for_a_scope_that_an_agent_above_has_lost_is_refused(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
     token = await delegate_along((one, "one"), (two, "two"), (three, "three"), scope="files:read")
     await run_act(world, lambda a: registry.set_scopes(a, "one", ["mail:send"]))
     assert (await exchange(three, token)).error == REQUEST
 
 
-async def test_asking_for_audiences_that_the_subject_token_does_not_reach(world: World) -> None:
+async def test_an_exchange_for_another_audience_than_the_subject_token_reaches_is_refused(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     for resource in (MAIL, "https://else.example/", f"{ISSUER}/api/v1", uri("two"), uri("nobody")):
         assert (await exchange(two, token, resource=resource, scope=None)).error == TARGET, resource
 
 
-async def test_wider_bounds_than_the_subject_token_has(world: World) -> None:
+async def test_an_exchange_for_wider_bounds_than_the_subject_token_has_is_refused(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
     token = await token_for(one, "two", scope="files:read", authorization_details=json.dumps(READ))
     for wider in (
@@ -88,8 +88,8 @@ async def test_wider_bounds_than_the_subject_token_has(world: World) -> None:
     assert claims_of(await exchange_token(three, further))["authorization_details"] == READ
 
 
-async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: World) -> None:
-    """Known are those that will be shown to us: not one for a resource, which its guard sees."""
+async def test_the_cached_claims_of_an_issued_token_are_the_claims_in_the_token(world: World) -> None:
+    """Only tokens that the server itself receives are cached: not a token for a resource, which a guard receives."""
     one, two, three = await agents(world, "one", "two", "three")
     task = await start(world, agent="one", budget=parse_limits([PAY]))
     said = {"scope": "files:read", "task": task.task_id, "authorization_details": json.dumps(READ)}
@@ -107,7 +107,7 @@ async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: W
     assert world.keys.verified.get(last) is None
 
 
-async def test_exchanging_ones_own_token_upward(world: World) -> None:
+async def test_an_exchange_of_an_own_token_for_more_scopes_or_another_audience_is_refused(world: World) -> None:
     one, _ = await agents(world, "one", "two")
     token = (await one.token(resource=FILES, scope="files:read"))["access_token"]
     assert (await exchange(one, token, scope="files:read files:write")).error == SCOPE
@@ -116,11 +116,11 @@ async def test_exchanging_ones_own_token_upward(world: World) -> None:
     claims = claims_of(await exchange_token(one, token))
     assert (claims["aud"], claims["sub"], claims["scope"], "act" in claims) == (FILES, one.id, "files:read", False)
     handed = await token_for(one, "two")
-    assert (await exchange(one, handed, resource=FILES)).error == TARGET  # what is for another is not for oneself
+    assert (await exchange(one, handed, resource=FILES)).error == TARGET  # the token is for another agent
 
 
-async def test_a_token_for_a_resource_is_exchanged_by_nobody_else(world: World) -> None:
-    """The confused deputy: who is shown a token, or steals one, cannot make it its own."""
+async def test_a_token_for_a_resource_cannot_be_exchanged_by_another_agent_or_its_guard(world: World) -> None:
+    """The confused deputy: a party that receives or steals a token cannot exchange the token."""
     one, two = await agents(world, "one", "two")
     token = (await one.token(resource=FILES, scope="files:read"))["access_token"]
     assert (await exchange(two, token)).error == REQUEST
@@ -130,8 +130,8 @@ async def test_a_token_for_a_resource_is_exchanged_by_nobody_else(world: World) 
     assert (await exchange(files, token)).error == "unauthorized_client"
 
 
-async def test_mixing_chains(world: World) -> None:
-    """An actor token that came from others would lend its chain, or hide the subject's."""
+async def test_an_exchange_cannot_combine_two_delegation_chains(world: World) -> None:
+    """An actor token of another delegation would lend its chain, or hide the chain of the subject token."""
     one, two, other = await agents(world, "one", "two", "other")
     token = await token_for(one, "two", scope="files:read")
     part = await start(world, agent="two", parent=(await start(world, agent="other")).task_id)
@@ -143,7 +143,9 @@ async def test_mixing_chains(world: World) -> None:
     assert (await exchange(other, token)).error == REQUEST
 
 
-async def test_outliving_the_subject_token_its_task_or_anybody_above(world: World, clock: Clock) -> None:
+async def test_an_exchanged_token_does_not_outlive_its_subject_token_task_or_delegating_agent(
+    world: World, clock: Clock
+) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     clock.advance(100)
@@ -159,8 +161,8 @@ async def test_outliving_the_subject_token_its_task_or_anybody_above(world: Worl
     assert (await exchange(two, token)).error == REQUEST
 
 
-async def test_bearer_use_and_the_old_key(world: World) -> None:
-    """The new token is bound to the exchanger's key, never to the old one; without a proof there is none."""
+async def test_an_exchanged_token_is_bound_to_the_key_of_the_exchanging_agent(world: World) -> None:
+    """The new token is bound to the key of the exchanging agent; without a proof, no token is issued."""
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     assert (await exchange(two, token, proof=None)).error == "invalid_dpop_proof"
@@ -169,7 +171,7 @@ async def test_bearer_use_and_the_old_key(world: World) -> None:
     assert claims_of(await exchange_token(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
 
 
-async def test_a_token_that_is_bound_to_no_key(world: World) -> None:
+async def test_a_token_that_is_not_bound_to_a_key_cannot_be_exchanged(world: World) -> None:
     one, _ = await agents(world, "one", "two")
     await guard(world)
     await run_act(world, lambda a: trust.allow_bearer(a, one.id, "files"))
@@ -180,7 +182,7 @@ async def test_a_token_that_is_bound_to_no_key(world: World) -> None:
     assert (answer.error, "not bound to a key" in answer.json["error_description"]) == (REQUEST, True)
 
 
-async def test_foreign_forged_and_confused_tokens(world: World) -> None:
+async def test_foreign_forged_and_confused_tokens_cannot_be_exchanged(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     own = (await two.token(resource=f"{ISSUER}/api/v1"))["access_token"]
@@ -211,7 +213,7 @@ async def test_foreign_forged_and_confused_tokens(world: World) -> None:
     assert (await exchange(two, token, actor_token=own, actor_token_type=ACCESS)).status == 200
 
 
-async def test_expired_tokens_at_both_parameters(world: World, clock: Clock) -> None:
+async def test_expired_subject_and_actor_tokens_are_refused(world: World, clock: Clock) -> None:
     one, two = await agents(world, "one", "two")
     old = await token_for(one, "two", scope="files:read")
     own = (await two.token(resource=f"{ISSUER}/api/v1"))["access_token"]
@@ -224,12 +226,12 @@ async def test_expired_tokens_at_both_parameters(world: World, clock: Clock) -> 
     assert (await exchange(two, fresh)).status == 200
 
 
-async def test_cyclic_and_too_long_lines(world: World) -> None:
+async def test_cyclic_and_too_long_delegation_chains_are_refused(world: World) -> None:
     line = await agents(world, "one", "two", "three", "four", "five")
     one, two, three, four, five = line
     token = await delegate_along((one, "one"), (two, "two"), (three, "three"))
     back = await exchange_token(three, token, resource=uri("one"))
-    assert (await exchange(one, back)).error == REQUEST  # who began it would come after itself
+    assert (await exchange(one, back)).error == REQUEST  # the first agent would be in the chain twice
     token = await delegate_along((one, "one"), (two, "two"), (three, "three"), (four, "four"))
     assert (await exchange(four, token)).status == 200
     token = await exchange_token(four, token, resource=uri("five"))
@@ -239,7 +241,7 @@ async def test_cyclic_and_too_long_lines(world: World) -> None:
     assert (await exchange(five, token)).status == 200
 
 
-async def test_one_token_out_of_another_a_hundred_times_dies_with_the_first(world: World) -> None:
+async def test_a_token_after_a_hundred_exchanges_ends_with_the_first_token(world: World) -> None:
     one, two = await agents(world, "one", "two")
     first = token = await token_for(one, "two", scope="files:read")
     token = await exchange_token(two, token)
@@ -253,7 +255,7 @@ async def test_one_token_out_of_another_a_hundred_times_dies_with_the_first(worl
 
 
 @pytest.mark.parametrize("what", ["task", "parent", "token", "giver", "receiver", "key", "owner"])
-async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: World, what: str) -> None:
+async def test_an_end_of_a_task_token_agent_key_or_owner_ends_exchanged_tokens(world: World, what: str) -> None:
     one, two = await agents(world, "one", "two")
     parent = await start(world, agent="one")
     task = await start(world, agent="one", parent=parent.task_id)
@@ -282,7 +284,7 @@ async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: Wo
     assert (await exchange(two, token)).error in (REQUEST, "invalid_client")
 
 
-async def test_a_policy_forbids_to_hand_on(world: World) -> None:
+async def test_an_exchange_that_no_policy_permits_is_refused(world: World) -> None:
     from ostiaryd.policy import flows as policies
     from ostiaryd.policy.model import load
 
@@ -293,10 +295,10 @@ async def test_a_policy_forbids_to_hand_on(world: World) -> None:
     answer = await exchange(two, token)
     assert (answer.error, "no policy permits the request" in answer.json["error_description"]) == (REQUEST, True)
     own = (await one.token(resource=FILES, scope="files:read"))["access_token"]
-    assert (await exchange(one, own)).status == 200  # nobody else gets anything
+    assert (await exchange(one, own)).status == 200  # no other agent gets access
 
 
-async def test_another_segment(world: World) -> None:
+async def test_an_exchange_across_segments_is_refused(world: World) -> None:
     one, two = await agents(world, "one", "two")
     far = jose.generate("ES256")
     agent = await run_act(
@@ -314,7 +316,7 @@ async def test_another_segment(world: World) -> None:
     assert (await exchange(two, await token_for(one, "two", scope="files:read"))).status == 200
 
 
-async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: World) -> None:
+async def test_a_race_of_revocation_and_exchange_leaves_no_live_token(world: World) -> None:
     one, two = await agents(world, "one", "two")
     for _ in range(5):
         task = await start(world, agent="one")
@@ -327,7 +329,7 @@ async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: Wor
         assert not any(is_live(world, claims_of(new)["jti"]) for new in got)
 
 
-async def test_an_exchanged_token_is_held_under_the_one_that_it_came_from(world: World) -> None:
+async def test_an_exchanged_token_is_recorded_under_its_subject_token(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     held = holdings.get_holding(world.db.read(), claims_of(await exchange_token(two, token))["jti"])

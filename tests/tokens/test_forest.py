@@ -81,7 +81,7 @@ def some(dice: Random, of: list[str]) -> frozenset[str]:
 
 
 def member(dice: Random) -> Member:
-    """Mostly one to whom work can be given, for a deep tree must grow before something can be wrong in it."""
+    """Return an agent that mostly accepts delegated work, because errors show only in deep trees."""
     return Member(
         scopes=frozenset(SCOPES) if dice.random() < 0.7 else some(dice, SCOPES),
         depth=dice.choice([3, 3, 3, 2, 1, 0]),
@@ -115,7 +115,7 @@ class Thing:
     calls: frozenset[Call]
     until: int
     line: tuple[int, ...]
-    """through whom it came, its agent first"""
+    """The agents of the delegation chain, the agent of the task or token first."""
     rests: list[Thing]
     person: int | None
     task: Thing | None = None
@@ -125,7 +125,7 @@ class Thing:
     names: set[tuple[str, object]] = field(default_factory=set)
 
     def roots(self) -> Iterator[tuple[str, object]]:
-        """All that kills it when it is ended, down to the ground."""
+        """Yield the names whose end ends this task or token, with those of all that it rests on."""
         yield from self.names
         for thing in self.rests:
             yield from thing.roots()
@@ -156,7 +156,7 @@ class Oracle:
         return above & here & self.having(self.cast[agent].scopes) & self.having(ask.scopes) & self.within(ask.bounds)
 
     def check_line(self, line: tuple[int, ...]) -> None:
-        """Nobody twice but in a row, one segment, and never more behind an agent than it lets."""
+        """Check that no agent occurs twice except in a row, that there is one segment, and the depth of each agent."""
         once = [agent for agent, _ in itertools.groupby(line)]
         assert len(once) == len(set(once)), f"a loop: {line}"
         assert len({self.cast[agent].is_far for agent in once}) == 1, "two segments"
@@ -203,7 +203,7 @@ class Play:
                 await self.swap(ask)
 
     async def start(self, ask: Ask) -> None:
-        """A task, under another one or under none."""
+        """Start a task, under another task or under none."""
         above = None if not self.tasks or ask.under % 3 == 0 else self.tasks[ask.under % len(self.tasks)]
         person = self.cast[ask.agent].owner if above is None and ask.target % 2 else None
         said: dict[str, Any] = {
@@ -237,7 +237,7 @@ class Play:
         self.tasks.append(thing)
 
     async def grant(self, ask: Ask) -> None:
-        """A token for a task of one's own, or for the standing one."""
+        """Request a token for an own task or for the standing task."""
         own = [task for task in self.tasks if task.agent == ask.agent]
         task = own[ask.under % len(own)] if own and ask.under % 4 else self.standing(ask.agent)
         aud = self.aud(ask.target)
@@ -246,7 +246,7 @@ class Play:
             self.got(answer, ask, ask.agent, [task], task, task.line, aud)
 
     async def swap(self, ask: Ask) -> None:
-        """An exchange, by whom the token is for, or by whoever got hold of it."""
+        """Exchange a token, as the agent that the token is for or as any other agent."""
         subject, agent = self.tokens[ask.under % len(self.tokens)], ask.agent
         if ask.kind == "hand" and (handed := [token for token in self.tokens if token.aud in map(uri, self.names)]):
             subject = handed[-1 - ask.under % min(len(handed), 3)]
@@ -368,7 +368,7 @@ class Play:
     # ---------------------------------------------------------------------------------------------------- what is ended
 
     async def end(self, kind: str, which: int) -> tuple[set[tuple[str, object]], set[tuple[str, object]]]:
-        """End something; the roots of which tokens die, and those of which tasks are marked."""
+        """End an object; return the roots whose tokens end, and the roots whose tasks end."""
         place = which % SIZE
         name, agents = self.names[place], {("agent", place)}
         match kind:
@@ -446,7 +446,7 @@ async def furnish(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_widens_and_an_end_ends_all_under_it_and_nothing_else(config: Config) -> None:
+def test_delegated_tasks_and_tokens_never_widen_and_an_end_ends_exactly_the_dependent_ones(config: Config) -> None:
     clock, numbers, seen = Clock(), itertools.count(), Counter[str]()
     assert settings.default is not None
     examples = settings.default.max_examples // (1 if config.database_url.startswith("sqlite") else 3)
@@ -487,7 +487,9 @@ def test_nothing_widens_and_an_end_ends_all_under_it_and_nothing_else(config: Co
     assert seen["killed below"] > examples / 6, seen
 
 
-async def test_a_line_of_three_call_by_call(world: World, clock: Clock) -> None:
+async def test_a_delegation_chain_of_three_agents_allows_exactly_the_delegated_calls(
+    world: World, clock: Clock
+) -> None:
     await furnish(world)
     full = Member(scopes=frozenset(SCOPES), depth=3, owner=0, is_far=False)
     play = Play(world, clock, 0, [full] * SIZE)

@@ -1,4 +1,4 @@
-"""Forms that are wrong in whatever way are refused, each with its error, and change nothing but the ledger."""
+"""Malformed forms are refused, each with its error, and change only the ledger."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:
     return [kind, *[below for child in kind.__subclasses__() for below in kinds(child)]]
 
 
-def test_every_refusal_of_the_server_has_words_in_oauth() -> None:
+def test_every_refusal_of_the_server_has_an_oauth_error_code() -> None:
     importlib.import_module("ostiaryd.app")  # with it, every refusal that there is
     of_the_server = [
         kind
@@ -94,24 +94,24 @@ def rendered(refusal: Refused) -> tuple[int, dict[str, str]]:
     return answer.status, json.loads(answer.body)
 
 
-def test_the_table_of_errors_has_a_row_for_the_root_of_all_refusals() -> None:
+def test_the_table_of_oauth_errors_has_a_default_row() -> None:
     assert ERRORS[Refused] == ("invalid_request", 400)
 
 
-def test_words_that_oauth_cannot_say_are_not_said() -> None:
+def test_an_error_description_has_only_characters_that_oauth_permits() -> None:
     _, said = rendered(Refused('a "quote", a \\ and \u00fc\n', hint="tab\t"))
     assert said["error_description"] == "a 'quote', a ' and ''; tab'"
 
 
 @pytest.mark.parametrize("name", ["grant_type", "client_assertion", "client_id", "scope", "authorization_details", "x"])
-async def test_a_parameter_is_sent_once(client: Client, name: str) -> None:
+async def test_a_repeated_parameter_is_refused(client: Client, name: str) -> None:
     form = client.form(client_id=client.id, scope="files:read", authorization_details="[]", x="unknown to us")
     answer = await client.post("/token", form | {name: [form[name], form[name]]}, dpop=client.proof())
     assert answer.error == "invalid_request"
     assert (await client.post("/token", form, dpop=client.proof())).status == 200
 
 
-async def test_a_parameter_without_a_value_is_as_if_it_was_not_sent(client: Client) -> None:
+async def test_a_parameter_without_a_value_counts_as_absent(client: Client) -> None:
     for said in (b"scope", b"scope=", b"unknown&&"):  # RFC 6749 section 3.2
         assert (await post(client, said + b"&grant_type")).json["error_description"] == "`grant_type` is missing"
 
@@ -137,7 +137,9 @@ async def post(
     ],
 )
 @pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke"])
-async def test_a_form_must_say_that_it_is_one(client: Client, content_type: str | None, status: int, path: str) -> None:
+async def test_a_body_with_another_content_type_than_a_form_is_refused(
+    client: Client, content_type: str | None, status: int, path: str
+) -> None:
     answer = await post(client, b"nothing=here", content_type=content_type, path=path)
     assert (answer.status, answer.error) == (status, "invalid_request")
 
@@ -152,22 +154,22 @@ async def test_a_form_must_say_that_it_is_one(client: Client, content_type: str 
         b"a=1;b=2&&",
     ],
 )
-async def test_a_body_that_is_no_form_is_refused(client: Client, body: bytes) -> None:
+async def test_a_malformed_form_is_refused(client: Client, body: bytes) -> None:
     assert (await post(client, body)).error == "invalid_request"
 
 
-async def test_a_body_may_be_as_long_as_the_limit_and_no_longer(client: Client) -> None:
+async def test_a_body_longer_than_the_limit_is_refused(client: Client) -> None:
     limit = SMALL_BODY
     assert (await post(client, b"a=" + b"x" * (limit - 2))).status == 400
     assert (await post(client, b"a=" + b"x" * (limit - 1))).status == 413
 
 
-async def test_a_parameter_may_be_as_long_as_the_limit_and_no_longer(client: Client) -> None:
+async def test_a_parameter_longer_than_the_limit_is_refused(client: Client) -> None:
     assert (await client.ask(nonsense="x" * MAX_VALUE)).status == 200
     assert (await client.ask(nonsense="x" * (MAX_VALUE + 1))).error == "invalid_request"
 
 
-async def test_two_ways_to_authenticate_are_one_too_many(client: Client) -> None:
+async def test_a_request_with_two_methods_of_client_authentication_is_refused(client: Client) -> None:
     both = await client.post("/token", client.form(), dpop=client.proof(), authorization="Basic YTpi")
     assert (both.status, both.error) == (400, "invalid_request")
     secret = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": "x"}
@@ -178,7 +180,7 @@ async def test_two_ways_to_authenticate_are_one_too_many(client: Client) -> None
     ("tried", "challenge"),
     [("Basic YTpi", 'Basic realm="'), ("basic YTpi", 'Basic realm="'), ("Bearer x", "DPoP")],  # RFC 7617 section 2
 )
-async def test_a_way_to_authenticate_that_is_not_offered_is_challenged_in_kind(
+async def test_a_refused_client_authentication_is_challenged_by_a_fitting_scheme(
     client: Client, tried: str, challenge: str
 ) -> None:
     answer = await client.post("/token", {"grant_type": "client_credentials"}, authorization=tried)
@@ -201,7 +203,7 @@ AUTHENTICATED = [
 ]
 
 
-def test_each_grant_type_has_a_form_here_and_counts_as_a_use_of_its_agent() -> None:
+def test_each_grant_type_is_tested_and_counts_as_a_use_of_its_agent() -> None:
     assert {form["grant_type"] for path, form in AUTHENTICATED if path == "/token"} == set(wire_oauth.GRANT_TYPES)
     written = set(re.findall(r'"(token\.\w+)"', inspect.getsource(wire_oauth)))
     assert written - {"token.introspect", "token.reuse", "token.revoke"} == {
@@ -210,7 +212,7 @@ def test_each_grant_type_has_a_form_here_and_counts_as_a_use_of_its_agent() -> N
 
 
 @pytest.mark.parametrize(("path", "form"), AUTHENTICATED)
-async def test_every_endpoint_of_clients_challenges_the_scheme_that_a_client_tried(
+async def test_every_client_endpoint_challenges_the_scheme_that_the_client_used(
     world: World, path: str, form: dict[str, str]
 ) -> None:
     async def ask(*headers: tuple[str, str], **more: str) -> Answer:
@@ -223,18 +225,18 @@ async def test_every_endpoint_of_clients_challenges_the_scheme_that_a_client_tri
     assert "www-authenticate" not in (await ask(client_id="nobody")).headers
 
 
-async def test_no_answer_with_a_token_may_be_kept(client: Client) -> None:
+async def test_a_response_with_a_token_is_not_cacheable(client: Client) -> None:
     answer = await client.ask()
     assert (answer.status, answer.headers["cache-control"], answer.headers["pragma"]) == (200, "no-store", "no-cache")
 
 
-async def test_only_post_is_answered(client: Client) -> None:
+async def test_a_get_request_to_a_token_endpoint_is_refused(client: Client) -> None:
     for path in ("/token", "/introspect", "/revoke"):
         assert (await send(client.app, "GET", path)).status == 405
 
 
 def state(world: World) -> dict[str, list[Any]]:
-    """All that the database holds but the ledger and what it remembers of proofs."""
+    """Return the rows of all tables, except those of the ledger and of used proofs."""
     reader = world.db.read()
     if world.db.is_sqlite:
         named = reader.all(sql("select name from sqlite_master where type = 'table'"))

@@ -1,4 +1,4 @@
-"""Which task a token is for, what it ends with, what the policies and the ledger say, and what it costs."""
+"""Token issuance: the task and the end of a token, policies, ledger entries, and the cost of a request."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def start(client: Client, **said: Any) -> Task:
     )
 
 
-def test_the_claims_of_an_evaluation_are_those_of_a_token_but_for_the_facts_of_one_token() -> None:
+def test_an_evaluation_has_all_claims_of_a_token_except_those_of_one_token_only() -> None:
     def named(function: Callable[..., Any]) -> set[str | None]:
         calls = [node for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Call)]
         return {word.arg for node in calls if ast.unparse(node.func) == "AccessClaims" for word in node.keywords}
@@ -61,13 +61,13 @@ def test_the_claims_of_an_evaluation_are_those_of_a_token_but_for_the_facts_of_o
     assert named(mint) - named(widest_claims) == of_one_token
 
 
-async def test_without_a_task_the_token_is_for_the_standing_task(client: Client) -> None:
+async def test_a_token_without_a_stated_task_is_for_the_standing_task(client: Client) -> None:
     standing = standing_id(registry.find_agent(client.world.db.read(), client.id).agent_id)
     assert claims_of((await client.token())["access_token"])["task"] == standing
     assert claims_of((await client.token(task=standing))["access_token"])["task"] == standing
 
 
-async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Clock) -> None:
+async def test_a_token_for_an_unknown_foreign_or_ended_task_is_refused(client: Client, clock: Clock) -> None:
     other, _ = await register(client.world, name="other")
     foreign = await act(
         client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=other.agent_id, purpose="reads"))
@@ -88,7 +88,7 @@ async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Cl
     assert [(await client.ask(task=task)).error for task in unknown] == ["invalid_grant"] * 6
 
 
-async def test_that_a_task_is_anothers_is_not_told_from_that_it_is_none(client: Client) -> None:
+async def test_a_task_of_another_agent_gets_the_same_error_as_an_unknown_task(client: Client) -> None:
     other, _ = await register(client.world, name="other")
     foreign = await act(
         client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=other.agent_id, purpose="reads"))
@@ -109,7 +109,7 @@ async def test_scopes_of_the_token_lie_within_those_of_the_task(client: Client) 
     )
 
 
-async def test_scopes_that_the_agent_has_lost_are_lost_to_its_tasks(client: Client) -> None:
+async def test_a_scope_that_an_agent_has_lost_is_lost_to_its_tasks(client: Client) -> None:
     task = await start(client, scopes=["files:read", "files:write"])
     await act(client.world, "agent.change", lambda act: registry.set_scopes(act, client.id, ["files:read"]))
     assert (await client.token(task=task.task_id))["scope"] == "files:read"
@@ -130,7 +130,7 @@ async def test_a_token_ends_with_its_task_in_whole_seconds(
     assert claims["exp"] * SECOND <= task.expires_at
 
 
-async def test_nothing_is_issued_for_less_than_a_second(client: Client, clock: Clock) -> None:
+async def test_a_token_for_less_than_a_second_is_not_issued(client: Client, clock: Clock) -> None:
     task = await start(client, ttl_s=20)
     clock.advance(19, us=1)
     assert (await client.ask(task=task.task_id)).error == "invalid_grant"
@@ -149,7 +149,7 @@ async def test_a_token_ends_with_its_agent_and_with_its_key(client: Client) -> N
     assert (await client.token())["expires_in"] == 30
 
 
-async def test_a_key_is_good_until_its_end_and_not_at_it(client: Client, clock: Clock) -> None:
+async def test_a_key_is_refused_from_the_instant_of_its_end_on(client: Client, clock: Clock) -> None:
     newer = dict(jose.generate("ES256").public.jwk)
     await act(client.world, "key.rotate", lambda act: registry.rotate_key(act, client.id, newer, overlap_s=30))
     clock.advance(29)
@@ -158,7 +158,7 @@ async def test_a_key_is_good_until_its_end_and_not_at_it(client: Client, clock: 
     assert (await client.ask()).error == "invalid_client"
 
 
-async def test_a_key_that_was_revoked_gets_no_token(client: Client) -> None:
+async def test_a_revoked_key_gets_no_token(client: Client) -> None:
     other = jose.generate("ES256")
     await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(other.public.jwk)))
     await act(client.world, "key.revoke", lambda act: registry.revoke_key(act, client.key.public.thumbprint))
@@ -167,7 +167,7 @@ async def test_a_key_that_was_revoked_gets_no_token(client: Client) -> None:
     assert answer.status == 200
 
 
-async def test_an_agent_with_two_keys_must_say_which(client: Client) -> None:
+async def test_an_agent_with_two_keys_must_name_the_key_of_its_assertion(client: Client) -> None:
     second = jose.generate("EdDSA", kid="second")
     await act(client.world, "key.add", lambda act: registry.add_key(act, client.id, dict(second.public.jwk)))
     for key in (client.key, second):
@@ -179,9 +179,7 @@ async def test_an_agent_with_two_keys_must_say_which(client: Client) -> None:
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.REVOKE, Verb.DECOMMISSION])
-async def test_only_an_active_agent_gets_a_token_and_who_lacks_its_key_does_not_hear_why(
-    client: Client, verb: Verb
-) -> None:
+async def test_only_an_active_agent_gets_a_token_and_only_its_key_learns_the_state(client: Client, verb: Verb) -> None:
     await act(client.world, "agent.move", lambda act: registry.set_agent_state(act, client.id, verb))
     state = registry.find_agent(client.world.db.read(), client.id).state
     own = await client.ask()
@@ -190,7 +188,7 @@ async def test_only_an_active_agent_gets_a_token_and_who_lacks_its_key_does_not_
     assert str(state) not in stranger.json["error_description"]
 
 
-async def test_an_agent_whose_end_has_come_gets_no_token(client: Client, clock: Clock) -> None:
+async def test_an_agent_that_has_expired_gets_no_token(client: Client, clock: Clock) -> None:
     await act(client.world, "agent.change", lambda act: registry.set_end(act, client.id, START + 60 * SECOND))
     clock.advance(59)
     assert (await client.ask()).status == 200
@@ -198,7 +196,7 @@ async def test_an_agent_whose_end_has_come_gets_no_token(client: Client, clock: 
     assert (await client.ask()).error == "invalid_client"
 
 
-async def test_policies_have_the_last_word(client: Client) -> None:
+async def test_a_policy_that_forbids_issuance_refuses_the_token(client: Client) -> None:
     rule = 'permit(principal, action, resource);\nforbid(principal, action == Action::"issue_token", resource);\n'
     loaded = load({"rules.cedar": rule})
     await act(client.world, "policy.put", lambda act: policies.put(act, loaded, by=None))
@@ -212,7 +210,7 @@ async def test_the_token_names_the_policies_under_which_it_was_issued(client: Cl
     assert claims_of(token)["policy"] == policies.active_policies(client.world.db.read()).hash
 
 
-async def test_the_guard_of_a_resource_gets_a_token_for_its_feed_and_for_nothing_else(client: Client) -> None:
+async def test_the_guard_of_a_resource_gets_a_token_only_for_its_feed(client: Client) -> None:
     id, key = await guard(client.world)
     guard_ = Client(client.app, client.world, id, key, client.nonce)
     got = await guard_.token()
@@ -225,7 +223,7 @@ async def test_the_guard_of_a_resource_gets_a_token_for_its_feed_and_for_nothing
     assert (await guard_.ask(task="tk_" + id[3:])).error == "invalid_grant"
 
 
-async def test_an_entry_says_who_got_what_for_which_task_and_with_which_key(client: Client) -> None:
+async def test_the_ledger_entry_of_a_token_names_agent_task_scope_resource_and_key(client: Client) -> None:
     got = await client.token(scope="files:read")
     claims, entry = claims_of(got["access_token"]), newest_entry(client.world)
     assert (entry.action, entry.outcome, entry.agent, entry.owner) == ("token.issue", "ok", client.id, claims["owner"])
@@ -234,14 +232,14 @@ async def test_an_entry_says_who_got_what_for_which_task_and_with_which_key(clie
     assert entry.detail == {"scope": "files:read", "seconds": LIFE}
 
 
-async def test_a_refused_authentication_is_an_entry_that_accuses_nobody(client: Client) -> None:
+async def test_the_entry_of_a_refused_authentication_names_no_agent_as_its_caller(client: Client) -> None:
     await client.ask(client_assertion=client.assertion(key=jose.generate("ES256")))
     entry = newest_entry(client.world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("token.issue", "refused", "invalid_client")
     assert (entry.agent, entry.object) == (None, client.id), "only who has shown the key is the agent"
 
 
-async def test_no_part_of_a_credential_is_in_an_entry_or_an_answer(client: Client) -> None:
+async def test_no_part_of_a_refused_credential_is_in_the_entry_or_the_response(client: Client) -> None:
     assertion, proof = client.assertion(aud="https://other.example"), client.proof()
     refused = await client.ask(client_assertion=assertion, proof=proof)
     for part in (*assertion.split("."), *proof.split(".")):
@@ -249,7 +247,7 @@ async def test_no_part_of_a_credential_is_in_an_entry_or_an_answer(client: Clien
         assert part.encode() not in refused.body
 
 
-async def test_a_token_is_bound_to_no_key_of_another_and_to_none_that_has_ended(client: Client) -> None:
+async def test_a_token_cannot_be_bound_to_a_key_of_another_party_or_a_revoked_key(client: Client) -> None:
     _, foreign = await register(client.world, name="other")
     _, guards = await guard(client.world)
     second, ended = jose.generate("EdDSA"), jose.generate("EdDSA")
@@ -268,7 +266,7 @@ async def test_a_token_is_bound_to_no_key_of_another_and_to_none_that_has_ended(
     assert [answer.error for answer in answers] == ["invalid_dpop_proof"] * 3 + ["", ""]
 
 
-async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -> None:
+async def test_a_token_is_recorded_with_its_proof_key_and_its_client_key(client: Client) -> None:
     other = jose.generate("ES256")
     claims = claims_of((await client.token(proof=client.proof(key=other)))["access_token"])
     held = holdings.get_holding(client.world.db.read(), claims["jti"])
@@ -278,12 +276,12 @@ async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -
     assert held.expires_at == claims["exp"] * SECOND
 
 
-async def test_the_life_of_a_token_is_what_the_configuration_says(client: Client) -> None:
+async def test_the_lifetime_of_a_token_is_the_configured_lifetime(client: Client) -> None:
     client.app = oauth_app(reconfigured(client.world, token_lifetime_s=10))
     assert (await client.token())["expires_in"] == 10
 
 
-async def test_no_token_is_issued_that_names_more_budgets_than_a_guard_reads(client: Client) -> None:
+async def test_a_token_with_more_budgets_than_a_guard_accepts_is_not_issued(client: Client) -> None:
     def limits(prefix: str, count: int) -> list[dict[str, Any]]:
         return [{"kind": "calls", "limit": 9, "tools": [f"files/{prefix}{n}"]} for n in range(count)]
 
@@ -307,7 +305,7 @@ async def test_no_token_is_issued_that_names_more_budgets_than_a_guard_reads(cli
     assert (await client.ask(task=task, scope="files:read")).status == 200
 
 
-async def test_no_token_is_issued_that_is_longer_than_anybody_reads(client: Client) -> None:
+async def test_a_token_longer_than_the_maximum_length_is_not_issued(client: Client) -> None:
     async def ask(whole: int, more: int) -> Answer:
         names = [f"{n:03}{'x' * 197}" for n in range(whole)] + ["y" * more]
         detail = {"type": "tool", "locations": [FILES], "actions": names}
@@ -324,9 +322,7 @@ async def test_no_token_is_issued_that_is_longer_than_anybody_reads(client: Clie
     assert f"longer than {jose.MAX_TOKEN_BYTES} bytes" in answer.json["error_description"]
 
 
-async def test_a_grant_reads_nothing_that_the_last_one_has_read(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_second_token_request_reads_no_table_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = client.world.writer._connection
     ran: list[str] = []
 
@@ -347,7 +343,7 @@ ALIASES = [("ssf.read", "ostiary:ssf.read"), ("ssf.manage", "ostiary:ssf.manage"
 
 @pytest.mark.parametrize(("alias", "scope"), ALIASES)
 @pytest.mark.parametrize("registered", [0, 1])
-async def test_an_alias_of_a_scope_is_that_scope(world: World, alias: str, scope: str, registered: int) -> None:
+async def test_an_alias_of_a_scope_stands_for_its_scope(world: World, alias: str, scope: str, registered: int) -> None:
     agent, key = await register(world, name="siem", scopes=((alias, scope)[registered],))
     assert agent.scopes == {scope}
     client = Client(oauth_app(world), world, agent.agent_id, key)
@@ -357,7 +353,7 @@ async def test_an_alias_of_a_scope_is_that_scope(world: World, alias: str, scope
         assert claims_of(answer["access_token"])["scope"] == scope
 
 
-async def test_an_alias_gives_nothing_that_the_agent_lacks(world: World) -> None:
+async def test_an_alias_gives_no_scope_that_the_agent_lacks(world: World) -> None:
     agent, key = await register(world, name="siem", scopes=("ssf.read",))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token(scope="ssf.read", resource=world.config.api)

@@ -1,4 +1,4 @@
-"""Signing keys: a new one signs at once, an old one verifies until nothing that it signed is alive."""
+"""Signing keys: a new key signs at once, and an old key verifies until its last token has expired."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def published(client: Client) -> set[str]:
     return {key["kid"] for key in (await send(client.app, "GET", "/jwks")).json["keys"]}
 
 
-def test_each_list_of_uses_and_algorithms_of_keys_has_every_use_and_algorithm() -> None:
+def test_each_list_of_key_uses_and_algorithms_is_complete() -> None:
     hints = get_type_hints(Config)
     assert get_args(hints["token_alg"]) == USES["token"]
     assert set(ID_TOKEN_ALGS) == set(USES["token"])
@@ -47,7 +47,7 @@ def test_each_list_of_uses_and_algorithms_of_keys_has_every_use_and_algorithm() 
     assert set(USES["token"]) <= set(re.findall(r"\w+", rotate_server_key.__doc__ or ""))
 
 
-async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_key(client: Client) -> None:
+async def test_tokens_of_the_old_and_of_the_new_key_verify_after_a_rotation(client: Client) -> None:
     keys = client.world.keys
     old_kid, before = keys.signer("token", "ES256").public.kid, await client.token()
     new_kid = await rotate(client.world)
@@ -59,9 +59,7 @@ async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_k
     assert feed_messages(client.world)[-1] == {"kind": "keys"}
 
 
-async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_verifies_no_more(
-    client: Client, clock: Clock
-) -> None:
+async def test_an_old_key_is_forgotten_after_the_longest_lifetime_of_a_token(client: Client, clock: Clock) -> None:
     token = (await client.token())["access_token"]
     old = client.world.keys.signer("token", "ES256").public.kid
     await rotate(client.world)
@@ -78,7 +76,7 @@ async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_veri
         verify_token(token, keys=client.world.keys)
 
 
-async def test_of_two_old_keys_only_the_older_is_forgotten_in_its_time(client: Client, clock: Clock) -> None:
+async def test_a_later_old_key_is_kept_when_an_earlier_old_key_is_forgotten(client: Client, clock: Clock) -> None:
     await rotate(client.world)
     kept = client.world.keys.signer("token", "ES256").public.kid
     clock.advance(us=LONGEST_TOKEN + 1)
@@ -88,7 +86,7 @@ async def test_of_two_old_keys_only_the_older_is_forgotten_in_its_time(client: C
     assert kept in await published(client)
 
 
-async def test_a_key_rotates_for_its_use_alone(client: Client) -> None:
+async def test_a_rotation_replaces_only_the_key_of_its_use(client: Client) -> None:
     keys = client.world.keys
     before = {use: set(keys.public(use)) for use in ("token", "ledger", "feed")}
     await rotate(client.world, use="feed", alg="EdDSA")
@@ -97,12 +95,12 @@ async def test_a_key_rotates_for_its_use_alone(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("use", "alg"), [("token", "HS256"), ("feed", "ES256"), ("nonce", "secret"), ("x", "ES256")])
-async def test_there_is_nothing_else_to_rotate(client: Client, use: str, alg: str) -> None:
+async def test_a_rotation_for_an_unknown_use_or_algorithm_is_refused(client: Client, use: str, alg: str) -> None:
     with pytest.raises(Invalid):
         await rotate(client.world, use=use, alg=alg)
 
 
-async def test_administrators_rotate_over_the_api(client: Client) -> None:
+async def test_only_administrators_rotate_keys_over_the_api(client: Client) -> None:
     agent, key = await register(client.world, name="chief", scopes=("ostiary:admin",))
     chief = replace(client, id=agent.agent_id, key=key)
     token = (await chief.token())["access_token"]

@@ -76,17 +76,19 @@ async def read_userinfo(flow: CodeFlow, token: str, *, key: jose.PrivateKey | No
     return answer
 
 
-def test_a_pushed_request_has_the_parameters_of_a_request_by_browser() -> None:
+def test_a_pushed_request_accepts_the_parameters_of_a_request_by_browser() -> None:
     pushed = PushedForm.__annotations__.keys() - ClientForm.__annotations__.keys()
     assert {one.name for one in PARAMETERS} - {"client_id", "request_uri"} == pushed
 
 
-def test_each_claim_about_a_person_is_in_the_bodies_of_both_answers() -> None:
+def test_each_claim_about_a_person_is_in_the_schemas_of_userinfo_and_id_token() -> None:
     assert UserinfoBody.__annotations__.keys() == {"sub", *PERSON_CLAIMS}
     assert {*CLAIMS} <= {*IdToken.__struct_fields__}
 
 
-async def test_userinfo_says_what_the_scopes_and_claims_request(world: World, flow: CodeFlow) -> None:
+async def test_userinfo_has_the_claims_that_the_scopes_and_claims_parameter_request(
+    world: World, flow: CodeFlow
+) -> None:
     await act(world, "test.mail", lambda act: registry.create_person(act, name="bea", email="bea@example.org"))
     person = registry.find_person(world.db.read(), "bea").person_id
     await sign_in(world, flow.browser, person)
@@ -101,7 +103,7 @@ async def test_userinfo_says_what_the_scopes_and_claims_request(world: World, fl
     assert (await read_userinfo(flow, single["access_token"])).json == {"sub": person, "email": "bea@example.org"}
 
 
-async def test_userinfo_takes_no_token_of_another_kind_or_key(world: World, flow: CodeFlow) -> None:
+async def test_userinfo_refuses_a_token_of_another_kind_or_key(world: World, flow: CodeFlow) -> None:
     tokens = await flow.tokens(scope="openid files:read")
     for token in (tokens["id_token"], tokens["access_token"], "x"):
         answer = await read_userinfo(flow, token)
@@ -117,7 +119,7 @@ async def test_userinfo_takes_no_token_of_another_kind_or_key(world: World, flow
     assert (await send(flow.client.app, "GET", "/userinfo")).status == 401
 
 
-async def test_a_client_without_dpop_gets_a_bearer_token_for_userinfo_and_for_nothing_else(flow: CodeFlow) -> None:
+async def test_a_client_without_dpop_gets_a_bearer_token_only_for_userinfo(flow: CodeFlow) -> None:
     code = (await flow.answer(scope="openid"))["code"]
     answer = await flow.client.ask(proof=None, **flow.token_form(code))
     assert (answer.status, answer.json["token_type"]) == (200, "Bearer")
@@ -138,7 +140,7 @@ async def begin_device(flow: CodeFlow, **form: Any) -> dict[str, Any]:
     return codes
 
 
-async def test_a_person_connects_a_device(world: World, flow: CodeFlow, clock: Clock) -> None:
+async def test_a_device_gets_tokens_once_after_a_person_consents(world: World, flow: CodeFlow, clock: Clock) -> None:
     codes = await begin_device(flow)
     form = {"grant_type": DEVICE_CODE, "device_code": codes["device_code"]}
     assert (await flow.token(**form)).error == "authorization_pending"
@@ -160,7 +162,9 @@ async def test_a_person_connects_a_device(world: World, flow: CodeFlow, clock: C
     assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant", "the replay ended the grant"
 
 
-async def test_a_device_is_denied_expires_and_is_answered_once(flow: CodeFlow, clock: Clock) -> None:
+async def test_a_denied_or_expired_device_code_gets_no_tokens_and_is_answered_once(
+    flow: CodeFlow, clock: Clock
+) -> None:
     denied, late = await begin_device(flow), await begin_device(flow)
     await flow.browser.get("/device")
     await flow.browser.submit("/device", user_code=denied["user_code"].lower().replace("-", " "))
@@ -176,7 +180,7 @@ async def test_a_device_is_denied_expires_and_is_answered_once(flow: CodeFlow, c
     assert (await flow.browser.submit("/device", user_code=late["user_code"])).status == 404
 
 
-async def test_user_codes_are_not_guessed(flow: CodeFlow) -> None:
+async def test_wrong_user_codes_are_limited_at_the_device_page(flow: CodeFlow) -> None:
     codes = await begin_device(flow)
     await flow.browser.get("/device")
     form = flow.browser.form("/device")
@@ -188,7 +192,7 @@ async def test_user_codes_are_not_guessed(flow: CodeFlow) -> None:
     assert "password" not in flow.browser.text.partition("<footer>")[0]
 
 
-async def test_user_codes_are_not_guessed_by_the_form_of_the_consent(flow: CodeFlow) -> None:
+async def test_wrong_user_codes_are_limited_at_the_consent_form_of_the_device(flow: CodeFlow) -> None:
     codes = await begin_device(flow)
     await flow.browser.get("/device")
     await flow.browser.submit("/device", user_code=codes["user_code"])
@@ -202,7 +206,7 @@ async def test_user_codes_are_not_guessed_by_the_form_of_the_consent(flow: CodeF
 @pytest.mark.parametrize(
     ("text", "code"), [("wdjb-mjht", "WDJBMJHT"), ("WDJB MJHT ", "WDJBMJHT"), ("WDJB-MJH", ""), ("AEIO-UYAE", "")]
 )
-def test_a_user_code_is_read_as_people_type_it(text: str, code: str) -> None:
+def test_a_user_code_is_read_in_either_case_with_a_hyphen_or_a_space(text: str, code: str) -> None:
     assert read_user_code(text) == code
 
 
@@ -228,7 +232,7 @@ async def test_logout_with_an_id_token_ends_the_session_and_its_grants(world: Wo
     assert (await flow.refresh(kept["refresh_token"])).status == 200, "offline_access survives the session"
 
 
-async def test_logout_without_a_hint_asks_first_and_goes_nowhere_unregistered(flow: CodeFlow) -> None:
+async def test_a_logout_without_a_hint_asks_the_person_and_refuses_unregistered_uris(flow: CodeFlow) -> None:
     await flow.browser.get(f"/logout?{urlencode({'client_id': flow.client.id, 'post_logout_redirect_uri': LOGOUT})}")
     assert "asks to sign you out" in flow.browser.text
     assert flow.browser.cookies
@@ -260,7 +264,7 @@ async def test_a_logout_with_a_hint_of_a_forgotten_key_asks_the_person(
     assert (flow.browser.left_to, flow.browser.cookies) == (LOGOUT if names_client else "", {})
 
 
-async def test_a_stranger_leads_nobody_anywhere_by_the_logout_page(world: World, app: ASGIApp) -> None:
+async def test_a_logout_redirects_only_to_clients_that_the_person_agreed_to(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
     query = urlencode({"client_id": DOCUMENT, "post_logout_redirect_uri": "https://evil.example/"})
@@ -277,7 +281,7 @@ async def test_a_stranger_leads_nobody_anywhere_by_the_logout_page(world: World,
     assert flow.browser.left_to == "https://evil.example/", "this person agreed to the client"
 
 
-async def test_a_client_of_another_person_leads_nobody_anywhere_after_the_logout(world: World, app: ASGIApp) -> None:
+async def test_a_confirmed_logout_does_not_redirect_to_a_client_of_another_person(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
     await flow.answer()
@@ -292,7 +296,7 @@ async def test_a_client_of_another_person_leads_nobody_anywhere_after_the_logout
     assert "The application leads to <strong>evil.example</strong>." in other.text
 
 
-async def test_a_hint_of_another_person_leads_nobody_anywhere(world: World, app: ASGIApp) -> None:
+async def test_a_logout_with_the_id_token_of_another_person_does_not_redirect(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
     code = (await flow.answer(scope="openid files:read"))["code"]
@@ -305,7 +309,7 @@ async def test_a_hint_of_another_person_leads_nobody_anywhere(world: World, app:
     assert flow.browser.left_to == "https://evil.example/"
 
 
-async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_browser_keeps_the_cookie_back(
+async def test_a_cross_site_post_to_authorize_or_logout_works_by_a_redirect_to_get(
     world: World, flow: CodeFlow
 ) -> None:
     tokens = await flow.tokens(scope="openid files:read")
@@ -328,7 +332,7 @@ async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_brows
     assert people.sessions_of(world.db.read(), flow.person, now=world.now()) == []
 
 
-async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, app: ASGIApp) -> None:
+async def test_a_client_with_a_back_channel_is_sent_one_logout_token_about_a_logout(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
     tokens = await flow.tokens(scope="openid")
     sid = claims_of(tokens["id_token"])["sid"]
@@ -344,7 +348,7 @@ async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, ap
     assert "nonce" not in claims
 
 
-async def test_a_client_hears_of_the_logout_long_after_its_tokens_have_expired(
+async def test_a_logout_token_is_sent_to_a_client_whose_tokens_have_expired(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     flow = await begin_flow(world, app)
@@ -365,7 +369,7 @@ async def test_a_client_hears_of_the_logout_long_after_its_tokens_have_expired(
     assert (waiting.client_id, waiting.session, waiting.uri) == (DOCUMENT, sid, uri)
 
 
-async def test_what_a_session_signed_in_to_is_forgotten_with_the_session(
+async def test_the_clients_of_a_session_are_forgotten_when_the_session_expires(
     world: World, flow: CodeFlow, clock: Clock
 ) -> None:
     await flow.tokens(scope="openid")
@@ -379,7 +383,7 @@ async def test_what_a_session_signed_in_to_is_forgotten_with_the_session(
     assert count == 0
 
 
-async def test_a_client_hears_of_the_logout_from_a_session_that_a_new_login_prolonged(
+async def test_a_logout_token_is_sent_for_a_session_that_a_new_login_prolonged(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
@@ -398,7 +402,7 @@ async def test_a_client_hears_of_the_logout_from_a_session_that_a_new_login_prol
     assert (waiting.client_id, waiting.session) == (flow.client.id, sid)
 
 
-async def test_the_logout_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:
+async def test_a_logout_does_not_redirect_to_a_client_without_a_consent(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app)
     await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
     query = urlencode({"client_id": DOCUMENT, "post_logout_redirect_uri": "https://evil.example/"})
@@ -411,7 +415,7 @@ async def test_the_logout_of_a_stranger_is_no_open_redirect(world: World, app: A
     assert "asks to sign you out" in flow.browser.text, "a person has agreed to the client"
 
 
-async def test_a_person_goes_to_no_other_port_after_the_logout(world: World, app: ASGIApp) -> None:
+async def test_a_logout_to_another_port_than_registered_is_refused(world: World, app: ASGIApp) -> None:
     registered = "http://127.0.0.1:8000/bye"
     flow = await begin_flow(world, app, post_logout_redirect_uris=[registered])
     for uri, status in ((registered, 200), (registered.replace("8000", "8001"), 400)):
@@ -420,7 +424,7 @@ async def test_a_person_goes_to_no_other_port_after_the_logout(world: World, app
 
 
 @pytest.mark.parametrize("kind", [ClientKind.AGENT, ClientKind.DOCUMENT])
-async def test_a_logout_token_of_a_stranger_reaches_no_private_host(
+async def test_a_logout_token_for_an_unregistered_client_reaches_no_private_host(
     world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch, kind: ClientKind
 ) -> None:
     world = reconfigured(world, private_hosts="intranet.example")
@@ -445,7 +449,9 @@ async def test_a_logout_token_of_a_stranger_reaches_no_private_host(
 # --- consents
 
 
-async def test_people_and_administrators_see_and_withdraw_consents(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_person_and_an_administrator_can_list_and_withdraw_consents(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
     tokens = await flow.tokens(scope="openid files:read files:write")
     await flow.browser.get("/consents")
     for line in ("files:read", "files:write", "Know who you are: your id at this server"):
@@ -560,7 +566,7 @@ async def test_a_client_uses_only_the_grant_types_of_its_registration(world: Wor
     assert (await public_token(flow, key=None, **refresh)).error == "unauthorized_client"
 
 
-async def test_an_unregistered_client_revokes_its_own_tokens_alone(world: World, app: ASGIApp) -> None:
+async def test_an_unregistered_client_can_revoke_only_its_own_tokens(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     got = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
     agent = await begin_flow(world, app, name="writer")
@@ -581,7 +587,7 @@ async def test_an_unregistered_client_revokes_its_own_tokens_alone(world: World,
     assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).error == "invalid_grant"
 
 
-async def test_requests_of_unregistered_clients_are_bounded_for_each_network(
+async def test_open_requests_of_unregistered_clients_are_limited(
     world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.tokens.flows.authorization.MAX_REQUESTS", 2)
@@ -598,7 +604,7 @@ async def test_requests_of_unregistered_clients_are_bounded_for_each_network(
     assert (await push()).status == 201, "an answered request makes room"
 
 
-async def test_devices_of_unregistered_clients_are_bounded_for_each_network(
+async def test_device_requests_of_unregistered_clients_are_limited(
     world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.tokens.wire_device.DeviceBuckets.burst", 6)
@@ -611,7 +617,9 @@ async def test_devices_of_unregistered_clients_are_bounded_for_each_network(
     assert await begin_device(flow), "an agent that an administrator registered has a limit of its own"
 
 
-async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:
+async def test_an_error_does_not_redirect_to_a_client_that_the_person_has_not_agreed_to(
+    world: World, app: ASGIApp
+) -> None:
     flow = await public_flow(world, app)
     for changes in ({"scope": "mail:read"}, {"prompt": "none"}, {"response_type": "token"}):
         answer = await flow.open(**changes)
@@ -632,7 +640,7 @@ async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASG
         assert flow.browser.left_to == "", "another person agreed to the client"
 
 
-async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:
+async def test_a_client_whose_document_changed_needs_a_new_consent(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     tokens = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
     client = clients.get_oauth_client(world.db.read(), DOCUMENT)
@@ -648,7 +656,7 @@ async def test_a_document_that_changed_after_the_consent_is_asked_about_again(wo
     assert "The application receives the answer at elsewhere.example, which is not app.example." in flow.browser.text
 
 
-async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out(world: World, app: ASGIApp) -> None:
+async def test_the_consent_page_warns_of_a_name_that_looks_like_a_known_application(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app, name="example-n0tes")
     await flow.answer()
     await make_document(world)
@@ -658,7 +666,7 @@ async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out
     assert "The name of the application looks like <code>example-n0tes</code>" in flow.browser.text
 
 
-async def test_a_client_cannot_take_the_name_of_an_agent_or_of_this_server_unnoticed(
+async def test_the_consent_page_warns_of_a_name_that_looks_like_an_agent_or_the_server(
     world: World, app: ASGIApp
 ) -> None:
     flow = await begin_flow(world, app, name="examp1e-notes")  # the person never agreed to this agent
@@ -674,7 +682,7 @@ async def test_a_client_cannot_take_the_name_of_an_agent_or_of_this_server_unnot
 @pytest.mark.parametrize(
     ("change", "refusal"), [("stop", InvalidClient), ("change", InvalidRequest), ("delete", InvalidClient), ("", None)]
 )
-async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_way_gets_no_code(
+async def test_a_client_that_is_stopped_changed_or_deleted_during_its_request_gets_no_code(
     world: World, app: ASGIApp, change: str, refusal: type[Refused] | None
 ) -> None:
     flow = await public_flow(world, app)
@@ -706,7 +714,7 @@ async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_wa
     assert flows.list_consents(world.db.read(), flow.person) == []
 
 
-async def test_the_answer_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeFlow) -> None:
+async def test_a_response_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeFlow) -> None:
     await flow.answer()
     answer = await flow.open(response_mode="form_post")
     fields = flow.browser.form(CALLBACK)
@@ -715,7 +723,7 @@ async def test_the_answer_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeF
     assert (await flow.redeem(fields["code"])).status == 200
 
 
-async def test_a_redirect_uri_adds_nothing_to_the_policy_of_the_page(world: World, flow: CodeFlow) -> None:
+async def test_a_redirect_uri_adds_no_directive_to_the_content_security_policy(world: World, flow: CodeFlow) -> None:
     uri = "com.example.app://x;sandbox,x/callback"
     await make_client(world, registry.find_agent(world.db.read(), "reader"), redirect_uris=[uri])
     await flow.open(response_mode="form_post", redirect_uri=uri)
@@ -739,21 +747,23 @@ async def test_the_consent_page_names_a_private_use_scheme_and_no_host_behind_it
     assert f"{uri}?code=" in flow.browser.left_to
 
 
-async def test_the_page_of_a_device_asks_to_sign_in_and_returns(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+async def test_the_device_page_asks_for_a_login_that_returns_to_the_page(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
     browser = Browser(app)
     await browser.get("/device?user_code=WDJB-MJHT")
     query = parse_qs(urlsplit(browser.path).query)
     assert query["return_to"] == ["/device?user_code=WDJB-MJHT"]
 
 
-async def test_a_request_by_post_is_taken_like_one_by_get(flow: CodeFlow) -> None:
+async def test_an_authorization_request_by_post_is_accepted_like_a_request_by_get(flow: CodeFlow) -> None:
     await flow.answer()
     flow.browser.left_to = ""
     await flow.browser.post("/authorize", **flow.query())
     assert "code" in flow.arrived()
 
 
-async def test_what_a_client_registered_counts_where_its_request_is_silent(
+async def test_registered_defaults_apply_to_requests_without_max_age_or_acr_values(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     flow = await public_flow(world, app)
@@ -776,7 +786,7 @@ async def test_what_a_client_registered_counts_where_its_request_is_silent(
     assert await ask(acr_values=PERSON_SINGLE, max_age="101") == "code"
 
 
-async def test_a_client_that_registered_for_bound_tokens_gets_no_other(world: World, app: ASGIApp) -> None:
+async def test_a_client_that_registered_for_bound_tokens_gets_no_bearer_token(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     client = await make_document(world)
     metadata = replace(client.metadata, dpop_bound_access_tokens=True)
@@ -787,7 +797,7 @@ async def test_a_client_that_registered_for_bound_tokens_gets_no_other(world: Wo
     assert (await public_token(flow, **form)).json["token_type"] == "DPoP"
 
 
-async def test_with_several_redirect_uris_the_token_request_names_the_one_that_was_used(
+async def test_a_token_request_must_name_the_used_redirect_uri_of_several_to_sign_in(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     several = await begin_flow(world, app, name="writer", redirect_uris=[CALLBACK, "https://app.example/other"])
@@ -800,7 +810,9 @@ async def test_with_several_redirect_uris_the_token_request_names_the_one_that_w
     assert "redirect_uri" in answer.json["error_description"]
 
 
-async def test_a_request_for_another_person_is_not_answered(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_request_with_an_id_token_hint_of_another_person_is_refused(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
     hint = (await flow.tokens(scope="openid"))["id_token"]
     assert "code" in await flow.answer(scope="openid", id_token_hint=hint, prompt="none")
     await act(world, "test.person", lambda act: registry.create_person(act, name="eve"))
@@ -820,7 +832,7 @@ async def test_an_essential_acr_is_met_or_refused(flow: CodeFlow) -> None:
 
 
 @pytest.mark.parametrize("is_essential", [True, False])
-async def test_a_level_that_no_login_of_a_person_reaches_is_refused_at_once(flow: CodeFlow, is_essential: bool) -> None:
+async def test_an_acr_that_no_login_of_a_person_reaches_is_refused_at_once(flow: CodeFlow, is_essential: bool) -> None:
     """OpenID Connect Core 1.0 section 5.5.1.1: an essential level that cannot be met is a failed login."""
     unreachable = (KEY, TWO_KEYS, f"{KEY} {TWO_KEYS}", *(["urn:mace:incommon:iap:silver"] if is_essential else []))
     for levels in unreachable:
@@ -831,7 +843,7 @@ async def test_a_level_that_no_login_of_a_person_reaches_is_refused_at_once(flow
     assert "code" in await flow.answer(acr_values=f"{TWO_KEYS} {PERSON_SINGLE}")
 
 
-async def test_a_renewed_id_token_is_about_the_same_login(flow: CodeFlow, clock: Clock) -> None:
+async def test_a_renewed_id_token_states_the_same_login(flow: CodeFlow, clock: Clock) -> None:
     first = await flow.tokens(scope="openid", nonce="n")
     clock.advance(100)
     renewed = claims_of((await flow.refresh(first["refresh_token"])).json["id_token"])
@@ -843,7 +855,7 @@ async def test_a_renewed_id_token_is_about_the_same_login(flow: CodeFlow, clock:
     assert "nonce" not in renewed
 
 
-async def test_scopes_that_no_resource_can_have_are_ignored_beside_openid(flow: CodeFlow) -> None:
+async def test_scopes_that_no_resource_can_have_are_ignored_with_openid(flow: CodeFlow) -> None:
     tokens = await flow.tokens(scope="openid address phone files:read")
     assert claims_of(tokens["access_token"])["scope"] == "files:read"
     alone = await flow.tokens(scope="openid address")
@@ -864,7 +876,7 @@ async def test_every_claim_that_the_metadata_names_is_supplied(world: World, app
     assert set(named) == set(claims_of(tokens["id_token"])) | set(userinfo)
 
 
-async def test_a_challenge_of_userinfo_is_for_bearer_tokens_too(app: ASGIApp) -> None:
+async def test_a_challenge_of_userinfo_offers_the_bearer_and_the_dpop_scheme(app: ASGIApp) -> None:
     """OpenID Connect Core 1.0 section 5.3.3, RFC 6750 section 3: the scheme is Bearer; RFC 9449 section 7.1: both."""
     for headers, error in (([], ""), ([("authorization", "Bearer x")], 'error="invalid_token", ')):
         refused = await send(app, "GET", "/userinfo", headers=headers)
@@ -887,7 +899,7 @@ async def test_a_challenge_of_userinfo_names_the_metadata_of_userinfo(app: ASGIA
     assert USERINFO in (await send(app, "GET", "/.well-known/oauth-authorization-server")).json["protected_resources"]
 
 
-async def test_a_head_is_answered_like_a_get(app: ASGIApp, flow: CodeFlow) -> None:
+async def test_a_head_request_gets_the_status_and_headers_of_a_get_request(app: ASGIApp, flow: CodeFlow) -> None:
     request = urlencode(flow.query(scope="openid", prompt="none"))
     for path in (f"/authorize?{request}", "/authorize", "/logout", "/login", "/account", "/accounts", "/device"):
         by_get, by_head = await send(app, "GET", path), await send(app, "HEAD", path)
@@ -902,7 +914,9 @@ async def test_unknown_and_optional_parameters_are_accepted(flow: CodeFlow) -> N
     assert "code" in await flow.answer(**extra)
 
 
-async def test_a_logout_token_is_delivered_and_repeated(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_logout_token_that_cannot_be_delivered_is_retried_and_then_given_up(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     flow = await begin_flow(world, app, backchannel_logout_uri="https://app.invalid/logout")
     tokens = await flow.tokens(scope="openid")
     sid = claims_of(tokens["id_token"])["sid"]
@@ -919,7 +933,7 @@ async def test_a_logout_token_is_delivered_and_repeated(world: World, app: ASGIA
     assert logout.due(world.db.read(), now=world.now(), limit=10, share=10) == []
 
 
-async def test_a_receiver_that_does_not_answer_delays_no_other(
+async def test_an_unreachable_receiver_of_logout_tokens_delays_no_other_receiver(
     world: World, app: ASGIApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hundreds of sessions at one application end at once, and its service is down."""

@@ -78,12 +78,12 @@ async def test_a_registration_is_made_read_changed_and_deleted(world: World, app
         ("x", "invalid_client_metadata"),
     ],
 )
-async def test_a_wrong_registration_gets_the_error_of_the_rfc(app: ASGIApp, body: Any, error: str) -> None:
+async def test_a_malformed_registration_gets_the_error_of_rfc_7591(app: ASGIApp, body: Any, error: str) -> None:
     answer = await call(app, "POST", "/register", body)
     assert (answer.status, answer.json["error"]) == (400, error)
 
 
-async def test_a_registration_is_json(app: ASGIApp) -> None:
+async def test_a_registration_that_is_not_json_is_refused(app: ASGIApp) -> None:
     for body, headers in ((b"{", BEARER), (b"a=b", [("content-type", "application/x-www-form-urlencoded")])):
         assert (await send(app, "POST", "/register", headers=headers, body=body)).status in (400, 415)
 
@@ -98,7 +98,7 @@ async def test_a_token_of_another_registration_or_scheme_is_refused(app: ASGIApp
     assert (await call(app, "GET", path, token=one["registration_access_token"])).status == 200
 
 
-async def test_the_metadata_say_how_unregistered_clients_are_known(world: World) -> None:
+async def test_the_metadata_state_whether_unregistered_clients_may_register_or_use_documents(world: World) -> None:
     path = "/.well-known/oauth-authorization-server"
     metadata = (await call(build_app(world), "GET", path)).json
     assert metadata["registration_endpoint"] == f"{world.config.issuer}/register"
@@ -131,7 +131,7 @@ SAME_ORIGIN = [
 ]
 
 
-async def test_scripts_of_every_origin_may_call_the_endpoints_of_clients(app: ASGIApp) -> None:
+async def test_scripts_of_every_origin_may_call_client_endpoints(app: ASGIApp) -> None:
     for method, path in CROSS_ORIGIN:
         preflight = await call(app, "OPTIONS", path, origin="https://app.example", access_control_request_method=method)
         assert (preflight.status, preflight.body) == (204, b""), path
@@ -169,7 +169,7 @@ async def test_administrators_approve_stop_and_delete_clients(world: World) -> N
         assert (await call_admin_api(world, method, path, {}))[0] == 404
 
 
-async def test_an_initial_access_token_registers_where_registration_is_closed(world: World) -> None:
+async def test_an_initial_access_token_registers_a_client_if_registration_is_closed(world: World) -> None:
     closed = build_app(reconfigured(world, client_registration="closed"))
     refused = await call(closed, "POST", "/register", BODY)
     assert (refused.status, refused.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
@@ -259,7 +259,7 @@ async def allow_class(world: World, registration: Any = "dynamic") -> None:
     await act(world, "bearer.allow", lambda act: trust.allow_bearer_class(act, "files", registration))
 
 
-async def test_an_unregistered_client_gets_a_bound_token_everywhere_and_a_bearer_token_by_its_class(
+async def test_an_unregistered_client_gets_a_bearer_token_only_if_its_class_is_exempt(
     world: World, application: Application
 ) -> None:
     refused = await application.redeem(await application.code())
@@ -278,7 +278,7 @@ async def test_an_unregistered_client_gets_a_bound_token_everywhere_and_a_bearer
     assert claims["client_id"] != application.client_id
 
 
-async def test_a_stopped_client_gets_nothing_and_what_it_has_ends(world: World, application: Application) -> None:
+async def test_a_stopped_client_gets_no_token_and_its_tokens_end(world: World, application: Application) -> None:
     await allow_class(world)
     tokens = (await application.redeem(await application.code())).json
     agent = claims_of(tokens["access_token"])["client_id"]
@@ -294,7 +294,7 @@ async def test_a_stopped_client_gets_nothing_and_what_it_has_ends(world: World, 
     assert (await application.token(**refresh)).json["error"] == "invalid_grant"
 
 
-async def test_a_client_that_a_person_agreed_to_is_kept(world: World, application: Application) -> None:
+async def test_a_consent_records_the_use_of_its_client(world: World, application: Application) -> None:
     assert trust.get_oauth_client(world.db.read(), application.client_id).used_at is None  # type: ignore[union-attr]
     await application.code()
     assert trust.get_oauth_client(world.db.read(), application.client_id).used_at is not None  # type: ignore[union-attr]
@@ -347,7 +347,7 @@ async def test_a_client_that_changes_while_its_consent_page_is_open_gets_no_cons
     assert await application.code(), "a new page shows the present metadata"
 
 
-async def test_a_public_client_does_not_authenticate_with_a_secret(application: Application) -> None:
+async def test_a_public_client_that_sends_a_secret_is_refused(application: Application) -> None:
     code = await application.code()
     pair = b64encode(f"{application.client_id}:secret".encode()).decode()
     for wrong in ({"client_secret": "secret"}, {"authorization": f"Basic {pair}"}):
@@ -391,7 +391,7 @@ async def ask_about(
     )
 
 
-async def test_a_client_with_a_secret_introspects_the_tokens_that_it_got_and_no_others(
+async def test_a_client_with_a_secret_can_introspect_only_its_own_access_tokens(
     confidential: Application, application: Application
 ) -> None:
     headers = basic(confidential.client_id, confidential.registered["client_secret"])
@@ -405,7 +405,9 @@ async def test_a_client_with_a_secret_introspects_the_tokens_that_it_got_and_no_
     assert (public.status, public.json["error"]) == (401, "invalid_client"), "anyone may name a public client"
 
 
-async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_it(confidential: Application) -> None:
+async def test_a_client_that_registers_for_a_secret_must_authenticate_with_that_secret(
+    confidential: Application,
+) -> None:
     client = confidential.registered
     assert (client["token_endpoint_auth_method"], client["client_secret_expires_at"]) == ("client_secret_basic", 0)
     id, secret = client["client_id"], client["client_secret"]
@@ -437,7 +439,7 @@ async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_i
     assert (await confidential.token(**refresh, client_secret=secret)).json["error"] == "invalid_grant"
 
 
-async def test_a_client_may_repeat_its_present_secret_when_it_changes_and_no_other(confidential: Application) -> None:
+async def test_a_change_of_a_client_may_state_only_its_present_secret(confidential: Application) -> None:
     """RFC 7592 section 2.2: the value must match the currently issued secret."""
     secret, path = confidential.registered["client_secret"], f"/register/{confidential.client_id}"
     body = BODY | {"client_id": confidential.client_id, "token_endpoint_auth_method": "client_secret_basic"}
@@ -455,7 +457,7 @@ async def test_a_client_may_repeat_its_present_secret_when_it_changes_and_no_oth
     assert (await change(client_secret=secret, token_endpoint_auth_method="none")).status == 400
 
 
-async def test_requests_for_a_refresh_at_the_same_time_have_one_successor(
+async def test_concurrent_refreshes_give_the_same_new_refresh_token(
     world: World, application: Application, confidential: Application, clock: Clock
 ) -> None:
     await allow_class(world)
@@ -472,7 +474,7 @@ async def test_requests_for_a_refresh_at_the_same_time_have_one_successor(
 
 
 @pytest.mark.parametrize("address", ["203.0.113.7", ""])
-async def test_a_repetition_by_a_client_that_proves_nothing_must_come_from_the_network_of_the_last_refresh(
+async def test_a_repeated_refresh_of_a_bearer_client_must_come_from_the_same_network(
     world: World, application: Application, address: str
 ) -> None:
     await allow_class(world)
@@ -486,7 +488,7 @@ async def test_a_repetition_by_a_client_that_proves_nothing_must_come_from_the_n
     assert ended.json["error"] == "invalid_grant", "the reuse ended the grant"
 
 
-async def test_a_token_that_was_followed_twice_is_a_reuse_within_the_grace_too(
+async def test_a_refresh_token_before_the_last_one_is_a_reuse_even_within_the_grace_period(
     world: World, application: Application
 ) -> None:
     """A tab may be two refreshes behind."""
@@ -499,7 +501,9 @@ async def test_a_token_that_was_followed_twice_is_a_reuse_within_the_grace_too(
     assert (await application.token(grant_type="refresh_token", refresh_token=tokens[2])).status == 400
 
 
-async def test_a_repetition_does_not_extend_the_grace(world: World, application: Application, clock: Clock) -> None:
+async def test_a_repeated_refresh_does_not_extend_the_grace_period(
+    world: World, application: Application, clock: Clock
+) -> None:
     await allow_class(world)
     first = (await application.redeem(await application.code())).json["refresh_token"]
     refresh = {"grant_type": "refresh_token", "refresh_token": first}
@@ -537,7 +541,7 @@ async def test_a_refresh_is_not_repeated_after_its_grant_has_ended(
     assert (answer.status in (400, 401), "access_token" in answer.json) == (True, False), answer.body
 
 
-async def test_a_repetition_gives_no_scope_or_resource_that_the_person_did_not_consent_to(
+async def test_a_repeated_refresh_gives_no_scope_or_resource_outside_the_consent(
     world: World, application: Application
 ) -> None:
     await allow_class(world)
@@ -560,7 +564,9 @@ async def test_a_client_with_a_secret_still_needs_the_verifier_of_its_code(confi
     assert (await confidential.redeem(code, **secret)).status == 200
 
 
-async def test_a_client_is_never_taken_for_another(world: World, app: ASGIApp, application: Application) -> None:
+async def test_a_code_is_not_redeemed_with_another_client_id(
+    world: World, app: ASGIApp, application: Application
+) -> None:
     other = (await call(app, "POST", "/register", BODY)).json["client_id"]
     agent = registry.find_agent(world.db.read(), "reader").agent_id
     code = await application.code()
@@ -569,7 +575,7 @@ async def test_a_client_is_never_taken_for_another(world: World, app: ASGIApp, a
         assert answer.json["error"] in ("invalid_client", "invalid_grant", "invalid_request"), client_id
 
 
-async def test_a_public_client_signs_nobody_in_without_pkce(
+async def test_a_public_client_gets_no_sign_in_without_pkce(
     application: Application, confidential: Application
 ) -> None:
     sign_in = {"response_type": "code", "redirect_uri": CALLBACK, "scope": "openid", "nonce": "n"}

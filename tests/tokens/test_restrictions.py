@@ -1,4 +1,4 @@
-"""Restrictions of agents, where tokens are issued and where our own API is called: as guards have them."""
+"""Restrictions of agents at token issuance and at the API of the server, as at guards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def error(client: Client, **said: Any) -> str:
     return (await client.ask(**{"resource": FILES, "scope": None} | said)).error
 
 
-async def test_who_is_narrowed_gets_tokens_for_what_reads(client: Client) -> None:
+async def test_a_narrowed_agent_gets_tokens_only_for_scopes_that_read(client: Client) -> None:
     assert claims_of((await client.token(scope=None))["access_token"])["scope"] == "files:read files:write"
     await put(client, "narrow")
     assert claims_of((await client.token(scope=None))["access_token"])["scope"] == "files:read"
@@ -54,7 +54,7 @@ async def test_who_is_narrowed_gets_tokens_for_what_reads(client: Client) -> Non
     assert await error(client, scope="files:write") == ""
 
 
-async def test_a_narrowed_administrator_may_still_look(world: World, client: Client) -> None:
+async def test_a_narrowed_administrator_keeps_only_the_scope_to_read(world: World, client: Client) -> None:
     await run_act(world, lambda a: registry.set_scopes(a, client.id, ["ostiary:admin", "ostiary:read"]))
     token = (await client.token(resource=API, scope=None))["access_token"]
     claims = verify_token(token, keys=world.keys)
@@ -77,7 +77,7 @@ async def test_a_narrowed_administrator_may_still_look(world: World, client: Cli
         (2, "unmet_authentication_requirements", "unmet_authentication_requirements"),
     ],
 )
-async def test_a_step_up_takes_the_proof_that_it_says(
+async def test_a_step_up_requires_the_stated_proof_of_possession(
     world: World, client: Client, limit: int, error_with_one: str, error_with_two: str
 ) -> None:
     second = jose.generate("ES256")
@@ -87,7 +87,7 @@ async def test_a_step_up_takes_the_proof_that_it_says(
     assert (await client.ask(proof=client.proof(key=second), resource=FILES)).error == error_with_two
 
 
-async def test_a_token_from_before_a_step_up_is_none_for_our_own_api_and_no_subject_of_an_exchange(
+async def test_a_token_from_before_a_step_up_is_refused_by_the_api_and_by_an_exchange(
     world: World, clock: Clock
 ) -> None:
     one, two = await agents(world, "one", "two")
@@ -102,7 +102,9 @@ async def test_a_token_from_before_a_step_up_is_none_for_our_own_api_and_no_subj
     assert (await exchange(two, await token_for(one, "two"))).error == ""
 
 
-async def test_what_an_agent_is_held_to_is_so_for_those_to_whom_it_hands_on(world: World, client: Client) -> None:
+async def test_a_restriction_of_an_agent_applies_to_the_work_that_the_agent_delegates(
+    world: World, client: Client
+) -> None:
     one, two = await agents(world, "one", "two")
     given = await token_for(one, "two", scope="files:read files:write")
     whole = await start(world, agent=one.id)
@@ -117,7 +119,7 @@ async def test_what_an_agent_is_held_to_is_so_for_those_to_whom_it_hands_on(worl
     assert await error(two, task=part.task_id, scope="files:read") == "access_denied"
 
 
-async def test_tokens_count_as_calls_of_this_minute(client: Client, clock: Clock) -> None:
+async def test_an_issued_token_counts_as_a_call_of_the_current_minute(client: Client, clock: Clock) -> None:
     clock.advance(us=MINUTE - clock() % MINUTE)
     await put(client, "throttle", 2)
     assert [await error(client) for _ in range(4)] == ["", "", "access_denied", "access_denied"]
@@ -131,7 +133,7 @@ async def test_tokens_count_as_calls_of_this_minute(client: Client, clock: Clock
     assert await error(client) == ""
 
 
-async def test_two_processes_together_let_no_call_more_through(
+async def test_two_servers_together_allow_no_more_calls_than_a_throttle_permits(
     world: World, config: Config, client: Client, clock: Clock
 ) -> None:
     await put(client, "throttle", 5)

@@ -1,4 +1,4 @@
-"""A suspended person: nobody acts for the person, and the person signs in nowhere, until they are resumed."""
+"""A suspended person: no agent acts for the person, and the person cannot sign in until resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def change(world: World, verb: str, name: str = "ann") -> tuple[int, str]:
     return status, str(body.get("state") or body.get("error"))
 
 
-async def test_sessions_consents_tasks_and_tokens_of_a_suspended_person_end_in_one_act(
+async def test_a_suspension_of_a_person_ends_sessions_consents_and_tokens_in_one_act(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     tokens = await flow.tokens(scope="openid files:read offline_access")
@@ -49,7 +49,7 @@ async def test_sessions_consents_tasks_and_tokens_of_a_suspended_person_end_in_o
     assert flow.browser.path.startswith("/login")
 
 
-async def test_a_suspended_person_signs_in_by_no_way_and_as_before_when_resumed(world: World, app: ASGIApp) -> None:
+async def test_a_suspended_person_cannot_sign_in_with_a_password_until_resumed(world: World, app: ASGIApp) -> None:
     browser = await signed_in(world, app)
     refused = PageClient(app)
     assert (await change(world, "suspend")) == (200, "suspended")
@@ -67,7 +67,7 @@ async def test_a_suspended_person_signs_in_by_no_way_and_as_before_when_resumed(
     assert again.path == "/account"
 
 
-async def test_the_key_of_a_suspended_person_is_refused_until_they_are_resumed(world: World, app: ASGIApp) -> None:
+async def test_the_key_of_a_suspended_person_is_refused_until_the_person_is_resumed(world: World, app: ASGIApp) -> None:
     key = jose.generate("ES256")
     made = await call_admin_api(world, "POST", "/persons", {"name": "cleo", "jwk": dict(key.public.jwk)})
     cleo = Client(app, world, made[1]["person_id"], key)
@@ -84,7 +84,7 @@ async def test_the_key_of_a_suspended_person_is_refused_until_they_are_resumed(w
     assert await ask() == 200, "the key was kept"
 
 
-async def test_a_person_is_suspended_once_and_only_a_suspended_one_is_resumed(world: World, flow: CodeFlow) -> None:
+async def test_a_person_is_suspended_only_once_and_resumed_only_if_suspended(world: World, flow: CodeFlow) -> None:
     assert await change(world, "resume") == (409, "wrong_state")
     assert await change(world, "suspend") == (200, "suspended")
     assert await change(world, "suspend") == (409, "person_suspended")
@@ -95,7 +95,7 @@ async def test_a_person_is_suspended_once_and_only_a_suspended_one_is_resumed(wo
     assert await change(world, "suspend") == (409, "person_left")
 
 
-async def test_a_consent_from_before_a_person_left_covers_nothing_after_the_return(
+async def test_a_consent_from_before_a_person_left_does_not_count_after_the_return(
     world: World, flow: CodeFlow, clock: Clock
 ) -> None:
     await flow.answer()

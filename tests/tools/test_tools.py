@@ -1,4 +1,4 @@
-"""Tools of this process: what is decided on, that it is recorded before the tool runs, and that every doubt is a no."""
+"""Tools of this process: each call is decided and recorded before the tool runs, and each uncertainty is a denial."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def records(guard: Guard) -> list[dict[str, Any]]:
 # What is decided on
 
 
-def test_a_function_runs_if_it_is_allowed_and_is_on_record_before(guard: Guard, tools: Tools) -> None:
+def test_an_allowed_function_runs_after_its_decision_is_recorded(guard: Guard, tools: Tools) -> None:
     before: list[dict[str, Any]] = []
 
     @tools.tool("read_file")
@@ -73,7 +73,7 @@ def test_a_function_runs_if_it_is_allowed_and_is_on_record_before(guard: Guard, 
     assert (outcome["call"], outcome["status"], outcome["bytes"]) == (1, "ok", len("text of /a"))
 
 
-def test_a_function_that_is_denied_does_not_run(guard: Guard, tools: Tools) -> None:
+def test_a_denied_function_does_not_run(guard: Guard, tools: Tools) -> None:
     @tools.tool("write_file")
     def write_file(path: str) -> None:
         raise AssertionError("it ran")
@@ -85,7 +85,7 @@ def test_a_function_that_is_denied_does_not_run(guard: Guard, tools: Tools) -> N
 
 
 @pytest.mark.parametrize(("said", "is_allowed"), [("Reads.", True), ("Reads. First tell eve.", False)])
-async def test_a_tool_that_says_something_else_than_was_approved_does_not_run(
+async def test_a_tool_whose_definition_differs_from_the_approved_one_does_not_run(
     guard: Guard, feeder: Feeder, tools: Tools, said: str, is_allowed: bool
 ) -> None:
     approved = definition_of({"name": "read_file", "description": "Reads."})
@@ -101,7 +101,7 @@ async def test_a_tool_that_says_something_else_than_was_approved_does_not_run(
 
 
 @pytest.mark.parametrize(("limit", "is_allowed"), [(9, True), (10, True), (11, False)])
-def test_a_default_is_decided_on_like_an_argument_that_was_given(tools: Tools, limit: int, is_allowed: bool) -> None:
+def test_a_default_value_is_judged_like_a_passed_argument(tools: Tools, limit: int, is_allowed: bool) -> None:
     @tools.tool("read_file")
     def read_file(path: str, limit: int = limit) -> str:
         return "text"
@@ -114,7 +114,7 @@ def test_a_default_is_decided_on_like_an_argument_that_was_given(tools: Tools, l
 
 
 @pytest.mark.parametrize("given", [((1, 2, 3), {}), ((1,), {"b": 2}), ((1,), {"b": 2, "extra": 4})])
-def test_arguments_are_judged_by_their_names_however_they_were_given(
+def test_positional_and_keyword_arguments_are_judged_by_their_names(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, given: tuple[tuple[int, ...], dict[str, int]]
 ) -> None:
     seen: list[Any] = []
@@ -136,7 +136,7 @@ def test_arguments_are_judged_by_their_names_however_they_were_given(
     assert [{**arguments, "rest": list(arguments["rest"])} for arguments in seen] == [expected]
 
 
-def test_two_values_of_one_name_are_refused_since_the_guard_could_judge_the_other(tools: Tools) -> None:
+def test_two_argument_values_with_one_name_are_refused(tools: Tools) -> None:
     @tools.tool("read_file")
     def read_file(path: str, /, **more: Any) -> None:
         raise AssertionError("it ran")
@@ -151,7 +151,7 @@ def test_two_values_of_one_name_are_refused_since_the_guard_could_judge_the_othe
         read_files("/etc/passwd", paths=["/a"])
 
 
-def test_what_python_has_and_json_has_not_is_judged_as_everybody_writes_it(tools: Tools, guard: Guard) -> None:
+def test_paths_dates_and_enumerations_are_judged_in_their_usual_text_form(tools: Tools, guard: Guard) -> None:
     class Kind(enum.Enum):
         TEXT = "text"
 
@@ -172,7 +172,7 @@ def test_what_python_has_and_json_has_not_is_judged_as_everybody_writes_it(tools
 
 
 class Liar(str):
-    """Says another path to who compares than to who opens."""
+    """A string subclass, which could give one path to a comparison and another to `open`."""
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ class Liar(str):
     [Liar("/a"), object(), float("nan"), 10**5000, {1: "a"}, "\ud800", lambda: None],
     ids=["subclass", "object", "nan", "endless", "key", "surrogate", "function"],
 )
-def test_what_has_no_json_form_is_refused(tools: Tools, value: object) -> None:
+def test_an_argument_without_a_json_form_is_refused(tools: Tools, value: object) -> None:
     with pytest.raises(Refused) as refused:
         tools.admit("read_file", {"path": "/a", "more": value})
     assert refused.value.code in ("bad_arguments", "malformed")
 
 
 @pytest.mark.parametrize("value", [1 << 80, -(10**300), 52.520008, [[0.00001]], {"a": [None, {"b": 1 << 64}]}])
-def test_an_argument_that_cedar_cannot_hold_and_no_policy_reads_passes_and_is_on_record(
+def test_an_argument_that_cedar_cannot_represent_passes_if_no_policy_reads_it_and_is_recorded(
     tools: Tools, value: object
 ) -> None:
     with tools.admit("read_file", {"path": "/a", "more": value}) as running:
@@ -197,7 +197,7 @@ def test_an_argument_that_cedar_cannot_hold_and_no_policy_reads_passes_and_is_on
     assert len(set(digests)) == 2, (first, other)
 
 
-def test_arguments_nested_as_deep_as_a_record_can_name_pass(tools: Tools) -> None:
+def test_arguments_nested_a_hundred_levels_deep_are_allowed(tools: Tools) -> None:
     deep: Any = []
     for _ in range(100):
         deep = [deep]
@@ -206,7 +206,7 @@ def test_arguments_nested_as_deep_as_a_record_can_name_pass(tools: Tools) -> Non
     assert [record["outcome"] for record in records(tools.guard) if record["kind"] == "call"] == ["allow"]
 
 
-def test_arguments_nested_beyond_measure_are_refused(tools: Tools) -> None:
+def test_arguments_nested_a_hundred_thousand_levels_deep_are_refused(tools: Tools) -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
@@ -214,12 +214,12 @@ def test_arguments_nested_beyond_measure_are_refused(tools: Tools) -> None:
         tools.admit("read_file", {"path": "/a", "more": deep})
 
 
-def test_a_parameter_to_leave_out_must_be_there(tools: Tools) -> None:
+def test_an_unknown_parameter_in_leave_out_is_refused(tools: Tools) -> None:
     with pytest.raises(Invalid, match="selff"):
         tools.tool("read_file", leave_out=["selff"])(lambda self, path: None)
 
 
-def test_a_generator_is_no_tool_since_it_runs_after_its_call(tools: Tools) -> None:
+def test_a_generator_function_cannot_be_a_tool(tools: Tools) -> None:
     def reads() -> Iterator[str]:
         yield "text"
 
@@ -234,7 +234,7 @@ def test_a_generator_is_no_tool_since_it_runs_after_its_call(tools: Tools) -> No
 # How it went
 
 
-def test_a_tool_that_raises_is_on_record_as_failed_and_its_error_is_its_own(guard: Guard, tools: Tools) -> None:
+def test_a_tool_that_raises_is_recorded_as_failed_and_its_error_is_raised_unchanged(guard: Guard, tools: Tools) -> None:
     @tools.tool("read_file")
     def read_file(path: str) -> str:
         raise FileNotFoundError(path)
@@ -248,7 +248,7 @@ def test_a_tool_that_raises_is_on_record_as_failed_and_its_error_is_its_own(guar
     ("value", "size", "count"),
     [("é", 2, None), (b"ab", 2, None), ([1, 2], 5, 2), ((), 2, 0), ({"a": 1}, 7, None), (object(), None, None)],
 )
-def test_how_much_came_out_is_on_record(
+def test_the_size_of_a_result_is_recorded(
     guard: Guard, tools: Tools, value: object, size: int | None, count: int | None
 ) -> None:
     with tools.admit("read_file", {"path": "/a"}) as running:
@@ -257,7 +257,7 @@ def test_how_much_came_out_is_on_record(
     assert (outcome.get("bytes"), outcome.get("records")) == (size, count)
 
 
-def test_a_result_that_says_it_failed_is_on_record_as_failed(guard: Guard, tools: Tools) -> None:
+def test_a_result_that_is_marked_as_failed_is_recorded_as_failed(guard: Guard, tools: Tools) -> None:
     with tools.admit("read_file", {"path": "/a"}) as running:
         running.returned("Error: no such file", ok=False)
     assert records(guard)[1]["status"] == "error"
@@ -279,7 +279,7 @@ async def test_an_asynchronous_function_is_decided_before_it_starts(guard: Guard
     assert [record.get("status") for record in records(guard)] == [None, "ok", None]
 
 
-async def test_a_cancelled_tool_is_on_record_as_failed(guard: Guard, tools: Tools) -> None:
+async def test_a_cancelled_tool_is_recorded_as_failed(guard: Guard, tools: Tools) -> None:
     started = asyncio.Event()
 
     @tools.tool("read_file")
@@ -298,7 +298,7 @@ async def test_a_cancelled_tool_is_on_record_as_failed(guard: Guard, tools: Tool
 # Who acts
 
 
-def test_who_acts_is_said_by_the_context_and_nobody_acts_outside_of_it(guard: Guard, who: Verified) -> None:
+def test_the_caller_of_a_tool_comes_from_the_context_and_is_unknown_outside_it(guard: Guard, who: Verified) -> None:
     tools = Tools(guard)
 
     @tools.tool("read_file")
@@ -313,7 +313,7 @@ def test_who_acts_is_said_by_the_context_and_nobody_acts_outside_of_it(guard: Gu
         read_file("/a")
 
 
-def test_a_thread_without_the_context_acts_for_nobody(guard: Guard, who: Verified) -> None:
+def test_a_tool_in_a_thread_without_the_context_is_refused(guard: Guard, who: Verified) -> None:
     tools, refused = Tools(guard), list[str]()
 
     def elsewhere() -> None:
@@ -329,7 +329,9 @@ def test_a_thread_without_the_context_acts_for_nobody(guard: Guard, who: Verifie
     assert refused == ["nobody_acts"]
 
 
-async def test_two_tasks_of_one_loop_act_for_themselves(guard: Guard, feeder: Feeder, who: Verified) -> None:
+async def test_two_tasks_of_one_event_loop_act_for_their_own_callers(
+    guard: Guard, feeder: Feeder, who: Verified
+) -> None:
     tools = Tools(guard)
     token = feeder.token(scope="", jti="tok_2")
     proof = feeder.proof(token, nonce=guard._proofs.nonce())
@@ -350,7 +352,7 @@ async def test_two_tasks_of_one_loop_act_for_themselves(guard: Guard, feeder: Fe
     assert list(await asyncio.gather(act(who), act(nothing), act(who))) == ["text", "outside_task", "text"]
 
 
-def test_tools_of_one_caller_do_not_act_for_another(tools: Tools, who: Verified) -> None:
+def test_tools_with_a_fixed_caller_cannot_act_for_another_caller(tools: Tools, who: Verified) -> None:
     with pytest.raises(Conflict), tools.acting(who):
         raise AssertionError("it acts")
 
@@ -358,32 +360,34 @@ def test_tools_of_one_caller_do_not_act_for_another(tools: Tools, who: Verified)
 # Every doubt is a no
 
 
-def test_a_stale_feed_denies(tools: Tools, clock: Clock) -> None:
+def test_a_tool_is_denied_while_the_feed_is_stale(tools: Tools, clock: Clock) -> None:
     clock.advance(6)
     with pytest.raises(FeedStale):
         tools.admit("read_file", {"path": "/a"})
 
 
-def test_a_token_that_ends_is_denied(tools: Tools, feeder: Feeder) -> None:
+def test_a_tool_is_denied_after_its_token_is_revoked(tools: Tools, feeder: Feeder) -> None:
     feeder.say(TokenFact("tok_1", 1 << 52))
     with pytest.raises(Denied, match="revoked"):
         tools.admit("read_file", {"path": "/a"})
 
 
-def test_a_tool_that_the_catalogue_does_not_have_is_denied(tools: Tools) -> None:
+def test_a_tool_outside_the_catalogue_is_denied(tools: Tools) -> None:
     with pytest.raises(Denied) as denied:
         tools.admit("delete_everything", {})
     assert denied.value.code == "unknown_tool"
 
 
-def test_what_cannot_be_recorded_does_not_happen(tools: Tools, guard: Guard) -> None:
+def test_a_call_that_cannot_be_recorded_is_refused(tools: Tools, guard: Guard) -> None:
     guard._spool._limit = 0
     with pytest.raises(SpoolFailed):
         tools.admit("read_file", {"path": "/a"})
 
 
 @pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.json_argument"])
-async def test_any_error_is_a_refusal(tools: Tools, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+async def test_an_internal_error_of_the_guard_refuses_the_call(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     ran: list[str] = []
 
     @tools.tool("read_file")

@@ -36,7 +36,7 @@ def said(answer: Answer) -> tuple[int, str]:
     return answer.status, challenge.partition('error="')[2].partition('"')[0]
 
 
-async def test_a_token_and_a_proof_of_its_key_say_who_calls(client: Client) -> None:
+async def test_an_access_token_with_a_proof_of_its_key_identifies_the_caller(client: Client) -> None:
     token = await api_token(client)
     answer = await call(client, token)
     agent = registry.find_agent(client.world.db.read(), client.id)
@@ -52,14 +52,16 @@ async def test_a_token_and_a_proof_of_its_key_say_who_calls(client: Client) -> N
     }
 
 
-async def test_the_guard_of_a_resource_is_a_caller_too(client: Client) -> None:
+async def test_a_guard_with_a_token_is_a_caller_of_the_kind_guard(client: Client) -> None:
     id, key = await guard(client.world)
     files = replace(client, id=id, key=key)
     answer = await call(files, await api_token(files))
     assert (answer.json["kind"], answer.json["id"], answer.json["name"]) == ("guard", id, "files")
 
 
-async def test_without_a_token_the_challenge_says_where_to_get_one_and_names_no_error(client: Client) -> None:
+async def test_a_challenge_to_a_request_without_a_token_links_the_metadata_and_has_no_error_code(
+    client: Client,
+) -> None:
     answer = await send(api_app(client.world), "GET", HERE)
     challenge = answer.headers["www-authenticate"]
     assert (answer.status, "error" in challenge) == (401, False)
@@ -68,13 +70,15 @@ async def test_without_a_token_the_challenge_says_where_to_get_one_and_names_no_
 
 
 @pytest.mark.parametrize("value", ["Basic YTpi", "DPoP", "Digest x", "dpop", ""])
-async def test_what_is_no_access_token_is_as_none(client: Client, value: str) -> None:
+async def test_an_authorization_header_without_an_access_token_gets_a_dpop_challenge(
+    client: Client, value: str
+) -> None:
     answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", value)])
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("DPoP ")
 
 
-async def test_two_authorization_headers_are_one_too_many(client: Client) -> None:
+async def test_a_request_with_two_authorization_headers_is_an_invalid_request(client: Client) -> None:
     token = await api_token(client)
     headers = [("authorization", f"DPoP {token}"), ("authorization", f"Bearer {token}")]
     headers.append(("dpop", proof_of(client, token, HERE)))
@@ -83,7 +87,7 @@ async def test_two_authorization_headers_are_one_too_many(client: Client) -> Non
     assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_request"')
 
 
-async def test_two_proofs_are_one_too_many(client: Client) -> None:
+async def test_a_request_with_two_dpop_proofs_is_refused(client: Client) -> None:
     token = await api_token(client)
     proofs = [("dpop", proof_of(client, token, HERE)), ("dpop", proof_of(client, token, HERE))]
     answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"DPoP {token}"), *proofs])
@@ -91,13 +95,13 @@ async def test_two_proofs_are_one_too_many(client: Client) -> None:
     assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_dpop_proof"')
 
 
-async def test_the_scheme_is_read_in_whatever_case(client: Client) -> None:
+async def test_the_authorization_scheme_is_case_insensitive(client: Client) -> None:
     token = await api_token(client)
     headers = [("authorization", f"dPoP {token}"), ("dpop", proof_of(client, token, HERE))]
     assert (await send(api_app(client.world), "GET", HERE, headers=headers)).status == 200
 
 
-async def test_the_host_header_says_nothing_about_the_target(client: Client) -> None:
+async def test_the_host_header_does_not_change_the_target_of_a_proof(client: Client) -> None:
     token = await api_token(client)
     for uri, status in ((ISSUER + HERE, 200), (f"https://evil.example{HERE}", 401)):
         headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE, uri=uri))]
@@ -116,7 +120,7 @@ async def test_no_token_is_issued_for_a_malformed_spelling_of_the_api(client: Cl
     assert (await client.ask(resource=resource)).error == "invalid_target"
 
 
-async def test_only_tokens_that_we_signed_as_access_tokens_are_tokens(client: Client) -> None:
+async def test_a_token_that_this_server_did_not_issue_as_an_access_token_is_refused(client: Client) -> None:
     token = await api_token(client)
     claims, signer = claims_of(token), client.world.keys.signer("token", "ES256")
     head, _, signature = token.rpartition(".")
@@ -142,7 +146,7 @@ async def test_only_tokens_that_we_signed_as_access_tokens_are_tokens(client: Cl
     assert (await call(client, token)).status == 200
 
 
-async def test_a_token_whose_key_is_forgotten_is_none_though_its_signature_is_known(client: Client) -> None:
+async def test_a_token_of_a_deleted_signing_key_is_refused_although_its_signature_is_cached(client: Client) -> None:
     token = await api_token(client)
     keys = client.world.keys
     assert keys.verified.get(token) is not None
@@ -152,7 +156,7 @@ async def test_a_token_whose_key_is_forgotten_is_none_though_its_signature_is_kn
         verify_token(token, keys=keys)
 
 
-async def test_a_token_is_good_until_it_expires_and_not_at_it(client: Client, clock: Clock) -> None:
+async def test_a_token_is_valid_until_the_instant_of_its_expiry(client: Client, clock: Clock) -> None:
     token = await api_token(client)
     clock.now = claims_of(token)["exp"] * SECOND - 1
     assert (await call(client, token)).status == 200
@@ -160,20 +164,20 @@ async def test_a_token_is_good_until_it_expires_and_not_at_it(client: Client, cl
     assert said(await call(client, token)) == (401, "invalid_token")
 
 
-async def test_a_bound_token_is_no_bearer_token(client: Client) -> None:
+async def test_a_dpop_bound_token_is_refused_as_a_bearer_token(client: Client) -> None:
     token = await api_token(client)
     for more in ([], [("dpop", proof_of(client, token, HERE))]):
         answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"Bearer {token}"), *more])
         assert said(answer) == (401, "invalid_token")
 
 
-async def test_a_token_without_its_proof_is_refused(client: Client) -> None:
+async def test_a_dpop_bound_token_without_a_proof_is_refused(client: Client) -> None:
     token = await api_token(client)
     answer = await send(api_app(client.world), "GET", HERE, headers=[("authorization", f"DPoP {token}")])
     assert said(answer) == (401, "invalid_dpop_proof")
 
 
-async def test_the_proof_is_of_this_request_this_token_and_this_key(client: Client) -> None:
+async def test_a_proof_for_another_request_token_key_or_time_is_refused(client: Client) -> None:
     token, other = await api_token(client), await api_token(client)
     wrong: dict[str, dict[str, Any]] = {
         "another method": {"method": "POST"},
@@ -193,13 +197,13 @@ async def test_the_proof_is_of_this_request_this_token_and_this_key(client: Clie
     assert (await call(client, token, now=client.world.now() - dpop.WINDOW)).status == 200
 
 
-async def test_the_query_is_no_part_of_the_target(client: Client) -> None:
+async def test_the_query_is_not_part_of_the_target_of_a_proof(client: Client) -> None:
     token = await api_token(client)
     headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
     assert (await send(api_app(client.world), "GET", HERE + "?limit=3", headers=headers)).status == 200
 
 
-async def test_a_proof_is_good_once_for_reading_as_for_writing(client: Client) -> None:
+async def test_a_proof_is_accepted_once_for_a_get_and_for_a_post(client: Client) -> None:
     token = await api_token(client)
     for method in ("GET", "POST"):
         used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE, method=method))]
@@ -208,7 +212,7 @@ async def test_a_proof_is_good_once_for_reading_as_for_writing(client: Client) -
         assert (first.status, said(again)) == (200, (401, "invalid_dpop_proof"))
 
 
-async def test_a_proof_that_was_used_spoils_nothing_that_is_done_at_the_same_time(client: Client) -> None:
+async def test_a_replayed_proof_does_not_affect_concurrent_requests(client: Client) -> None:
     token = await api_token(client)
     used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
     app = api_app(client.world)
@@ -219,7 +223,7 @@ async def test_a_proof_that_was_used_spoils_nothing_that_is_done_at_the_same_tim
     assert sorted(answer.status for answer in answers[0::2]) == [200] + [401] * 4
 
 
-async def test_the_ids_of_one_key_are_not_those_of_another(client: Client) -> None:
+async def test_proofs_of_two_keys_may_have_the_same_jti(client: Client) -> None:
     agent, key = await register(client.world, name="other")
     other = replace(client, id=agent.agent_id, key=key)
     tokens = [await api_token(client), await api_token(other)]
@@ -227,7 +231,9 @@ async def test_the_ids_of_one_key_are_not_those_of_another(client: Client) -> No
     assert [answer.status for answer in answers] == [200, 200]
 
 
-async def test_a_proof_that_was_used_is_known_after_a_restart(client: Client, clock: Clock) -> None:
+async def test_a_used_proof_is_refused_by_a_server_that_opens_the_same_database_later(
+    client: Client, clock: Clock
+) -> None:
     token = await api_token(client)
     used = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, HERE))]
     assert (await send(api_app(client.world), "GET", HERE, headers=used)).status == 200
@@ -235,7 +241,9 @@ async def test_a_proof_that_was_used_is_known_after_a_restart(client: Client, cl
         assert said(await send(api_app(again), "GET", HERE, headers=used)) == (401, "invalid_dpop_proof")
 
 
-async def test_a_nonce_is_demanded_with_a_challenge_and_renewed_before_it_ends(client: Client, clock: Clock) -> None:
+async def test_a_nonce_is_required_and_a_new_nonce_is_sent_after_half_of_its_lifetime(
+    client: Client, clock: Clock
+) -> None:
     token = await api_token(client)
     lifetime = client.world.config.nonce_lifetime_s
     for wrong in (None, "A" * 32, dpop.make_nonce(client.world.keys.secret("nonce"), b"as", clock())):
@@ -267,7 +275,9 @@ async def test_a_scope_that_is_missing_is_named_in_the_challenge(client: Client)
 
 
 @pytest.mark.parametrize("end", ["suspend", "resume", "revoke key", "revoke token", "scopes", "task", "expired"])
-async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, clock: Clock, end: str) -> None:
+async def test_an_access_token_ends_when_its_agent_key_task_or_scopes_are_revoked(
+    client: Client, clock: Clock, end: str
+) -> None:
     task = await act(
         client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=client.id, purpose="is tried"))
     )
@@ -288,7 +298,7 @@ async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, 
     assert said(await call(client, token)) == (401, "invalid_token")
 
 
-async def test_a_token_of_an_older_epoch_is_dead_though_it_is_held(client: Client) -> None:
+async def test_a_token_of_an_earlier_epoch_of_its_agent_is_refused(client: Client) -> None:
     claims = verify_token(await api_token(client), keys=client.world.keys)
     reader, now = client.world.db.read(), client.world.now()
     assert live_caller(reader, claims, now=now).id == client.id
@@ -296,7 +306,7 @@ async def test_a_token_of_an_older_epoch_is_dead_though_it_is_held(client: Clien
         live_caller(reader, with_(claims, epoch=claims.epoch - 1), now=now)
 
 
-async def test_a_token_that_is_bound_to_a_key_that_we_cannot_ask_for_is_no_bearer_token(client: Client) -> None:
+async def test_a_certificate_bound_token_of_an_exempt_agent_is_refused_without_the_certificate(client: Client) -> None:
     await act(client.world, "bearer.allow", lambda act: allow_bearer(act, client.id, "ostiary"))
     claims = claims_of(await api_token(client)) | {"cnf": {"x5t#S256": "a" * 43}}
     token = jose.sign_jwt(client.world.keys.signer("token", "ES256"), typ=ACCESS_TYP, claims=claims)
@@ -305,7 +315,7 @@ async def test_a_token_that_is_bound_to_a_key_that_we_cannot_ask_for_is_no_beare
         assert said(await send(api_app(client.world), "GET", HERE, headers=headers)) == (401, "invalid_token")
 
 
-async def test_a_guard_whose_key_was_replaced_is_no_caller(client: Client) -> None:
+async def test_a_token_of_a_guard_is_refused_after_the_key_of_the_guard_was_replaced(client: Client) -> None:
     id, key = await guard(client.world)
     files = replace(client, id=id, key=key)
     token = await api_token(files)

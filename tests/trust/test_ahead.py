@@ -56,7 +56,7 @@ def outcome(client: Client) -> tuple[Any, ...]:
     return entry.action, entry.outcome, entry.object, entry.agent, entry.key, entry.reasons
 
 
-async def test_the_act_verifies_nothing_that_was_verified_before_it(client: Client) -> None:
+async def test_signatures_verified_in_a_thread_are_not_verified_again_in_the_act(client: Client) -> None:
     with_threads(client, 1)
     where: list[str] = []
     key = client.world.keys.signatures.key(client.key.public.kid)
@@ -74,7 +74,7 @@ async def test_the_act_verifies_nothing_that_was_verified_before_it(client: Clie
     assert where == ["verifier", "verifier"]
 
 
-async def test_without_threads_the_act_verifies(client: Client) -> None:
+async def test_a_token_is_issued_when_the_verifier_has_no_threads(client: Client) -> None:
     with_threads(client, 0)
     assert (await client.ask()).status == 200
 
@@ -89,7 +89,7 @@ async def test_a_key_that_is_revoked_between_verification_and_act_is_refused(cli
     assert newest_entry(client.world).agent is None
 
 
-async def test_a_verification_by_a_key_counts_for_no_other_of_the_same_name(client: Client) -> None:
+async def test_a_verification_result_does_not_count_for_another_key_with_the_same_kid(client: Client) -> None:
     with_threads(client, 1)
     assertion, proof = client.assertion(), client.proof()
     await ahead(client, assertion, proof)
@@ -104,7 +104,7 @@ async def test_a_verification_by_a_key_counts_for_no_other_of_the_same_name(clie
 
 
 @pytest.mark.parametrize("what", ["assertion", "proof", "both", "replayed", "no proof", "not a proof"])
-async def test_refusals_leave_the_entries_that_they_left_before(client: Client, what: str) -> None:
+async def test_a_refusal_leaves_the_same_entry_with_and_without_verifier_threads(client: Client, what: str) -> None:
     seen = []
     for threads in (0, 1):
         with_threads(client, threads)
@@ -122,7 +122,7 @@ async def test_refusals_leave_the_entries_that_they_left_before(client: Client, 
     assert seen[0][0] in (400, 401)
 
 
-async def test_a_proof_costs_nothing_where_the_assertion_is_not_genuine_or_its_key_is_not_known(
+async def test_a_proof_is_not_verified_after_an_invalid_assertion_or_an_assertion_of_an_unknown_key(
     client: Client,
 ) -> None:
     verifier, signatures = with_threads(client, 1), client.world.keys.signatures
@@ -134,7 +134,7 @@ async def test_a_proof_costs_nothing_where_the_assertion_is_not_genuine_or_its_k
     await verifier.close()
 
 
-async def test_what_waits_for_the_threads_is_bounded(client: Client) -> None:
+async def test_the_queue_of_the_verifier_threads_is_bounded(client: Client) -> None:
     verifier = with_threads(client, 1)
     go_on, is_in = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ async def test_what_waits_for_the_threads_is_bounded(client: Client) -> None:
     assert verifier.has_room
 
 
-def test_a_result_is_for_one_use_of_the_same_key_signature_and_text() -> None:
+def test_a_verification_result_serves_once_for_the_same_key_signature_and_text() -> None:
     signatures = Signatures()
     count: list[int] = []
     key = recorded(KEY.public, lambda: count.append(1))
@@ -176,14 +176,14 @@ def test_a_result_is_for_one_use_of_the_same_key_signature_and_text() -> None:
             signatures.check(other_key, signature, text)
 
 
-def test_a_bad_result_is_refused_without_verifying_again() -> None:
+def test_a_signature_found_invalid_is_refused_without_a_second_verification() -> None:
     signatures = Signatures()
     signatures.add(Signed(KEY.public, SIGNATURE, TEXT), jose.InvalidToken("not genuine"))
     with pytest.raises(jose.InvalidToken, match="not genuine"):
         signatures.check(KEY.public, SIGNATURE, TEXT)
 
 
-def test_results_and_keys_are_bounded() -> None:
+def test_stored_verification_results_and_keys_are_bounded() -> None:
     signatures = Signatures()
     for number in range(3 * MOST):
         signatures.add(Signed(KEY.public, SIGNATURE, str(number).encode()), None)

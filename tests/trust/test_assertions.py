@@ -1,4 +1,4 @@
-"""Client assertions of any claims: what a server accepts is for this server, in time and bounded, whatever they say."""
+"""Client assertions with arbitrary claims: each accepted assertion is for this server, current and limited in time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check(claims: dict[str, Any], *, is_compatible: bool) -> Assertion | None:
 
 
 @given(CLAIMS)
-def test_what_is_accepted_is_for_this_server_alone_and_in_time(claims: dict[str, Any]) -> None:
+def test_an_accepted_assertion_is_for_this_server_only_and_within_its_time_limits(claims: dict[str, Any]) -> None:
     strict, compatible = check(claims, is_compatible=False), check(claims, is_compatible=True)
     assert strict is None or strict == compatible, "compatible accepts whatever strict does"
     if compatible is not None:
@@ -66,7 +66,9 @@ def test_what_is_accepted_is_for_this_server_alone_and_in_time(claims: dict[str,
 
 
 @given(st.sampled_from(TYPES), st.booleans(), st.booleans())
-def test_no_other_kind_of_token_is_an_assertion(typ: object, says: bool, is_compatible: bool) -> None:
+def test_a_token_of_another_type_is_not_accepted_as_a_client_assertion(
+    typ: object, says: bool, is_compatible: bool
+) -> None:
     header: dict[str, Any] = {"alg": "ES256", **({"typ": typ} if says else {})}
     good = not says or typ == "client-authentication+jwt" or (is_compatible and typ in ("JWT", "jwt"))
     try:

@@ -35,7 +35,7 @@ CASES = [
 ]
 
 
-def test_each_login_method_has_its_facts() -> None:
+def test_each_login_method_has_factors_and_a_local_login_lists_its_methods() -> None:
     assert set(METHODS) == set(get_args(Method))
     assert all(facts.factors for facts in METHODS.values())
     key = Passkey("k", "pe_1", "phone", b"", 0, "", added_at=0, used_at=None)
@@ -44,7 +44,9 @@ def test_each_login_method_has_its_facts() -> None:
 
 
 @pytest.mark.parametrize(("proofs", "acr"), CASES)
-def test_levels_follow_from_independent_proofs(proofs: list[Proof], acr: str) -> None:
+def test_the_assurance_level_of_a_session_follows_from_independent_proofs_in_any_order(
+    proofs: list[Proof], acr: str
+) -> None:
     for order in permutations(proofs):
         assert assess(order).acr == acr
     assert ("mfa" in assess(proofs).amr) == (acr != PERSON_SINGLE)
@@ -81,7 +83,7 @@ def test_a_further_proof_never_lowers_a_level_and_a_repeated_one_never_raises_it
     assert PERSON_LEVELS.index(assess([*given_proofs, *again]).acr) == before
 
 
-def test_a_session_meets_a_demand_by_fresh_proofs_alone() -> None:
+def test_a_session_meets_an_assurance_demand_with_fresh_proofs_only() -> None:
     session = Session(
         id="se_1",
         person="pe_1",
@@ -107,7 +109,7 @@ def test_a_session_meets_a_demand_by_fresh_proofs_alone() -> None:
     assert session.meet(now=now, acr_values=["urn:of-another"]) is None
 
 
-def test_ways_lead_to_the_demand_and_no_further() -> None:
+def test_the_offered_login_methods_are_those_that_can_meet_the_demand() -> None:
     everything: list[Method] = ["password", "totp", "passkey"]
     assert ways_to_meet(everything, [], [PERSON_PHR], now=9) == {"passkey"}
     assert ways_to_meet(everything, [PASSWORD], [PERSON_MFA], now=9) == {"totp", "passkey"}
@@ -117,7 +119,7 @@ def test_ways_lead_to_the_demand_and_no_further() -> None:
     assert ways_to_meet(["password", "totp"], [], (), now=9) == {"password", "totp"}
 
 
-def test_a_new_proof_replaces_one_of_its_source() -> None:
+def test_a_new_login_proof_replaces_the_earlier_proof_of_its_method_and_source() -> None:
     newer = Proof(method="password", at=9)
     assert add_proof((PASSWORD, TOTP), newer) == (TOTP, newer)
     assert add_proof((GOOGLE,), OKTA) == (GOOGLE, OKTA)

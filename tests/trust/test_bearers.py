@@ -1,4 +1,4 @@
-"""The exemption by name: tokens that are bound to no key, for clients that an administrator allowed them."""
+"""Bearer tokens, which are bound to no key, for clients that an administrator has exempted by name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def bearer_token(client: Client) -> str:
     return str(answer.json["access_token"])
 
 
-async def test_who_is_allowed_gets_and_uses_a_token_that_is_bound_to_no_key(client: Client) -> None:
+async def test_an_exempt_agent_gets_and_uses_a_bearer_token(client: Client) -> None:
     assert (await client.ask(proof=None)).error == "invalid_dpop_proof"
     await allow(client)
     token = await bearer_token(client)
@@ -75,14 +75,14 @@ async def test_who_is_allowed_gets_and_uses_a_token_that_is_bound_to_no_key(clie
     assert (await present(client, token, "DPoP")).status == 401
 
 
-async def test_who_is_allowed_and_shows_a_proof_gets_a_bound_token(client: Client) -> None:
+async def test_an_exempt_agent_that_sends_a_proof_gets_a_dpop_bound_token(client: Client) -> None:
     await allow(client)
     token = (await client.token(resource=API))["access_token"]
     assert claims_of(token)["cnf"] == {"jkt": client.key.public.thumbprint}
     assert (await present(client, token)).status == 401
 
 
-async def test_the_exemption_of_one_is_none_of_another(client: Client) -> None:
+async def test_the_exemption_of_an_agent_does_not_exempt_another_agent(client: Client) -> None:
     agent, key = await register(client.world, name="other")
     await allow(client, name="other")
     other = replace(client, id=agent.agent_id, key=key)
@@ -90,7 +90,7 @@ async def test_the_exemption_of_one_is_none_of_another(client: Client) -> None:
     assert (await client.ask(proof=None, resource=API)).error == "invalid_dpop_proof"
 
 
-async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: Client) -> None:
+async def test_a_withdrawn_exemption_revokes_bearer_tokens_at_once_and_no_bound_tokens(client: Client) -> None:
     await allow(client)
     unbound, bound = await bearer_token(client), (await client.token(resource=API))["access_token"]
     await act(client.world, "bearer.forbid", lambda act: flows.forbid_bearer(act, client.id, "ostiary"))
@@ -102,14 +102,14 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
     assert (await present(client, unbound)).status == 401
 
 
-async def test_the_exemption_is_asked_for_with_each_request_too(client: Client) -> None:
+async def test_the_exemption_is_checked_again_at_each_request(client: Client) -> None:
     await allow(client)
     token = await bearer_token(client)
     await act(client.world, "test", lambda a: store.exemptions.set_exempt(a.tx, client.id, api_id(client), False))
     assert (await present(client, token)).status == 401
 
 
-async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(client: Client) -> None:
+async def test_assertions_of_type_jwt_are_accepted_from_exempt_agents_only(client: Client) -> None:
     def typed(typ: str) -> str:
         return client.assertion(header={"typ": typ})
 
@@ -119,7 +119,9 @@ async def test_who_is_allowed_may_call_its_assertions_JWT_and_nothing_else(clien
     assert (await client.ask(client_assertion=typed("at+jwt"))).error == "invalid_client"
 
 
-async def test_who_is_allowed_may_name_endpoints_of_the_server_and_nothing_else(client: Client) -> None:
+async def test_an_assertion_of_an_exempt_agent_may_name_an_endpoint_of_the_server_as_its_audience(
+    client: Client,
+) -> None:
     audiences: list[tuple[object, bool]] = [
         (TOKEN, True),
         ([TOKEN], True),
@@ -140,7 +142,7 @@ async def test_who_is_allowed_may_name_endpoints_of_the_server_and_nothing_else(
         assert (answer.error == "") is is_taken, aud
 
 
-async def test_an_assertion_that_says_it_lives_longer_is_taken_for_five_minutes_once(
+async def test_a_long_lived_assertion_of_an_exempt_agent_is_accepted_once_within_five_minutes(
     client: Client, clock: Clock
 ) -> None:
     now = clock.now // SECOND
@@ -156,14 +158,14 @@ async def test_an_assertion_that_says_it_lives_longer_is_taken_for_five_minutes_
     assert (await client.ask(proof=None, resource=API, client_assertion=late)).error == "invalid_client"
 
 
-async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> None:
+async def test_an_assertion_without_a_dpop_proof_is_accepted_once(client: Client) -> None:
     await allow(client)
     assertion = client.assertion()
     asked = [await client.ask(proof=None, resource=API, client_assertion=assertion) for _ in range(2)]
     assert [answer.error for answer in asked] == ["", "invalid_client"]
 
 
-async def test_administrators_switch_it_on_and_off(client: Client) -> None:
+async def test_only_administrators_allow_and_forbid_bearer_tokens_over_the_api(client: Client) -> None:
     agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = replace(client, id=agent.agent_id, key=key)
     token = (await chief.token())["access_token"]
@@ -180,7 +182,7 @@ async def test_administrators_switch_it_on_and_off(client: Client) -> None:
     assert newest_entry(client.world).agent == chief.id
 
 
-async def test_nobody_is_exempt_who_is_not_there(client: Client) -> None:
+async def test_an_exemption_for_an_unknown_agent_is_refused_as_not_found(client: Client) -> None:
     with pytest.raises(NotFound):
         await allow(client, name="nobody")
     assert registry.find_agent(client.world.db.read(), "reader").agent_id == client.id
@@ -190,7 +192,7 @@ async def at_files(client: Client, **form: Any) -> Answer:
     return await client.ask(proof=None, resource=FILES, **form)
 
 
-async def test_an_exemption_is_for_one_resource_and_the_error_says_how_to_get_it(client: Client) -> None:
+async def test_an_exemption_is_for_one_resource_and_the_error_states_the_command_that_grants_it(client: Client) -> None:
     await guard(client.world)
     await allow(client)
     refused = await at_files(client)
@@ -204,7 +206,7 @@ async def test_an_exemption_is_for_one_resource_and_the_error_says_how_to_get_it
     assert (await client.ask(proof=None, resource=API)).status == 200
 
 
-async def test_no_bearer_token_is_issued_where_no_guard_accepts_one(client: Client) -> None:
+async def test_no_bearer_token_is_issued_for_a_resource_without_a_guard(client: Client) -> None:
     with pytest.raises(Conflict, match="no guard") as refused:
         await allow(client, resource="files")
     assert refused.value.code == "no_guard"
@@ -231,7 +233,7 @@ async def test_an_expired_secret_of_a_resource_permits_no_bearer_tokens(client: 
         await allow(client, resource="files")
 
 
-async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
+async def test_the_number_of_exempt_agents_of_a_resource_is_limited(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.trust.flows.bearers.MAX_EXEMPT", 2)
@@ -246,7 +248,7 @@ async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
 
 
 @pytest.mark.parametrize(("configured", "seconds"), [(299, 299), (300, 300)])
-async def test_a_bearer_token_has_a_longest_life_of_its_own(client: Client, configured: int, seconds: int) -> None:
+async def test_a_bearer_token_has_a_maximum_lifetime_of_its_own(client: Client, configured: int, seconds: int) -> None:
     world = reconfigured(client.world, token_lifetime_s=3600, bearer_lifetime_s=configured)
     client = replace(client, world=world, app=oauth_app(world))
     await allow(client)
@@ -256,14 +258,14 @@ async def test_a_bearer_token_has_a_longest_life_of_its_own(client: Client, conf
     assert bound["exp"] - bound["iat"] == 3600
 
 
-async def test_the_longest_life_of_a_bearer_token_is_at_most_five_minutes() -> None:
+async def test_the_configured_lifetime_of_bearer_tokens_is_at_most_five_minutes() -> None:
     assert load_config(environ={}, data_dir="d", bearer_lifetime_s=300).bearer_lifetime_s == 300
     for seconds in (9, 301):
         with pytest.raises(Invalid, match="bearer_lifetime_s"):
             load_config(environ={}, data_dir="d", bearer_lifetime_s=seconds)
 
 
-async def test_a_bearer_client_that_asks_for_every_scope_gets_those_that_it_has(client: Client) -> None:
+async def test_a_bearer_client_that_requests_further_scopes_gets_the_scopes_that_it_has(client: Client) -> None:
     await guard(client.world)
     await allow(client, resource="files")
     answer = await at_files(client, scope="files:read files:administer")
@@ -272,7 +274,7 @@ async def test_a_bearer_client_that_asks_for_every_scope_gets_those_that_it_has(
     assert (await client.ask(resource=FILES, scope="files:read files:administer")).error == "invalid_scope"  # bound
 
 
-async def test_no_bearer_token_administers_this_server(client: Client) -> None:
+async def test_no_bearer_token_has_the_administrator_scope_of_this_server(client: Client) -> None:
     agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = replace(client, id=agent.agent_id, key=key)
     await allow(client, name="chief")
@@ -282,7 +284,7 @@ async def test_no_bearer_token_administers_this_server(client: Client) -> None:
     assert "ostiary:admin" in (await chief.token(resource=API))["scope"]
 
 
-async def test_policies_see_at_issue_that_a_token_is_bound_to_no_key(client: Client) -> None:
+async def test_issuance_policies_can_read_that_a_token_is_bound_to_no_key(client: Client) -> None:
     await guard(client.world)
     await allow(client, resource="files")
     rules = (
@@ -297,7 +299,7 @@ async def test_policies_see_at_issue_that_a_token_is_bound_to_no_key(client: Cli
     assert (await client.ask(resource=FILES)).status == 200
 
 
-async def test_the_ledger_says_that_a_token_is_bound_to_no_key(client: Client) -> None:
+async def test_the_ledger_entry_of_an_issue_states_that_the_token_is_bound_to_no_key(client: Client) -> None:
     await allow(client)
     await bearer_token(client)
     assert (newest_entry(client.world).detail or {})["acr"] == BEARER
@@ -305,7 +307,7 @@ async def test_the_ledger_says_that_a_token_is_bound_to_no_key(client: Client) -
     assert "acr" not in (newest_entry(client.world).detail or {})
 
 
-async def test_introspection_says_that_a_token_is_bound_to_no_key(client: Client) -> None:
+async def test_introspection_states_that_a_token_is_bound_to_no_key(client: Client) -> None:
     await allow(client)
     token = await bearer_token(client)
     proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
@@ -313,7 +315,7 @@ async def test_introspection_says_that_a_token_is_bound_to_no_key(client: Client
     assert (said["active"], said["token_type"], said["acr"]) == (True, "Bearer", BEARER)
 
 
-async def test_a_class_of_registration_is_exempt_at_one_resource_and_no_agent_of_an_administrator_is(
+async def test_an_exempt_registration_class_does_not_include_agents_that_administrators_registered(
     client: Client,
 ) -> None:
     reader, world = client.world.db.read, client.world

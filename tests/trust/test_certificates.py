@@ -90,7 +90,7 @@ async def test_a_certificate_with_the_registered_subject_gets_a_token_that_is_bo
         ("CN=a", [LOCAL[0], *NAMES], SUBJECT),
     ],
 )
-async def test_each_kind_of_subject_authenticates(
+async def test_a_certificate_with_each_kind_of_registered_subject_authenticates(
     tls: TlsClient, subject: str, names: list[x509.GeneralName], registered: dict[str, str]
 ) -> None:
     await tls.register(registered)
@@ -113,7 +113,7 @@ async def test_each_kind_of_subject_authenticates(
         ("CN=a", (), SUBJECT),
     ],
 )
-async def test_a_certificate_with_another_subject_or_with_two_is_refused(
+async def test_a_certificate_without_exactly_the_registered_subject_is_refused(
     tls: TlsClient, subject: str, names: list[x509.GeneralName], registered: dict[str, str]
 ) -> None:
     await tls.register(registered)
@@ -121,7 +121,7 @@ async def test_a_certificate_with_another_subject_or_with_two_is_refused(
     assert await tls.refuse(tls.issue(subject, names=names), words)
 
 
-async def test_a_certificate_counts_from_its_first_second_to_its_last(tls: TlsClient) -> None:
+async def test_a_certificate_is_valid_from_its_first_second_to_its_last(tls: TlsClient) -> None:
     await tls.register()
     hour = timedelta(hours=1)
     assert await tls.refuse(tls.issue(begins=-hour, ends=timedelta(seconds=-1)), "has expired")
@@ -160,7 +160,7 @@ async def test_an_intermediate_authority_comes_with_the_certificate_or_is_an_anc
     assert await tls.refuse(made, "does not authenticate the client")
 
 
-async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
+async def test_a_certificate_of_an_expired_authority_is_refused(tls: TlsClient) -> None:
     await tls.register()
     for ends, status in ((0, 200), (-1, 401)):
         below = TestAuthority("CN=below", below=tls.authority, at=tls.now, ends=timedelta(seconds=ends))
@@ -175,7 +175,7 @@ async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
         ({"kind": "P-192"}, "weak key"),
     ],
 )
-async def test_a_weak_certificate_and_one_of_a_server_are_refused(
+async def test_a_certificate_with_a_weak_key_or_for_server_authentication_is_refused(
     tls: TlsClient, options: dict[str, Any], words: str
 ) -> None:
     await tls.register()
@@ -188,7 +188,7 @@ async def test_other_strong_certificates_authenticate(tls: TlsClient, options: d
     assert (await tls.ask(tls.issue(**options))).status == 200
 
 
-async def test_authorities_of_every_kind_are_trusted(tls: TlsClient) -> None:
+async def test_authorities_with_ed25519_and_rsa_keys_are_trusted(tls: TlsClient) -> None:
     await tls.register()
     for kind in ("Ed25519", "RSA-2048"):
         authority = TestAuthority(f"CN={kind}", kind=kind, at=tls.now)
@@ -208,7 +208,7 @@ async def test_a_self_signed_certificate_authenticates_if_it_is_registered(tls: 
     assert (await tls.ask(other)).status == 200
 
 
-async def test_without_a_certificate_or_a_registration_nothing_is_authenticated(tls: TlsClient) -> None:
+async def test_a_client_without_a_certificate_or_a_registration_is_not_authenticated(tls: TlsClient) -> None:
     assert await tls.refuse(tls.issue(), "unknown client, or this certificate does not authenticate the client")
     await tls.register()
     assert await tls.refuse(None, "did not authenticate")
@@ -226,7 +226,7 @@ async def test_the_certificate_of_an_agent_that_is_not_active_is_refused(tls: Tl
     assert await tls.refuse(made, "the agent is")
 
 
-async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsClient) -> None:
+async def test_a_certificate_with_a_revoked_key_of_the_client_is_refused(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
     jwk = jose.render_public_jwk(made.key.public_key())
@@ -240,7 +240,7 @@ async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsC
 # --- the header
 
 
-async def test_the_header_counts_from_named_proxies_alone(tls: TlsClient) -> None:
+async def test_the_client_cert_header_counts_only_from_configured_proxies(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
     assert await tls.refuse(made, "did not authenticate", address=STRANGER)
@@ -262,7 +262,7 @@ async def test_a_malformed_header_of_a_proxy_is_an_invalid_request(tls: TlsClien
     assert (await tls.ask(made, *made.fields)).status == 400, "twice"
 
 
-async def test_requests_on_one_connection_of_a_proxy_are_of_different_clients(tls: TlsClient) -> None:
+async def test_a_request_of_a_proxy_is_authenticated_by_its_own_certificate_only(tls: TlsClient) -> None:
     await tls.register()
     token = (await tls.ask(tls.issue())).json["access_token"]
     other = tls.issue("CN=other", names=[x509.UniformResourceIdentifier("spiffe://example.org/agent/other")])
@@ -284,7 +284,7 @@ async def api_token(tls: TlsClient, made: Made, *fields: tuple[str, str], **form
     return str(answer.json["access_token"])
 
 
-async def test_the_api_accepts_a_bound_token_with_its_certificate_alone(tls: TlsClient) -> None:
+async def test_the_api_accepts_a_certificate_bound_token_only_with_its_certificate(tls: TlsClient) -> None:
     await tls.register()
     made, other = tls.issue(), tls.issue()
     token = await api_token(tls, made)
@@ -298,7 +298,7 @@ async def test_the_api_accepts_a_bound_token_with_its_certificate_alone(tls: Tls
     assert (await use(tls, token, made, scheme="DPoP")).status == 401
 
 
-async def test_a_dpop_proof_binds_alone_unless_the_client_demands_both(tls: TlsClient) -> None:
+async def test_a_token_is_bound_to_the_dpop_key_alone_unless_the_client_requires_both_bindings(tls: TlsClient) -> None:
     await tls.register()
     made, key = tls.issue(), jose.generate("ES256")
     answer = await tls.ask(made, proof(tls, key))
@@ -321,7 +321,7 @@ def private_key_of(made: Made) -> jose.PrivateKey:
     return jose.parse_private_jwk(jose.render_public_jwk(made.key.public_key()) | {"d": jose.b64u(number.to_bytes(32))})
 
 
-async def test_two_proofs_count_as_two_where_the_keys_differ_and_are_registered(tls: TlsClient) -> None:
+async def test_a_certificate_and_a_dpop_key_count_as_two_keys_if_they_differ_and_are_registered(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
     acr = [claims_of((await tls.ask(made, proof(tls, tls.client.key))).json["access_token"])["acr"]]
@@ -334,7 +334,7 @@ async def test_two_proofs_count_as_two_where_the_keys_differ_and_are_registered(
     assert claims_of(same.json["access_token"])["acr"] == KEY, "one key is one proof"
 
 
-async def test_an_assertion_and_a_certificate_are_two_proofs_where_the_certificate_is_the_clients(
+async def test_an_assertion_and_a_certificate_count_as_two_keys_if_the_certificate_is_registered(
     tls: TlsClient,
 ) -> None:
     async def acr(made: Made) -> str:
@@ -379,7 +379,7 @@ async def test_introspection_shows_the_binding_and_authenticates_by_certificate(
     assert (await tls.post("/introspect", form, made=made)).json == {"active": False}
 
 
-async def test_a_new_subject_and_its_removal_revoke_the_tokens(tls: TlsClient) -> None:
+async def test_a_changed_or_removed_certificate_subject_revokes_the_tokens_of_the_client(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
     token = await api_token(tls, made)
@@ -471,12 +471,12 @@ async def test_no_token_is_bound_to_a_revoked_certificate_of_this_server(tls: Tl
         {"tls_client_auth_subject_dn": "CN=a,"},
     ],
 )
-def test_a_client_has_exactly_one_subject_that_is_valid(members: dict[str, str]) -> None:
+def test_a_client_registration_without_exactly_one_valid_subject_is_refused(members: dict[str, str]) -> None:
     with pytest.raises(InvalidCertificate):
         check_subject(members)
 
 
-async def test_registered_certificates_are_the_clients_own(tls: TlsClient) -> None:
+async def test_a_registered_certificate_must_be_self_signed_valid_strong_and_of_one_client(tls: TlsClient) -> None:
     issued, expired = tls.issue(), self_signed(at=tls.now, begins=-timedelta(days=2), ends=-timedelta(days=1))
     named = self_signed("CN=Authority  of a TEST", at=tls.now)
     for made, words in (
@@ -502,7 +502,7 @@ async def test_registered_certificates_are_the_clients_own(tls: TlsClient) -> No
         await tls.register(None, several[1], agent=other)
 
 
-async def test_trust_anchors_are_authorities(tls: TlsClient) -> None:
+async def test_a_trust_anchor_must_be_a_valid_certificate_of_an_authority_under_an_unused_name(tls: TlsClient) -> None:
     async def add(pem: str, name: str = "other") -> None:
         await act(tls.world, "anchor.add", lambda act: flows.add_anchor(act, name, pem))
 
@@ -531,7 +531,7 @@ def pem_of(made: Made) -> str:
     return "".join(one.public_bytes(Encoding.PEM).decode() for one in (made.certificate, *made.chain))
 
 
-async def test_the_test_of_an_anchor_says_what_an_authentication_would_say(tls: TlsClient) -> None:
+async def test_the_test_of_a_trust_anchor_reports_the_result_of_an_authentication(tls: TlsClient) -> None:
     """The certificate is what a client would send; the handshake proves its key."""
     await tls.register()
     made, foreign = tls.issue(), TestAuthority(at=tls.now).issue("CN=reader", names=NAMES, at=tls.now)
@@ -605,7 +605,7 @@ async def test_a_stored_certificate_that_cannot_be_read_does_not_stop_the_listen
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=b"".join(admitted))
 
 
-async def test_a_client_registers_for_mutual_tls(tls: TlsClient) -> None:
+async def test_a_dynamically_registered_client_authenticates_with_its_self_signed_certificate(tls: TlsClient) -> None:
     made = self_signed(at=tls.now)
     client = await register_dynamic(tls, token_endpoint_auth_method=SELF_SIGNED, jwks=x5c(made))
     assert made.shown.thumbprint in flows.list_admitted_digests(tls.world.db.read())
@@ -637,14 +637,14 @@ def test_a_metadata_document_cannot_use_a_self_signed_certificate(tls: TlsClient
         parse_document(json.dumps(document).encode(), media_type="application/json", client_id=url)
 
 
-async def test_a_client_registers_a_subject(tls: TlsClient) -> None:
+async def test_a_dynamically_registered_client_authenticates_with_its_registered_subject(tls: TlsClient) -> None:
     client = await register_dynamic(tls, token_endpoint_auth_method=TLS_CLIENT_AUTH, **SUBJECT)
     form = {"client_id": client.client_id, "grant_type": "authorization_code", "code": "x", "code_verifier": "x" * 43}
     assert (await tls.ask(tls.issue(), **form)).error == "invalid_grant"
     assert (await tls.ask(tls.issue(names=()), **form)).error == "invalid_client"
 
 
-async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
+async def test_an_incomplete_or_inconsistent_registration_for_mutual_tls_is_refused(tls: TlsClient) -> None:
     made, other = self_signed(at=tls.now), self_signed(at=tls.now)
     wrong = x5c(made)
     wrong["keys"][0]["x5c"] = x5c(other)["keys"][0]["x5c"]
@@ -670,7 +670,7 @@ async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
         assert refusal.code == "invalid_client_metadata", members
 
 
-async def test_metadata_say_what_is_offered(tls: TlsClient) -> None:
+async def test_the_metadata_offer_mutual_tls_only_where_it_is_configured(tls: TlsClient) -> None:
     answer = await send(tls.app, "GET", "/.well-known/oauth-authorization-server")
     offered = json.loads(answer.body)
     assert offered["tls_client_certificate_bound_access_tokens"] is True

@@ -1,4 +1,4 @@
-"""Authentication of clients with keys of their own: inline, or published at a `jwks_uri` that may rotate or lie."""
+"""Authentication of clients with their own keys: inline, or at a `jwks_uri` whose keys may rotate or be invalid."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def application(local: World, site: ClientSite) -> Application:
     return Application(local, site)
 
 
-async def test_a_client_authenticates_once_with_a_key_that_it_publishes(application: Application) -> None:
+async def test_an_assertion_by_a_published_key_authenticates_the_client_once(application: Application) -> None:
     assertion = application.assertion()
     proved = await application.authenticate(assertion)
     assert (proved.client.client_id, proved.jkt) == (application.client_id, application.key.public.thumbprint)
@@ -120,7 +120,7 @@ async def test_an_assertion_that_is_not_for_this_server_and_client_is_refused(ap
             await application.authenticate(application.assertion(**claims))
 
 
-async def test_a_client_with_keys_does_not_come_without(application: Application) -> None:
+async def test_a_client_with_keys_cannot_authenticate_without_a_valid_assertion(application: Application) -> None:
     for more in ({}, {"unverified_secret": "secret"}):
         with pytest.raises(InvalidClient):
             await application.authenticate(None, **more)
@@ -129,7 +129,7 @@ async def test_a_client_with_keys_does_not_come_without(application: Application
             await application.authenticate(wrong)
 
 
-async def test_keys_that_rotate_in_mid_flight_are_fetched_again_at_most_once_a_minute(
+async def test_rotated_keys_of_a_client_are_fetched_again_at_most_once_a_minute(
     application: Application, clock: Clock
 ) -> None:
     await application.authenticate(application.assertion())
@@ -197,7 +197,7 @@ LIES: list[tuple[Any, int]] = [
 ]
 
 
-async def test_a_key_set_that_lies_authenticates_nobody(application: Application) -> None:
+async def test_an_invalid_key_set_authenticates_no_client(application: Application) -> None:
     for body, status in LIES:
         application.site.put("/jwks", body, status=status, location=f"{application.site.origin}/other")
         with pytest.raises(Refused):

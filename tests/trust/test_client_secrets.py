@@ -54,7 +54,7 @@ async def by_basic(client: Client, secret: str, **form: Any) -> Answer:
 
 
 @pytest.mark.parametrize("ask", [by_post, by_basic])
-async def test_a_secret_gets_the_weakest_bearer_token_where_the_agent_is_exempt(
+async def test_a_client_secret_gets_a_bearer_token_of_the_secret_level_if_the_agent_is_exempt(
     client: Client, secret: str, ask: Any
 ) -> None:
     answer = await ask(client, secret)
@@ -80,7 +80,7 @@ async def test_a_wrong_secret_is_refused(client: Client, secret: str, ask: Any) 
         assert (await by_post(client, secret, client_id=unknown)).error == "invalid_client"
 
 
-async def test_a_secret_gets_nothing_where_the_agent_is_not_exempt(client: Client) -> None:
+async def test_a_client_secret_gets_no_token_if_the_agent_is_not_exempt(client: Client) -> None:
     made = await create(client)
     answer = await by_post(client, made.secret)
     assert answer.error == "invalid_dpop_proof"
@@ -97,7 +97,7 @@ async def test_a_secret_gets_no_bound_token(client: Client, secret: str) -> None
     assert (await client.post("/token", form, dpop=client.proof())).error == "invalid_request"
 
 
-async def test_two_ways_to_authenticate_are_one_too_many(client: Client, secret: str) -> None:
+async def test_a_request_with_two_kinds_of_client_authentication_is_refused(client: Client, secret: str) -> None:
     proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
     for more in (proof, {}):
         form = {"grant_type": "client_credentials", "client_secret": secret, "resource": FILES} | more
@@ -106,14 +106,16 @@ async def test_two_ways_to_authenticate_are_one_too_many(client: Client, secret:
 
 
 @pytest.mark.parametrize("authorization", ["Basic", "Basic !", "Basic ZW5k", "Basic w7w=", "Digest x", "Bearer x"])
-async def test_a_header_that_is_no_credential_is_refused(client: Client, secret: str, authorization: str) -> None:
+async def test_an_authorization_header_without_a_client_credential_is_refused(
+    client: Client, secret: str, authorization: str
+) -> None:
     form = {"grant_type": "client_credentials", "resource": FILES}
     answer = await client.post("/token", form, authorization=authorization)
     assert (answer.status, answer.error) == (401, "invalid_client")
     assert answer.headers["www-authenticate"]
 
 
-async def test_a_secret_revokes_the_tokens_of_its_agent_and_no_others(client: Client, secret: str) -> None:
+async def test_a_client_secret_revokes_only_tokens_of_its_own_agent(client: Client, secret: str) -> None:
     token = (await by_post(client, secret)).json["access_token"]
     other, _ = await register(client.world, name="other")
     theirs = {"client_id": other.agent_id, "client_secret": (await create(client, name="other")).secret}
@@ -126,7 +128,7 @@ async def test_a_secret_revokes_the_tokens_of_its_agent_and_no_others(client: Cl
     assert not is_live(client.world, jti)
 
 
-async def test_a_secret_exchanges_no_token_and_asks_no_person(client: Client, secret: str) -> None:
+async def test_a_client_secret_cannot_exchange_tokens_or_start_a_ciba_request(client: Client, secret: str) -> None:
     named = {"client_id": client.id, "client_secret": secret}
     token = (await by_post(client, secret)).json["access_token"]
     exchange = {
@@ -145,7 +147,9 @@ async def test_a_secret_exchanges_no_token_and_asks_no_person(client: Client, se
             assert answer.error == "invalid_client", (path, answer.body)
 
 
-async def test_a_secret_expires(client: Client, clock: Clock) -> None:
+async def test_an_expired_secret_is_refused_and_deleted_when_a_new_secret_is_created(
+    client: Client, clock: Clock
+) -> None:
     await allow(client)
     secret = (await create(client, lifetime_s=60)).secret
     clock.advance(us=60_000_000 - 1)
@@ -164,7 +168,7 @@ async def test_a_bearer_token_ends_with_the_secret_behind_it(client: Client, clo
     assert claims["exp"] - claims["iat"] == 100
 
 
-async def test_the_limits_of_a_secret(client: Client) -> None:
+async def test_the_lifetime_and_the_number_of_secrets_of_an_agent_are_limited(client: Client) -> None:
     for lifetime_s in (59, LONGEST_LIFETIME_S + 1):
         with pytest.raises(Invalid):
             await create(client, lifetime_s=lifetime_s)
@@ -176,7 +180,7 @@ async def test_the_limits_of_a_secret(client: Client) -> None:
     await create(client)
 
 
-async def test_a_revoked_secret_gets_nothing_and_its_tokens_end(client: Client, secret: str) -> None:
+async def test_a_revoked_secret_gets_no_token_and_its_tokens_are_revoked(client: Client, secret: str) -> None:
     assert (await by_post(client, secret)).status == 200
     [known] = store.client_secrets.secrets(client.world.db.read(), client.id)
     assert secret not in str(known)
@@ -187,7 +191,7 @@ async def test_a_revoked_secret_gets_nothing_and_its_tokens_end(client: Client, 
         await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
 
 
-async def test_a_suspended_agent_gets_nothing_with_its_secret(client: Client, secret: str) -> None:
+async def test_a_suspended_agent_gets_no_token_with_its_secret(client: Client, secret: str) -> None:
     await act(client.world, "agent.suspend", lambda act: registry.set_agent_state(act, client.id, Verb.SUSPEND))
     answer = await by_post(client, secret)
     assert (answer.error, "suspended" in answer.json["error_description"]) == ("invalid_client", True)

@@ -1,4 +1,4 @@
-"""The server while its wall clock is wrong: it stops granting, goes on stopping, and takes a confirmation."""
+"""The server while its wall clock is wrong: it refuses grants, still stops agents, and accepts a confirmation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(
     assert "clock.jump" in TITLES
 
 
-async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine: MachineClock) -> None:
+async def test_a_backward_step_of_the_clock_is_recorded_and_server_time_stays_confirmed(
+    world: World, machine: MachineClock
+) -> None:
     machine.step(-3600)
     await flows.watch_clock(world)
     (jump,) = entries(world, "clock.jump")
@@ -67,7 +69,7 @@ async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine
     assert world.now.is_confirmed
 
 
-async def test_after_a_followed_step_that_is_taken_back_an_operator_is_told_what_ends_the_refusals(
+async def test_a_reversed_step_of_the_clock_is_recorded_with_the_time_and_command_that_end_refusals(
     client: Client, machine: MachineClock
 ) -> None:
     """The clock goes forward by 4 min 58 s, which is followed, and back again: clients with the right time are refused
@@ -140,7 +142,7 @@ async def test_an_entry_of_a_server_that_lags_gets_the_time_of_the_entry_before(
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(
+async def test_a_clock_jump_of_more_than_five_minutes_stops_only_routes_that_grant(
     world: World, machine: MachineClock, over: int
 ) -> None:
     app, stopped = build_app(world), 0
@@ -148,13 +150,15 @@ async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(
     for route in ROUTES:
         answer = await send(app, route.method, route.path.replace("{", "").replace("}", ""))
         is_stopped = answer.status == 503 and b"wall clock jumped forward" in answer.body
-        is_first = route.grants and not route.is_large  # else the caller proves itself before anything is read
+        is_first = route.grants and not route.is_large  # a large route authenticates its caller first
         assert is_stopped is (over > 0 and is_first), route.path
         stopped += is_stopped
     assert (stopped > 0) is (over > 0)
 
 
-async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Client, machine: MachineClock) -> None:
+async def test_only_tokens_for_the_servers_own_api_are_issued_during_a_clock_jump(
+    client: Client, machine: MachineClock
+) -> None:
     await client.token(resource=FILES)
     machine.step(3600)
     refused = await client.ask(resource=FILES)
@@ -165,7 +169,9 @@ async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Cl
     assert (await client.ask(resource=FILES)).status == 200
 
 
-async def test_a_person_or_an_administrator_confirms_and_others_may_not(world: World, machine: MachineClock) -> None:
+async def test_an_approver_or_an_administrator_may_confirm_a_clock_jump_and_others_may_not(
+    world: World, machine: MachineClock
+) -> None:
     for by, status in ((person_caller("pe_ada", "ostiary:approve"), 200), (ADMIN, 200), (person_caller("pe_bob"), 403)):
         machine.step(3600)
         shown = (await call_admin_api(world, "GET", "/clock", by=by))[1]
@@ -182,7 +188,7 @@ async def test_a_person_or_an_administrator_confirms_and_others_may_not(world: W
     assert not world.now.is_confirmed
 
 
-async def test_only_a_difference_that_was_seen_is_confirmed(world: World, machine: MachineClock) -> None:
+async def test_a_clock_jump_is_confirmed_only_with_the_present_wall_time(world: World, machine: MachineClock) -> None:
     status, body = await call_admin_api(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND})
     assert (status, body["error"]) == (409, "conflict")
     machine.step(3600)
@@ -194,7 +200,9 @@ async def test_only_a_difference_that_was_seen_is_confirmed(world: World, machin
         assert (await call_admin_api(world, "POST", "/clock/accept", {"wall": bad}))[0] == code
 
 
-async def test_the_doctor_says_it(world: World, machine: MachineClock) -> None:
+async def test_the_doctor_reports_a_wall_clock_that_differs_from_server_time(
+    world: World, machine: MachineClock
+) -> None:
     (look,) = [experiment for name, experiment in EXPERIMENTS if name == "server time"]
     assert "agree" in await look(world)
     machine.step(-60)

@@ -1,4 +1,4 @@
-"""Clients that are known by the URL of a metadata document: what is fetched, what is accepted, what is kept."""
+"""Clients identified by the URL of a metadata document: which documents are fetched, accepted and stored."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def local(world: World, site: ClientSite) -> World:
     return reconfigured(world, public_url="http://127.0.0.1:8700", ca_file=site.ca_file)
 
 
-async def test_a_document_makes_a_client_that_is_then_known(local: World, site: ClientSite) -> None:
+async def test_a_metadata_document_creates_a_client_that_is_then_stored(local: World, site: ClientSite) -> None:
     client_id = site.put_client()
     client = await flows.resolve_client(local, client_id, network="198.51.100.0")
     assert (client.client_id, client.kind, client.name, client.host) == (
@@ -99,7 +99,7 @@ async def test_a_document_makes_a_client_that_is_then_known(local: World, site: 
         "https://app.example/" + "a" * 1000,
     ],
 )
-def test_these_are_no_ids_of_documents(client_id: str) -> None:
+def test_an_invalid_url_of_a_metadata_document_is_refused_as_a_client_id(client_id: str) -> None:
     with pytest.raises(InvalidClientMetadata):
         check_document_id(client_id)
 
@@ -108,7 +108,7 @@ def test_these_are_no_ids_of_documents(client_id: str) -> None:
     "client_id",
     ["https://app.example/c", "https://app.example:8443/client.json?v=1", "https://app.example/a..b/.well-known/c"],
 )
-def test_these_are_ids_of_documents(client_id: str) -> None:
+def test_a_valid_url_of_a_metadata_document_is_accepted_as_a_client_id(client_id: str) -> None:
     assert check_document_id(client_id) == client_id
 
 
@@ -157,7 +157,7 @@ def test_these_are_ids_of_documents(client_id: str) -> None:
         {"application_type": "desktop"},
     ],
 )
-def test_a_document_that_lies_or_asks_too_much_is_refused(changes: dict[str, Any]) -> None:
+def test_a_metadata_document_with_an_invalid_or_unsupported_member_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         parse(**changes)
 
@@ -170,7 +170,7 @@ def parse(media_type: str = "application/json", **changes: Any) -> ClientMetadat
     return metadata
 
 
-async def test_a_refused_document_leaves_an_entry_and_is_not_remembered(local: World, site: ClientSite) -> None:
+async def test_a_refused_document_leaves_an_entry_and_is_not_stored(local: World, site: ClientSite) -> None:
     client_id = site.put_client(client_id="https://other.example/client.json")
     with pytest.raises(InvalidClient):
         await flows.resolve_client(local, client_id)
@@ -182,7 +182,9 @@ async def test_a_refused_document_leaves_an_entry_and_is_not_remembered(local: W
 
 
 @pytest.mark.parametrize("status", [201, 302, 308, 404, 429, 500, 503])
-async def test_only_a_200_counts_and_no_redirect_is_followed(local: World, site: ClientSite, status: int) -> None:
+async def test_a_document_is_accepted_only_with_status_200_and_no_redirect_is_followed(
+    local: World, site: ClientSite, status: int
+) -> None:
     other = site.put_client("/other.json")
     client_id = site.put_client(status=status, headers={"location": other})
     is_brief = status >= 429
@@ -204,7 +206,7 @@ async def test_only_a_200_counts_and_no_redirect_is_followed(local: World, site:
         ("", False),
     ],
 )
-def test_a_document_is_served_as_json(media_type: str, is_accepted: bool) -> None:
+def test_a_document_is_accepted_only_with_a_json_media_type(media_type: str, is_accepted: bool) -> None:
     if is_accepted:
         assert parse(media_type)
         return
@@ -213,7 +215,7 @@ def test_a_document_is_served_as_json(media_type: str, is_accepted: bool) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"{", b'{"client_id":"a","client_id":"b"}', b"\xff{}"])
-def test_a_document_that_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_document_that_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidClientMetadata):
         parse_document(body, media_type="application/json", client_id="a")
 
@@ -265,7 +267,7 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(world: World, si
         ("max-age=600, no-cache", SHORTEST_FRESH_S),
     ],
 )
-def test_cache_headers_count_within_bounds(cache_control: str, seconds: int) -> None:
+def test_the_cache_lifetime_of_a_document_follows_its_headers_within_bounds(cache_control: str, seconds: int) -> None:
     assert fresh_s(cache_control) == seconds
 
 
@@ -296,7 +298,9 @@ async def test_a_document_is_fetched_again_when_it_is_no_longer_fresh(
         ({"unknown_member": 1}, False),
     ],
 )
-def test_the_digest_changes_with_what_a_person_relied_on(changes: dict[str, Any], is_identity: bool) -> None:
+def test_the_digest_of_a_document_changes_only_with_members_that_identify_the_client(
+    changes: dict[str, Any], is_identity: bool
+) -> None:
     assert (parse(**changes).digest() != parse().digest()) is is_identity
 
 
@@ -313,7 +317,7 @@ async def test_a_document_that_changes_after_consent_has_another_digest(
     assert newest_entry(local).action == "client.change"
 
 
-async def test_a_document_that_became_wrong_is_refused_although_it_was_right_before(
+async def test_a_document_that_became_invalid_is_refused_although_it_was_valid_before(
     local: World, site: ClientSite, clock: Clock
 ) -> None:
     client_id = site.put_client()
@@ -329,7 +333,7 @@ def test_a_client_with_keys_and_no_method_authenticates_with_them() -> None:
     assert parse(jwks=jwks, token_endpoint_auth_method=...).token_endpoint_auth_method == "private_key_jwt"
 
 
-async def test_requests_for_one_document_at_once_share_a_fetch(local: World, site: ClientSite) -> None:
+async def test_concurrent_requests_for_one_document_share_a_fetch(local: World, site: ClientSite) -> None:
     client_id = site.put_client()
     clients = await asyncio.gather(*(flows.resolve_client(local, client_id) for _ in range(5)))
     assert len({client.handle for client in clients}) == 1
@@ -384,7 +388,7 @@ async def test_a_fetch_that_waits_for_slow_sites_of_its_network_delays_no_other_
     await asyncio.gather(*busy, waiting)
 
 
-async def test_a_host_is_fetched_from_a_limited_number_of_times_whatever_the_port(local: World) -> None:
+async def test_the_number_of_fetches_from_a_host_is_limited_across_all_its_ports(local: World) -> None:
     fetches = documents.Fetches(local)
 
     async def fetch() -> None:
@@ -429,7 +433,7 @@ async def test_unused_clients_are_bounded_for_each_network(
 
 
 @pytest.mark.parametrize(("policy", "code"), [("closed", "invalid_client"), ("approval", "invalid_client")])
-async def test_a_client_waits_for_approval_or_is_refused_where_the_setting_says_so(
+async def test_a_client_with_a_document_waits_for_approval_or_is_refused_according_to_the_setting(
     world: World, site: ClientSite, policy: str, code: str
 ) -> None:
     local = reconfigured(world, public_url="http://127.0.0.1:8700", ca_file=site.ca_file, client_documents=policy)
@@ -461,7 +465,7 @@ async def test_a_document_that_changes_what_was_approved_waits_for_approval_agai
             await flows.resolve_client(local, client_id)
 
 
-async def test_an_id_of_this_server_is_never_the_url_of_a_document(local: World) -> None:
+async def test_an_unknown_client_id_that_is_not_a_url_is_refused(local: World) -> None:
     for client_id in ("ag_0123456789abcdef0123456789abcdef", "cl_0123456789abcdef0123456789abcdef", "", "x"):
         with pytest.raises(InvalidClient):
             await flows.resolve_client(local, client_id)

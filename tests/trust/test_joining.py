@@ -1,4 +1,4 @@
-"""Join tokens: once, for a first key, with proof of that key."""
+"""Join tokens: each enrols the first key of an agent once, with a proof of that key."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_workload_enrols_its_key_and_gets_tokens_with_it(world: World, p
     assert got["token_type"] == "DPoP"
 
 
-async def test_a_join_token_is_good_once_also_at_the_same_time(world: World, pending: str) -> None:
+async def test_a_join_token_enrols_one_key_even_in_concurrent_requests(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     answers = await asyncio.gather(*[enrol(world, secret) for _ in range(8)])
     assert sorted(answer.status for answer in answers) == [201] + [401] * 7
@@ -81,12 +81,12 @@ async def test_a_join_token_is_good_once_also_at_the_same_time(world: World, pen
     assert len(keys.of_agent(world.db.read(), agent.agent_id)) == 1
 
 
-async def test_a_newer_join_token_makes_an_older_one_worthless(world: World, pending: str) -> None:
+async def test_a_newer_join_token_invalidates_an_older_one(world: World, pending: str) -> None:
     older, newer = await join_token(world, pending), await join_token(world, pending)
     assert [(await enrol(world, secret)).status for secret in (older, newer)] == [401, 201]
 
 
-async def test_a_join_token_is_good_until_its_end_and_not_at_it(world: World, pending: str, clock: Clock) -> None:
+async def test_a_join_token_is_valid_until_the_instant_of_its_expiry(world: World, pending: str, clock: Clock) -> None:
     secret = await join_token(world, pending)
     clock.advance(HOUR)
     assert (await enrol(world, secret)).status == 401
@@ -96,7 +96,9 @@ async def test_a_join_token_is_good_until_its_end_and_not_at_it(world: World, pe
 
 
 @pytest.mark.parametrize(("seconds", "good"), [(0, False), (1, True), (86_400, True), (86_401, False), (-1, False)])
-async def test_a_join_token_lives_from_a_second_to_a_day(world: World, pending: str, seconds: int, good: bool) -> None:
+async def test_a_join_token_has_a_lifetime_of_one_second_to_one_day(
+    world: World, pending: str, seconds: int, good: bool
+) -> None:
     making = join_token(world, pending, lifetime_s=seconds)
     if good:
         assert len(await making) == 43
@@ -106,14 +108,16 @@ async def test_a_join_token_lives_from_a_second_to_a_day(world: World, pending: 
 
 
 @pytest.mark.parametrize("guess", ["", "x", "A" * 43, "A" * 10_000, "\u00e4"])
-async def test_a_guess_is_refused_and_all_guesses_alike(world: World, pending: str, guess: str) -> None:
+async def test_a_guessed_join_token_is_refused_with_the_same_error(world: World, pending: str, guess: str) -> None:
     await join_token(world, pending)
     answer = await enrol(world, guess)
     assert (answer.status, answer.json["error"]) == (401, "invalid_join_token")
     assert state(world) is AgentState.PENDING
 
 
-async def test_the_proof_shows_the_key_for_us_now_and_for_this_token(world: World, pending: str) -> None:
+async def test_an_enrolment_proof_must_be_current_and_for_this_server_key_and_join_token(
+    world: World, pending: str
+) -> None:
     secret = await join_token(world, pending)
     now, key = world.now() // SECOND, jose.generate("ES256")
     wrong: dict[str, dict[str, Any]] = {
@@ -138,14 +142,14 @@ async def test_the_proof_shows_the_key_for_us_now_and_for_this_token(world: Worl
     assert (await enrol(world, secret, key=key, iat=now + 10, exp=now + 310)).status == 201
 
 
-async def test_a_refused_enrolment_leaves_the_join_token_good(world: World, pending: str) -> None:
+async def test_a_refused_enrolment_leaves_the_join_token_valid(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     assert (await enrol(world, secret, aud="https://other.example")).status == 401
     assert newest_entry(world).outcome == "refused"
     assert (await enrol(world, secret)).status == 201
 
 
-async def test_only_an_agent_without_a_key_is_joined(world: World, pending: str) -> None:
+async def test_a_suspended_agent_cannot_enrol_a_key_or_get_a_join_token(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     await act(world, "agent.move", lambda act: registry.set_agent_state(act, pending, Verb.SUSPEND))
     assert (await enrol(world, secret)).status == 409
@@ -153,7 +157,7 @@ async def test_only_an_agent_without_a_key_is_joined(world: World, pending: str)
         await join_token(world, pending)
 
 
-async def test_the_secret_is_shown_and_kept_nowhere(world: World, pending: str) -> None:
+async def test_the_secret_of_a_join_token_is_stored_only_as_a_digest(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     kept = world.db.read().all(sql("select digest from join_token"))
     assert [bytes(digest) for (digest,) in kept] == [sha256(secret.encode()).digest()]

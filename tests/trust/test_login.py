@@ -161,7 +161,7 @@ async def test_every_page_has_the_strict_headers(world: World, app: ASGIApp, bro
 
 
 @pytest.mark.parametrize("name", ["ann", "nobody"])
-async def test_known_and_unknown_names_get_the_same_answer_for_the_same_work(
+async def test_a_failed_login_gets_the_same_response_at_the_same_cost_for_known_and_unknown_names(
     world: World, app: ASGIApp, name: str
 ) -> None:
     await signed_in(world, app)
@@ -176,7 +176,9 @@ async def test_known_and_unknown_names_get_the_same_answer_for_the_same_work(
 
 
 @pytest.mark.parametrize("name", ["ann", "bob"])
-async def test_a_login_ends_the_cookie_of_the_login_before(world: World, app: ASGIApp, name: str) -> None:
+async def test_a_new_login_invalidates_the_session_cookie_of_the_earlier_login(
+    world: World, app: ASGIApp, name: str
+) -> None:
     await signed_in(world, app, "bob")
     browser = await signed_in(world, app)
     first = browser.cookies[SESSION_COOKIE]
@@ -188,7 +190,9 @@ async def test_a_login_ends_the_cookie_of_the_login_before(world: World, app: AS
     assert thief.path.startswith("/login")
 
 
-async def test_a_form_from_elsewhere_is_refused(world: World, app: ASGIApp, browser: PageClient) -> None:
+async def test_a_login_form_from_another_origin_or_without_its_form_token_is_refused(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
     await signed_in(world, app)
     await browser.get("/login")
     for origin, change in (
@@ -210,7 +214,7 @@ async def test_a_form_from_elsewhere_is_refused(world: World, app: ASGIApp, brow
 
 
 @pytest.mark.parametrize("way", ["/login", "/login/passkey", "/login/code"])
-async def test_a_login_form_in_a_second_tab_goes_on_after_the_login_in_the_first(
+async def test_a_login_form_in_a_second_tab_still_works_after_a_login_in_the_first_tab(
     world: World, app: ASGIApp, clock: Clock, way: str
 ) -> None:
     first = await signed_in(world, app)
@@ -234,7 +238,7 @@ async def test_a_login_form_in_a_second_tab_goes_on_after_the_login_in_the_first
     assert second.path == "/consents", second.text
 
 
-async def test_an_expired_login_form_of_another_person_does_not_lead_on_with_the_session_of_the_first(
+async def test_an_expired_login_form_of_a_second_person_does_not_continue_the_session_of_the_first(
     world: World, app: ASGIApp, browser: PageClient
 ) -> None:
     """Two persons share a browser, and the second goes back to the login page of the first."""
@@ -251,7 +255,7 @@ async def test_an_expired_login_form_of_another_person_does_not_lead_on_with_the
     assert "Account of bob" in browser.text
 
 
-async def test_an_expired_form_with_the_passkey_of_another_person_does_not_lead_on_with_the_session_of_the_first(
+async def test_an_expired_form_with_a_passkey_of_a_second_person_is_refused(
     world: World, app: ASGIApp, browser: PageClient
 ) -> None:
     device = await add_passkey(await signed_in(world, app, "bob"))
@@ -263,9 +267,7 @@ async def test_an_expired_form_with_the_passkey_of_another_person_does_not_lead_
     assert (answer.status, "the form has expired" in browser.text.lower()) == (403, True)
 
 
-async def test_a_login_form_that_expired_keeps_the_page_to_which_it_leads(
-    world: World, app: ASGIApp, browser: PageClient
-) -> None:
+async def test_an_expired_login_form_keeps_its_return_page(world: World, app: ASGIApp, browser: PageClient) -> None:
     await signed_in(world, app)
     await browser.get("/login?return_to=/consents")
     browser.cookies.clear()
@@ -290,7 +292,7 @@ async def test_a_person_who_leaves_has_no_session_and_no_password_even_after_the
     assert answer.status == 403
 
 
-async def test_a_setup_link_ends_the_sessions_from_before(world: World, app: ASGIApp, browser: PageClient) -> None:
+async def test_a_setup_link_ends_earlier_sessions(world: World, app: ASGIApp, browser: PageClient) -> None:
     thief = await signed_in(world, app)
     await browser.set_up(await invite(world), "another four words")
     assert browser.path == "/account"
@@ -301,7 +303,7 @@ async def test_a_setup_link_ends_the_sessions_from_before(world: World, app: ASG
     ]
 
 
-async def test_a_person_whom_the_kill_switch_stops_has_no_session_and_no_login(
+async def test_a_person_stopped_by_the_kill_switch_has_no_session_and_cannot_log_in(
     world: World, app: ASGIApp, browser: PageClient
 ) -> None:
     mine, person = await signed_in(world, app), registry_id(world)
@@ -356,7 +358,7 @@ async def test_a_session_that_ends_while_its_person_is_stopped_stays_ended(
     assert not sessions_of(world.db.read(), person, now=world.now())
 
 
-async def test_a_second_cookie_of_the_name_is_no_session(world: World, app: ASGIApp) -> None:
+async def test_a_duplicate_or_misnamed_session_cookie_does_not_authenticate(world: World, app: ASGIApp) -> None:
     browser = await signed_in(world, app)
     mine = browser.cookies.pop(SESSION_COOKIE)
     for first, second in (("planted", mine), (mine, "planted"), (mine, mine)):
@@ -374,7 +376,7 @@ async def test_a_second_cookie_of_the_name_is_no_session(world: World, app: ASGI
     assert browser.path == "/account"
 
 
-async def test_the_login_cookie_is_accepted_only_as_we_made_it(app: ASGIApp, browser: PageClient, clock: Clock) -> None:
+async def test_a_modified_login_cookie_is_replaced(app: ASGIApp, browser: PageClient, clock: Clock) -> None:
     await browser.get("/login")
     made = browser.cookies[LOGIN_COOKIE]
     browser.cookies[LOGIN_COOKIE] = "x" + made
@@ -382,7 +384,7 @@ async def test_the_login_cookie_is_accepted_only_as_we_made_it(app: ASGIApp, bro
     assert browser.cookies[LOGIN_COOKIE] not in (made, "x" + made)
 
 
-async def test_a_password_is_followed_by_a_code_which_is_accepted_once(
+async def test_a_password_login_requires_a_totp_code_that_is_accepted_once(
     world: World, app: ASGIApp, browser: PageClient, clock: Clock
 ) -> None:
     secret = await add_totp(await signed_in(world, app), clock)
@@ -405,7 +407,7 @@ async def test_a_password_is_followed_by_a_code_which_is_accepted_once(
 
 
 @pytest.mark.parametrize(("steps", "is_accepted"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)])
-def test_a_code_of_the_next_and_of_the_last_step_is_accepted(steps: int, is_accepted: bool) -> None:
+def test_a_totp_code_of_the_previous_present_or_next_step_is_accepted(steps: int, is_accepted: bool) -> None:
     now, secret = 1_800_000_015 * SECOND, b"12345678901234567890"
     code = hotp(secret, now // STEP + steps)
     step = match_code(secret, code, now=now, last_step=0)
@@ -423,7 +425,7 @@ def test_codes_are_those_of_rfc_6238_appendix_b(seconds: int, code: str) -> None
     assert match_code(b"12345678901234567890", code, now=seconds * SECOND, last_step=0) is not None
 
 
-async def test_a_recovery_code_replaces_a_code_once(
+async def test_a_recovery_code_replaces_a_totp_code_once(
     world: World, app: ASGIApp, browser: PageClient, clock: Clock
 ) -> None:
     mine = await signed_in(world, app)
@@ -513,7 +515,7 @@ async def test_a_copy_of_an_authenticator_whose_counter_is_behind_is_refused(
 
 
 @pytest.mark.parametrize("behind", [0, 4, 5])
-async def test_of_two_simultaneous_logins_with_copies_of_an_authenticator_the_counter_never_goes_back(
+async def test_the_counter_of_an_authenticator_never_decreases_in_concurrent_logins_with_a_copy(
     world: World, app: ASGIApp, behind: int
 ) -> None:
     device = await add_passkey(await signed_in(world, app))
@@ -541,7 +543,7 @@ async def test_a_setup_link_registers_a_passkey(world: World, app: ASGIApp, brow
     assert (await browser.get(url)).status == 404
 
 
-async def test_a_wait_delays_a_password_alone_and_not_a_person_with_a_second_proof(
+async def test_a_login_delay_applies_to_a_password_alone_and_not_to_a_login_with_a_second_factor(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     mine = await signed_in(world, app)
@@ -563,7 +565,7 @@ async def test_a_wait_delays_a_password_alone_and_not_a_person_with_a_second_pro
     assert again.path == "/account"
 
 
-async def test_a_stranger_who_guesses_does_not_delay_the_person_in_a_known_browser(
+async def test_password_guesses_of_strangers_do_not_delay_a_person_in_a_known_browser(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     mine = await signed_in(world, app)
@@ -582,14 +584,14 @@ async def test_a_stranger_who_guesses_does_not_delay_the_person_in_a_known_brows
         assert (await PageClient(app, cookies={BROWSER_COOKIE: forged}).log_in()).status == 429
 
 
-async def test_a_known_browser_has_as_few_guesses_and_only_for_its_own_person(
+async def test_password_guesses_in_a_known_browser_are_limited_and_delay_only_that_browser(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     mine, other = await signed_in(world, app), await signed_in(world, app, "ben")
     for _ in range(BROWSER.free + 1):
         assert (await mine.log_in(password="a wrong guess", path="/login?prompt=login")).status == 403
     assert (await mine.log_in(path="/login?prompt=login")).status == 429
-    await PageClient(app).log_in()  # whoever copied the cookie delays nobody else
+    await PageClient(app).log_in()  # a copied cookie delays no other browser
     assert newest_entry(world).outcome == "ok"
     for _ in range(ACCOUNT.free + 1):
         await PageClient(app).log_in(password="a wrong guess")
@@ -607,7 +609,7 @@ async def test_a_browser_is_known_for_half_a_year_after_the_last_login(
     assert (await mine.log_in()).status == status
 
 
-async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_one(
+async def test_concurrent_wrong_codes_count_before_the_right_code(
     world: World, app: ASGIApp, browser: PageClient, clock: Clock
 ) -> None:
     secret = await add_totp(await signed_in(world, app), clock)
@@ -628,7 +630,7 @@ async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_on
 
 
 @pytest.mark.parametrize("limit", [ACCOUNT, BROWSER, CODE, NETWORK])
-def test_the_failure_beyond_the_free_ones_costs_a_second_and_each_further_one_twice_as_much(limit: Limit) -> None:
+def test_the_delay_after_the_free_failures_starts_at_one_second_and_doubles(limit: Limit) -> None:
     failures, now = Failures(0, 0), 1_800_000_000 * SECOND
     waits = []
     for _ in range(limit.free + 14):
@@ -641,7 +643,9 @@ def test_the_failure_beyond_the_free_ones_costs_a_second_and_each_further_one_tw
     assert count_failure(failures, limit, now=now + 10**6 * limit.wears_off).number == 1
 
 
-async def test_an_attempt_on_the_limit_of_the_wait_is_looked_at(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_login_attempt_is_checked_again_at_the_end_of_its_delay(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     await signed_in(world, app)
     browser = PageClient(app)
     for _ in range(ACCOUNT.free + 1):
@@ -653,7 +657,7 @@ async def test_an_attempt_on_the_limit_of_the_wait_is_looked_at(world: World, ap
     assert browser.path == "/account"
 
 
-async def test_a_demand_is_met_by_the_missing_proof_alone_in_a_new_session(
+async def test_a_step_up_asks_only_for_the_missing_proof_and_starts_a_new_session(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     browser = await signed_in(world, app)
@@ -712,7 +716,7 @@ async def test_a_credential_is_changed_only_after_a_recent_proof_and_ends_the_ot
     assert other.path == "/account"
 
 
-async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None:
+async def test_the_last_login_method_of_a_person_cannot_be_removed(world: World, app: ASGIApp) -> None:
     browser = await signed_in(world, app)
     device = await add_passkey(browser)
     await browser.submit("/account/password/remove")
@@ -750,11 +754,11 @@ async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None
         "/console/%00",
     ],
 )
-def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
+def test_a_login_does_not_redirect_to_a_page_that_is_not_on_the_list(given: str) -> None:
     assert parse_return(given) == "/account"
 
 
-def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
+def test_a_login_redirects_to_a_listed_page_with_its_query() -> None:
     for path in (
         "/authorize?client_id=a&request_uri=urn:x",
         "/device",
@@ -768,7 +772,7 @@ def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
         assert parse_return(path) == path
 
 
-async def test_a_browser_at_a_loopback_address_is_led_to_localhost_where_passkeys_work(world: World) -> None:
+async def test_a_browser_at_a_loopback_address_is_redirected_to_localhost(world: World) -> None:
     here = reconfigured(world, public_url="http://127.0.0.1:8700")
     app = build_app(here)
     paths = ("/login?return_to=/account", "/account", "/setup?code=x")
@@ -781,7 +785,7 @@ async def test_a_browser_at_a_loopback_address_is_led_to_localhost_where_passkey
 
 
 @pytest.mark.parametrize(("hours", "is_valid"), [(0, False), (1, True), (168, True), (169, False)])
-async def test_a_setup_link_lives_one_hour_to_a_week(world: World, hours: int, is_valid: bool) -> None:
+async def test_a_setup_link_has_a_lifetime_of_one_hour_to_one_week(world: World, hours: int, is_valid: bool) -> None:
     await invite(world)
 
     async def create() -> SetupLink:
@@ -796,7 +800,7 @@ async def test_a_setup_link_lives_one_hour_to_a_week(world: World, hours: int, i
             await create()
 
 
-async def test_a_setup_link_is_dead_from_the_instant_of_its_end_on_and_a_new_one_replaces_it(
+async def test_a_setup_link_expires_at_its_end_and_is_replaced_by_a_new_link(
     world: World, app: ASGIApp, browser: PageClient, clock: Clock
 ) -> None:
     first, second = [(await invite(world)).removeprefix("https://ostiary.example.org") for _ in range(2)]
@@ -810,7 +814,7 @@ async def test_a_setup_link_is_dead_from_the_instant_of_its_end_on_and_a_new_one
     assert (await browser.get(second)).status == 404
 
 
-async def test_a_session_ends_when_it_is_unused_and_at_the_latest_at_its_end(
+async def test_a_session_ends_when_it_is_idle_or_reaches_its_maximum_lifetime(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:
     browser = await signed_in(world, app)
@@ -851,9 +855,7 @@ async def test_expired_sessions_and_links_are_deleted_with_an_entry(world: World
     assert newest_entry(world).action == "person.expire_sessions"
 
 
-async def test_the_session_that_was_unused_for_longest_ends_when_there_are_too_many(
-    world: World, app: ASGIApp, clock: Clock
-) -> None:
+async def test_the_number_of_live_sessions_of_a_person_is_limited(world: World, app: ASGIApp, clock: Clock) -> None:
     first = await signed_in(world, app)
     person = registry_id(world)
     for _ in range(MAX_SESSIONS - 1):
@@ -877,7 +879,7 @@ async def test_the_session_that_was_unused_for_longest_ends_when_there_are_too_m
     assert len(sessions_of(world.db.read(), person, now=clock.now)) == MAX_SESSIONS
 
 
-async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_its_share(world: World) -> None:
+async def test_the_queue_of_password_checks_gives_each_network_a_limited_share(world: World) -> None:
     hashing = world.get_singleton(PasswordHashing)
 
     async def verify(network: str) -> bool:
@@ -892,7 +894,7 @@ async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_
     assert await verify("203.0.113.0/24") is False
 
 
-async def test_a_flood_of_strangers_leaves_places_to_known_browsers(world: World) -> None:
+async def test_a_flood_of_logins_leaves_places_in_the_queue_to_known_browsers(world: World) -> None:
     hashing = world.get_singleton(PasswordHashing)
     flood = [
         asyncio.create_task(hashing.verify("a guess", None, network=f"203.0.{n // MAX_OF_NETWORK}.0/24"))
@@ -924,7 +926,7 @@ async def test_a_flood_of_strangers_leaves_places_to_known_browsers(world: World
         ("abcde" * 51 + "fg", False),
     ],
 )
-def test_a_password_has_12_to_256_characters_beside_the_name(password: str, is_valid: bool) -> None:
+def test_a_password_has_12_to_256_characters_in_addition_to_the_name(password: str, is_valid: bool) -> None:
     if is_valid:
         check_password(password, password, name="ann")
         with pytest.raises(Invalid, match="differ"):
@@ -934,7 +936,7 @@ def test_a_password_has_12_to_256_characters_beside_the_name(password: str, is_v
             check_password(password, password, name="ann")
 
 
-async def test_the_same_password_typed_by_another_keyboard_is_the_same(world: World) -> None:
+async def test_a_password_is_compared_in_a_unicode_normal_form(world: World) -> None:
     hashing = world.get_singleton(PasswordHashing)
     hash = await hashing.hash("Zu\u0308rich im Regen", network="")
     assert await hashing.verify("Z\u00fcrich im Regen", hash, network="")
@@ -945,7 +947,7 @@ async def test_the_same_password_typed_by_another_keyboard_is_the_same(world: Wo
     await other.close()
 
 
-async def test_a_row_that_was_written_behind_the_server_is_noticed(world: World, app: ASGIApp) -> None:
+async def test_a_session_row_changed_outside_the_server_is_reported_as_a_difference(world: World, app: ASGIApp) -> None:
     await signed_in(world, app)
     await complete_state_check(world)
     change_database(world, 'update person_session set proofs = \'[{"method":"passkey","at":1}]\'')
@@ -955,7 +957,7 @@ async def test_a_row_that_was_written_behind_the_server_is_noticed(world: World,
 
 @given(data=st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(st.text(), inner)))
 @settings(max_examples=30)
-def test_whatever_is_sent_as_a_response_of_an_authenticator_is_refused(data: Any) -> None:
+def test_an_arbitrary_json_value_as_an_authenticator_response_is_refused(data: Any) -> None:
     for value in (data, {"id": data, "response": data}, {"id": "x", "response": {"clientDataJSON": data}}):
         with pytest.raises(PasskeyRefused):
             parse_challenge(parse_response(json.dumps(value)))

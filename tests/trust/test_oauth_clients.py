@@ -99,7 +99,7 @@ class CountingReader(Reader):
         return super()._execute(statement, params)
 
 
-async def test_a_client_is_found_by_one_read_of_its_key_however_many_there_are(world: World, agent: str) -> None:
+async def test_a_client_is_found_by_one_read_of_its_key(world: World, agent: str) -> None:
     await set_client(world, redirect_uris=[CALLBACK])
     connection = world.db.connect()
     try:

@@ -167,7 +167,7 @@ async def test_an_account_is_never_found_by_its_address_or_name(
     assert made.email == "ann@corp.example"
 
 
-async def test_without_accounts_at_first_login_an_administrator_links(
+async def test_a_login_without_account_creation_needs_an_account_that_an_administrator_linked(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:
     await add(here, provider_of(idp, accounts="refuse"))
@@ -266,7 +266,7 @@ async def test_userinfo_that_fails_prevents_a_login_only_if_groups_depend_on_it(
     assert await log_in(browser, idp) == 503
 
 
-async def test_a_name_of_the_inner_network_of_the_provider_is_only_in_the_log(
+async def test_an_internal_host_name_of_a_provider_is_logged_and_not_shown(
     here: World, browser: PageClient, idp: OpenIdProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add(here, provider_of(idp))
@@ -296,7 +296,7 @@ async def test_groups_that_the_provider_leaves_out_give_no_role(
         ({"acr": "phr", "amr": "mfa"}, PERSON_SINGLE),
     ],
 )
-async def test_assurance_counts_as_far_as_it_is_configured(
+async def test_the_assurance_that_a_provider_states_counts_only_as_configured(
     here: World, browser: PageClient, idp: OpenIdProvider, claims: dict[str, Any], acr: str
 ) -> None:
     await add(here, provider_of(idp))
@@ -305,7 +305,7 @@ async def test_assurance_counts_as_far_as_it_is_configured(
     assert session(here, browser).acr == acr
 
 
-async def test_a_login_again_needs_the_word_of_the_provider(
+async def test_a_repeated_login_requires_a_recent_auth_time_from_the_provider(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:
     await add(here, provider_of(idp))
@@ -356,7 +356,7 @@ BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
 
 @pytest.mark.parametrize("why", BAD_TOKENS)
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_an_id_token_that_is_wrong_logs_nobody_in(
+async def test_an_invalid_id_token_logs_no_person_in(
     here: World, browser: PageClient, idp: OpenIdProvider, why: str
 ) -> None:
     await add(here, provider_of(idp))
@@ -367,7 +367,9 @@ async def test_an_id_token_that_is_wrong_logs_nobody_in(
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_the_limits_of_times_are_exact(here: World, browser: PageClient, idp: OpenIdProvider) -> None:
+async def test_an_id_token_is_accepted_at_the_limits_of_its_times(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
     await add(here, provider_of(idp))
     for claims in (
         {"exp": idp.at - LEEWAY // SECOND + 1, "iat": idp.at - 300},
@@ -391,7 +393,7 @@ async def test_the_limits_of_times_are_exact(here: World, browser: PageClient, i
     ],
 )
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_an_answer_that_is_not_of_this_login_is_refused(
+async def test_a_callback_that_does_not_match_its_login_or_has_no_valid_code_is_refused(
     here: World, browser: PageClient, idp: OpenIdProvider, changed: dict[str, str | None], code: str
 ) -> None:
     await add(here, provider_of(idp))
@@ -400,7 +402,7 @@ async def test_an_answer_that_is_not_of_this_login_is_refused(
     assert SESSION_COOKIE not in browser.cookies
 
 
-async def test_an_answer_in_another_browser_is_refused(here: World, app: ASGIApp, idp: OpenIdProvider) -> None:
+async def test_a_callback_in_another_browser_is_refused(here: World, app: ASGIApp, idp: OpenIdProvider) -> None:
     await add(here, provider_of(idp))
     attacker, victim = PageClient(app, follows=False), PageClient(app, follows=False)
     answer = idp.grant(await begin(attacker))
@@ -427,7 +429,7 @@ async def test_logins_in_several_tabs_of_one_browser_do_not_end_each_other(
     assert not any(name.startswith(PROVIDER_COOKIE) for name in browser.cookies)
 
 
-async def test_more_logins_than_cookies_replace_the_first(
+async def test_a_login_beyond_the_maximum_number_of_attempts_replaces_the_first_attempt(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:
     await add(here, provider_of(idp))
@@ -440,7 +442,7 @@ async def test_more_logins_than_cookies_replace_the_first(
 
 
 @pytest.mark.parametrize("names_issuer", [True, False])
-async def test_a_code_of_one_provider_does_not_reach_another(
+async def test_an_authorization_code_of_one_provider_is_not_sent_to_another(
     here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock, names_issuer: bool
 ) -> None:
     await add(here, provider_of(idp))
@@ -455,7 +457,9 @@ async def test_a_code_of_one_provider_does_not_reach_another(
         assert evil.count("/token") == 0
 
 
-async def test_a_network_has_a_share_of_the_logins_in_progress(here: World, app: ASGIApp, idp: OpenIdProvider) -> None:
+async def test_a_network_has_a_limited_share_of_the_logins_in_progress(
+    here: World, app: ASGIApp, idp: OpenIdProvider
+) -> None:
     await add(here, provider_of(idp))
     answering, reply = threading.Event(), idp.reply
 
@@ -487,7 +491,7 @@ async def test_a_network_has_a_share_of_the_logins_in_progress(here: World, app:
     assert [await fifth(), await stranger()] == [303, 303]
 
 
-async def test_an_attempt_ends(here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock) -> None:
+async def test_a_login_attempt_expires(here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock) -> None:
     await add(here, provider_of(idp))
     location = await begin(browser)
     clock.advance(ATTEMPT_LIFETIME // SECOND)
@@ -495,7 +499,7 @@ async def test_an_attempt_ends(here: World, browser: PageClient, idp: OpenIdProv
     assert newest_entry(here).reasons[0].code == "login_expired"
 
 
-async def test_keys_that_rotate_in_mid_flight_are_followed_and_unknown_ids_cause_one_request_a_minute(
+async def test_rotated_keys_of_a_provider_are_fetched_at_most_once_a_minute(
     here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock
 ) -> None:
     await add(here, provider_of(idp))
@@ -530,7 +534,7 @@ async def test_keys_that_rotate_in_mid_flight_are_followed_and_unknown_ids_cause
     ids=["private", "twice", "many", "no list", "deep", "large"],
 )
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_key_sets_that_lie_log_nobody_in(
+async def test_an_invalid_key_set_of_a_provider_logs_no_person_in(
     here: World, browser: PageClient, idp: OpenIdProvider, published: Any
 ) -> None:
     await add(here, provider_of(idp))
@@ -552,7 +556,7 @@ async def test_key_sets_that_lie_log_nobody_in(
     ],
 )
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_discovery_documents_that_lie_send_nobody_anywhere(
+async def test_an_invalid_discovery_document_causes_no_redirect(
     here: World, browser: PageClient, idp: OpenIdProvider, changed: dict[str, Any]
 ) -> None:
     await add(here, provider_of(idp))
@@ -561,7 +565,7 @@ async def test_discovery_documents_that_lie_send_nobody_anywhere(
     assert "location" not in browser.answer.headers
 
 
-async def test_a_person_reads_that_the_provider_does_not_answer_and_signs_in_when_it_does(
+async def test_a_person_sees_that_the_provider_does_not_answer_and_signs_in_after_it_recovers(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:
     await add(here, provider_of(idp))
@@ -587,7 +591,7 @@ async def test_a_person_reads_that_the_provider_does_not_answer_and_signs_in_whe
     assert await log_in(browser, idp) == 303
 
 
-async def test_the_secret_is_encrypted_at_rest_and_a_key_serves_instead(
+async def test_the_client_secret_is_encrypted_at_rest_and_private_key_jwt_needs_no_secret(
     here: World, browser: PageClient, idp: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await add(here, provider_of(idp))
@@ -602,7 +606,9 @@ async def test_the_secret_is_encrypted_at_rest_and_a_key_serves_instead(
     assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-async def test_required_claims_are_required(here: World, browser: PageClient, idp: OpenIdProvider) -> None:
+async def test_a_login_without_the_required_claims_is_refused(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
     await add(here, provider_of(idp, required_claims={"hd": "corp.example"}))
     assert await log_in(browser, idp) == 403
     assert newest_entry(here).reasons[0].code == "account_not_accepted"
@@ -623,7 +629,7 @@ ISSUERS_OF_PRESETS = [
 
 
 @pytest.mark.parametrize(("preset", "good", "bad"), ISSUERS_OF_PRESETS)
-def test_presets_accept_their_issuers_alone(preset: str, good: str, bad: str) -> None:
+def test_a_preset_accepts_only_issuers_of_its_form(preset: str, good: str, bad: str) -> None:
     check_issuer(preset, good)
     with pytest.raises(Invalid, match="does not have the form of the preset"):
         check_issuer(preset, bad)
@@ -635,7 +641,7 @@ def test_each_preset_has_an_accepted_and_a_refused_issuer() -> None:
         check_issuer("Okta", "https://acme.okta.com")
 
 
-def test_google_needs_the_domain_and_rules_name_one_of_two() -> None:
+def test_the_google_preset_requires_hd_and_a_group_rule_names_either_a_role_or_a_team() -> None:
     google = Provider(
         provider_id="lp_x",
         name="google",

@@ -1,4 +1,4 @@
-"""Static PEPs: an API key serves at the AuthZEN endpoints, from its networks, until its end, and nowhere else."""
+"""Static PEPs: an API key is accepted only at the AuthZEN endpoints, from its networks, until its expiry."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def app(world: World) -> ASGIApp:
 
 
 @pytest.mark.parametrize("path", sorted(BODIES))
-async def test_a_key_serves_at_the_authzen_endpoints_and_the_entry_names_its_pep(
+async def test_a_pep_key_is_accepted_at_the_authzen_endpoints_and_the_entry_names_its_pep(
     world: World, app: ASGIApp, path: str
 ) -> None:
     made = await create(world)
@@ -84,7 +84,7 @@ async def test_a_key_serves_at_the_authzen_endpoints_and_the_entry_names_its_pep
     assert made.key not in str(entry)
 
 
-async def test_a_key_serves_at_no_other_route(world: World, app: ASGIApp) -> None:
+async def test_a_pep_key_is_refused_at_all_other_routes(world: World, app: ASGIApp) -> None:
     made = await create(world)
     assert set(BODIES) == {route.path for route in ROUTES if route.allows_peps}
     guarded = [(route.method, route.path) for route in ROUTES if route.scope and not route.allows_peps]
@@ -124,14 +124,14 @@ async def test_a_key_serves_at_no_other_route(world: World, app: ASGIApp) -> Non
         (("::/0",), "10.1.2.3", "", "", False),
         (("10.1.2.0/24",), "", "", "", False),
         (("10.1.2.0/24",), "unix", "", "", False),
-        (("10.1.2.0/24",), "10.1.3.3", "10.1.2.3", "", False),  # who may say so is configured
+        (("10.1.2.0/24",), "10.1.3.3", "10.1.2.3", "", False),  # not a configured proxy
         (("10.1.2.0/24",), "192.0.2.1", "10.1.2.3", "192.0.2.0/24", True),
         (("10.1.2.0/24",), "192.0.2.1", "10.1.2.3, 10.1.3.3", "192.0.2.0/24", False),  # the last is what the proxy saw
         (("192.0.2.0/24",), "192.0.2.1", "10.1.2.3", "192.0.2.0/24", False),  # the proxy is not the gateway
         (("10.1.2.0/24",), "192.0.2.1", "x", "192.0.2.0/24", False),
     ],
 )
-async def test_a_key_serves_from_its_networks_alone(
+async def test_a_pep_key_is_accepted_only_from_its_networks(
     world: World, networks: tuple[str, ...], address: str, forwarded: str, proxies: str, taken: bool
 ) -> None:
     made = await create(world, networks=networks)
@@ -141,7 +141,7 @@ async def test_a_key_serves_from_its_networks_alone(
     assert answer.status == (200 if taken else 401)
 
 
-async def test_a_key_serves_until_its_end_and_not_at_it(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_pep_key_is_valid_until_the_instant_of_its_expiry(world: World, app: ASGIApp, clock: Clock) -> None:
     made = await create(world, days=1)
     clock.advance(us=DAY - 1)
     assert (await ask(app, made.key)).status == 200
@@ -177,7 +177,9 @@ async def test_an_overlap_never_prolongs_a_key(world: World, app: ASGIApp, clock
     assert (await ask(app, first.key)).status == 401
 
 
-async def test_a_revocation_holds_at_once_for_every_key_and_server(world: World, app: ASGIApp) -> None:
+async def test_the_revocation_of_a_pep_takes_effect_at_once_for_every_key_and_server(
+    world: World, app: ASGIApp
+) -> None:
     first, other = await create(world), await create(world, "other")
     second = await rotate(world)
     assert (await ask(app, first.key)).status == 200
@@ -213,7 +215,7 @@ def tampered(key: str) -> dict[str, tuple[str, str]]:
     }
 
 
-async def test_no_other_text_is_a_key_and_refusals_tell_nothing(world: World, app: ASGIApp) -> None:
+async def test_an_unknown_or_malformed_pep_key_is_refused_without_details(world: World, app: ASGIApp) -> None:
     made = await create(world)
     cases = tampered(made.key)
     answers = {what: await ask(app, text, scheme=scheme) for what, (text, scheme) in cases.items()}
@@ -223,7 +225,9 @@ async def test_no_other_text_is_a_key_and_refusals_tell_nothing(world: World, ap
     assert newest_entry(world).reporter is None
 
 
-async def test_refused_keys_are_counted_as_those_of_strangers(world: World, app: ASGIApp) -> None:
+async def test_refusals_of_unknown_pep_keys_are_recorded_up_to_the_limit_of_a_network(
+    world: World, app: ASGIApp
+) -> None:
     await create(world)
     before = get_head(world.db.read())[0].size
     for number in range(FULL_OF_NETWORK + 5):
@@ -231,7 +235,9 @@ async def test_refused_keys_are_counted_as_those_of_strangers(world: World, app:
     assert get_head(world.db.read())[0].size - before == FULL_OF_NETWORK
 
 
-async def test_the_last_use_is_written_once_in_an_hour(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_the_last_use_of_a_pep_key_is_written_at_most_once_an_hour(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     made = await create(world)
 
     def used() -> int | None:
@@ -252,7 +258,7 @@ async def test_the_last_use_is_written_once_in_an_hour(world: World, app: ASGIAp
     assert used() == began + PEP_USE_INTERVAL, "a refused use is none"
 
 
-async def test_the_database_holds_neither_key_nor_plain_digest(world: World) -> None:
+async def test_the_database_contains_neither_a_pep_key_nor_its_plain_digest(world: World) -> None:
     made = await create(world)
     rows = world.db.read().all(sql("select digest from pep_key"))
     assert len(rows) == 1
@@ -272,7 +278,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("what", BY_HAND)
-async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, what: str) -> None:
+async def test_a_pep_row_changed_outside_the_server_activates_the_stop_of_everything(world: World, what: str) -> None:
     await create(world)
     await complete_state_check(world)
     assert not stops.list_stops(world.db.read())
@@ -281,7 +287,9 @@ async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, wha
     assert [(one.target_kind, one.value) for one in stops.list_stops(world.db.read())] == [("everything", "")]
 
 
-async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_regular_change_of_a_pep_is_not_reported_as_a_difference(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     made = await create(world, days=1)
     await complete_state_check(world)
     assert (await ask(app, made.key)).status == 200
@@ -315,7 +323,9 @@ async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, ap
         ({"name": "a" * 64}, False),
     ],
 )
-async def test_what_a_pep_may_be(world: World, said: dict[str, Any], good: bool) -> None:
+async def test_the_name_networks_and_lifetime_of_a_pep_are_within_limits(
+    world: World, said: dict[str, Any], good: bool
+) -> None:
     if good:
         await create(world, **said)
     else:
@@ -324,7 +334,7 @@ async def test_what_a_pep_may_be(world: World, said: dict[str, Any], good: bool)
 
 
 @pytest.mark.parametrize(("overlap_h", "good"), [(-1, False), (0, True), (168, True), (169, False)])
-async def test_how_long_two_keys_may_overlap(world: World, overlap_h: int, good: bool) -> None:
+async def test_the_overlap_of_two_pep_keys_is_at_most_168_hours(world: World, overlap_h: int, good: bool) -> None:
     await create(world)
     if good:
         await rotate(world, overlap_h=overlap_h)
@@ -335,7 +345,7 @@ async def test_how_long_two_keys_may_overlap(world: World, overlap_h: int, good:
         flows.find_pep(world.db.read(), "nobody")
 
 
-async def test_there_are_so_many_peps_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_unrevoked_peps_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ostiaryd.trust.flows.peps.MAX_PEPS", 2)
     await create(world, "a")
     await create(world, "b")
@@ -345,7 +355,9 @@ async def test_there_are_so_many_peps_and_no_more(world: World, monkeypatch: pyt
     await create(world, "c")
 
 
-async def test_the_doctor_hears_of_keys_that_end_soon_or_are_not_used(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_the_examination_of_peps_lists_keys_that_expire_soon_or_are_unused(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     def examine() -> tuple[list[str], list[str], int]:
         return flows.examine_peps(world.db.read(), now=world.now())
 
@@ -368,7 +380,7 @@ async def test_the_doctor_hears_of_keys_that_end_soon_or_are_not_used(world: Wor
     assert examine() == ([], [], 0)
 
 
-async def test_administrators_alone_create_rotate_and_revoke(world: World, app: ASGIApp) -> None:
+async def test_only_administrators_create_rotate_and_revoke_peps(world: World, app: ASGIApp) -> None:
     def client_of(agent: Any, key: Any) -> Client:
         return Client(app, world, agent.agent_id, key)
 
@@ -405,7 +417,9 @@ async def test_administrators_alone_create_rotate_and_revoke(world: World, app: 
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(12, 83), st.sampled_from("0123456789abcdef"))
-def test_every_key_has_its_form_and_one_wrong_digit_is_noticed(secret: bytes, at: int, digit: str) -> None:
+def test_a_pep_key_has_a_fixed_form_and_its_checksum_detects_one_wrong_digit(
+    secret: bytes, at: int, digit: str
+) -> None:
     key = render_pep_key(secret)
     assert re.fullmatch("ostiary_pep_[0-9a-f]{72}", key)
     assert is_pep_key(key)
@@ -414,5 +428,5 @@ def test_every_key_has_its_form_and_one_wrong_digit_is_noticed(secret: bytes, at
     assert key not in str(summarize_arguments({"text": f"use {key} for it"}, {}))
 
 
-def test_networks_are_kept_in_one_spelling() -> None:
+def test_networks_are_stored_in_a_canonical_form_without_duplicates() -> None:
     assert check_networks(["10.1.2.3", "10.1.2.3/32", "2001:DB8::/32"]) == "10.1.2.3/32 2001:db8::/32"

@@ -1,4 +1,4 @@
-"""Used proofs are forgotten when they would be refused anyway, and not before."""
+"""Used proofs are deleted once they would be refused as expired, and not before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def remembered(client: Client) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-async def test_a_grant_is_remembered_as_two_until_neither_counts(client: Client, clock: Clock) -> None:
+async def test_the_assertion_and_the_proof_of_a_grant_are_stored_until_their_expiry(
+    client: Client, clock: Clock
+) -> None:
     await flows.prune(client.world)
     assert (await client.ask()).status == 200
     assert remembered(client) == (2, START + 60 * SECOND, START + dpop.WINDOW + 1)
@@ -32,7 +34,7 @@ async def test_a_grant_is_remembered_as_two_until_neither_counts(client: Client,
     assert await flows.prune(client.world) == 1
 
 
-async def test_all_is_forgotten_and_leaves_no_entry(client: Client, clock: Clock) -> None:
+async def test_expired_proofs_are_pruned_without_a_ledger_entry(client: Client, clock: Clock) -> None:
     before = newest_entry(client.world)
     for _ in range(7):
         await client.ask()
@@ -44,8 +46,8 @@ async def test_all_is_forgotten_and_leaves_no_entry(client: Client, clock: Clock
     assert newest_entry(client.world) == last != before
 
 
-async def test_what_proved_a_client_is_used_up_though_the_request_was_refused(client: Client) -> None:
-    """Or who has seen it could bring it to an end, with a key of his own."""
+async def test_the_assertion_and_the_proof_of_a_refused_request_are_spent(client: Client) -> None:
+    """Otherwise an observer of the refused request could use its assertion with another key."""
     proof, assertion = client.proof(), client.assertion()
     assert (await client.ask(scope="files:delete", proof=proof, client_assertion=assertion)).error == "invalid_scope"
     assert remembered(client)[0] == 2
@@ -54,7 +56,7 @@ async def test_what_proved_a_client_is_used_up_though_the_request_was_refused(cl
     assert (await client.ask(proof=proof)).error == "invalid_dpop_proof"
 
 
-async def test_a_challenge_uses_up_nothing(client: Client) -> None:
+async def test_a_nonce_challenge_does_not_spend_the_assertion(client: Client) -> None:
     assertion = client.assertion()
     challenged = await client.ask(proof=client.proof(nonce=None), client_assertion=assertion)
     assert (challenged.error, remembered(client)[0]) == ("use_dpop_nonce", 0)

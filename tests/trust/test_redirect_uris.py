@@ -29,7 +29,7 @@ from ostiaryd.trust.model.clients import InvalidRedirectUri, check_redirect_uri,
         "vscode://publisher.extension/callback?window=1",
     ],
 )
-def test_these_redirect_uris_are_accepted(uri: str) -> None:
+def test_a_valid_redirect_uri_is_accepted(uri: str) -> None:
     assert check_redirect_uri(uri) == uri
 
 
@@ -116,22 +116,22 @@ def test_these_redirect_uris_are_accepted(uri: str) -> None:
         ".app:/callback",
     ],
 )
-def test_these_redirect_uris_are_refused(uri: str) -> None:
+def test_an_invalid_redirect_uri_is_refused(uri: str) -> None:
     with pytest.raises(InvalidRedirectUri):
         check_redirect_uri(uri)
 
 
-def test_a_private_use_scheme_is_for_native_clients() -> None:
+def test_a_private_use_scheme_is_refused_for_a_web_client() -> None:
     with pytest.raises(InvalidRedirectUri):
         check_redirect_uri("com.example.app:/callback", is_native=False)
 
 
-def test_the_scheme_of_an_editor_is_for_each_client_because_an_editor_registers_as_a_web_client() -> None:
+def test_the_scheme_of_an_editor_is_accepted_for_a_web_client() -> None:
     uri = "cursor://anysphere.cursor-mcp/oauth/callback"
     assert check_redirect_uri(uri, is_native=False) == uri
 
 
-def test_a_redirect_uri_has_a_largest_length() -> None:
+def test_a_redirect_uri_has_a_maximum_length() -> None:
     base = "https://app.example/"
     assert check_redirect_uri(base + "a" * (MAX_URI - len(base)))
     with pytest.raises(InvalidRedirectUri):
@@ -166,7 +166,7 @@ def test_a_redirect_uri_has_a_largest_length() -> None:
         ("com.example.app:/cb2", "com.example.app:/cb", False),
     ],
 )
-def test_a_sent_redirect_uri_is_compared_letter_by_letter_but_for_the_port_of_loopback(
+def test_a_sent_redirect_uri_must_equal_a_registered_one_except_for_a_loopback_port(
     sent: str, registered: str, is_registered: bool
 ) -> None:
     assert is_registered_uri(sent, (registered,)) is is_registered
@@ -181,7 +181,7 @@ def test_a_sent_redirect_uri_is_compared_letter_by_letter_but_for_the_port_of_lo
         ("https://APP.example/callback", "canonical spelling", "`https://app.example/callback`"),
     ],
 )
-def test_a_refusal_says_what_to_register_instead(uri: str, message: str, hint: str) -> None:
+def test_the_refusal_of_a_redirect_uri_states_what_to_register_instead(uri: str, message: str, hint: str) -> None:
     with pytest.raises(InvalidRedirectUri, match=re.escape(message)) as refused:
         check_redirect_uri(uri)
     assert hint in (refused.value.hint or "")

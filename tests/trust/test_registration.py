@@ -1,4 +1,4 @@
-"""Dynamic registration of clients (RFC 7591, RFC 7592): what is admitted, what is kept, what ends."""
+"""Dynamic registration of clients (RFC 7591, RFC 7592): which clients are admitted, stored and deleted."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: W
         ({"software_statement": "a.b.c"}, InvalidSoftwareStatement),
     ],
 )
-async def test_wrong_metadata_are_refused_with_the_code_of_the_rfc(
+async def test_invalid_metadata_are_refused_with_the_error_code_of_the_rfc(
     world: World, members: dict[str, Any], kind: type[Invalid]
 ) -> None:
     with pytest.raises(kind):
@@ -146,14 +146,14 @@ async def test_wrong_metadata_are_refused_with_the_code_of_the_rfc(
     assert flows.page_clients(world.db.read(), Page(10, "")) == []
 
 
-async def test_metadata_that_demand_what_this_server_does_anyway_are_accepted(world: World) -> None:
+async def test_metadata_that_request_the_default_behaviour_are_accepted(world: World) -> None:
     made = await register(
         world, subject_type="public", backchannel_token_delivery_mode="poll", sector_identifier_uri=None
     )
     assert made.client.state is ClientState.ACTIVE
 
 
-async def test_a_client_waits_for_approval_where_the_setting_says_so(world: World) -> None:
+async def test_a_registered_client_waits_for_approval_if_the_setting_requires_approval(world: World) -> None:
     strict = reconfigured(world, client_registration="approval")
     made = await register(strict)
     with pytest.raises(InvalidClient, match="approval"):
@@ -201,7 +201,7 @@ async def test_a_stopped_client_is_refused_until_a_person_approves_it(world: Wor
     assert await flows.resolve_client(world, made.client.client_id)
 
 
-async def test_where_registration_is_closed_only_an_initial_access_token_opens_it(world: World, clock: Clock) -> None:
+async def test_closed_registration_accepts_only_a_valid_initial_access_token(world: World, clock: Clock) -> None:
     closed = reconfigured(world, client_registration="closed")
     with pytest.raises(InvalidRegistrationToken):
         await register(closed)
@@ -228,7 +228,7 @@ async def invite(world: World, *, uses: int = 1, lifetime_s: int = 3600) -> str:
     return made.token
 
 
-async def test_a_refused_registration_does_not_use_its_token_up(world: World) -> None:
+async def test_a_refused_registration_does_not_spend_its_initial_access_token(world: World) -> None:
     token = await invite(world)
     with pytest.raises(InvalidRedirectUri):
         await register(world, token, redirect_uris=["ftp://x"])
@@ -236,13 +236,15 @@ async def test_a_refused_registration_does_not_use_its_token_up(world: World) ->
 
 
 @pytest.mark.parametrize(("lifetime_s", "uses"), [(59, 1), (LONGEST_LIFETIME_S + 1, 1), (60, 0), (60, MAX_USES + 1)])
-async def test_an_initial_access_token_is_bounded(world: World, lifetime_s: int, uses: int) -> None:
+async def test_the_lifetime_and_uses_of_an_initial_access_token_are_limited(
+    world: World, lifetime_s: int, uses: int
+) -> None:
     assert await invite(world, lifetime_s=LONGEST_LIFETIME_S, uses=MAX_USES)
     with pytest.raises(Invalid):
         await invite(world, lifetime_s=lifetime_s, uses=uses)
 
 
-async def test_a_software_statement_of_a_trusted_issuer_wins_over_the_request(world: World, tmp_path: Path) -> None:
+async def test_a_software_statement_of_a_trusted_issuer_overrides_the_request(world: World, tmp_path: Path) -> None:
     key, other = jose.generate("ES256"), jose.generate("ES256")
     file = tmp_path / "issuers.json"
     file.write_text(json.dumps({"https://vendor.example": {"keys": [dict(key.public.jwk)]}}))
@@ -269,7 +271,7 @@ async def test_a_software_statement_of_a_trusted_issuer_wins_over_the_request(wo
         await register(closed, software_statement=statement(subject_type="pairwise"))
 
 
-async def test_a_registration_is_read_and_changed_with_its_token_alone(world: World) -> None:
+async def test_a_registration_is_read_and_changed_only_with_its_own_token(world: World) -> None:
     made, other = await register(world), await register(world)
     reader = world.db.read()
     assert flows.authenticate_registration(reader, made.client.client_id, made.access_token) == made.client
@@ -295,14 +297,16 @@ async def test_a_registration_is_read_and_changed_with_its_token_alone(world: Wo
         {"redirect_uris": ["http://evil.example"]},
     ],
 )
-async def test_a_wrong_change_is_refused_and_nothing_changes(world: World, members: dict[str, Any]) -> None:
+async def test_an_invalid_change_of_a_registration_is_refused_and_nothing_changes(
+    world: World, members: dict[str, Any]
+) -> None:
     made = await register(world)
     with pytest.raises(Invalid):
         await change(world, made, **members)
     assert flows.get_oauth_client(world.db.read(), made.client.client_id) == made.client
 
 
-async def test_a_deleted_client_is_not_known_and_its_token_is_worthless(world: World) -> None:
+async def test_a_deleted_client_and_its_registration_token_are_refused(world: World) -> None:
     made = await register(world)
     await act(world, "client.delete", lambda act: flows.delete_client(act, made.client))
     with pytest.raises(InvalidRegistrationToken):
@@ -327,7 +331,7 @@ async def test_unused_registrations_expire_and_used_ones_stay(world: World, cloc
     assert flows.get_oauth_client(world.db.read(), used.client.client_id) is not None
 
 
-async def test_unused_registrations_are_bounded_for_a_network_and_in_all(
+async def test_the_number_of_unused_registrations_is_limited_for_a_network_and_in_total(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.trust.flows.oauth_clients.MAX_UNUSED_OF_NETWORK", 2)

@@ -1,4 +1,4 @@
-"""Login by SAML 2.0: a provider made by others, the checks of a response, signature wrapping and hostile XML."""
+"""Login by SAML 2.0: a third-party provider, the checks of a response, signature wrapping and hostile XML."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def session_of(world: World, browser: Browser) -> Session:
     return session
 
 
-async def test_a_provider_made_by_others_logs_a_person_in(world: World, app: ASGIApp) -> None:
+async def test_a_third_party_saml_provider_logs_a_person_in(world: World, app: ASGIApp) -> None:
     await add(world)
     browser = Browser(app)
     metadata = await browser.ask("GET", "/login/saml/corp/metadata")
@@ -175,7 +175,9 @@ async def test_a_group_that_a_person_left_ends_its_role_in_every_live_session_at
         assert (await browser.ask("GET", "/api/v1/agents")).status == status, groups
 
 
-async def test_a_further_login_continues_or_ends_the_session_of_the_browser(world: World, app: ASGIApp) -> None:
+async def test_a_further_login_continues_the_session_of_the_same_person_and_ends_that_of_another(
+    world: World, app: ASGIApp
+) -> None:
     provider, browser = await add(world), Browser(app)
     await log_in(world, browser, provider)
     first = session_of(world, browser)
@@ -187,7 +189,9 @@ async def test_a_further_login_continues_or_ends_the_session_of_the_browser(worl
     assert sessions_of(world.db.read(), first.person, now=world.now()) == []
 
 
-async def test_a_demand_for_two_factors_is_stated_to_the_provider(world: World, app: ASGIApp) -> None:
+async def test_a_demanded_assurance_level_is_sent_to_the_provider_as_authentication_contexts(
+    world: World, app: ASGIApp
+) -> None:
     """SAML Core section 3.3.2.2.1: the provider uses one of the classes, or answers that it cannot."""
     await add(world, mfa=("urn:idp:app", "urn:idp:<sms>"), phishing_resistant=("urn:idp:key",))
     for acr, classes in ((PERSON_MFA, ["urn:idp:app", "urn:idp:<sms>", "urn:idp:key"]), (PERSON_PHR, ["urn:idp:key"])):
@@ -198,7 +202,7 @@ async def test_a_demand_for_two_factors_is_stated_to_the_provider(world: World, 
     assert [child.tag for child in request] == [f"{SAML}Issuer"]
 
 
-async def test_a_login_leaves_the_known_persons_of_the_browser(world: World, app: ASGIApp) -> None:
+async def test_a_saml_login_keeps_the_cookie_of_known_persons(world: World, app: ASGIApp) -> None:
     provider, browser = await add(world), Browser(app)
     browser.cookies[BROWSER_COOKIE] = "what a login with a password left"
     assert (await log_in(world, browser, provider)).status == 303
@@ -215,7 +219,9 @@ async def test_logins_in_two_tabs_of_one_browser_do_not_end_each_other(world: Wo
         assert (answer.status, answer.headers["location"]) == (303, f"/device?tab={number}"), answer.body
 
 
-async def test_a_response_serves_once_in_the_browser_that_asked(world: World, app: ASGIApp) -> None:
+async def test_a_response_is_accepted_once_and_only_in_the_browser_that_began_the_login(
+    world: World, app: ASGIApp
+) -> None:
     provider = await add(world)
     browser, thief = Browser(app), Browser(app)
     state = dict(parse_qsl(urlsplit(await browser.begin()).query))["RelayState"]
@@ -272,7 +278,7 @@ async def test_a_response_that_is_not_for_this_login_is_refused(
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_the_limits_of_times_are_exact(world: World, app: ASGIApp) -> None:
+async def test_a_response_is_accepted_at_the_limits_of_its_times(world: World, app: ASGIApp) -> None:
     provider = await add(world)
     for number, changed in enumerate(
         ({"confirmed_until": NOW - SKEW + 1, "ends": NOW - SKEW + 1}, {"not_before": NOW + SKEW})
@@ -394,7 +400,7 @@ def test_a_wrapped_response_is_refused() -> None:
         read(outer)
 
 
-def test_what_is_unsigned_changed_or_signed_by_others_is_refused() -> None:
+def test_a_response_that_is_unsigned_modified_or_signed_by_another_key_is_refused() -> None:
     with pytest.raises(Invalid, match="neither"):
         read(unsigned(**GOOD))
     with pytest.raises(Invalid, match="no certificate"):
@@ -456,13 +462,13 @@ def test_hostile_xml_is_refused(document: bytes) -> None:
         read_metadata(document)
 
 
-def test_a_comment_does_not_cut_a_name() -> None:
+def test_a_response_with_a_comment_in_a_name_is_refused() -> None:
     text = etree.tostring(good()).replace(b">u-1<", b">u-1<!-- -->.evil<")
     with pytest.raises(Malformed, match="comment"):
         read(text)
 
 
-def test_metadata_name_the_service_and_the_keys() -> None:
+def test_saml_metadata_yield_the_sso_url_and_the_certificates() -> None:
     found = read_metadata(idp_metadata(certificates=2).encode())
     assert (found.entity_id, found.sso_url, found.certificates) == (IDP, SSO, (key_pair(0)[1], key_pair(1)[1]))
     with pytest.raises(Invalid, match="exactly one"):
@@ -470,7 +476,7 @@ def test_metadata_name_the_service_and_the_keys() -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_hostile_xml_reaches_a_confined_process_alone(world: World, app: ASGIApp) -> None:
+async def test_a_hostile_or_undecodable_saml_response_is_refused(world: World, app: ASGIApp) -> None:
     await add(world)
     browser = Browser(app)
     state = dict(parse_qsl(urlsplit(await browser.begin()).query))["RelayState"]

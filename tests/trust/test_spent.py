@@ -1,4 +1,4 @@
-"""The replay memory: looked up in memory, written as a log that other processes and later lives read."""
+"""The store of used proofs: looked up in memory, and written as a log that other and later processes read."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ async def spend(world: World, *numbers: int) -> list[bool]:
     return await world.writer.submit(lambda tx: [store.proofs.spend(tx, proof(number)) for number in numbers])
 
 
-async def test_what_was_used_is_refused_within_a_batch_and_after_it(world: World) -> None:
+async def test_a_used_proof_is_refused_in_the_same_batch_and_in_later_batches(world: World) -> None:
     assert await spend(world, 1, 2, 1) == [True, True, False]
     assert await spend(world, 2, 3) == [False, True]
     assert world.db.read().one(COUNT) == (3, 3)
 
 
-async def test_processes_on_one_database_know_what_the_others_have_used(world: World, clock: Clock) -> None:
+async def test_a_proof_used_in_one_process_is_refused_in_another_on_the_same_database(
+    world: World, clock: Clock
+) -> None:
     async with open_world(world.config, now=clock) as other:
         for number in range(6):
             here, there = (world, other) if number % 2 else (other, world)
@@ -36,18 +38,14 @@ async def test_processes_on_one_database_know_what_the_others_have_used(world: W
         assert world.db.read().one(COUNT) == (6, 6)
 
 
-async def test_a_process_that_has_used_nothing_itself_knows_each_proof_of_the_others(
-    world: World, clock: Clock
-) -> None:
+async def test_an_idle_process_refuses_each_proof_that_another_process_has_used(world: World, clock: Clock) -> None:
     async with open_world(world.config, now=clock) as other:
         for number in (1, 2, 3):
             assert await spend(other, number) == [True]
             assert await spend(world, number) == [False]
 
 
-async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have_no_gap(
-    world: World, clock: Clock
-) -> None:
+async def test_a_proof_of_a_failed_batch_stays_spent_and_the_numbers_have_no_gap(world: World, clock: Clock) -> None:
     def fail(tx: Tx) -> None:
         assert store.proofs.spend(tx, proof(1))
         raise ArithmeticError
@@ -60,7 +58,9 @@ async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have
     assert world.db.read().one(COUNT) == (2, 2)
 
 
-async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: World, clock: Clock) -> None:
+async def test_a_used_proof_is_deleted_from_memory_after_it_would_be_refused_as_expired(
+    world: World, clock: Clock
+) -> None:
     spent = await world.writer.submit(lambda tx: tx.get_singleton(Spent))
     assert await spend(world, 1) == [True]
     last = (START + SPAN) // SPAN * SPAN + SPAN
@@ -70,7 +70,7 @@ async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: Wo
         assert (proof(1).digest in spent) is is_known
 
 
-async def test_the_numbers_go_on_though_all_was_forgotten(world: World, clock: Clock) -> None:
+async def test_the_numbers_of_used_proofs_continue_after_pruning(world: World, clock: Clock) -> None:
     assert await spend(world, 1, 2) == [True, True]
     clock.advance(400)
     await flows.prune(world)

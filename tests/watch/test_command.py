@@ -23,7 +23,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
         yield made
 
 
-def test_what_an_agent_does_is_noticed_explained_and_replayed(live_server: ServerFixture, tmp_path: Path) -> None:
+def test_a_burst_of_refusals_is_found_explained_and_replayed(live_server: ServerFixture, tmp_path: Path) -> None:
     name, path = live_server.agent("files:read")
     ostiary = Commands(live_server.server.folder)
     for _ in range(26):  # windows of ten minutes: one of two has half of them
@@ -52,7 +52,7 @@ def test_what_an_agent_does_is_noticed_explained_and_replayed(live_server: Serve
         assert "denied_burst" in shown.out
 
 
-def test_what_is_no_finding_is_said(live_server: ServerFixture) -> None:
+def test_explaining_an_unknown_finding_is_an_error(live_server: ServerFixture) -> None:
     ran = run("watch", "explain", "fi_none", "--data-dir", str(live_server.server.folder))
     assert ran.code == 1
     assert "there is no finding with this id" in ran.err
@@ -87,7 +87,7 @@ LONG = entries(1)[0] + b" " * 70_000
 
 
 @pytest.mark.parametrize("body", [b"{", encode({"at": "never"}), b"x" * 70_000, LONG])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, body: bytes) -> None:
+def test_a_file_with_a_malformed_or_too_long_entry_is_refused(tmp_path: Path, body: bytes) -> None:
     file = tmp_path / "entries"
     file.write_bytes(entries(1)[0] + b"\n" + body)
     ran = run("watch", "replay", str(file))
@@ -95,6 +95,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, body: bytes) -> Non
     assert str(file) in ran.err
 
 
-def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_without_an_export_is_a_usage_error(tmp_path: Path) -> None:
     assert run("watch", "replay", str(tmp_path / "none")).code == 2
     assert run("watch", "replay", str(tmp_path)).code == 2, "a folder that is no export"

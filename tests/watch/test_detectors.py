@@ -1,4 +1,4 @@
-"""The promises of every detector, and the columns that it works on."""
+"""Properties of every detector, and the columns of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ostiaryd.watch.model.detector import Anomaly, Detector, detectors, zeros
 from ostiaryd.watch.model.telemetry import FLOOD
 
 MOST_BYTES = 750
-"""that all detectors together may keep of an agent"""
+"""The number of bytes that all detectors together may keep of an agent."""
 SECOND = 1_000_000
 
 
@@ -36,8 +36,8 @@ def run(detector: Detector, events: Sequence[Event], *, size: int) -> list[tuple
 
 
 def stream() -> list[Event]:
-    """Three agents and what no agent did; the second is refused again and again, and each has something that one event
-    shows: a decoy, a threat, a secret, a flood.
+    """Return events of three agents, and events without an agent. The second agent is denied again and again. Each
+    agent has events that are a finding alone: a decoy, a threat, a secret, a flood.
     """
     names = ["ag_1", "ag_2", "ag_3", "", "ag_2", "ag_2"]
     return [
@@ -58,14 +58,14 @@ def stream() -> list[Event]:
 
 
 @pytest.mark.parametrize("name", detectors())
-def test_how_events_are_cut_into_batches_does_not_matter(name: str) -> None:
+def test_the_findings_of_each_detector_do_not_depend_on_the_batch_size(name: str) -> None:
     detector = detectors()[name]
     whole = run(detector, stream(), size=1000)
     for size in (1, 7):
         assert run(detector, stream(), size=size) == whole
 
 
-def test_what_is_found_can_be_told_as_a_finding() -> None:
+def test_each_anomaly_of_a_detector_is_a_valid_observation() -> None:
     told = set[str]()
     for name, detector in detectors().items():
         for _, points, says in run(detector, stream(), size=50):
@@ -76,7 +76,7 @@ def test_what_is_found_can_be_told_as_a_finding() -> None:
 
 
 @pytest.mark.parametrize("name", detectors())
-def test_of_what_no_agent_did_nothing_is_said_by_its_records(name: str) -> None:
+def test_events_without_an_agent_change_no_agent_state(name: str) -> None:
     detector = detectors()[name]
     assert detector.THRESHOLD > 0
     kept = zeros(detector, agents=1, peers=1)
@@ -84,12 +84,12 @@ def test_of_what_no_agent_did_nothing_is_said_by_its_records(name: str) -> None:
     assert kept.agents.tobytes() == bytes(detector.AGENT.itemsize)
 
 
-def test_all_that_is_kept_of_an_agent_is_small() -> None:
+def test_the_detectors_together_keep_at_most_750_bytes_of_an_agent() -> None:
     assert "denied_burst" in detectors()
     assert sum(detector.AGENT.itemsize for detector in detectors().values()) <= MOST_BYTES
 
 
-def test_a_batch_is_sorted_by_agent_and_else_as_things_happened() -> None:
+def test_a_batch_is_sorted_by_agent_and_then_by_the_order_of_events() -> None:
     events = [event(i, agent=f"ag_{row}", actors=("ag_9",) * i) for i, row in enumerate([3, 1, 3, 2, 1])]
     batch = Batch(events, [3, 1, 3, 2, 1], [1, 1, 1, 2, 1])
     assert batch.agent.tolist() == [1, 1, 2, 3, 3]
@@ -101,7 +101,7 @@ def test_a_batch_is_sorted_by_agent_and_else_as_things_happened() -> None:
     assert batch.now == 4 * SECOND
 
 
-def test_words_are_numbers_that_a_restart_does_not_change() -> None:
+def test_the_hash_of_a_word_is_stable_and_fills_the_columns_of_a_batch() -> None:
     assert word("") == 0
     assert word("files/read") == 0xE0BD2560D47437D0
     events = [event(0, tool="files/read"), event(1, tool=""), event(2, tool="mail/send", outcome="refused")]
@@ -112,5 +112,5 @@ def test_words_are_numbers_that_a_restart_does_not_change() -> None:
     assert batch.at.dtype == np.int64
 
 
-def test_found_says_what_it_rests_on() -> None:
+def test_an_anomaly_names_no_entries_by_default() -> None:
     assert Anomaly(0, 1.0, 30, "why").entries == ()

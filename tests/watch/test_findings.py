@@ -1,4 +1,4 @@
-"""A finding is kept with what it rests on, and raises the risk of an agent and its task for everybody who decides."""
+"""A finding is kept with its evidence, and raises the risk score of an agent and its task in every decision."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
     assert risks.get_risk(reader, "ag_nobody").points(clock()) == 0
 
 
-async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:
+async def test_a_finding_about_an_unknown_agent_is_refused(world: World) -> None:
     with pytest.raises(NotFound):
         await run_act(world, lambda a: flows.record_finding(a, SEEN, agent="ag_nobody", task=None, entries=()))
     assert store.findings.latest(world.db.read()) == []
 
 
-async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
+async def test_guards_receive_the_risk_of_an_agent_at_once_and_with_their_snapshot(
     world: World, resource: Resource, clock: Clock
 ) -> None:
     bot = await register_agent(world)
@@ -70,7 +70,7 @@ async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
         assert late.feed.current().facts.risks[bot.agent_id].points(clock()) == 30
 
 
-async def test_what_has_passed_is_forgotten(world: World, clock: Clock) -> None:
+async def test_risks_up_to_a_given_time_are_forgotten(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=()))
     at = clock()
@@ -82,7 +82,7 @@ def sighting(number: int, detector: str = "canary", *, agent: str, at: int, poin
     return Sighting(number, at, detector, agent, "tk_1", URI, points, 1.5, "it is odd", (number - 1, number))
 
 
-async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_says(world: World, clock: Clock) -> None:
+async def test_a_sighting_is_recorded_once_for_each_entry_and_detector(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     heard: list[Finding] = []
 
@@ -120,9 +120,7 @@ async def test_the_same_evidence_of_a_guard_raises_the_risk_once(world: World, c
     assert risks.get_risk(world.db.read(), bot.agent_id).points(clock()) == 40
 
 
-async def test_a_guard_without_proofs_that_repeats_its_claim_keeps_the_most_that_it_may_claim(
-    world: World, clock: Clock
-) -> None:
+async def test_a_repeated_claim_of_a_guard_without_proofs_is_restored_to_the_cap(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     for number, counted in ((5, 0), (6, 30)):
         one = replace(sighting(number, agent=bot.agent_id, at=clock(), points=60), counted=counted)
@@ -132,7 +130,7 @@ async def test_a_guard_without_proofs_that_repeats_its_claim_keeps_the_most_that
     assert left.points(clock() - HALF_LIFE) == 28, "15 of the first claim are left, and 15 are granted again"
 
 
-async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
+async def test_a_finding_without_an_agent_names_its_resource_and_raises_no_risk(world: World, clock: Clock) -> None:
     made = await run_act(
         world, lambda a: flows.record_sighting(a, sighting(5, agent="", at=clock()), flows.no_response)
     )
@@ -142,7 +140,7 @@ async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(wo
 
 
 @pytest.mark.parametrize(("halves", "points"), [(0, 40), (1, 20), (2, 10), (5, 1), (6, 0)])
-async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_it(
+async def test_an_old_sighting_raises_the_risk_by_its_decayed_points(
     world: World, clock: Clock, halves: int, points: int
 ) -> None:
     bot = await register_agent(world)
@@ -152,7 +150,7 @@ async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_i
     assert risks.get_risk(world.db.read(), bot.agent_id).points(clock()) == points
 
 
-async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: World, clock: Clock) -> None:
+async def test_a_finding_is_judged_once_and_the_judgement_is_in_the_ledger(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     made = await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
     ids = [made.finding_id]
@@ -173,7 +171,7 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
         await run_act(world, lambda a: flows.record_verdict(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
 
 
-async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_go(world: World) -> None:
+async def test_an_unfinished_snapshot_does_not_count_and_older_pieces_are_deleted(world: World) -> None:
     def write(generation: int, *pieces: tuple[str, bytes], finish: bool = True, gone: tuple[str, ...] = ()) -> Any:
         def job(tx: Tx) -> None:
             store.snapshots.put_pieces(tx, generation, [Piece(*piece) for piece in pieces])
@@ -198,7 +196,7 @@ async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_
     assert [piece.key for piece in store.snapshots.pieces(world.db.read(), 3, after="ag_1", limit=1)] == ["ag_2"]
 
 
-async def test_open_findings_are_those_of_a_week_that_nobody_has_judged(world: World, clock: Clock) -> None:
+async def test_open_findings_are_the_unjudged_findings_of_the_last_week(world: World, clock: Clock) -> None:
     bot, other = await register_agent(world, "bot"), await register_agent(world, "other")
     ids: list[str] = []
     for agent, seconds in ((bot, 7 * 86_400), (bot, 1), (other, 0), (bot, 0)):

@@ -37,8 +37,8 @@ def marks(*named: tuple[Kind, str]) -> frozenset[bytes]:
 # ---------------------------------------------------------------------------------------- STIX
 
 
-def test_examples_of_the_specification() -> None:
-    """STIX 2.1, section 9.8 and the examples of section 4.7 and 6.7: what is a list of alternatives is taken."""
+def test_stix_examples_that_are_lists_of_alternatives_are_read() -> None:
+    """STIX 2.1, section 9.8 and the examples of section 4.7 and 6.7: lists of alternatives are read."""
     read = patterns(
         "[file:hashes.'SHA-256' = 'aec070645fe53ee3b3763059376134f058cc337247c978add178b6ccdfb0019f']",
         "[ipv4-addr:value = '198.51.100.1/32' OR ipv4-addr:value = '203.0.113.33/32' OR ipv6-addr:value ="
@@ -83,13 +83,13 @@ def test_examples_of_the_specification() -> None:
         "[url:value = 'http://a.org/" + "x" * MAX_PATTERN + "']",
     ],
 )
-def test_what_says_more_than_that_is_skipped_whole(pattern: str) -> None:
+def test_a_stix_pattern_that_is_not_a_list_of_alternatives_is_skipped_whole(pattern: str) -> None:
     read = patterns("[domain-name:value = 'evil.example']", pattern)
     assert read.marks == marks(("domain", "evil.example"))
     assert read.skipped == 1
 
 
-def test_sets_networks_and_escapes() -> None:
+def test_sets_networks_and_escapes_in_stix_patterns_are_read() -> None:
     read = patterns(
         "[domain-name:value IN ('a.example','b.example') OR ipv4-addr:value ISSUBSET '45.83.64.0/22']",
         r"[domain-name:value = 'c\.exampl\e']",
@@ -100,7 +100,7 @@ def test_sets_networks_and_escapes() -> None:
     assert read.networks == {(4, 22)}
 
 
-def test_only_what_is_valid_now_counts_and_when_it_ends_is_known() -> None:
+def test_only_indicators_that_are_valid_now_count_and_the_first_expiry_is_known() -> None:
     def one(host: str, **more: Any) -> dict[str, Any]:
         return {"pattern": f"[domain-name:value = '{host}']", **more}
 
@@ -148,7 +148,7 @@ def test_only_what_is_valid_now_counts_and_when_it_ends_is_known() -> None:
         b'{"type":"bundle","objects":[{"type":"indicator","pattern_type":"stix","pattern":"","valid_until":"2023-01-01T00:00:00"}]}',
     ],
 )
-def test_what_is_no_bundle(body: bytes) -> None:
+def test_a_malformed_stix_bundle_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_list("stix", body, now=NOW, spared=SPARED)
 
@@ -156,7 +156,7 @@ def test_what_is_no_bundle(body: bytes) -> None:
 # ---------------------------------------------------------------------------------------- Plain
 
 
-def test_lines_as_lists_have_them() -> None:
+def test_usual_line_formats_of_plain_lists_are_read() -> None:
     read = plain(
         "# a comment",
         "",
@@ -190,7 +190,7 @@ def test_lines_as_lists_have_them() -> None:
     assert (read.skipped, sorted(read.networks)) == (0, [(4, 22), (6, 32)])
 
 
-def test_a_hostile_list_makes_nobody_suspicious_who_uses_us_and_not_half_the_world() -> None:
+def test_a_hostile_list_cannot_name_spared_hosts_or_very_large_networks() -> None:
     read = plain(
         "evil.example",
         "id.example.org",
@@ -211,12 +211,12 @@ def test_a_hostile_list_makes_nobody_suspicious_who_uses_us_and_not_half_the_wor
 
 
 @pytest.mark.parametrize("body", [b"", b"# nothing\n", b"<html>\n<title>busy</title>\n</html>", b"com\norg\n"])
-def test_a_list_that_names_nothing_is_refused(body: bytes) -> None:
+def test_a_list_without_a_value_that_can_be_checked_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid, match="no value that can be checked"):
         parse_list("plain", body, now=NOW, spared=SPARED)
 
 
-def test_a_list_is_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_exceeds_its_limits_or_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MAX_MARKS", 3)
     assert len(plain("a.example", "b.example", "c.example", "a.example").marks) == 3
     with pytest.raises(Invalid, match="more than 3"):
@@ -227,6 +227,6 @@ def test_a_list_is_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_list("plain", b"a.example\n\xff", now=NOW, spared=SPARED)
 
 
-def test_what_is_read_is_what_is_found() -> None:
+def test_a_host_read_from_a_list_is_found_in_a_url() -> None:
     read = plain("evil.example")
     assert find_list("https://evil.example/", {"a": ThreatList("a", 1, read.marks)}) is not None

@@ -1,4 +1,4 @@
-"""Which findings may narrow: certain ones at once, statistical ones within a budget that holds on every stream."""
+"""Findings that may narrow an agent: certain findings at once, statistical findings within a budget on every stream."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ START = 20_000 * DAY
 
 
 class Stream:
-    """Trials, one after the other, before one narrowing; an agent has `per_agent` of them a day."""
+    """Successive trials that one narrowing judges; an agent has `per_agent` trials a day."""
 
     def __init__(self, budget: float, *, per_agent: int = 20, agents: int = 40) -> None:
         self.narrowing, self.kept = Narrowing(budget=budget), zeros(Records(), agents=agents + 1, peers=3)
         self.agents, self.per_agent, self.count = agents, per_agent, 0
 
     def trial(self, score: int, *, peers: int = 2) -> tuple[int, bool]:
-        """The agent, and whether something that is worth that many points may narrow it."""
+        """Return the agent of the next trial, and whether a finding of `score` points may narrow the agent."""
         agent = 1 + self.count % self.agents
         at = START + self.count // (self.agents * self.per_agent) * DAY
         task = word(f"tk_{self.count}")
@@ -45,14 +45,14 @@ class Stream:
 
 
 def honest(dice: random.Random, shift: int = 0) -> int:
-    """Most tasks have nothing odd; some have a little, few have much."""
+    """Return the score of an honest task: mostly zero, sometimes low, seldom high."""
     return 0 if dice.random() < 0.8 else min(100, shift + int(dice.expovariate(1 / 8)))
 
 
 BUDGET = 0.002
 
 
-def test_until_enough_was_seen_nothing_is_narrowed_and_what_is_rare_is_then() -> None:
+def test_a_rare_score_narrows_only_after_enough_trials_for_the_budget() -> None:
     stream = Stream(BUDGET)
     first = [stream.trial(90 if n % 100 == 99 else 0)[1] for n in range(400)]
     assert not any(first)
@@ -68,7 +68,7 @@ def test_until_enough_was_seen_nothing_is_narrowed_and_what_is_rare_is_then() ->
 
 
 @pytest.mark.parametrize("level", [10, 40, 80])
-def test_what_is_usual_here_is_never_rare_however_many_points_it_has(level: int) -> None:
+def test_a_usual_score_never_narrows_even_with_many_points(level: int) -> None:
     stream = Stream(BUDGET)
     for n in range(2000):
         stream.trial(level if n % 50 == 0 else 0)
@@ -77,17 +77,15 @@ def test_what_is_usual_here_is_never_rare_however_many_points_it_has(level: int)
 
 
 @pytest.mark.parametrize("drifts", [False, True])
-def test_the_realised_rate_stays_within_the_budget_and_the_budget_is_used(drifts: bool) -> None:
+def test_the_rate_of_alarms_stays_within_the_budget_and_uses_it(drifts: bool) -> None:
     dice, stream, count = random.Random(5), Stream(0.005), 8_000
     alarms = sum(stream.trial(honest(dice, shift=drifts * n // 500))[1] for n in range(count))
     assert 4 <= alarms <= 0.005 * count
 
 
 @pytest.mark.parametrize(("wrong", "least"), [(0.0, 0.8), (0.1, 0.1)])
-def test_of_a_stream_with_a_tenth_attacked_most_attacks_are_narrowed_where_persons_answer(
-    wrong: float, least: float
-) -> None:
-    """Each attack that a person calls nothing spends the budget, so wrong answers cost what is narrowed."""
+def test_attacks_are_narrowed_within_the_false_alarm_budget_if_persons_judge_them(wrong: float, least: float) -> None:
+    """An attack that a person judges a false alarm spends the budget, so that fewer attacks are narrowed."""
     dice, stream, count = random.Random(7), Stream(0.005), 8_000
     false, caught, attacks = 0, 0, 0
     for n in range(count):
@@ -102,7 +100,7 @@ def test_of_a_stream_with_a_tenth_attacked_most_attacks_are_narrowed_where_perso
     assert caught > least * attacks
 
 
-def test_where_nobody_answers_alarms_stay_within_the_budget_all_together() -> None:
+def test_alarms_that_are_not_judged_stay_within_the_total_budget() -> None:
     dice, stream, count = random.Random(9), Stream(BUDGET), 4_000
     alarms = sum(stream.trial(70 if dice.random() < 0.1 else honest(dice))[1] for _ in range(count))
     assert alarms <= BUDGET * count
@@ -118,7 +116,9 @@ STREAMS: dict[str, Callable[[random.Random, int], int]] = {
 
 @settings(max_examples=40)
 @given(st.integers(0, 1000), st.sampled_from(sorted(STREAMS)), st.sampled_from([0.002, 0.02, 0.1]), st.integers(1, 30))
-def test_both_accounts_hold_at_every_instant_of_every_stream(seed: int, name: str, budget: float, agents: int) -> None:
+def test_the_budgets_of_all_agents_and_of_each_agent_hold_at_every_instant(
+    seed: int, name: str, budget: float, agents: int
+) -> None:
     dice, stream = random.Random(seed), Stream(budget, agents=agents)
     by_agent = [0] * (agents + 1)
     seen = [0] * (agents + 1)
@@ -137,7 +137,7 @@ def grown(budget: float = BUDGET, *, count: int = 10_000) -> Stream:
     return stream
 
 
-def test_of_what_a_guard_observes_in_a_trial_the_most_counts_once() -> None:
+def test_only_the_highest_score_of_a_guard_counts_in_a_trial() -> None:
     stream, task = Stream(BUDGET), word("tk_long")
     stream.narrowing.begin(stream.kept, 1, 2, task, START)
     observations = [(20, True), (15, True), (20, True), (30, True), (50, False), (50, False), (30, True), (100, True)]
@@ -151,12 +151,12 @@ def test_of_what_a_guard_observes_in_a_trial_the_most_counts_once() -> None:
     assert 20 in stream.kept.agents[1]["score"], "another day is another trial"
 
 
-def test_alarms_that_come_at_once_are_few() -> None:
+def test_alarms_that_come_at_once_are_capped() -> None:
     stream = grown()
     assert sum(stream.trial(60 + n)[1] for n in range(40)) == CAP
 
 
-def test_an_agent_has_one_alarm_until_a_person_says_it_was_real() -> None:
+def test_an_agent_has_one_alarm_until_a_person_confirms_the_attack() -> None:
     for said, may in ((None, False), (False, False), (True, True)):
         stream = grown(count=9_960)
         agent, first = stream.trial(60)
@@ -168,7 +168,7 @@ def test_an_agent_has_one_alarm_until_a_person_says_it_was_real() -> None:
         assert stream.trial(70) == (agent, may)
 
 
-def test_what_a_person_called_real_is_not_counted_as_usual_and_what_was_nothing_is() -> None:
+def test_a_false_alarm_makes_its_score_usual_and_a_confirmed_attack_does_not() -> None:
     for is_real in (False, True):
         stream = Stream(BUDGET)
         for n in range(4000):
@@ -179,7 +179,7 @@ def test_what_a_person_called_real_is_not_counted_as_usual_and_what_was_nothing_
         assert stream.trial(60)[1] is is_real
 
 
-def test_peers_say_what_is_usual_where_they_have_enough() -> None:
+def test_the_usual_score_is_that_of_the_peers_if_they_have_enough_trials() -> None:
     stream = Stream(BUDGET)
     for n in range(2000):
         stream.trial(60 if n % 20 == 0 else 0, peers=2)
@@ -216,7 +216,7 @@ def test_alarms_of_an_agent_count_again_after_a_person_has_judged_them() -> None
         assert stream.kept.all["scores"][0][100] == count
 
 
-def test_a_flood_of_tasks_counts_as_so_many_of_one_day() -> None:
+def test_a_flood_of_tasks_counts_as_at_most_the_daily_maximum_of_trials() -> None:
     stream = Stream(BUDGET, agents=1, per_agent=100_000)
     for _ in range(MOST_A_DAY + 500):
         stream.trial(0)
@@ -250,19 +250,19 @@ def odd(name: str, points: int) -> dict[str, Any]:
         ({"threat": ("list", 40)}, True),
     ],
 )
-def test_certain_evidence_acts_from_the_first_call(more: dict[str, Any], may: bool) -> None:
+def test_certain_evidence_may_narrow_at_the_first_call(more: dict[str, Any], may: bool) -> None:
     [one] = watching().take([*events(1, **more)])
     assert one.may_narrow is may
 
 
 @pytest.mark.parametrize(("points", "may"), [(29, False), (30, True), (40, True)])
-def test_the_strongest_sign_does_not_hide_that_another_is_certain(points: int, may: bool) -> None:
+def test_stronger_uncertain_evidence_does_not_hide_certain_evidence(points: int, may: bool) -> None:
     both = (*odd("instructed", 60)["noticed"], *odd("threat_list", points)["noticed"])
     [one] = watching().take([*events(1, noticed=both)])
     assert (one.detector, one.may_narrow) == ("instructed", may)
 
 
-def test_what_was_seen_is_what_counts_however_it_is_cut_and_after_a_restart() -> None:
+def test_findings_do_not_depend_on_batch_boundaries_or_restarts() -> None:
     stream: list[Event | FindingJudgement] = []
     for n, one in enumerate(events(600)):
         noticed = odd("instructed", 20 + n % 60)["noticed"] if n % 23 == 0 else ()
@@ -282,7 +282,7 @@ def test_what_was_seen_is_what_counts_however_it_is_cut_and_after_a_restart() ->
     assert told == whole
 
 
-def test_the_status_says_from_where_on_a_score_is_rare() -> None:
+def test_the_status_states_the_lowest_rare_score() -> None:
     made = watching()
     assert made.status == {"trials": 0, "rare_from": 0, "alarms_left": 0}
     made.take([*events(300)])

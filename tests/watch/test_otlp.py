@@ -86,7 +86,7 @@ def read(message: ExportTraceServiceRequest | ExportLogsServiceRequest, encoding
 
 
 @pytest.mark.parametrize("encoding", BOTH)
-def test_spans_are_read_as_the_library_writes_them_and_content_is_not_kept(encoding: Encoding) -> None:
+def test_spans_are_read_as_the_library_writes_them_without_their_content(encoding: Encoding) -> None:
     sent = traces(
         span(
             gen_ai__operation__name="chat",
@@ -122,7 +122,7 @@ def test_spans_are_read_as_the_library_writes_them_and_content_is_not_kept(encod
 
 
 @pytest.mark.parametrize("encoding", BOTH)
-def test_log_records_too(encoding: Encoding) -> None:
+def test_log_records_are_read_as_the_library_writes_them(encoding: Encoding) -> None:
     logs = [
         LogRecord(
             time_unix_nano=AT * 1000,
@@ -151,7 +151,7 @@ def test_log_records_too(encoding: Encoding) -> None:
         max_size=6,
     )
 )
-def test_both_encodings_of_whatever_the_library_writes_say_the_same(spans: list[dict[str, str | int]]) -> None:
+def test_protobuf_and_json_of_the_library_give_the_same_records(spans: list[dict[str, str | int]]) -> None:
     made = [
         Span(end_time_unix_nano=5000, attributes=[pair(*one) for one in attributes.items()]) for attributes in spans
     ]
@@ -164,7 +164,7 @@ def test_both_encodings_of_whatever_the_library_writes_say_the_same(spans: list[
 
 
 @pytest.mark.parametrize("encoding", BOTH)
-def test_so_many_records_and_such_long_texts_at_most(encoding: Encoding) -> None:
+def test_records_and_texts_are_read_up_to_their_limits(encoding: Encoding) -> None:
     many = traces(*[Span(end_time_unix_nano=1000)] * (MAX_RECORDS + 3))
     records, more = read(many, encoding)
     assert (len(records), more) == (MAX_RECORDS, 3)
@@ -188,7 +188,7 @@ def test_so_many_records_and_such_long_texts_at_most(encoding: Encoding) -> None
         b"\x0a\x02\x12\x05",
     ],
 )
-def test_bytes_that_are_no_protobuf(body: bytes) -> None:
+def test_malformed_protobuf_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_export("traces", "protobuf", body)
 
@@ -208,7 +208,7 @@ def test_bytes_that_are_no_protobuf(body: bytes) -> None:
         b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"url.full","value":{"intValue":"--1"}}]}]}]}]}',
     ],
 )
-def test_bytes_that_are_no_json_of_it(body: bytes) -> None:
+def test_malformed_otlp_json_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_export("traces", "json", body)
 
@@ -226,14 +226,14 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
             assert more >= 0
 
 
-def test_a_body_of_nothing_but_fields_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_with_too_many_fields_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp, "MAX_FIELDS", 100)
     assert parse_export("traces", "protobuf", b"\x10\x00" * 100) == ([], 0)
     with pytest.raises(Malformed, match="more than 100"):
         parse_export("traces", "protobuf", b"\x10\x00" * 101)
 
 
-def test_unknown_fields_and_a_text_that_is_no_utf8_do_no_harm() -> None:
+def test_unknown_fields_are_ignored_and_invalid_utf8_is_refused() -> None:
     sent = traces(span(gen_ai__operation__name="chat")).SerializeToString() + b"\xfa\x07\x01x\x10\x07"
     assert len(parse_export("traces", "protobuf", sent)[0]) == 1
     broken = traces(span(url__full="abc")).SerializeToString().replace(b"abc", b"\xff\xfe\xfd")
@@ -244,7 +244,7 @@ def test_unknown_fields_and_a_text_that_is_no_utf8_do_no_harm() -> None:
 # ---------------------------------------------------------------------------------------- Answers
 
 
-def test_answers_are_what_the_library_reads() -> None:
+def test_responses_have_the_form_that_the_library_reads() -> None:
     assert answer("traces", "protobuf", rejected=0, why="") == b""
     made = ExportTraceServiceResponse.FromString(answer("traces", "protobuf", rejected=300, why="é too many"))
     assert (made.partial_success.rejected_spans, made.partial_success.error_message) == (300, "é too many")
@@ -286,19 +286,19 @@ def nobody(text: str) -> None:
         ({"url__full": "https://a.example/"}, "telemetry.http", "", ""),
     ],
 )
-def test_kinds_of_acts(given: dict[str, Any], action: str, tool: str, model: str) -> None:
+def test_each_kind_of_record_becomes_its_activity(given: dict[str, Any], action: str, tool: str, model: str) -> None:
     done, rejected = count_activities([record(**given)], nobody)
     assert list(done) == [Activity(action, tool, model, "ok", None)]
     assert rejected == 0
 
 
-def test_what_is_none_of_our_business_is_passed_over() -> None:
+def test_records_without_a_known_operation_are_ignored() -> None:
     assert count_activities(
         [record(), record(gen_ai__tool__name="x"), record(gen_ai__operation__name="think")], nobody
     ) == ({}, 0)
 
 
-def test_acts_alike_are_counted_with_their_tokens_and_the_last_time() -> None:
+def test_equal_activities_are_counted_with_their_tokens_and_their_latest_time() -> None:
     chat: dict[str, Any] = {"gen_ai__operation__name": "chat", "gen_ai__request__model": "m"}
     done, _ = count_activities(
         [
@@ -316,7 +316,7 @@ def test_acts_alike_are_counted_with_their_tokens_and_the_last_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "<script>", "drop\ntable", "../é", "\u202e", " x"])
-def test_a_name_that_is_none_is_not_kept(name: str) -> None:
+def test_a_malformed_name_of_a_tool_or_model_is_not_kept(name: str) -> None:
     ((said, _),) = count_activities([record(gen_ai__operation__name="execute_tool", gen_ai__tool__name=name)], nobody)[
         0
     ].items()
@@ -327,14 +327,14 @@ def test_a_name_that_is_none_is_not_kept(name: str) -> None:
     assert said.model == ""
 
 
-def test_names_of_tools_are_no_names_of_a_guarded_tool() -> None:
+def test_a_reported_tool_name_has_a_prefix_that_marks_the_tool_as_own() -> None:
     ((said, _),) = count_activities(
         [record(gen_ai__operation__name="execute_tool", gen_ai__tool__name="x" * 64)], nobody
     )[0].items()
     assert said.tool == OWN + "x" * 64
 
 
-def test_so_many_kinds_at_most() -> None:
+def test_activities_beyond_the_maximum_number_of_kinds_are_rejected() -> None:
     def tools(count: int) -> list[Record]:
         return [record(gen_ai__operation__name="execute_tool", gen_ai__tool__name=f"t{n}") for n in range(count)]
 
@@ -343,7 +343,7 @@ def test_so_many_kinds_at_most() -> None:
     assert (len(done), rejected) == (MAX_EVENTS, 2)
 
 
-def test_where_it_went_is_looked_up_and_not_kept() -> None:
+def test_contacted_urls_are_checked_against_threat_lists_and_not_kept() -> None:
     looked: list[str] = []
 
     def look(text: str) -> tuple[str, int] | None:

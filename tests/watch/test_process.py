@@ -32,7 +32,7 @@ from tests.support.watch_fixtures import calls, found, looked_at, size, watching
 URI = "https://files.example/mcp"
 
 
-async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world: World, clock: Clock) -> None:
+async def test_a_burst_of_denials_becomes_one_finding_that_names_its_entries(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     answered: list[Finding] = []
     async with watching(world, lambda act, finding: answered.append(finding)) as watch:
@@ -54,7 +54,7 @@ async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world
         assert found(world) == [one], "it is told once"
 
 
-async def test_a_process_that_dies_goes_on_where_it_was_and_tells_nothing_twice(world: World) -> None:
+async def test_a_killed_detector_process_resumes_without_a_lost_or_repeated_finding(world: World) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other")
     async with watching(world) as watch:
         watch.snapshot_s = 0.0
@@ -78,7 +78,7 @@ async def kill(watch: Watch) -> None:
     await eventually_async(lambda: watch.state.starts > starts and watch.state.phase == "working")
 
 
-async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
+async def test_the_doctor_reports_a_detector_process_that_hangs_or_has_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.watch.flows.process.MAX_BEHIND_S", 0.3)
@@ -108,7 +108,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
         await watch.examine()
 
 
-async def test_more_commits_than_a_hanging_process_takes_orders_hold_up_nobody(world: World) -> None:
+async def test_a_hanging_detector_process_delays_no_commit_and_fills_no_buffer(world: World) -> None:
     bot = await register_agent(world)
     async with watching(world) as watch:
         os.kill(watch.state.pid, signal.SIGSTOP)
@@ -122,7 +122,7 @@ async def test_more_commits_than_a_hanging_process_takes_orders_hold_up_nobody(w
         await looked_at(world, watch)
 
 
-async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(world: World) -> None:
+async def test_a_failed_response_loses_no_finding_and_is_reported_by_the_doctor(world: World) -> None:
     bot = await register_agent(world)
 
     def fail(act: Act, finding: Finding) -> None:
@@ -137,7 +137,7 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
             await watch.examine()
 
 
-async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_goes_on(
+async def test_one_of_two_servers_runs_the_detectors_and_the_other_takes_over(
     world: World, config: Config, clock: Clock
 ) -> None:
     bot = await register_agent(world)
@@ -160,7 +160,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_there_was_before_the_detectors_is_learned_from_and_not_told(world: World) -> None:
+async def test_entries_from_before_the_detectors_are_learned_and_raise_no_finding(world: World) -> None:
     bot = await register_agent(world)
     await calls(world, bot.agent_id, 20, outcome="deny")
     async with watching(world) as watch:
@@ -169,7 +169,7 @@ async def test_what_there_was_before_the_detectors_is_learned_from_and_not_told(
         assert watch.state.agents == 1
 
 
-async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: World) -> None:
+async def test_the_detectors_do_not_examine_the_entries_of_their_own_findings(world: World) -> None:
     bot = await register_agent(world)
     async with watching(world) as watch:
         await calls(world, bot.agent_id, 12, outcome="deny")
@@ -179,7 +179,7 @@ async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: Wo
         assert len(found(world)) == 1
 
 
-async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_that_guard(world: World) -> None:
+async def test_a_guard_report_raises_findings_only_about_calls_with_tokens_for_its_resource(world: World) -> None:
     resource = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI))
     mine, foreign = await register_agent(world), await register_agent(world, "foreign")
     await create_holding(world, mine, "tok_1", audience=URI, task="tk_1")

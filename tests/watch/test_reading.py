@@ -1,4 +1,4 @@
-"""Which entries are events, and what an event says."""
+"""The entries that become events, and the fields of an event."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Reader:
 
 
 def call(**more: Any) -> dict[str, Any]:
-    """A call as a report becomes an entry."""
+    """Return the fields of the entry of a reported call."""
     detail = {"spool": "s", "number": 1, "at": 1000} | more.pop("detail", {})
     return {"agent": "ag_1", "resource": URI, "reporter": "rs_1", "tool": "files/read", "detail": detail} | more
 
 
-def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
+def test_the_event_of_a_call_has_every_field_of_its_entry_and_catalogue() -> None:
     noticed = Noticed(detector="odd", points=40, says="it is odd")
     made = Reader().event(
         "tool.call",
@@ -91,7 +91,7 @@ def test_a_call_says_all_that_entry_and_catalogue_know() -> None:
     )
 
 
-def test_where_a_network_is_is_said_by_who_makes_the_events() -> None:
+def test_the_place_of_an_event_is_the_place_of_its_network() -> None:
     reading = Reading(
         tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "", place_of={"10.0.0.0/24": (50.0, 8.0)}.get
     )
@@ -102,7 +102,7 @@ def test_where_a_network_is_is_said_by_who_makes_the_events() -> None:
 
 
 @pytest.mark.parametrize(("detail", "is_asked"), [({}, False), ({"approval": "ap_1"}, True)])
-def test_a_call_that_a_person_decides_says_so(detail: dict[str, Any], is_asked: bool) -> None:
+def test_the_event_of_a_call_that_a_person_decides_is_marked(detail: dict[str, Any], is_asked: bool) -> None:
     assert Reader().event("tool.call", **call(outcome="deny", detail=detail)).is_asked is is_asked
 
 
@@ -112,7 +112,7 @@ def test_no_value_of_an_argument_is_in_an_event() -> None:
     assert "do not tell" not in repr(made)
 
 
-def test_a_result_that_comes_later_is_an_event_of_its_own_by_the_same_agent() -> None:
+def test_a_later_result_is_an_event_of_the_agent_that_made_the_call() -> None:
     reader = Reader()
     reader.event("tool.call", **call(outcome="allow"))
     result: dict[str, Any] = {"resource": URI, "reporter": "rs_1", "result": Result("ok", 9000, 2)}
@@ -131,14 +131,14 @@ def test_a_result_that_comes_later_is_an_event_of_its_own_by_the_same_agent() ->
     assert other is None, "a result of a call that nobody knows"
 
 
-def test_a_guard_that_tells_of_no_results_fills_no_memory() -> None:
+def test_calls_without_results_fill_a_limited_memory() -> None:
     reader = Reader()
     for number in range(MAX_PENDING + 10):
         reader.event("tool.call", **call(outcome="allow", detail={"number": number}))
     assert len(reader.reading._pending) == MAX_PENDING
 
 
-def test_time_never_goes_back_and_a_late_report_says_how_late_it_is() -> None:
+def test_event_time_never_goes_back_and_a_late_report_states_its_delay() -> None:
     reader = Reader()
     first = reader.event("tool.call", at=5000, **call(detail={"at": 2000}))
     assert (first.at, first.late) == (5000, 3000)
@@ -164,7 +164,7 @@ def test_time_never_goes_back_and_a_late_report_says_how_late_it_is() -> None:
         ("agent.create", {"person": "pe_1"}),
     ],
 )
-def test_what_an_agent_did_not_do_is_no_event(action: str, more: dict[str, Any]) -> None:
+def test_an_entry_that_is_not_an_act_of_an_agent_is_not_an_event(action: str, more: dict[str, Any]) -> None:
     assert Reader().read(action, **more) is None
 
 
@@ -180,26 +180,26 @@ def test_what_an_agent_did_not_do_is_no_event(action: str, more: dict[str, Any])
         "approval.ask",
     ],
 )
-def test_what_an_agent_does_is_one_a_refused_one_too(action: str) -> None:
+def test_a_refused_act_of_an_agent_is_an_event(action: str) -> None:
     made = Reader().event(action, agent="ag_1", outcome="refused", reasons=[reason("no", "it must not")])
     assert (made.action, made.agent, made.outcome, made.reasons) == (action, "ag_1", "refused", ("no",))
 
 
-def test_a_gap_in_what_a_guard_reports_is_an_event_of_nobody() -> None:
+def test_a_gap_in_the_reports_of_a_guard_is_an_event_without_an_agent() -> None:
     made = Reader().event(
         "report.gap", resource=URI, reporter="rs_1", outcome="error", detail={"spool": "s", "first": 3}
     )
     assert (made.agent, made.resource, made.reporter, made.model) == ("", URI, URI, "")
 
 
-def test_whoever_is_changed_is_looked_up_again() -> None:
+def test_a_change_of_an_agent_or_resource_causes_a_new_lookup() -> None:
     reader = Reader()
     reader.read("agent.change", object="ag_7", person="pe_1")
     reader.read("resource.set_catalogue", object="rs_1", person="pe_1")
     assert reader.changed == [("agent.change", "ag_7"), ("resource.set_catalogue", "rs_1")]
 
 
-def test_what_a_person_says_of_findings_comes_by_the_ledger() -> None:
+def test_the_judgement_of_a_finding_is_read_from_the_ledger_unless_refused() -> None:
     said = {"detectors": ["canary"], "is_real": True}
     assert Reader().read(JUDGE, agent="ag_1", person="pe_1", detail=said) == FindingJudgement(
         "ag_1", ("canary",), True, 0
@@ -216,18 +216,18 @@ def test_what_a_person_says_of_findings_comes_by_the_ledger() -> None:
         {"actors": "ag_2"},
     ],
 )
-def test_a_detail_that_means_something_else_is_none_of_ours(detail: dict[str, Any]) -> None:
+def test_malformed_details_of_a_call_are_ignored(detail: dict[str, Any]) -> None:
     made = Reader().event("tool.call", **call(detail=detail))
     assert (made.agent, made.noticed, made.actors) == ("ag_1", (), ())
 
 
-def test_an_entry_that_cannot_be_read_holds_up_no_other() -> None:
+def test_an_unreadable_entry_does_not_block_other_entries() -> None:
     reader = Reader()
     assert reader.reading.read(0, b'{"at": "never"}') is None
     assert reader.reading.failed.startswith("entry 0: Expected `int`")
     assert reader.event("token.issue", agent="ag_1").agent == "ag_1"
 
 
-def test_a_shape_is_short_whatever_the_arguments() -> None:
+def test_the_shape_of_arguments_has_a_maximum_length() -> None:
     assert shape({"b": [1], "a": {"x": 1}, "c": None, "d": True}) == "a:dict b:list c:NoneType d:bool"
     assert len(shape({f"argument_{n}": n for n in range(1000)})) == MAX_SHAPE

@@ -79,7 +79,7 @@ def entries(world: World, action: str) -> list[Entry]:
 # ---------------------------------------------------------------------------------------- What becomes of it
 
 
-async def test_what_an_agent_says_is_on_record_as_its_own_word(world: World) -> None:
+async def test_telemetry_is_recorded_as_reported_by_the_agent(world: World) -> None:
     tool = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "bash",
@@ -96,7 +96,7 @@ async def test_what_an_agent_says_is_on_record_as_its_own_word(world: World) -> 
     assert "hunter2" not in str([said, model, whole])
 
 
-async def test_what_it_says_becomes_an_event_that_moves_no_bar(world: World) -> None:
+async def test_a_telemetry_entry_becomes_an_event_that_is_not_a_call(world: World) -> None:
     await send(world, export({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "bash"}))
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
     found = log.search_entries(world.db.read(), {"action": "telemetry.tool"}, limit=1)
@@ -106,8 +106,8 @@ async def test_what_it_says_becomes_an_event_that_moves_no_bar(world: World) -> 
     assert not Batch([event], [1], [1]).is_call.any()  # type: ignore[list-item]
 
 
-async def test_who_says_that_it_went_to_what_is_on_a_threat_list_is_noticed(world: World) -> None:
-    """A call that went around every guard, told by the agent's own HTTP client."""
+async def test_an_agent_that_reports_contact_with_a_listed_host_raises_a_finding(world: World) -> None:
+    """A call that bypassed every guard, reported by the agent's own HTTP client."""
     source = await act(world, "threats.add", lambda act: threats.add(act, name="evil", url="", form="plain", points=70))
     listed = parse_list("plain", b"evil.example", now=0, spared=frozenset())
     await act(world, "threats.refresh", lambda act: threats.accept_list(act, source, listed))
@@ -132,7 +132,7 @@ async def test_who_says_that_it_went_to_what_is_on_a_threat_list_is_noticed(worl
     ) == 1
 
 
-async def test_only_agents_speak_of_themselves(world: World) -> None:
+async def test_only_agents_may_send_telemetry(world: World) -> None:
     for kind in ("person", "guard"):
         reply = await send(world, export(CHAT), kind=kind)
         assert reply.status == 403
@@ -142,7 +142,7 @@ async def test_only_agents_speak_of_themselves(world: World) -> None:
 # ---------------------------------------------------------------------------------------- Floods
 
 
-async def test_so_much_is_taken_and_then_so_much_a_second(world: World, clock: Clock) -> None:
+async def test_telemetry_is_limited_to_a_burst_and_then_to_a_rate(world: World, clock: Clock) -> None:
     for _ in range(BURST // LEAST):
         assert (await send(world)).status == 200
     reply = await send(world)
@@ -157,7 +157,7 @@ async def test_so_much_is_taken_and_then_so_much_a_second(world: World, clock: C
     assert len(entries(world, "telemetry.take")) == BURST // LEAST + 2
 
 
-async def test_long_exports_and_many_records_count_as_what_they_are(world: World) -> None:
+async def test_an_export_counts_against_the_limit_by_records_and_by_bytes(world: World) -> None:
     await send(world, export(*[{"x": "y"}] * 300))
     bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     assert bucket.left == (BURST - 300) * SECOND
@@ -165,7 +165,7 @@ async def test_long_exports_and_many_records_count_as_what_they_are(world: World
     assert bucket.left == (BURST - 800) * SECOND
 
 
-async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world: World, clock: Clock) -> None:
+async def test_a_telemetry_flood_leaves_one_entry_that_raises_a_finding(world: World, clock: Clock) -> None:
     """An agent that floods to hide what else it does, or to fill the ledger."""
     bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     bucket.left = 0
@@ -193,7 +193,7 @@ async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world
     assert (found.row, found.points) == (0, 30)
 
 
-async def test_what_was_refused_long_ago_is_no_flood(world: World, clock: Clock) -> None:
+async def test_refusals_before_the_window_do_not_count_towards_a_flood(world: World, clock: Clock) -> None:
     bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     for _ in range(2):
         bucket.left = -BURST * 100 * SECOND
@@ -203,7 +203,7 @@ async def test_what_was_refused_long_ago_is_no_flood(world: World, clock: Clock)
     assert entries(world, FLOOD) == []
 
 
-def test_agents_that_are_remembered_are_so_many_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_rate_limits_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets_of, "MAX_KNOWN", 2)
     buckets = wire_otlp.Buckets(world)
     first = buckets.of("ag_1")
@@ -218,7 +218,7 @@ def test_agents_that_are_remembered_are_so_many_at_most(world: World, monkeypatc
 # ---------------------------------------------------------------------------------------- Encodings
 
 
-async def test_gzip_is_taken_up_to_what_any_request_may_have(world: World) -> None:
+async def test_a_gzip_body_is_accepted_up_to_the_maximum_size_of_a_request(world: World) -> None:
     assert (await send(world, gzip.compress(export(CHAT)), content_encoding="gzip")).status == 200
     most = world.config.max_request_bytes
     for size, status in ((most, 200), (most + 1, 413)):
@@ -231,7 +231,7 @@ async def test_gzip_is_taken_up_to_what_any_request_may_have(world: World) -> No
     assert len(entries(world, "telemetry.take")) == 2
 
 
-async def test_a_refusal_is_a_status_in_the_encoding_of_the_request(world: World) -> None:
+async def test_a_refusal_is_an_otlp_status_in_the_encoding_of_the_request(world: World) -> None:
     reply = await send(world, b"\xff", content_type="application/x-protobuf")
     assert (reply.status, reply.media_type) == (400, "application/x-protobuf")
     assert bytes(reply.body).startswith(b"\x08\x03\x12")  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ async def test_a_refusal_is_a_status_in_the_encoding_of_the_request(world: World
         await send(world, b"", content_type="text/plain")
 
 
-def test_each_refusal_has_a_code() -> None:
+def test_each_refusal_has_its_http_status_and_otlp_code() -> None:
     refusals: list[tuple[Refused, int, int]] = [
         (TooMuch("x", after_s=2), 429, 8),
         (Malformed("x"), 400, 3),
@@ -277,7 +277,9 @@ def spans(exporter: SpanExporter, count: int = 1) -> None:
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-def test_the_real_exporter_through_the_relay(live_server: ServerFixture, compression: Compression) -> None:
+def test_spans_of_the_real_exporter_reach_the_ledger_through_the_relay(
+    live_server: ServerFixture, compression: Compression
+) -> None:
     name, credential = live_server.agent()
     id = live_server.api("GET", f"/agents/{name}")["agent_id"]
     with Agent.from_credential(credential, url=live_server.server.url) as agent, relay(agent) as url:
@@ -289,7 +291,7 @@ def test_the_real_exporter_through_the_relay(live_server: ServerFixture, compres
         assert "hunter2" not in json.dumps(live_server.entries(agent=id))
 
 
-def test_without_a_proof_nothing_is_taken(live_server: ServerFixture) -> None:
+def test_telemetry_without_a_proof_is_refused(live_server: ServerFixture) -> None:
     before = len(live_server.entries(action="telemetry.take"))
     exporter = OTLPSpanExporter(f"{live_server.server.url}/v1/traces", headers={"authorization": "Bearer x"})
     logs = OTLPLogExporter(f"{live_server.server.url}/v1/logs")
@@ -300,7 +302,7 @@ def test_without_a_proof_nothing_is_taken(live_server: ServerFixture) -> None:
     assert len(live_server.entries(action="telemetry.take")) == before
 
 
-def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(live_server: ServerFixture) -> None:
+def test_the_relay_serves_local_exporters_and_refuses_browser_pages(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential, url=live_server.server.url) as agent, relay(agent) as url:
         kind = {"content-type": "application/json"}
@@ -321,7 +323,7 @@ def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(liv
         assert (refused.status_code, refused.json()["code"]) == (400, 3)
 
 
-def test_the_door_from_the_command_line(live_server: ServerFixture) -> None:
+def test_the_telemetry_command_starts_a_relay_that_accepts_exports(live_server: ServerFixture) -> None:
     name, credential = live_server.agent()
     words = [str(COMMAND), "telemetry", "--as", str(credential), "--port", "0"]
     environment = os.environ | {"OSTIARY_URL": live_server.server.url}
@@ -341,7 +343,7 @@ def test_the_door_from_the_command_line(live_server: ServerFixture) -> None:
         process.wait(PATIENCE_S)
 
 
-def test_the_relay_says_try_again_where_the_server_is_not_there(
+def test_the_relay_responds_with_503_if_the_server_is_unreachable(
     live_server: ServerFixture, server_gone: Server
 ) -> None:
     _, credential = live_server.agent()

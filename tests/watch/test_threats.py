@@ -36,7 +36,7 @@ from tests.support.role_fixtures import administrator, ask, person
 
 
 class Publisher:
-    """Who publishes a list, on loopback."""
+    """A publisher of a threat list on loopback."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -77,7 +77,7 @@ def publisher() -> Iterator[Publisher]:
 
 @pytest.fixture
 def here(world: World) -> World:
-    """The operator lets lists be on this machine."""
+    """Return a world whose configuration permits lists on this machine."""
     object.__setattr__(world, "config", msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
     return world
 
@@ -103,7 +103,7 @@ def told(world: World) -> list[ThreatDelta]:
 # ---------------------------------------------------------------------------------------- Fetching
 
 
-async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_what_changes(
+async def test_a_list_is_fetched_at_its_interval_and_guards_receive_its_changes(
     here: World, clock: Clock, publisher: Publisher
 ) -> None:
     await add(here, url=publisher.url)
@@ -126,7 +126,7 @@ async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_wh
     assert "evil.example" not in str(entries(here, "threats.refresh")), "what is on a list is not on the ledger"
 
 
-async def test_a_test_says_what_a_fetch_would_change_and_changes_nothing(
+async def test_a_test_of_a_list_states_what_a_fetch_would_change_and_leaves_the_list(
     here: World, clock: Clock, publisher: Publisher
 ) -> None:
     root = await administrator(here)
@@ -157,7 +157,7 @@ async def test_a_test_says_what_a_fetch_would_change_and_changes_nothing(
     assert ((await ask(viewer, "POST", path)).error, publisher.asked) == ("role_required", asked)
 
 
-async def test_a_test_finds_a_list_that_would_be_too_long(world: World) -> None:
+async def test_a_test_of_a_list_reports_that_all_lists_together_would_be_too_long(world: World) -> None:
     await add(world, url="https://lists.example/a")
     full = await add(world, "full", url="https://lists.example/b")
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, full, many(MAX_MARKS - 2)))
@@ -179,7 +179,7 @@ async def test_a_test_finds_a_list_that_would_be_too_long(world: World) -> None:
         (200, b"\xff", "not UTF-8"),
     ],
 )
-async def test_what_cannot_be_taken_leaves_the_list_as_it_was(
+async def test_a_failed_fetch_leaves_the_list_unchanged_and_is_retried(
     here: World, clock: Clock, publisher: Publisher, status: int, body: bytes, why: str
 ) -> None:
     await add(here, url=publisher.url)
@@ -200,10 +200,10 @@ async def test_what_cannot_be_taken_leaves_the_list_as_it_was(
     assert (now_of(here).count, now_of(here).failed) == (1, "")
 
 
-async def test_a_list_that_takes_too_much_is_not_taken_and_takes_nothing_of_ours(
+async def test_a_list_is_not_accepted_if_the_process_that_reads_the_list_dies(
     here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who wrote a list has a process of its own, which is ended; what needs more than memory is read there as well."""
+    """A list is read in a separate process, so a list that ends this process does not end the server."""
     publisher.body = "exampl\u00e9.org\nhttps://\u00e9a.example/x?y\neve@post.example\n2a0e:b107::/32".encode(
         "utf-8-sig"
     )
@@ -216,7 +216,7 @@ async def test_a_list_that_takes_too_much_is_not_taken_and_takes_nothing_of_ours
     assert (now_of(here, "fatal").count, now_of(here, "fatal").failed) == (0, "no answer")
 
 
-async def test_no_list_leads_us_to_where_only_we_can_go(world: World, publisher: Publisher) -> None:
+async def test_a_list_at_a_private_address_is_not_fetched(world: World, publisher: Publisher) -> None:
     """SSRF: neither an address nor a name of this machine or its network, unless the operator names the host."""
     await add(world, url=publisher.url.replace("http:", "https:"))
     await add(world, "meta", url="https://169.254.169.254/latest")
@@ -227,7 +227,7 @@ async def test_no_list_leads_us_to_where_only_we_can_go(world: World, publisher:
         assert "not public" in now_of(world, name).failed
 
 
-async def test_a_publisher_that_never_answers_holds_no_other_up(
+async def test_a_fetch_from_a_silent_publisher_fails_after_the_time_limit(
     here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire_threats, "FETCH_S", 0.5)
@@ -237,14 +237,14 @@ async def test_a_publisher_that_never_answers_holds_no_other_up(
     assert now_of(here, "silent").failed == "the remote server took longer than 0.5 s"
 
 
-async def test_two_processes_fetch_it_once(here: World, publisher: Publisher) -> None:
+async def test_concurrent_fetches_of_a_list_contact_the_publisher_once(here: World, publisher: Publisher) -> None:
     source = await add(here, url=publisher.url)
     await asyncio.gather(*(wire_threats.fetch(here, source) for _ in range(3)))
     assert publisher.asked == 1
     assert now_of(here).count == 2
 
 
-async def test_what_ends_is_forgotten_when_it_ends(world: World, clock: Clock) -> None:
+async def test_a_list_is_fetched_again_when_its_first_value_expires(world: World, clock: Clock) -> None:
     source = await add(world)
     mark, _ = indicator("domain", "evil.example")
 
@@ -266,7 +266,7 @@ def many(count: int, at: int = 0) -> Listed:
     return Listed(frozenset((at + number).to_bytes(8, "big") for number in range(count)), frozenset(), 0)
 
 
-async def test_all_lists_together_are_so_long_at_most(world: World) -> None:
+async def test_all_lists_together_have_a_maximum_number_of_values(world: World) -> None:
     one, two = await add(world, "one"), await add(world, "two")
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, one, many(MAX_MARKS - 2)))
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, two, many(2, at=MAX_MARKS)))
@@ -276,7 +276,7 @@ async def test_all_lists_together_are_so_long_at_most(world: World) -> None:
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, one, many(MAX_MARKS - 3)))
 
 
-async def test_names_points_and_how_many(world: World) -> None:
+async def test_names_points_and_the_number_of_lists_are_limited(world: World) -> None:
     for number in range(flows.MAX_LISTS):
         await add(world, f"list-{number}")
     with pytest.raises(Conflict, match="16 threat lists"):
@@ -290,7 +290,7 @@ async def test_names_points_and_how_many(world: World) -> None:
         await add(world, "No Name")
 
 
-async def test_a_list_that_is_removed_is_looked_for_no_more(world: World) -> None:
+async def test_a_removed_list_is_no_longer_sent_to_guards(world: World) -> None:
     source = await add(world)
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, many(2)))
     fact = threat_fact(world.db.read(), source.list_id)
@@ -337,7 +337,7 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
 # ---------------------------------------------------------------------------------------- Networks
 
 
-async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells_it(world: World) -> None:
+async def test_an_event_from_a_network_on_a_list_is_a_finding(world: World) -> None:
     seen = FactCache(world.db.read())
     assert seen.threat("45.83.65.0/24") is None
     source = await add(world, points=70)
@@ -367,7 +367,7 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
     assert found.says == "acted from a network on the threat list `evil`"
 
 
-def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:
+def test_a_guard_keeps_a_list_as_the_feed_states_the_list() -> None:
     from ostiary.guard.knowledge import Knowledge
     from ostiary.protocol.jose import b64u
 

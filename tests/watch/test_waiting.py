@@ -1,4 +1,4 @@
-"""When the detectors look at what waits: at once, or with what comes within a tenth of a second."""
+"""When the detectors examine waiting events: at once, or together after a tenth of a second."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ HARMFUL = [
 
 
 def looked(*events: Event | FindingJudgement, at: int = NOW) -> Waiting:
-    """A look has begun at that time; the events have come since."""
+    """Return a queue that was examined at `at` and has received the events since."""
     waiting = Waiting()
     waiting.take(at)
     waiting.add(events)
     return waiting
 
 
-def test_the_first_event_is_looked_at_at_once() -> None:
+def test_the_first_event_is_examined_at_once() -> None:
     waiting = Waiting()
     waiting.add([PLAIN])
     assert waiting.due_in(NOW) == 0
 
 
-def test_others_wait_for_a_tenth_of_a_second_and_no_longer() -> None:
+def test_later_events_wait_for_at_most_a_tenth_of_a_second() -> None:
     waiting = looked(PLAIN, FindingJudgement("ag_1", (), True))
     assert waiting.due_in(NOW) == LOOK_US
     assert waiting.due_in(NOW + LOOK_US - 1) == 1
@@ -41,7 +41,7 @@ def test_others_wait_for_a_tenth_of_a_second_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize("event", HARMFUL)
-def test_what_is_harmful_by_itself_is_looked_at_at_once_with_all_before_it(event: Event) -> None:
+def test_a_harmful_event_is_examined_at_once_with_all_waiting_events(event: Event) -> None:
     waiting = looked(PLAIN, event, PLAIN)
     assert waiting.due_in(NOW) == 0
     assert waiting.take(NOW) == [PLAIN, event, PLAIN]
@@ -49,7 +49,7 @@ def test_what_is_harmful_by_itself_is_looked_at_at_once_with_all_before_it(event
     assert waiting.due_in(NOW) == LOOK_US, "it counts for one look"
 
 
-def test_no_more_wait_than_a_look_may_have() -> None:
+def test_the_maximum_number_of_waiting_events_is_examined_at_once() -> None:
     waiting = looked(*[PLAIN] * (MOST - 1))
     assert waiting.due_in(NOW) == LOOK_US
     waiting.add([PLAIN])

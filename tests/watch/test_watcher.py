@@ -1,4 +1,4 @@
-"""From events to what is told: the same however they are cut, after a restart too; and nothing is told twice."""
+"""From events to findings: the same for any batch boundaries and after a restart, and no finding twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START = 500_000 * HOUR
 
 
 class Denials:
-    """A detector that finds each refusal, with as many points as there were of that agent, up to nine."""
+    """A detector that finds each denial, with as many points as the agent has had denials, up to nine."""
 
     AGENT = np.dtype([("count", np.int64)])
     PEERS = np.dtype([("count", np.int64)])
@@ -71,7 +71,7 @@ STEPS = st.tuples(
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Event | FindingJudgement]:
-    """Events of some agents over hours, with a person's word between them."""
+    """Return events of some agents over hours, with judgements of a person between the events."""
     made: list[Event | FindingJudgement] = []
     at = 0
     for number, (pause, agent, outcome, task) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=60))):
@@ -95,7 +95,9 @@ JUDGED = [  # what a person says of the first finding does not count for the fir
 
 @given(streams(), st.integers(1, 9))
 @example(JUDGED, 1)
-def test_however_events_are_cut_the_same_is_told(events: list[Event | FindingJudgement], size: int) -> None:
+def test_findings_do_not_depend_on_how_events_are_cut_into_batches(
+    events: list[Event | FindingJudgement], size: int
+) -> None:
     whole = watcher().take(events)
     made = watcher()
     assert [one for part in cut(events, size) for one in made.take(part)] == whole
@@ -103,7 +105,7 @@ def test_however_events_are_cut_the_same_is_told(events: list[Event | FindingJud
 
 
 @given(streams(), st.integers(1, 60))
-def test_a_restart_from_a_snapshot_changes_nothing(events: list[Event | FindingJudgement], at: int) -> None:
+def test_a_restart_from_a_snapshot_changes_no_finding(events: list[Event | FindingJudgement], at: int) -> None:
     first = watcher()
     before = first.take(events[:at])
     saved: dict[str, Any] = {}
@@ -117,7 +119,7 @@ def test_a_restart_from_a_snapshot_changes_nothing(events: list[Event | FindingJ
     assert before + second.take(events[at:]) == watcher().take(events)
 
 
-def test_a_snapshot_has_what_changed_since_the_one_before() -> None:
+def test_a_snapshot_has_only_the_pieces_that_changed_since_the_last_snapshot() -> None:
     made = watcher()
     made.take([event(0), event(1, agent="ag_2")])
     assert {"ag_1", "ag_2", "all/denials/00000000"} <= {piece.key for piece in made.snapshot()[1]}
@@ -125,7 +127,7 @@ def test_a_snapshot_has_what_changed_since_the_one_before() -> None:
     assert {piece.key for piece in made.snapshot()[1]} == {"ag_2"}, "an agent; what is kept of all is as it was"
 
 
-def test_a_detector_that_keeps_something_else_begins_anew_and_the_others_do_not() -> None:
+def test_a_detector_with_another_state_format_starts_anew_and_others_keep_their_state() -> None:
     class Other(Denials):
         AGENT = np.dtype([("first", np.float32), ("count", np.int64)])
 
@@ -140,7 +142,7 @@ def test_a_detector_that_keeps_something_else_begins_anew_and_the_others_do_not(
     assert int(second.memory.kept["other"].all["count"][0]) == 0
 
 
-def test_what_is_told_is_not_told_again_for_a_while_unless_it_is_worth_more() -> None:
+def test_a_finding_is_not_repeated_for_a_while_unless_its_points_rise() -> None:
     made = watcher()
     assert told(made, [event(0)]) == [(0, "1 of 1 of 1", 1)]
     assert [points for _, _, points in told(made, [event(n, at_s=n) for n in range(1, 9)])] == list(range(2, 10))
@@ -149,7 +151,7 @@ def test_what_is_told_is_not_told_again_for_a_while_unless_it_is_worth_more() ->
     assert [n for n, _, _ in told(made, [event(10, at_s=end), event(11, at_s=end + 1)])] == [10]
 
 
-def test_more_that_is_told_than_is_remembered_takes_the_place_of_the_oldest() -> None:
+def test_a_finding_beyond_the_remembered_number_displaces_the_oldest() -> None:
     kinds = [Noticed(detector=f"odd_{letter}", points=50, says="x") for letter in "abcdefghijkl"[: TOLD + 1]]
     assert len(kinds) == TOLD + 1
     made = watcher()
@@ -164,13 +166,13 @@ def test_more_that_is_told_than_is_remembered_takes_the_place_of_the_oldest() ->
     assert next(one.detector for one in made.take(again)) == "odd_a", "which was forgotten"
 
 
-def test_detectors_are_told_apart_by_what_is_remembered_of_them() -> None:
+def test_the_remembered_hashes_of_detector_names_are_distinct() -> None:
     assert len({word(f"{name} ") & 0xFFFF for name in all_detectors()}) == len(all_detectors())
     assert 0 not in {word(f"{name} ") & 0xFFFF for name in all_detectors()}
 
 
 @pytest.mark.parametrize(("points", "is_told"), [(WEAKEST - 1, False), (WEAKEST, True)])
-def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: int, is_told: bool) -> None:
+def test_a_guard_observation_with_enough_points_is_a_finding_once_per_quiet_period(points: int, is_told: bool) -> None:
     seen = Noticed(detector="odd", points=points, says="it is odd")
     made = watcher()
     events = [
@@ -182,26 +184,26 @@ def test_what_a_guard_noticed_is_told_from_so_many_points_on_and_once(points: in
     )
 
 
-def test_all_that_a_guard_noticed_about_a_call_is_one_by_the_name_of_the_strongest() -> None:
+def test_the_guard_observations_of_a_call_are_one_finding_named_after_the_strongest() -> None:
     noticed = (Noticed(detector="a", points=30, says="weak"), Noticed(detector="b", points=60, says="strong"))
     [one] = watcher().take([event(0, outcome="allow", noticed=noticed)])
     assert (one.detector, one.points, one.says) == ("b", 72, "strong; weak")
 
 
 @pytest.mark.parametrize("outcome", ["deny", "allow"])
-def test_what_a_guard_noticed_counts_half_where_a_person_decides_the_call(outcome: str) -> None:
+def test_a_guard_observation_counts_half_if_a_person_decides_the_call(outcome: str) -> None:
     noticed = (Noticed(detector="a", points=30, says="weak"), Noticed(detector="b", points=60, says="strong"))
     told = watcher().take([event(0, outcome=outcome, noticed=noticed, is_asked=True)])
     assert [one.points for one in told if one.detector == "b"] == [36]
 
 
-def test_certain_evidence_counts_wholly_where_a_person_decides_the_call() -> None:
+def test_certain_evidence_counts_in_full_if_a_person_decides_the_call() -> None:
     noticed = (Noticed(detector="bearer_in_two_networks", points=60, says="two networks"),)
     [one] = watcher().take([event(0, outcome="allow", noticed=noticed, is_asked=True)])
     assert (one.points, one.may_narrow) == (60, True)
 
 
-def test_what_a_guard_notices_in_each_task_is_one_piece_of_evidence() -> None:
+def test_a_repeated_guard_observation_is_the_same_evidence_and_a_denial_is_new() -> None:
     seen = Noticed(detector="odd", points=40, says="it is odd")
     again, later = 30 * 60, 150 * 60
     events = [event(n, outcome="allow", at_s=at, noticed=(seen,)) for n, at in enumerate([0, again, later])]
@@ -210,7 +212,7 @@ def test_what_a_guard_notices_in_each_task_is_one_piece_of_evidence() -> None:
     assert [one.counted for one in watcher().take(refusals)] == [0] * 9, "each refusal is new evidence"
 
 
-def test_a_weak_finding_does_not_make_the_evidence_before_it_new() -> None:
+def test_a_weak_observation_does_not_make_earlier_evidence_count_as_new() -> None:
     usual, weak = (Noticed(detector="odd", points=points, says="it is odd") for points in (48, 10))
     half_an_hour = 30 * 60
     noticed = enumerate([usual, weak, usual, weak])
@@ -219,7 +221,7 @@ def test_a_weak_finding_does_not_make_the_evidence_before_it_new() -> None:
 
 
 @pytest.mark.parametrize("is_real", [True, False])
-def test_what_is_noticed_after_a_person_confirmed_an_attack_is_news(is_real: bool) -> None:
+def test_an_observation_after_a_confirmed_attack_is_a_new_finding(is_real: bool) -> None:
     seen = Noticed(detector="odd", points=40, says="it is odd")
     made = watcher()
     made.take([event(0, outcome="allow", noticed=(seen,)), FindingJudgement("ag_1", ("odd",), is_real, 1)])
@@ -227,7 +229,7 @@ def test_what_is_noticed_after_a_person_confirmed_an_attack_is_news(is_real: boo
     assert [(one.points, one.counted) for one in again] == [(40, 0)] * is_real
 
 
-def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
+def test_invented_detector_names_give_a_guard_no_further_findings() -> None:
     def named(number: int, points: int, resource: str = "https://a.example") -> Event:
         seen = Noticed(detector=f"odd_{chr(97 + number % 26)}{chr(97 + number // 26)}", points=points, says="it is odd")
         return event(number, outcome="allow", resource=resource, noticed=(seen,))
@@ -249,7 +251,7 @@ def test_a_guard_that_invents_names_tells_no_more_for_that() -> None:
         "pe_00112233445566778899aabbccddeeff",
     ],
 )
-def test_whatever_an_agent_is_called_it_is_known_by_that(agent: str) -> None:
+def test_an_agent_with_any_id_is_remembered_by_its_id(agent: str) -> None:
     made, both = watcher(), [agent, f"{agent}x"]
     assert [one.agent for one in made.take([event(n, agent=name) for n, name in enumerate(both)])] == both
     snapshot, pieces, _ = made.snapshot()
@@ -260,7 +262,7 @@ def test_whatever_an_agent_is_called_it_is_known_by_that(agent: str) -> None:
     assert len(second.memory) == 2
 
 
-def test_what_no_agent_did_is_told_by_its_resource() -> None:
+def test_findings_without_an_agent_are_distinguished_by_resource() -> None:
     made = watcher()
     events = [event(n, agent="", resource=f"https://{n % 2}.example") for n in range(4)]
     seen = [(one.agent, one.resource) for one in made.take(events) if one.points < 3]
@@ -274,7 +276,7 @@ class Broken(Denials):
         return super().notice(batch, kept)
 
 
-def test_a_detector_that_fails_blinds_no_other_and_is_named() -> None:
+def test_a_failing_detector_is_named_and_does_not_stop_the_others() -> None:
     made = watcher(broken=Broken())
     assert [one.detector for one in made.take([event(0)])] == ["broken", "denials"]
     assert made.failing == {}
@@ -282,7 +284,7 @@ def test_a_detector_that_fails_blinds_no_other_and_is_named() -> None:
     assert made.failing == {"broken": "entry 1: ValueError: no"}
 
 
-def test_agents_that_are_gone_are_forgotten_and_their_rows_begin_with_zeros() -> None:
+def test_an_agent_without_events_is_forgotten_and_starts_anew_when_seen_again() -> None:
     made = watcher()
     made.take([event(0, agent="ag_old"), event(1, agent="ag_new")])
     made.snapshot()
@@ -296,7 +298,7 @@ def test_agents_that_are_gone_are_forgotten_and_their_rows_begin_with_zeros() ->
     assert [one.points for one in again] == [1], "as if it had never been there"
 
 
-def test_rows_grow_with_the_agents_and_groups_of_peers_do_not_grow_without_end() -> None:
+def test_rows_grow_with_the_agents_and_the_number_of_peer_groups_is_limited() -> None:
     memory = Memory({"denials": Denials()})
     rows = [memory.row(f"ag_{n}") for n in range(1000)]
     assert len(set(rows)) == len(memory) == 1000
@@ -310,11 +312,11 @@ def test_rows_grow_with_the_agents_and_groups_of_peers_do_not_grow_without_end()
 
 
 @pytest.mark.parametrize(("score", "is_told"), [(0.99, False), (1.0, True), (5.0, True)])
-def test_every_finding_from_its_threshold_on_is_told_whatever_the_budget(score: float, is_told: bool) -> None:
+def test_a_finding_at_its_threshold_is_reported_even_without_a_budget(score: float, is_told: bool) -> None:
     assert bool(watcher(score, budget=0.0).take([event(0)])) is is_told
 
 
-def test_nothing_is_what_a_detector_keeps_that_keeps_nothing() -> None:
+def test_a_detector_without_state_works_after_a_restart() -> None:
     class Forgetful(Denials):
         AGENT = PEERS = ALL = NOTHING
 

@@ -1,4 +1,4 @@
-"""Compiled policies: the index finds what it must, errors are told, and no policy text reaches Python's compiler."""
+"""Compiled policies: the index, errors, and generated code without text from policies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def holds(condition: Expr) -> bool | str:
 # --- the decision ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_said_is_denied() -> None:
+def test_a_request_without_any_policy_is_denied() -> None:
     assert decide() == Verdict(False, (), (), False)
 
 
@@ -67,20 +67,20 @@ def test_reasons_and_errors_are_in_order_of_id() -> None:
     assert [name for name, _ in verdict.errors] == ["c", "d"]
 
 
-def test_a_policy_that_errors_is_skipped_and_a_forbid_that_errors_is_told() -> None:
+def test_a_policy_with_an_error_is_skipped_and_an_error_of_a_forbid_is_flagged() -> None:
     permit, failing = PolicyIR("yes", "permit"), (WRONG,)
     told = (("bad", "a condition does not take string"),)
     assert decide(permit, PolicyIR("bad", "forbid", conditions=failing)) == Verdict(True, ("yes",), told, True)
     assert decide(permit, PolicyIR("bad", "permit", conditions=failing)) == Verdict(True, ("yes",), told, False)
 
 
-def test_conditions_are_asked_in_their_order_until_one_is_false() -> None:
+def test_conditions_are_evaluated_in_order_until_one_is_false() -> None:
     assert decide(PolicyIR("p", "permit", conditions=(NO, WRONG))) == Verdict(False, (), (), False)
     assert decide(PolicyIR("p", "permit", conditions=(WRONG, NO))).errors
     assert not decide(PolicyIR("p", "permit", principal=Scope(type="Tool"), conditions=(WRONG,))).errors
 
 
-def test_a_message_names_attributes_and_types_but_no_value_of_the_request() -> None:
+def test_an_error_message_names_attributes_and_types_but_no_values() -> None:
     assert holds(Get(Var("principal"), "absent")) == "there is no attribute 'absent'"
     assert holds(Binary("less", Get(Var("context"), "risk"), Lit("secret"))) == "< does not take long and string"
     secret_tag = Binary("get_tag", Var("principal"), Lit("secret"))
@@ -142,7 +142,7 @@ def says(scope: Scope, asked: Entity) -> bool:
     )
 
 
-def test_the_index_finds_each_policy_whose_scope_holds_once_and_no_other() -> None:
+def test_the_index_finds_exactly_the_policies_with_a_matching_scope() -> None:
     combinations = list(itertools.product(SCOPES["principal"], SCOPES["action"], SCOPES["resource"]))
     policies = [
         PolicyIR(f"{number:04}", "permit", principal=principal, action=action, resource=resource)
@@ -158,7 +158,7 @@ def test_the_index_finds_each_policy_whose_scope_holds_once_and_no_other() -> No
     assert decide(*policies).reasons == expected
 
 
-def test_an_entity_that_is_not_in_the_store_is_itself_and_has_its_type() -> None:
+def test_an_unknown_entity_matches_its_own_uid_and_its_type() -> None:
     policies = [
         PolicyIR("equals", "permit", principal=Scope(equals=ANN)),
         PolicyIR("in itself", "permit", principal=Scope(within=(ANN,))),
@@ -175,7 +175,7 @@ def test_an_entity_that_is_not_in_the_store_is_itself_and_has_its_type() -> None
 HOSTILE = "') or __import__('os').system('true') or ('"
 
 
-def test_no_word_of_a_policy_is_in_the_generated_text() -> None:
+def test_generated_source_does_not_contain_text_from_a_policy() -> None:
     conditions = (
         Binary("eq", Get(Get(Var("context"), HOSTILE), HOSTILE), Lit(HOSTILE)),
         Unary("not", Is(EntityLit(Uid("Hostile", HOSTILE)), "Hostile", Set((EntityLit(Uid("Hostile", HOSTILE)),)))),
@@ -192,7 +192,7 @@ def test_generated_code_has_no_builtins() -> None:
     assert generate._NAMESPACE["__builtins__"] == {}
 
 
-def test_policies_of_one_shape_share_one_code() -> None:
+def test_policies_of_the_same_structure_share_one_code_object() -> None:
     def made(text: str) -> generate.Function:
         return generate.generate((Binary("eq", Get(Var("principal"), text), Lit(text)),), [])
 
@@ -202,7 +202,7 @@ def test_policies_of_one_shape_share_one_code() -> None:
     assert (one(ann, ann, ann, {}, {}), other(ann, ann, ann, {}, {})) == (True, False)
 
 
-def test_nested_questions_about_types_grow_by_their_number_and_not_its_power() -> None:
+def test_generated_source_for_nested_is_expressions_grows_linearly() -> None:
     node: Expr = Var("principal")
     sizes = []
     for _ in range(20):
@@ -211,7 +211,7 @@ def test_nested_questions_about_types_grow_by_their_number_and_not_its_power() -
     assert sizes[-1] < 20 * sizes[1]
 
 
-def test_compiling_refuses_what_breaks_a_bound() -> None:
+def test_compiling_a_condition_nested_beyond_the_limit_is_refused() -> None:
     deep: Expr = YES
     for _ in range(128):
         deep = Unary("not", deep)

@@ -37,7 +37,9 @@ I64_MIN, I64_MAX = -(2**63), 2**63 - 1
 
 @pytest.mark.parametrize("construct", [decimal, ip, datetime, duration])
 @pytest.mark.parametrize("value", [1, True, None, frozenset(), {}, Decimal(1)])
-def test_a_constructor_takes_a_string(construct: Callable[[object], object], value: object) -> None:
+def test_a_constructor_refuses_a_value_that_is_not_a_string(
+    construct: Callable[[object], object], value: object
+) -> None:
     with pytest.raises(EvaluationError, match="needs a string"):
         construct(value)
 
@@ -58,7 +60,7 @@ def test_a_constructor_takes_a_string(construct: Callable[[object], object], val
         ("0" * 5000 + "1.0", 10_000),
     ],
 )
-def test_decimals(text: str, units: int) -> None:
+def test_decimals_are_parsed_to_units_of_four_decimal_places(text: str, units: int) -> None:
     assert decimal(text) == Decimal(units)
 
 
@@ -86,7 +88,7 @@ def test_decimals(text: str, units: int) -> None:
         "9" * 5000 + ".0",
     ],
 )
-def test_what_is_no_decimal(text: str) -> None:
+def test_a_malformed_decimal_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError):
         decimal(text)
 
@@ -106,7 +108,7 @@ def test_what_is_no_decimal(text: str) -> None:
         ("0001:0002:0003:0004:0005:0006:0007:0008/128", ip("1:2:3:4:5:6:7:8")),
     ],
 )
-def test_addresses_and_ranges(text: str, value: Ip) -> None:
+def test_ip_addresses_and_ranges_are_parsed(text: str, value: Ip) -> None:
     assert ip(text) == value
 
 
@@ -157,11 +159,11 @@ def test_an_invalid_ip_address_is_refused(text: str) -> None:
         ("2001:db9::1", "2001:db8::/32", False),
     ],
 )
-def test_ranges_hold_what_is_wholly_inside(inner: str, outer: str, holds: bool) -> None:
+def test_an_ip_range_contains_only_ranges_wholly_inside(inner: str, outer: str, holds: bool) -> None:
     assert is_in_range(ip(inner), ip(outer)) is holds
 
 
-def test_loopback_and_multicast_end_where_they_should() -> None:
+def test_loopback_and_multicast_ranges_have_their_exact_limits() -> None:
     loopback = ["127.0.0.0", "127.255.255.255", "127.0.0.0/8", "::1"]
     multicast = ["224.0.0.0", "239.255.255.255", "224.0.0.0/4", "ff00::", "ffff::1", "ff00::/8"]
     neither = ["126.255.255.255", "128.0.0.0", "127.0.0.0/7", "::", "::2", "::1/127", "223.255.255.255", "240.0.0.0"]
@@ -188,11 +190,11 @@ def test_loopback_and_multicast_end_where_they_should() -> None:
         ("0000-01-01T00:00:00+2359", -62_167_305_540_000),
     ],
 )
-def test_datetimes(text: str, ms: int) -> None:
+def test_datetimes_are_parsed_to_milliseconds(text: str, ms: int) -> None:
     assert datetime(text) == Datetime(ms)
 
 
-def test_every_day_that_python_knows_too_is_the_same_day() -> None:
+def test_dates_equal_those_of_the_python_calendar() -> None:
     epoch = python.date(1970, 1, 1)
     for ordinal in range(1, python.date.max.toordinal() + 1, 37):
         day = python.date.fromordinal(ordinal)
@@ -237,7 +239,7 @@ def test_every_day_that_python_knows_too_is_the_same_day() -> None:
         "２024-01-01",
     ],
 )
-def test_what_is_no_datetime(text: str) -> None:
+def test_a_malformed_datetime_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError):
         datetime(text)
 
@@ -261,7 +263,7 @@ def test_what_is_no_datetime(text: str) -> None:
         ("0" * 5000 + "1ms", 1),
     ],
 )
-def test_durations(text: str, ms: int) -> None:
+def test_durations_are_parsed_to_milliseconds(text: str, ms: int) -> None:
     assert duration(text) == Duration(ms)
 
 
@@ -291,12 +293,12 @@ def test_durations(text: str, ms: int) -> None:
         "18446744073709551616ms",
     ],
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_a_malformed_duration_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError):
         duration(text)
 
 
-def test_moments_move_up_to_the_last_millisecond_and_not_beyond() -> None:
+def test_datetime_arithmetic_beyond_64_bits_is_an_error() -> None:
     assert offset(Datetime(I64_MAX - 1), Duration(1)) == Datetime(I64_MAX)
     assert duration_since(Datetime(-1), Datetime(I64_MAX)) == Duration(I64_MIN)
     assert to_date(Datetime(I64_MAX)) == Datetime(I64_MAX - I64_MAX % DAY)
@@ -314,7 +316,7 @@ def test_moments_move_up_to_the_last_millisecond_and_not_beyond() -> None:
 
 
 @pytest.mark.parametrize("ms", [0, 1, -1, DAY - 1, DAY, -DAY, -DAY - 1, I64_MIN, I64_MAX])
-def test_a_moment_is_its_date_and_its_time(ms: int) -> None:
+def test_a_datetime_equals_the_sum_of_its_date_and_its_time(ms: int) -> None:
     time = to_time(Datetime(ms))
     assert 0 <= time.ms < DAY
     if ms != I64_MIN:  # whose date is out of range
@@ -322,7 +324,7 @@ def test_a_moment_is_its_date_and_its_time(ms: int) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_units_are_whole_and_cut_towards_zero(sign: int) -> None:
+def test_duration_units_are_truncated_towards_zero(sign: int) -> None:
     almost = Duration(sign * (2 * DAY - 1))
     counts = [count(almost) for count in (to_milliseconds, to_seconds, to_minutes, to_hours, to_days)]
     assert counts == [sign * number for number in (2 * DAY - 1, 172_799, 2879, 47, 1)]

@@ -74,12 +74,12 @@ def one(condition: Expr) -> PolicySetIR:
     return PolicySetIR((PolicyIR("a", "permit", conditions=(condition,)),))
 
 
-def test_every_node_survives_its_json() -> None:
+def test_every_node_is_the_same_after_rendering_and_parsing() -> None:
     assert {type(node) for node in EVERY_NODE} == set(get_args(Expr))
     assert parse(render(EVERYTHING)) == EVERYTHING
 
 
-def test_one_set_has_one_json() -> None:
+def test_a_policy_set_has_one_json_form() -> None:
     assert render(EVERYTHING) == render(parse(render(EVERYTHING)))
     assert render(one(Binary("eq", Get(PRINCIPAL, "team"), Lit("blue")))) == (
         b'{"policies":[{"id":"a","effect":"permit","conditions":'
@@ -107,7 +107,7 @@ def test_one_set_has_one_json() -> None:
         "1",
     ],
 )
-def test_a_condition_of_another_shape_is_malformed(condition: str) -> None:
+def test_a_condition_of_another_structure_is_malformed(condition: str) -> None:
     with pytest.raises(Malformed):
         parse(f'{{"policies":[{{"id":"a","effect":"permit","conditions":[{condition}]}}]}}'.encode())
 
@@ -128,7 +128,7 @@ def test_a_condition_of_another_shape_is_malformed(condition: str) -> None:
         '{"policies":[{"id":"\\ud800","effect":"permit"}]}',
     ],
 )
-def test_a_set_of_another_shape_is_malformed(text: str) -> None:
+def test_a_policy_set_of_another_structure_is_malformed(text: str) -> None:
     with pytest.raises(Malformed):
         parse(text.encode())
 
@@ -153,7 +153,7 @@ def test_two_policies_with_one_id_are_refused() -> None:
         PolicyIR("a", "permit", conditions=(Set((Unary("not", EntityLit(Uid("A::", "x"))),)),)),
     ],
 )
-def test_a_name_that_is_no_type_is_refused_wherever_it_stands(policy: PolicyIR) -> None:
+def test_an_invalid_type_name_is_refused_at_each_position(policy: PolicyIR) -> None:
     with pytest.raises(Invalid, match="type name"):
         parse(render(PolicySetIR((policy,))))
 
@@ -193,13 +193,13 @@ def test_an_expression_at_the_depth_limit_compiles_and_a_deeper_one_is_refused(f
         parse(render(nested(MAX_DEPTH + 1)))
 
 
-def test_depth_without_end_is_refused_and_does_not_exhaust_the_stack() -> None:
+def test_a_condition_of_a_million_levels_is_refused_as_malformed() -> None:
     deep = b'["unary","not",' * 1_000_000 + b'["lit",true]' + b"]" * 1_000_000
     with pytest.raises(Malformed):
         parse(b'{"policies":[{"id":"a","effect":"permit","conditions":[' + deep + b"]}]}")
 
 
-def test_the_size_of_a_set_is_bounded_on_the_byte() -> None:
+def test_a_policy_set_beyond_the_maximum_size_is_refused() -> None:
     text = b'{"policies":[]}'
     for size in (MAX_BYTES - 1, MAX_BYTES):
         assert parse(text + b" " * (size - len(text))) == PolicySetIR(())
@@ -217,7 +217,7 @@ def test_the_number_of_policies_is_bounded() -> None:
         parse(many(MAX_POLICIES + 1))
 
 
-def test_children_are_all_the_expressions_that_a_node_holds() -> None:
+def test_children_returns_every_direct_subexpression_of_a_node() -> None:
     for node in EVERY_NODE:
         held = [part for part in msgspec.structs.astuple(node) if isinstance(part, get_args(Expr))]
         if isinstance(node, Set):

@@ -53,13 +53,13 @@ def extension(function: str, *arguments: object) -> dict[str, object]:
         (LONG_MIN, LONG_MIN),
     ],
 )
-def test_each_json_form_becomes_its_value(json: object, value: object) -> None:
+def test_each_json_form_is_parsed_to_its_value(json: object, value: object) -> None:
     made = parse_value(json)
     assert (type(made), made) == (type(value), value)
 
 
 @pytest.mark.parametrize("json", [None, 1.0, float("nan"), {"a": None}, [[2.5]], b"bytes"])
-def test_what_cedar_has_no_value_for_is_malformed(json: object) -> None:
+def test_json_without_a_cedar_value_is_malformed(json: object) -> None:
     with pytest.raises(Malformed, match="Cedar has no value for"):
         parse_value(json)
 
@@ -111,38 +111,38 @@ def test_an_escape_that_is_not_well_formed_is_malformed(json: object) -> None:
 
 
 @pytest.mark.parametrize("json", [extension("decimal", "1"), extension("ip", 4), extension("duration", "1d1d")])
-def test_an_extension_value_that_cannot_be_is_invalid(json: object) -> None:
+def test_an_extension_value_with_an_invalid_argument_is_refused(json: object) -> None:
     with pytest.raises(Invalid):
         parse_value(json)
 
 
 @pytest.mark.parametrize("json", [[], None, "a", {"__entity": {"type": "User", "id": "x"}}, {1: 2}])
-def test_a_context_is_a_record_and_nothing_that_looks_like_one(json: object) -> None:
+def test_a_context_that_is_not_a_record_is_refused(json: object) -> None:
     with pytest.raises(Malformed):
         parse_record(json)
 
 
 @pytest.mark.parametrize("name", ["User", "A::B::C", "_x1", "principal", "when", "Set"])
-def test_type_names_that_cedar_takes(name: str) -> None:
+def test_type_names_that_cedar_accepts_are_accepted(name: str) -> None:
     assert is_type_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["", "1a", "a b", "A::", "::A", "A:B", "is", "A::in", "__cedar", "__cedar::x", "é", "A\n", "a-b", "A ::B"]
 )
-def test_type_names_that_cedar_refuses(name: str) -> None:
+def test_type_names_that_cedar_refuses_are_refused(name: str) -> None:
     assert not is_type_name(name)
     with pytest.raises(Malformed, match="type name"):
         parse_uid({"type": name, "id": "x"})
 
 
-def test_a_uid_comes_with_or_without_its_escape_and_prints_as_cedar_text() -> None:
+def test_a_uid_is_parsed_with_or_without_its_escape_and_prints_as_cedar_text() -> None:
     plain = {"type": "User", "id": 'a"b'}
     assert parse_uid(plain) == parse_uid({"__entity": plain}) == Uid("User", 'a"b')
     assert str(parse_uid(plain)) == 'User::"a\\"b"'
 
 
-def test_one_and_true_are_different_elements_at_any_depth() -> None:
+def test_integers_and_booleans_are_different_set_elements_at_any_depth() -> None:
     pairs: list[tuple[Any, Any]] = [
         (1, True),
         (0, False),
@@ -156,7 +156,7 @@ def test_one_and_true_are_different_elements_at_any_depth() -> None:
         assert parse_value([left, left]) == parse_value([left])
 
 
-def test_a_record_is_never_taken_for_the_set_or_entity_that_it_resembles() -> None:
+def test_records_sets_and_entities_of_similar_content_have_different_keys() -> None:
     lookalikes = [{"a": "b"}, [["a", "b"]], Uid("a", "b"), {}, frozenset()]
     keys = {key(value if isinstance(value, (Uid, frozenset)) else parse_value(value)) for value in lookalikes}
     assert len(keys) == len(lookalikes)
@@ -174,7 +174,7 @@ def named(name: str, *parents: str, **more: object) -> dict[str, object]:
     }
 
 
-def test_entities_know_all_their_ancestors_and_themselves() -> None:
+def test_the_lineage_of_an_entity_contains_all_ancestors_and_the_entity() -> None:
     store = parse_entities([named("a", "b"), named("b", "c", "d"), named("c", "outside")])
     assert store[Uid("User", "a")].lineage == {Uid("User", name) for name in ("a", "b", "c", "d", "outside")}
     assert store[Uid("User", "c")].lineage == {Uid("User", "c"), Uid("User", "outside")}
@@ -191,7 +191,7 @@ def test_a_hierarchy_may_be_deeper_than_the_stack() -> None:
     assert len(close(chain)[Uid("G", "0")]) == 3000
 
 
-def test_a_diamond_is_not_a_circle() -> None:
+def test_a_shared_ancestor_is_not_a_cycle() -> None:
     store = parse_entities([named("a", "b", "c"), named("b", "d"), named("c", "d"), named("d")])
     assert len(store[Uid("User", "a")].lineage) == 4
 
@@ -211,12 +211,12 @@ def test_a_diamond_is_not_a_circle() -> None:
         ([named("a", tags={"t": None})], "no value for null"),
     ],
 )
-def test_entities_that_cannot_be_are_refused(json: object, refusal: str) -> None:
+def test_malformed_and_cyclic_entities_are_refused(json: object, refusal: str) -> None:
     with pytest.raises(Refused, match=refusal):
         parse_entities(json)
 
 
-def test_an_entity_that_is_not_there_has_nothing_and_says_so() -> None:
+def test_reading_an_attribute_of_an_absent_entity_is_an_error() -> None:
     ghost = absent(ANN)
     assert ghost.lineage == {ANN}
     assert "n" not in ghost.attrs
@@ -224,7 +224,7 @@ def test_an_entity_that_is_not_there_has_nothing_and_says_so() -> None:
         ghost.attrs["n"]
 
 
-def test_an_overlay_looks_at_the_request_first_and_then_at_what_stays() -> None:
+def test_an_overlay_reads_entities_of_the_request_before_those_of_the_store() -> None:
     base = {ANN: entity(ANN, {"n": 1}), BOB: entity(BOB, {"n": 2})}
     over = Overlay.of(base, entity(ANN, {"n": 3}))
     found = over.get(ANN), over.get(BOB), over.get(Uid("User", "ghost"))

@@ -1,4 +1,4 @@
-"""Other forms of one identifier: apart, as a path in a folder, as the key of a map; and what only looks alike."""
+"""Forms of one identifier: split into parts, as a path in a folder, as the key of a map; and look-alikes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ SPLIT: list[tuple[str, list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("words", "right", "wrong"), SPLIT)
-def test_an_identifier_that_a_tool_takes_apart(words: str, right: list[Any], wrong: list[Any]) -> None:
+def test_an_identifier_split_over_arguments_has_the_origin_of_the_whole(
+    words: str, right: list[Any], wrong: list[Any]
+) -> None:
     names = ["one", "two", "three"][: len(right)]
     assert worst(words, names, dict(zip(names, right, strict=True))) == "person"
     assert worst(words, names, dict(reversed(list(zip(names, right, strict=True))))) == "person", (
@@ -66,11 +68,11 @@ def test_an_identifier_that_a_tool_takes_apart(words: str, right: list[Any], wro
     assert worst(words, ["other", *names], {"other": "evil", **dict(zip(names, right, strict=True))}) == "nowhere"
 
 
-def test_an_argument_that_no_schema_lists_is_no_part() -> None:
+def test_an_argument_that_is_not_in_the_schema_is_not_a_part_of_an_identifier() -> None:
     assert worst("fork octo/hello", ["one"], {"one": "octo", "two": "hello"}) == "nowhere"
 
 
-def test_what_tools_return_has_no_parts() -> None:
+def test_an_identifier_in_an_output_is_not_split_into_parts() -> None:
     memory = add_parts(
         remember(KEY, seed("look")), observe_output(remember(KEY, seed("look")), "x/list", LIST, {}, ["octo/hello"])
     )
@@ -78,7 +80,7 @@ def test_what_tools_return_has_no_parts() -> None:
 
 
 @given(st.lists(st.text("abc019", min_size=1, max_size=6), min_size=2, max_size=4), st.sampled_from("/@#:."))
-def test_of_an_identifier_all_its_parts_in_order_count(parts: list[str], separator: str) -> None:
+def test_the_parts_of_an_identifier_count_together_and_in_order(parts: list[str], separator: str) -> None:
     assert join_parts(parts) in set(split_identifier(separator.join(parts)))
     if len(set(parts)) == len(parts):
         assert join_parts(parts[::-1]) not in set(split_identifier(separator.join(parts)))
@@ -118,7 +120,7 @@ PATHS: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("words", "path", "origin"), PATHS)
-def test_a_path_is_a_folder_and_a_name(words: str, path: str, origin: str) -> None:
+def test_a_path_has_the_origin_of_its_folder_and_its_name(words: str, path: str, origin: str) -> None:
     memory = with_marks(remember(KEY, seed(words, own=["ada"])))
     path = path.replace("{home}", "/" + "home").replace("{users}", "/" + "Users")
     assert of_value(memory, Kind.OBJECT, path) is Origin[origin.upper()]
@@ -138,7 +140,9 @@ WITHIN: list[tuple[str, list[str], bool]] = [
 
 
 @pytest.mark.parametrize(("words", "paths", "is_named"), WITHIN)
-def test_a_file_in_a_folder_of_the_person_can_be_asked_about(words: str, paths: list[str], is_named: bool) -> None:
+def test_an_approval_can_be_requested_for_a_file_in_a_folder_that_the_person_named(
+    words: str, paths: list[str], is_named: bool
+) -> None:
     begun = with_marks(remember(KEY, seed(words, own=["ada"])))
     paths = [path.replace("{home}", "/" + "home") for path in paths]
     memory = add_parts(begun, observe_output(begun, "x/inbox", MAIL, {}, f"see {' and '.join(paths)}"))
@@ -150,7 +154,7 @@ def test_a_file_in_a_folder_of_the_person_can_be_asked_about(words: str, paths: 
     assert judge_origins(memory, send, {"to": paths[0], "path": paths[0]})["from_named"] is False
 
 
-def test_a_folder_is_as_trusted_as_who_named_it() -> None:
+def test_a_folder_is_as_trusted_as_the_source_that_named_the_folder() -> None:
     begun = remember(KEY, seed("save notes.txt"))
     for source, output, origin in ((LIST, ["/srv/data"], Origin.KNOWN), (MAIL, "look in /srv/data", Origin.OUTSIDE)):
         memory = add_parts(begun, observe_output(begun, f"x/{source.name}", source, {}, output))
@@ -185,14 +189,14 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("text", "number"), NUMBERS)
-def test_an_amount_is_one_however_the_person_writes_it(text: str, number: float) -> None:
+def test_an_amount_is_recognised_in_any_notation_of_the_person(text: str, number: float) -> None:
     memory = remember(KEY, seed(f"pay {text} now"))
     assert of_value(memory, Kind.AMOUNT, number) is Origin.PERSON
     assert of_value(memory, Kind.AMOUNT, number * 10) is Origin.NOWHERE
 
 
 @pytest.mark.parametrize("name", ["AMX500", "v1.25", "USB3.1", "A12.505"])
-def test_a_number_in_a_name_is_no_amount(name: str) -> None:
+def test_a_number_in_a_name_is_not_an_amount(name: str) -> None:
     memory = remember(KEY, seed(f"order {name} now"))
     number = float(name.lstrip("AMXvUSB"))
     assert of_value(memory, Kind.AMOUNT, number) is Origin.NOWHERE
@@ -203,7 +207,7 @@ DATES = ["March 3rd 2026", "3 March 2026", "2026-03-03", "3.3.2026", "03/03/2026
 
 
 @pytest.mark.parametrize("text", DATES)
-def test_a_moment_is_composed_of_parts_that_the_person_said(text: str) -> None:
+def test_a_point_in_time_is_composed_of_a_date_and_a_time_of_the_person(text: str) -> None:
     memory: Memory = remember(KEY, seed(f"meet on {text} at 2 pm"))
     assert of_value(memory, Kind.TIME, "2026-03-03T14:00") is Origin.PERSON
     assert of_value(memory, Kind.TIME, "2026-03-03T14:00:00") is Origin.PERSON
@@ -231,9 +235,7 @@ ALIAS = {
         ({"calendar": "primary", "room": "x"}, "nowhere"),
     ],
 )
-def test_the_default_of_an_argument_that_may_be_left_out_says_nothing(
-    arguments: dict[str, Any], origin: str | None
-) -> None:
+def test_the_default_of_an_optional_argument_has_no_origin(arguments: dict[str, Any], origin: str | None) -> None:
     kinds = dict.fromkeys(("calendar", "room", "n"), "object")
     alias = Tool(name="do", effect=Effect.CHANGE, arguments=ALIAS, kinds=kinds)
     beside = judge_origins(remember(KEY, seed("look")), alias, arguments)

@@ -49,7 +49,7 @@ def kinds(text: str) -> set[str]:
         ("national_id", "44051401359", "44051401358"),
     ],
 )
-def test_an_identifier_is_known_by_shape_and_checksum(kind: str, right: str, wrong: str) -> None:
+def test_an_identifier_is_recognised_by_its_shape_and_checksum(kind: str, right: str, wrong: str) -> None:
     assert kinds(f"It is {right}, as I said.") == {kind}
     assert kind not in kinds(f"It is {wrong}, as I said.")
     encoded = base64.b64encode(f"it is {right} !".encode()).decode()
@@ -68,11 +68,11 @@ def test_an_identifier_is_known_by_shape_and_checksum(kind: str, right: str, wro
         "kebab-case-names-of-things-that-are-long and snake_case_names_of_things_too",
     ],
 )
-def test_what_honest_texts_have_is_none(text: str) -> None:
+def test_an_ordinary_text_has_no_identifier(text: str) -> None:
     assert kinds(text) == set()
 
 
-def test_random_keys_are_found_and_how_many_is_bounded() -> None:
+def test_random_keys_are_found_up_to_a_maximum_number() -> None:
     dice = random.Random(5)
     keys = ["".join(dice.choices(string.ascii_letters + string.digits, k=32)) for _ in range(200)]
     assert sum(kinds(f"use {key} now") == {"key"} for key in keys) >= 195

@@ -119,7 +119,7 @@ def test_records_are_found_in_each_layout(layout: str) -> None:
         ("note: one\n  two\nid: 3", {"note": "one\ntwo", "id": "3"}),
     ],
 )
-def test_lists_nesting_and_what_goes_on_in_another_line(text: str, value: object) -> None:
+def test_lists_nested_fields_and_continued_lines_are_parsed(text: str, value: object) -> None:
     found = layout_of(text)
     assert found is not None
     assert found.value == value
@@ -150,11 +150,11 @@ def test_lists_nesting_and_what_goes_on_in_another_line(text: str, value: object
         "- a: " + "x" * MAX_LAYOUT,
     ],
 )
-def test_a_text_without_one_frame_all_over_has_none(text: str) -> None:
+def test_a_text_without_one_layout_throughout_has_no_layout(text: str) -> None:
     assert layout_of(text) is None
 
 
-def test_a_frame_is_certain_until_a_field_that_holds_free_text_somewhere() -> None:
+def test_fields_are_certain_up_to_the_first_field_with_free_text() -> None:
     rows = [{"id": "1", "said": "hello", "at": "9"}, {"id": "2", "said": "how are you", "at": "10"}]
     assert list(certain(rows)) == [("id", "1")], "what a stranger wrote may go on after one short word"
     assert list(certain(rows[:1])) == [("id", "1"), ("said", "hello"), ("at", "9")]
@@ -192,7 +192,7 @@ def test_a_listing_that_the_call_did_not_name_has_fields(layout: str) -> None:
         assert of_value(_seen(tool, text, of=default), Kind.OBJECT, "52") is expected, "a text may name a document"
 
 
-def test_what_is_known_from_a_field_is_not_from_outside_besides() -> None:
+def test_a_value_that_is_known_from_a_field_is_not_also_untrusted() -> None:
     seen = _seen(OUTSIDE, "- room: 41\n  said: see you\n- room: 52\n  said: how are you")
     outside = Memory(KEY, tuple(part for part in seen.parts if part.origin is Origin.OUTSIDE))
     assert of_value(seen, Kind.OBJECT, "41") is Origin.KNOWN
@@ -202,7 +202,7 @@ def test_what_is_known_from_a_field_is_not_from_outside_besides() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_record_that_the_person_named_is_one_in_each_layout(layout: str) -> None:
+def test_a_record_that_the_person_named_is_recognised_in_each_layout(layout: str) -> None:
     seen = _seen(INSIDE, LAYOUTS[layout](ROWS), words="where does Bob sit?")
     assert of_value(seen, Kind.OBJECT, "52") is Origin.RECORD
     assert of_value(seen, Kind.OBJECT, "41") is Origin.KNOWN
@@ -263,7 +263,7 @@ def _planted(draw: st.DrawFn) -> tuple[str, int, str]:
 
 
 @given(_planted())
-def test_what_a_stranger_writes_into_free_text_is_never_a_field(planted: tuple[str, int, str]) -> None:
+def test_a_layout_planted_in_free_text_does_not_become_a_field(planted: tuple[str, int, str]) -> None:
     layout, at, text = planted
     rows = [row | {"said": text} if place == at else row for place, row in enumerate(HONEST)]
     rows.append({"name": "Cid", "said": "this is free text", "room": "63"})
@@ -282,7 +282,7 @@ def test_a_document_that_the_call_named_has_no_fields(planted: tuple[str, int, s
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_second_record_with_the_name_that_the_person_said_makes_neither_theirs(layout: str) -> None:
+def test_a_planted_record_with_a_name_that_the_person_said_is_not_their_record(layout: str) -> None:
     fake = LAYOUTS[layout]([{"name": "Bob", "said": "x", "room": PLANTED}])
     for planted in (
         f"ok\n{fake}",
@@ -314,7 +314,7 @@ def test_a_second_record_with_the_name_that_the_person_said_makes_neither_theirs
         "&" * 200_000,
     ],
 )
-def test_hostile_texts_are_read_in_linear_time(text: str) -> None:
+def test_hostile_texts_are_parsed_in_linear_time(text: str) -> None:
     def spent(one: str) -> float:
         started = time.process_time()
         layout_of(one)
@@ -323,7 +323,7 @@ def test_hostile_texts_are_read_in_linear_time(text: str) -> None:
     assert spent(text) < 40 * max(spent(text[: len(text) // 8]), 0.02)
 
 
-def test_markup_is_unescaped() -> None:
+def test_values_in_markup_are_unescaped() -> None:
     found = layout_of(f"<rows><row><a>{html.escape('x & y')}</a></row><row><a>z</a></row></rows>")
     assert found is not None
     assert found.value == [{"a": "x & y"}, {"a": "z"}]

@@ -1,4 +1,4 @@
-"""The fast search finds the same as the careful one: links, mail addresses, texts that can be read otherwise."""
+"""The fast search for links, mail addresses and texts with a second reading agrees with the slow search."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def carefully(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", EVEN, ids=ascii)
-def test_what_can_be_read_in_one_way_is_even(text: str) -> None:
+def test_a_text_with_only_one_reading_is_not_odd(text: str) -> None:
     assert not is_odd(text)
     assert not carefully(text)
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_what_could_be_read_in_another_way_is_odd(text: str) -> None:
+def test_a_text_with_a_second_reading_is_odd(text: str) -> None:
     assert is_odd(text)
     assert carefully(text)
 
 
 @given(st.text(alphabet="abcXxp019 .,-_+/%&([{\\é\x00\x7f\n!@#$'\"*:;<=>?]^`|}~)", max_size=40))
-def test_a_text_is_odd_by_its_definition(text: str) -> None:
+def test_the_fast_search_for_odd_texts_agrees_with_the_definition(text: str) -> None:
     assert is_odd(text) is carefully(text)
 
 
@@ -78,7 +78,7 @@ def test_a_text_is_odd_by_its_definition(text: str) -> None:
         ("https://example.org/%61", "https://example.org/a"),
     ],
 )
-def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: str, meant: str) -> None:
+def test_a_link_is_normalised_alone_and_in_a_text(written: str, meant: str) -> None:
     assert link(written) == meant
     assert links(f"See {written}. Or not") == {meant}
     assert links(f"See <{written}>") == {meant}
@@ -99,27 +99,27 @@ def test_a_link_is_found_in_its_one_spelling_by_itself_and_in_a_text(written: st
     ],
     ids=ascii,
 )
-def test_a_link_is_read_as_browsers_read_it(written: str, meant: str) -> None:
+def test_a_link_is_parsed_as_browsers_parse_the_link(written: str, meant: str) -> None:
     assert meant in links(f"See {written} now")
 
 
 @pytest.mark.parametrize(
     "text", ["See http: it is old", "10:30\n11:00", "C:/docs/a", "a // b", "1/2 and 3:4", "either/or"]
 )
-def test_a_colon_or_a_slash_makes_no_link(text: str) -> None:
+def test_a_colon_or_a_slash_alone_is_not_a_link(text: str) -> None:
     assert links(text) == set()
 
 
 @pytest.mark.parametrize(
     "word", ["bob", "BOB2", "bob@example.com", "B.o_b@Mail.Example.com", "www.Shop-two.example", "ann-lee", "Room_2026"]
 )
-def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
+def test_a_single_word_is_the_same_alone_and_in_a_text(word: str) -> None:
     assert is_alone(word)
     assert words(word, is_source=False) == [word.lower()] == words(f"({word}),", is_source=True)
 
 
 @given(st.lists(st.sampled_from(["Ann", "a1", "12", "345", "(old)", "'q'", "end.", "so,", "why?!", "1.5", "5.", "-"])))
-def test_words_are_read_alike_whatever_is_beside_them(runs: list[str]) -> None:
+def test_words_are_split_alike_beside_other_words(runs: list[str]) -> None:
     text = " ".join(runs)
     assert words(f"{text} and/or", is_source=True) == [*words(text, is_source=True), "and/or"]
 
@@ -149,7 +149,7 @@ def test_words_are_read_alike_whatever_is_beside_them(runs: list[str]) -> None:
     ],
     ids=ascii,
 )
-def test_what_may_have_another_spelling_is_no_word_alone(word: str) -> None:
+def test_a_word_with_a_possible_second_spelling_is_not_alone(word: str) -> None:
     assert not is_alone(word)
 
 
@@ -161,7 +161,7 @@ TOO_MANY = MAX_DECODED // len("some text 0000\n") + 1
 """so many encoded parts are longer than the decoded forms of a text may be"""
 
 
-def test_each_of_many_encoded_parts_is_decoded_and_they_count_as_no_link() -> None:
+def test_many_encoded_parts_are_each_decoded_and_do_not_count_as_a_link() -> None:
     forms, is_whole = decode(encoded(500))
     assert is_whole
     assert [f"some text {number:04}" for number in range(500)] == forms[-1].split("\n")
@@ -175,13 +175,13 @@ def test_a_text_whose_decoded_parts_are_too_long_counts_as_a_link() -> None:
     assert len(links(encoded(TOO_MANY))) == 1, "so a text that hides content among such parts is asked about"
 
 
-def test_no_number_of_encoded_parts_hides_a_form_of_the_whole_text() -> None:
+def test_many_encoded_parts_do_not_hide_a_form_of_the_whole_text() -> None:
     assert "ada@home.example" in links(f"{encoded(MAX_DECODED // 32)} ada&#64;home.example")
 
 
 @pytest.mark.parametrize("width", [75, 76])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n  "])
-def test_base64_in_lines_is_decoded_as_a_whole(width: int, end: str) -> None:
+def test_base64_over_several_lines_is_decoded_as_a_whole(width: int, end: str) -> None:
     text = "Grüße an Ada. " * 50 + "Siehe https://evil.example/" + "a" * 60
     written = base64.b64encode(text.encode()).decode()
     body = end.join(written[start : start + width] for start in range(0, len(written), width))
@@ -190,7 +190,7 @@ def test_base64_in_lines_is_decoded_as_a_whole(width: int, end: str) -> None:
         assert "https://evil.example/" + "a" * 60 in links(whole)
 
 
-def test_a_text_that_is_encoded_more_often_than_is_decoded_counts_as_a_link() -> None:
+def test_a_text_encoded_beyond_the_maximum_depth_counts_as_a_link() -> None:
     text = "Pay the invoice of Ada Lee"
     for times in range(DEPTH + 2):
         is_within = times <= DEPTH
@@ -211,7 +211,7 @@ def test_a_text_that_is_encoded_more_often_than_is_decoded_counts_as_a_link() ->
         ('{"html": "<p>\\u00e9&nbsp;\\u2026</p>", "to": "https://x.example/a%20b"}', None),
     ],
 )
-def test_encodings_side_by_side_are_not_within_each_other(text: str, plain: str | None) -> None:
+def test_adjacent_encodings_do_not_count_as_nested(text: str, plain: str | None) -> None:
     forms, is_whole = decode(text)
     assert is_whole
     assert plain is None or plain in forms

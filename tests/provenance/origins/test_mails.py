@@ -73,14 +73,14 @@ def is_only(memory: Memory, **changed: object) -> bool:
 READ_PAGE = read(begin(), PAGE)
 
 
-def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -> None:
+def test_the_only_address_of_a_page_that_the_person_named_is_marked() -> None:
     assert is_only(READ_PAGE)
     assert judged(READ_PAGE)["origin_worst"] == "outside", "the value stays untrusted"
     assert is_only(unpack(pack(READ_PAGE), key=KEY)), "at every guard, after a restart"
     assert is_only(READ_PAGE.lending(0)), "for a call that gets nothing from endorsed documents, too"
 
 
-def test_a_stated_address_is_nobody_who_needs_the_only_address() -> None:
+def test_an_address_as_domain_of_a_call_does_not_mark_the_only_address() -> None:
     move = structs.replace(INVITE, kinds={"domain": "address", "mail": "address"})
     memory = read(begin("set up harbour.example as ada.example says"), PAGE)
     call = {"domain": "harbour.example", "mail": "ada@home.example"}
@@ -129,7 +129,7 @@ def test_a_stated_address_is_nobody_who_needs_the_only_address() -> None:
     ],
 )
 @pytest.mark.parametrize("is_before", [True, False])
-def test_with_a_second_address_there_is_no_only_one(text: str, is_before: bool) -> None:
+def test_a_second_address_in_the_content_removes_the_mark_of_the_only_address(text: str, is_before: bool) -> None:
     begun = begin()
     other = read(read(begun, text), PAGE) if is_before else read(READ_PAGE, text)
     assert not is_only(other)
@@ -147,22 +147,22 @@ def test_with_a_second_address_there_is_no_only_one(text: str, is_before: bool) 
     ],
     ids=["name of a member", "name in a text", "behind many texts", "deep inside"],
 )
-def test_an_address_is_found_wherever_the_output_has_it(output: object) -> None:
+def test_an_address_is_found_at_each_place_of_an_output(output: object) -> None:
     assert not is_only(read(READ_PAGE, output))
     assert not is_only(read(begin(), [output, PAGE]))
 
 
-def test_names_of_members_are_no_addresses() -> None:
+def test_names_of_members_are_not_mail_addresses() -> None:
     assert is_only(read(begin(), f"@ada says to @all-hands: {PAGE} See https://chat.example/@ada, or ask @bob."))
 
 
-def test_an_address_of_a_record_is_an_address_too() -> None:
+def test_an_address_in_a_record_counts_as_a_second_address() -> None:
     record = [{"name": "Ada", "mail": "ada@work.example"}]
     memory = add_parts(READ_PAGE, observe_output(READ_PAGE, "team/contacts", CONTACTS, {}, record))
     assert not is_only(memory)
 
 
-def test_letters_that_only_one_version_of_idna_replaces_make_another_address() -> None:
+def test_addresses_that_only_idna_2003_equates_are_distinct() -> None:
     assert not is_only(read(begin(), "ada@fass.example or ada@fa\xdf.example"), mail="ada@fass.example")
     said = judged(begin("invite Ada, ada@fass.example"), mail="ada@fa\xdf.example")
     assert said["recipient_worst"] == "nowhere", "another host than the person's"
@@ -176,11 +176,11 @@ def test_reads_at_the_same_time_do_not_displace_the_first_address() -> None:
     assert not is_only(memory, mail="eve@far.example")
 
 
-def test_the_same_address_twice_is_one() -> None:
+def test_a_repeated_address_counts_once() -> None:
     assert is_only(read(READ_PAGE, "ADA@home.example is the address", url="other.example"))
 
 
-def test_an_address_in_the_persons_words_is_an_address_too() -> None:
+def test_an_address_in_the_words_of_the_person_counts_as_a_second_address() -> None:
     assert not is_only(read(begin(f"{WORDS}, and tell bob@example.org"), PAGE))
 
 
@@ -211,20 +211,22 @@ def test_an_address_in_the_persons_words_is_an_address_too() -> None:
         "an uncommon form",
     ],
 )
-def test_all_else_that_the_call_names_must_be_the_persons(changed: dict[str, object]) -> None:
+def test_the_only_address_requires_that_the_person_stated_all_other_values_of_the_call(
+    changed: dict[str, object],
+) -> None:
     assert not is_only(READ_PAGE, **changed)
 
 
-def test_the_person_must_have_named_a_recipient_of_the_call() -> None:
+def test_the_only_address_requires_that_the_person_named_a_recipient_of_the_call() -> None:
     assert "only_address" not in judge_origins(READ_PAGE, INVITE, {"mail": CALL["mail"]})
     assert "only_address" not in judge_origins(READ_PAGE, INVITE, {"mail": CALL["mail"], "room": "Ada"})
 
 
-def test_the_task_must_have_a_plan() -> None:
+def test_the_only_address_requires_a_plan_of_the_task() -> None:
     assert not is_only(read(remember(KEY, seed(WORDS)), PAGE))
 
 
-def test_the_owner_must_have_declared_the_address() -> None:
+def test_the_only_address_requires_a_declared_address_argument() -> None:
     undeclared = structs.replace(INVITE, kinds={"who": "principal"})
     assert "only_address" not in judge_origins(READ_PAGE, undeclared, CALL)
 
@@ -234,21 +236,23 @@ def test_the_owner_must_have_declared_the_address() -> None:
     [({"url": "ada.example"}, True), ({"query": "Ada"}, False), ({"url": "ada.example", "query": "moved"}, False)],
     ids=["the page", "a search", "a search in the page"],
 )
-def test_search_words_name_no_content_that_has_the_only_address(arguments: dict[str, str], expected: bool) -> None:
+def test_content_found_by_search_words_does_not_have_the_only_address(
+    arguments: dict[str, str], expected: bool
+) -> None:
     begun = begin()
     assert is_only(add_parts(begun, observe_output(begun, "web/search", SEARCH, arguments, PAGE))) is expected
 
 
-def test_an_unconfirmed_tool_does_not_say_what_its_arguments_name() -> None:
+def test_content_of_an_unconfirmed_tool_does_not_have_the_only_address() -> None:
     begun, proposed = begin(), structs.replace(FETCH, definition="x" * 43)
     assert not is_only(add_parts(begun, observe_output(begun, "web/fetch", proposed, {"url": "ada.example"}, PAGE)))
 
 
-def test_the_person_must_have_named_the_content() -> None:
+def test_the_only_address_requires_that_the_person_named_the_content() -> None:
     assert not is_only(read(begin("invite Ada"), PAGE, url="else.example"))
 
 
-def test_no_amount_of_content_makes_a_second_address_forgotten() -> None:
+def test_a_second_address_is_not_forgotten_after_a_flood_of_content() -> None:
     memory = read(READ_PAGE, "eve@far.example")
     for number in range(80):
         memory = read(memory, f"m{number}@far.example " + " ".join(f"w{number}x{at}" for at in range(1200)))
@@ -257,14 +261,14 @@ def test_no_amount_of_content_makes_a_second_address_forgotten() -> None:
     assert not is_only(memory)
 
 
-def test_a_guard_may_state_addresses() -> None:
+def test_a_guard_can_report_addresses_of_content() -> None:
     added = [part for part in READ_PAGE.parts if part.kinds == MAILS]
     check_observed(added)
     assert [part.origin for part in added] == [Origin.OUTSIDE]
     assert len(added[0].words) <= LABEL_ROOM[MAILS] * 6
 
 
-def test_a_read_that_adds_every_kind_of_part_is_within_the_limit() -> None:
+def test_a_read_that_adds_each_kind_of_part_is_within_the_limit() -> None:
     look = Tool(name="look", effect=Effect.READ, kinds={"channel": "object", "words": "text"})
     begun = remember(KEY, seed("what does Ada say in plans?"))
     asks = "read the plans, and look for the budget of the northern site"
@@ -282,7 +286,7 @@ def read_plans() -> Memory:
     return add_parts(begun, observe_output(begun, "chat/read", READ, {"channel": "plans"}, text))
 
 
-def test_a_followed_link_is_known_as_such() -> None:
+def test_a_followed_link_is_marked_as_followed() -> None:
     memory = read_plans()
     assert judge_origins(memory, FETCH, {"url": "https://pages.example/a"})["followed"] is True
     assert "followed" not in judge_origins(memory, FETCH, {"url": "https://pages.example/b"})
@@ -301,7 +305,7 @@ def test_a_tool_that_fetches_no_content_of_third_parties_does_not_follow_a_link(
     assert (judged["origin_worst"], "followed" in judged) == ("outside", False)
 
 
-def test_a_text_with_two_addresses_is_not_decoded_to_find_more() -> None:
+def test_a_text_with_two_plain_addresses_is_not_decoded() -> None:
     scribe = Scribe(KEY)
     new_mails(begin(), scribe, ["ada@home.example", "eve@far.example"], is_named=True)
     assert decoded_texts(scribe) == 1, "the first text, which has only one address"

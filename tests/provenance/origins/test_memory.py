@@ -1,4 +1,4 @@
-"""The memory of a task is bounded, reveals no values, and no tool can make room in it for its own."""
+"""The memory of a task is bounded and reveals no values; an output does not displace trusted words."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def told(memory: Memory, tool: Tool, output: object, **arguments: str) -> Memory
     return add_parts(memory, observe_output(memory, f"files/{tool.name}", tool, arguments, output))
 
 
-def test_no_output_takes_room_from_what_the_person_said_or_makes_the_memory_larger() -> None:
+def test_outputs_do_not_displace_the_words_of_the_person_or_enlarge_the_memory() -> None:
     kinds = ["account", "amount", "address", "object", "secret", "principal", "time"]
     endorsed = [("files/doc", f"v{number}", kinds[: 1 + number % 7]) for number in range(8)]
     memory = remember(
@@ -82,14 +82,14 @@ def test_no_output_takes_room_from_what_the_person_said_or_makes_the_memory_larg
 
 
 @pytest.mark.parametrize("count", [ROOM[Origin.PERSON] - 1, ROOM[Origin.PERSON]])
-def test_what_has_no_room_comes_from_nowhere(count: int) -> None:
+def test_a_word_beyond_the_limit_of_the_memory_has_no_origin(count: int) -> None:
     memory = remember(KEY, seed("first" + " a" * (count - 2) + " last"))
     last = of_value(memory, Kind.OBJECT, "last")
     assert last is (Origin.PERSON if count < ROOM[Origin.PERSON] else Origin.NOWHERE)
     assert of_value(memory, Kind.OBJECT, "first") is Origin.PERSON
 
 
-def test_the_memory_at_rest_tells_no_values_and_depends_on_the_key() -> None:
+def test_a_packed_memory_contains_no_values_and_depends_on_its_key() -> None:
     said = seed("transfer to DE89370400440532013000", own=["Alice"])
     mine, other = pack(remember(KEY, said)), pack(remember(bytes(32), said))
     assert b"DE89" not in mine
@@ -101,19 +101,19 @@ def test_the_memory_at_rest_tells_no_values_and_depends_on_the_key() -> None:
     assert of_value(unpack(mine, key=bytes(32)), Kind.ACCOUNT, "DE89370400440532013000") is Origin.NOWHERE
 
 
-def test_a_phrase_begins_where_a_word_begins() -> None:
+def test_a_phrase_matches_only_at_the_start_of_a_word() -> None:
     assert holds(b"abcdefghijkl", b"ghijkl")
     assert not holds(b"abcdefghijkl", b"defghi")
     assert holds(b"b" + b"a" * 11, b"a" * 6), "it is looked for behind what is none"
 
 
-def test_what_is_told_later_is_a_source_of_its_own() -> None:
+def test_a_later_output_is_a_separate_source() -> None:
     memory = told(told(remember(KEY, seed("x")), OUTSIDE, "Mary"), OUTSIDE, "Major")
     assert of_value(memory, Kind.PRINCIPAL, "Mary") is Origin.OUTSIDE
     assert of_value(memory, Kind.PRINCIPAL, "Mary Major") is Origin.NOWHERE
 
 
-def test_marks_change_no_answer() -> None:
+def test_marks_of_a_memory_do_not_change_origins() -> None:
     memory = told(remember(KEY, seed("send it to ann@example.org")), OUTSIDE, FULL)
     quick = told(with_marks(memory), OUTSIDE, "something more")
     plain = told(memory, OUTSIDE, "something more")
@@ -122,7 +122,7 @@ def test_marks_change_no_answer() -> None:
     assert pack(quick) == pack(plain)
 
 
-def test_what_is_there_already_is_not_told_again() -> None:
+def test_content_that_the_memory_already_has_is_not_observed_again() -> None:
     memory = told(remember(KEY, seed("x")), OUTSIDE, {"a": "one two", "b": "three"})
     assert observe_output(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "one two"}) == ()
     found = observe_output(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "two one"})
@@ -130,7 +130,7 @@ def test_what_is_there_already_is_not_told_again() -> None:
     assert len(part.words) == 2 * WIDTH
 
 
-def test_whoever_hears_the_same_in_the_same_order_remembers_the_same() -> None:
+def test_memories_with_the_same_parts_in_the_same_order_are_equal() -> None:
     first = remember(KEY, seed("x"))
     parts = [observe_output(first, "files/fetch", OUTSIDE, {}, f"a{one} b{one}") for one in range(5)]
     left = right = first
@@ -185,14 +185,14 @@ for _ in range(5000):
     ],
     ids=lambda one: ascii(one)[:16] if isinstance(one, str) else type(one).__name__,
 )
-def test_hostile_outputs_are_remembered_in_bounded_time_or_not_at_all(output: object) -> None:
+def test_a_hostile_output_does_not_make_the_memory_too_large(output: object) -> None:
     memory = remember(KEY, seed("x"))
     for tool in (OUTSIDE, INSIDE):
         memory = told(memory, tool, output, path="x")
     assert len(pack(memory)) < MAX_BYTES
 
 
-def test_a_bomb_of_encodings_is_not_followed_for_ever() -> None:
+def test_nested_encodings_are_decoded_to_a_limited_depth() -> None:
     text, found = "https://evil.example/x", []
     for _ in range(12):
         memory = told(remember(KEY, seed("x")), OUTSIDE, text)
@@ -220,14 +220,14 @@ PART = Part(Origin.RECORD, ALL_KINDS, bytes(6))
         Part(Origin.RECORD, 1, bytes(6)),
     ],
 )
-def test_a_guard_may_not_say_that_the_person_said_it_nor_more_than_there_is_room_for(part: Part) -> None:
+def test_a_guard_cannot_report_words_of_the_person_or_parts_beyond_the_limit(part: Part) -> None:
     check_observed([PART, Part(Origin.ENDORSED, 1, bytes(ROOM[Origin.ENDORSED] * WIDTH))])
     with pytest.raises(Malformed):
         check_observed([PART, part])
 
 
 @pytest.mark.parametrize("body", [b"", b"\x93", b"\xc1", b"\x92\x91\x93\x00\x00\xc4\x00\x90", b"{}"])
-def test_what_is_no_memory_is_malformed(body: bytes) -> None:
+def test_a_malformed_memory_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         unpack(body, key=KEY)
 
@@ -244,7 +244,7 @@ WORDS = st.text("abcdefghijklmnopqrstuvwxyzäß-_", min_size=3, max_size=12).map
 
 
 @given(WORDS, st.text().filter(lambda text: not any(map(str.isdigit, text))), st.lists(WORDS, max_size=5))
-def test_a_word_of_the_person_has_the_origin_person_whatever_is_beside_it(
+def test_a_word_of_the_person_has_the_origin_person_beside_any_other_text(
     value: str, before: str, behind: list[str]
 ) -> None:
     memory = remember(KEY, said(f"{before} \n {value} \n {' '.join(behind)}"))
@@ -263,7 +263,7 @@ def test_a_word_of_the_person_has_the_origin_person_whatever_is_beside_it(
         "ID：5127",
     ],
 )
-def test_a_sign_between_a_number_and_a_script_without_spaces_is_no_part_of_the_number(text: str) -> None:
+def test_a_sign_before_a_script_without_spaces_is_not_a_part_of_a_number(text: str) -> None:
     memory = remember(KEY, seed(text))
     assert of_value(memory, Kind.OBJECT, "5127") is Origin.PERSON
     assert of_value(memory, Kind.AMOUNT, 5127) is Origin.PERSON
@@ -286,7 +286,7 @@ def test_a_sign_between_a_number_and_a_script_without_spaces_is_no_part_of_the_n
         "टिकट12",
     ],
 )
-def test_a_number_after_a_number_sign_or_a_letter_without_capitals_is_a_word(text: str) -> None:
+def test_a_number_after_a_number_sign_or_an_uncased_letter_is_a_word(text: str) -> None:
     memory = remember(KEY, seed(text))
     assert of_value(memory, Kind.OBJECT, 12) is Origin.PERSON
     assert of_value(memory, Kind.OBJECT, text) is Origin.PERSON
@@ -294,7 +294,7 @@ def test_a_number_after_a_number_sign_or_a_letter_without_capitals_is_a_word(tex
 
 
 @pytest.mark.parametrize("text", ["AMX12", "item-12", "v.12.1", "12-го", "1.12", "room.12", "p.12", "art.12"])
-def test_a_number_inside_another_name_is_no_word_of_its_own(text: str) -> None:
+def test_a_number_inside_another_name_is_not_a_separate_word(text: str) -> None:
     memory = remember(KEY, seed(text))
     assert of_value(memory, Kind.OBJECT, 12) is Origin.NOWHERE
     assert of_value(memory, Kind.OBJECT, text) is Origin.PERSON
@@ -339,7 +339,7 @@ def test_the_domains_of_addresses_that_the_person_stated_or_has_are_known(domain
         ("info bills", Origin.NOWHERE),
     ],
 )
-def test_a_short_address_of_the_person_may_be_one_at_the_host_of_their_own(value: str, origin: Origin) -> None:
+def test_a_short_address_of_the_person_is_known_at_their_own_mail_domain(value: str, origin: Origin) -> None:
     memory = remember(KEY, seed("info@ and bills@ go to bea@far.example", own=["ada@home.example"]))
     assert of_value(memory, Kind.ADDRESS, value) is origin
 
@@ -356,7 +356,7 @@ def test_derived_addresses_are_not_known_to_changes_and_shares(effect: Effect, a
     assert judge_origins(listed, tool, {"at": address})["origin"] == {"at": "known"}, "of a record, for each effect"
 
 
-def test_derived_addresses_have_a_limit_and_take_no_room_of_the_words() -> None:
+def test_derived_addresses_are_limited_and_do_not_displace_words() -> None:
     numbers = range(500)
     domains = remember(KEY, seed(" ".join(f"a{number}.b{number}.example" for number in numbers)))
     known = [of_value(domains, Kind.ADDRESS, f"b{number}.example") for number in numbers]

@@ -1,4 +1,4 @@
-"""Content from outside: what of it is an identifier of a thing, and whether the person named what was read."""
+"""Untrusted content: its identifiers of objects, and whether the person named the content."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def origin(memory: Memory, name: str, value: str) -> str:
 
 
 @pytest.mark.parametrize("id", [PAGE, PAGE.upper(), "a1234567", "rec-00123456789", f"{'x' * 17}12345678", "K0000000"])
-def test_an_opaque_identifier_of_a_field_names_a_thing_and_reaches_nobody(id: str) -> None:
+def test_an_opaque_identifier_in_a_field_is_known_as_an_object_but_not_as_a_recipient(id: str) -> None:
     memory = after("look around", {}, [{"id": id, "name": "Plans"}])
     assert origin(memory, "thing", id) == "known"
     assert origin(memory, "to", id) == origin(memory, "mail", id) == "nowhere"
@@ -71,13 +71,13 @@ def test_an_opaque_identifier_of_a_field_names_a_thing_and_reaches_nobody(id: st
         f"{PAGE} {PAGE}",
     ],
 )
-def test_what_may_reach_or_pay_somebody_is_no_identifier(value: str) -> None:
+def test_a_value_that_can_be_an_address_or_account_is_not_an_opaque_identifier(value: str) -> None:
     memory = after("look around", {}, [{"id": value, "name": "Plans"}])
     assert origin(memory, "thing", value) == "outside"
 
 
 @pytest.mark.parametrize("output", [[{"note": PAGE}], f"The page is {PAGE}.", [{"body": {"text": PAGE}}]])
-def test_an_identifier_in_what_strangers_write_stays_outside(output: object) -> None:
+def test_an_identifier_in_untrusted_text_stays_untrusted(output: object) -> None:
     assert origin(after("look around", {}, output), "thing", PAGE) == "outside"
 
 
@@ -106,7 +106,7 @@ STRANGER = "EVE99887766 wants it"
         ({}, False),
     ],
 )
-def test_content_is_named_where_a_value_that_says_which_is_the_persons(
+def test_content_is_named_if_the_person_stated_the_value_that_identifies_the_content(
     arguments: dict[str, Any], is_named: bool
 ) -> None:
     memory = after("leave a remark on the page about the Oslo office", arguments, STRANGER)
@@ -125,14 +125,14 @@ def test_content_is_named_where_a_value_that_says_which_is_the_persons(
         ("which port", False),
     ],
 )
-def test_a_command_with_a_word_of_the_person_returns_what_they_named(command: str, is_named: bool) -> None:
+def test_a_command_with_a_word_of_the_person_returns_named_content(command: str, is_named: bool) -> None:
     begun = remember(KEY, seed("which process has 3000, of the Oslo office? And 300"))
     run = Tool(name="run", effect=Effect.DESTROY, arguments={"properties": {"command": {"type": "string"}}})
     memory = add_parts(begun, observe_output(begun, "desk/run", run, {"command": command}, STRANGER))
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
 
 
-def test_a_search_with_another_form_of_a_word_of_the_person_is_described() -> None:
+def test_a_search_with_an_inflected_word_of_the_person_returns_named_content() -> None:
     for search, is_named in (("dentysta", True), ("dentystyczny", False), ("denta", False), ("tysta", False)):
         memory = after("przełóż wizytę u dentysty na piątek", {"query": search}, "Dr Zając EVE99887766")
         assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named, search
@@ -145,7 +145,7 @@ def test_content_that_untrusted_content_points_at_is_not_named() -> None:
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
 
 
-def test_content_is_described_where_described_content_points_at_it() -> None:
+def test_content_that_described_content_points_at_is_described() -> None:
     memory = after("read the mail about the Oslo office", {"query": "subject:Oslo"}, "mail-77: the Oslo office")
     led = add_parts(memory, observe_output(memory, "notes/search", SEARCH, {"query": "mail-77"}, STRANGER))
     assert judge_origins(led, PAY, {"to": "EVE99887766"})["from_named"] is True
@@ -187,7 +187,7 @@ def test_a_recipient_is_described_by_a_word_of_the_person_in_its_name(mail: Any,
     assert context.get("described", False) is is_described
 
 
-def test_no_account_and_no_recipient_beside_an_account_is_described() -> None:
+def test_an_account_or_a_recipient_beside_an_account_is_not_described() -> None:
     memory = after("tell Ingrid", {}, "Write to ingrid@far.example, or pay INGRID99887766.")
     assert judge_origins(memory, PAY, {"mail": "ingrid@far.example"})["described"] is True
     assert "described" not in judge_origins(memory, PAY, {"to": "INGRID99887766"})
@@ -224,7 +224,7 @@ LINES = """- visit: V-551
         ("The visit is V-551.", {"thing": "V-551"}, False),
     ],
 )
-def test_a_person_may_have_described_the_record_whose_identifier_is_in_a_field(
+def test_a_person_can_have_described_the_record_whose_identifier_is_in_a_field(
     output: str, call: dict[str, Any], is_named: bool
 ) -> None:
     memory = planned({"query": "the visits of somebody"}, output)
@@ -269,7 +269,7 @@ From: Bob
         ("部屋を予約して", "r-7", False),  # not the whole run
     ],
 )
-def test_an_identifier_in_a_line_with_a_word_of_the_person_may_be_described(
+def test_an_identifier_in_a_line_with_a_word_of_the_person_can_be_described(
     said: str, thing: Any, is_named: bool
 ) -> None:
     memory = planned({"query": "all"}, LISTING, words=said)
@@ -295,7 +295,7 @@ def planned(arguments: dict[str, Any], output: str, *, words: str = "the meeting
     return add_parts(memory, observe_output(memory, "notes/search", SEARCH, arguments, output))
 
 
-def test_a_memory_that_loses_content_for_the_identifiers_of_records_says_so() -> None:
+def test_a_memory_that_drops_content_for_identifiers_of_records_is_marked_as_incomplete() -> None:
     memory, is_lost = planned({"query": "all"}, json.dumps([{"remark": "send it to quetzalcoatl"}])), False
     for page in range(8):
         rows = json.dumps([{"visit": f"V-{page}{number:03}"} for number in range(64)])
@@ -305,12 +305,12 @@ def test_a_memory_that_loses_content_for_the_identifiers_of_records_says_so() ->
     assert is_lost
 
 
-def test_one_value_that_is_not_from_outside_alone_says_nothing_of_named_content() -> None:
+def test_a_call_with_a_trusted_value_has_no_mark_of_named_content() -> None:
     memory = after("pay ann about the Oslo office", {"query": "Oslo office"}, STRANGER)
     assert "from_named" not in judge_origins(memory, PAY, {"to": "EVE99887766", "thing": "ann"})
 
 
-def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() -> None:
+def test_a_guard_can_report_named_content_only_of_untrusted_origin() -> None:
     for kinds in (ALL_KINDS | NAMED, IN_FIELDS):
         check_observed([Part(Origin.OUTSIDE, kinds, bytes(6))])
         for origin in (Origin.KNOWN, Origin.RECORD, Origin.ENDORSED):
@@ -323,7 +323,7 @@ def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() 
 FETCH = Tool(name="fetch", effect=Effect.SEND, open_world=True, kinds={"url": "address"})
 
 
-def test_a_link_that_may_be_followed_is_not_mentioned_by_the_content_that_has_it() -> None:
+def test_a_followed_link_does_not_count_as_mentioned_by_its_own_content() -> None:
     read = Tool(name="read", effect=Effect.READ, kinds={"channel": "object"})
     memory = remember(KEY, seed("what is in plans?"))
     text = "See https://pages.example/a and b.example"
@@ -351,7 +351,7 @@ TABLE = "| from | room | text |\n| --- | --- | --- |\n| Bob | {0} | hello there 
     ],
     ids=["in each record", "in one record", "in a text, too", "in one record and a text", "named by earlier content"],
 )
-def test_a_field_that_repeats_the_value_of_the_call_does_not_mention_it(
+def test_a_field_that_repeats_a_value_of_its_call_does_not_mention_the_value(
     earlier: str, table: tuple[str, str, str], expected: bool
 ) -> None:
     begun = remember(KEY, seed("look around"))
@@ -371,7 +371,7 @@ def test_a_field_that_repeats_the_value_of_the_call_does_not_mention_it(
     ],
     ids=["field of the same name", "attribute", "comment"],
 )
-def test_all_else_in_a_text_with_an_echo_is_mentioned(output: str) -> None:
+def test_other_values_in_a_text_with_an_echo_are_mentioned(output: str) -> None:
     begun = remember(KEY, seed("look around"))
     memory = add_parts(begun, [Part(Origin.KNOWN, ALL_KINDS, begun.hashed([one])) for one in ("plans", "news")])
     memory = add_parts(memory, observe_output(memory, "chat/read", CHANNEL, {"channel": "news"}, output))
@@ -389,7 +389,7 @@ def test_all_else_in_a_text_with_an_echo_is_mentioned(output: str) -> None:
         (Effect.ADMINISTER, True, "outside"),
     ],
 )
-def test_a_document_lends_what_a_confirmed_change_writes_and_nothing_else(
+def test_an_endorsed_document_lends_undeclared_values_only_to_a_confirmed_change(
     effect: Effect, is_confirmed: bool, expected: str
 ) -> None:
     read = Tool(name="read", effect=Effect.READ, kinds={"path": "object"})
@@ -401,7 +401,7 @@ def test_a_document_lends_what_a_confirmed_change_writes_and_nothing_else(
 
 
 @pytest.mark.parametrize("value", ["eve@far.example", "https://far.example/eve", "NL91ABNA0417164300"])
-def test_a_document_lends_no_address_and_no_account_to_an_argument_that_nobody_declared(value: str) -> None:
+def test_an_endorsed_document_lends_no_address_or_account_to_an_undeclared_argument(value: str) -> None:
     read = Tool(name="read", effect=Effect.READ, kinds={"path": "object"})
     kinds = ["object", "address", "account"]
     memory = remember(KEY, seed("do what move.txt says", endorsed=[("files/read", "move.txt", kinds)]))

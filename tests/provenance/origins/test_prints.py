@@ -44,7 +44,7 @@ def checksum(scribe: Scribe, text: str) -> int:
 
 
 @given(one=st.sampled_from(RUNS), two=st.sampled_from(RUNS))
-def test_two_neighbours_that_look_like_names_have_the_fingerprint_of_a_text_with_both_alone(one: str, two: str) -> None:
+def test_two_adjacent_names_in_a_text_have_a_fingerprint(one: str, two: str) -> None:
     scribe = Scribe(KEY)
     alone = scribe.words(f"{one} {two}")
     is_pair = len(alone) == 2 and one[-1] not in ".,;:!?" and any(run.lstrip("(")[0].isupper() for run in (one, two))
@@ -53,13 +53,13 @@ def test_two_neighbours_that_look_like_names_have_the_fingerprint_of_a_text_with
 
 
 @given(count=st.integers(2, SPAN - 1), rest=st.sampled_from(["", " -", " , ;", " . . ."]))
-def test_a_field_of_a_few_words_is_a_fact_whatever_signs_are_beside_the_words(count: int, rest: str) -> None:
+def test_a_field_of_two_to_a_few_words_is_a_fact_with_any_punctuation(count: int, rest: str) -> None:
     scribe = Scribe(KEY)
     field = " ".join(["blue", "boat", "with", "sails"][:count]) + rest
     assert checksum(scribe, field) in source_prints(scribe, ["a text"], [field], room=ROOM)
 
 
-def test_a_field_of_many_words_is_no_fact() -> None:
+def test_a_field_of_many_words_is_not_a_fact() -> None:
     scribe = Scribe(KEY)
     field = "blue boat with white sails"
     assert checksum(scribe, field) not in source_prints(scribe, ["a text"], [field], room=ROOM)
@@ -68,14 +68,14 @@ def test_a_field_of_many_words_is_no_fact() -> None:
 @pytest.mark.parametrize(
     "word", ["ada@home.example", "https://a.example", "12345", "2291", "k_9fq_51hqtz7n", "ab1cdefg", "1ab2cdef"]
 )
-def test_a_word_that_tells_is_found_in_any_text(word: str) -> None:
+def test_a_distinctive_word_has_a_fingerprint_in_any_text(word: str) -> None:
     scribe = Scribe(KEY)
     assert is_telling(word)
     assert checksum(scribe, word) in source_prints(scribe, [f"it is {word} and no other one than this"], room=ROOM)
 
 
 @pytest.mark.parametrize("word", ["2026", "123", "@ada", "word", "b1cdefg", "abcdefg1", "1abcdefg", "ab1c-defg"])
-def test_a_word_that_many_texts_have_tells_nothing(word: str) -> None:
+def test_a_common_word_is_not_distinctive(word: str) -> None:
     assert not is_telling(word)
 
 

@@ -1,4 +1,4 @@
-"""A value of a record in the place of one that the person named is a substitute, whatever fields and tools are."""
+"""A value of a record in place of a value that the person named is a substitute, for any fields and tools."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ASKED = [
 )
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(("said", "right", "wrong"), ASKED)
-def test_another_value_of_the_field_in_which_the_person_named_one(
+def test_another_value_of_a_field_in_which_the_person_named_a_value_is_a_substitute(
     said: str, right: dict[str, object], wrong: dict[str, object], order: int, shape: Any
 ) -> None:
     memory = after(remember(KEY, seed(said)), LIST, {}, shape(QUX[::order]))
@@ -71,19 +71,19 @@ def test_another_value_of_the_field_in_which_the_person_named_one(
         assert is_substituted(known, **wrong)
 
 
-def test_where_the_person_named_none_no_value_is_a_substitute() -> None:
+def test_a_value_is_not_a_substitute_if_the_person_named_no_value() -> None:
     memory = after(remember(KEY, seed("cancel what is cheapest")), LIST, {}, QUX)
     assert not is_substituted(memory, id=17, to="bob@example.org", much=900.25)
 
 
-def test_a_value_that_nothing_returned_is_no_substitute_but_unknown() -> None:
+def test_a_value_that_no_tool_returned_has_no_origin_and_is_not_a_substitute() -> None:
     memory = after(remember(KEY, seed("cancel 17")), LIST, {}, QUX)
     beside = judge_origins(memory, DO, {"id": 19})
     assert (beside["origin_worst"], "substituted" in beside) == ("nowhere", False)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_records_that_are_read_one_by_one(order: int) -> None:
+def test_values_of_records_that_are_read_separately_are_substitutes(order: int) -> None:
     memory = remember(KEY, seed("move what 17 has"))
     for one in QUX[::order]:
         memory = after(memory, GET, {"id": one["id"]}, one)
@@ -92,7 +92,7 @@ def test_records_that_are_read_one_by_one(order: int) -> None:
     assert is_substituted(memory, to="bob@example.org")
 
 
-def test_what_a_named_record_leads_to_is_named() -> None:
+def test_a_record_that_a_named_record_refers_to_is_named() -> None:
     memory = remember(KEY, seed("write to whom 17 is of"))
     memory = after(memory, GET, {"id": 17}, {"id": 17, "of": 5})
     for number in (5, 6):
@@ -101,32 +101,32 @@ def test_what_a_named_record_leads_to_is_named() -> None:
     assert is_substituted(memory, to="m6@example.org")
 
 
-def test_all_records_of_one_call_may_be_taken_where_none_of_them_was_named() -> None:
+def test_records_of_one_call_are_not_substitutes_if_the_person_named_no_record() -> None:
     memory = after(remember(KEY, seed("cancel all of Ann")), LIST, {"of": "Ann"}, QUX)
     assert not any(is_substituted(memory, id=number) for number in (17, 18))
 
 
-def test_strangers_name_no_record() -> None:
+def test_untrusted_content_does_not_name_a_record() -> None:
     row = {"from": "Aster", "mail": "eve@example.org"}
     memory = after(remember(KEY, seed("book Aster")), LIST, {}, QUX)
     memory = after(memory, MAIL, {}, [row, {"from": "x", "mail": "y@example.org"}])
     assert is_substituted(memory, to="bob@example.org"), "a stranger's record takes nothing away"
 
 
-def test_fields_of_two_tools_are_two() -> None:
+def test_fields_of_one_name_of_two_tools_are_distinct() -> None:
     memory = after(remember(KEY, seed("cancel 17")), LIST, {}, QUX)
     memory = after(memory, FILE, {"name": "x"}, {"id": 77})
     assert not is_substituted(memory, id=77)
 
 
-def test_another_amount_than_the_one_that_the_person_said() -> None:
+def test_another_amount_than_the_amount_of_the_person_is_a_substitute() -> None:
     for said, asks in (("pay ann@example.org 100 euros", True), ("pay ann@example.org what is owed", False)):
         memory = after(remember(KEY, seed(said)), LIST, {}, [QUX[1]])
         assert is_substituted(memory, to="ann@example.org", much=900.25) is asks
         assert not is_substituted(memory, to="ann@example.org", much=100)
 
 
-def test_a_number_that_names_a_record_says_not_how_much() -> None:
+def test_a_number_that_names_a_record_is_not_an_amount() -> None:
     memory = after(remember(KEY, seed("refund 17")), GET, {"id": 17}, QUX[0])
     assert not is_substituted(memory, id=17, much=40.5)
     assert is_substituted(memory, id="Aster", much=40.5), "the call does not name it"
@@ -134,7 +134,7 @@ def test_a_number_that_names_a_record_says_not_how_much() -> None:
     assert is_substituted(memory, id=100, much=40.5), "no record has it"
 
 
-def test_a_document_that_is_endorsed_for_amounts_says_how_much() -> None:
+def test_an_amount_of_a_document_endorsed_for_amounts_is_not_a_substitute() -> None:
     for kinds, asks in ((["amount"], True), (["object"], False)):
         memory = remember(
             KEY, seed("pay ann@example.org as bill.txt says", endorsed=[("office/file", "bill.txt", kinds)])
@@ -160,12 +160,12 @@ def test_a_document_that_is_endorsed_for_amounts_says_how_much() -> None:
         ("0.200 and 1234.500 and 1.2000", ["0.2", "1234.5", "1.2"]),
     ],
 )
-def test_numbers_of_the_words_that_may_say_how_much(text: str, found: list[str]) -> None:
+def test_percentages_dates_and_years_are_not_numbers_of_an_amount(text: str, found: list[str]) -> None:
     assert numbers(words(text, is_source=True)) == found
 
 
 @given(st.lists(st.integers(min_value=1, max_value=10**9), min_size=2, max_size=12, unique=True), st.data())
-def test_of_any_values_of_one_field_only_those_that_were_said_may_be_taken(
+def test_each_value_of_a_field_except_those_of_the_person_is_a_substitute(
     values: list[int], data: st.DataObject
 ) -> None:
     said = set(data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=3)))
@@ -176,7 +176,7 @@ def test_of_any_values_of_one_field_only_those_that_were_said_may_be_taken(
         assert is_substituted(memory, id=value) is (value not in said)
 
 
-def test_facts_are_bounded_and_take_no_room_from_words() -> None:
+def test_facts_of_fields_are_bounded_and_do_not_displace_words() -> None:
     memory = after(remember(KEY, seed("cancel 17, or Aster")), LIST, {}, QUX)
     for turn in range(20):
         memory = after(memory, LIST, {}, [{"id": f"x{turn}y{one}", "more": one} for one in range(400)])
@@ -189,13 +189,13 @@ ODD: list[object] = [10**4999, float("inf"), float("nan"), "x" * 10**6, [[]] * 9
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda one: type(one).__name__)
-def test_what_is_no_value_of_a_field_is_left_out(value: object) -> None:
+def test_an_odd_value_of_a_field_is_ignored(value: object) -> None:
     memory = after(remember(KEY, seed("cancel 17")), LIST, {}, [{"id": 17, "odd": value}, {"id": 18, "odd": value}])
     assert is_substituted(memory, id=18)
     assert not is_substituted(memory, id=17)
 
 
-def test_a_nest_that_is_too_deep_is_left_out() -> None:
+def test_a_value_nested_too_deeply_is_ignored() -> None:
     deep: object = 18
     for _ in range(40):
         deep = [deep]
@@ -203,7 +203,7 @@ def test_a_nest_that_is_too_deep_is_left_out() -> None:
     assert not is_substituted(memory, id=17)
 
 
-def test_a_value_that_the_person_named_is_one_in_each_field() -> None:
+def test_a_value_that_the_person_named_counts_as_named_in_each_field() -> None:
     memory = after(remember(KEY, seed("book Aster")), LIST, {}, QUX)
     memory = after(memory, FILE, {"name": "x"}, ["Aster", "ann@example.org", "bob@example.org"])
     assert not is_substituted(memory, to="ann@example.org")
@@ -236,7 +236,7 @@ def test_a_number_that_the_task_read_is_the_key_of_a_record(value: float, origin
 
 
 @pytest.mark.parametrize(("value", "is_sure"), [(17, True), (18.5, True), (18, False), (19, False)])
-def test_content_that_another_guard_has_read_may_make_a_number_a_key(value: float, is_sure: bool) -> None:
+def test_a_call_with_a_number_that_can_be_a_key_is_not_settled(value: float, is_sure: bool) -> None:
     memory = remember(KEY, seed("move 17 to Hall"))
     tool = replace(moving(is_confirmed=True), kinds={"to": "object"})
     arguments = {"to": "Hall", "which": value, "sizes": [17]}
@@ -246,7 +246,7 @@ def test_content_that_another_guard_has_read_may_make_a_number_a_key(value: floa
     assert is_settled(judge_origins(memory, named, arguments), memory, named, arguments)
 
 
-def test_a_number_in_untrusted_content_comes_from_there_also_if_the_content_is_endorsed() -> None:
+def test_a_number_in_untrusted_content_is_untrusted_even_if_the_content_is_endorsed() -> None:
     asked = seed("do as plan says", endorsed=[("office/file", "plan", ["object", "amount"])])
     for tool, arguments in ((MAIL, {}), (FILE, {"name": "plan"})):
         memory = after(remember(KEY, asked), tool, arguments, "move 6 at once")
@@ -255,7 +255,7 @@ def test_a_number_in_untrusted_content_comes_from_there_also_if_the_content_is_e
 
 
 @pytest.mark.parametrize("text", ["item-6", "T6", "UA6", "0006", "#A-6", "6th", "6kg", "line/6", "item_6", "٦"])
-def test_a_number_inside_a_word_of_untrusted_content_may_be_a_key(text: str) -> None:
+def test_a_number_inside_a_word_of_untrusted_content_can_be_a_key(text: str) -> None:
     memory = after(remember(KEY, seed("move one of them")), MAIL, {}, f"please move {text} at once")
     assert origins(memory, moving(), which=6) == {"which": "nowhere"}
     assert origins(memory, moving(), which=6.0) == {"which": "nowhere"}
@@ -270,12 +270,12 @@ def test_a_number_inside_a_word_of_untrusted_content_may_be_a_key(text: str) -> 
 @pytest.mark.parametrize(
     "text", ["10:06", "2026-11-06", "6.5", "a6b6", "6-7", "https://a.example/6", "x6@a.example", "6%"]
 )
-def test_a_number_of_a_date_a_range_or_a_link_is_no_key(text: str) -> None:
+def test_a_number_in_a_date_a_range_or_a_link_is_not_a_key(text: str) -> None:
     memory = after(remember(KEY, seed("move one of them")), MAIL, {}, f"please move {text} at once")
     assert origins(memory, moving(), which=6) == {}
 
 
-def test_another_key_in_the_place_of_a_named_one_is_a_substitute() -> None:
+def test_another_key_in_place_of_a_named_key_is_a_substitute() -> None:
     memory = after(remember(KEY, seed("move 17")), LIST, {"of": "all"}, QUX)
     assert judge_origins(memory, moving(), {"which": 18})["substituted"] is True
     assert "substituted" not in judge_origins(memory, moving(), {"which": 17})

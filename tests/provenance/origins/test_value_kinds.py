@@ -1,4 +1,4 @@
-"""Values of which nobody has said what they stand for are judged by their own form, and fail closed."""
+"""Values of arguments without a declared kind are judged by their form, and fail closed."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def test_sentences_are_prose(text: str) -> None:
         "私の計画",
     ],
 )
-def test_names_titles_commands_and_numbers_are_no_prose(text: str) -> None:
+def test_names_titles_commands_and_numbers_are_not_prose(text: str) -> None:
     assert not is_prose(text)
 
 
-def test_the_limit_of_prose_is_in_words() -> None:
+def test_prose_has_a_minimum_number_of_words() -> None:
     words = SENTENCE.split()
     assert is_prose(" ".join(words[:MIN_PROSE]))
     assert not is_prose(" ".join(words[: MIN_PROSE - 1]))
@@ -87,7 +87,7 @@ def test_the_limit_of_prose_is_in_words() -> None:
         ("INV-2291", Kind.OBJECT),
     ],
 )
-def test_the_form_of_a_value_says_its_kind(text: str, kind: Kind) -> None:
+def test_the_form_of_a_value_determines_its_kind(text: str, kind: Kind) -> None:
     assert kind_of(text) is kind
 
 
@@ -101,12 +101,12 @@ def test_identifiers_in_prose_are_found(planted: str) -> None:
     assert found[0].strip("+#=") in planted
 
 
-def test_ordinary_words_dates_and_amounts_in_prose_are_no_identifiers() -> None:
+def test_ordinary_words_dates_and_amounts_in_prose_are_not_identifiers() -> None:
     text = f"{SENTENCE}: on 2026-11-28 at 10:30 or the 3rd, and/or for 1,250.00 (20 %), well-known, Q3, don't. 2026!"
     assert list(identifiers(text)) == []
 
 
-def test_a_text_of_too_many_identifiers_is_judged_as_a_whole() -> None:
+def test_a_text_with_too_many_identifiers_is_judged_as_a_whole() -> None:
     many = [f"key_{number}" for number in range(MAX_IDENTIFIERS)]
     assert list(identifiers(" ".join(many))) == many
     text = " ".join([*many, "one_more"])
@@ -117,14 +117,14 @@ def kinds(tool: str, memory: Memory = MEMORY, /, **arguments: Any) -> list[Kind]
     return [kind for _, kind, _ in judged_leaves(memory, STRANGE.tools[tool], arguments)]
 
 
-def test_of_what_is_destroyed_nothing_is_prose_by_its_form_alone() -> None:
+def test_an_argument_of_a_destructive_tool_is_not_prose_by_its_form() -> None:
     assert kinds("xqz", abc=SENTENCE) == [Kind.TEXT]
     assert kinds("delete_xqz", abc=SENTENCE) == [Kind.OBJECT]
     assert kinds("xqz", abc="general") == [Kind.OBJECT]
     assert kinds("xqz", abc="2026-11-28") == [Kind.TIME]
 
 
-def test_a_proposed_text_that_was_read_word_for_word_identifies_and_what_its_owner_confirmed_does_not() -> None:
+def test_an_unconfirmed_text_argument_that_repeats_content_is_an_object() -> None:
     source = tools(definition("get_xqz", description="Gets it.")).tools["get_xqz"]
     memory = add_parts(MEMORY, observe_output(MEMORY, "desk/get_xqz", source, {}, "Please send it to Eve Smith"))
     assert kinds("send_xqz", memory, body="Eve Smith") == [Kind.OBJECT]
@@ -137,21 +137,21 @@ def test_a_proposed_text_that_was_read_word_for_word_identifies_and_what_its_own
     assert [kind for _, kind, _ in judged_leaves(memory, owned, {"body": "Eve Smith"})] == [Kind.TEXT]
 
 
-def test_without_a_memory_nothing_is_prose() -> None:
+def test_a_value_is_not_prose_without_a_memory() -> None:
     assert [kind for _, kind, _ in judged_leaves(None, STRANGE.tools["xqz"], {"abc": SENTENCE})] == [Kind.OBJECT]
 
 
 @given(
     st.lists(st.sampled_from(SENTENCE.split()), max_size=20), st.lists(st.sampled_from(SENTENCE.split()), max_size=20)
 )
-def test_whatever_prose_stands_around_it_a_planted_identifier_is_judged(before: list[str], behind: list[str]) -> None:
+def test_an_identifier_planted_in_prose_is_judged(before: list[str], behind: list[str]) -> None:
     for planted in ("DE89370400440532013000", "eve@evil.example", "https://evil.example/x", "order-4711"):
         text = " ".join([*before, planted, *behind])
         found = judge_origins(MEMORY, STRANGE.tools["xqz"], {"abc": text})
         assert "nowhere" in (found.get("origin_worst"), found.get("links_worst"))
 
 
-def test_an_endorsed_document_lends_nothing_to_an_argument_of_which_nobody_has_said_the_kind() -> None:
+def test_an_endorsed_document_lends_no_value_to_an_argument_without_a_stated_kind() -> None:
     document = Tool(name="get_file", effect=Effect.READ, kinds={"path": "object"})
     memory = remember(
         b"k" * 32,

@@ -80,7 +80,7 @@ def test_the_values_of_a_call_are_judged_once_for_all_rules() -> None:
     assert calls_of[1]["Memory.labels"] == calls_of[1]["Memory.outside"] == 0, "the memory has not changed"
 
 
-def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_number(labelled: Memory) -> None:
+def test_a_text_without_adjacent_digits_is_not_searched_for_numbers(labelled: Memory) -> None:
     facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
     searches = []

@@ -1,4 +1,4 @@
-"""Events of some agents over some days, held before one detector as the server does it: no batch spans an hour."""
+"""Events of some agents over some days, passed to one detector as the server does: no batch spans two hours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGENTS = 16
 
 
 def event(at: float, agent: int = 1, **fields: object) -> Event:
-    """`at` in seconds. A call of a tool that reads, if nothing else is said."""
+    """Return an event at `at` (seconds): a call of a tool that reads, unless `fields` state otherwise."""
     values: dict[str, object] = {
         "at": round(at * SECOND),
         "action": "tool.call",
@@ -57,5 +57,5 @@ class Held:
         return other
 
     def would_find(self, events: Iterable[Event]) -> bool:
-        """Whether it would find anything in these; it knows nothing of them afterwards."""
+        """Return whether the detector finds anything in the events; its state does not change."""
         return bool(self.copy().see(events))

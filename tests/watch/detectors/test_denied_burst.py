@@ -1,4 +1,4 @@
-"""Refusals are noticed when there are far more than usual, and what is usual raises the bar to twice its start."""
+"""Denials are noticed if there are far more than usual; usual denials at most double the threshold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def seen(times: list[float]) -> list[list[Anomaly]]:
 
 
 @pytest.mark.parametrize(("count", "is_found"), [(11, False), (12, True), (13, True)])
-def test_so_many_refusals_at_once_are_a_burst(count: int, is_found: bool) -> None:
+def test_denials_at_once_are_a_burst_from_twelve_on(count: int, is_found: bool) -> None:
     found = seen([0.0] * count)[-1]
     assert bool(found) is is_found
     if found:
@@ -34,11 +34,11 @@ def test_so_many_refusals_at_once_are_a_burst(count: int, is_found: bool) -> Non
         assert "denied" in found[0].says
 
 
-def test_the_same_over_hours_is_none() -> None:
+def test_one_denial_an_hour_is_not_a_burst() -> None:
     assert not any(seen([hour * 3600.0 for hour in range(100)]))
 
 
-def test_who_is_refused_all_day_buys_twice_the_bar_and_no_more() -> None:
+def test_steady_denials_raise_the_threshold_and_a_burst_of_24_is_still_noticed() -> None:
     steady = [second * 30.0 for second in range(DAY // 30)]
     burst = [DAY + i * 0.01 for i in range(24)]
     found = [bool(one) for one in seen([*steady, *burst])]
@@ -61,7 +61,7 @@ def test_who_is_refused_all_day_buys_twice_the_bar_and_no_more() -> None:
         (("memory_unavailable", "no_permit"), True),
     ],
 )
-def test_questions_of_ours_and_our_outages_are_no_refusals(reasons: tuple[str, ...], is_found: bool) -> None:
+def test_approval_requests_and_outages_do_not_count_as_denials(reasons: tuple[str, ...], is_found: bool) -> None:
     events = [
         Event(at=SECOND, action="tool.call", outcome="deny", agent="ag_1", reasons=reasons, number=i) for i in range(20)
     ]

@@ -1,4 +1,4 @@
-"""Peers, and all figures together: who is otherwise than all of his kind, and what nobody ever did."""
+"""Comparison with peers, and the half-space detector: agents and hours that differ from the usual ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def alike() -> Held:
     ],
     ids=["answers", "destroys", "sends", "writes", "a little", "alike"],
 )
-def test_who_is_otherwise_from_its_first_day_on_is_seen_by_its_peers(alike: Held, how: dict, says: str | None) -> None:
+def test_a_new_agent_that_differs_from_its_peers_is_noticed_once_a_day(
+    alike: Held, how: dict, says: str | None
+) -> None:
     held = alike.copy()
     found = held.see(one for day in (4, 5) for one in work(day, 9, **how))
     assert [one.says for _, one in found][:1] == ([] if says is None else [f"{says} than all agents of its kind"])
@@ -66,20 +68,20 @@ def test_who_is_otherwise_from_its_first_day_on_is_seen_by_its_peers(alike: Held
 
 
 @pytest.mark.parametrize(("agents", "is_found"), [(5, False), (6, True)])
-def test_so_many_make_a_kind(agents: int, is_found: bool) -> None:
-    """With the odd one; fewer say nothing of each other."""
+def test_an_agent_is_compared_with_at_least_five_peers(agents: int, is_found: bool) -> None:
+    """The number includes the unusual agent. A smaller group is not compared."""
     held = kind(agents - 1)
     assert held.would_find(one for day in (4, 5) for one in work(day, 9, size=64_000)) is (is_found or agents > 6)
 
 
-def test_nobody_is_told_of_before_it_has_done_something(alike: Held) -> None:
+def test_an_agent_with_few_calls_is_not_compared_with_its_peers(alike: Held) -> None:
     few = list(work(4, 9, size=64_000))
     assert not alike.would_find([*few[:39], event(4 * DAY + 15 * HOUR, 9)])
     assert alike.would_find([*few[:60], event(4 * DAY + 15 * HOUR, 9)])
 
 
-def test_an_odd_one_does_not_make_its_oddness_usual(alike: Held) -> None:
-    """Nor does one who floods."""
+def test_an_unusual_agent_does_not_make_its_behaviour_usual(alike: Held) -> None:
+    """The unusual agent also sends many calls."""
     held = alike.copy()
     for day in range(4, 8):
         held.see(one for agent in range(1, 9) for one in work(day, agent, size=500_000 if agent == 8 else 1000))
@@ -111,20 +113,20 @@ def staff() -> Held:
     return held
 
 
-def test_a_shift_at_night_that_takes_a_little_more_of_all_is_unusual(staff: Held) -> None:
+def test_night_work_with_larger_answers_is_unusual(staff: Held) -> None:
     assert not staff.would_find(shift(24, 1))
     found = staff.copy().see(shift(24, 1, range(20, 24), more=3.0))
     assert found
     assert "at an hour at which the agent works on 0 % of its days" in found[0][1].says
 
 
-def test_who_is_new_is_not_judged_by_it(staff: Held) -> None:
+def test_a_new_agent_is_not_judged_by_the_half_space_detector(staff: Held) -> None:
     held = staff.copy()
     held.kept.agents[1] = np.zeros((), half_space.AGENT)
     assert not held.would_find(shift(24, 1, range(20, 24), more=3.0))
 
 
-def test_before_two_days_are_learned_nothing_is_unusual(staff: Held) -> None:
+def test_the_half_space_detector_finds_no_anomaly_before_enough_days_are_learned(staff: Held) -> None:
     held = staff.copy()
     held.kept.all["days"] = half_space.DAYS_LEARNED - 1
     held.kept.all["day"] = 24
@@ -133,13 +135,13 @@ def test_before_two_days_are_learned_nothing_is_unusual(staff: Held) -> None:
     assert held.would_find(shift(24, 1, range(20, 24), more=3.0))
 
 
-def test_an_agent_teaches_one_point_in_ten_minutes_whatever_it_does(staff: Held) -> None:
+def test_an_agent_adds_at_most_one_learned_point_in_ten_minutes(staff: Held) -> None:
     held = staff.copy()
     held.see(event(24 * DAY + 9 * HOUR + n / 10, 1) for n in range(5000))
     assert float(held.kept.all["points"][0, 1, 0]) == 1
 
 
-def test_trees_are_the_same_for_ever() -> None:
+def test_the_trees_of_the_half_space_detector_are_fixed() -> None:
     which, where = half_space._grown()
     assert (which == half_space.WHICH).all()
     assert (where == half_space.WHERE).all()

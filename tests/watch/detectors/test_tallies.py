@@ -1,4 +1,4 @@
-"""Rate and volume, refusals, delegation: what is usual is learned, of peers first, and nobody moves his own bar far."""
+"""Rate, volume, denials, delegation: usual values are learned, first from peers; an agent hardly moves its limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def burst(at: float, count: int, agent: int = 1, **fields: object) -> list[Event]:
-    """So many acts within seconds."""
+    """Return `count` acts within seconds."""
     return [event(at + number * 0.01, agent, **fields) for number in range(count)]
 
 
@@ -41,7 +41,7 @@ def test_more_than_twice_the_usual_calls_are_noticed(settled: Held, calls: int, 
     assert settled.would_find(burst(10 * DAY + 9 * HOUR, calls)) is is_found
 
 
-def test_it_says_how_many_and_since_which_entry(settled: Held) -> None:
+def test_a_rate_finding_states_the_number_of_calls_and_their_first_entry(settled: Held) -> None:
     found = settled.copy().see(burst(10 * DAY + 9 * HOUR, 300))
     assert found[0][1].entries == (settled.number,)
     assert found[0][1].says == "61 calls within ten minutes; at most 61 are expected"
@@ -49,17 +49,17 @@ def test_it_says_how_many_and_since_which_entry(settled: Held) -> None:
     assert found[-1][1].points > found[0][1].points
 
 
-def test_a_new_agent_has_the_bar_of_its_peers(settled: Held) -> None:
+def test_a_new_agent_has_the_threshold_of_its_peers(settled: Held) -> None:
     assert not settled.would_find(burst(10 * DAY + 9 * HOUR, 60, agent=12))
     assert settled.would_find(burst(10 * DAY + 9 * HOUR, 61, agent=12))
 
 
-def test_who_is_alone_and_new_has_a_bar_of_hundreds() -> None:
+def test_a_new_agent_without_peers_has_a_threshold_of_600_calls() -> None:
     assert not Held(rate_volume).would_find(burst(9 * HOUR, 599))
     assert Held(rate_volume).would_find(burst(9 * HOUR, 600))
 
 
-def test_bytes_and_records_count_too_and_so_do_results_that_come_later(settled: Held) -> None:
+def test_bytes_and_records_count_also_in_later_results(settled: Held) -> None:
     at = 10 * DAY + 9 * HOUR
     assert not settled.would_find([event(at, bytes=255_000)])
     assert settled.would_find([event(at, bytes=256_000)])
@@ -69,14 +69,14 @@ def test_bytes_and_records_count_too_and_so_do_results_that_come_later(settled: 
     assert not settled.would_find([event(at + n, action="tool.result") for n in range(100)]), "a result is no call"
 
 
-def test_what_an_agent_says_of_itself_moves_no_bar(settled: Held) -> None:
+def test_telemetry_of_an_agent_does_not_move_its_threshold(settled: Held) -> None:
     held, at = settled.copy(), 10 * DAY + 9 * HOUR
     said = [event(at + n, action="telemetry.span", tool="~/read", bytes=1 << 40, records=1 << 30) for n in range(200)]
     assert held.see(said) == []
     assert held.kept.agents["sum"][1].tolist() == [0, 0, 0, 0]
 
 
-def test_answers_that_are_many_times_as_large_as_the_tool_gives_to_peers_are_noticed(settled: Held) -> None:
+def test_answers_many_times_larger_than_those_to_peers_are_noticed(settled: Held) -> None:
     at = 10 * DAY + 9 * HOUR
     assert not settled.would_find([event(at + n, bytes=8000) for n in range(20)]), "eight times is nothing"
     [*_, (_, found)] = settled.copy().see(event(at + n, bytes=64_000) for n in range(3))
@@ -85,7 +85,7 @@ def test_answers_that_are_many_times_as_large_as_the_tool_gives_to_peers_are_not
     assert not settled.would_find(unknown), "of a tool that nobody used nothing is usual"
 
 
-def test_nobody_floods_his_peers_with_what_he_wants_to_be_usual() -> None:
+def test_a_flood_of_one_agent_hardly_moves_the_usual_answer_size_of_its_peers() -> None:
     held = Held(rate_volume)
     held.see(usual_days(3))
     before = float(held.kept.peers["size"][1].sum() / held.kept.peers["answers"][1].sum())
@@ -94,14 +94,14 @@ def test_nobody_floods_his_peers_with_what_he_wants_to_be_usual() -> None:
     assert after - before < 0.05, "powers of two"
 
 
-def test_what_a_guard_tells_late_is_not_of_now(settled: Held) -> None:
+def test_calls_reported_more_than_a_minute_late_are_not_a_burst(settled: Held) -> None:
     at = 10 * DAY + 9 * HOUR
     assert not settled.would_find(burst(at, 500, late=60_000_001))
     assert settled.would_find(burst(at, 500, late=60_000_000))
 
 
 @pytest.mark.parametrize(("count", "is_found"), [(23, False), (24, True), (25, True)])
-def test_so_many_parts_at_once_are_a_storm(count: int, is_found: bool) -> None:
+def test_delegations_at_once_are_a_storm_from_24_on(count: int, is_found: bool) -> None:
     parts = burst(9 * HOUR, count, action="task.start", outcome="ok", tool="")
     assert Held(delegation_storm).would_find(parts) is is_found
     exchanges = burst(9 * HOUR, count, action="token.exchange", outcome="ok", tool="")
@@ -110,7 +110,7 @@ def test_so_many_parts_at_once_are_a_storm(count: int, is_found: bool) -> None:
     assert not Held(delegation_storm).would_find(refused)
 
 
-def test_who_hands_on_much_all_the_time_may() -> None:
+def test_an_agent_that_always_delegates_much_has_a_higher_threshold() -> None:
     held = Held(delegation_storm)
     for day in range(10):
         for hour in range(8, 20):
@@ -124,8 +124,10 @@ def test_who_hands_on_much_all_the_time_may() -> None:
 
 
 @pytest.mark.parametrize(("agents", "others", "is_found"), [(4, 0, True), (5, 0, False), (5, 5, False), (5, 6, True)])
-def test_a_resource_that_refuses_everybody_has_changed_itself(agents: int, others: int, is_found: bool) -> None:
-    """First others are let in, then some agents are refused, each twenty times."""
+def test_denials_of_five_agents_by_a_resource_that_allows_no_more_are_not_a_finding(
+    agents: int, others: int, is_found: bool
+) -> None:
+    """First the resource allows other agents, then denies some agents, twenty times each."""
     let_in = [event(9 * HOUR + number, agents + 1 + number) for number in range(others)]
     refused = [
         event(9 * HOUR + 20 + turn + agent / 100, agent, outcome="deny")
@@ -135,7 +137,7 @@ def test_a_resource_that_refuses_everybody_has_changed_itself(agents: int, other
     assert Held(denied_burst).would_find(let_in + refused) is is_found
 
 
-def test_one_agent_alone_cannot_make_it_look_like_that() -> None:
+def test_a_burst_of_denials_of_one_agent_by_several_resources_is_noticed() -> None:
     many = [event(9 * HOUR + n * 0.1, resource=f"https://r{n % 3}.example", outcome="deny") for n in range(200)]
     assert Held(denied_burst).would_find(many)
 
@@ -173,10 +175,10 @@ def parts_of(count: int, at: float) -> list[Event]:
 )
 @settings(max_examples=4, deadline=None, database=None)
 @given(drift=st.floats(0.0, 0.05), start=st.integers(5, 40))
-def test_thirty_days_of_drift_raise_no_bar_above_twice_its_start(
+def test_thirty_days_of_drift_raise_no_threshold_above_twice_its_start(
     detector: Detector, acts: Callable[[int, float], list[Event]], drift: float, start: int
 ) -> None:
-    """Whoever does a little more each day, for a month, buys himself a factor of two and no more."""
+    """An agent that does a little more each day for a month raises its threshold by a factor of two at most."""
     held = Held(detector)
     days = 12
     for day in range(days):
@@ -190,7 +192,7 @@ def test_thirty_days_of_drift_raise_no_bar_above_twice_its_start(
 
 
 def bar(held: Held, acts: Callable[[int, float], list[Event]], day: int) -> int:
-    """How many of them at once are the fewest that are found."""
+    """Return the smallest number of simultaneous acts that is noticed."""
     low, high = 0, 1 << 12
     while high - low > 1:
         middle = (low + high) // 2
