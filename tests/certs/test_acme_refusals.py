@@ -43,7 +43,7 @@ from ostiaryd.certs.model.acme import (
 from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.store import acme as store
 from ostiaryd.certs.store import certificates
-from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating
+from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating, validate_due
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.http.pages import Page
 from tests.certs.acme_fixtures import AcmeStage
@@ -695,6 +695,38 @@ async def test_a_validation_of_a_silent_host_fails_after_three_attempts(
     assert len(stage.site.asked) == 3, "two repetitions"
 
 
+async def test_silent_hosts_of_an_account_do_not_delay_the_validations_of_another_account(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.certs.wire_acme_validation.WITHIN_S", 3600.0)
+    monkeypatch.setattr("ostiaryd.certs.wire_acme_validation.AT_ONCE", OF_ACCOUNT + 1)
+    slow, quick = await stage.client(), await stage.client()
+    waiting = await slow.order(*[f"dns:{number}.example" for number in range(OF_ACCOUNT + 2)])
+    stage.site.silence.clear()
+    await slow.prove(waiting, "http-01", stage.serve)
+    await validate_due(stage.world)
+    await eventually_async(lambda: len(stage.site.asked) == OF_ACCOUNT)
+
+    order = await quick.order("dns:quick.example")
+    await quick.prove(
+        order, "dns-01", lambda host, _, proof: stage.zone.add(f"_acme-challenge.{host}", "TXT", dns_digest(proof))
+    )
+    await validate_due(stage.world)
+    id = order.headers["location"].rpartition("/")[2]
+    await eventually_async(lambda: status_of(stage, id) == "ready")
+    assert len(stage.site.asked) == OF_ACCOUNT, "the hosts of the first account are still silent"
+    assert status_of(stage, waiting.headers["location"].rpartition("/")[2]) == "pending"
+    stage.site.silence.set()
+    await stage.validate()
+    assert status_of(stage, waiting.headers["location"].rpartition("/")[2]) == "ready"
+
+
+def status_of(stage: AcmeStage, order: str) -> str:
+    stored = store.get_order(stage.world.db.read(), order)
+    assert stored is not None
+    return stored.status
+
+
 async def test_a_validation_starts_at_once_or_when_another_validation_ends(
     stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -713,12 +745,7 @@ async def test_a_validation_starts_at_once_or_when_another_validation_ends(
     await eventually_async(lambda: len(stage.site.asked) == OF_ACCOUNT)
     stage.site.silence.set()
     id = order.headers["location"].rpartition("/")[2]
-
-    def is_ready() -> bool:
-        stored = store.get_order(stage.world.db.read(), id)
-        return stored is not None and stored.status == "ready"
-
-    await eventually_async(is_ready)
+    await eventually_async(lambda: status_of(stage, id) == "ready")
     running.cancel()
 
 

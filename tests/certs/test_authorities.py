@@ -44,13 +44,12 @@ from ostiaryd.certs.model.authority import read_end, read_permitted, subject_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.model.profiles import ForeignName
 from ostiaryd.certs.store import authorities
-from ostiaryd.ground.database import sql
-from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.model import HoldingId
 from tests.support.api_fixtures import send
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read
+from tests.support.database_changes import change_database, complete_state_check
 from tests.support.status_client import GOOD, list_revoked, post, question
 
 ROOT, INTERMEDIATE = AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE
@@ -551,22 +550,29 @@ async def test_a_chain_that_clients_refuse_is_not_installed(
 
 
 @pytest.mark.parametrize(
-    ("root", "above", "leaf", "permitted"),
+    ("root", "above", "leaf", "permitted", "inside", "outside"),
     [
-        (None, None, "Corp.Example", ("dns:corp.example",)),
-        ("corp.example", None, None, ("dns:corp.example",)),
-        ("example", "corp.example", "a.corp.example", ("dns:a.corp.example",)),
-        ("a.corp.example", "corp.example", "example", ("dns:a.corp.example",)),
-        (None, None, "", ()),
-        (None, None, ".Corp.Example", ("dns:.corp.example",)),
-        ("corp.example", ".corp.example", None, ("dns:.corp.example",)),
-        (".corp.example", "a.corp.example", None, ("dns:a.corp.example",)),
+        (None, None, "Corp.Example", ("dns:corp.example",), "corp.example", "xcorp.example"),
+        ("corp.example", None, None, ("dns:corp.example",), "corp.example", "xcorp.example"),
+        ("example", "corp.example", "a.corp.example", ("dns:a.corp.example",), "a.corp.example", "corp.example"),
+        ("a.corp.example", "corp.example", "example", ("dns:a.corp.example",), "a.corp.example", "corp.example"),
+        (None, None, "", (), "corp.example", None),
+        (None, None, ".Corp.Example", ("dns:.corp.example",), "a.corp.example", "corp.example"),
+        ("corp.example", ".corp.example", None, ("dns:.corp.example",), "a.corp.example", "corp.example"),
+        (".corp.example", "a.corp.example", None, ("dns:a.corp.example",), "a.corp.example", "b.corp.example"),
     ],
 )
-async def test_the_name_limit_of_an_imported_intermediate_is_the_narrowest_of_its_chain(
-    world: World, root: str | None, above: str | None, leaf: str | None, permitted: tuple[str, ...]
+async def test_a_name_outside_the_narrowest_limit_of_an_imported_chain_is_not_certified(
+    world: World,
+    root: str | None,
+    above: str | None,
+    leaf: str | None,
+    permitted: tuple[str, ...],
+    inside: str,
+    outside: str | None,
 ) -> None:
     await register_agent(world)
+    await put_policies(world)
     company, csr = Company(world.now(), permitted=root), await request_import(world)
     issuer = company.certify_company(permitted=above)
     key = csr.public_key()
@@ -574,6 +580,11 @@ async def test_the_name_limit_of_an_imported_intermediate_is_the_narrowest_of_it
     await import_chain(world, issuer.certify(key, csr.subject, permitted=leaf), issuer.root, company.root)
     [installed] = [one for one in authorities.authorities(world.db.read()) if one.kind is INTERMEDIATE]
     assert installed.permitted == permitted
+    issued = await issue(world, agent="bot", profile="server", names=[f"dns:{inside}"])
+    assert issued.certificate.authority == installed.authority_id
+    if outside is not None:
+        with pytest.raises(ForeignName):
+            await issue(world, agent="bot", profile="server", names=[f"dns:{outside}"])
 
 
 async def test_a_limit_that_begins_with_a_dot_permits_only_the_names_below(world: World, tmp_path: Path) -> None:
@@ -607,13 +618,10 @@ async def test_an_imported_intermediate_ends_with_the_first_expiry_in_its_chain(
     assert installed.not_after == read_end(company.root)
 
 
-async def test_an_authority_row_that_was_changed_by_hand_differs_from_its_recorded_digest(world: World) -> None:
-    """The rows are guarded: their digests are in the entries."""
+async def test_an_authority_row_changed_outside_the_server_is_reported_as_a_difference(world: World) -> None:
     await register_agent(world)
     await issue(world, agent="bot")
-    by_name = {f"authority {one.authority_id}": one.kind for one in authorities.authorities(world.db.read())}
-    assert set(by_name) <= set(newest_entry(world).rows)
-    await world.writer.submit(lambda tx: tx.run(sql("update authority set state = 'retired' where kind = 'root'")))
-    entry = newest_entry(world)
-    present = digests(world.db.read(), by_name)
-    assert [by_name[name] for name, digest in present.items() if entry.rows[name] != digest] == [ROOT]
+    [root] = [one.authority_id for one in authorities.authorities(world.db.read()) if one.kind is ROOT]
+    assert not (await complete_state_check(world)).differences
+    change_database(world, "update authority set state = 'retired' where kind = 'root'")
+    assert set((await complete_state_check(world)).differences) == {f"authority {root}"}

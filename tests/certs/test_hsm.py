@@ -130,16 +130,31 @@ def is_refused(hsm: Hsm) -> bool:
     return "the HSM refused the PIN in hsm_pin_file" in refused.value.detail
 
 
-async def test_a_wrong_pin_is_sent_only_once_and_a_corrected_pin_is_accepted(world: World, token: SoftHsm) -> None:
+async def test_a_wrong_pin_is_sent_only_once_and_a_corrected_pin_is_accepted(
+    world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pkcs11
+
     await init(world)
+    monkeypatch.setattr("ostiaryd.ground.crypto.hsm.AGAIN_S", 0.0)
+    open_library, sent = pkcs11.lib, list[str]()
+
+    def record(module: str) -> Any:
+        sent.append(token.pin_file.read_text())
+        return open_library(module)
+
+    monkeypatch.setattr(pkcs11, "lib", record)
     token.pin_file.write_text("wrong")
     assert world.keys.hsm is not None
     world.keys.hsm.close()
     with pytest.raises(Unavailable, match="PinIncorrect"):
         world.keys.hsm.check()
-    eventually(partial(is_refused, world.keys.hsm))
+    for _ in range(3):
+        eventually(partial(is_refused, world.keys.hsm))
+    assert sent == ["wrong"]
     token.pin_file.write_text(PIN)
     eventually(partial(is_there, world.keys.hsm))
+    assert sent == ["wrong", PIN]
 
 
 async def test_a_pin_file_that_other_users_can_read_is_refused(world: World, token: SoftHsm) -> None:

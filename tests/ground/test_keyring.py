@@ -11,6 +11,7 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyed_hash import KeyedHash
 from ostiaryd.ground.crypto.keyring import (
@@ -59,13 +60,20 @@ def test_the_cache_of_verified_tokens_keeps_the_most_recent_ones(monkeypatch: py
     assert verified.get("\N{LATIN SMALL LETTER E WITH ACUTE}\ud800") is None
 
 
-async def test_a_rotated_key_signs_at_once_and_the_old_key_stays_available(world: World, clock: Clock) -> None:
-    old = world.keys.signer("token", "ES256").public.kid
+async def test_a_rotated_key_signs_at_once_and_the_old_key_verifies_earlier_signatures(
+    world: World, clock: Clock
+) -> None:
+    old = world.keys.signer("token", "ES256")
+    earlier = old.sign(b"text")
     new = await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
     load_keys(world.keys, world.db.read())
-    assert world.keys.signer("token", "ES256").public.kid == new != old
-    assert {old, new} <= set(world.keys.public("token"))
-    assert world.keys.find("token", old).kid == old
+    signer = world.keys.signer("token", "ES256")
+    assert signer.public.kid == new != old.public.kid
+    assert {old.public.kid, new} <= set(world.keys.public("token"))
+    world.keys.find("token", old.public.kid).verify(earlier, b"text")
+    world.keys.find("token", new).verify(signer.sign(b"text"), b"text")
+    with pytest.raises(InvalidToken):
+        world.keys.find("token", new).verify(earlier, b"text")
 
 
 async def test_a_rotation_replaces_only_the_key_of_its_use_and_algorithm(world: World) -> None:

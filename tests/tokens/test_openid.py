@@ -520,6 +520,11 @@ async def public_flow(world: World, app: ASGIApp) -> CodeFlow:
     return flow
 
 
+async def post_from(address: str, app: ASGIApp, path: str, form: dict[str, Any]) -> Answer:
+    headers = [("content-type", "application/x-www-form-urlencoded")]
+    return await send(app, "POST", path, headers=headers, body=urlencode(form).encode(), address=address)
+
+
 async def public_token(flow: CodeFlow, *, key: jose.PrivateKey | None = None, **form: Any) -> Answer:
     for _ in range(2):
         proof = flow.client.proof(key=key or flow.client.key)
@@ -587,33 +592,35 @@ async def test_an_unregistered_client_can_revoke_only_its_own_tokens(world: Worl
     assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).error == "invalid_grant"
 
 
-async def test_open_requests_of_unregistered_clients_are_limited(
+async def test_open_requests_of_unregistered_clients_are_limited_for_each_network(
     world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.tokens.flows.authorization.MAX_REQUESTS", 2)
     flow = await public_flow(world, app)
 
-    async def push() -> Answer:
-        return await flow.client.post("/par", flow.query(client_id=DOCUMENT))
+    async def push(address: str = "192.0.2.1") -> Answer:
+        return await post_from(address, app, "/par", flow.query(client_id=DOCUMENT))
 
     first = (await push()).json["request_uri"]
-    await push()
-    assert (await push()).error == "temporarily_unavailable"
+    assert (await push()).status == 201
+    for address in ("192.0.2.1", "192.0.2.255"):
+        assert (await push(address)).error == "temporarily_unavailable"
+    assert (await push("192.0.3.0")).status == 201, "another network"
     await flow.browser.get(f"/authorize?{urlencode({'client_id': DOCUMENT, 'request_uri': first})}")
     await flow.allow()
     assert (await push()).status == 201, "an answered request makes room"
 
 
-async def test_device_requests_of_unregistered_clients_are_limited(
+async def test_device_requests_of_unregistered_clients_are_limited_for_each_network(
     world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.tokens.wire_device.DeviceBuckets.burst", 6)
     flow = await begin_flow(world, app)
     await make_document(world, {DEVICE_CODE})
-    client = Client(app, world, DOCUMENT, flow.client.key)
     form = {"client_id": DOCUMENT, "scope": "files:read", "resource": FILES}
-    answers = [await client.post("/device_authorization", form) for _ in range(3)]
-    assert [answer.status for answer in answers] == [200, 200, 503]
+    addresses = ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.255", "192.0.3.0")
+    answers = [await post_from(address, app, "/device_authorization", form) for address in addresses]
+    assert [answer.status for answer in answers] == [200, 200, 503, 503, 200]
     assert await begin_device(flow), "an agent that an administrator registered has a limit of its own"
 
 

@@ -12,6 +12,7 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tasks.flows import find_task
 from ostiaryd.tokens import flows
 from tests.support.api_fixtures import ISSUER, Client, claims_of
 from tests.support.page_client import PASSWORD, PageClient, signed_in
@@ -33,16 +34,19 @@ async def change(world: World, verb: str, name: str = "ann") -> tuple[int, str]:
     return status, str(body.get("state") or body.get("error"))
 
 
-async def test_a_suspension_of_a_person_ends_sessions_consents_and_tokens_in_one_act(
+async def test_a_suspension_of_a_person_ends_sessions_consents_tasks_and_tokens_in_one_act(
     world: World, app: ASGIApp, flow: CodeFlow
 ) -> None:
     tokens = await flow.tokens(scope="openid files:read offline_access")
-    jti = claims_of(tokens["access_token"])["jti"]
+    claims = claims_of(tokens["access_token"])
+    assert is_live(world, claims["jti"])
+    assert find_task(world.db.read(), claims["task"]).ended_at is None
     status, body = await call_admin_api(world, "POST", "/persons/ann/suspend", {"why": "on leave"})
     assert (status, body) == (200, {"person_id": flow.person, "name": "ann", "state": "suspended"})
     entry = newest_entry(world)
     assert (entry.action, entry.object, (entry.detail or {})["why"]) == ("person.suspend", flow.person, "on leave")
-    assert not is_live(world, jti)
+    assert not is_live(world, claims["jti"])
+    assert find_task(world.db.read(), claims["task"]).ended_at == entry.at
     assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
     assert flows.list_consents(world.db.read(), flow.person) == []
     await flow.browser.get("/account")

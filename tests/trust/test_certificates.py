@@ -237,6 +237,17 @@ async def test_a_certificate_with_a_revoked_key_of_the_client_is_refused(tls: Tl
     assert await tls.refuse(made, "was revoked")
 
 
+async def test_a_certificate_with_a_key_of_another_client_is_refused(tls: TlsClient) -> None:
+    other, _ = await register_other(tls)
+    await tls.register()
+    made = tls.issue()
+    assert (await tls.ask(made)).status == 200
+    jwk = jose.render_public_jwk(made.key.public_key())
+    await act(tls.world, "key.add", lambda act: registry.add_key(act, other, jwk))
+    assert await tls.refuse(made, "belongs to another client")
+    assert (await tls.ask(tls.issue())).status == 200, "a certificate with another key"
+
+
 # --- the header
 
 
@@ -262,12 +273,20 @@ async def test_a_malformed_header_of_a_proxy_is_an_invalid_request(tls: TlsClien
     assert (await tls.ask(made, *made.fields)).status == 400, "twice"
 
 
-async def test_a_request_of_a_proxy_is_authenticated_by_its_own_certificate_only(tls: TlsClient) -> None:
+async def test_each_request_of_a_proxy_is_authenticated_by_its_own_certificate_only(tls: TlsClient) -> None:
+    name, other = await register_other(tls)
+    uri = "spiffe://example.org/agent/other"
     await tls.register()
-    token = (await tls.ask(tls.issue())).json["access_token"]
-    other = tls.issue("CN=other", names=[x509.UniformResourceIdentifier("spiffe://example.org/agent/other")])
-    assert await tls.refuse(other, "alternative name")
-    assert token
+    await tls.register({"tls_client_auth_san_uri": uri}, agent=name)
+    second = tls.issue("CN=other", names=[x509.UniformResourceIdentifier(uri)])
+    certificates = {tls.client.id: tls.issue(), other: second}
+    for client in (tls.client.id, other, tls.client.id):
+        answer = await tls.ask(certificates[client], client_id=client)
+        claims = claims_of(answer.json["access_token"])
+        binding = {"x5t#S256": certificates[client].shown.thumbprint}
+        assert (claims["client_id"], claims["cnf"]) == (client, binding)
+    for client, shown in ((tls.client.id, other), (other, tls.client.id)):
+        assert await tls.refuse(certificates[shown], "alternative name", client_id=client)
 
 
 # --- tokens

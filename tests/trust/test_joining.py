@@ -157,6 +157,17 @@ async def test_a_suspended_agent_cannot_enrol_a_key_or_get_a_join_token(world: W
         await join_token(world, pending)
 
 
+async def test_an_agent_with_a_key_cannot_enrol_a_key_or_get_a_join_token(world: World, pending: str) -> None:
+    secret, key = await join_token(world, pending), jose.generate("ES256")
+    await act(world, "key.add", lambda act: registry.add_key(act, pending, key.public.jwk))
+    answer = await enrol(world, secret)
+    assert (answer.status, answer.json["message"]) == (409, "the agent `newcomer` is active, not pending")
+    agent = registry.find_agent(world.db.read(), pending)
+    assert [one.jkt for one in keys.of_agent(world.db.read(), agent.agent_id)] == [key.public.thumbprint]
+    with pytest.raises(Conflict, match="is active, not pending"):
+        await join_token(world, pending)
+
+
 async def test_the_secret_of_a_join_token_is_stored_only_as_a_digest(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     kept = world.db.read().all(sql("select digest from join_token"))

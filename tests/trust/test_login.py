@@ -855,28 +855,33 @@ async def test_expired_sessions_and_links_are_deleted_with_an_entry(world: World
     assert newest_entry(world).action == "person.expire_sessions"
 
 
-async def test_the_number_of_live_sessions_of_a_person_is_limited(world: World, app: ASGIApp, clock: Clock) -> None:
+async def test_a_login_over_the_limit_ends_the_session_that_was_used_longest_ago(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
     first = await signed_in(world, app)
     person = registry_id(world)
+
+    def begin(one: Act) -> str:
+        proofs = [Proof(method="password", at=one.now)]
+        new = begin_session(one, person=person, proofs=proofs, config=world.config, network="", unverified_browser=None)
+        return str(new.session.id)
+
+    def live() -> set[str]:
+        return {one.id for one in sessions_of(world.db.read(), person, now=clock.now)}
+
+    begun = []
     for _ in range(MAX_SESSIONS - 1):
         clock.advance(1)
-        await act(
-            world,
-            "person.login",
-            lambda one: begin_session(
-                one,
-                person=person,
-                proofs=[Proof(method="password", at=one.now)],
-                config=world.config,
-                network="",
-                unverified_browser=None,
-            ),
-        )
+        begun.append(await act(world, "person.login", begin))
+    assert len(live()) == MAX_SESSIONS, "the limit itself is allowed"
+    clock.advance(60)
     await first.get("/account")
-    assert first.path == "/account"
-    clock.advance(1)
+    before = live()
     await PageClient(app).log_in()
-    assert len(sessions_of(world.db.read(), person, now=clock.now)) == MAX_SESSIONS
+    after = live()
+    assert (before - after, len(after)) == ({begun[0]}, MAX_SESSIONS)
+    await first.get("/account")
+    assert first.path == "/account", "the oldest session was used later"
 
 
 async def test_the_queue_of_password_checks_gives_each_network_a_limited_share(world: World) -> None:
