@@ -548,6 +548,24 @@ async def test_a_refresh_narrows_and_never_widens(flow: CodeFlow) -> None:
     assert (await flow.refresh(whole["refresh_token"], scope="mail:read")).error == "invalid_scope"
 
 
+async def test_the_grants_of_a_person_who_left_have_ended_even_after_the_return(world: World, flow: CodeFlow) -> None:
+    own = await flow.tokens()
+    bea = await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
+    flow.browser.left_to = ""
+    await sign_in(world, flow.browser, bea.person_id)
+    tokens = await flow.tokens()
+    claims = claims_of(tokens["access_token"])
+    assert claims["sub"] == bea.person_id
+    await act(world, "test.leave", lambda act: tasks.revoke(act, tasks.RevokedKind.OWNER, "bea"))
+    holding = registry.get_holding(world.db.read(), claims["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    await act(world, "test.return", lambda act: registry.return_person(act, "bea"))
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await flow.refresh(own["refresh_token"])).status == 200, "a grant of the same agent by another person"
+
+
 async def test_the_revocation_of_an_agent_ends_its_grants(world: World, flow: CodeFlow) -> None:
     tokens = await flow.tokens()
     await act(world, "agent.suspend", lambda act: registry.revoke_agent(act, flow.client.id))
