@@ -20,6 +20,7 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from tests.support.api_fixtures import Answer, Client, client, register, send
+from tests.support.role_fixtures import person
 from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
@@ -120,7 +121,8 @@ async def test_an_administrator_that_is_suspended_after_the_gate_stops_nothing(
     assert registry.list_stops(world.db.read()) == []
 
 
-async def test_only_the_connection_of_an_administrator_is_privileged(chief: Client, client: Client) -> None:
+async def test_only_the_connections_of_administrators_and_persons_are_privileged(chief: Client, client: Client) -> None:
+    bea = await person(client.world, "bea", "viewer")
     noted, app = list[bool](), build_app(chief.world)
 
     async def noting(scope: Scope, receive: Receive, give: Send) -> None:
@@ -130,7 +132,7 @@ async def test_only_the_connection_of_an_administrator_is_privileged(chief: Clie
             give,
         )
 
-    for caller, is_privileged in ((chief, True), (client, False)):
+    for caller, is_privileged in ((chief, True), (bea, True), (client, False)):
         token = (await caller.token(resource=API))["access_token"]
         for proof in (proof_of(caller, token, "/api/v1/tasks", method="GET"), "forged"):
             headers = [("authorization", f"DPoP {token}"), ("dpop", proof)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import inspect
+import json
 import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.clock import START, Clock, SeededRandom
@@ -41,6 +44,8 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
+from ostiaryd.notifications import flows as webhooks
+from ostiaryd.notifications import wire_webhooks
 from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.recover import describe, replay_spool
 from ostiaryd.registry import flows as registry
@@ -55,6 +60,7 @@ from ostiaryd.trust.store.people import sessions_of
 from tests.support.feed_streams import Listener, listening
 from tests.support.lost_history import AHEAD, finish, head_of, lose, note, seen
 from tests.support.page_client import add_totp, invite, signed_in
+from tests.support.webhook_receiver import receiving
 from tests.support.world import PUBLIC_URL
 
 URI = "https://files.example.org/mcp"
@@ -222,8 +228,21 @@ def test_each_stop_is_carried_out_in_recovery_or_refused_on_purpose() -> None:
     assert stops - ledger.IN_RECOVERY - {"authority.rotate"} == REFUSED_STOPS
 
 
-async def test_webhook_and_mail_titles_include_the_recovery_events() -> None:
-    assert {"history.lost", "history.replay", "history.recover"} <= set(TITLES)
+async def test_a_webhook_without_chosen_actions_gets_the_recovery_events(world: World) -> None:
+    await administrator(world)
+    with receiving() as receiver:
+        config = msgspec.structs.replace(world.config, private_hosts="127.0.0.1")
+        open_to_here = dataclasses.replace(world, config=config)
+        await act(
+            world, "webhook.add", lambda act: webhooks.add(act, url=receiver.url, actions=(), private=config.private)
+        )
+        await lose(world)
+        await finish(world, "root")
+        await wire_webhooks.deliver_due(open_to_here)
+        await asyncio.gather(*open_to_here.get_singleton(wire_webhooks.RunningDeliveries).running.values())
+        types = [json.loads(body)["type"] for _, body in receiver.heard]
+    assert types == ["history.lost", "history.recover"]
+    assert {"history.lost", "history.replay", "history.recover"} <= TITLES.keys()
 
 
 async def test_recovery_replaces_the_token_keys_and_survives_a_restart(config: Config, clock: Clock) -> None:

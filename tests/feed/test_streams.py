@@ -144,18 +144,20 @@ async def test_a_new_policy_set_is_sent(world: World, resource: Resource) -> Non
 
 
 @pytest.mark.parametrize(("use", "alg"), [("token", "ES256"), ("feed", "EdDSA")])
-async def test_a_rotated_key_is_announced_to_guards_and_signs(
+async def test_a_rotated_key_is_announced_to_guards_and_signs_and_the_old_key_verifies(
     world: World, resource: Resource, use: str, alg: str
 ) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
+        old = world.keys.signer(use, alg).public.kid
         kid = await run_act(world, lambda a: rotate_key(a, use=use, alg=alg))
         [fact] = await guard.facts()
         assert isinstance(fact, KeysFact)
-        assert kid in [key["kid"] for key in getattr(fact, use)]
+        assert {old, kid} <= {key["kid"] for key in getattr(fact, use)}
         await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         await guard.facts()
-        guard.feed.current()
+        present = guard.feed.current()
+        assert use == "feed" or {old, kid} <= {key.kid for key in present.keys.keys}
         assert world.keys.signer(use, alg).public.kid == kid
 
 

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
-from harness.clock import Clock
+from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S, eventually_async
 from ostiary.decision.feed import ThreatFact
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.provenance.noticing import Event
@@ -19,7 +20,7 @@ from ostiary.provenance.noticing.threats import ThreatList, find_list, indicator
 from ostiaryd import doctor
 from ostiaryd.feed.flows.snapshot import threat_fact, threat_facts
 from ostiaryd.ground.outbound import outbox
-from ostiaryd.ground.world import World
+from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -39,12 +40,12 @@ class Publisher:
     """A publisher of a threat list on loopback."""
 
     def __init__(self) -> None:
-        self.url = ""
+        self.url = self.silent_url = ""
         self.status, self.body = 200, b"evil.example\n45.83.64.0/22\n"
         self.headers: dict[str, str] = {}
         self.asked = 0
         self.silence = threading.Event()
-        self.silence.set()
+        """until it is set, a path that begins with `/silent` has no answer"""
 
 
 @pytest.fixture
@@ -54,7 +55,8 @@ def publisher() -> Iterator[Publisher]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.asked += 1
-            made.silence.wait()
+            if self.path.startswith("/silent"):
+                made.silence.wait()
             self.send_response(made.status)
             for name, value in made.headers.items():
                 self.send_header(name, value)
@@ -65,7 +67,7 @@ def publisher() -> Iterator[Publisher]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}/list"
+    made.url, made.silent_url = (f"http://127.0.0.1:{server.server_port}/{path}" for path in ("list", "silent"))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield made
@@ -231,15 +233,37 @@ async def test_a_fetch_from_a_silent_publisher_fails_after_the_time_limit(
     here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire_threats, "FETCH_S", 0.5)
-    publisher.silence.clear()
-    await add(here, "silent", url=publisher.url)
+    await add(here, "silent", url=publisher.silent_url)
     await wire_threats.refresh_due(here)
     assert now_of(here, "silent").failed == "the remote server took longer than 0.5 s"
 
 
-async def test_concurrent_fetches_of_a_list_contact_the_publisher_once(here: World, publisher: Publisher) -> None:
+async def test_a_silent_publisher_does_not_delay_another_list(
+    here: World, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_threats, "FETCH_S", PATIENCE_S)
+    for name, url in (
+        ("a-silent", publisher.silent_url),
+        ("b-quick", publisher.url),
+        ("c-silent", publisher.silent_url),
+    ):
+        await add(here, name, url=url)
+    refresh = asyncio.create_task(wire_threats.refresh_due(here))
+    await eventually_async(lambda: now_of(here, "b-quick").count == 2)
+    assert not refresh.done()
+    silent = [now_of(here, name) for name in ("a-silent", "c-silent")]
+    assert [(one.count, one.failed) for one in silent] == [(0, "")] * 2
+    publisher.silence.set()
+    await refresh
+    assert [now_of(here, one.name).count for one in silent] == [2, 2]
+
+
+async def test_concurrent_fetches_of_a_list_contact_the_publisher_once(
+    here: World, publisher: Publisher, clock: Clock, dice: SeededRandom
+) -> None:
     source = await add(here, url=publisher.url)
-    await asyncio.gather(*(wire_threats.fetch(here, source) for _ in range(3)))
+    async with open_world(here.config, now=clock, random=dice) as other:
+        await asyncio.gather(*(wire_threats.fetch(world, source) for world in (here, other, here, other)))
     assert publisher.asked == 1
     assert now_of(here).count == 2
 
