@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.cli import Commands, run
-from harness.server import Server
 from ostiary.cli.audit import search
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
@@ -216,6 +216,13 @@ def test_verify_with_the_key_of_another_log_reports_an_invalid_signature(exporte
     assert {finding["kind"] for finding in json.loads(ran.out)["findings"]} == {"signature"}
 
 
-def test_an_export_is_brought_up_to_date(ostiary: Commands, exported: Path, server: Server) -> None:
+def test_a_second_export_to_the_same_folder_adds_the_entries_since_the_first(
+    ostiary: Commands, exported: Path, tmp_path: Path, busy: str
+) -> None:
+    before = run("audit", "verify", exported, "--json").json["size"]
+    earlier = Path(shutil.copy(exported / "checkpoint", tmp_path / "earlier"))
+    ostiary.json("agent", "suspend", busy)
     again = ostiary.json("audit", "export", exported)["size"]
+    assert again > before
+    assert run("audit", "verify", exported, "--seen", earlier).code == 0
     assert run("audit", "verify", exported, "--json").json["size"] == again

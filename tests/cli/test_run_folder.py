@@ -66,10 +66,11 @@ def test_the_folder_of_a_killed_process_is_deleted_and_of_a_living_process_stays
         assert list(folder.iterdir()) == [own]
 
 
-def test_a_link_is_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_and_a_file_with_the_prefix_stay(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     target = tmp_path_factory.mktemp("target")
     (target / "kept").touch()
     (folder / f"{PREFIX}link").symlink_to(target)
     (folder / f"{PREFIX}file").touch()
     with run_folder(PREFIX):
         assert (target / "kept").exists()
+    assert {path.name for path in folder.iterdir()} == {f"{PREFIX}link", f"{PREFIX}file"}

@@ -67,6 +67,6 @@ def test_a_risk_score_is_at_least_the_last_finding_and_at_most_100(reasons: list
         assert risk.points(risk.until) == 0
 
 
-@pytest.mark.parametrize(("age", "is_left"), [(OVER_AFTER - 1, False), (OVER_AFTER, False)])
-def test_a_risk_score_is_zero_before_its_removal(age: int, is_left: bool) -> None:
-    assert (CALM.raised(100, NOW).points(NOW + age) > 0) is is_left
+@pytest.mark.parametrize("age", [OVER_AFTER - 1, OVER_AFTER])
+def test_the_highest_risk_score_is_zero_when_it_is_removed(age: int) -> None:
+    assert CALM.raised(MOST, NOW).points(NOW + age) == 0

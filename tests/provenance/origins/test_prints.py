@@ -39,17 +39,24 @@ ROOM = 1000
 LONG_NAME = f"(Seven) {'old ' * MAX_SPACES}houses"
 
 
+def is_pair(one: str, two: str) -> bool:
+    """Whether two neighbours are two words of one sentence, one of them with a capital letter."""
+    words = Scribe(KEY).words(f"{one} {two}")
+    return len(words) == 2 and one[-1] not in ".,;:!?" and any(run.lstrip("(")[0].isupper() for run in (one, two))
+
+
+PAIRS = [(one, two) for one in RUNS for two in RUNS if is_pair(one, two)]
+
+
 def checksum(scribe: Scribe, text: str) -> int:
     return crc32(scribe.phrase(text))
 
 
-@given(one=st.sampled_from(RUNS), two=st.sampled_from(RUNS))
+@pytest.mark.parametrize(("one", "two"), PAIRS)
 def test_two_adjacent_names_in_a_text_have_a_fingerprint(one: str, two: str) -> None:
     scribe = Scribe(KEY)
-    alone = scribe.words(f"{one} {two}")
-    is_pair = len(alone) == 2 and one[-1] not in ".,;:!?" and any(run.lstrip("(")[0].isupper() for run in (one, two))
     beside = f"so it is said about {one} {two} in all of the other towns"
-    assert not is_pair or checksum(scribe, f"{one} {two}") in source_prints(scribe, [beside], room=ROOM)
+    assert checksum(scribe, f"{one} {two}") in source_prints(scribe, [beside], room=ROOM)
 
 
 @given(count=st.integers(2, SPAN - 1), rest=st.sampled_from(["", " -", " , ;", " . . ."]))
