@@ -86,7 +86,7 @@ def test_an_authenticator_without_user_verification_is_refused_by_the_page(
     assert chromium.url() == url
 
 
-def test_a_person_adds_an_authenticator_app_and_signs_in_with_a_recovery_code(
+def test_a_person_adds_an_authenticator_app_and_signs_in_with_a_recovery_code_and_with_a_code_of_the_app(
     live_server: ServerFixture, chromium: Chromium
 ) -> None:
     chromium.open_window(script=False)
@@ -110,14 +110,20 @@ def test_a_person_adds_an_authenticator_app_and_signs_in_with_a_recovery_code(
     examine_page(chromium, "account-app")
     chromium.goto(chromium.url().replace("/account", "/login?return_to=/account&max_age=0"))
     examine_page(chromium, "confirm")
-    chromium.goto(chromium.url().partition("/login")[0] + "/login?prompt=login")
-    chromium.fill("#name", "with-app")
-    chromium.fill("#password", PASSWORD)
-    chromium.click("button:has-text('Sign in'):not([data-needs-passkeys] *)")
-    chromium.wait_for_url("**/login/code*")
-    examine_page(chromium, "code")
-    chromium.fill("#code", next(code for code in codes if "-" in code))
-    chromium.click("text=Sign in")
-    chromium.wait_for_url("**/account")
-    assert "9 recovery codes are unused" in chromium.text()
+    login = chromium.url().partition("/login")[0] + "/login?prompt=login"
+
+    def sign_in(code: str) -> None:
+        chromium.goto(login)
+        chromium.fill("#name", "with-app")
+        chromium.fill("#password", PASSWORD)
+        chromium.click("button:has-text('Sign in'):not([data-needs-passkeys] *)")
+        chromium.wait_for_url("**/login/code*")
+        examine_page(chromium, "code")
+        chromium.fill("#code", code)
+        chromium.click("text=Sign in")
+        chromium.wait_for_url("**/account")
+        assert "9 recovery codes are unused" in chromium.text()
+
+    sign_in(next(code for code in codes if "-" in code))
+    sign_in(hotp(secret, max(step + 1, time.time_ns() // 1000 // STEP)))
     assert chromium.get_problems() == []
