@@ -171,7 +171,7 @@ WRONG = {
     "data in our place": ({"levels.rego": PERMITS, "ostiary.data.json": "{}"}, "is not a lower-case word of Rego"),
     "only on the question and the data": (
         {"x.data.json": "{}", "a.cedar": CEDAR_PERMITS},
-        "the Rego modules of the set contain no policy",
+        "x.data.json: no Rego policy and no policy of an OPA server in the set reads the data",
     ),
     "a remote without OPA": ({"x.opa.toml": 'path = "a/b"'}, "none is configured"),
     "a remote path": ({"x.opa.toml": 'path = "../secrets"'}, "x.opa.toml: "),

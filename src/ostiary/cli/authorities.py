@@ -23,8 +23,8 @@ def init(*, key_type: KeyType | None = None, permit: tuple[str, ...] = (), sessi
 
     Args:
         key_type: Type of both keys.
-        permit: DNS name such as example.com; the intermediate then certifies only names below the given DNS names. May
-            be given several times.
+        permit: DNS name such as example.com. Of DNS names, the intermediate then certifies only this name and names
+            below it; names of other kinds are not limited. May be given several times.
     """
     permitted = [name if ":" in name else f"dns:{name}" for name in permit]
     body = {"key_type": key_type, "permitted": permitted}

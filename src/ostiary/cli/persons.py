@@ -165,7 +165,7 @@ def suspend(name: str, /, *, reason: str = "", session: Here) -> None:
 
 @person.command(name="resume")
 def resume(name: str, /, *, reason: str = "", session: Here) -> None:
-    """Resume a suspended person, who signs in again and consents anew.
+    """Resume a suspended person. The person must sign in and consent again.
 
     Args:
         name: Name or id.

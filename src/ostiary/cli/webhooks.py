@@ -49,7 +49,7 @@ def list_webhooks(*, session: Here) -> None:
 
 @webhook.command(name="test")
 def test(*, session: Here) -> None:
-    """Send a test event to every webhook. `ostiary webhook list` shows whether it arrived."""
+    """Send a test event to every webhook. `ostiary webhook list` then counts it as delivered or failed."""
     _done(session, session.api("POST", "/webhooks/test", {}))
 
 

@@ -73,7 +73,9 @@ class Reserve(Protocol):
 
     @property
     def defect(self) -> str:
-        """Return why no space is reserved although the setting asks for space; empty if there is no such problem."""
+        """Return why PostgreSQL refuses to create the reserve, such as missing rights. Empty if the reserve exists or
+        the disk has no space for it, and always empty with SQLite.
+        """
         ...
 
     def build(self) -> bool:

@@ -83,10 +83,15 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
         remote[policy], watching[policy] = remote_policy.path, remote_policy.mode == "watch"
     data = {_data_name(name): _data(name, text) for name, text in of_kind(files, DATA)}
     if not watching:
-        if unused := [*modules, *(name for name, _ in of_kind(files, DATA))]:
+        if modules:
             raise Invalid(
-                f"{unused[0]}: the Rego modules of the set contain no policy",
+                f"{next(iter(modules))}: the Rego modules of the set contain no policy",
                 hint="name the package of a policy `ostiary.NAME`",
+            )
+        for name, _ in of_kind(files, DATA):
+            raise Invalid(
+                f"{name}: no Rego policy and no policy of an OPA server in the set reads the data",
+                hint="remove the file, or add a module with the package `ostiary.NAME`",
             )
         return None
     if len(watching) > MAX_POLICIES:

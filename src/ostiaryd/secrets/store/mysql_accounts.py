@@ -57,7 +57,7 @@ def lock_for_creation(raw: MysqlConnection, username: str, *, is_alone: bool = F
 
 
 def has_account(raw: MysqlConnection, username: str) -> bool:
-    """Return whether an account for logins from any host exists."""
+    """Return whether there is an account with this username, whatever the hosts from which it may log in."""
     return bool(raw.execute(_HOSTS, (username,)))
 
 

@@ -43,8 +43,10 @@ def elevate(
     break_glass: bool,
     approval: str | None,
 ) -> Task:
-    """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`) for other scopes, Conflict if
-    the agent has too many elevations, and Invalid for an invalid reason.
+    """Begin and return the task of an elevation that policies, and people if necessary, have already permitted.
+
+    Raises Forbidden (`not_eligible`) for scopes for which the agent is not eligible, Conflict (`too_many_elevations`)
+    if the agent has `MAX_ELEVATIONS` live elevations, and Invalid for an invalid reason.
     """
     if extra := scopes - store.elevations.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
