@@ -10,7 +10,7 @@ import pytest
 
 from harness.client_certificates import TestAuthority
 from harness.clock import Clock, SeededRandom
-from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
+from harness.registry_fixtures import create_holding, feed_messages, new_jwk, register_agent, run_act
 from ostiary.protocol.errors import Conflict
 from ostiaryd.app import build_app
 from ostiaryd.certs.flows import acme, trust_domains, workloads
@@ -21,7 +21,14 @@ from ostiaryd.ground.database.guarded import GUARDED, digests, page
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.incidents import store as incidents
 from ostiaryd.incidents.flows import kills, state
-from ostiaryd.incidents.flows.state import StateCheck, check_deeply, check_state, describe, state_check
+from ostiaryd.incidents.flows.state import (
+    StateCheck,
+    check_at_start,
+    check_deeply,
+    check_state,
+    describe,
+    state_check,
+)
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
@@ -298,15 +305,18 @@ async def test_a_difference_stops_everything_if_the_server_may_add_no_other_stop
     assert sorted(stops) == [("everything", ""), ("segment", "inner")]
 
 
-async def test_an_agent_that_was_deleted_by_hand_is_reported_as_a_difference(world: World) -> None:
+async def test_guards_are_told_that_an_agent_deleted_by_hand_is_decommissioned(world: World) -> None:
     await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
-    await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))
+    new = await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))
     await complete_state_check(world)
+    told = len(feed_messages(world))
     change_database(world, "delete from agent where name = 'new'")
     check = await complete_state_check(world)
     (difference,) = check.differences.values()
     assert str(difference).endswith("was deleted without a ledger entry")
     assert len(entries(world, "state.differs")) == 1
+    agent = {"kind": "agent", "agent": new.agent_id, "state": "decommissioned", "epoch": 1}
+    assert feed_messages(world)[told:] == [agent]
 
 
 async def test_acts_of_the_server_cause_no_difference(world: World, bot: Agent) -> None:
@@ -444,5 +454,16 @@ async def test_every_kind_of_guarded_row_can_be_read_by_page_and_by_key(world: W
         assert digests(reader, [f"{kind} nothing", f"{kind} none"]) == {f"{kind} nothing": "", f"{kind} none": ""}
 
 
-def test_the_state_check_at_start_reads_at_most_50000_entries() -> None:
-    assert state.START_STEPS * state.ENTRIES <= 50_000
+@pytest.mark.parametrize("more", [0, 1])
+async def test_the_state_check_at_start_takes_at_most_its_number_of_steps(
+    world: World, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(state, "ENTRIES", 1)
+    check = world.get_singleton(state_check)
+    await add(world, state.START_STEPS + more - ledger.get_head(world.db.read())[0].size)
+    await check_at_start(world)
+    assert (check.position, check.is_behind) == (state.START_STEPS, bool(more))
+
+
+def test_the_state_check_at_start_reads_at_most_40000_entries_and_20000_rows() -> None:
+    assert (state.START_STEPS * state.ENTRIES, state.START_STEPS * state.ROWS) == (40_000, 20_000)

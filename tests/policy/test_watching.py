@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.registry_fixtures import create_holding, newest_entry, register_agent, run_act
+from harness.registry_fixtures import create_holding, feed_messages, newest_entry, register_agent, run_act
 from ostiary.authorization.assurance import KEY
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.report import CallFacts, CallRecord, Report
@@ -181,10 +181,11 @@ async def test_a_watching_set_is_replaced_by_another_and_ends_when_activated_or_
     assert flows.find_set(world.db.read(), candidate).hash == candidate, "it stays on the shelf"
 
 
-async def test_the_api_stores_a_watching_set_without_activating_it(world: World, ask: Ask) -> None:
-    before = flows.active_policies(world.db.read()).hash
+async def test_the_api_stores_a_watching_set_without_activating_it_or_informing_guards(world: World, ask: Ask) -> None:
+    before, told = flows.active_policies(world.db.read()).hash, feed_messages(world)
     status, made = await ask(PUT + "?watch=true", {"files": CANDIDATE})
     assert (status, made["active"]) == (201, False)
+    assert feed_messages(world) == told
     assert newest_entry(world).action == "policy.watch"
     assert flows.active_policies(world.db.read()).hash == before
     _, listed = await ask(PUT, method="GET")
@@ -193,6 +194,12 @@ async def test_the_api_stores_a_watching_set_without_activating_it(world: World,
         PUT + "?watch=true&dry_run=true", {"files": {"a.cedar": "permit (principal, action, resource);"}}
     )
     assert (status, store.watched(world.db.read())) == (200, made["hash"])
+    assert (await ask(PUT + "/watching", method="DELETE"))[0] == 200
+    assert feed_messages(world) == told
+    await run_act(world, lambda a: flows.activate(a, made["hash"]))
+    assert [message["kind"] for message in feed_messages(world)[len(told) :]] == ["policy"], (
+        "guards hear of enforcement"
+    )
 
 
 REFUSED = {

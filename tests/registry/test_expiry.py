@@ -16,11 +16,13 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
+from ostiary.decision.feed import AgentFact
 from ostiary.protocol.errors import Conflict
+from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import AgentState, Verb
-from ostiaryd.registry.store import agents, holdings, keys
+from ostiaryd.registry.model import LONGEST_TOKEN, AgentState, Verb
+from ostiaryd.registry.store import holdings, keys
 
 
 async def test_an_expired_agent_is_suspended_and_its_tokens_end(world: World, clock: Clock) -> None:
@@ -111,13 +113,24 @@ async def test_a_holding_is_deleted_a_day_after_its_expiry(world: World, clock: 
     assert holdings.get_holding(world.db.read(), "tok_1") is None
 
 
-async def test_agent_exceptions_list_only_agents_that_changed_since_the_given_time(world: World, clock: Clock) -> None:
+async def test_a_snapshot_names_an_expired_agent_while_a_token_from_before_can_be_live(
+    world: World, clock: Clock
+) -> None:
+    resource = await run_act(world, lambda a: flows.create_resource(a, name="files", uri="https://files.example"))
     await register_agent(world, "untouched")
-    agent = await register_agent(world)
-    await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
-    at = clock.now
-    assert agents.list_agent_exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, AgentState.SUSPENDED, 1)]
-    assert agents.list_agent_exceptions(world.db.read(), since=at) == []
-    clock.advance(1)
+    agent = await register_agent(world, expires_at=clock.now + SECOND)
+    expired = clock.advance(1)
+    await flows.expire_due(world)
+
+    def named() -> list[tuple[str, str, int]]:
+        facts = snapshot(world.db.read(), world.keys, resource, now=clock.now)
+        return [(fact.agent, fact.state, fact.epoch) for fact in facts if isinstance(fact, AgentFact)]
+
+    assert named() == [(agent.agent_id, "suspended", 1)]
+    clock.advance(us=LONGEST_TOKEN - 1)
+    assert named() == [(agent.agent_id, "suspended", 1)]
+    clock.advance(us=1)
+    assert (clock.now, named()) == (expired + LONGEST_TOKEN, [])
+    await run_act(world, lambda a: flows.set_end(a, "bot", None))
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
-    assert agents.list_agent_exceptions(world.db.read(), since=at) == [(agent.agent_id, AgentState.ACTIVE, 1)]
+    assert named() == [(agent.agent_id, "active", 1)], "tokens from before the suspension stay refused"

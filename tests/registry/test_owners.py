@@ -143,9 +143,16 @@ async def test_the_agents_of_a_team_pass_to_its_deputy_when_its_last_member_leav
     assert get_agent(world, "passed").owner == flows.find_person(world.db.read(), "dora").person_id
 
 
-async def test_an_owner_can_be_revoked_twice(world: World) -> None:
-    await register_agent(world)
+async def test_a_second_revocation_of_an_owner_ends_nothing_more(world: World) -> None:
+    bob = await create_person(world, "bob")
+    await create_holding(world, await register_agent(world, deputy="bob"), "tok_1")
+    assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {"token": 1}
+    passed = get_agent(world, "bot")
+    await create_holding(world, passed, "tok_2")
+    before = feed_messages(world)
     assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}
-    assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}
+    assert (get_agent(world, "bot"), passed.owner) == (passed, bob)
+    assert is_live(world, "tok_2")
+    assert feed_messages(world) == before
     with pytest.raises(NotFound):
         await run_act(world, lambda a: flows.revoke_owner(a, "nobody"))

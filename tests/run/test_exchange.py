@@ -24,18 +24,21 @@ class LimitedCall:
     enforces: bool
     ahead: Mapping[str, int] = field(default_factory=lambda: {"account": 1})
     watched: object = None
+    sizes: list[int] = field(default_factory=list)
 
     def result(self, *, ok: bool, bytes: int) -> None:
-        """Any size."""
+        self.sizes.append(bytes)
 
 
 @dataclass
 class LimitedGate:
     enforces: bool = True
+    decided: list[LimitedCall] = field(default_factory=list)
     finished: list[tuple[bool, int | None]] = field(default_factory=list)
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
-        return Verdict(True, None, LimitedCall(self.enforces))  # type: ignore[arg-type]
+        self.decided.append(LimitedCall(self.enforces))
+        return Verdict(True, None, self.decided[-1])  # type: ignore[arg-type]
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
         return Verdict(not self.enforces, why, None)
@@ -61,6 +64,10 @@ def call(id: object = 1) -> bytes:
 def answer(id: object = 1, more: bytes = b"") -> bytes:
     text = json.dumps({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "SECRET"}]}})
     return text.encode()[:-1] + more + b"}"
+
+
+PUBLIC = answer().replace(b"SECRET", b"public")
+RESULT = b'{"content": [{"type": "text", "text": "public"}]}'
 
 
 def deep(text: bytes) -> bytes:
@@ -126,6 +133,23 @@ def test_a_withheld_result_is_not_forwarded_in_a_repeated_response() -> None:
         assert b"SECRET" not in one.receive(answer())
 
 
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("second", [PUBLIC, answer()], ids=["the same", "another"])
+def test_a_second_response_to_a_call_is_not_forwarded_after_a_permitted_response(
+    second: bytes, is_recorded: bool
+) -> None:
+    gate = LimitedGate()
+    one = exchange(gate)
+    assert one.admit(call(), lambda _: None)
+    assert one.receive(PUBLIC) == PUBLIC
+    if is_recorded:
+        one.record_outcomes(PUBLIC)
+    assert one.receive(second) == b""
+    one.record_outcomes(PUBLIC)
+    one.end()
+    assert gate.finished == [(True, len(RESULT))]
+
+
 @pytest.mark.parametrize("first", [call(), b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'])
 @pytest.mark.parametrize("second", [call(), b'{"jsonrpc":"2.0","id":1,"method":"ping"}', b"[" + call() + b"]"])
 def test_a_request_with_an_id_that_is_in_use_is_refused(first: bytes, second: bytes) -> None:
@@ -168,14 +192,14 @@ def test_a_message_of_a_server_that_is_not_a_response_passes_byte_for_byte() -> 
         assert one.receive(line) == line
 
 
-def test_the_outcome_of_a_permitted_response_is_recorded_once() -> None:
+def test_the_outcome_and_the_size_of_a_permitted_response_are_recorded_once() -> None:
     gate = LimitedGate()
     one = exchange(gate)
     assert one.admit(call(), lambda _: None)
-    line = answer().replace(b"SECRET", b"public")
-    assert one.receive(line) is line
+    assert one.receive(PUBLIC) is PUBLIC
     assert gate.finished == []
-    one.record_outcomes(line)
-    one.record_outcomes(line)
+    one.record_outcomes(PUBLIC)
+    one.record_outcomes(PUBLIC)
     one.end()
-    assert [ok for ok, _ in gate.finished] == [True]
+    assert gate.finished == [(True, len(RESULT))]
+    assert [decided.sizes for decided in gate.decided] == [[len(RESULT)]]
