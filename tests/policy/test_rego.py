@@ -128,6 +128,23 @@ async def test_a_rego_policy_that_fails_denies_with_a_reason_and_the_next_set_de
     assert await decision(ask) == (True, "", ["levels"])
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
+@pytest.mark.parametrize("case", ["a built-in fails", "a type is wrong", "loops", "allocates"])
+async def test_the_next_request_is_decided_by_the_same_set_after_a_rego_policy_failed(
+    world: World, ask: Ask, case: str
+) -> None:
+    fails = FAILS[case][0].removeprefix("permit if ").strip("{}")
+    rego = 'default permit := false\npermit if input.subject.id == "eve"\n'
+    await put(world, a_set(f'{HEAD}{rego}permit if {{ input.subject.id == "ann"; {fails} }}'))
+    for _ in range(2):
+        allowed, message, policies = await decision(ask)
+        assert (allowed, policies) == (False, ["levels"])
+        assert FAILS[case][1].replace("levels.rego:3:", "levels.rego:5:") in message
+        for who, permitted in (("eve", True), ("ben", False)):
+            other = QUESTION | {"subject": {"type": "user", "id": who, "properties": {"level": 2}}}
+            assert (await decision(ask, other))[0] is permitted
+
+
 WRONG = {
     "does not parse": ({"levels.rego": HEAD + "permit if {"}, "does not compile: levels.rego:3: rego_parse_error"),
     "an unknown value": (

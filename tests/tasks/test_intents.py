@@ -20,6 +20,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Task, standing_id
+from tests.support.api_fixtures import Client, oauth_app, register
+from tests.support.role_fixtures import administrator, ask
 
 BILL: dict[str, Any] = {"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}
 PAY: dict[str, Any] = {"words": "Pay 1000 to Ada as bill.txt says", "own": {"name": "me"}, "endorsed": [BILL]}
@@ -125,6 +127,17 @@ async def test_the_permission_to_state_intents_applies_to_one_agent_and_its_own_
     _, shown = await call_admin_api(world, "GET", "/agents/other")
     assert shown["speaks"] is False
     assert (await start(world, agent="other", by=bot))[0] == 403, "nor does it speak for another agent's person"
+
+
+async def test_an_agent_cannot_permit_itself_to_state_an_intent(world: World) -> None:
+    agent, key = await register(world)
+    reader, admin = Client(oauth_app(world), world, agent.agent_id, key), await administrator(world)
+    path = f"/api/v1/agents/{agent.agent_id}"
+    refused = await ask(reader, "PATCH", path, {"speaks": True})
+    assert (refused.status, refused.error) == (403, "insufficient_scope")
+    assert get_agent(world, "reader").speaks is False
+    assert (await ask(admin, "PATCH", path, {"speaks": True})).status == 200
+    assert get_agent(world, "reader").speaks is True
 
 
 async def test_a_child_task_has_the_intent_of_its_parent_or_a_narrower_intent(world: World, bot: Caller) -> None:
