@@ -11,10 +11,12 @@ import pytest
 from harness.client_certificates import TestAuthority
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import create_holding, feed_messages, new_jwk, register_agent, run_act
+from ostiary.decision.feed import TokenFact
 from ostiary.protocol.errors import Conflict
 from ostiaryd.app import build_app
 from ostiaryd.certs.flows import acme, trust_domains, workloads
 from ostiaryd.certs.model.workload import Selectors
+from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.database.guarded import GUARDED, digests, page
@@ -315,8 +317,26 @@ async def test_guards_are_told_that_an_agent_deleted_by_hand_is_decommissioned(w
     (difference,) = check.differences.values()
     assert str(difference).endswith("was deleted without a ledger entry")
     assert len(entries(world, "state.differs")) == 1
-    agent = {"kind": "agent", "agent": new.agent_id, "state": "decommissioned", "epoch": 1}
+    agent = {"kind": "agent", "agent": new.agent_id, "state": "decommissioned", "epoch": state.LAST_EPOCH}
     assert feed_messages(world)[told:] == [agent]
+
+
+async def test_the_tokens_of_an_agent_deleted_by_hand_are_refused_by_every_guard(world: World, bot: Agent) -> None:
+    for verb in (Verb.SUSPEND, Verb.RESUME) * 2:
+        await run_act(world, lambda a, verb=verb: registry.set_agent_state(a, "bot", verb))  # type: ignore[misc]
+    await create_holding(world, bot, "tok_1", audience=URI)
+    epoch = registry.find_agent(world.db.read(), "bot").epoch
+    await complete_state_check(world)
+    told = len(feed_messages(world))
+    for table, column in (("agent_key", "agent"), ("task", "agent"), ("agent", "agent_id")):
+        change_database(world, f"delete from {table} where {column} = :agent", agent=bot.agent_id)
+    await complete_state_check(world)
+    [change] = [message for message in feed_messages(world)[told:] if message["kind"] == "agent"]
+    assert (change["agent"], change["state"]) == (bot.agent_id, "decommissioned")
+    assert change["epoch"] > epoch > 1, "a guard that knows a higher epoch takes the message for an older one"
+    resource = registry.find_resource(world.db.read(), "files")
+    facts = snapshot(world.db.read(), world.keys, resource, now=world.now())
+    assert [fact.jti for fact in facts if isinstance(fact, TokenFact)] == ["tok_1"], "a guard that starts later"
 
 
 async def test_acts_of_the_server_cause_no_difference(world: World, bot: Agent) -> None:

@@ -26,7 +26,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentDelta, AgentId, AgentState, is_agent_id, is_resource_id
+from ostiaryd.registry.model import AgentDelta, AgentId, AgentState, Root, is_agent_id, is_resource_id
 
 log = logging.getLogger("ostiary")
 ENTRIES, ROWS = 2000, 1000
@@ -36,6 +36,8 @@ REMEMBERED = 2 * 3600 * 1_000_000
 START_STEPS = 20
 """Maximum number of steps before the server answers, about a second of work; further steps run in the background."""
 BASELINE_ROWS = 1000
+LAST_EPOCH = 2**53 - 1
+"""The epoch in the message about a deleted agent, above any epoch of an agent, since guards ignore a lower epoch."""
 _KINDS = tuple(kind for kind, spec in GUARDED.items() if spec.is_listed)
 _SOURCE = "state against ledger"
 
@@ -267,7 +269,8 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
         try:
             isolate(act, holder, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # the agent's row was deleted: guards must no longer accept the agent
-            registry.queue_for_guards(act, AgentDelta(AgentId(holder), AgentState.DECOMMISSIONED, 1))
+            registry.end_holdings(act, Root.AGENT, holder, why="the agent was deleted by hand")
+            registry.queue_for_guards(act, AgentDelta(AgentId(holder), AgentState.DECOMMISSIONED, LAST_EPOCH))
     elif is_resource_id(holder) or first.kind in ("resource", "bearer_class"):
         for uri in _uris(act.tx, [holder] if holder else [one.key.partition(" ")[0] for one in differences]):
             _stop(act, "resource", uri, says=says)
