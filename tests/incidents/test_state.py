@@ -307,7 +307,7 @@ async def test_a_difference_stops_everything_if_the_server_may_add_no_other_stop
     assert sorted(stops) == [("everything", ""), ("segment", "inner")]
 
 
-async def test_guards_are_told_that_an_agent_deleted_by_hand_is_decommissioned(world: World) -> None:
+async def test_guards_learn_that_an_agent_deleted_by_hand_is_decommissioned(world: World) -> None:
     await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
     new = await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))
     await complete_state_check(world)

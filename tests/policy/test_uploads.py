@@ -94,7 +94,7 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("line", UNUSUAL, ids=lambda line: line[:30])
-async def test_a_value_that_no_policy_can_have_is_refused_with_the_name_of_its_test_file(ask: Ask, line: str) -> None:
+async def test_a_value_of_a_test_file_is_accepted_or_refused_with_the_name_of_the_file(ask: Ask, line: str) -> None:
     expected, error, words = UNUSUAL[line]
     files = PERMIT | {"t.test.toml": CASE.replace("expect", f"{line}\nexpect")}
     status, answer = await ask("/api/v1/policies?dry_run=true", {"files": files})
