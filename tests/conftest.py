@@ -40,7 +40,7 @@ gc.disable()  # until all is collected: what collection makes, stays
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take up to a minute each, so that no worker has one of them left at the end."""
-    longest = ("frameworks", "faults")
+    longest = ("frameworks", "faults", "demo")
     items.sort(key=lambda item: item.path.parent.name not in longest)
 
 

@@ -232,8 +232,9 @@ async def _public_url(world: World) -> str:
 
 
 def check_certificate(path: Path, now: int) -> None:
-    """Check the validity period of the certificate in a file. Raises Conflict after its end, Unprotected shortly before
-    it.
+    """Check that the certificate in a file is readable and does not end soon; its start is not checked.
+
+    Raises Conflict if it has ended or cannot be read, Unprotected if it ends within `ENDS_SOON_S`.
     """
     hint = "replace the file with the new certificate: the server loads it automatically"
     try:

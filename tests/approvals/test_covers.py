@@ -308,10 +308,11 @@ async def test_an_approval_for_the_task_covers_the_same_call_again(mail: Bank) -
     assert (again.state, again.approval == id) == ("open", False)
 
 
-async def test_a_repeated_call_needs_a_new_approval(mail: Bank) -> None:
+async def test_a_repeated_call_needs_a_new_approval(mail: Bank, clock: Clock) -> None:
     first = await mail.ask(ANN, **WHAT)
     await mail.answer(first.approval)
     assert (await mail.ask(ANN, **WHAT)).state == "spent"
+    clock.advance(1)
     second = await mail.ask(ANN, **WHAT)
     assert (second.state, second.approval == first.approval) == ("open", False)
     await mail.answer(second.approval, "deny")

@@ -385,6 +385,7 @@ async def test_emergency_access_always_needs_two_people_and_the_doctor_reports_i
     assert question.needs == "two"
     await stage.answer(question, "carol")
     assert (await stage.request(minutes=10, break_glass=True))[0] is None
+    clock.advance(1)
     await stage.answer(question, "dave")
     assert (await stage.request(minutes=10))[0] is not None, "the usual one, which a policy permits, spends nothing"
     granted, _ = await stage.request(minutes=10, break_glass=True)

@@ -316,6 +316,7 @@ async def test_a_bounded_number_of_refusals_is_sent_in_each_round_of_the_event_l
 async def test_a_refusal_is_freed_without_a_search_for_cycles(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search takes long in a flood, and delays what stops something."""
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.SWEEP_S", 2 * PATIENCE_S)  # only this test sweeps
     alive = weakref.WeakSet[BaseException]()
 
     def refuse(tx: Tx) -> None:
@@ -337,6 +338,7 @@ async def test_a_refusal_is_freed_without_a_search_for_cycles(world: World, monk
         busy = [asyncio.create_task(ask(lambda: world.writer.admit(("a", "")))) for _ in range(20)]
         waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
         await eventually_async(lambda: len(world.writer._refused) == 20)
+        monkeypatch.undo()
         world.writer._sweep()
         await asyncio.gather(waiting, *busy)
         del busy

@@ -189,8 +189,10 @@ def forms_of(value: str) -> frozenset[bytes]:
 
 
 def readings_of(data: bytes, *, is_whole: bool = True) -> Iterator[Reading]:
-    """Yield the readings of a text, each once; escapes and tags of binary data are not resolved. `is_whole`: false if
-    the text may go on; then an escape that may go on at the end of the text is left out.
+    """Yield the readings of a text, each once: the text as it is, and with its tags, quoted-printable and escapes
+    resolved, in visible ASCII and lower case. Binary data has one reading, in which nothing is resolved.
+
+    `is_whole`: false if the text may go on; then a resolved reading ends before a unit that the text may complete.
     """
     texts = set[bytes]()
     is_binary = len(data) >= MIN_BINARY and len(data.translate(None, _CONTROLS)) < (1 - MAX_CONTROLS) * len(data)

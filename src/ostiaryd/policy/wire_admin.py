@@ -199,7 +199,7 @@ def _gate(call: Call) -> flows.Gate | None:
             hint="get a ticket from POST /api/v1/policies/whatif",
         )
     if most is not None and not (most.isascii() and most.isdigit() and len(most) <= 18):
-        raise Invalid("`max_changes` must be a number of up to 18 digits")
+        raise Invalid("`max_changes` must be a whole number from 0, of at most 18 digits")
     return None if ticket is None else flows.Gate(ticket, int(most or 0))
 
 

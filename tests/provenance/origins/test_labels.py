@@ -509,11 +509,13 @@ def test_a_run_of_words_of_an_unnamed_record_is_detected_in_any_form(
         "percent": quote(text),
         "json": json.dumps({"a": text}),
     }.get(form, f"Dear Bob, {text}. Yours, Ada")
+    first = ""
     if form == "split":
         cut = data.draw(st.integers(1, LONG - 1))
-        memory = told(memory, SEND, "ok", to="bob@example.org", body=" ".join(run[:cut]))
-        body = " ".join(run[cut:])
-    assert carried(memory, body) == HEALTH
+        first, body = " ".join(run[:cut]), " ".join(run[cut:])
+    before = carried(memory, first)
+    memory = told(memory, SEND, "ok", to="bob@example.org", body=first) if first else memory
+    assert before or carried(memory, body) == HEALTH, "of two messages, the first can be the detected one"
 
 
 def test_the_kinds_of_the_send_tool_are_address_and_text() -> None:

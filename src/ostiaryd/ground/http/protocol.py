@@ -236,7 +236,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_proven(self) -> bool:
-        """Return whether a caller has authenticated on this connection."""
+        """Return whether a caller has authenticated on this connection. Always false for the connection of a proxy."""
         return self._is_proven
 
     @property

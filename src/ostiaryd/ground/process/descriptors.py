@@ -22,7 +22,9 @@ class UvicornConnection(Protocol):
 
     @property
     def is_proven(self) -> bool:
-        """Return whether a caller has authenticated on the connection."""
+        """Return whether a caller has authenticated on the connection. Always false for the connection of a proxy.
+        Such a connection carries many callers.
+        """
         ...
 
 

@@ -57,7 +57,10 @@ def check_uri(unverified_uri: str) -> str:
     if "#" in uri:
         raise Invalid("the URI has a fragment", hint="remove the fragment (RFC 8707 section 2)")
     if "@" in uri.partition("://")[2].partition("/")[0]:
-        raise Invalid("the URI contains user information", hint="remove the part before the `@`")
+        raise Invalid(
+            "the URI contains user information",
+            hint="remove the user information: the part between `://` and `@`, and the `@`",
+        )
     try:
         normal = normalise_uri(uri)
     except Malformed as error:
