@@ -267,7 +267,7 @@ def test_an_approval_whose_response_came_late_is_not_lost(
 def test_a_refusal_for_another_reason_in_between_loses_no_approval(
     guard: Guard, server: Desk, who: Verified, status: int, code: str
 ) -> None:
-    """As from a restarting server: the number is kept until the server states the state of the approval."""
+    """The refusal of a restarting server: the number is kept until the server states the state of the approval."""
     spent = spent_once(server)
 
     def lost(body: bytes) -> tuple[int, bytes]:

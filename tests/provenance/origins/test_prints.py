@@ -40,7 +40,7 @@ LONG_NAME = f"(Seven) {'old ' * MAX_SPACES}houses"
 
 
 def is_pair(one: str, two: str) -> bool:
-    """Whether two neighbours are two words of one sentence, one of them with a capital letter."""
+    """Return whether two neighbours are two words of one sentence, one of them with a capital letter."""
     words = Scribe(KEY).words(f"{one} {two}")
     return len(words) == 2 and one[-1] not in ".,;:!?" and any(run.lstrip("(")[0].isupper() for run in (one, two))
 
