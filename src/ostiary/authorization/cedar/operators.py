@@ -209,8 +209,8 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
 
 
 def like(text: object, pieces: tuple[str, ...]) -> bool:
-    """Return whether `text` consists of the pieces in this order, with any characters between them. The time is
-    linear, because matching each piece at its first place suffices.
+    """Return whether `text` matches a pattern. `pieces`: the pattern, split at its wildcards (`*`). The time is linear,
+    because matching each piece at its first place suffices.
     """
     if type(text) is not str:
         _wrong("like", text)

@@ -43,7 +43,7 @@ PARSE_CPU_S = 10
 PARSE_S = 120.0
 """Maximum elapsed time for one upload, in seconds, so that the next upload does not wait longer."""
 MAX_UPLOADS = 8
-"""Maximum number of uploads that wait for one parser. A further upload is refused."""
+"""Maximum number of uploads that one parser has, of which it parses one. A further upload is refused."""
 _OUT_OF_MEMORY = 71
 """Exit status of a child that exceeded its memory limit."""
 _FATAL = 2
@@ -252,8 +252,8 @@ def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
 
 class Parser:
-    """Parses uploads in a confined process: one at a time, each within `PARSE_CPU_S`, while at most
-    `MAX_UPLOADS` wait.
+    """Parses uploads in a confined process, one at a time, each within `PARSE_CPU_S`. An upload is refused while
+    it has `MAX_UPLOADS` others.
     """
 
     def __init__(self, target: str, *, of: str) -> None:
@@ -271,7 +271,7 @@ class Parser:
         exceeds its limits, and Unavailable if too many uploads wait, or no child can be started.
         """
         if self._waiting >= MAX_UPLOADS:
-            raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed", hint="try again later", code="busy")
+            raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed or wait", hint="try again later", code="busy")
         self._waiting += 1
         try:
             ask = partial(self._confined.ask, body, within_s=PARSE_S)

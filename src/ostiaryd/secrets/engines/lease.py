@@ -63,7 +63,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     """
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")
-    is_of_pki = find_mount_of(reader, prefix) is not None
+    is_of_pki = find_pki_mount(reader, prefix) is not None
     if kind == "lookup" and request.method is VaultMethod.LIST and not prefix:
         return "sys", Operation(SecretAction.LIST, "leases/", "list", _list_mounts)
     if kind == "lookup" and request.method is VaultMethod.LIST:
@@ -79,7 +79,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
         return "sys", Operation(SecretAction.DELETE, f"leases/{prefix}/", kind, run)
     body = request.read_body(_LeaseBody)
     lease_id = body.lease_id or rest
-    if kind in _ON_CERTIFICATE and (own := find_mount_of(reader, lease_id)) is not None:
+    if kind in _ON_CERTIFICATE and (own := find_pki_mount(reader, lease_id)) is not None:
         run = partial(_ON_CERTIFICATE[kind], lease_id=check_path(lease_id))
         return own, Operation(SecretAction.USE, lease_id[len(own) + 1 :].rpartition("/")[0], kind, run)
     mount, _, below = lease_id.partition("/")
@@ -118,7 +118,7 @@ class _Prefix(NamedTuple):
 
 _MOUNTS = (DATABASE_MOUNT, OAUTH_MOUNT, AWS_MOUNT)
 """The mounts whose leases can be listed. The certificates of a PKI mount have leases too: a lease or a prefix of such a
-mount is found by `find_mount_of`, and the leases are never listed.
+mount is found by `find_pki_mount`, and the leases are never listed.
 """
 
 
@@ -199,7 +199,7 @@ def _revoke_all(unparsed: str, act: Act, *, is_forced: bool) -> Answer:
     return Answer(upstream=RevokeRoles(prefix.mount, prefix.roles(act), is_forced))
 
 
-def find_mount_of(reader: Reader, lease_path: str) -> str | None:
+def find_pki_mount(reader: Reader, lease_path: str) -> str | None:
     """Return the mount of certificate authorities whose lease, or prefix of leases, `lease_path` is; None for other
     mounts.
     """

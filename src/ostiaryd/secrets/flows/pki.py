@@ -44,12 +44,12 @@ from ostiaryd.secrets.flows.pki_issuers import (
     choose_start,
     end_certificate,
     find_max_ttl,
-    find_mount,
     holding_of,
     make_new_serial,
     open_signer,
     parse_domains,
     public_key_of,
+    read_mount,
     subject_of,
 )
 from ostiaryd.secrets.model.mount import DEFAULT_TTL_S
@@ -211,7 +211,7 @@ def sign_certificate(
             "the request has no name; a certificate needs at least one", hint="state `common_name` or `alt_names`"
         )
     longest = min(role.max_ttl or find_max_ttl(act, mount), find_max_ttl(act, mount))
-    seconds = ttl or role.ttl or find_mount(act, mount).default_ttl or DEFAULT_TTL_S
+    seconds = ttl or role.ttl or read_mount(act, mount).default_ttl or DEFAULT_TTL_S
     not_after = _choose_end(act, signer, min(seconds, longest), has_lease=bool(lease))
     registry.fill_entry(act, object=act.entry.object or mount, names=[str(name)[:200] for name in names[:20]])
     der = build_certificate(

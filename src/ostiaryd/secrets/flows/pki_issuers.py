@@ -384,10 +384,10 @@ def public_key_of(certificate: x509.Certificate) -> bytes:
 
 def find_max_ttl(act: Act, mount: str) -> int:
     """Return the maximum lifetime of the certificates of a mount, in seconds."""
-    return find_mount(act, mount).max_ttl or MAX_TTL_S
+    return read_mount(act, mount).max_ttl or MAX_TTL_S
 
 
-def find_mount(act: Act, path: str) -> Mount:
+def read_mount(act: Act, path: str) -> Mount:
     """Return the record of the PKI mount to which the request of this act goes."""
     mount = store.mounts.find(act.tx, [path])
     assert mount is not None  # its accessor was checked in this act
