@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from tests.support.api_fixtures import ISSUER, Answer, client, register, send
 from tests.support.page_client import signed_in
 from tests.support.role_fixtures import administrator, ask, person
 from tests.support.sources import ROOT
+from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
 TABLE = ROOT / "docs" / "reference" / "roles.md"
@@ -249,14 +251,57 @@ def test_role_policies_decide_nothing_about_agents() -> None:
     assert "no-role-at-night" not in policies._sources
 
 
-@pytest.mark.parametrize("role", ["administrator"])
-async def test_no_self_route_fails_for_a_person(world: World, role: str) -> None:
-    admin = await person(world, "ada", role)
+QUESTION = {
+    "subject": {"type": "user", "id": "x"},
+    "action": {"name": "read"},
+    "resource": {"type": "record", "id": "x"},
+}
+BODIES: dict[str, Any] = {
+    "/access/v1/evaluation": QUESTION,
+    "/access/v1/evaluations": QUESTION,
+    "/api/v1/decide": QUESTION,
+    "/api/v1/kill": {"what": "agent", "name": "x", "why": "a test"},
+    "/api/v1/revoke": {"kind": "agent", "id": "x"},
+}
+"""Valid bodies of the routes whose act authorizes the caller; for all other routes, `{}` reaches the authorization."""
+
+
+async def refused_routes(world: World, role: str) -> set[Any]:
+    """Return the routes that the server refuses to a person with that role alone."""
+    vic = await person(world, "vic", *filter(None, [role]))
+    app, token = build_app(world), (await vic.token(resource=API))["access_token"]
+    refused = set()
     for route in ROUTES:
-        if route.scope == SELF and not route.streams:
-            path = re.sub(r"{[^}]*}", "reader" if "agents" in route.path else "tk_x", route.path)
-            answer = await ask(admin, route.method, path, {})
-            assert answer.status < 500, (route.method, route.path, answer.body)
+        if route.scope:
+            path = re.sub(r"{[^}]*}", "1", route.path)
+            body = json.dumps(BODIES.get(route.path, {})).encode()
+            headers = [
+                ("authorization", f"DPoP {token}"),
+                ("dpop", proof_of(vic, token, path, method=route.method)),
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+            ]
+            answer = await send(app, route.method, path, headers=headers, body=body)
+            assert answer.status not in ({400, 401, 500} if route.proves_in_act else {401, 500}), (route, answer)
+            if answer.status == 403 and b"none of your roles permits" in answer.body:
+                refused.add((route.method, route.path))
+    return refused
+
+
+@pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_server_refuses_a_person_on_exactly_the_routes_without_access(world: World, role: str) -> None:
+    expected = {(route.method, route.path) for route in ROUTES if route.scope and access_of(role, route) == "-"}
+    assert await refused_routes(world, role) ^ expected == set()
+
+
+@pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
+async def test_a_policy_that_forbids_every_use_of_the_api_applies_to_every_route(world: World) -> None:
+    forbid = '@id("no-api") forbid (principal, action == Ostiary::Action::"use_api", resource);'
+    loaded = load(extend({"own.cedar": PERMIT_ALL + forbid}, ()))
+    await act(world, "test.put", lambda act: policy.put(act, loaded=loaded, by=None))
+    expected = {(route.method, route.path) for route in ROUTES if route.scope}
+    assert await refused_routes(world, "administrator") ^ expected == set()
 
 
 async def test_a_session_uses_the_api_within_its_roles_and_only_from_pages_of_the_same_origin(world: World) -> None:
