@@ -768,14 +768,21 @@ def judged_leaves(
         elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):
             yield from _judged_by_form(memory, tool, path, kind, value)
             continue
-        elif is_name and rule is UNCLAIMED and (form := kind_of(cast(str, value))) in _DESTINATIONS:
-            kind = form
+        elif is_name and rule is UNCLAIMED:
+            kind = _kind_of_name(cast(str, value))
         elif kind is TIME and isinstance(value, str) and not is_moment(value):
             kind = TEXT
         elif rule is QUANTITY and has_keys and _was_read(memory, value):
             kind = OBJECT
         if kind is not None:
             yield path, kind, value
+
+
+def _kind_of_name(name: str) -> Kind:
+    """Return the kind by which the name of a member is judged: an address, an account or an object."""
+    if name.replace("_", "").isalpha():  # as most names
+        return OBJECT
+    return form if (form := kind_of(name)) in _DESTINATIONS else OBJECT
 
 
 def _has_keys(tool: Tool) -> bool:
