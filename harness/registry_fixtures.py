@@ -114,7 +114,7 @@ def newest_entry(world: World) -> Entry:
     """Return the newest entry, whose action an audit knows."""
     [(index, body)] = ledger.search_entries(world.db.read(), {}, limit=1)
     entry = decode_entry(body)
-    assert "its action" not in EntryCheck(entry.at).check(index, body), entry
+    assert "the action" not in EntryCheck(entry.at).check(index, body), entry
     return entry
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ostiary.audit import Kind, verify_folder
-from ostiary.audit.entries import EARLIEST, FAMILIES, MAX_SKEW, EntryCheck, Schema
+from ostiary.audit.entries import EARLIEST, FAMILIES, MAX_SKEW, EntryCheck, ResultSchema, Schema
 from ostiaryd.ledger.model import Entry, Reason, Result, encode_entry
 from tests.audit.export import NOW, make_log
 from tests.support.sources import sources
@@ -136,6 +136,7 @@ def test_an_altered_entry_is_reported_as_altered_and_its_content_is_not_checked(
 
 def test_the_schema_has_the_members_of_the_entries_that_the_server_writes() -> None:
     assert set(Schema.__struct_fields__) == set(Entry.__struct_fields__) - {"kept_facts", "evidence"}
+    assert ResultSchema.__struct_fields__ == Result.__struct_fields__
     entry = Entry(
         at=NOW, action="agent.create", reasons=[Reason("code", "words")], result=Result("ok", 1, 2, "internal")
     )

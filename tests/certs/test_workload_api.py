@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import json
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
 from h2.events import DataReceived, TrailersReceived
+from msgspec.structs import replace
 from spiffe import TrustDomain, WorkloadApiClient
 from spiffe._proto import workload_pb2 as pb
 
@@ -32,7 +35,7 @@ from harness.registry_fixtures import SECOND, is_live, newest_entry, register_ag
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.certs import flows as certs
-from ostiaryd.certs.flows import bundles, trust_domains, workloads
+from ostiaryd.certs.flows import bundles, svids, trust_domains, workloads
 from ostiaryd.certs.flows.svid_cache import SvidCache
 from ostiaryd.certs.model import RevocationReason, holding_id, serial_text
 from ostiaryd.certs.model.bundle import parse_bundle, render_bundle
@@ -170,6 +173,28 @@ async def test_an_x509_svid_has_the_form_of_the_specification(world: World, api:
     assert entry.detail is not None
     assert entry.detail["workload"].startswith("wl_")
     assert is_live(world, holding_id(serial_text(leaf.serial_number)))
+
+
+@pytest.mark.parametrize(
+    ("profile_s", "x509_s", "jwt_s"), [(120, 120, 120), (3599, 3599, 300), (3600, 3600, 300), (3601, 3600, 300)]
+)
+async def test_an_svid_lives_as_long_as_the_profile_of_agents_allows_and_at_most_an_hour(
+    world: World, tmp_path: Path, profile_s: int, x509_s: int, jwt_s: int
+) -> None:
+    """At most five minutes, if it is a JWT-SVID."""
+    profiles = tmp_path / "profiles.toml"
+    names = '["uri:spiffe://{trust_domain}/agent/{name}"]'
+    profiles.write_text(f"[profile.agent]\nlifetime_s = {profile_s}\nnames = {names}\n")
+    config = replace(world.config, certificate_profiles=str(profiles))
+    await register_agent(world)
+    workload = await add_workload(world)
+    now = world.now()
+    kept = await run_act(world, lambda act: svids.issue_x509_svid(act, workload, config=config), "cert.issue")
+    assert kept.certificate.not_after - now == x509_s * SECOND
+    issue_jwt = partial(svids.issue_jwt_svid, workload=workload, audiences=["api"], config=config)
+    _, jwt = await run_act(world, issue_jwt, "svid.issue")
+    claims = json.loads(jose.unb64u(jwt.split(".")[1]))
+    assert claims["exp"] - claims["iat"] == jwt_s
 
 
 # ---------------------------------------------------------------------------------------- Refusals

@@ -244,8 +244,8 @@ async def test_an_administrator_cannot_release_an_agent_while_its_incident_is_op
     assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
-async def test_detectors_quarantine_at_most_a_tenth_of_the_agents_in_a_day(world: World, clock: Clock) -> None:
-    """A tenth of eleven agents is one; a person who takes an incident permits the next quarantine."""
+async def test_playbooks_quarantine_at_most_a_twentieth_of_the_agents_in_a_day(world: World, clock: Clock) -> None:
+    """Of eleven agents, the limit is one; a person who takes an incident permits the next quarantine."""
     bots = [await register_agent(world, f"bot{number}") for number in range(10)]  # and `admin`
     first = await report_finding(world, bots[0])
     second = await report_finding(world, bots[1])

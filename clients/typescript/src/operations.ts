@@ -5620,14 +5620,14 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Send the receiver signals about a subject again (SSF 8.1.3.2). */
+  /** Resume the signals about a subject that the receiver removed from the stream; other subjects need no addition */
   "POST /api/v1/ssf/subjects/add": {
     path: {};
     query: {};
     body: Subject;
     answer: undefined;
   };
-  /** Send the receiver no further signals about a subject (SSF 8.1.3.3). */
+  /** End the signals about a subject in a stream, until the receiver adds the subject (SSF 8.1.3.3). */
   "POST /api/v1/ssf/subjects/remove": {
     path: {};
     query: {};

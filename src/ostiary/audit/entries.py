@@ -115,7 +115,9 @@ class _Reason(msgspec.Struct, forbid_unknown_fields=True):
     message: str = ""
 
 
-class _Result(msgspec.Struct, forbid_unknown_fields=True):
+class ResultSchema(msgspec.Struct, forbid_unknown_fields=True):
+    """The members of `result` in an entry."""
+
     status: str = ""
     bytes: int | None = None
     records: int | None = None
@@ -145,7 +147,7 @@ class Schema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reasons: list[_Reason] = []
     policy: str | None = None
     policies: list[str] = []
-    result: _Result | None = None
+    result: ResultSchema | None = None
     request: str | None = None
     reporter: str | None = None
     detail: dict[str, Any] | None = None

@@ -126,8 +126,9 @@ class ServerRpc:
     def submit(
         self, work: Callable[[int], T], within_s: float | None = None, *, code: str = "approval_unavailable"
     ) -> Future[T]:
-        """Run `work` in a thread, and return its future. `work` is called with the time (boot clock, microseconds) at
-        which the call stops waiting: ASK_S, or `within_s`, from now.
+        """Run `work` in a thread, and return its future. The argument of `work` is its deadline (boot clock,
+        microseconds): `within_s` seconds from now, ASK_S seconds if `within_s` is None. `work` must keep the deadline
+        itself.
 
         Raises Unavailable with the code `code` if MAX_ASKING calls already wait, or the guard is closed.
         """

@@ -244,7 +244,9 @@ def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int)
 
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
-    """Insert a cover: an extension of an approval to `uses` further calls of the task."""
+    """Insert a cover, which extends an approval to at most `uses` further calls of the task that have the same
+    counterpart and lie within `extent`.
+    """
     tx.send(
         _INSERT_COVER,
         id=id,

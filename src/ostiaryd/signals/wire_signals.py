@@ -49,7 +49,7 @@ class DeliveryError(TypedDict):
 
 
 class IssuerBuckets(Buckets):
-    """The limits of issuers on the number of tokens, by issuer."""
+    """The limits on the rate at which each trusted issuer may deliver security event tokens, by the issuer's id."""
 
     burst, per_second = SETS * COST, SETS * COST // 100
 

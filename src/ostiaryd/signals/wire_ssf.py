@@ -188,7 +188,9 @@ class Subject(msgspec.Struct):
 
 
 async def add_subject(call: Call) -> Reply:
-    """Send the receiver signals about a subject again (SSF 8.1.3.2)."""
+    """Resume the signals about a subject that the receiver removed from the stream; other subjects need no addition
+    (SSF 8.1.3.2).
+    """
     sent = call.json(Subject)
     await registry.act_as(
         call, "stream.add_subject", lambda act: streams.add_subject(act, sent.stream_id, sent.subject, by=call.caller)
@@ -197,7 +199,7 @@ async def add_subject(call: Call) -> Reply:
 
 
 async def remove_subject(call: Call) -> Reply:
-    """Send the receiver no further signals about a subject (SSF 8.1.3.3)."""
+    """End the signals about a subject in a stream, until the receiver adds the subject (SSF 8.1.3.3)."""
     sent = call.json(Subject)
     await registry.act_as(
         call,

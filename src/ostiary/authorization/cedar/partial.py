@@ -22,10 +22,10 @@ class Undetermined(Exception):
 
 
 class Unknown:
-    """An unknown value of a request. `inputs` name the inputs on which the value depends; `kind` is its type, None if
-    any.
+    """An unknown value of a request.
 
-    `optional`: true if the value may be absent.
+    `inputs`: names of the inputs on which the value depends; `kind`: the type of the value, None if the type is not
+    known; `optional`: true if the value may be absent.
     """
 
     __slots__ = ("inputs", "kind", "optional")

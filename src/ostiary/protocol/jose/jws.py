@@ -180,8 +180,10 @@ def media_type(header: Header) -> str | None:
 
 @lru_cache(maxsize=4096)
 def parse_header(unverified_protected: str) -> Header:
-    """Return the header of a token after checking its members. The result is cached, because the tokens of an issuer
-    have the same header. Raises InvalidToken for a malformed header.
+    """Return the header of a token after checking its members. `unverified_protected`: the part of the token before the
+    first dot (base64url). The result is cached, because the tokens of an issuer have the same header.
+
+    Raises InvalidToken for a malformed header.
     """
     try:
         header = canonical.parse(unb64u(unverified_protected), max_bytes=MAX_HEADER_BYTES, max_depth=MAX_DEPTH)

@@ -134,8 +134,8 @@ class _Reader:
         self._stated, self._collected, self._is_record = stated, collected, is_record
 
     def read(self, value: object, path: str, is_named: bool, depth: int) -> None:
-        """Collect each scalar in `value`. Of several records, those with a unique value that the person stated count
-        as named.
+        """Collect each scalar in `value`. If `value` is a list of records, a record counts as named by the person if it
+        has a value that the person stated, and that no other record of the list has.
         """
         collected = self._collected
         if len(collected) >= MAX_SCALARS:

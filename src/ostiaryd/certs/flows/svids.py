@@ -28,6 +28,7 @@ PROFILE = "agent"
 """Certificate profile of X509-SVIDs and JWT-SVIDs."""
 KEY_TYPE = "P-256"
 LONGEST_S = 3600
+"""Maximum lifetime of an X509-SVID in seconds, if the profile allows more."""
 SVID_USAGES = {"client", "server"}
 """Required extended key usages of an X509-SVID (X509-SVID section 4.4)."""
 

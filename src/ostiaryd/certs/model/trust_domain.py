@@ -89,10 +89,15 @@ def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | Non
         raise Invalid(
             "`endpoint_spiffe_id` names a trust domain, not a server: its path is empty", hint=f"spiffe://{name}/PATH"
         )
-    if (endpoint.trust_domain == name) != (bundle is not None):
+    if endpoint.trust_domain == name and bundle is None:
         raise Invalid(
-            "`bundle` is required for an endpoint in the same trust domain, and refused for other endpoints",
-            hint="get the bundle from the operator of the trust domain",
+            f"`bundle` is required, because the endpoint is in the trust domain `{name}` itself",
+            hint="get the first bundle from the operator of the trust domain",
+        )
+    if endpoint.trust_domain != name and bundle is not None:
+        raise Invalid(
+            f"`bundle` is refused, because the endpoint is in another trust domain, `{endpoint.trust_domain}`",
+            hint=f"omit `bundle`: the bundle of `{endpoint.trust_domain}` authenticates the endpoint",
         )
     if bundle is not None and not bundle.x509:
         raise Invalid("`bundle` has no X.509 authority, so the endpoint could not be authenticated")

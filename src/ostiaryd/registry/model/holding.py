@@ -33,9 +33,11 @@ class Root(StrEnum):
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """An object of an agent that ends with the agent. `jkt` is the thumbprint of the key to which it is bound,
-    `client_jkt` that of the key with which the agent requested it, and `audience` the resource for which it is valid.
+    """An object that belongs to an agent and ends with the agent, such as an access token, a certificate or a lease.
     Times are in microseconds.
+
+    `jkt`: thumbprint of the key to which the object is bound; `client_jkt`: thumbprint of the key with which the agent
+    requested it; `audience`: the resource for which it is valid.
     """
 
     id: HoldingId

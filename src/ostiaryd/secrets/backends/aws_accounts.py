@@ -112,8 +112,9 @@ class AwsAccounts:
             return  # deleted before
 
     async def open_session(self, name: str, role: AwsRole, arn: str, *, seconds: int) -> AwsCredentials:
-        """Return the credentials of a new session of `seconds` seconds: of the assumed role `arn`, or of the server's
-        user with the restricted rights of `role`.
+        """Return the credentials of a new session of `seconds` seconds, restricted by the policies of `role`, if any.
+        If the type of `role` is ROLE, the session is of the assumed role `arn`; otherwise the session is of the
+        server's user, and `arn` has no effect.
         """
         parameters = {"DurationSeconds": str(seconds)}
         if role.policy_document:

@@ -136,8 +136,8 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     entry.actors, entry.person = [link.agent for link in task.chain], task.person
     if resource.uri != f"{PROXY_URI}{agent.name}":
         raise Forbidden(
-            "the resource is not the egress proxy of this agent",
-            hint=f"register {PROXY_URI}{agent.name}",
+            f"the caller, `{resource.uri}`, is not the egress proxy of the agent `{agent.name}`",
+            hint=f"run the proxy as the resource {PROXY_URI}{agent.name}, which the owner registers",
             code="not_the_proxy",
         )
     stored = store.destinations.get(act.tx, use.destination)

@@ -39,8 +39,8 @@ class BackendFailed(Unavailable):
 
 
 class DeletionScheduled(NothingStored):
-    """The secret is scheduled for deletion at the back end, which accepts no new value until the secret is restored or
-    deleted.
+    """Raised if the secret is scheduled for deletion at the back end. Until the secret is restored there, or its
+    deletion is complete, the back end neither returns nor accepts a value of the secret.
     """
 
 

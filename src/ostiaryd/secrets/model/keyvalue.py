@@ -149,7 +149,9 @@ def attach_stages(secret: Secret, number: int, labels: Iterable[str]) -> Secret:
 
 
 def detach_stage(secret: Secret, label: str) -> Secret:
-    """Return the secret after a staging label other than `CURRENT` was removed from its version."""
+    """Return the secret without a staging label. The caller has checked that `label` is not `CURRENT`, which a secret
+    always has.
+    """
     stages = {one: number for one, number in stages_of(secret).items() if one not in (CURRENT, label)}
     return replace(secret, stages={PREVIOUS: 0, **stages})
 

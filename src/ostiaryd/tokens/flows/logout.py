@@ -97,7 +97,7 @@ async def _deliver(world: World, waiting: Waiting) -> None:
 
         def retry(tx: Tx) -> None:
             store.logout.postpone(tx, waiting.client_id, until=soonest)
-            store.logout.retry(tx, waiting.id, next_at=next_at)
+            store.logout.record_failure(tx, waiting.id, next_at=next_at)
 
         await world.writer.submit(retry)
 

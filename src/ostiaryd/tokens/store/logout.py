@@ -68,8 +68,8 @@ def postpone(tx: Tx, client_id: str, *, until: int) -> None:
     tx.send(_POSTPONE, client_id=client_id, next_at=until)
 
 
-def retry(tx: Tx, id: str, *, next_at: int) -> None:
-    """Record a failed attempt, and the time of the next attempt."""
+def record_failure(tx: Tx, id: str, *, next_at: int) -> None:
+    """Record that a logout token was not delivered, and the time (microseconds) of the next attempt."""
     tx.send(_RETRY, id=id, next_at=next_at)
 
 

@@ -214,9 +214,11 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
     """
     kid = header.get("kid")
     named = [client for client in keys if kid in (None, client[0].kid, client[0].thumbprint)]
-    if len(named) != 1:
-        hint = "name the key in `kid`" if named else "check that the key is registered and has not expired"
+    if not named:
+        hint = "check that the key is registered and has not expired"
         raise InvalidClient("unknown client, or the client has no such key", hint=hint)
+    if len(named) > 1:
+        raise InvalidClient("the assertion does not name one of the client's keys", hint="name the key in `kid`")
     if not named[0][0].accepts(header["alg"]):
         raise InvalidClient(f"the key of the client is for {named[0][0].alg}, but `alg` of the assertion differs")
     return named[0]

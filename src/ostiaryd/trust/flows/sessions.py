@@ -258,7 +258,7 @@ def new_login(call: Call, *, person: str = "", proofs: Sequence[Proof] = ()) -> 
 
 
 def login_headers(call: Call, login: Login) -> Headers:
-    """Return the headers that set the login cookie."""
+    """Return the headers that set the login cookie, which holds the state of a login that is not complete."""
     return [set_cookie(LOGIN_COOKIE, seal_cookie(call.world.keys, "login cookie", _encode(login)))]
 
 

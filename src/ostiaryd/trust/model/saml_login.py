@@ -192,7 +192,7 @@ def check_response(
     if assertion.session_ends_at is not None and now - LEEWAY >= assertion.session_ends_at:
         raise _refused("the session at the identity provider has ended")
     if assertion.authenticated_at > now + LEEWAY:
-        raise _refused("`AuthnInstant` of the assertion is in the future")
+        raise _refused("`AuthnInstant` of the assertion is in the future by the clock of this server")
     if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
         raise _refused("the assertion has no persistent `NameID`")
     if assertion.name_qualifier not in ("", provider.issuer):  # SAML Core sections 2.2.2, 8.3.7
