@@ -155,8 +155,8 @@ async def act(
 async def record_refusal(
     world: World, action: str, refusal: Refused, *, object: str, request: str, network: str
 ) -> NoReturn:
-    """Raise a refusal that was raised before an act began, after recording the refusal. `object` is what the caller
-    claims to be or to access, without proof.
+    """Raise a refusal that was raised before an act began, after recording the refusal. `object` is the
+    caller's unproved claim about itself or about what it accesses.
 
     Raised without an entry in the ledger: a challenge (a demand for a nonce or for a login), a refusal that an act has
     already recorded, and a refusal because the server is busy or cannot reach another server.
