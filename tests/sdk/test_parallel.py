@@ -136,8 +136,17 @@ def test_one_renewal_serves_all_threads_whose_token_was_revoked(clock: Clock, cl
     server = RotatingServer(clock, every=1_000_000)
     with httpx2.Client(transport=httpx2.MockTransport(server.in_thread)) as http:
         assert http.get(f"{API}/report", auth=Auth(client, TARGET)).json()["token"] == "token-1"
-        server.revoked.add("token-1")
-        auth = Auth(client, TARGET)
+    server.revoked.add("token-1")
+    together, auth = threading.Barrier(THREADS), Auth(client, TARGET)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        """Return no refusal before every thread has used the revoked token."""
+        response = server.in_thread(request)
+        if response.status_code == 401:
+            together.wait(PATIENCE_S)
+        return response
+
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
         assert in_threads(THREADS, lambda _: http.get(f"{API}/report", auth=auth).status_code) == [200] * THREADS
     assert len(server.tokens) == 2
 

@@ -155,8 +155,8 @@ async def act(
 async def record_refusal(
     world: World, action: str, refusal: Refused, *, object: str, request: str, network: str
 ) -> NoReturn:
-    """Record a refusal that was raised before an act began, then raise the refusal. `object`: the object of the request,
-    as the caller claims without proof.
+    """Record a refusal that was raised before an act began, then raise the refusal. `object`: the object of the
+    request, as the caller claims without proof.
 
     Raised without an entry in the ledger: a challenge (a demand for a nonce or for a login), a refusal that an act has
     already recorded, and a refusal because the server is busy or cannot reach another server.
