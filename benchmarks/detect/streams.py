@@ -32,7 +32,7 @@ A_DAY = 1000
 DAY = 86_400_000_000
 START = 20_000 * DAY
 TOLD, NARROWED = 50, 60
-"""the bars of the playbooks that a new server has"""
+"""the thresholds of the risk score in the safeguards of a new server"""
 BATCH = 20
 """sessions after which persons have answered"""
 ATTACKED = 0.1

@@ -66,13 +66,14 @@ def test_the_documentation_states_the_access_of_each_role_to_every_route() -> No
     assert said == found, "review the change, then write it to docs/reference/roles.md"
 
 
-def test_each_list_of_roles_in_the_source_has_every_role() -> None:
+def test_each_list_of_roles_has_every_role() -> None:
     starter = starter_files()
     names = starter.ready.roles.names
     assert {*ROLES} == {"", *names}
     assert names <= set(re.findall(r"\w+", grant_role.__doc__ or ""))
     consents = (ROOT / "src/ostiaryd/policy/roles/role-consents.cedar").read_text("utf-8")
     assert set(re.findall(r'Role::"(\w+)"', consents)) == names
+    assert names <= set(re.findall(r"^\| `(\w+)` \|", TABLE.read_text("utf-8"), re.M))
 
 
 def test_no_role_permits_the_routes_for_guards_and_receivers() -> None:

@@ -11,6 +11,8 @@ import pytest
 from docs import listings
 from docs.generate import PAGES
 from ostiary.authorization.assurance import INSUFFICIENT
+from ostiary.catalogue_advisor.suggest.suggestion import LASTING
+from ostiary.cli.enforce import WITHOUT_ARGUMENTS
 from ostiary.decision.access.policies import Because
 from ostiary.protocol.secret_forms import SEARCH_REFUSALS
 from ostiaryd.registry.model.agent import AgentState
@@ -36,31 +38,41 @@ def test_the_reason_codes_of_decisions_are_exactly_those_of_the_page() -> None:
     assert codes > {INSUFFICIENT, *get_args(Because)} - {""}
 
 
-COUNTED = {
-    "agent_not_active",
-    "denied",
-    "forbidden_by_policy",
-    "history_full",
-    "key_revoked",
-    "no_permit",
-    "outside_task",
-    "policy_error",
-    "stopped",
-    "task_ended",
-    "token_expired",
-    "token_revoked",
-    "tool_changed",
-    "unknown_tool",
-    "wrong_audience",
-    *SEARCH_REFUSALS,
+TRAITS: dict[str, set[str]] = {
+    "agent_not_active": {"counted", "without arguments"},
+    "approval_needed": set(),
+    "denied": {"counted"},
+    "forbidden_by_policy": {"counted", "lasting"},
+    "history_full": {"counted"},
+    "history_unavailable": set(),
+    INSUFFICIENT: set(),
+    "key_revoked": {"counted"},
+    "memory_unavailable": set(),
+    "narrowed": {"without arguments"},
+    "no_permit": {"counted", "lasting"},
+    "outside_task": {"counted", "without arguments"},
+    "policy_error": {"counted", "lasting"},
+    "stopped": {"counted", "without arguments"},
+    "task_ended": {"counted"},
+    "throttled": {"without arguments"},
+    "token_expired": {"counted"},
+    "token_revoked": {"counted"},
+    "tool_changed": {"counted"},
+    "unknown_tool": {"counted", "without arguments"},
+    "wrong_audience": {"counted"},
+    **{code: {"counted"} for code in SEARCH_REFUSALS},
 }
-"""codes of denials that detectors count against the agent"""
+"""Each reason code of a denial. `counted`: detectors count the denial against the agent. `lasting`: neither a scope nor
+a wider bound removes the denial. `without arguments`: the denial does not depend on the arguments of the call.
+"""
 
 
-def test_each_reason_code_is_either_counted_or_excused_by_detectors() -> None:
-    excused = {code for code in listings.REASONS if is_excused(code)}
-    assert COUNTED | excused == listings.REASONS.keys(), "docs/extending/decisions.md: a reason code"
-    assert COUNTED & excused == set()
+def test_each_reason_code_has_its_traits_in_detectors_suggestions_and_enforcement() -> None:
+    assert TRAITS.keys() == listings.REASONS.keys(), "docs/extending/decisions.md: a reason code"
+    for code, traits in TRAITS.items():
+        assert ("counted" in traits) is not is_excused(code), code
+        assert ("lasting" in traits) is (code in LASTING), code
+        assert ("without arguments" in traits) is (code in WITHOUT_ARGUMENTS), code
 
 
 _CODE = re.compile(

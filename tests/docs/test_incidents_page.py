@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from benchmarks.detect import streams
 from ostiary.cli.kill import StopKind
 from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.decision.access.stops import What
@@ -45,6 +46,7 @@ def test_the_responses_and_numbers_on_the_page_are_those_of_the_code() -> None:
     points = re.findall(r"context\.risk\.score >= (\d+)", "".join(safeguards().values()))
     said = r"open an incident at (\d+) points, let the agent only read at (\d+), and quarantine it\s+at (\d+)"
     assert re.findall(said, PAGE) == [tuple(points)]
+    assert points[:2] == [str(streams.TOLD), str(streams.NARROWED)]
 
 
 def test_each_response_has_an_act_and_each_decision_has_a_button_in_the_console() -> None:

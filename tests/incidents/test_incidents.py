@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, create_person, get_agent, is_live, register_agent, run_act
+from ostiary.decision.access.policy_kinds import RESPONSES
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.provenance.noticing import Noticed
 from ostiaryd.ground.world import World
@@ -313,10 +314,12 @@ async def test_a_policy_that_permits_everything_is_not_a_playbook(world: World) 
 async def test_each_response_of_a_playbook_takes_effect_until_a_person_releases_the_agent(
     world: World, clock: Clock
 ) -> None:
+    responses = ("step_up", "throttle", "narrow", "freeze", "revoke")
+    assert set(RESPONSES) - {*responses} == {"alert", "quarantine"}, "docs/extending/detection.md: a playbook action"
     said = "".join(
         f'@id("{one}") @minutes("5") @calls("3")\npermit (principal, action == Action::"{one}", resource) '
         f'when {{ context.detector == "{one}" }};\n'
-        for one in ("step_up", "throttle", "narrow", "freeze", "revoke")
+        for one in responses
     )
     await put(world, {"a.cedar": PLAYBOOK + said})
     bot = await register_agent(world)

@@ -4,7 +4,9 @@ activates the set confirms it.
 
 from __future__ import annotations
 
+import re
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ WHY = "the mail gateway rewrites links"
 WITHOUT = {"a.safeguards.toml": f'[leave_out]\nno-foreign-links = "{WHY}"\n'}
 LEAVES_SAID = {"a.safeguards.toml": '[leave_out]\nsaid-or-recorded = "asked elsewhere"\n'}
 EARLIER = Path(flows.__file__).parent.parent / "safeguards" / "earlier"
+DIGESTS = Path(__file__).with_name("safeguards.sha256")
+"""The digest of each text that a safeguard has or had, so that a change without a copy of the old text is found."""
 SECRET = """
 [[case]]
 name = "secrets stay"
@@ -144,6 +148,21 @@ async def test_a_copy_of_an_earlier_text_of_a_safeguard_counts_as_the_safeguard(
 def test_each_safeguard_is_expected_by_a_test_case() -> None:
     cases = tomllib.loads(Path(__file__).with_name("safeguards.test.toml").read_text("utf-8"))["case"]
     assert {*safeguards()} <= {policy for case in cases for policy in case.get("policies", ())}
+
+
+def _digest(text: str) -> str:
+    """Return the digest of a policy without its comments."""
+    return sha256(" ".join(re.sub(r"//.*", "", text).split()).encode()).hexdigest()
+
+
+def test_the_replaced_text_of_a_safeguard_is_kept_among_the_earlier_texts() -> None:
+    lines = [line.split() for line in DIGESTS.read_text("utf-8").splitlines()]
+    texts = {_digest(path.read_text("utf-8")) for path in EARLIER.parent.rglob("*.cedar")}
+    replaced = {name for digest, name in lines if digest not in texts}
+    assert replaced == set(), "copy the text that a release had to safeguards/earlier"
+    listed = {digest for digest, _ in lines}
+    new = {name for name, text in safeguards().items() if _digest(text) not in listed}
+    assert new == set(), f"add the digest to {DIGESTS.name}: {[_digest(safeguards()[name]) for name in new]}"
 
 
 def test_each_earlier_text_differs_from_the_present_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ import pytest
 from ostiary.cli.run import run
 from ostiary.cli.usage import Usage
 from ostiary.run import configs
-from ostiary.run.configs import IN_FOLDER, IN_HOME, MAX_SERVERS, Config, expand, find_config, parse_config, to_word
-from ostiary.run.delivery import delivery, source_of
+from ostiary.run.configs import (
+    IN_FOLDER,
+    IN_HOME,
+    MAX_SERVERS,
+    MEMBERS,
+    URLS,
+    Config,
+    expand,
+    find_config,
+    parse_config,
+    to_word,
+)
+from ostiary.run.delivery import KNOWN, delivery, source_of
 from ostiary.run.enlist import agent_name
 from tests.support.sources import ROOT
 
@@ -25,16 +37,17 @@ def parse(text: Any) -> Config:
     return parse_config(text, of="mcp.json")
 
 
-@pytest.mark.parametrize("member", ["mcpServers", "servers"])
-def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(member: str) -> None:
-    text = {"inputs": [{"id": "x"}], member: {"My Files": FILES, "far": FAR, "off": {**FILES, "disabled": True}}}
+@pytest.mark.parametrize(("member", "url"), [*product(MEMBERS, URLS)])
+def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(member: str, url: str) -> None:
+    far = {"type": "http", url: FAR["url"], "headers": FAR["headers"]}
+    text = {"inputs": [{"id": "x"}], member: {"My Files": FILES, "far": far, "off": {**FILES, "disabled": True}}}
     before = json.dumps(text)
     config = parse(text)
     assert [(server.name, server.word) for server in config.stdio] == [("My Files", "my-files")]
     assert [(server.name, server.url) for server in config.remote] == [("far", FAR["url"])]
     copy = config.guarded(lambda server: ["python", f"{server.word}.plan", "--"], {"far": "http://127.0.0.1:1/x"})
     guarded = {**FILES, "command": "python", "args": ["my-files.plan", "--", "npx", "-y", "server", "${HOME}"]}
-    local = {**FAR, "url": "http://127.0.0.1:1/x"}
+    local = {**far, url: "http://127.0.0.1:1/x"}
     assert copy == {**text, member: {"My Files": guarded, "far": local, "off": {**FILES, "disabled": True}}}
     assert json.dumps(text) == before
 
@@ -99,6 +112,10 @@ def test_a_configuration_in_the_folder_precedes_a_configuration_of_the_user(tmp_
         (folder / ".cursor" / "mcp.json", servers(cursor=FILES)),
         (folder / ".mcp.json", servers(project=FILES)),
     ]
+    assert [path for path, _ in places] == [
+        *(home / name for name in reversed(IN_HOME)),
+        *(folder / name for name in reversed(IN_FOLDER)),
+    ]
     for path, text in places:
         put(path, text)
         found, where = find_config(folder, home)
@@ -116,6 +133,7 @@ def test_the_help_and_the_documentation_name_each_configuration_file() -> None:
     texts = {"help": inspect.getdoc(run) or "", "page": page, "module": configs.__doc__ or ""}
     missing = [(text, name) for text in texts for name in IN_FOLDER if name not in texts[text]]
     missing += [("module", name) for name in IN_HOME if name.rpartition("/")[2] not in texts["module"]]
+    missing += [("page", program) for program in KNOWN if f"`{program}`" not in page]
     assert missing == []
 
 

@@ -27,6 +27,8 @@ MAX_ASKED = 10_000
 """Maximum number of different recorded calls that are evaluated again. If there are more, the newest are evaluated."""
 BATCH = 500
 MAX_STAND_IN = 1000
+WITHOUT_ARGUMENTS = frozenset({"agent_not_active", "narrowed", "outside_task", "stopped", "throttled", "unknown_tool"})
+"""Reasons for a denial by the decision point that do not depend on the arguments of the call."""
 
 
 def enforce(
@@ -248,7 +250,7 @@ def _reason(answer: Mapping[str, Any]) -> str:
 def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ...]) -> bool:
     """Return whether values that were not recorded could change the verdict."""
     codes = {reason["code"] for reason in answer.get("context", {}).get("reasons", ())}
-    return bool(details) or not codes <= {"outside_task", "unknown_tool", "agent_not_active"}
+    return bool(details) or not codes <= WITHOUT_ARGUMENTS
 
 
 def _enforce(session: Session, target: Resource) -> dict[str, Any]:

@@ -39,6 +39,8 @@ IN_HOME = (
 """Configurations in the present folder, then those of the user, in the order in which they are read."""
 MEMBERS = ("mcpServers", "servers")
 """Members of a configuration that contain its servers."""
+URLS = ("url", "serverUrl")
+"""Members of a remote server's entry that contain its URL."""
 KINDS = {None, "stdio", "local"}
 """The values of `type` in a configuration for an MCP server that is started by a command (stdio)."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
@@ -57,7 +59,7 @@ class Server:
     @property
     def url(self) -> str | None:
         """The URL of a remote server; None for a stdio server."""
-        url = self.entry.get("url", self.entry.get("serverUrl"))
+        url = self.entry.get(_url_member(self.entry))
         return url if isinstance(url, str) and "command" not in self.entry else None
 
     @property
@@ -130,8 +132,7 @@ class Config:
         """
         entries = dict(self.text[self.member])
         for server in self.remote:
-            member = "url" if "url" in server.entry else "serverUrl"
-            entries[server.name] = {**server.entry, member: local.get(server.name, server.url)}
+            entries[server.name] = {**server.entry, _url_member(server.entry): local.get(server.name, server.url)}
         for server in self.stdio:
             words = [*front(server), *server.command]
             entries[server.name] = {**server.entry, "command": words[0], "args": words[1:]}
@@ -149,7 +150,8 @@ def parse_config(text: object, *, of: str) -> Config:
     """
     member = next((name for name in MEMBERS if isinstance(text, dict) and isinstance(text.get(name), dict)), None)
     if member is None:
-        raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="name a configuration of MCP servers")
+        lacking = " and no ".join(f"`{name}`" for name in MEMBERS)
+        raise Usage(f"{of} has no {lacking}", hint="name a configuration of MCP servers")
     assert isinstance(text, dict)
     entries = text[member]
     if len(entries) > MAX_SERVERS:
@@ -162,7 +164,7 @@ def parse_config(text: object, *, of: str) -> Config:
             continue
         if "command" in entry and entry.get("type") in KINDS:
             stdio.append(_stdio(name, entry, of=of))
-        elif isinstance(entry.get("url", entry.get("serverUrl")), str):
+        elif isinstance(entry.get(_url_member(entry)), str):
             remote.append(_remote(name, entry, of=of))
         else:
             raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`")
@@ -173,6 +175,11 @@ def parse_config(text: object, *, of: str) -> Config:
             hint="rename one of these servers",
         )
     return Config(text, member, tuple(stdio), tuple(remote))
+
+
+def _url_member(entry: Mapping[str, Any]) -> str:
+    """Return the member of a server's entry that contains the URL; the first of URLS if the entry has none."""
+    return next((member for member in URLS if member in entry), URLS[0])
 
 
 def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:

@@ -28,6 +28,7 @@ from ostiary.authorization.budget.limits import (
     parse_limits,
 )
 from ostiary.authorization.budget.prices import (
+    SLICES,
     Exhausted,
     Price,
     costs,
@@ -41,6 +42,7 @@ __all__ = [
     "DAY_US",
     "MAX_BUDGETS",
     "MAX_LIMITS",
+    "SLICES",
     "Amount",
     "BadAmount",
     "Budget",

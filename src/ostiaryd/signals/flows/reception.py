@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, assert_never
+from typing import NoReturn
 
 from msgspec.structs import replace
 
@@ -164,13 +164,10 @@ def _carry_out(
     active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
     registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
-        match effect:
-            case Effect.RAISE_RISK:
-                _raise_risk(act, agent, points, why=why, config=config)
-            case Effect.END | Effect.STOP:
-                _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
-            case _:
-                assert_never(effect)
+        if effect is Effect.RAISE_RISK:
+            _raise_risk(act, agent, points, why=why, config=config)
+        else:
+            _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
     return len(active)
 
 
