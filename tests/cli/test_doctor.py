@@ -99,7 +99,7 @@ def states(server: Server) -> dict[str, str]:
     red = [name for name, line in lines.items() if line["state"] == "fail"]
     assert ran.code == (5 if red else 0), ran.err
     assert list(lines) == LINES
-    assert all(lines[name]["hint"] for name in red), "what is red says what to do"
+    assert all(line["hint"] for line in lines.values() if line["state"] != "ok"), "what is not ok says what to do"
     return {name: line["state"] for name, line in lines.items()}
 
 

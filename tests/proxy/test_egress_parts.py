@@ -8,9 +8,11 @@ import hashlib
 import html
 import json
 import quopri
+import re
 import time
 import zlib
 from collections.abc import Callable
+from inspect import signature
 from itertools import pairwise
 from random import Random
 from string import ascii_letters, digits
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 
 from harness.egress import masked_frame
 from ostiary import ambient
+from ostiary.cli.egress import add_destination
 from ostiary.protocol.destination import (
     MAX_SECRET,
     MIN_SECRET,
@@ -51,6 +54,7 @@ from ostiary.proxy.egress.strictness import (
 )
 from ostiary.proxy.entrance import Rejected
 from ostiary.run.gate import InjectedSecret, Injection
+from tests.support.sources import ROOT
 
 VALUE = 'sk-"c4n4ry/+<4711>'
 NUMBERS = ("%{:02X}", "%{:02x}", "\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "&#{};", "&#x{:x};", "&#x{:X};")
@@ -649,6 +653,13 @@ def secret_of(name: str) -> str:
 
 def destination(place: str = "placeholder", field: str = "", template: str = "{secret}") -> Destination:
     return Destination(name="shop", origin="https://a.example", place=Place(place), field=field, template=template)
+
+
+def test_each_field_of_a_secret_has_an_option_of_the_command_and_a_row_of_the_page() -> None:
+    places = [place.value for place in Place if place is not Place.PLACEHOLDER]
+    assert set(places) <= signature(add_destination).parameters.keys()
+    page = (ROOT / "docs/how-to/egress.md").read_text("utf-8")
+    assert re.findall(r"^\| `--(\w+) ", page, re.MULTILINE) == places
 
 
 def test_placeholders_are_replaced_by_values_encoded_for_their_place() -> None:
