@@ -111,6 +111,15 @@ async def test_a_repeated_parameter_is_refused(client: Client, name: str) -> Non
     assert (await client.post("/token", form, dpop=client.proof())).status == 200
 
 
+async def test_every_grant_type_refuses_repeated_headers_alike(client: Client) -> None:
+    repeated = [("authorization", "Basic eDp5"), ("dpop", client.proof())] * 2
+    for grant_type in wire_oauth.GRANT_TYPES:
+        body = urlencode({"grant_type": grant_type}).encode()
+        answer = await send(client.app, "POST", "/token", headers=[("content-type", FORM), *repeated], body=body)
+        assert answer.error == "invalid_request", grant_type
+        assert "`authorization` was sent more than once" in answer.json["error_description"], grant_type
+
+
 async def test_a_parameter_without_a_value_counts_as_absent(client: Client) -> None:
     for said in (b"scope", b"scope=", b"unknown&&"):  # RFC 6749 section 3.2
         assert (await post(client, said + b"&grant_type")).json["error_description"] == "`grant_type` is missing"

@@ -163,8 +163,8 @@ def _credentials(call: Call, form: Form) -> tuple[Credentials, str | None]:
     """Return the unverified client credentials and the unverified DPoP proof of a request. Raises InvalidRequest for
     two authentications at once, InvalidProof for two proofs.
     """
-    unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
-    return credentials(form, call.header(b"authorization"), call.certificate), unverified_proof
+    unverified = credentials(form, call.header(b"authorization"), call.certificate)
+    return unverified, call.header(b"dpop", twice=dpop.InvalidProof)
 
 
 async def _act(call: Call, action: str, issue: Callable[[Act], T]) -> T:
