@@ -29,7 +29,7 @@ from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
 from ostiaryd.doctor import _hsm
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.crypto.hsm import ANSWER_S, Hsm
+from ostiaryd.ground.crypto.hsm import ANSWER_S, LABEL, Hsm
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from tests.support.api_fixtures import send
@@ -155,6 +155,41 @@ async def test_a_wrong_pin_is_sent_only_once_and_a_corrected_pin_is_accepted(
     token.pin_file.write_text(PIN)
     eventually(partial(is_there, world.keys.hsm))
     assert sent == ["wrong", PIN]
+
+
+def replace_key(token: SoftHsm, key_id: str, curve: str) -> None:
+    """Replace a key of the token by a new key on `curve` with the same id and label."""
+    from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
+    from pkcs11.util.ec import encode_named_curve_parameters
+
+    session, id = token.session(), bytes.fromhex(key_id)
+    for old in list(session.get_objects({Attribute.ID: id})):
+        old.destroy()
+    parameters = session.create_domain_parameters(
+        KeyType.EC, {Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}, local=True
+    )
+    usage = MechanismFlag.SIGN | MechanismFlag.VERIFY
+    parameters.generate_keypair(mechanism=Mechanism.EC_KEY_PAIR_GEN, id=id, label=LABEL, store=True, capabilities=usage)
+
+
+@pytest.mark.parametrize("curve", ["secp256r1", "secp521r1"])
+async def test_a_key_that_was_replaced_in_the_hsm_signs_nothing_and_the_doctor_names_its_authority(
+    world: World, token: SoftHsm, curve: str
+) -> None:
+    issued = await issue(world, agent="bot")
+    active = store.active(world.db.read(), AuthorityKind.INTERMEDIATE)
+    assert active is not None
+    assert active.hsm_key is not None
+    replace_key(token, active.hsm_key, curve)
+    with pytest.raises(Unavailable, match="is not the key of the authority"):
+        await _hsm(world)  # the public key of the earlier key is cached
+    world.keys.hsm = token.open()  # a server that starts later
+    for operation in (_hsm(world), issue(world, agent="bot")):
+        with pytest.raises(Unavailable, match="is not the key of the authority") as refused:
+            await operation
+        assert active.subject in refused.value.message
+    answer = await send(build_app(world), "GET", f"/ca/{issued.certificate.authority}/crl")
+    assert answer.status == 503
 
 
 async def test_a_pin_file_that_other_users_can_read_is_refused(world: World, token: SoftHsm) -> None:

@@ -83,7 +83,7 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
     """Return an authority with its private key and chain. Raises Conflict if this server does not have the key or the
-    certificate of the authority, and Unavailable if the HSM with the key does not answer.
+    certificate of the authority, and Unavailable if the HSM with the key does not answer or has another key.
     """
     if not authority.has_key or not authority.certificate:
         raise Conflict(
@@ -96,7 +96,7 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
 
 def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
     """Return the private key of an authority, decrypted or from the HSM. Raises Unavailable if the key is in an HSM
-    that cannot be reached.
+    that cannot be reached, or that has another key in its place.
     """
     if authority.hsm_key is not None:
         if keys.hsm is None:
@@ -104,7 +104,10 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
                 f"the key of the authority `{authority.subject}` is in an HSM, and the configuration names no HSM",
                 hint="set `hsm_module`, `hsm_token` and `hsm_pin_file`",
             )
-        return keys.hsm.find(authority.hsm_key)
+        key = keys.hsm.find(authority.hsm_key)
+        if authority.certificate and key.public_key() != parsed(authority.certificate).public_key():
+            raise _foreign_key(authority)
+        return key
     assert authority.sealed is not None
     return open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
 
@@ -163,19 +166,21 @@ async def _destroy_unused(world: World, before: set[str], keys: Iterable[Private
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
     """Sign with the key of each authority whose key is in the HSM; return the number of these keys. Raises Unavailable
-    if the HSM does not answer; NotFound if a key is missing; Conflict if the HSM has another key.
+    if the HSM does not answer or has another key; NotFound if a key is missing.
     """
     hsm.check()
     in_hsm = [one for one in store.authorities.authorities(reader) if one.hsm_key is not None]
     for one in in_hsm:
-        signed = sign_request(subject_of(one.subject), open_sealed(one, keys=keys))
-        is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
-        if not signed.is_signature_valid or not is_own:
-            raise Conflict(
-                f"the key in the HSM is not the key of the authority `{one.subject}`",
-                hint="restore the token of the HSM from its backup",
-            )
+        if not sign_request(subject_of(one.subject), open_sealed(one, keys=keys)).is_signature_valid:
+            raise _foreign_key(one)
     return len(in_hsm)
+
+
+def _foreign_key(authority: Authority) -> Unavailable:
+    return Unavailable(
+        f"the key in the HSM is not the key of the authority `{authority.subject}`",
+        hint="restore the token of the HSM from its backup",
+    )
 
 
 def sign_request(subject: x509.Name, key: PrivateKey) -> x509.CertificateSigningRequest:
