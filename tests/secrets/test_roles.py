@@ -91,6 +91,19 @@ async def test_a_mount_setting_takes_effect_or_is_refused(world: World, bot: Vau
     assert await worker.status("GET", "auth/token/lookup-self") == 403
 
 
+async def test_a_caller_can_follow_the_hints_of_refused_settings(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    await done(bot, "POST", "sys/auth/workers", {"type": "approle"})
+    for path in ("auth/token/roles/r", "auth/workers/role/r"):
+        answer = await bot.ask("POST", path, {"token_type": "batch"})
+        assert (answer.status, "`token_type`" in answer.json["errors"][1]) == (400, True), answer.body
+        await done(bot, "POST", path, {"token_type": "service"})
+    for path in ("mounts/secret", "mounts/cubbyhole", "mounts/database", "auth/token"):
+        answer = await bot.ask("POST", f"sys/{path}/tune", {"description": "x"})
+        refusal = ["a fixed mount cannot be tuned", "tune a mount that an agent has enabled"]
+        assert (answer.status, answer.json["errors"]) == (400, refusal), "most fixed mounts have a type of their own"
+
+
 async def test_keys_of_two_transit_mounts_are_separate(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for mount in ("t1", "t1x"):

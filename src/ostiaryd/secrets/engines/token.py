@@ -408,7 +408,9 @@ def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]
             changes[one] = parse_texts(changes[one], field=one)
     check_networks(changes.get("token_bound_cidrs", []), field="token_bound_cidrs")
     if changes.get("token_type", "service") not in ("service", "default", "default-service"):
-        raise Invalid("only tokens of the type service are supported", hint="leave `type` out, or set it to service")
+        raise Invalid(
+            "only tokens of the type service are supported", hint="leave out `token_type`, or set it to service"
+        )
     if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:
         raise Invalid("`token_num_uses` must be a number of uses, 0 or more")
     return {**present, **changes, "policies": ()}

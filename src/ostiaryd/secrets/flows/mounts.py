@@ -92,7 +92,7 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
     """
     registry.fill_entry(act, object=path)
     if path in _FIXED:
-        raise Invalid("a fixed mount cannot be tuned", hint="enable a mount of the same type at another path")
+        raise Invalid("a fixed mount cannot be tuned", hint="tune a mount that an agent has enabled")
     changes = {"description": description, "default_ttl": default_ttl, "max_ttl": max_ttl}
     changes = {name: value for name, value in changes.items() if value is not None}
     _put(act, replace(find_mount(act.tx, path), **changes))
