@@ -182,7 +182,8 @@ def test_the_schema_also_checks_a_value_that_cedar_cannot_represent(schema: Any,
 )
 def test_a_value_at_a_limit_of_the_schema_is_accepted_and_beyond_is_refused(schema: Any, below: Any, on: Any) -> None:
     typed(schema, on)
-    with pytest.raises(BadArguments):
+    keyword = next(name for name in schema if name != "type")
+    with pytest.raises(BadArguments, match=f"schema's `{keyword}` of "):
         typed(schema, below)
 
 
@@ -267,8 +268,22 @@ def test_arguments_with_more_than_the_maximum_number_of_parts_are_refused() -> N
 
 def test_a_schema_with_too_many_parts_is_refused() -> None:
     Arguments({"anyOf": [{}] * 4000})
-    with pytest.raises(Invalid, match="too large"):
+    with pytest.raises(Invalid, match="more than 4096 parts"):
         Arguments({"anyOf": [{}] * 5000})
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"properties": []}, "`properties` of a schema must be an object"),
+        ({"required": [1]}, "`required` of a schema must be a list of names"),
+        ({"type": "string", "maxLength": -1}, "`maxLength` of a schema must be an integer from 0"),
+    ],
+)
+def test_the_refusal_of_a_malformed_schema_names_the_keyword(schema: Any, fault: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        Arguments(schema)
+    assert refusal.value.message == fault
 
 
 JSON = st.recursive(

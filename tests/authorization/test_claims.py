@@ -221,6 +221,7 @@ def test_a_malformed_scope_is_refused(text: str) -> None:
     with pytest.raises(InvalidScope) as refusal:
         claims.parse_scope(text)
     assert refusal.value.code == "invalid_scope"
+    assert ("more than 256 characters" in refusal.value.message) is (len(text) > 256)
     with pytest.raises(InvalidScope):
         claims.scopes(parse(scope=text))
 

@@ -43,10 +43,10 @@ def test_the_place_of_a_network_is_that_of_the_smallest_enclosing_network(
         ("10.0.0.1/8 50 8", "host bits"),
         ("nowhere 50 8", "nowhere"),
         ("10.0.0.0/8 north 8", "north"),
-        ("10.0.0.0/8 nan 8", "latitude is"),
-        ("10.0.0.0/8 90.1 8", "latitude is"),
-        ("10.0.0.0/8 -90.1 8", "latitude is"),
-        ("10.0.0.0/8 50 180.1", "latitude is"),
+        ("10.0.0.0/8 nan 8", "the latitude must"),
+        ("10.0.0.0/8 90.1 8", "the latitude must"),
+        ("10.0.0.0/8 -90.1 8", "the latitude must"),
+        ("10.0.0.0/8 50 180.1", "the latitude must"),
     ],
 )
 def test_a_malformed_line_of_places_is_named_in_the_error(line: str, why: str) -> None:

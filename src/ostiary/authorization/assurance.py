@@ -101,7 +101,9 @@ def meets(acr: str, acr_values: Collection[str]) -> bool:
 
 
 def levels_from(step: int) -> tuple[str, ...]:
-    """Return the levels that meet the restriction with the index `step` in STEPS; empty for an unknown index."""
+    """Return the levels (`acr`) that meet a restriction which requires the level STEPS[step] or a stronger level;
+    empty for an unknown index.
+    """
     return ACRS[ACRS.index(STEPS[step]) :] if step < len(STEPS) else ()
 
 
@@ -137,7 +139,7 @@ def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
 
 def join_demands(demands: list[StepUp]) -> StepUp | None:
     """Return one requirement that a token meets only if it meets all of `demands`: the common levels and the lowest
-    age. None if the demands have no common level.
+    maximum age. None if the demands that name levels have no level in common.
     """
     accepted = [demand.acr_values for demand in demands if demand.acr_values]
     values = tuple(value for value in accepted[0] if all(value in others for others in accepted)) if accepted else ()

@@ -76,8 +76,8 @@ def extent_of(
     """Return the extent of a call. Return None if an approval can cover this call only: if no argument identifies a
     recipient or an object, a text is too long to search, or there are too many foreign links to list all.
 
-    `arguments`: the arguments that may be shown; `secrets`: digests of all other arguments. Raises Malformed if the
-    arguments have no canonical JSON.
+    `arguments`: the arguments that may be shown; `secrets`: digests of all other arguments; `foreign`: the result of
+    `list_foreign_links`. Raises Malformed if the arguments have no canonical JSON.
     """
     if (
         any(len(links) >= MAX_FOREIGN for links in foreign.values())
@@ -97,7 +97,9 @@ def extent_of(
 def counterpart_of(
     tool: Tool, split: SplitArguments, *, agent: str, task: str, resource: str, secrets: Mapping[str, str]
 ) -> str:
-    """Return the digest of a call's effect and counterpart, from the arguments of `extent_of`."""
+    """Return the digest of everything that must be equal in two calls so that one approval can cover both: agent, task,
+    resource, tool, the digests of the secret arguments, and `split.named`.
+    """
     value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": split.named}
     return canonical.digest(value | {"secrets": dict(secrets)}, floats=True)
 

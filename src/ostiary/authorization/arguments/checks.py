@@ -66,20 +66,23 @@ def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:
     return check
 
 
-def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -> list[Check]:
-    """Return the checks of a minimum and a maximum length. `least` and `most` are the keywords of the schema;
-    `word` is the adjective of the error (`long`, `full`). Raises Invalid for a malformed schema.
+def length_checks(schema: Mapping[str, Any], least: str, most: str, counted: str) -> list[Check]:
+    """Return the checks of a minimum and a maximum length. `least` and `most` are the keywords of the schema, such as
+    `minLength` and `maxLength`; `counted` names the counted parts in errors. Raises Invalid for a malformed schema.
     """
     low, high = schema.get(least), schema.get(most)
-    if any(bound is not None and (type(bound) is not int or bound < 0) for bound in (low, high)):
-        raise Invalid(f"`{least}` and `{most}` of a schema must be integers from 0")
+    for keyword, bound in ((least, low), (most, high)):
+        if bound is not None and (type(bound) is not int or bound < 0):
+            raise Invalid(f"`{keyword}` of a schema must be an integer from 0")
     if low is None and high is None:
         return []
     low, high = low or 0, LONG_MAX if high is None else high
 
     def check(value: Any) -> None:
-        if not low <= len(value) <= high:
-            raise BadArguments(f"is too {word} or not {word} enough for the schema")
+        if len(value) < low:
+            raise BadArguments(f"has fewer {counted} than the schema's `{least}` of {low}")
+        if len(value) > high:
+            raise BadArguments(f"has more {counted} than the schema's `{most}` of {high}")
 
     return [check]
 

@@ -23,8 +23,8 @@ class BadArguments(Invalid):
         self.problem, self.where = problem, where
 
     def inside(self, name: str) -> BadArguments:
-        """Return the same error with `name` in front of the place of the fault, for the enclosing object, whose member
-        `name` has the fault.
+        """Return the same error as seen from the enclosing object, whose member `name` has the fault: `name` is put in
+        front of the dotted path of the fault.
         """
         return BadArguments(self.problem, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 

@@ -54,7 +54,7 @@ _OWN = frozenset(
 
 
 class Arguments:
-    """A compiled schema. `type_(arguments)` returns the Cedar record of arguments."""
+    """The compiled JSON Schema of a tool's arguments. `type_` checks arguments, and converts them to a Cedar record."""
 
     __slots__ = ("_typer",)
 
@@ -63,7 +63,7 @@ class Arguments:
         self._typer = _Compiler(schema).compile(schema, 0)
 
     def type_(self, arguments: Mapping[str, object]) -> Record:
-        """Return the Cedar record of arguments. Raises BadArguments if they do not match the schema."""
+        """Return the arguments of a call as a Cedar record. Raises BadArguments if they do not match the schema."""
         record = self._typer(arguments, MAX_DEPTH, [MAX_STEPS])
         if type(record) is not dict:
             raise BadArguments("list is not a JSON object")
@@ -80,9 +80,10 @@ class _Compiler:
 
     def compile(self, schema: object, depth: int) -> Typer:
         self._nodes += 1
-        if depth > MAX_SCHEMA_DEPTH or self._nodes > MAX_SCHEMA_NODES:
-            limits = f"{MAX_SCHEMA_DEPTH} levels, {MAX_SCHEMA_NODES} parts"
-            raise Invalid("a schema is too deep or too large", hint=limits)
+        if depth > MAX_SCHEMA_DEPTH:
+            raise Invalid(f"a schema is nested deeper than {MAX_SCHEMA_DEPTH} levels")
+        if self._nodes > MAX_SCHEMA_NODES:
+            raise Invalid(f"a schema has more than {MAX_SCHEMA_NODES} parts")
         if schema is True:
             return typers.as_it_comes
         if schema is False:
@@ -151,7 +152,7 @@ class _Compiler:
     def _of_type(self, name: str, schema: Mapping[str, Any], depth: int) -> Typer:
         match name:
             case "string":
-                return typers.checked(typers.as_it_is, length_checks(schema, "minLength", "maxLength", "long"))
+                return typers.checked(typers.as_it_is, length_checks(schema, "minLength", "maxLength", "characters"))
             case "integer":
                 return typers.checked(typers.integer, number_checks(schema))
             case "number":
@@ -164,7 +165,7 @@ class _Compiler:
                 return typers.as_it_is
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> Typer:
-        checks = length_checks(schema, "minItems", "maxItems", "full")
+        checks = length_checks(schema, "minItems", "maxItems", "elements")
         first = [self.compile(item, depth + 1) for item in as_list(schema.get("prefixItems", []), "prefixItems")]
         rest = self.compile(schema.get("items", True), depth + 1)
         count = len(first)
@@ -181,17 +182,19 @@ class _Compiler:
     def _object(self, schema: Mapping[str, Any], depth: int) -> Typer:
         properties = schema.get("properties", {})
         required = tuple(as_list(schema.get("required", []), "required"))
-        if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in required):
-            raise Invalid("`properties` must be an object, and `required` a list of names")
+        if not isinstance(properties, Mapping):
+            raise Invalid("`properties` of a schema must be an object")
+        if not all(isinstance(name, str) for name in required):
+            raise Invalid("`required` of a schema must be a list of names")
         named = {name: self.compile(inner, depth + 1) for name, inner in properties.items()}
         other = self.compile(schema.get("additionalProperties", True), depth + 1)
-        checks = length_checks(schema, "minProperties", "maxProperties", "full")
+        checks = length_checks(schema, "minProperties", "maxProperties", "members")
         find = named.get
         listed = {skeleton(name): name for name in named}
 
         def unlisted(name: str) -> Typer:
-            """Return the typer of a member that the schema does not list. A name that looks like a listed name
-            is refused, because a tool that ignores case or width would read it as the listed name.
+            """Return the function that converts a member that the schema does not list. Raises BadArguments for a name
+            that looks like a listed name: a tool that ignores case or width would read it as the listed name.
             """
             if (like := listed.get(skeleton(name))) is not None:
                 raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in spelling")

@@ -14,7 +14,9 @@ MAX_BRANCHES = 256
 
 
 class Shape:
-    """The names and the values that a schema lists at one place."""
+    """The names and the values that a schema lists at one place. The branches of the schema at this place are the
+    schema itself and all schemas that it combines (`anyOf`, `oneOf`, `allOf`) or refers to (`$ref`).
+    """
 
     __slots__ = ("_elements", "_members", "_root", "_schemas")
 

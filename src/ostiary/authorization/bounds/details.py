@@ -49,10 +49,10 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if not 0 < len(self.locations) <= MAX_LOCATIONS:
             raise InvalidDetails(f"`locations` must have 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
-            if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
-                raise InvalidDetails(
-                    f"`locations`: {location[:64]!a} is not a URI, or is longer than {MAX_LOCATION} characters"
-                )
+            if len(location) > MAX_LOCATION:
+                raise InvalidDetails(f"`locations`: {location[:64]!a}... has more than {MAX_LOCATION} characters")
+            if not _URI.fullmatch(location):
+                raise InvalidDetails(f"`locations`: {location[:64]!a} is not a URI")
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
                 raise InvalidDetails(
@@ -75,11 +75,10 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
         for path in self.arguments:
             names = path.split(".")
-            if len(path) > MAX_NAME or len(names) > MAX_PATH or not all(names):
-                raise InvalidDetails(
-                    f"the name {path[:64]!a} in `arguments` is not 1 to {MAX_PATH} names with dots between them, or has"
-                    f" more than {MAX_NAME} characters"
-                )
+            if len(path) > MAX_NAME:
+                raise InvalidDetails(f"`arguments`: {path[:64]!a}... has more than {MAX_NAME} characters")
+            if len(names) > MAX_PATH or not all(names):
+                raise InvalidDetails(f"`arguments`: {path[:64]!a} is not 1 to {MAX_PATH} names with dots between them")
 
     def covers(self, resource_uri: str, tool: str) -> bool:
         """Return whether the detail applies to this tool of the resource."""
@@ -97,8 +96,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
     def failure(self, arguments: Mapping[str, object]) -> str | None:
-        """Return, in words, the condition that the arguments do not meet; None if they meet all. The text
-        quotes no values.
+        """Return, in words, the first condition that the arguments do not meet; None if they meet all. The text
+        quotes no values of arguments.
         """
         for path, condition in self.arguments.items():
             value = argument_at(arguments, path)

@@ -66,7 +66,7 @@ def includes(outer: Pattern, inner: Pattern) -> bool:
     The search looks for a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and
     equally long in `inner`, and elastic gaps are never shorter. Such places prove the inclusion. An inclusion that
     needs different places for different texts is not recognised (and denied); none exists among patterns of up to six
-    signs.
+    characters.
 
     Sets of places are integers, in which bit n is the n-th character of the shortest text, from 1. All places of one
     letter are therefore compared at once, and a caller, who chooses both texts, cannot make the comparison slow.

@@ -32,13 +32,13 @@ Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
 
 
 class InvalidBudget(Invalid):
-    """A budget that is malformed, or larger than the parent's budget."""
+    """Raised for a budget that is malformed, or larger than the budget of the parent task."""
 
     code = "invalid_budget"
 
 
 class BadAmount(Invalid):
-    """A call whose cost cannot be determined."""
+    """Raised if the cost of a call cannot be determined: the counted argument is missing, or is no valid amount."""
 
     code = "bad_amount"
 
@@ -261,10 +261,12 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
     """Return the limits in a parsed JSON array. `classes`: all known data classes; None: not checked. Raises
     InvalidBudget for malformed limits, and for two limits that count the same.
     """
+    if isinstance(value, list) and len(value) > MAX_LIMITS:
+        raise InvalidBudget(f"`budget` has {len(value)} limits", hint=f"set at most {MAX_LIMITS} limits")
     try:
-        limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
+        limits: tuple[Limit, ...] = convert(value, tuple[Limit, ...])
     except msgspec.ValidationError as error:
-        raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"set at most {MAX_LIMITS} limits") from None
+        raise InvalidBudget(f"`budget`: {str(error)[:200]}") from None
     if len({limit.meter for limit in limits}) < len(limits):
         raise InvalidBudget(
             "two limits of `budget` count the same (kind, tools, argument or data class)",

@@ -52,15 +52,16 @@ class Catalogue:
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
         """Return a catalogue from the results of MCP's list methods (all pages together), see `listing_of`. Raises
-        Malformed for other results, Invalid for a tool that is not valid.
+        Malformed for a value that is no such result, Invalid for a tool that is not valid.
         """
         listing = listing_of(unverified_result)
         return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
 
     @classmethod
     def listed(cls, resource: str, listing: Mapping[str, Any], tools: Sequence[Tool]) -> Catalogue:
-        """Return a catalogue of the tools that a server lists, and of the MCP methods that the server offers, up to
-        MAX_TOOLS together. Raises Malformed for other results, Invalid for a tool with the name of an MCP method.
+        """Return a catalogue of `tools`, which a server lists, and of the MCP methods that the server offers, as
+        `listing` shows (see `listing_of`), up to MAX_TOOLS together. Raises Malformed for a malformed listing, Invalid
+        for a tool with the name of an MCP method.
         """
         if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
             raise Invalid(

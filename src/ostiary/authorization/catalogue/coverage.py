@@ -50,8 +50,9 @@ class Rule(StrEnum):
 
 
 class Leaf(NamedTuple):
-    """A leaf of the arguments. `path`: the path in the catalogue that claims the leaf, or else the name of its
-    argument. `kind`: the kind by which the origin of the leaf is judged; None if the origin does not matter.
+    """A leaf of the arguments: a single value, or the name of a member that no schema lists. `rule`: the rule that
+    decides how the origin of the leaf is judged. `path`: the path for which the catalogue states the rule, or else the
+    name of the argument. `kind`: the kind by which the origin is judged; None if the origin does not matter.
     `is_name`: true if the value is a member name.
     """
 
@@ -76,7 +77,9 @@ class _Place(NamedTuple):
 
 
 class Coverage:
-    """The rules of one tool, prepared once for all of its calls."""
+    """The rules that decide how the origin of each value in the arguments of one tool is judged, prepared once for all
+    calls of the tool.
+    """
 
     __slots__ = ("_defaults", "_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
 
@@ -108,8 +111,8 @@ class Coverage:
                 place = place.below[name]
 
     def leaves(self, arguments: Mapping[str, Any]) -> list[Leaf]:
-        """Return the leaves of `arguments`, each claimed by one rule. Beyond MAX_LEAVES, one leaf stands for
-        the rest.
+        """Return the leaves of `arguments`, each with the one rule that applies to it. Beyond MAX_LEAVES, one leaf
+        stands for the rest.
         """
         claimed: list[Leaf] = []
         for name, value in arguments.items():

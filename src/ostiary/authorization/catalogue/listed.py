@@ -70,7 +70,7 @@ LISTS = ("tools", "resources", "resourceTemplates", "prompts")
 def listing_of(unverified: object) -> dict[str, Any]:
     """Return the combined results of MCP's list methods. `unverified` is one object with several lists, or a list of
     results, with or without JSON-RPC envelopes; a method may have several pages. `capabilities` may be included, as
-    `initialize` and `server/discover` return them. Raises Malformed for other results.
+    `initialize` and `server/discover` return them. Raises Malformed for a value that is no such result.
     """
     listing: dict[str, Any] = {}
     for part in unverified if isinstance(unverified, list) else [unverified]:
@@ -96,8 +96,8 @@ def listing_of(unverified: object) -> dict[str, Any]:
 
 
 def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
-    """Return each tool of a `listing_of`, with the digest of its definition. Raises Malformed for a tool with an
-    unsupported name, and for other results.
+    """Return each tool in `listing`, a result of `listing_of`, with the digest of its definition. Raises Malformed for
+    a tool with an unsupported name, and for a malformed listing.
     """
     for tool in listing.get("tools", ()):
         name = tool.get("name") if isinstance(tool, Mapping) else None

@@ -91,7 +91,9 @@ class _Offered(msgspec.Struct, rename="camel"):
 
 
 def offered(listing: Mapping[str, Any]) -> Iterator[Tool]:
-    """Yield the methods that a server offers, from the result of `listing_of`. Raises Malformed for other results."""
+    """Yield a catalogue entry for each MCP method that a server offers, as the result of `listing_of` shows. Raises
+    Malformed for a malformed listing.
+    """
     try:
         offered = convert(listing, _Offered)
     except msgspec.ValidationError as error:

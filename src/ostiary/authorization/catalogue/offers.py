@@ -58,7 +58,9 @@ class _Template(NamedTuple):
 
 
 class Offers:
-    """The offers of one tool, prepared once for all of its calls."""
+    """The offers of one tool, prepared once for all of its calls: the URIs, URI templates and names that the server
+    lists, and that a call may name.
+    """
 
     __slots__ = ("_templates", "_values")
 

@@ -173,7 +173,7 @@ def _class_of(effect: Effect) -> str:
 
 
 def check_tool(tool: Tool) -> None:
-    """Check the schema, the classes and the options of a tool. Raises Invalid, which names the tool."""
+    """Check the schema and the presentation arguments of a tool. Raises Invalid, which names the tool."""
     try:
         _check_schema(tool)
         _check_presentation(tool)

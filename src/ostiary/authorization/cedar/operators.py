@@ -120,7 +120,7 @@ def is_empty(value: object) -> bool:
 
 
 def contains(container: object, element_key: object) -> bool:
-    """Return `container.contains(element)`, by the key of the element."""
+    """Return `container.contains(element)`. `element_key`: the key of the element (`values.key`)."""
     if type(container) is frozenset:
         return element_key in container
     _wrong("contains", container)

@@ -71,9 +71,9 @@ class PartialRecord(dict[str, object]):
 
 
 class Result(NamedTuple):
-    """The outcomes of an expression: a known value or `unknown` values. `may_fail`: true if evaluation may fail.
-
-    `fails`: true if the expression fails in every completion. `inputs`: the inputs on which the outcome depends.
+    """The outcomes of an expression over all completions of a request, which are all choices of its unknown values: a
+    known `value`, or `unknown` if completions may differ. `may_fail`: true if evaluation may fail in a completion;
+    `fails`: true if evaluation fails in every completion. `inputs`: the inputs on which the outcome depends.
     """
 
     value: object = None

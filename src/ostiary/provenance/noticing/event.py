@@ -8,7 +8,9 @@ from ostiary.provenance.noticing.finding import Noticed
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The facts of an event; times in microseconds. An unknown fact is empty. Arguments are described, never quoted."""
+    """The facts of an event that detectors read; times in microseconds. An unknown fact is empty. Arguments are
+    described, never quoted.
+    """
 
     at: int
     late: int = 0

@@ -67,7 +67,9 @@ def total_points(noticed: Iterable[Noticed]) -> int:
 
 
 def combine_points(points: Iterable[int]) -> int:
-    """Return the combined points of independent risks, 0 to 100."""
+    """Return the combined points of independent risks, 0 to 100: points are combined like probabilities in per cent, so
+    50 and 50 make 75.
+    """
     left = 1.0
     for one in points:
         left *= 1 - one / 100

@@ -22,8 +22,8 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Places of networks: by IP version and length of prefix, the longest prefix first, then by the number of
-    the network.
+    """The geographic places (latitude, longitude) of IP networks. `by_length`: by IP version and length of prefix, the
+    longest prefix first, then by the network's address as an integer.
     """
 
     by_length: Mapping[tuple[int, int], Mapping[int, Place]]
@@ -43,7 +43,9 @@ class Places:
 
 
 def parse_places(text: str) -> Places:
-    """Return the places that the text of a file lists. Raises Invalid, which names the line."""
+    """Return the places in the text of a file, whose lines are `NETWORK LATITUDE LONGITUDE`. Raises Invalid for a text
+    that is too long, and for a malformed line, which the error names.
+    """
     if len(text) > MAX_BYTES:
         raise Invalid(f"places: more than {MAX_BYTES} characters")
     by_length: dict[tuple[int, int], dict[int, Place]] = {}
@@ -55,7 +57,8 @@ def parse_places(text: str) -> Places:
         try:
             network, place = _line(words)
         except ValueError as error:
-            raise Invalid(f"places, line {number}: {error}", hint="NETWORK LATITUDE LONGITUDE") from None
+            hint = "write the line as NETWORK LATITUDE LONGITUDE, such as 192.0.2.0/24 48.2 16.4"
+            raise Invalid(f"places, line {number}: {error}", hint=hint) from None
         by_length.setdefault((network.version, network.prefixlen), {})[int(network.network_address)] = place
     return Places({key: by_length[key] for key in sorted(by_length, reverse=True)})
 
@@ -65,5 +68,5 @@ def _line(words: list[str]) -> tuple[IPv4Network | IPv6Network, Place]:
         raise ValueError("expected three words")
     latitude, longitude = map(float, words[1:])
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise ValueError("latitude is -90 to 90, longitude -180 to 180")
+        raise ValueError("the latitude must be -90 to 90, and the longitude -180 to 180")
     return ip_network(words[0]), (latitude, longitude)

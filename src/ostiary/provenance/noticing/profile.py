@@ -29,9 +29,10 @@ FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The number of tasks in which the agent called a tool; and of these, the numbers of tasks with values from
-    untrusted content, with values from nowhere, with untrusted links, and with a finding of `instructed` and of
-    `flow_drift`. `marks`: bits of the counters that the current task has already raised.
+    """An agent's usual behaviour with one tool. `tasks`: the number of tasks in which the agent called the tool; the
+    other counters: the numbers of these tasks in which a call had a value from untrusted content (`outside`), a value
+    from nowhere, an untrusted link (`linked`), or a finding of the detector `instructed` or `flow_drift` (`flowed`).
+    `marks`: bits of the counters that the current task has already raised.
     """
 
     tasks: int = 0

@@ -33,8 +33,8 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
         """Return the risk after one more finding with `points` at `now` (microseconds). The finding counts as
         independent of earlier findings, and the score never exceeds 100 points.
 
-        `counted`: points that an earlier finding of the same evidence has left. As far as the score has them, they
-        count once.
+        `counted`: points that an earlier finding from the same evidence added. The part of them that the score still
+        has is subtracted from `points`, so that the same evidence does not count twice.
         """
         left = self._left(now)
         same = min(left, counted * SCALE)

@@ -55,7 +55,9 @@ _WORDS: Mapping[Kind, str] = {
 
 
 class ThreatList(NamedTuple):
-    """A threat list. `networks`: IP version and prefix length of each network among the marks."""
+    """A threat list. `marks`: the hashed indicators of the list, such as addresses and host names; `networks`: the
+    (IP version, prefix length) pairs of its networks; `points`: the points of a finding.
+    """
 
     name: str
     points: int
@@ -68,9 +70,11 @@ Threats = Mapping[str, ThreatList]
 
 
 def parse_marks(packed: bytes) -> frozenset[bytes]:
-    """Return the marks of a list from their packed form, MARK_BYTES each. Raises Invalid for other bytes."""
+    """Return the marks (hashed indicators) of a threat list from their concatenation. Raises Invalid if the length is
+    not a multiple of MARK_BYTES.
+    """
     if len(packed) % MARK_BYTES:
-        raise Invalid(f"marks of a threat list are {MARK_BYTES} bytes each")
+        raise Invalid(f"the marks of a threat list have {len(packed)} bytes, not a multiple of {MARK_BYTES}")
     return frozenset(packed[at : at + MARK_BYTES] for at in range(0, len(packed), MARK_BYTES))
 
 
@@ -79,7 +83,7 @@ def parse_marks(packed: bytes) -> frozenset[bytes]:
 
 def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
     """Return one finding for each list that contains a value of the arguments; each finding names the first
-    such argument.
+    such argument. If the arguments have too many values to look up all, return one further finding that says so.
     """
     if not threats:
         return []
@@ -187,8 +191,8 @@ def _of_host(host: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
 
 
 def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
-    """Return the mark of an indicator and, for a network, the IP version and the length of the prefix. Raises Invalid
-    for text that is no indicator.
+    """Return the mark (hash) of an indicator and, for a network, the IP version and the length of the prefix. Raises
+    Invalid for text that is no indicator of this kind.
 
     Networks that are too wide, and host names of one label, are refused.
     """

@@ -243,8 +243,8 @@ class CallValues:
         self.leaves, self.decoded = tool.coverage.leaves(arguments), Decoded()
 
     def judge_leaves(self, memory: Memory) -> list[Judged]:
-        """Return the leaves whose origin matters (`judged_leaves`). The caller keeps each `memory` until the end of
-        the decision.
+        """Return the leaves whose origin matters (`judged_leaves`). The result is cached by the `id()` of `memory`, so
+        the caller must not release a memory before the end of the decision.
         """
         if (leaves := self._judged.get(id(memory))) is None:
             leaves = self._judged[id(memory)] = [*judged_leaves(memory, self._tool, self._arguments, self.leaves)]
@@ -687,8 +687,8 @@ def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
     """Return the memory for a call of the tool with the id `id` (`bank/pay`). In this memory, values of
-    endorsed documents count only for effects in the plan; without a plan, for all effects. If the effect is
-    grave, they never count for objects.
+    endorsed documents count only if the plan has the tool or the task has no plan, and never count for objects if the
+    effect is grave (GRAVE). For a read, return `memory` unchanged.
     """
     if not memory.documents or tool.effect is Effect.READ:
         return memory
@@ -727,7 +727,9 @@ def _is_over(all_leaves: Iterable[Judged], most: Decimal) -> bool:
 
 
 def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a call has a value from a record in place of a value that the person named (`slots`)."""
+    """Return whether a call has a value from a record in place of a value that the person named in the same field (see
+    `is_substitute`).
+    """
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     candidates = [
         (kind, value)

@@ -89,7 +89,8 @@ def label_output(
     *,
     has_only_names: bool,
 ) -> list[Part]:
-    """Return the labels to store after a call: of the content that the call returned, and of the texts that it sent.
+    """Return the labels to store after a call: of the content that the call returned, of the texts that it sent, and a
+    mark if untrusted content may have requested the call.
 
     `texts`: returned content that the person did not name; `fields`: values of a layout in this content;
     `has_only_names`: true if all of the output are names.

@@ -91,8 +91,9 @@ def layout_of(text: str) -> Layout | None:
 
 
 def certain(value: object, texts: Container[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a frame that is not escaped, as (name, value), as long as no value can have forged them. The
-    fields end before the first field that has free text in any record, or a name in `texts` (lower case).
+    """Yield the fields of a layout without escapes, in which a free text could imitate further fields, as (name,
+    value), up to the first field that could have done so: one with free text in any record, or with a name in `texts`
+    (lower case).
     """
     free = {name for name, text in fields(value) if is_free(text) or name.lower() in texts}
     return takewhile(lambda field: field[0] not in free, fields(value))

@@ -38,9 +38,10 @@ _BREAK = re.compile(r"\\[nrt]")
 
 
 def new_mails(memory: Memory, scribe: Scribe, output: object, *, is_named: bool) -> bytes:
-    """Return the hashes of the addresses in `output` that the memory has to add: none if it has two.
+    """Return the concatenated hashes of the addresses in `output` that the memory must add. A memory has at most
+    MAX_MAILS addresses; further addresses are left out.
 
-    `is_named`: true if the person named the content.
+    `is_named`: true if the person named the content; otherwise the hashes differ from those of the person's addresses.
     """
     stored = set(memory.mails)
     added: list[bytes] = []

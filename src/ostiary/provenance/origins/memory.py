@@ -143,7 +143,7 @@ _Name = tuple[int, int, tuple[str, ...]]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the
+    """Hashed words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the
     data classes of the content, if the kind is LABEL.
     """
 
@@ -488,19 +488,13 @@ def check_observed(more: Iterable[Part]) -> None:
     """
     for part in more:
         if part.kinds in LABEL_ROOM:
-            if (
-                part.origin not in LABELLED
-                or len(part.words) % WIDTH
-                or len(part.words) > LABEL_ROOM[part.kinds] * WIDTH
-            ):
-                raise Malformed("a part has a label that no content has")
+            if part.origin not in LABELLED:
+                raise Malformed("a label of an output has an origin that no label has")
+            _check_size(part, LABEL_ROOM[part.kinds])
             continue
-        if (
-            part.origin not in OBSERVED
-            or len(part.words) % WIDTH
-            or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
-        ):
-            raise Malformed("a part has an origin that no tool output has")
+        if part.origin not in OBSERVED:
+            raise Malformed("a part of an output has an origin that no output has")
+        _check_size(part, ROOM[Origin(part.origin)])
         is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
         is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (
             part.origin == Origin.RECORD and part.kinds == SLOT
@@ -508,3 +502,11 @@ def check_observed(more: Iterable[Part]) -> None:
         is_named = part.origin == Origin.OUTSIDE and part.kinds in (ALL_KINDS | NAMED, IN_FIELDS)
         if part.kinds != ALL_KINDS and not is_endorsed and not is_known and not is_named:
             raise Malformed("a part of this origin must count for all kinds of arguments")
+
+
+def _check_size(part: Part, most: int) -> None:
+    """Check that a part consists of whole hashes, and has at most `most` of them. Raises Malformed otherwise."""
+    if len(part.words) % WIDTH:
+        raise Malformed(f"the words of a part have {len(part.words)} bytes, not a multiple of {WIDTH}")
+    if len(part.words) > most * WIDTH:
+        raise Malformed(f"a part of an output has more than {most} words")

@@ -46,8 +46,8 @@ _CLOSING = frozenset(_ENDING)
 
 
 def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[int]:
-    """Return at most `room` checksums of phrases of a source: of its facts first, then of its spans. `fields`: values
-    of a layout in the source's texts.
+    """Return at most `room` checksums of phrases of a source: first of its facts (single words with meaning, names and
+    short texts), then of spans of SPAN words in longer texts. `fields`: values of a layout in the source's texts.
     """
     facts: dict[int, None] = {}
     runs: list[bytes] = []

@@ -63,9 +63,10 @@ def slots(
     is_named: bool,
     is_record: bool,
 ) -> list[Part]:
-    """Return the facts that the output of a call of the tool `uid` adds, as parts. `stated`: returns the origin of a
-    text that the person stated, owns or endorsed; `is_named`: true if the person named the content; `is_record`: true
-    if the content has no untrusted author.
+    """Return the facts about fields that the output of a call of the tool `uid` adds to the memory, as parts: the
+    values that the person named, their fields, and the other values of fields. `stated`: returns the origin of a text
+    that the person stated, owns or endorsed; `is_named`: true if the person named the content; `is_record`: true if the
+    content has no untrusted author.
     """
     fields: dict[str, bytes] = {}
     marks: dict[bytes, None] = {}
