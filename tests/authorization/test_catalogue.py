@@ -15,8 +15,10 @@ from ostiary.cli.catalogue import MEANINGS
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.extent import WARNINGS
 from ostiary.provenance.origins import Origin
+from ostiary.provenance.origins.memory import UNTRUSTED
 from ostiaryd.approvals.flows import wording as request
 from ostiaryd.tokens.model import wording as consent
+from tests.support.sources import ROOT
 
 
 def parse(*tools: dict[str, Any], resource: str = "files") -> Catalogue:
@@ -316,6 +318,9 @@ def test_each_effect_kind_origin_and_warning_has_a_displayed_text() -> None:
     assert {*Effect} == {*request.EFFECTS} == {*consent.EFFECTS} == {*RANK}
     assert {*Effect} - {Effect.WRITE} == {effects[0] for effects in VERBS.values()}
     assert {origin.name.lower() for origin in Origin} == {*request.ORIGINS}
+    console = (ROOT / "console/src/parts/origins.ts").read_text("utf-8")
+    assert dict(re.findall(r'^  (\w+): "(.+)",$', console, re.M)) == request.ORIGINS
+    assert set(re.findall(r'"(\w+)"', console.partition("UNTRUSTED")[2])) == UNTRUSTED
     assert {*WARNINGS} == {*request.WARNINGS}
 
 

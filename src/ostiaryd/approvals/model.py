@@ -27,6 +27,7 @@ from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.provenance.extent import Extent, counterpart_of, split_arguments
 from ostiary.provenance.origins.judging import value_at
+from ostiary.provenance.origins.memory import UNTRUSTED
 from ostiary.provenance.origins.words import decimal
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 from ostiaryd.tasks.model import Task
@@ -35,8 +36,6 @@ ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
 MAX_STATED = 256
 """Maximum length of a value that a person must state, in characters without spaces."""
-UNTRUSTED = frozenset({"outside", "nowhere"})
-"""Origins of values that come neither from the person nor from a record."""
 OBJECT = Kind.OBJECT
 STATED = (Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL, OBJECT, Kind.AMOUNT)
 """Kinds of arguments whose value a person can be asked to state, in the order of preference."""

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from ostiary.authorization.catalogue import GRAVE
 from ostiary.provenance.noticing.event import Event
 from ostiary.provenance.noticing.finding import Noticed
-from ostiary.provenance.noticing.profile import FOREIGN, Habit, Profile
+from ostiary.provenance.noticing.profile import Habit, Profile
 from ostiary.provenance.noticing.session import Session
+from ostiary.provenance.origins.memory import SETTLED, UNTRUSTED
 
 DRIFT, DRIFT_AS_SAID = 60, 35
 """points of a call outside its task; the second number applies if all identifying values come from the person, because
@@ -44,7 +45,6 @@ HABIT = 0.6
 """the largest fraction of the points that a habit can remove"""
 FIRM = 4
 """number of tasks after which a habit removes half of the fraction `HABIT` of the points"""
-_SAID = frozenset({"person", "own", "endorsed"})
 
 
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
@@ -79,9 +79,9 @@ def combine_points(points: Iterable[int]) -> int:
 def _score(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
     """Yield the detectors that a call concerns, each with its points (possibly 0) and a description."""
     tool, effect = event.tool[:128], event.effect
-    is_foreign = event.worst in FOREIGN or event.links in FOREIGN
+    is_foreign = event.worst in UNTRUSTED or event.links in UNTRUSTED
     if "outside_task" in event.reasons:
-        as_said = event.worst in _SAID and not is_foreign
+        as_said = event.worst in SETTLED and not is_foreign
         yield (
             "purpose_drift",
             DRIFT_AS_SAID if as_said else DRIFT,
@@ -107,7 +107,7 @@ def _score_origins(habit: Habit, event: Event) -> int:
     if base := ORIGIN.get(event.worst, 0):
         base += MORE_IF_GRAVE * (event.effect in GRAVE)
         left -= base / 100 * _unusual(habit.tasks, habit.outside if event.worst == "outside" else habit.nowhere)
-    if event.links in FOREIGN:
+    if event.links in UNTRUSTED:
         left *= 1 - LINKS / 100 * _unusual(habit.tasks, habit.linked)
     return round(100 * (1 - left) * (MIXED if event.is_mixed else 1))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance.noticing.event import Event
+from ostiary.provenance.origins.memory import UNTRUSTED
 
 VERSION = 2
 MAX_PROFILE = 512
@@ -25,7 +26,6 @@ _HEAD = struct.Struct(f"<BBB{RECENT}I")
 _ROW = struct.Struct("<IBBBBBBB")
 _CALLED, _OUTSIDE, _NOWHERE, _LINKED, _INSTRUCTED, _FLOWED = 1, 2, 4, 8, 16, 32
 """bits of `Habit.marks`, one for each counter"""
-FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -87,7 +87,7 @@ def learn(profile: Profile, event: Event) -> Profile:
     habit = tools.get(tool, NEVER)
     counters = _CALLED | _OUTSIDE * (event.worst == "outside") | _NOWHERE * (event.worst == "nowhere")
     detectors = {one.detector for one in event.noticed}
-    counters |= _LINKED * (event.links in FOREIGN)
+    counters |= _LINKED * (event.links in UNTRUSTED)
     counters |= _INSTRUCTED * ("instructed" in detectors) | _FLOWED * ("flow_drift" in detectors)
     fresh = counters & ~habit.marks
     if not fresh and not is_new:

@@ -13,9 +13,9 @@ from ostiary.provenance.noticing.session import MIN_TEXT, Session, Text
 from ostiary.provenance.origins import Memory, Origin, is_effect, judge_origins, of_value
 from ostiary.provenance.origins.judging import judged_leaves
 from ostiary.provenance.origins.links import links
+from ostiary.provenance.origins.memory import SETTLED
 from ostiary.provenance.origins.scribe import MAX_TEXT
 
-_SAID = ("person", "own", "endorsed")
 _SIGNS = ("substituted", "unrequested")
 """attributes of the context that count as signs if they are true"""
 MAX_VALUES = 64
@@ -53,7 +53,7 @@ def traced(
     return Traced(
         cast(str, context.get("origin_worst", "")),
         cast(str, context.get("links_worst", "")),
-        any(origin in _SAID for origin in origins),
+        any(origin in SETTLED for origin in origins),
         values_in_text,
         is_named,
         tuple(_signs(context)),

@@ -59,7 +59,7 @@ from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import is_within, path_origin, split_origins
 from ostiary.provenance.origins.links import MAIL, Decoded, links, spellings
-from ostiary.provenance.origins.memory import ALL_KINDS, BIT, LINK, Memory, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, BIT, LINK, SETTLED, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
@@ -135,7 +135,6 @@ _MARKS = " \t\r\n,;.:/'\""
 _SAID = frozenset({PERSON, RECORD})
 """origins of a value that the person stated, as a whole or in parts (`path_origin`)"""
 _IN_RECORDS = frozenset({RECORD, KNOWN})
-_SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
 """a judged leaf: its path, the kind by which it is judged, and its value"""
@@ -897,7 +896,7 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
         or _empties(tool, judged_leaves(memory, tool, arguments, claimed), arguments, claimed)
     ):
         return False
-    return _SETTLED.issuperset(origins_by_argument(context).values())
+    return SETTLED.issuperset(origins_by_argument(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:

@@ -72,6 +72,10 @@ class Origin(IntEnum):
     """no source in this task has the value"""
 
 
+SETTLED = frozenset(origin.name.lower() for origin in Origin if origin <= Origin.ENDORSED)
+"""names of the origins of values that come from the person"""
+UNTRUSTED = frozenset(origin.name.lower() for origin in Origin if origin >= Origin.OUTSIDE)
+"""names of the origins of values that come neither from the person nor from a record"""
 _ORIGINS = tuple(Origin)
 _NOWHERE = Origin.NOWHERE
 ROOM = {
