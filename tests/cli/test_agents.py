@@ -6,6 +6,7 @@ from inspect import getsource, signature
 
 from harness.cli import Commands
 from ostiary.cli import agents, persons
+from ostiaryd.registry.wire_admin.agent_table import FILTERS
 from ostiaryd.registry.wire_admin.agents import AgentChange, NewAgent
 from ostiaryd.registry.wire_admin.owners import NewPerson
 
@@ -16,6 +17,11 @@ def test_commands_set_each_property_that_the_api_sets() -> None:
     assert set(NewAgent.__struct_fields__) - {"scopes"} <= set(signature(agents.create).parameters)
     assert {name for name in AgentChange.__struct_fields__ if f'"{name}": ' not in getsource(agents)} == set()
     assert set(NewPerson.__struct_fields__) <= set(signature(persons.create).parameters)
+
+
+def test_the_list_of_agents_has_an_option_for_each_filter_of_the_api() -> None:
+    options = signature(agents.list_agents).parameters.keys() - {"limit", "session"}
+    assert options == {query.name for query in FILTERS}
 
 
 def test_redirect_uris_are_set_shown_and_removed(ostiary: Commands, name: str) -> None:

@@ -216,6 +216,9 @@ _EXAMPLES = {
     "a filter of the search in the ledger": r"Query\(\"about\"|\bsubjects_of\b|\"about\": (id_of|NameTable)\(",
     "a rate limit of a route": r"\b(Device|Registration)Buckets\b",
     "a ledger action": r"(?<!WEAKEN = )\"policy\.weaken\"",
+    "an option of `Guard`": r"\blearns?=|self\._learns\b|round\(max_age|limit=spool_limit",
+    "an error code of an OAuth": r"\bUnsupportedGrantType\b",
+    "a built-in function of Rego": r"\bREFUSED\.intersection|_native\.load",
     "a member of the record of a call": r"\brecord\.noticed\b|noticed=\[replace|noticed: Annotated",
 }
 """Sections, each with a pattern that finds the newest or clearest examples of the section in the source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,6 +31,7 @@ from ostiaryd.policy.model.rego import MAX_POLICIES, read_program
 from tests.support.decision_fixtures import call
 from tests.support.policy_fixtures import Ask
 from tests.support.rego_fixtures import CEDAR_PERMITS, EVALUATION, EVALUATIONS, FORBIDS, QUESTION, SCHEMA, decision, put
+from tests.support.sources import ROOT
 
 HEAD = "package ostiary.levels\nimport rego.v1\n"
 PERMITS = HEAD + "default permit := false\npermit if input.subject.attributes.level > 1\n"
@@ -234,6 +236,12 @@ def test_a_built_in_that_reads_more_than_the_input_and_the_data_is_refused(engin
         program = read_program("hash", {"levels.rego": HEAD + use.format(builtin, quoted)})
         answer = engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S)
         assert msgspec.json.decode(answer) == {"error": error}, use
+
+
+def test_the_conformance_page_lists_the_refused_built_ins() -> None:
+    page = (ROOT / "docs/reference/conformance.md").read_text("utf-8")
+    [listed] = re.findall(r"is refused when it is put, because [^:]+: ([^:]+?)\. Each of", page)
+    assert set(re.findall(r"`([a-z0-9_.]+)`", listed)) == REFUSED
 
 
 def test_a_module_with_a_lone_surrogate_is_refused() -> None:

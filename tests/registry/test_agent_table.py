@@ -116,6 +116,7 @@ async def test_a_row_has_owner_risk_and_last_use(world: World, clock: Clock) -> 
     chosen = ("owner=alice", "state=pending", "kind=service", "risk_tier=high", "segment=default", "text=PART 3")
     assert {query.partition("=")[0] for query in chosen} == {query.name for query in wire.FILTERS} - {"unused"}
     for query in chosen:
+        assert len(await names(world, query)) < len(NAMES), f"{query} narrows the list"
         expected = [name for name in ("alpha", "bravo") if name in await names(world, query)]
         assert await names(world, f"sort=-risk&{query}") == expected, query
     assert await names(world, "sort=-risk&segment=default") == ["bravo"]

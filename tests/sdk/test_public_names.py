@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -28,3 +29,10 @@ def test_dir_lists_the_public_names_without_importing_them() -> None:
 def test_every_public_name_exists() -> None:
     for name in ostiary.__all__:
         assert getattr(ostiary, name).__name__ == name
+
+
+def test_the_description_of_a_guard_names_each_parameter() -> None:
+    """`now`, `tick` and `random` are for tests."""
+    described = ostiary.Guard.__init__.__doc__ or ""
+    parameters = inspect.signature(ostiary.Guard).parameters.keys() - {"now", "tick", "random"}
+    assert {name for name in parameters if f"`{name}`:" not in described} == set()

@@ -28,7 +28,6 @@ from ostiary.authorization.budget.limits import (
     parse_limits,
 )
 from ostiary.authorization.budget.prices import (
-    SLICES,
     Exhausted,
     Price,
     costs,
@@ -42,7 +41,6 @@ __all__ = [
     "DAY_US",
     "MAX_BUDGETS",
     "MAX_LIMITS",
-    "SLICES",
     "Amount",
     "BadAmount",
     "Budget",

@@ -58,8 +58,8 @@ def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int)
 
 
 def slice_of(left: int, need: int) -> int:
-    """Return the size of the slice for a guard that needs `need` units of a budget with `left` units: a sixteenth of
-    `left`, but at least `need`; 0 if fewer than `need` are left.
+    """Return the size of the slice for a guard that needs `need` units of a budget with `left` units; 0 if fewer than
+    `need` are left.
     """
     return 0 if need > left else max(need, left // SLICES)
 

@@ -13,7 +13,7 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard the units that a call needs and, in advance, up to a sixteenth of the rest of each budget.
+    """Give a guard the units that a call needs and, in advance, a part of the rest of each budget.
 
     If a budget has fewer units than the call needs, the guard gets none of that budget, and keeps the units it has. The
     result has for each budget the guard's units in total and the units left for other guards.

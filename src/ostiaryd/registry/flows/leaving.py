@@ -1,5 +1,5 @@
 """Departure of an owner: the holdings of the owner's agents end, the agents pass to a deputy, and agents without a
-deputy are revoked.
+deputy are suspended.
 
 A suspended person cannot act until resumed, but keeps teams, agents, roles and keys.
 """
@@ -23,7 +23,7 @@ from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonStat
 
 _WHY = "owner left"
 _NO_HEIR = "nobody"
-"""Value in the entry in place of the new owner, for an agent without a deputy, which was revoked."""
+"""Value in the entry in place of the new owner, for an agent without a deputy, which was suspended."""
 
 
 def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
@@ -33,7 +33,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
     1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
     member is revoked in the same way. 2. All holdings of all agents of the owner end, and the epoch of each agent
     rises. 3. Each agent passes to its own deputy, or to the deputy of its owner, if that person is active; otherwise it
-    stops.
+    is suspended.
     """
     owner = find_owner(act.tx, id_or_name)
     fill_entry(act, object=owner.id, owner=owner.id, name=owner.name, why=_WHY)
@@ -109,7 +109,7 @@ def list_leaving(reader: Reader, owner: Owner) -> list[Owner]:
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
-    """Transfer an agent of a leaving owner to its deputy, or revoke it if there is no active deputy. Return the id of
+    """Transfer an agent of a leaving owner to its deputy, or suspend it if there is no active deputy. Return the id of
     the new owner, or `_NO_HEIR`.
     """
     deputies = (store.owners.get_person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)

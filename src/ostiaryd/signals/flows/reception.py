@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from msgspec.structs import replace
 
@@ -164,10 +164,13 @@ def _carry_out(
     active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
     registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
-        if effect is Effect.RAISE_RISK:
-            _raise_risk(act, agent, points, why=why, config=config)
-        else:
-            _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
+        match effect:
+            case Effect.RAISE_RISK:
+                _raise_risk(act, agent, points, why=why, config=config)
+            case Effect.END | Effect.STOP:
+                _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
+            case _:
+                assert_never(effect)
     return len(active)
 
 
