@@ -2017,8 +2017,8 @@ export type PageAsked = {
 };
 
 /**
- * Words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the data classes
- * of the content, if the kind is LABEL.
+ * Hashed words of one origin, which count for the kinds of arguments in `kinds` (bits, see BIT). `classes`: the data
+ * classes of the content, if the kind is LABEL.
  */
 export type Part = [number, number, string, string[]];
 
@@ -5620,7 +5620,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Resume the signals about a subject that the receiver removed from the stream; other subjects need no addition */
+  /** Resume the signals about a subject that the receiver removed from the stream (SSF 8.1.3.2). */
   "POST /api/v1/ssf/subjects/add": {
     path: {};
     query: {};

@@ -188,8 +188,9 @@ class Subject(msgspec.Struct):
 
 
 async def add_subject(call: Call) -> Reply:
-    """Resume the signals about a subject that the receiver removed from the stream; other subjects need no addition
-    (SSF 8.1.3.2).
+    """Resume the signals about a subject that the receiver removed from the stream (SSF 8.1.3.2).
+
+    Other subjects need no addition.
     """
     sent = call.json(Subject)
     await registry.act_as(
