@@ -113,7 +113,9 @@ async def test_a_profile_is_sent_to_the_guards_of_its_resource_once_in_an_interv
 async def test_a_snapshot_has_the_newest_profiles_of_the_resource(
     world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock.advance(1)  # so that the later agent has the higher id
     late = await register_agent(world, "late")
+    assert late.agent_id > agent.agent_id
     await create_holding(world, late, "tok_late", audience=URI, task="tk_9")
     await report(world, resource, 1, paid(agent, 0))
     clock.advance(1)

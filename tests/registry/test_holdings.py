@@ -56,6 +56,8 @@ class Seed:
 PARENT = Seed(agent=0, task=None, jkt=None, has_client_key=False, parent=None, is_over=False)
 CHILD = replace(PARENT, agent=1, parent=0)
 """A holding, and a holding of another agent that ends only through its parent."""
+BOUND = replace(PARENT, task=0, jkt=0, has_client_key=True)
+"""A holding of a task that is bound to a key."""
 
 
 def place(count: int) -> st.SearchStrategy[int | None]:
@@ -133,6 +135,8 @@ def test_the_end_of_a_root_ends_exactly_the_holdings_derived_from_the_root(confi
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @example(seeds=[PARENT, CHILD], root=Root.HOLDING, which=0)
+    @example(seeds=[BOUND, CHILD], root=Root.TASK, which=0)
+    @example(seeds=[BOUND, CHILD], root=Root.KEY, which=0)
     @given(seeds=forests, root=st.sampled_from(list(ROOTS)), which=st.integers(0, 23))
     def check(world: World, loop: asyncio.AbstractEventLoop, seeds: list[Seed], root: Root, which: int) -> None:
         example = f"example {next(examples)}"

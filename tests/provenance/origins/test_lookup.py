@@ -23,6 +23,7 @@ from ostiary.provenance.origins import (
     with_marks,
 )
 from ostiary.provenance.origins.judging import value_at
+from ostiary.provenance.origins.memory import SLOT
 from ostiary.provenance.origins.observing import MAX_PAGES
 from tests.support.seed import seed
 
@@ -505,6 +506,23 @@ def test_each_call_except_a_read_in_a_closed_world_is_judged(
     assert needs_origins(tool, {"url": "https://evil.example/x"}) is judges
     if effect == "read":
         assert needs_origins(tool, {"url": "minutes of May"}) is (open_world and "url" in kinds)
+
+
+@pytest.mark.parametrize(
+    ("effect", "open_world", "kinds", "has_effect"),
+    [
+        ("read", True, {"url": "address"}, True),
+        ("read", False, {"url": "address"}, False),
+        ("read", True, {"path": "object"}, False),
+        ("send", False, {}, True),
+    ],
+)
+def test_a_read_at_an_address_in_an_open_world_counts_as_a_send_and_teaches_no_fields(
+    memory: Memory, effect: str, open_world: bool, kinds: dict[str, str], has_effect: bool
+) -> None:
+    tool = Tool(name="tool", effect=Effect(effect), open_world=open_world, kinds=kinds)
+    parts = observe_output(memory, "files/tool", tool, {}, [{"name": "Bob", "room": "7"}, {"name": "Eve", "room": "8"}])
+    assert any(part.kinds == SLOT for part in parts) is not has_effect
 
 
 ROOM = Tool(name="room", effect=Effect.READ, kinds={"room": "principal"})
