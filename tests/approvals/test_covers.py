@@ -277,6 +277,18 @@ async def test_an_approval_ends_when_a_similar_call_that_it_could_not_cover_is_d
     assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
 
 
+async def test_a_denial_of_a_request_from_an_earlier_version_ends_the_approval_too(world: World, mail: Bank) -> None:
+    """Such a request has the digest of the counterpart only in its extent."""
+    await said_yes(mail, ANN | {"limit": 10})
+    asked = await mail.ask(ANN | {"limit": 11}, **WHOM)
+    question = store.get_question(world.db.read(), asked.approval)
+    assert question is not None
+    about = question.about
+    await world.writer.submit(lambda tx: store.replace_about(tx, asked.approval, replace(about, counterpart="")))
+    await mail.answer(asked.approval, "deny")
+    assert (await mail.ask(ANN | {"limit": 9}, **WHOM)).state == "open"
+
+
 async def test_an_approval_ends_when_the_policies_change(world: World, mail: Bank) -> None:
     """A changed policy with the same id may require two people, or other people."""
     await said_yes(mail)
