@@ -129,10 +129,12 @@ class HttpTool:
         """
         own = [one for one in declared if one.name == name]
         is_misplaced = bool(own) and place not in [one.place for one in own]
-        if name in arguments or is_misplaced or (name == BODY and place != BODY and self._has_body):
+        if name in arguments:
+            raise Malformed(f"the parameter `{name[:64]}` was sent twice", hint="send each parameter once")
+        if is_misplaced or (name == BODY and place != BODY and self._has_body):
             raise Malformed(
-                f"the parameter `{name[:64]}` is in the wrong part of the request, or was sent twice",
-                hint="send each parameter once, where the API expects it",
+                f"the parameter `{name[:64]}` is in the wrong part of the request ({place})",
+                hint="send each parameter where the API expects it",
             )
         schema = next((one.schema for one in own if one.place == place), None)
         arguments[name] = (
@@ -255,7 +257,9 @@ class _Rule:
 
 
 def check_path(raw_path: str) -> None:
-    """Check that all servers divide the path into the same segments. Raises Malformed otherwise."""
+    """Check that all servers divide the path into the same segments. Raises Malformed for encoded separators, encoded
+    percent signs and NUL, a semicolon, and an empty segment.
+    """
     if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
         raise Malformed(
             "the path has an encoded separator, a semicolon or an empty segment",
@@ -316,11 +320,11 @@ def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
         raise Malformed("the query or the form has a semicolon", hint="write the semicolon as %3B")
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        hint = "percent-encode other characters (RFC 3986)"
+        raise Malformed("the query or the form is not ASCII", hint=hint) from None
     except ValueError:
-        raise Malformed(
-            f"the query or the form is not ASCII, or has over {MAX_PARAMETERS} parameters",
-            hint="percent-encode other characters (RFC 3986)",
-        ) from None
+        raise Malformed(f"the query or the form has more than {MAX_PARAMETERS} parameters") from None
     parameters: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:
@@ -345,21 +349,22 @@ def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterato
         name, _, value = (part.strip() for part in pair.partition("="))
         if name not in own_cookies:
             continue
-        if name in cookies or "\\" in value:
-            raise Malformed(
-                f"the cookie `{name[:64]}` was sent twice, or its value has a backslash",
-                hint="send each cookie once, without a backslash",
-            )
+        if name in cookies:
+            raise Malformed(f"the cookie `{name[:64]}` was sent twice", hint="send each cookie once")
+        if "\\" in value:
+            raise Malformed(f"the value of the cookie `{name[:64]}` has a backslash", hint="leave out the backslash")
         cookies[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
     for one in declared:
         if one.place == "cookie" and one.name in cookies:
             yield one, cookies[one.name]
         elif one.place == "header" and (header := one.name.lower()) not in OWN_HEADERS:
             values = [value for name, value in sent if name == header]
-            if names[header.replace("_", "-")] > len(values[:1]):
+            if len(values) > 1:
+                raise Malformed(f"the header `{one.name[:64]}` was sent twice", hint="send each header once")
+            if names[header.replace("_", "-")] > len(values):
                 raise Malformed(
-                    f"the header `{one.name[:64]}` was sent twice, or with `_` in place of `-`",
-                    hint="send each header once, as the API names it",
+                    f"the header `{one.name[:64]}` was sent with `_` in place of `-` or the reverse",
+                    hint="send the header once, as the API names it",
                 )
             if values:
                 yield one, values[0]

@@ -132,14 +132,14 @@ REFUSED: list[tuple[object, str]] = [
     ({**OKP, "crv": "X25519"}, "Ed25519"),
     ({**OKP, "alg": "ES256"}, "alg"),
     ({**OKP, "x": b64u(b"x" * 33)}, "33 bytes"),
-    ({**OKP, "x": little(P25519 + 3)}, "small order"),
+    ({**OKP, "x": little(P25519 + 3)}, "not in canonical form"),
     ({**RSA, "alg": "RS384"}, "alg"),
     ({**RSA, "e": "Aw"}, "exponent"),
     ({**RSA, "e": "AQAA"}, "exponent"),
     ({**RSA, "e": b64u((2**64 + 1).to_bytes(9))}, "exponent"),
     ({**RSA, "e": "AAEAAQ"}, "zero byte"),
     ({**RSA, "n": b64u(b"\0" + unb64u(RSA["n"]))}, "zero byte"),
-    ({**RSA, "n": b64u((2**2048 - 2).to_bytes(256))}, "odd modulus"),
+    ({**RSA, "n": b64u((2**2048 - 2).to_bytes(256))}, "must be odd"),
 ]
 
 

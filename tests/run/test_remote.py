@@ -184,7 +184,7 @@ def test_an_http_api_can_be_enforced(stdio_agent: StdioAgent, described: bool) -
     ("options", "message"),
     [
         (("--http", "shop"), "is not of the form"),
-        (("--http", "shop=http://a", "--http", "shop=http://b"), "names the API twice"),
+        (("--http", "shop=http://a", "--http", "shop=http://b"), "an API that an earlier option names"),
         (("--openapi", "shop=x.json"), "which no --http names"),
     ],
 )

@@ -28,8 +28,9 @@ class _Event(NamedTuple):
 
 
 class Alignment:
-    """The alignment of two streams of leaf hashes, fed block by block. It stores at most LOOKAHEAD hashes, and
-    two per entry in disorder.
+    """The alignment of two streams of leaf hashes, fed block by block: those of the entries that an export contains
+    (present), and those in the tree of the log (logged). The differences are altered, dropped, inserted and moved
+    entries. Stores about LOOKAHEAD hashes of each stream, and two hashes for each difference.
     """
 
     def __init__(self) -> None:
@@ -40,11 +41,13 @@ class Alignment:
 
     @property
     def disorder(self) -> int:
-        """Return the number of misplaced entries so far."""
+        """Return the number of differences so far: entries that are altered, missing, inserted or moved."""
         return len(self._events)
 
     def feed(self, present: Sequence[bytes], logged: Sequence[bytes]) -> None:
-        """Add the leaf hashes of the next present entries, and of the next logged entries."""
+        """Add the leaf hashes of the next entries in the export (`present`), and of the next entries in the tree of the
+        log (`logged`).
+        """
         if not self._present and not self._logged and present == logged:
             self._index += len(logged)
             return
@@ -54,7 +57,9 @@ class Alignment:
             self._step(*self._best_step())
 
     def skip(self, count: int) -> None:
-        """Skip `count` entries that cannot be compared. Logged entries before them without a match count as missing."""
+        """Skip `count` entries that cannot be compared. Logged entries before them that the export does not have count
+        as missing.
+        """
         while self._differ():
             self._step(*self._best_step())
         self._step(0, len(self._logged))

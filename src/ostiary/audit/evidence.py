@@ -20,7 +20,7 @@ MAX_KEY_BYTES = 1 << 14
 
 
 class Enough(Exception):
-    """The audit has reached its limit of findings."""
+    """Raised to end an audit that has reached its limit of findings."""
 
 
 class Evidence:

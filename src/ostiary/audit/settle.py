@@ -25,8 +25,9 @@ Hashes = Sequence[bytes | None]
 
 
 class Settlement:
-    """The settlement of a tree of `size` leaves, row by row from the entries upwards. `remembered`: size of an earlier
-    tree whose root is computed too.
+    """The settlement of a tree of `size` leaves: of each tile, the choice between the stored version and the version
+    that is computed from the row below. Row by row from the entries upwards. `remembered`: size of an earlier tree
+    whose root is computed too.
     """
 
     def __init__(self, evidence: Evidence, size: int, *, remembered: int = 0) -> None:

@@ -17,7 +17,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 def vocabulary(words: str) -> frozenset[str]:
-    """Return the words of a list. Such a list is data: the rules for prose do not apply to it."""
+    """Return the set of the words in `words`, which are separated by white space."""
     return frozenset(words.split())
 
 

@@ -141,10 +141,11 @@ def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, ses
 
 @approvals.command(name="propose")
 def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
-    """Propose a policy for calls that people always approve, without any change.
+    """Propose a policy for calls that people always approve. The policies in force do not change.
 
-    Each proposal is limited to one agent, one tool and one counterpart, up to the largest approved amount, and names
-    its approvals. The setting `approvals_to_propose` is the number of approvals that a proposal needs.
+    Each proposal is limited to one agent, one tool and one counterpart (recipient or payee), up to the largest approved
+    amount, and names its approvals. The setting `approvals_to_propose` is the number of approvals that a proposal
+    needs.
 
     Args:
         agent: Name or id.

@@ -154,7 +154,7 @@ def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
 
 @resource.command(name="read")
 def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) -> None:
-    """Propose a catalogue from the lists of an MCP server, with a reason for each line, without any change.
+    """Propose a catalogue from the lists of an MCP server, with a reason for each line. The server stores nothing.
 
     Review and correct the catalogue; then `ostiary resource catalogue NAME FILE` puts it in force.
 

@@ -338,10 +338,10 @@ def _parse_members(members: Sequence[str]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for word in members:
         name, sign, value = word.partition("=")
-        if not (name and sign) or name in data:
-            raise Usage(
-                "each member must have the form NAME=VALUE, and each name may occur only once", hint="password=@FILE"
-            )
+        if not (name and sign):
+            raise Usage("a member is not of the form NAME=VALUE", hint="write a member such as password=@FILE")
+        if name in data:
+            raise Usage(f"the member `{name[:64]}` is given twice", hint="give each member one value")
         is_file = value == "-" or value.startswith("@")
         data[name] = read_text(Path(value.removeprefix("@"))).rstrip("\n") if is_file else value
     return data

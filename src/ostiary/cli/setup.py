@@ -32,7 +32,9 @@ Verdict = Literal["create", "change", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of an answer at the terminal, and the words that explain it. The server checks the value again."""
+    """The pattern that an answer at the terminal must match, and the hint for another answer. The server checks the
+    value again.
+    """
 
     pattern: re.Pattern[str]
     hint: str

@@ -256,11 +256,10 @@ def _own(texts: tuple[str, ...]) -> dict[str, str]:
     own: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name in own:
-            raise Usage(
-                f"--own {text!r} is not NAME=VALUE, or is repeated",
-                hint="write, for example, --own mail=ada@example.org; each name once",
-            )
+        if not equals:
+            raise Usage(f"--own {text!r} is not NAME=VALUE", hint="write, for example, --own mail=ada@example.org")
+        if name in own:
+            raise Usage(f"--own gives two values for `{name[:64]}`", hint="give each value another name")
         own[name] = value
     return own
 

@@ -43,8 +43,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A wait until a future is done, with or without success, but at most LIMIT_S seconds. A task needs an asyncio
-    loop.
+    """A wait until a future is done, with or without success, but at most LIMIT_S seconds. `suspend` needs a running
+    asyncio event loop.
     """
 
     future: concurrent.futures.Future[Any]

@@ -166,7 +166,8 @@ class PendingApprovals:
     def drop(self, number: str) -> None:
         """Delete the number of a call that is recorded in the spool, or that has spent no approval.
 
-        If the file cannot be written, the number stays in it. This is harmless, because the spool has the record.
+        If the file cannot be written, the number stays in it. This is harmless: `inherit` ignores an approval that a
+        record in the spool has spent, and a number without a spent approval permits nothing.
         """
         with self._mutex:
             self._asking.pop(number, None)

@@ -66,7 +66,7 @@ class Connections:
             self._open.discard(connection)
 
     def look(self, facts: access.Facts) -> None:
-        """Cut each open connection whose token `facts` revoke, or whose task or agent they end."""
+        """Cut each open connection whose token is revoked or stopped, or whose task or agent has ended, by `facts`."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)
 

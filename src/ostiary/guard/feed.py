@@ -34,7 +34,8 @@ class _Place(Enum):
 
 
 class Feed:
-    """A guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
+    """A guard's side of the feed: checks each line of a stream, and keeps the facts that the lines state, with their
+    age. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
 
     `kept`: the file in which the guard's time is stored; `boot`: the id of the machine's boot; `stops`: the folder of
     kept stops.

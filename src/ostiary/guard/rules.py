@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,8 +14,9 @@ MAX_PARAMETERS = 100
 
 
 class Rules:
-    """The rules that map a request to a tool, each of the form `METHOD /path/{segment}/{rest*}`; the first rule that
-    matches counts.
+    """The rules that map an HTTP request to a tool, such as `GET /files/{name}`: the first rule that matches counts.
+    `{name}` stands for one segment of the path, `{name*}` for one or more. These parts and the parameters of the query
+    are the arguments of the tool.
     """
 
     def __init__(self, rules: Mapping[str, str]) -> None:
@@ -30,7 +32,7 @@ class Rules:
 def _compile(rule: str) -> tuple[str, re.Pattern[str]]:
     method, _, path = rule.partition(" ")
     if not method.isupper() or not path.startswith("/"):
-        raise Malformed(f"`{rule}` is not of the form `METHOD /path/{{name}}`")
+        raise Malformed(f"`{rule}` is not of the form `METHOD /path`", hint="write a rule such as GET /files/{name}")
     parts = re.split(r"(\{[a-z_][a-z0-9_]*\*?\})", path)
     return method, re.compile("".join(map(_pattern, parts)))
 
@@ -47,9 +49,11 @@ def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
     """
     try:
         query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise Malformed("the query is not ASCII", hint="percent-encode other characters (RFC 3986)") from None
     except ValueError:
-        raise Malformed(f"the query is not ASCII, or has more than {MAX_PARAMETERS} parameters") from None
+        raise Malformed(f"the query has more than {MAX_PARAMETERS} parameters") from None
     names = [*path, *(name for name, _ in query)]
-    if len(set(names)) != len(names):
-        raise Malformed("a parameter was sent twice", hint="send each parameter once")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise Malformed(f"the parameter `{twice[:64]}` was sent twice", hint="send each parameter once")
     return path | dict(query)

@@ -75,8 +75,8 @@ class _Kept:
 
 
 class KeptStops:
-    """The stored stops of one guard. The thread that reports calls `batches` and `settle`; the thread of the feed
-    calls all other methods.
+    """The stops that one guard stores in a file, so that they stay in force after a restart, or if the server loses
+    them. The reporting thread uses `batches` and `settle`; the feed thread uses all other methods.
     """
 
     def __init__(

@@ -29,7 +29,9 @@ class Checkpoint:
 
     @property
     def history(self) -> str:
-        """Return the id of the history; empty in a checkpoint that is older than history ids."""
+        """Return the id of the log's history (extension line `history ID`); empty if the checkpoint has no such line,
+        because it is older than history ids, or is of another kind of log.
+        """
         words = (line.split(" ") for line in self.extensions)
         return next((rest[0] for first, *rest in words if first == HISTORY and len(rest) == 1), "")
 

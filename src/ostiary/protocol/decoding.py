@@ -25,7 +25,7 @@ def json_decoder(kind: type[T]) -> Callable[[bytes | str], T]: ...
 @overload
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]: ...
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]:
-    """Return the function that decodes JSON of a type. It raises msgspec.DecodeError."""
+    """Return the function that decodes JSON to the type `kind`, or raises msgspec.DecodeError."""
     return _decoder(msgspec.json.Decoder, kind)
 
 
@@ -34,7 +34,7 @@ def msgpack_decoder(kind: type[T]) -> Callable[[bytes], T]: ...
 @overload
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]: ...
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Return the function that decodes MessagePack of a type. It raises msgspec.DecodeError."""
+    """Return the function that decodes MessagePack to the type `kind`, or raises msgspec.DecodeError."""
     return _decoder(msgspec.msgpack.Decoder, kind)
 
 
@@ -44,7 +44,7 @@ def convert(value: object, kind: type[T], *, strict: bool = True) -> T: ...
 def convert(value: object, kind: Any, *, strict: bool = True) -> Any: ...
 def convert(value: object, kind: Any, *, strict: bool = True) -> Any:
     """Return a decoded JSON value converted to the type `kind`. If `strict` is false, strings such as `"5"` are
-    converted to numbers and booleans too. Raises msgspec.ValidationError.
+    converted to numbers and booleans too. Raises msgspec.ValidationError for a value of another type.
     """
     _decoder(msgspec.msgpack.Decoder, kind)  # builds the type information; MessagePack has decoders for every type
     return msgspec.convert(value, kind, strict=strict)

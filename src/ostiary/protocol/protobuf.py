@@ -43,7 +43,7 @@ def encode_number(number: int, value: int) -> bytes:
 
 
 def encode_double(number: int, bits: bytes) -> bytes:
-    """Return a field with a floating-point number of 8 bytes, the lowest first."""
+    """Return an encoded field with a floating-point number. `bits`: the 8 bytes of the number, little-endian."""
     return _encode_varint(number << 3 | 1) + bits
 
 

@@ -57,7 +57,7 @@ class _Units(NamedTuple):
     is_removed: bool = False
 
     def size(self, unit: re.Match[bytes]) -> int:
-        """Return the number of characters that a part means."""
+        """Return the number of characters for which a part of the text stands, such as 1 for the escape `%41`."""
         return 0 if self.is_removed else len(_read_unit(unit))
 
 
@@ -107,7 +107,9 @@ SEARCH_REFUSALS = frozenset({SecretSent.code, TOO_LONG})
 
 
 class Reading:
-    """A text. `span` returns start and end of a part of the text in the bytes as received."""
+    """A text that is searched for secrets: received bytes, or a form of them with escapes resolved. `span` maps a part
+    of the text to its place in the received bytes.
+    """
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -177,7 +179,9 @@ class _FoldedReading(Reading):
 
 
 def forms_of(value: str) -> frozenset[bytes]:
-    """Return the forms of a value that are searched in readings of a text."""
+    """Return the forms of a secret value that are searched for in readings of a text: the value itself, reversed, and
+    in the usual encodings, such as hexadecimal, base32 and base64.
+    """
     raw = value.encode()
     texts = {value, value[::-1], raw.hex(), raw.hex(":"), raw.hex("-"), ",".join(f"0x{byte:02x}" for byte in raw)}
     texts |= {"".join(map(str, raw)), ",".join(map(str, raw)), *_base32_forms(raw)}

@@ -35,7 +35,9 @@ class ClientConnection(ABC):
 
     @abstractmethod
     async def run(self) -> None:
-        """Answer the requests of the connection until it ends. Raises the errors of `ends`."""
+        """Answer the requests of the connection until it ends. The errors in `ends` are expected, and end the
+        connection too.
+        """
 
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -38,7 +38,9 @@ def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str]
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:
-    """Return a delivery of the configuration that leaves the command unchanged, for a command without MCP servers."""
+    """Return the Delivery for a command without MCP servers: a function that ignores the path of the configuration, and
+    leaves the command and its environment unchanged.
+    """
     return lambda _: ([*command], {})
 
 
@@ -46,7 +48,9 @@ def _pairs(options: Sequence[str], form: str) -> dict[str, str]:
     pairs = dict[str, str]()
     for option in options:
         name, equals, value = option.partition("=")
-        if not (name and equals and value) or name in pairs:
-            raise Usage(f"`{option}` is not of the form {form}, or names the API twice")
+        if not (name and equals and value):
+            raise Usage(f"`{option}` is not of the form {form}")
+        if name in pairs:
+            raise Usage(f"`{option}` names an API that an earlier option names", hint="give each API another name")
         pairs[name] = value
     return pairs

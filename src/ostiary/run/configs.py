@@ -49,7 +49,9 @@ _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An MCP server in a configuration of an agent, with its command or its URL."""
+    """An MCP server in a configuration of an agent, with its command or its URL. An HTTP API and the egress proxy of a
+    run are represented in the same form (`is_api`, `is_egress`).
+    """
 
     name: str
     word: str
@@ -199,7 +201,7 @@ def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
 def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
     headers = entry.get("headers") or {}
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise Usage(f"{of}: the `headers` of {name!a} are not an object of texts")
+        raise Usage(f"{of}: the `headers` of {name!a} are not an object of strings")
     return Server(name, to_word(name, of=f"{of}: the server"), entry)
 
 
@@ -233,7 +235,7 @@ def find_config(folder: Path, home: Path) -> tuple[object, str]:
         if isinstance(text, dict) and any(text.get(member) for member in MEMBERS):
             return text, str(place)
     raise Usage(
-        "no configuration of MCP servers was found in this folder or in yours",
+        "no configuration of MCP servers was found in this folder or in your home folder",
         hint="give --config FILE, JSON with `mcpServers`",
     )
 

@@ -69,8 +69,9 @@ def _after_option(command: Sequence[str]) -> int | None:
 
 
 def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
-    """Return the delivery of the copy to the command. Raises Usage for a command whose configuration cannot be
-    replaced.
+    """Return the Delivery for the command: a function that takes the path of the guarded copy of the configuration, and
+    returns the words of the command and the environment variables that make the command read the copy. Raises Usage for
+    a command whose configuration cannot be replaced.
     """
     named = _after_option(command)
     if any(PLACE in word for word in command):

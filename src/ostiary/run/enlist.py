@@ -80,7 +80,7 @@ class Place:
         return self.credential.exists() and all(self.guard(server).exists() for server in servers)
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
-        """Return the plan for the proxy of a server."""
+        """Return the plan for the proxy of a server: the settings with which the proxy starts."""
         return Plan(
             server=server.name,
             agent=str(self.credential),

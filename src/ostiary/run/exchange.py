@@ -116,7 +116,7 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return the part of a server's line that the client gets. After delivering it to the client, call `note`.
+        """Return the part of a server's line that the client gets. After delivering it, call `record_outcomes`.
 
         The result is empty for a notification to an agent whose token, task or registration has ended, because
         subscriptions end with them.

@@ -92,11 +92,16 @@ def _value_of(secret: Secret, variable: SecretVariable) -> str:
             hint=f"{variable.name}={variable.path}#MEMBER: {members}",
         )
     member = variable.member or next(iter(secret.data))
-    value = secret.data.get(member)
+    if member not in secret.data:
+        raise Usage(
+            f"{variable.path} has no member {member!r}", hint=f"show the members: ostiary secret get {variable.path}"
+        )
+    value = secret.data[member]
     if not isinstance(value, str) or "\0" in value:
         raise Usage(
-            f"{variable.path} has no member {member!r} with a text that a variable can hold",
-            hint=f"show the members: ostiary secret get {variable.path}",
+            f"the member {member!r} of {variable.path} is not a text without null characters, so {variable.name} "
+            "cannot hold it",
+            hint=f"name another member: {variable.name}={variable.path}#MEMBER",
         )
     return value
 

@@ -49,7 +49,7 @@ _GLOB_IN_HOST = re.compile(r"[A-Za-z*?][A-Za-z0-9+.*?-]*://(?!\*\Z)[^/]*[*?]")
 
 
 class InvalidDetails(Invalid):
-    """Raised if `authorization_details` are malformed, or exceed the available access (RFC 9396 section 5)."""
+    """The `authorization_details` are malformed, or exceed the available access (RFC 9396 section 5)."""
 
     code = "invalid_authorization_details"
 

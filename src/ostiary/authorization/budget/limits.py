@@ -32,13 +32,13 @@ Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
 
 
 class InvalidBudget(Invalid):
-    """Raised for a budget that is malformed, or larger than the budget of the parent task."""
+    """A budget that is malformed, or larger than a budget above it, such as that of the parent task."""
 
     code = "invalid_budget"
 
 
 class BadAmount(Invalid):
-    """Raised if the cost of a call cannot be determined: the counted argument is missing, or is no valid amount."""
+    """The cost of a call cannot be determined: the counted argument is missing, or is no valid amount."""
 
     code = "bad_amount"
 

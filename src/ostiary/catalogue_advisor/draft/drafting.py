@@ -31,7 +31,7 @@ _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
 
 class DraftLine(msgspec.Struct, frozen=True):
-    """A statement of the draft, with its reason."""
+    """A line that explains a draft: a `verdict` on a `subject`, such as a tool or a document, with the reason."""
 
     verdict: str
     """`read`, `planned`, `not planned`, `cap`, `endorsed`"""

@@ -176,7 +176,7 @@ def denies(verdict: Verdict) -> bool:
 
 
 def join_verdicts(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
-    """Return a verdict with the errors of all `verdicts`, and with this result and these reasons."""
+    """Return one verdict: with the result `allowed`, with `reasons`, and with the errors of all `verdicts`."""
     errors = tuple(sorted({error for one in verdicts for error in one.errors}))
     return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
 

@@ -23,12 +23,12 @@ ROLE_ACTIONS = frozenset({USE_API, ANSWER, CONSENT, HOLD_CERTIFICATE})
 
 
 def is_playbook(policy: PolicyIR) -> bool:
-    """Return whether a policy is about responses only."""
+    """Return whether a policy is a playbook: its scope names only responses to findings as actions."""
     return _is_about(policy, RESPONSE_ACTIONS)
 
 
 def is_role_policy(policy: PolicyIR) -> bool:
-    """Return whether a policy is about the permissions of persons only."""
+    """Return whether a policy is only about the permissions of persons, such as the use of routes of the admin API."""
     return _is_about(policy, ROLE_ACTIONS)
 
 

@@ -64,7 +64,7 @@ class PrivateKey:
     _secret: dict[str, str] = field(repr=False)
 
     def jwk(self) -> dict[str, str]:
-        """Return the JWK with its private members: for a file of mode 0600 or a sealed row only."""
+        """Return the JWK with its private members, which may be stored only encrypted, or in a file of mode 0600."""
         return {**self.public.jwk, **self._secret}
 
 

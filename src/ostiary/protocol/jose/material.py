@@ -146,8 +146,10 @@ def _read_okp(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
         raise InvalidKey("the curve (`crv`) of an OKP key is not Ed25519")
     x = _bytes(jwk, "x", 32)
     y = int.from_bytes(x, "little") & ~(1 << 255)
-    if y >= _P25519 or y in _SMALL_ORDER:
-        raise InvalidKey("`x` is not canonical or a point of small order, under which anyone can sign")
+    if y >= _P25519:
+        raise InvalidKey("`x` is not in canonical form")
+    if y in _SMALL_ORDER:
+        raise InvalidKey("`x` is a point of small order, under which anyone can sign", hint="generate a new key")
     key = ed25519.Ed25519PublicKey.from_public_bytes(x)
     return _OKP_ALGS, lambda _alg: key.verify
 
@@ -166,8 +168,10 @@ def _generate_okp(alg: str) -> dict[str, str]:
 
 def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     n, e = _int(jwk, "n"), _int(jwk, "e")
-    if n.bit_length() not in RSA_BITS or not n & 1:
-        raise InvalidKey(f"an RSA key must have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
+    if n.bit_length() not in RSA_BITS:
+        raise InvalidKey(f"an RSA key must have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits, not {n.bit_length()}")
+    if not n & 1:
+        raise InvalidKey("the modulus (`n`) of an RSA key must be odd")
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
         raise InvalidKey("the exponent (`e`) of an RSA key must be odd and between 65537 and 2^64")
     if all(n % prime in powers for prime, powers in _ROCA):
@@ -237,9 +241,11 @@ def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
     """Return the decoded base64url member `name` of a JWK, which must have `size` bytes unless `size` is None (RFC 7518
     section 6.2.1.2). Raises InvalidKey for a missing or malformed member.
     """
-    text = jwk.get(name)
-    if not isinstance(text, str) or not text:
-        raise InvalidKey(f"the key has no member `{name}`, or it is not a string")
+    text = jwk.get(name, "")
+    if not isinstance(text, str):
+        raise InvalidKey(f"the member `{name}` of the key is not a string")
+    if not text:
+        raise InvalidKey(f"the key has no member `{name}`")
     if len(text) > 1024:
         raise InvalidKey(f"`{name}` is too long")
     try:

@@ -65,12 +65,14 @@ class FrameReader:
             if len(data) < start:
                 self._begun = data[at:]
                 break
-            if data[at] & 0x70 or bool(data[at + 1] & 0x80) is not self._is_masked:
+            if data[at] & 0x70:
+                raise Rejected(400, "malformed", "a frame uses an extension", hint="use WebSocket without extensions")
+            if bool(data[at + 1] & 0x80) is not self._is_masked:
                 raise Rejected(
                     400,
                     "malformed",
-                    "a frame has a wrong mask, or an extension",
-                    hint="send frames as RFC 6455 section 5.2 defines them, without extensions",
+                    f"a frame of the {'client has no' if self._is_masked else 'server has a'} mask",
+                    hint="only the client masks frames (RFC 6455 section 5.1)",
                 )
             self._left = int.from_bytes(data[at + 2 : at + 2 + size]) if size else short
             self._key = data[start - 4 : start]

@@ -42,7 +42,7 @@ _WINDOW = 4
 
 
 class _Windows:
-    """Windows of forms, in which a text is looked up."""
+    """An index of forms of secrets by their windows, which are pieces of _WINDOW bytes."""
 
     def __init__(self) -> None:
         self._forms: dict[int, tuple[tuple[int, bytes], ...]] = {}

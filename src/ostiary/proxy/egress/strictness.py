@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Invalid
 from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.entrance import Headers, Rejected
 
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLDED = re.compile(rb"\n[ \t]")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
@@ -38,8 +38,10 @@ def check_head(head: bytes) -> None:
     """Check the bytes of a request head, with the empty line at its end. Raises Rejected if the check fails."""
     if len(head) > MAX_HEAD:
         raise Rejected(431, "head_too_large", f"the head of the request has over {MAX_HEAD >> 10} KiB")
+    if b"\0" in head:
+        raise _malformed("the head of the request has a null character")
     if _BARE.search(head):
-        raise _malformed("a line does not end with CRLF, or the head has a null character")
+        raise _malformed("a line does not end with CRLF")
     lines = head[:-4].split(b"\r\n")
     if not _LINE.fullmatch(lines[0]):
         raise _malformed("the request line is not `METHOD TARGET HTTP/1.1`")
