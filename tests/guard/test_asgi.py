@@ -19,6 +19,7 @@ from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.decision.access import Decision, Principal
 from ostiary.decision.feed import PolicyFact
 from ostiary.guard import Call, Guard, Verified
+from ostiary.guard.rules import Rules
 from ostiary.protocol.errors import Malformed
 from tests.guard.asgi_fixtures import ORIGIN, app, error, records, signed
 
@@ -135,6 +136,20 @@ async def test_a_parameter_given_twice_is_malformed(guard: Guard, feeder: Feeder
     for target in ("/files/a?depth=1&depth=2", "/files/a?path=b"):
         response = await http.get(target, headers=signed(guard, feeder, "GET", target))
         assert (response.status_code, error(response)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        (b"a=1&a=2", "the parameter `a` was sent twice"),
+        (b"\xff=1", "the query is not ASCII"),
+        (b"&".join(b"p%d=1" % number for number in range(101)), "the query has more than 100 parameters"),
+    ],
+)
+def test_the_refusal_of_a_query_names_the_fault(query: bytes, fault: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        Rules({"GET /files": "list"})({"method": "GET", "path": "/files", "query_string": query})
+    assert refusal.value.message == fault
 
 
 @pytest.mark.parametrize(

@@ -488,6 +488,20 @@ def test_payloads_of_frames_are_read_however_the_stream_is_cut(payloads: list[by
     assert b"".join(read) == b"".join(payloads)
 
 
+@pytest.mark.parametrize(
+    ("is_masked", "frame", "fault"),
+    [
+        (True, b"\xc1\x80" + bytes(4), "a frame uses an extension"),
+        (True, b"\x81\x01" + bytes(4), "a frame of the client has no mask"),
+        (False, b"\x81\x80", "a frame of the server has a mask"),
+    ],
+)
+def test_the_refusal_of_a_frame_names_the_fault(is_masked: bool, frame: bytes, fault: str) -> None:
+    with pytest.raises(Rejected) as refusal:
+        list(FrameReader(is_masked=is_masked).feed(frame))
+    assert refusal.value.message == fault
+
+
 def test_a_value_is_found_in_frames_that_divide_it() -> None:
     reader, search = FrameReader(), SearchedStream(masks(VALUE))
     ping = b"\x89" + masked_frame(VALUE[:9].encode())[1:]

@@ -71,15 +71,16 @@ def test_a_member_of_a_secret_is_a_text_and_must_be_named_if_there_are_several()
     assert read({"k": "c4n4ry"}).variables == {"A": "c4n4ry"}
     assert "c4n4ry" not in repr(read({"k": "c4n4ry"}))
     assert read({"k": "v", "l": "w"}, "l").variables == {"A": "w"}
-    for data, member in (
-        ({"k": "c4n4ry", "l": "w"}, ""),
-        ({}, ""),
-        ({"k": 1}, ""),
-        ({"k": "c4n4ry\0"}, "k"),
-        ({"k": "c4n4ry"}, "l"),
+    for data, member, fault in (
+        ({"k": "c4n4ry", "l": "w"}, "", "has 2 members"),
+        ({}, "", "has 0 members"),
+        ({"k": 1}, "", "the member 'k' of secret/x is not a text"),
+        ({"k": "c4n4ry\0"}, "k", "the member 'k' of secret/x is not a text"),
+        ({"k": "c4n4ry"}, "l", "has no member 'l'"),
     ):
         with pytest.raises(Usage) as refusal:
             read(data, member)
+        assert fault in refusal.value.message
         assert "c4n4ry" not in refusal.value.message + (refusal.value.hint or "")
     given = read_secrets([SecretVariable("A", "secret/x", "", True)], lambda path: Secret(path, {"k": "v"}))
     [descriptor] = given.descriptors
