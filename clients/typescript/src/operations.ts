@@ -1499,8 +1499,8 @@ export type MissingGuardsBody = {
 export type Mode = "enforce" | "watch";
 
 /**
- * An agent after a change of its state. `seq`: number of the change in the feed; `committed_at`: time of its commit in
- * microseconds.
+ * An agent after a change of its state. `seq`: number of the change in the feed to guards; `committed_at`: time of its
+ * commit in microseconds.
  */
 export type MovedAgent = {
   agent_id: string;
@@ -4982,7 +4982,7 @@ export interface Operations {
     body: NewPersonKey;
     answer: PersonKeyBody;
   };
-  /** Revoke a key of a person, and every token of the person. */
+  /** Revoke a key of a person, every token of the person, and every unused approval that was signed with the key. */
   "DELETE /api/v1/persons/{name}/keys/{kid}": {
     path: {
       name: string;
@@ -5266,7 +5266,7 @@ export interface Operations {
     body: NewResourceKey;
     answer: ResourceBody;
   };
-  /** Set the mode of a resource: `enforce` or `watch`. */
+  /** Set the mode of a resource: `enforce`, or `watch`, in which decisions are recorded and not enforced. */
   "PUT /api/v1/resources/{name}/mode": {
     path: {
       name: string;
@@ -5684,7 +5684,7 @@ export interface Operations {
     body: NewTask;
     answer: TaskDetail;
   };
-  /** List declared tasks, the newest first: the caller's own, or all tasks for callers that may read everything. */
+  /** List declared tasks, the newest first: those of `agent`; without `agent`, the caller's own, or all tasks for */
   "GET /api/v1/tasks": {
     path: {};
     query: {
@@ -5740,7 +5740,7 @@ export interface Operations {
     body: End;
     answer: TaskDetail;
   };
-  /** Hold one of the agent's own tasks that has a heartbeat. Then send `beat` within each heartbeat interval. */
+  /** Hold one of the agent's own tasks that has a heartbeat, as a running copy of the agent. */
   "POST /api/v1/tasks/{id}/hold": {
     path: {
       id: string;

@@ -52,7 +52,8 @@ class RevocationBody(TypedDict):
 
 
 async def list_tasks(call: Call) -> Reply:
-    """List declared tasks, the newest first: the caller's own, or all tasks for callers that may read everything.
+    """List declared tasks, the newest first: those of `agent`; without `agent`, the caller's own, or all tasks for
+    callers that may read everything.
 
     `state=live` lists only live tasks, of all agents.
     """
@@ -66,7 +67,8 @@ async def list_tasks(call: Call) -> Reply:
         chosen = flows.may_list(reader, agent, by=call.caller)
         if state and chosen is not None:
             raise Forbidden(
-                "only callers that may read everything list the live tasks of all agents", hint="name an `agent`"
+                "only callers that may read everything may list the live tasks of all agents",
+                hint="leave `state` out to list your own tasks",
             )
         return store.tasks.live_page(reader, page) if state else store.tasks.page(reader, agent=chosen, page=page)
 
@@ -139,9 +141,9 @@ async def decommission_agent(call: Call) -> Reply:
 async def revoke(call: Call) -> Reply:
     """Revoke an agent, a task, a token, a key or an owner, with everything derived from it.
 
-    A guard that has received the number `seq` of the feed denies all of these. The change was committed at
-    `committed_at` (microseconds). `state` is the present state of the object; `undo` is the command that undoes the
-    revocation, empty if there is none.
+    A guard that has applied the change with the number `seq` of the feed denies all calls with the revoked objects. The
+    change was committed at `committed_at` (microseconds). `state` is the present state of the object; `undo` is the
+    command that undoes the revocation, empty if there is none.
     """
     order = call.json(AccessRevocation)
 

@@ -27,7 +27,10 @@ class Leave(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def hold_task(call: Call) -> Reply:
-    """Hold one of the agent's own tasks that has a heartbeat. Then send `beat` within each heartbeat interval."""
+    """Hold one of the agent's own tasks that has a heartbeat, as a running copy of the agent.
+
+    Then call the operation `beat` within each heartbeat interval; otherwise the task is lost.
+    """
     holder, id = call.json(Hold).holder, call.params["id"]
     task = await registry.act_as(call, "task.hold", lambda act: flows.add_holder(act, id, holder, by=call.caller))
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))

@@ -11,7 +11,9 @@ from ostiaryd.registry.model import parse_catalogue
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """An uploaded catalogue as JSON, the name of its resource, and all data classes that the catalogue may name."""
+    """An uploaded catalogue (the tools of a resource) as JSON, the name of its resource, and all data classes that the
+    catalogue may name.
+    """
 
     resource: str
     unverified: msgspec.Raw
@@ -24,8 +26,8 @@ _decode = json_decoder(Upload)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return the uploaded catalogue in the form of Ostiary, as canonical JSON. Raises Malformed for other JSON, Invalid
-    for a tool that is not valid.
+    """Return the uploaded catalogue in Ostiary's own format, as canonical JSON. Raises Malformed for JSON that is no
+    catalogue, Invalid for a tool that is not valid.
     """
     upload = _decode(body)
     unverified = msgspec.json.decode(upload.unverified)

@@ -9,7 +9,7 @@ COUNTS_AGE_US = 5_000_000
 
 
 class AgentCounts:
-    """The newest counts of agents. If they are older than `COUNTS_AGE_US`, the next read counts again."""
+    """A cache of the numbers of agents. If the numbers are older than `COUNTS_AGE_US`, `read` counts again."""
 
     def __init__(self, world: World) -> None:
         self._world = world

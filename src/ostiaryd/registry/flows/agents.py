@@ -37,8 +37,11 @@ MAX_LIFETIME_S = 10 * 366 * 86_400
 
 
 def create_agent(act: Act, spec: AgentSpec) -> Agent:
-    """Register and return an agent. It is pending until its first key is registered; an agent without keys
+    """Register and return an agent. The agent is pending until its first key is registered; an agent without keys
     (`is_keyless`) is active immediately.
+
+    Raises NotFound for an unknown owner or deputy, Conflict for a taken name or an owner without an active person,
+    Invalid for a property that is not valid.
     """
     owner = find_owner(act.tx, spec.owner)
     agent = Agent(
@@ -78,10 +81,11 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
 
 
 def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by: Caller | None = None) -> Agent:
-    """Change the state of an agent by a verb, and return the agent. If it leaves `active`, all its holdings end.
+    """Change the state of an agent by a verb such as `suspend`, and return the agent. If the agent leaves the state
+    `active`, its holdings (such as tokens and leases) end.
 
     Raises NotFound for an unknown agent, Forbidden if the caller may not use the verb, and Conflict if the verb does
-    not apply in this state or the agent has no accountable owner.
+    not apply in this state, or if the agent cannot become active: no accountable owner, no key, or expired.
     """
     agent, _ = _move(act, find_agent(act.tx, id_or_name), verb, why=why, by=by)
     return agent
@@ -140,8 +144,9 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
 
 
 def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
-    """Replace the scopes of an agent, and return the agent. If it loses a scope, all its holdings end. Raises NotFound
-    for an unknown agent, Invalid for malformed scopes.
+    """Replace the scopes of an agent, and return the agent. If the agent loses a scope, all its holdings (such as
+    tokens and leases) end. Raises NotFound for an unknown agent, Invalid for malformed scopes, Conflict for a
+    decommissioned agent.
     """
     agent = _living(act, id_or_name)
     changed = replace(agent, scopes=parse_scopes(scopes))
@@ -174,7 +179,9 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
 
 
 def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
-    """Set whether an agent may state the words of its person for a task; this applies to new tasks."""
+    """Set whether an agent may state its person's words (the text of the person's request) for the tasks that it starts
+    from now on.
+    """
     agent = _living(act, id_or_name)
     fill_entry(act, object=agent.agent_id, speaks="yes" if speaks else "no")
     store.agents.set_speaks(act.tx, agent.agent_id, speaks)
@@ -182,8 +189,8 @@ def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
 
 
 def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
-    """Move an agent to another segment, and return it. Tokens contain the segment, so everything that the agent holds
-    or has delegated ends.
+    """Move an agent to another segment (a named group of agents and resources), and return it. Tokens contain the
+    segment, so everything that the agent holds or has delegated ends.
     """
     agent = _living(act, id_or_name)
     moved = replace(agent, segment=check_name(segment, of="segment"))
@@ -195,8 +202,8 @@ def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
 
 
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
-    """Transfer an agent to another owner, and return it. Tokens contain the owner, so everything that the agent holds
-    ends.
+    """Transfer an agent to another owner, and return it. Tokens contain the owner, so all holdings of the agent (such
+    as tokens and leases) end.
     """
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)
     transferred = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))

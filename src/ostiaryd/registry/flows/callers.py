@@ -23,7 +23,7 @@ again.
 
 
 def record_caller(act: Act, caller: Caller) -> None:
-    """Record the caller in the entry of the act."""
+    """Write the caller into the ledger entry of the act."""
     entry = act.entry
     match caller.kind:
         case "person":
@@ -36,10 +36,10 @@ def record_caller(act: Act, caller: Caller) -> None:
 
 
 def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> Awaitable[T]:
-    """Run `flow` in an act whose entry names the caller of the request, and return its result.
+    """Authenticate the caller, run `flow` in an act whose ledger entry names the caller, and return the flow's result.
 
-    After an act of a person, at least one person must be an administrator. An agent with the administrator scope may
-    remove the last such person, because the agent itself remains. Raises Conflict (`last_administrator`) otherwise.
+    An act of a person may not remove the last person who is an administrator: Conflict (`last_administrator`). An agent
+    with the administrator scope may do so, because the agent itself remains.
     """
 
     def run(act: Act) -> T:
@@ -59,7 +59,7 @@ def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object =
 
 
 def fill_entry(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
-    """Write the object of the act, its owner and `detail` into the entry of the act. Call this before a possible
+    """Write the object of the act, its owner and `detail` into the ledger entry of the act. Call this before a possible
     refusal, so that the entry of the refusal names the object too.
     """
     entry = act.entry

@@ -33,7 +33,7 @@ def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
 
 def expire_agent(act: Act, id: str) -> Agent:
     """Suspend an agent that has expired, and return it. An administrator can set a later end and resume the agent.
-    Raises Conflict if it has not expired.
+    Raises NotFound for an unknown agent, Conflict if it has not expired, or is already stopped.
     """
     agent = find_agent(act.tx, id)
     if agent.expires_at is None or act.now < agent.expires_at:

@@ -70,9 +70,12 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
 
 
 def check_holder(reader: Reader, holding: str, *, now: int) -> None:
-    """Check that an agent whose holding has authenticated it may still act at `now` (microseconds), for an act or a
-    response that follows a request to another system. Raises NotFound for an unknown agent, and Forbidden otherwise,
-    with the code `holding_ended` if the holding has ended.
+    """Check that the agent that authenticated with a holding (an access token, a lease) may still act at `now`
+    (microseconds). For an act or a response that follows a request to another system, during which the holding may have
+    ended.
+
+    Raises NotFound for an unknown agent, and Forbidden otherwise, with the code `holding_ended` if the holding has
+    ended.
     """
     present = store.holdings.get_holding(reader, holding)
     if present is None or not present.is_live(now):
@@ -129,7 +132,9 @@ def find_resource(reader: Reader, id_or_name: str) -> Resource:
 
 
 def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
-    """Return the data classes of all tools that these scopes reach, as the catalogues state them."""
+    """Return the data classes of all tools that need one of these scopes, as the catalogues of the resources state
+    them.
+    """
     classes: set[str] = set()
     for name in {scope.partition(":")[0] for scope in scopes}:
         resource = store.resources.get_resource(reader, name)
@@ -140,7 +145,7 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
 
 
 def reading_holder(reader: Reader, *, holding: str, agent: str) -> AbstractContextManager[None]:
-    """Run a block that reads a holding, the agent that holds it, and the stops in force. On PostgreSQL, the reads take
-    one round trip.
+    """Run a block that reads a holding (such as a token), the agent that holds it, and the stops of the kill switch. On
+    PostgreSQL, the reads take one round trip.
     """
     return reader.ahead(store.holdings.read_of(holding), store.agents.read_of(agent), store.stops.read_of_stops())

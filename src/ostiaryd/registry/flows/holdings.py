@@ -15,10 +15,11 @@ from ostiaryd.registry.model.holding import names_root
 
 
 def add_holding(act: Act, holding: Holding) -> None:
-    """Store a new holding of an agent, a guard (by its resource id) or a person.
+    """Store a new holding (such as a token, a certificate or a lease) of an agent, a guard (by its resource id) or a
+    person.
 
-    Raises Forbidden if the holder is not active, or if the parent has ended or ends earlier than the holding; Invalid
-    if the holding has already expired.
+    Raises Forbidden if the holder is not active, or if the parent (the holding from which the new one derives) has
+    ended or ends earlier than the new one; Invalid if the new holding has already expired.
     """
     if holding.agent.startswith("rs_"):
         find_resource(act.tx, holding.agent)
@@ -41,8 +42,8 @@ def add_holding(act: Act, holding: Holding) -> None:
 
 
 def release_holdings(act: Act, holding: Holding, kind: str) -> None:
-    """Put the live holdings of a kind that are directly below a holding below its parent, so that they outlive the
-    holding.
+    """Give the live holdings of the kind `kind` that are direct children of `holding` the parent of `holding`, so that
+    they do not end when `holding` ends.
     """
     store.holdings.move(act.tx, holding.id, kind, above=holding.parent)
 
@@ -55,10 +56,11 @@ def end_holdings(
     why: str,
     stopped: frozenset[AgentId] = frozenset(),
 ) -> Counter[str]:
-    """End all live holdings under a root, with all their descendants; return the number of ended holdings by kind.
+    """End all live holdings (such as tokens and leases) that belong to an object, with all holdings derived from them;
+    return the number of ended holdings by kind. `root` is the kind of the object, such as a task, and `value` its id.
 
-    Guards are notified of each ended holding, except of tokens that name the root, because guards then know it from the
-    notification about the root, an agent or a task.
+    Guards are notified of each ended holding, except of tokens that name the object, and of holdings of the agents in
+    `stopped`: the notification about the object or the agent covers them.
     """
     counts, ended = store.holdings.end(act.tx, root, value, why=why)
     for one in ended:

@@ -27,13 +27,13 @@ _NO_HEIR = "nobody"
 
 
 def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
-    """Mark an owner as left, with all consequences; return the number of ended objects by kind. Raises NotFound if
-    there is none.
+    """Mark an owner (person or team) as left, with all consequences; return the number of ended objects by kind. Raises
+    NotFound if there is none.
 
     1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
     member is revoked in the same way. 2. All holdings of all agents of the owner end, and the epoch of each agent
-    rises. 3. Each agent passes to its own deputy, or to the deputy of its owner, if that person is active; otherwise it
-    is suspended.
+    rises, so that its earlier tokens are invalid. 3. Each agent passes to its own deputy, or to the deputy of its
+    owner, if that person is active; otherwise it is suspended.
     """
     owner = find_owner(act.tx, id_or_name)
     fill_entry(act, object=owner.id, owner=owner.id, name=owner.name, why=_WHY)
@@ -68,10 +68,10 @@ def return_person(act: Act, id_or_name: str) -> Person:
 
 
 def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Suspend and return an active person, and end the person's tokens and unspent approvals. Raises NotFound for an
+    """Suspend and return an active person, and end the person's tokens and unused approvals. Raises NotFound for an
     unknown person, Conflict for a person who is not active.
 
-    The package `tokens` ends the sessions and consents in the same act.
+    The caller must also end the person's sessions and consents in the same act: `ostiaryd.tokens.flows.suspend_person`.
     """
     person = find_person(act.tx, id_or_name)
     fill_entry(act, object=person.person_id, name=person.name, why=why)

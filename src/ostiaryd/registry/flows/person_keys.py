@@ -40,7 +40,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
 
 
 def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
-    """Revoke a key of a person, and end every unspent approval that was signed with it and all tokens of the person;
+    """Revoke a key of a person, and end every unused approval that was signed with it and all tokens of the person;
     return the number of ended objects by kind.
 
     All tokens end, because they may have been requested with any key. Raises NotFound if there is none.
@@ -56,7 +56,7 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
 
 
 def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False) -> None:
-    """End the keys, tokens and unspent approvals of a person who leaves. A person who returns must register a new key.
+    """End the keys, tokens and unused approvals of a person who leaves. A person who returns must register a new key.
 
     `keeps_keys`: true for a person who is suspended. The keys then stay registered, but are refused until the person is
     resumed.

@@ -66,8 +66,8 @@ def create_resource(
 
 
 def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
-    """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound for an unknown
-    resource.
+    """Set the mode of a resource, `enforce` or `watch` (decisions are recorded and not enforced), and return the
+    resource. Raises NotFound for an unknown resource.
     """
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
@@ -93,7 +93,7 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
 
 
 def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
-    """Return the parsed catalogue of a resource; None if it has none."""
+    """Return the parsed catalogue (the tools) of a resource; None if it has none."""
     if (hash := resource.catalogue_hash) is None:
         return None
     if (catalogue := _parsed.get(hash)) is None:
@@ -112,9 +112,9 @@ def set_catalogue(
     changes.
 
     Members that the new catalogue leaves out, such as data classes, keep their values. `is_proposed`: the server made
-    the catalogue, and no person has confirmed it. `was`: the hash of the catalogue on which the new one is based; if
-    another one is in force, Conflict is raised. Raises NotFound for an unknown resource, Invalid for the catalogue of
-    another resource, Conflict as above.
+    the catalogue, and no person has confirmed it. `was`: the hash of the catalogue on which the new one is based; None
+    to replace any. Raises NotFound for an unknown resource, Invalid for the catalogue of another resource, Conflict if
+    the present catalogue does not have the hash `was`.
     """
     resource = find_resource(act.tx, id_or_name)
     if (before := store.resources.get_catalogue(act.tx, resource.resource_id)) is not None:
@@ -130,8 +130,8 @@ def set_catalogue(
     )
     if was is not None and was != resource.catalogue_hash:
         raise Conflict(
-            "another catalogue was confirmed in the meantime",
-            hint="review that catalogue first",
+            f"the catalogue of `{resource.name}` was replaced in the meantime",
+            hint="review the present catalogue first",
             code="changed_meanwhile",
         )
     if catalogue.resource != resource.name:

@@ -19,8 +19,8 @@ MAX_LIMIT: dict[RestrictionKind, int] = {"throttle": 10_000, "narrow": 0, "step_
 
 def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: int, limit: int = 0) -> Restriction:
     """Put an agent under a restriction until `until` (microseconds), and return the restriction that is then in force.
-    `limit` depends on the kind; for `throttle` it is the number of calls per minute. Raises NotFound for an unknown
-    agent, Invalid for a limit or an end out of range.
+    `limit`: for `throttle` the calls per minute, for `step_up` the index of the demanded `acr` in `STEPS`, for `narrow`
+    0. Raises NotFound for an unknown agent, Invalid for a limit or an end out of range.
 
     Restrictions of the same kind combine; the stricter limit of each applies.
     """
@@ -41,8 +41,8 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
 
 
 def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> list[Restriction]:
-    """End the restrictions of an agent, those of the given kinds or all, and return them. Raises NotFound for an
-    unknown agent, and Conflict if none is in force.
+    """End the restrictions of an agent, those of the given kinds or, without `kinds`, all, and return them. Raises
+    NotFound for an unknown agent, and Conflict if none of them is in force.
     """
     agent = find_agent(act.tx, id_or_name)
     lifted = [

@@ -83,8 +83,8 @@ class AgentDetail(AgentBody):
 
 
 class MovedAgent(AgentDetail):
-    """An agent after a change of its state. `seq`: number of the change in the feed; `committed_at`: time of its commit
-    in microseconds.
+    """An agent after a change of its state. `seq`: number of the change in the feed to guards; `committed_at`: time of
+    its commit in microseconds.
     """
 
     seq: int

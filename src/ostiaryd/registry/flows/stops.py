@@ -27,11 +27,11 @@ def stop(
 ) -> Stop:
     """Put a stop on a target, and return it. `target` is the kind (task, owner, resource, segment, model, or
     everything), and `value` the id, URI or name, empty for everything. `by` is the person or client; None for the
-    server. `restores`: the stop was in force before its loss, so the limit of stops does not apply. The limit does not
-    apply to `everything` either, which is one stop.
+    server.
 
     The stop is in force from the commit of this act. Raises Conflict if the target is already stopped
-    (`stopped_already`) or the limit is reached (`too_many_stops`).
+    (`stopped_already`) or the limit of stops is reached (`too_many_stops`). The limit does not apply to a stop on
+    everything, nor to a stop that the database had lost and that is put again (`restores`).
     """
     fill_entry(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     if target != "everything" and not restores:
@@ -56,7 +56,9 @@ def lift_stop(act: Act, target: What, value: str) -> None:
 
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
-    """Check that no stop of this kind is on one of these values. Raises Forbidden otherwise."""
+    """Check that the kill switch stops none of these targets. `target` is their kind, such as `task`; `values` are
+    their ids, URIs or names, of which None is skipped. Raises Forbidden otherwise.
+    """
     check_not_stopped(store.stops.list_stops(reader), [(target, value) for value in values if value is not None])
 
 

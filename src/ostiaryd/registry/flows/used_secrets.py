@@ -26,7 +26,9 @@ MAX_USED = 256
 
 
 def is_secret_known(reader: Reader, agent: str, secret: str, *, keys: Keyring, now: int) -> bool:
-    """Return whether a secret will be remembered for an agent for at least `KNOWN_US` from now."""
+    """Return whether `know_secret` has remembered a secret for an agent, and the server keeps it for at least
+    `KNOWN_US` from now.
+    """
     return store.used_secrets.get_until(reader, agent, digest_of(secret, _key(keys))) >= now + KNOWN_US
 
 
@@ -52,11 +54,11 @@ def know_secret(act: Act, agent: str, secret: str) -> None:
 def check_no_secret(
     reader: Reader, agents: Iterable[str], text: str, *, keys: Keyring, now: int, limit: int = MAX_SEARCHED
 ) -> int:
-    """Check that a text contains no secret that is remembered for one of the agents; return the number of bytes that
-    were searched.
+    """Check that a text contains none of the secrets that proxies put into requests of the agents (`know_secret`);
+    return the number of bytes that were searched, 0 if no secret is remembered for them.
 
-    Raises SecretSent if it does. If any secret is remembered, SecretSent is also raised for a text of more than `limit`
-    bytes.
+    Raises SecretSent if the text contains one. If any secret is remembered, SecretSent is also raised for a text of
+    more than `limit` bytes.
     """
     prints = [one for agent in agents for one in store.used_secrets.list_prints(reader, agent, now=now)]
     if not prints:

@@ -54,7 +54,7 @@ class AgentState(StrEnum):
 
 
 class Verb(StrEnum):
-    """A verb that changes a state. `revoke` is the emergency verb: it applies in every state."""
+    """A verb that changes the state of an agent. `revoke` is the emergency verb: it applies in every state."""
 
     ACTIVATE = "activate"
     SUSPEND = "suspend"
@@ -185,8 +185,8 @@ class AgentKey:
 
 
 def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
-    """Return the scopes, each `<resource name>:<class>` or an alias; at most 100. Raises Invalid for other text, and
-    for more scopes.
+    """Return the scopes, each `RESOURCE:CLASS` such as `files:read`; an alias is replaced by its scope. Raises Invalid
+    for other text, and for more than 100 scopes.
     """
     if len(unverified_scopes) > MAX_SCOPES:
         raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")

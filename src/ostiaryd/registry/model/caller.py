@@ -18,7 +18,8 @@ SELF = "self"
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """The authenticated caller of a request: a person, an agent, the guard of a resource, or a static PEP (API key).
+    """The authenticated caller of a request: a person, an agent, the guard of a resource, or a static enforcement point
+    (PEP) with an API key.
 
     `owner` is the owner of the agent.
     """

@@ -17,8 +17,8 @@ LONGEST_TOKEN = 3600 * 1_000_000
 
 
 class Root(StrEnum):
-    """The kind of an object with which holdings end: all holdings under a root end with it, even those of
-    other agents.
+    """The kind of an object with whose end holdings (such as tokens and leases) end, even those of other agents: an
+    agent, a task, a key, an owner, or another holding.
     """
 
     HOLDING = "holding"

@@ -77,8 +77,8 @@ def check_uri(unverified_uri: str) -> str:
 
 
 def parse_catalogue(resource: str, unverified: object, *, classes: Collection[str] = STANDARD) -> Catalogue:
-    """Return a parsed catalogue: in the form of Ostiary, or made from the results of the resource's MCP list methods,
-    with or without an envelope.
+    """Return a parsed catalogue (the tools of a resource) from JSON in Ostiary's own format, or from the results of the
+    resource's MCP list methods, with or without the JSON-RPC envelope.
 
     `classes` are all data classes that the catalogue may name. Hundreds of tools take some milliseconds. Raises
     Malformed for other JSON, Invalid for a tool that is not valid.

@@ -47,7 +47,9 @@ def digest_of(secret: str, key: bytes) -> bytes:
 
 
 def make_prints(secret: str, key: bytes) -> bytes:
-    """Return the prints of a secret, which must have at least `WINDOW` bytes."""
+    """Return the prints of a secret: keyed hashes of parts of its forms (plain, hexadecimal, base64 ...), by which
+    `find_secret` finds it. The secret must have at least `WINDOW` bytes.
+    """
     forms = sorted(forms_of(secret))
     stride = min(STRIDE, min(map(len, forms)) - WINDOW + 1)
     return _encode(
@@ -63,7 +65,9 @@ def make_prints(secret: str, key: bytes) -> bytes:
 
 
 def find_secret(text: bytes, prints: Iterable[bytes], key: bytes) -> bool:
-    """Return whether a reading of the text contains a form of a secret with these prints."""
+    """Return whether the text, as it is or decoded, contains one of the secrets from which `make_prints` made these
+    prints with the key `key`.
+    """
     stride, tables, hashes = _parse_all(tuple(prints))
     return bool(hashes) and any(_search(one, tables, hashes, stride, key) for one in texts_of(text))
 

@@ -46,7 +46,7 @@ class Sort(StrEnum):
 
 
 class AgentRow(NamedTuple):
-    """A row of the table. Times are in microseconds."""
+    """A row of the table of agents. Times are in microseconds."""
 
     agent_id: str
     name: str
@@ -66,7 +66,9 @@ class AgentRow(NamedTuple):
 
 
 class Examined(NamedTuple, Generic[T]):
-    """The rows that match, and the cursor after all examined rows (None at the end of the table)."""
+    """The result of `examine`: the rows that match, and the cursor after all rows that were examined (None at the end
+    of the table).
+    """
 
     rows: list[T]
     after: str | None
@@ -90,7 +92,7 @@ def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limi
 
 
 def rows_of(reader: Reader, ids: Collection[str], chosen: AgentFilter) -> list[AgentRow]:
-    """Return the rows of those of these agents that match, in the order of `ids`."""
+    """Return the rows of the agents `ids` that match the filter, in the order of `ids`."""
     parameters = chosen.parameters()
     statement = _row_statement(tuple(sorted(parameters.keys() & FILTERS.keys())))
     rows = (reader.one(statement, id=id, **parameters) for id in ids)

@@ -144,7 +144,7 @@ _LIVE_OF_AGENT = sql(
 
 
 def insert_holding(tx: Tx, holding: Holding) -> None:
-    """Store a holding with a new id. Only `end` and `end_all` set its end."""
+    """Store a new holding (such as a token). Only `end` and `end_all_holdings` end a holding before it expires."""
     tx.late(
         _INSERT,
         (
@@ -178,8 +178,9 @@ def get_holding(reader: Reader, id: str) -> Holding | None:
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:
-    """End the live holdings under a root, with all descendants. Return the number of ended holdings by kind, and the
-    holdings of which guards may have to be notified in addition to the root.
+    """End the live holdings under a root (`value` is the id of the object whose kind `root` states), with all
+    descendants. Return the number of ended holdings by kind, and the holdings of which guards may have to be notified
+    in addition to the root.
     """
     first, further = tx.each(
         Read(_END[root], {"root": value, "why": why, "now": tx.now}), Read(_END_BELOW, {"why": why, "now": tx.now})
@@ -195,7 +196,7 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
 
 
 def move(tx: Tx, parent: str, kind: str, *, above: str | None) -> None:
-    """Put the live holdings of a kind that are directly below `parent` below the holding `above`; None: below none."""
+    """Give the live holdings of a kind whose parent is `parent` the parent `above`; None: no parent."""
     for (id,) in tx.all(_MOVE, parent=parent, kind=kind, above=above, now=tx.now):
         tx.touch("holding", id)
 

@@ -38,13 +38,17 @@ def _key(subject: str, role: str, source: str) -> str:
 
 
 def add(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Add a role assignment; return 1, or 0 if the subject already has the role from this source."""
+    """Add a role assignment. Return 1, or 0 if the person or team already has the role from this source (an
+    administrator, or an identity provider).
+    """
     tx.touch("role", _key(subject, role, source))
     return tx.run(_ADD, subject=subject, role=role, source=source, now=tx.now)
 
 
 def remove(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Remove a role assignment; return 1, or 0 if the subject does not have the role from this source."""
+    """Remove a role assignment. Return 1, or 0 if the person or team does not have the role from this source (an
+    administrator, or an identity provider).
+    """
     tx.touch("role", _key(subject, role, source))
     return tx.run(_REMOVE, subject=subject, role=role, source=source)
 

@@ -33,7 +33,7 @@ def list_stops(reader: Reader) -> list[Stop]:
 
 
 def put(tx: Tx, stop: Stop) -> bool:
-    """Store a stop. Return false if it is already in force."""
+    """Store a stop. Return false if its target is already stopped."""
     tx.touch("stop", f"{stop.target_kind} {stop.value}")
     count = tx.run(
         _PUT,

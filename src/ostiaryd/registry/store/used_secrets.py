@@ -30,12 +30,12 @@ def count(reader: Reader, agent: str, *, now: int) -> int:
 
 
 def put(tx: Tx, agent: str, digest: bytes, prints: bytes, *, until: int) -> None:
-    """Store the prints of a secret, or extend the time for which they are stored."""
+    """Store the prints (keyed hashes) of a secret, or extend the time for which they are stored."""
     tx.send(_PUT, agent=agent, digest=digest, prints=prints, until=until)
 
 
 def list_prints(reader: Reader, agent: str, *, now: int) -> list[bytes]:
-    """Return the stored prints of the secrets of an agent."""
+    """Return the stored prints (keyed hashes) of the secrets that proxies put into requests of an agent."""
     return [bytes(prints) for (prints,) in reader.all(_PRINTS, agent=agent, now=now)]
 
 
@@ -47,5 +47,7 @@ def list_secret_users(reader: Reader, *, now: int) -> list[tuple[str, int]]:
 
 
 def forget(tx: Tx, *, before: int) -> int:
-    """Delete the prints whose time ended before `before` (microseconds); return their number."""
+    """Delete the prints (keyed hashes of secrets) whose time ended before `before` (microseconds); return the number of
+    deleted prints.
+    """
     return tx.run(_FORGET, before=before)

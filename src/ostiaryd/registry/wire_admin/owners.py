@@ -113,7 +113,7 @@ async def add_person_key(call: Call) -> Reply:
 
 
 async def revoke_person_key(call: Call) -> Reply:
-    """Revoke a key of a person, and every token of the person."""
+    """Revoke a key of a person, every token of the person, and every unused approval that was signed with the key."""
     ended = await flows.act_as(
         call,
         "person.revoke_key",

@@ -126,7 +126,7 @@ async def show_resource(call: Call) -> Reply:
 async def set_catalogue(call: Call) -> Reply:
     """Replace the catalogue of a resource.
 
-    The body is a catalogue in the form of Ostiary, or the results of MCP's list methods.
+    The body is a catalogue in Ostiary's own format, or the results of MCP's list methods.
     """
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
@@ -151,7 +151,7 @@ async def set_classes(call: Call) -> Reply:
 
 
 async def set_mode(call: Call) -> Reply:
-    """Set the mode of a resource: `enforce` or `watch`."""
+    """Set the mode of a resource: `enforce`, or `watch`, in which decisions are recorded and not enforced."""
     new = call.json(NewMode)
     changed = await flows.act_as(
         call, "resource.set_mode", lambda act: flows.set_mode(act, call.params["name"], new.mode)

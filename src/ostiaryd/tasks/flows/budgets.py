@@ -66,8 +66,9 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
 
 
 def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
-    """Create the budget of a new task. For each limit that counts the same calls as a limit of the task above, take its
-    units from the account of that task. Raises InvalidBudget if that account has too few units.
+    """Create the budget of a new task. If the task above has a limit on the same calls, the units of the new limit are
+    taken from that limit. Raises InvalidBudget if the limit above has too few units left, fewer decimal places, or a
+    lower maximum for one call, or if too many limits would apply to the task.
     """
     outer = [one for one in in_force(act.tx, task) if not one.daily]
     for limit in limits:
@@ -77,7 +78,7 @@ def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
             left = source.limit.render(balance(act.tx, source, now=act.now).left)
             raise InvalidBudget(
                 f"the budget of the task above has {left} left, less than {limit.limit}, which this task requests",
-                hint="reduce the limit: a budget only narrows",
+                hint="reduce the limit: a task gets its budget from the task above",
             )
         _check_per_call(limit, None if source is None else source.limit)
         parent = None if source is None else source.id
@@ -95,8 +96,8 @@ def _check_per_call(limit: Limit, outer: Limit | None) -> None:
     """
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(
-            f"one call could return more than one call of the task above, which returns at most {most}",
-            hint="reduce the limit: a budget only narrows",
+            f"a limit lets one call return {limit.per_call}, more than the {most} that the task above permits",
+            hint=f"reduce `per_call` to at most {most}",
         )
 
 
@@ -124,8 +125,9 @@ def give_up(act: Act, task: Task) -> None:
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     """Set the daily limits (UTC) of an agent, and return the agent. Units that were used today still count.
 
-    Tokens contain the limits in force. If a limit is new, or the maximum of one call changes, all holdings of the agent
-    end. Raises NotFound for an unknown agent, and InvalidBudget for a limit with a smaller unit than before.
+    Tokens contain the limits in force. If a limit is new, or the maximum of one call changes, all holdings (such as
+    tokens) of the agent end. Raises NotFound for an unknown agent, and InvalidBudget for a limit with more decimal
+    places than the limit that it replaces.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
@@ -195,9 +197,9 @@ def spend(
 
 
 def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
-    """Give a guard units of a budget, so that the total which the guard of this spool ever drew is at least `need`.
-    Return the new total, which is lower if the account has too few units, and the number of units that are left in the
-    account.
+    """Give a guard units of a budget in advance, so that the total which the guard of the spool `spool` drew is at
+    least `need`. Return the new total, which is lower than `need` if the budget has too few units left, and the number
+    of units that the budget then has left for other guards.
     """
     account = budget.account(act.now)
     store.budgets.open_account(act.tx, account, budget)
@@ -210,8 +212,9 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
 
 
 def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
-    """Return units of a slice to the account: of all units that it ever drew, the guard keeps `keep`, and will never
-    spend the rest. Return whether the slice is used up and fully reported; then it is deleted.
+    """Take back units that a guard drew in advance: the guard keeps `keep` of all units that it ever drew, and will
+    never spend the rest. Return whether the guard has reported all kept units as spent; then the server deletes its
+    slice.
     """
     part = store.budgets.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
@@ -252,13 +255,13 @@ def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
 
 
 def report_lost(tx: Tx, spool: str) -> None:
-    """Count all units in the slices of a spool as spent, because records of its guard are missing."""
+    """Count all units that a guard drew in advance as spent, because records of the guard (its spool) are missing."""
     report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.budgets.slices(tx, spool)})
 
 
 def settle(tx: Tx, spool: str) -> dict[str, int]:
-    """Close the slices of a guard that has reported everything and will never spend again; return the units that went
-    back, by account.
+    """End the slices (units drawn in advance) of a guard that has reported everything and will never spend again;
+    return the units that went back to their budgets, by account.
     """
     rest = {part.account: part.amount - part.spent for part in store.budgets.slices(tx, spool)}
     for account, units in rest.items():

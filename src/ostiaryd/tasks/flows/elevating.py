@@ -19,8 +19,8 @@ MAX_ELEVATIONS = 10
 
 
 def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
-    """Set the scopes that an agent may request temporarily; return the agent and the scopes. Elevations with other
-    scopes end. Raises NotFound for an unknown agent, Invalid for an invalid scope.
+    """Set the scopes that an agent may request temporarily; return the agent and the scopes. A live elevation ends if
+    it has a scope that is no longer among them. Raises NotFound for an unknown agent, Invalid for an invalid scope.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     eligible = parse_scopes(scopes)

@@ -21,8 +21,8 @@ PRUNED_AT_ONCE = 100
 
 
 def end_task(act: Act, task: Task, state: TaskState) -> Counter[str]:
-    """Set the state of a task and of all tasks under it, end their holdings, and return the number of ended objects by
-    kind.
+    """Set the state of a task, end all tasks under it and their holdings (such as tokens), and return the number of
+    ended objects by kind. The tasks under it become expired if `state` is expired, otherwise cancelled.
 
     Guards are only notified of the task itself, because every token under it contains the task.
     """
@@ -43,14 +43,16 @@ def end_task(act: Act, task: Task, state: TaskState) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """End a task that has expired, or whose holders have all stopped sending heartbeats, and return it. Raises NotFound
-    for an unknown task, and Conflict if neither is true.
+    """End a task that has expired, or whose holders (running copies of the agent) have all stopped sending heartbeats,
+    and return it. Raises NotFound for an unknown task, and Conflict for a task that is still live or has already ended.
     """
     task = find_task(act.tx, id)
     registry.fill_entry(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
-    if task.state is not TaskState.LIVE or state is TaskState.LIVE:
-        raise Conflict("the task has not expired, or has already ended")
+    if task.state is not TaskState.LIVE:
+        raise Conflict(f"the task has already ended: {state}")
+    if state is TaskState.LIVE:
+        raise Conflict("the task has not expired")
     registry.fill_entry(act, object=task.task_id, outcome=state.value)
     end_task(act, task, state)
     return replace(task, state=state, ended_at=act.now)
@@ -72,7 +74,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 async def prune_ended(world: World) -> int:
     """Delete tasks that ended longer ago than `task_history_days`, in small batches; return the number of deleted
-    tasks. The ledger keeps the history of these tasks. No access changes, so no ledger entry is written.
+    tasks. With 0 days, tasks are kept forever. The ledger keeps the entries about deleted tasks. No access changes, so
+    no ledger entry is written.
     """
     if not world.config.task_history_days:
         return 0

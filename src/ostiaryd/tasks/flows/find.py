@@ -22,7 +22,9 @@ _PLACE = re.compile(r"([0-9]{1,4}):(\w{1,64})", re.ASCII)
 
 
 def find_task(reader: Reader, id: str) -> Task:
-    """Return a declared task, or the standing task of an agent, in any state. Raises NotFound if there is none."""
+    """Return a declared task, or the standing task of an agent (for its work without a declared task), in any state.
+    Raises NotFound if there is none.
+    """
     if (task := store.tasks.get_task(reader, id)) is not None:
         return task
     if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:
@@ -104,11 +106,10 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     if not tasks:
         return replace(task, scopes=task.scopes & doer.scopes)
     line = [registry.active_agent(reader, one.agent, now=now) for one in tasks]
-    for one in tasks:
-        if not one.is_live(now):
-            raise Forbidden(
-                f"a task above this task has ended: {one.state_at(now)}", hint="start a new task", code="task_ended"
-            )
+    for outer in tasks:
+        if not outer.is_live(now):
+            state = outer.state_at(now)
+            raise Forbidden(f"a task above this task has ended: {state}", hint="start a new task", code="task_ended")
     check_line(doer, line)
     ends = [end for end in (task.expires_at, *(agent.expires_at for agent in line)) if end is not None]
     return replace(

@@ -35,11 +35,11 @@ class _Place(NamedTuple):
 def read_history(
     reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None
 ) -> PriorHistory:
-    """Return the history of the tree of a task, and of the agent that calls under the task. The task must have its
-    chain.
+    """Return the allowed calls in the tree of a task, and those of `agent` in the last `DAYS` days, which policies
+    read. `task` must come from `live` or `with_chain`, because the chain names the first task of the tree.
 
-    `met` are the counterparts of the agent's owner, if a policy reads them; they are included in the result. Within an
-    act, the history is locked until the end of the act.
+    `met` are the recipients and payees with whom agents of the agent's owner have dealt, if a policy reads them; the
+    result includes them. Within an act, the history is locked until the end of the act.
     """
     of_task, of_agent = _keys_of_histories(task, agent, now=now)
     of_tree, recent = _read(reader, of_task), _read(reader, of_agent)
@@ -55,7 +55,9 @@ def record_call(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
 
 
 def record_created(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
-    """Add the objects that a call created to the history, by the hashes of their values."""
+    """Add the objects that a call created, by the hashes of their ids, to the history of the task (policies read
+    histories).
+    """
     place, _ = _keys_of_histories(task, task.agent, now=tx.now)
     row = store.histories.lock(tx, *place)
     store.histories.write(tx, *place, store.histories.HistoryRow(row.seq + 1, created(row.history, values)))

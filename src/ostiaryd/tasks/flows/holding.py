@@ -38,8 +38,9 @@ def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
 
 
 def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
-    """Record the heartbeat of a holder. Nothing else changes, so no entry is written. Raises the errors of
-    `add_holder`, and NotFound if the holder is not known any more.
+    """Record the heartbeat of a holder (a running copy of the agent) of a task. Nothing else changes, so no ledger
+    entry is written. Raises the errors of `add_holder`, and NotFound if the holder left or its last heartbeat is too
+    old.
     """
     task, heartbeat = _live_task_of_caller(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
@@ -48,8 +49,8 @@ def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
 
 
 def remove_holder(act: Act, id: str, holder: str, outcome: TaskState, *, by: Caller) -> Task:
-    """Remove a holder from a task, and return the task. If the task has `ends_with_last`, it ends with `outcome` when
-    its last holder leaves. Raises the errors of `add_holder`.
+    """Remove a holder (a running copy of the agent) from a task, and return the task. If the task has `ends_with_last`,
+    the task ends with `outcome` when its last holder leaves. Raises the errors of `add_holder`.
     """
     task, _ = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.fill_entry(act, object=task.task_id, holder=holder)

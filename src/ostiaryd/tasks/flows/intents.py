@@ -21,16 +21,18 @@ SALT_BYTES = 16
 
 
 def intent_of(reader: Reader, task: Task) -> Recorded | None:
-    """Return the stored intent of a task, with the kind of caller that stated it; None if it has none."""
+    """Return the stored intent of a task (what its person asked for), with the kind of caller that stated the intent;
+    None if the task has no intent.
+    """
     return None if task.intent is None else store.intents.get(reader, task.intent)
 
 
 def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Caller | None) -> Task:
-    """Store the intent of a task, which can never change, and return the task with it. An intent without a plan gets
-    the plan that its words suggest.
+    """Store the intent of a task (what its person asked for), which can never change, and return the task with it. An
+    intent without a plan (the effects that it needs) gets the plan that the person's words suggest.
 
     For a task under another one, the intent must lie within the intent of that task. Raises Forbidden if the caller may
-    not state it or it goes beyond the task above, InvalidIntent for an intent that is not valid.
+    not state the intent or it goes beyond the task above, InvalidIntent for an intent that is not valid.
     """
     outer = intent_of(act.tx, task)
     if intent.plan is None:
@@ -61,7 +63,7 @@ def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...]
 
 def note_intent(act: Act, task: Task) -> None:
     """Write the digest of the task's intent into the ledger entry of this act. The intent itself is not written,
-    because the ledger cannot be shortened later.
+    because nothing can be deleted from the ledger later.
     """
     if (recorded := intent_of(act.tx, task)) is not None:
         registry.fill_entry(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)

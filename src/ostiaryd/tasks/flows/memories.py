@@ -30,7 +30,9 @@ from ostiaryd.tasks.model import Task, TaskId
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of a task, with the number of changes that were made to it so far."""
+    """The memory of a task (hashed words of its intent and of tool results, by which guards determine the origin of
+    arguments), with the number of changes that were made to it so far.
+    """
 
     memory: Memory
     seq: int
@@ -42,7 +44,8 @@ class Remembered:
 
 
 def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) -> None:
-    """Create the memory of a task that starts now. `above` is the task whose memory the tasks above share; None for
+    """Create the memory of a task that starts now: hashed words of its intent, by which guards determine the origin of
+    arguments. `above`: the nearest task above with a memory, of which the new memory takes a part; None if there is
     none.
     """
     outer = None if above is None else store.memories.get(act.tx, above)
@@ -56,7 +59,7 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
 
 
 def read_memory(reader: Reader, task: Task, keys: Keyring) -> Remembered:
-    """Return the memory of a task. Raises Forbidden if it has none."""
+    """Return the memory of a task (hashed words of its intent and of tool results). Raises Forbidden if it has none."""
     own = _check_there(None if task.memory is None else store.memories.get(reader, task.memory))
     key = _key(keys, own.tree)
     memory = origins.unpack(own.body, key=key)
@@ -66,8 +69,8 @@ def read_memory(reader: Reader, task: Task, keys: Keyring) -> Remembered:
 
 
 def add_output(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
-    """Add the output of a tool, in the form of `parts`, to the memory of a task, and return the changed memory. Raises
-    Forbidden if the task has no memory.
+    """Add the result of a tool, as hashed words with their origin (`parts`), to the memory of a task, and return the
+    changed memory. Raises Forbidden if the task has no memory.
     """
     own = _check_there(None if task.memory is None else store.memories.advance(act.tx, task.memory))
     key = _key(act.tx.keys, own.tree)

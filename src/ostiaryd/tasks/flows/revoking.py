@@ -26,10 +26,11 @@ class RevokedKind(StrEnum):
 
 
 def revoke(act: Act, kind: RevokedKind, id: str, *, by: Caller | None = None) -> Counter[str]:
-    """Revoke an object and everything derived from it; return the number of ended objects by kind. Raises NotFound for
-    an unknown object, Forbidden for any other caller.
+    """Revoke an object (agent, task, token, key or owner) and everything derived from it; return the number of ended
+    objects by kind. Raises NotFound for an unknown object, Conflict for a standing task.
 
-    Administrators and the owner of the agent that holds the object may revoke. Only administrators may revoke owners.
+    Administrators may revoke every object, and the owner of an agent may revoke the agent and its tasks, tokens and
+    keys. Raises Forbidden for any other caller. `by`: the caller, None for the server itself.
     """
     ended = _BY_KIND[kind](act, id, by)
     registry.fill_entry(act, object=act.entry.object or id, ended=dict(ended))

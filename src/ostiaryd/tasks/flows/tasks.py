@@ -38,8 +38,10 @@ ELEVATION_ENDED = "elevation_ended"
 def start(act: Act, spec: TaskSpec) -> Task:
     """Start and return a declared task. The caller of this function must have checked the policies.
 
-    Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the agent or parent of
-    `spec.by`, an agent that is not active, more than the parent has), Conflict (too many live tasks).
+    Raises Forbidden if `spec.by` is neither the agent (with a task above: the agent of that task), nor that agent's
+    owner, nor an administrator; if the agent is not active; or if the task would have more access than the agent or the
+    task above. Raises Conflict for too many live tasks; Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent
+    or InvalidBudget for a member of `spec`.
     """
     doer = registry.active_agent(act.tx, spec.agent, now=act.now)
     heartbeat = check_heartbeat(spec.heartbeat_s, ends_with_last=spec.ends_with_last)
@@ -127,9 +129,9 @@ def _check_room(act: Act, task: Task) -> None:
 
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
-    """Set the end of a live task to `ttl_s` seconds from now, and return the task. The end may be neither after the end
-    of the task above nor before the present end. Raises as `live` does; Conflict for an elevation or a task without a
-    holder; Invalid for an earlier end.
+    """Set the end of a live task to `ttl_s` seconds from now, but no later than the end of its agent and of the task
+    above, and return the task. Raises as `live` does; Forbidden if the caller may not change the task; Conflict for an
+    elevation or a task without a holder; Invalid if the end would be earlier than the present end.
     """
     task, doer = _task_of_caller(act, id, by=by)
     live(act.tx, id, now=act.now)
@@ -181,8 +183,9 @@ def find_visible(reader: Reader, id: str, *, by: Caller) -> Task:
 
 
 def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
-    """Return the id of the agent whose tasks the caller may list; None if the caller may list the tasks of all agents.
-    Raises NotFound for an unknown agent, Forbidden if the caller may not see its tasks.
+    """Return the id of the agent whose tasks the caller may list: `agent`, or without `agent` the caller itself. Return
+    None if the caller may list the tasks of all agents and names none. Raises NotFound for an unknown agent, Forbidden
+    if the caller may not see its tasks.
     """
     if agent is None and by.may_read:
         return None
@@ -236,7 +239,7 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
     if not registry.answers_for(reader, caller.id, agent):
-        raise Forbidden("the task belongs to another agent", hint="an agent can declare and end only its own tasks")
+        raise Forbidden("the task belongs to another agent", hint="an agent can use only its own tasks")
 
 
 def _find_person(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:

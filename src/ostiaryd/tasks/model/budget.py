@@ -8,8 +8,8 @@ from ostiary.authorization.budget import Budget, Limit
 
 
 class Allotment(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget in the database: the limit, its holder (a task, or an agent for daily budgets), and the budget from
-    which its units were taken (None for none).
+    """A budget in the database: the limit, its holder (a task, or an agent for daily budgets), and the budget of a task
+    above from which its units were taken (None for none).
     """
 
     budget: Budget
@@ -36,7 +36,9 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """The units that the guard of a spool drew from an account, and the part that it reported as spent."""
+    """The units that the guard with one spool drew in advance from an account of a budget, and the part that the guard
+    reported as spent.
+    """
 
     account: str
     amount: int

@@ -48,7 +48,8 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
     """Check that the agent `doer` may follow the agents `above` in a delegation chain. `above` begins with the nearest
     agent, and has one agent for each task above.
 
-    Raises Forbidden for a loop, another segment, and a chain that is longer than one of the agents permits.
+    Raises Forbidden if `doer` is in the chain already (other than as the nearest agent), for another segment, and for a
+    chain that is longer than `MAX_LINKS` tasks or than one of the agents permits.
     """
     if len(above) > MAX_LINKS:
         why = f"the delegation chain has more than {MAX_LINKS} tasks"

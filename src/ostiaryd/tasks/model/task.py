@@ -38,7 +38,9 @@ because no token can contain more.
 
 
 class TaskTooLarge(Invalid):
-    """The purpose, bounds, budget and intent (without its plan) of a task are larger than `MAX_TASK_BYTES`."""
+    """Raised if the purpose, bounds, budget and intent (without its plan) of a task are together larger than
+    `MAX_TASK_BYTES`.
+    """
 
     code = "task_too_large"
 
@@ -103,8 +105,8 @@ def end_state(state: TaskState, outcome: TaskState) -> TaskState:
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task. Times are in microseconds. A call must be within both `scopes` and `bounds`. Without bounds, only the
-    scopes limit the calls.
+    """A task. Times are in microseconds. A call must be within both `scopes` and `bounds` (conditions on arguments).
+    Without bounds, only the scopes limit the calls.
     """
 
     task_id: TaskId
@@ -170,8 +172,8 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
-    """The message to guards that a task has ended. From `until` (microseconds) on, no token of the task
-    is live anyway.
+    """The message to guards that a task has ended. Guards can forget the message at the time `until` (microseconds),
+    because all tokens of the task have expired by then.
     """
 
     task: TaskId
@@ -179,7 +181,9 @@ class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
 
 
 def standing_id(agent: AgentId) -> TaskId:
-    """Return the id of the standing task of an agent: the agent's id with the prefix of tasks."""
+    """Return the id of the standing task of an agent (for its work without a declared task): the agent's id with the
+    prefix of tasks.
+    """
     return TaskId(ids.standing_task(agent))
 
 
@@ -189,8 +193,8 @@ def standing_agent(task: str) -> AgentId:
 
 
 def standing_task(agent: Agent) -> Task:
-    """Return the standing task of an agent. A standing task has no row in the database, so this function makes it from
-    the agent's scopes.
+    """Return the standing task of an agent, which exists for its work without a declared task. A standing task has no
+    row in the database, so this function makes it from the agent's scopes.
     """
     return Task(
         task_id=standing_id(agent.agent_id),

@@ -99,8 +99,8 @@ def end(tx: Tx, id: str) -> None:
 
 
 def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
-    """Return the accounts of a task and of the live tasks under it: for each, the account from which it was taken (None
-    for none), and its unspent units.
+    """Return the unspent units of each budget of a task and of the live tasks under it, by account, with the account
+    from which they were taken (None for none).
     """
     return {id: (parent, left) for id, parent, left in reader.all(_LEFT_UNDER, task=task)}
 
@@ -136,7 +136,7 @@ def put_back(tx: Tx, account: str, units: int) -> None:
 
 
 def note_spent(tx: Tx, account: str, units: int) -> None:
-    """Add units that were taken before to the spent units of an account; a negative number takes spent units back.
+    """Count units as spent that were drawn from an account before; a negative number undoes such a count.
 
     No limit is checked, and the accounts above this account do not change.
     """

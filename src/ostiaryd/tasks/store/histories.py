@@ -25,7 +25,7 @@ _PRUNE = sql(
 
 
 class HistoryRow(NamedTuple):
-    """A stored history of calls. `seq`: number of changes that were made to it so far."""
+    """A stored history of allowed calls. `seq`: number of changes that were made to it so far."""
 
     seq: int
     history: History
@@ -35,7 +35,9 @@ _NONE = HistoryRow(0, NOTHING)
 
 
 def get(reader: Reader, holder: str, day: int) -> HistoryRow:
-    """Return the history of a holder (a task, or an agent on a day); an empty history if there is none."""
+    """Return the history of allowed calls of a holder (a task, or an agent on a day); an empty history if there is
+    none.
+    """
     row = reader.one(_GET, holder=holder, day=day)
     return _NONE if row is None else HistoryRow(row[0], history.unpack_history(bytes(row[1])))
 
@@ -48,7 +50,7 @@ def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
 
 
 def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
-    """Insert or replace the history of a holder (a task, or an agent on a day)."""
+    """Insert or replace the history of allowed calls of a holder (a task, or an agent on a day)."""
     tx.send(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack_history(row.history))
 
 
@@ -58,5 +60,7 @@ def drop(tx: Tx, holder: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete at most `limit` histories of days before the day `before`; return the number of deleted histories."""
+    """Delete at most `limit` histories of allowed calls of days before the day `before`; return the number of deleted
+    histories.
+    """
     return tx.run(_PRUNE, before=before, limit=limit)

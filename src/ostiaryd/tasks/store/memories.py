@@ -15,7 +15,7 @@ _DROP = sql("delete from memory where task = :task")
 
 
 class MemoryRow(NamedTuple):
-    """A stored memory. `tree` is the task with the first memory of the tree."""
+    """A stored memory of a task. `tree`: the topmost task with a memory among the tasks above and the task itself."""
 
     tree: TaskId
     seq: int
@@ -34,8 +34,8 @@ def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
 
 
 def advance(tx: Tx, task: TaskId) -> MemoryRow | None:
-    """Increase the number of changes of a memory, and return the memory, locked until the end of this act; None if
-    there is none.
+    """Add 1 to the number of changes of a task's memory, and return the memory, locked until the end of this act; None
+    if there is none.
     """
     tx.send(_ADVANCE, task=task)
     return get(tx, task)

@@ -154,8 +154,8 @@ def tree(reader: Reader, id: TaskId, *, of_standing: bool, depth: int, after: st
     """Return a task and the tasks under it, ordered by depth and id, after the position given by `depth` and the id
     `after`, without their bounds.
 
-    With `of_standing`, return the live tasks directly under a standing task, and all tasks under them; the standing
-    task itself has no row.
+    With `of_standing`, `id` is a standing task, which has no row: return the live tasks directly under it, and all
+    tasks under those.
     """
     statement = _TREES_UNDER if of_standing else _TREE
     return [_task(row) for row in reader.all(statement, id=id, depth=depth, after=after, limit=limit)]
