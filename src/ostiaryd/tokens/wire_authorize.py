@@ -298,7 +298,8 @@ async def _client_of(call: Call, parameters: Parameters) -> OAuthClient:
     InvalidClient for an unknown client.
     """
     if not (client_id := read_one(parameters, "client_id")):
-        raise InvalidRequest("`client_id` is missing, or was sent more than once")
+        is_repeated = len(parameters.get("client_id", ())) > 1
+        raise InvalidRequest("`client_id` was sent more than once" if is_repeated else "`client_id` is missing")
     client = await trust.resolve_client(call.world, client_id, network=call.network, request_id=call.request_id)
     if AUTHORIZATION_CODE not in client.metadata.grant_types:
         raise InvalidRequest("the client is not registered for the grant type `authorization_code`")

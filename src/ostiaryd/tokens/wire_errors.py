@@ -134,8 +134,8 @@ def render_oauth(refusal: Refused) -> Reply:
 
 
 def challenges_clients(wire: Wire) -> Wire:
-    """Return a wire function at whose endpoint clients authenticate. If a client that sent an Authorization header is
-    refused, the response has a challenge of the same scheme (RFC 6749 section 5.2).
+    """Wrap the wire function (HTTP handler) of an endpoint at which clients authenticate. If a client that sent an
+    Authorization header is refused, the response has a challenge of the same scheme (RFC 6749 section 5.2).
     """
 
     @wraps(wire)

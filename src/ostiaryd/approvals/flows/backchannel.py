@@ -99,7 +99,7 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
     ends = question.ends_at if question.until is None else question.until
     if request.expiry_s is not None:
         ends = min(ends, act.now + request.expiry_s * SECOND)
-    id = tokens.await_person(
+    id = tokens.store_backchannel_request(
         act,
         approval=question.approval_id,
         client=agent.agent_id,

@@ -21,15 +21,15 @@ SALT_BYTES = 16
 
 
 def intent_of(reader: Reader, task: Task) -> Recorded | None:
-    """Return the stored intent of a task (what its person asked for), with the kind of caller that stated the intent;
-    None if the task has no intent.
+    """Return the stored intent of a task (the person's request), with the kind of caller that stated the intent; None
+    if the task has no intent.
     """
     return None if task.intent is None else store.intents.get(reader, task.intent)
 
 
 def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Caller | None) -> Task:
-    """Store the intent of a task (what its person asked for), which can never change, and return the task with it. An
-    intent without a plan (the effects that it needs) gets the plan that the person's words suggest.
+    """Store the intent of a task (the person's request), which can never change, and return the task with it. An intent
+    without a plan (the effects that it needs) gets the plan that the person's words suggest.
 
     For a task under another one, the intent must lie within the intent of that task. Raises Forbidden if the caller may
     not state the intent or it goes beyond the task above, InvalidIntent for an intent that is not valid.

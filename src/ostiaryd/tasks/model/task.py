@@ -38,9 +38,7 @@ because no token can contain more.
 
 
 class TaskTooLarge(Invalid):
-    """Raised if the purpose, bounds, budget and intent (without its plan) of a task are together larger than
-    `MAX_TASK_BYTES`.
-    """
+    """The purpose, bounds, budget and intent (without its plan) of a task are together larger than `MAX_TASK_BYTES`."""
 
     code = "task_too_large"
 

@@ -1,7 +1,7 @@
 """Operations on tokens and on the keys that sign them: one function per verb."""
 
 from ostiaryd.tokens.flows.authorization import forget
-from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem
+from ostiaryd.tokens.flows.backchannel import forget_requests, note_poll, redeem, store_backchannel_request
 from ostiaryd.tokens.flows.consents import end_client, find_consent, withdraw
 from ostiaryd.tokens.flows.devices import NewDevice, find_device, note_device_poll, redeem_device, request_device
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
@@ -37,7 +37,6 @@ __all__ = [
     "asker_by_client",
     "asker_by_secret",
     "asker_by_token",
-    "await_person",
     "close_session",
     "deliver_logouts",
     "end_all_consents",
@@ -65,6 +64,7 @@ __all__ = [
     "revoke",
     "rotate_key",
     "settle_backchannel",
+    "store_backchannel_request",
     "suspend_person",
     "withdraw",
 ]

@@ -65,7 +65,7 @@ DAY = 86_400 * SECOND
 
 
 class PersonNeeded(Refused):
-    """Exception: the server cannot issue a code before the person signs in or consents."""
+    """Raised if the server cannot issue an authorization code before the person signs in or consents."""
 
     is_challenge = True
 
@@ -118,8 +118,8 @@ def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: 
 
 
 async def forget(world: World) -> None:
-    """Delete authorization requests, grants and clients of login sessions that have expired, and codes, consents and
-    device requests that expired more than a day ago. Consents that ended more than a day ago are deleted too.
+    """Delete expired authorization requests and grants, and the recorded clients of expired login sessions. Delete
+    codes, device requests and consents that expired, and consents that were withdrawn, more than a day ago.
     """
     await world.writer.submit(_forget)
 
@@ -134,11 +134,13 @@ def _forget(tx: Tx) -> None:
 def make_offer(
     reader: Reader, request: AuthorizationRequest, client: OAuthClient, *, now: int, config: Config
 ) -> Offer:
-    """Return the scopes and bounds at one resource that the consent page offers for a request.
+    """Return the scopes and bounds (`authorization_details`, RFC 9396) at one resource that the consent page offers for
+    a request.
 
     An agent that an administrator registered can get the scopes that the administrator gave it. Any other client can
     get the scopes that the resource declares; the person decides about them. Raises InvalidScope if the client can get
-    none of the scopes, InvalidTarget for a resource without consents, InvalidDetails for bounds at another resource.
+    none of the scopes, InvalidTarget for this server's API or an unregistered resource, to which a person cannot
+    consent, InvalidDetails for bounds at another resource.
     """
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):
@@ -331,8 +333,9 @@ def agree(
 
     1. The client has not changed since the page was shown. 2. The choice lies within the offer. 3. The agent is that of
     the client and this person. 4. The consent is stored. 5. The request is marked as answered. Raises InvalidClient or
-    InvalidRequest if the client or the request has changed or ended; Invalid for a choice that is not valid; NotFound,
-    Forbidden or Conflict if the person may not consent or an object has ended.
+    InvalidRequest if the client has changed or was stopped, if the request was answered before, or for a choice beyond
+    the offer; Forbidden, NotFound, Invalid or Conflict if role policies do not permit the consent, or the agent may not
+    act or cannot be created.
     """
     act.entry.person = session.person
     _check_unchanged(act, client, digest=choice.digest)
@@ -421,7 +424,7 @@ def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
 
 
 def deny(act: Act, request: AuthorizationRequest, session: Session, *, request_uri: str) -> None:
-    """Record that the person denied a request. Raises InvalidRequest if it was answered before."""
+    """Record that the person denied an authorization request. Raises InvalidRequest after an earlier answer."""
     act.entry.person = session.person
     registry.fill_entry(act, object=request.client_id, resource=request.resource or "", scopes=sorted(request.scopes))
     _answer_request(act, request_uri, code=None)

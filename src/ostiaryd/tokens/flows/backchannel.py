@@ -51,11 +51,13 @@ INTERVAL_S = 5
 SLOWER_S = 5
 
 
-def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wish, digest: str, expires_at: int) -> str:
-    """Store a backchannel request of `client` to `person`, and return its `auth_req_id`.
+def store_backchannel_request(
+    act: Act, *, approval: str, client: str, person: str, wish: Wish, digest: str, expires_at: int
+) -> str:
+    """Store a request of `client` for the agreement of `person` (CIBA), and return its `auth_req_id`.
 
-    The request refers to an approval request by `approval`. An earlier backchannel request about the same approval
-    request is replaced.
+    `approval` is the id of the approval request that the person will answer. An earlier backchannel request about the
+    same approval request is replaced.
     """
     id = b64u(act.tx.random(32))
     store.backchannel.put_backchannel(
@@ -94,8 +96,9 @@ def redeem(
     spent. 4. A task begins for the person, within the access that the person saw and within the agent's present access.
     5. The policies permit the token.
 
-    Raises InvalidClient, UnauthorizedClient, InvalidProof or NonceNeeded at step 1; InvalidGrant, Pending, SlowDown or
-    ExpiredToken at steps 2 and 3; InvalidTarget, InvalidDetails or Forbidden (`access_denied`) at steps 4 and 5.
+    Raises InvalidClient, UnauthorizedClient, InvalidProof or NonceNeeded at step 1; InvalidGrant, Pending, SlowDown,
+    ExpiredToken or, if the person denied, Forbidden (`access_denied`) at steps 2 and 3; InvalidTarget, InvalidDetails
+    or Forbidden (`access_denied`) at steps 4 and 5.
     """
     client, possession, _ = authenticate(act, credentials, unverified_proof, config=config)
     if client.agent is None:
@@ -173,7 +176,8 @@ def _check_answered(request: Backchannel, *, now: int) -> int:
         return request.answered_at
     if now - request.polled_at < request.interval_s * SECOND:
         raise SlowDown(
-            f"the client polls too often: poll at most once in {request.interval_s} seconds", hint=f"add {SLOWER_S}"
+            f"the client polls too often: poll at most once in {request.interval_s} s",
+            hint=f"from now on, wait {SLOWER_S} s longer between two polls",
         )
     raise Pending("the person has not answered yet")
 

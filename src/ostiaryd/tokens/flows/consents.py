@@ -25,13 +25,12 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 
 def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[str]) -> str:
-    """Return the id of the agent that acts for a person in the name of a client, and give the agent at least these
-    scopes.
+    """Return the id of the agent that acts for a person in the name of a client.
 
-    If the client is an agent that an administrator registered, that agent is returned. For any other client, each
-    person has a separate agent, which is created at the person's first consent: the person owns it, and its scopes are
-    those of the person's consents. Raises Forbidden if the agent may not act, NotFound or Invalid if the person cannot
-    own an agent.
+    If the client is an agent that an administrator registered, return that agent, whose scopes stay as they are. For
+    any other client, each person has a separate agent, which is created at the person's first consent: the person owns
+    the agent, and its scopes are those of the person's consents; `scopes` are added to them. Raises Forbidden if the
+    agent may not act, NotFound, Invalid or Conflict if the person cannot own an agent.
     """
     if client.kind is ClientKind.AGENT:
         return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id
@@ -76,12 +75,13 @@ def remember(
     details: tuple[ToolDetail, ...],
     seconds: int,
 ) -> Consent:
-    """Store a person's consent to `scopes` and `details` for `seconds`, and return it. `offered` are all scopes that
-    the page showed.
+    """Store a person's consent to `scopes` and `details` (bounds) for `seconds`, and return it. `offered` are all
+    scopes that the page showed.
 
-    Scopes of an earlier consent that the page did not offer remain if the new bounds lie within the earlier bounds. The
-    consent then ends no later than the earlier one. If the new consent is narrower than the earlier one, every grant on
-    the earlier one ends. Raises InvalidRequest for a lifetime that is not offered.
+    Scopes of an earlier consent that the page did not offer remain if the new bounds lie within the earlier bounds and
+    the client has not changed. The consent then ends no later than the earlier one. If the new consent permits less
+    than the earlier one or ends sooner, every grant on the earlier one ends. Raises InvalidRequest for a lifetime that
+    is not offered.
     """
     if seconds not in LIFETIMES:
         raise InvalidRequest("the page does not offer this lifetime", hint="reload the page")
@@ -144,8 +144,7 @@ def check_person(
 
 
 def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
-    """Withdraw and return a consent: its grants, tasks and tokens end in this act. A consent that has ended is returned
-    unchanged.
+    """Withdraw a consent, and return it as it was before: its grants, tasks and tokens end in this act.
 
     If `person` (an id) is given, only a consent of that person is found. Raises NotFound if there is none.
     """

@@ -77,9 +77,10 @@ def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
 
 
 def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
-    """Redeem a device code (RFC 8628 section 3.4).
+    """Redeem a device code that the person has approved, and return the tokens (RFC 8628 section 3.4).
 
-    Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and the errors of `redeem_code`.
+    Raises Pending before the person's answer, or SlowDown if the device polls too often; ExpiredToken, Forbidden
+    (`access_denied`) if the person denied, and the errors of `redeem_code`.
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=DEVICE_CODE)
     device = store.devices.get(act.tx, digest_of(token_request.secret))
@@ -90,7 +91,8 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
         if act.now >= device.expires_at:
             raise ExpiredToken("the device code has expired", hint="request a new device code")
         if act.now - device.polled_at < device.interval_s * SECOND:
-            raise SlowDown(f"poll at most once in {device.interval_s} s", hint=f"add {SLOWER_S}")
+            hint = f"from now on, wait {SLOWER_S} s longer between two polls"
+            raise SlowDown(f"the device polls too often: poll at most once in {device.interval_s} s", hint=hint)
         raise Pending("the person has not answered yet")
     if device.code is None:
         raise Forbidden("the person denied the request", code="access_denied")
@@ -98,5 +100,7 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
 
 
 def note_device_poll(tx: Tx, device_code: str, *, slower: bool) -> None:
-    """Record that the device polled now. If `slower`, increase the minimum interval between polls (section 3.5)."""
+    """Record that the device polled now. If `slower`, increase the minimum interval between polls by 5 seconds (RFC
+    8628 section 3.5).
+    """
     store.devices.note_poll(tx, digest_of(device_code), more_s=SLOWER_S if slower else 0)

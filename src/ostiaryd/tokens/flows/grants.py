@@ -78,7 +78,7 @@ _BEGIN = "begin with a new authorization request"
 
 
 class Reused(InvalidGrant):
-    """Exception: the client sent a code or a refresh token that was used before. The caller must end its grant with
+    """Raised if the client sent a code or a refresh token that was used before. The caller must end its grant with
     `end_reused`.
     """
 
@@ -144,8 +144,8 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
 
 
 def redeem_approved(act: Act, token_request: TokenRequest, key: str, proofs: Identified, *, config: Config) -> Granted:
-    """Redeem the code with the database key `key`, and return the tokens of its grant. The caller has checked that the
-    code belongs to the client. Raises as `redeem_code` does.
+    """Redeem the authorization code with the database key `key`, and return the tokens of its grant. The caller has
+    checked that the code belongs to the client. Raises as `redeem_code` does.
     """
     if (code := store.authorization.get_code(act.tx, key)) is None:
         raise InvalidGrant("the consent was withdrawn", hint=_BEGIN)
@@ -412,8 +412,10 @@ def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
     """Check that a consent is in force, that the client has not changed its metadata since the consent, and that role
     policies still permit it. Raises InvalidGrant otherwise.
     """
+    if consent.ended_at is not None:
+        raise InvalidGrant("the consent was withdrawn", hint=_BEGIN)
     if not consent.is_live(act.now):
-        raise InvalidGrant("the consent was withdrawn, or has expired", hint=_BEGIN)
+        raise InvalidGrant("the consent has expired", hint=_BEGIN)
     if consent.digest != client.digest:
         hint = "begin with a new authorization request; the person is asked again"
         raise InvalidGrant("the client has changed its name, keys or redirect URIs since the consent", hint=hint)

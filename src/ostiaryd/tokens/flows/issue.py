@@ -50,10 +50,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     """Issue and return an access token for a task of the client.
 
-    1. Authenticate the client, and check that it has the key to which the token will be bound; assertion and proof
-    cannot be used again. 2. Check that the task is the client's own, and live. 3. Narrow target, scopes and bounds. 4.
-    Consult the policies. 5. Store the token as a holding: the token ends as soon as the agent ends, the task ends, or a
-    key that the client proved is revoked or expires.
+    1. Authenticate the client, and check that it has the key to which the token will be bound; the client assertion and
+    the DPoP proof cannot be used again. 2. Check that the task is the client's own, and live. 3. Narrow target, scopes
+    and bounds. 4. Consult the policies. 5. Store the token as a holding: the token ends as soon as the agent ends, the
+    task ends, or a key that the client proved is revoked or expires.
 
     Raises InvalidClient, InvalidProof, NonceNeeded or Unmet at step 1; InvalidGrant at step 2; InvalidTarget,
     InvalidScope or InvalidDetails at step 3; Forbidden (`access_denied`) at step 4.

@@ -14,9 +14,11 @@ from ostiaryd.tokens.model import KeysDelta
 
 
 def rotate_key(act: Act, *, use: str, alg: str) -> str:
-    """Create a signing key for `use`, retire the current key, and return the id of the new key. The retired key still
-    verifies its tokens until the last of them has expired. Raises Invalid for an algorithm that the use does not allow.
-    When the act is durable, the caller must reload the keyring.
+    """Create a signing key for `use` (such as `token`), retire the current key, and return the id of the new key. The
+    retired key still verifies its tokens until the last of them has expired. Raises Invalid for an algorithm that the
+    use does not allow.
+
+    After the commit of the act, the caller must reload the keyring.
     """
     registry.fill_entry(act, object=use, alg=alg)
     kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
@@ -27,7 +29,7 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
 
 async def forget_keys(world: World) -> int:
     """Delete signing keys that were retired longer ago than the longest lifetime of a token, and return their number.
-    If there are none, no act runs and nothing is recorded.
+    If there are none, no ledger entry is written.
     """
     if not server_keys.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
         return 0

@@ -61,7 +61,8 @@ def token_type_of(claims: AccessClaims) -> TokenType:
 
 
 class Proved(msgspec.Struct, frozen=True):
-    """The strength of an authentication (`acr`), its time in seconds since the epoch (`at`), and its methods (`amr`).
+    """The level of a client's or person's authentication (`acr`), its time in seconds since the epoch (`at`), and its
+    methods (`amr`).
 
     With an empty `amr`, the methods that belong to `acr` apply.
     """
@@ -276,7 +277,7 @@ def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
     """
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
-        raise Unmet(f"the `acr` of the authentication is {proved.acr or 'none'}", hint=hint)
+        raise Unmet(f"the request does not accept the `acr` of the authentication, {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
         raise Unmet(
             f"the authentication is older than {demand.max_age} seconds",

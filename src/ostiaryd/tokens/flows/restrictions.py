@@ -64,10 +64,10 @@ def _reading(act: Act, target: Target) -> frozenset[str]:
 
 
 def restrict_claims(act: Act, claims: AccessClaims, *, counts: bool, config: Config) -> AccessClaims | None:
-    """Return the claims of a live token within the restrictions of its holder and of the agents behind the holder, as
-    guards apply them; None if they leave nothing.
+    """Return the claims of a live token, reduced by the restrictions of its agent and of the agents in its delegation
+    chain, as guards would reduce them; None if a restriction forbids the use of the token.
 
-    With `counts`, the question is a call that a resource is about to serve: it counts for each throttled agent, and the
+    With `counts`, a resource is about to serve a call with the token: the call counts for each throttled agent, and the
     result is None if a budget for calls of all tools has no units left.
     """
     if counts and any(_is_spent(act, budget) for budget in claims.budgets):

@@ -21,7 +21,7 @@ from ostiaryd.tokens.model import (
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
-    """Return the target of a token as `find_target` does, at the time of `act` and in its transaction. Raises
+    """Return the target of a token as `find_target` does, for the time and the transaction of `act`. Raises
     InvalidTarget as `find_target` does.
     """
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
@@ -41,7 +41,8 @@ def find_target(
     if uri is None:
         name = sole_resource(requested or available)
         if (resource := registry.get_resource(reader, name)) is None:
-            raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
+            hint = "use scopes of a registered resource, or send `resource`"
+            raise InvalidTarget(f"there is no resource `{name}`, to which the scopes belong", hint=hint)
         return _resource(reader, resource)
     if (name := uri.removeprefix(agent_uri(config.issuer, ""))) != uri:
         return _agent(reader, name, uri, now=now)

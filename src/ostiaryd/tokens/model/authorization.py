@@ -216,7 +216,8 @@ def parse_request(
     values = read_form({name: list(value) for name, value in form.items()})
     for name, refusal in NOT_SUPPORTED.items():
         if name in values:
-            raise refusal(f"`{name}` is not supported", hint="send the parameters, or push them to `/par`")
+            hint = "register the client at `/register`" if name == "registration" else "push the parameters to `/par`"
+            raise refusal(f"`{name}` is not supported", hint=hint)
     if (kind := values.get("response_type")) != "code":
         error = InvalidRequest if kind is None else UnsupportedResponseType
         raise error("`response_type` must be `code`")

@@ -49,7 +49,9 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_at is None and now < self.expires_at
 
     def covers(self, scopes: frozenset[str], details: Sequence[ToolDetail], *, digest: str, now: int) -> bool:
-        """Return whether the consent covers a request, so that the person need not be asked again."""
+        """Return whether the consent is in force, the client metadata still have the digest `digest`, and the scopes
+        and bounds lie within the consent: then the person need not be asked again.
+        """
         return self.is_live(now) and self.digest == digest and self.allows(scopes, details)
 
     def allows(self, scopes: frozenset[str], details: Sequence[ToolDetail]) -> bool:

@@ -40,9 +40,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_user_code(random: Callable[[int], bytes]) -> str:
-    """Return a new user code with about 34.6 bits of randomness, without separator. `random` returns that many random
-    bytes.
-    """
+    """Return a new user code with about 34.6 bits of randomness, without separator. `random(n)` returns n bytes."""
     letters = ""
     while len(letters) < USER_CODE_LETTERS:
         byte = random(1)[0]

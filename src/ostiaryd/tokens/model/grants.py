@@ -61,7 +61,9 @@ class UnauthorizedClient(Refused):
 
 
 class Unmet(Refused):
-    """The proofs of the request do not meet the demanded authentication (RFC 9470 section 5)."""
+    """The authentication of the client or person does not have the level or the age that the request or a restriction
+    demands (RFC 9470 section 5).
+    """
 
     code = "unmet_authentication_requirements"
 
@@ -102,7 +104,7 @@ class SlowDown(Pending):
 
 
 class ExpiredToken(Refused):
-    """The request expired before the person answered (CIBA section 11)."""
+    """The request, or the person's approval of the request, has expired (CIBA section 11)."""
 
     code = "expired_token"
 
@@ -190,8 +192,8 @@ def check_scopes(requested: frozenset[str], *, agent: frozenset[str], task: froz
 
 
 def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return two sets for a client with bearer tokens: the requested scopes that the client has, and all scopes that
-    its bearer tokens may have.
+    """Return two sets for a client that gets bearer tokens: the requested scopes that the client has, and all scopes
+    that its bearer tokens may have.
 
     Missing scopes are no error as long as one is left: a client without DPoP requests every scope in a resource's
     metadata, and the response states the granted scopes (RFC 6749 section 3.3). A bearer token never has the
@@ -227,13 +229,13 @@ def scopes_at(target: Target, requested: frozenset[str], *, available: frozenset
 def narrow_details(
     requested: Iterable[bounds.ToolDetail], *, task: Iterable[bounds.ToolDetail], target: Target
 ) -> tuple[bounds.ToolDetail, ...]:
-    """Return the bounds of the token: the requested bounds, checked to lie within the task's bounds and reduced to the
-    target. Without requested bounds, the task's bounds apply.
+    """Return the bounds (`authorization_details`) of the token: the requested bounds, checked to lie within the task's
+    bounds and reduced to the target. Without requested bounds, the task's bounds apply.
 
-    If the task has no bounds, only its scopes limit the token. Raises InvalidDetails if a requested bound is wider than
-    the task's or none is at the target, and InvalidTarget if no bound of the task is at the target; an empty result
-    would permit everything. For an agent as target the bounds stay complete, because the agent must exchange the token
-    before use.
+    If neither has bounds, the result is empty, and only scopes limit the token. Raises InvalidDetails if a requested
+    bound is wider than the task's or none is at the target, and InvalidTarget if no bound of the task is at the target;
+    an empty result would permit everything. For an agent as target the bounds stay complete, because the agent must
+    exchange the token before use.
     """
     inner, outer = tuple(requested), tuple(task)
     granted = bounds.narrow(outer, inner) if outer else inner
@@ -322,7 +324,10 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
     """
     ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
     if ways > 1:
-        raise InvalidRequest("the client authenticates by two methods at once", hint="send only `client_assertion`")
+        raise InvalidRequest(
+            "the client authenticates by two methods at once",
+            hint="send only one of `client_assertion`, `client_secret` and the header `Authorization`",
+        )
     if authorization is not None:
         return msgspec.structs.replace(_basic(form, authorization), certificate=certificate)
     return Credentials(

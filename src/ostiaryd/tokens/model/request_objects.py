@@ -77,8 +77,10 @@ def _check_bounds(claims: Mapping[str, object], *, client_id: str, issuer: str, 
     audience = claims.get("aud")
     if issuer not in (audience if isinstance(audience, list) else [audience]):
         raise jose.InvalidToken(f"`aud` does not name {issuer}")
-    if claims.get("client_id") != client_id or claims.get("sub") == client_id:
-        raise jose.InvalidToken("`client_id` does not name the client of the request, or `sub` names the client")
+    if claims.get("client_id") != client_id:
+        raise jose.InvalidToken("`client_id` does not name the client of the request")
+    if claims.get("sub") == client_id:
+        raise jose.InvalidToken("`sub` names the client, as in a client assertion")
     if jose.numeric_date(claims, "exp") > now + LONGEST_REQUEST_OBJECT + AHEAD:
         raise jose.InvalidToken("`exp` is more than an hour ahead")
     if "nbf" in claims and jose.numeric_date(claims, "nbf") < now - LONGEST_REQUEST_OBJECT:

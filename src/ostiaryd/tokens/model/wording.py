@@ -57,7 +57,7 @@ def word_details(details: Iterable[ToolDetail]) -> list[Line]:
 
 
 def word_consent(consent: Consent) -> dict[str, list[Line]]:
-    """Return the permissions and bounds of a consent in the words of the consent page, under a title for each kind."""
+    """Return the scopes and bounds of a consent in the words of the consent page, under a title for each kind."""
     return {
         "May use": word_scopes(consent.scopes - IDENTITY_SCOPES.keys(), None),
         "Of these, only": word_details(consent.details),

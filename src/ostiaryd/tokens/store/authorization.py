@@ -70,8 +70,8 @@ def use_request(tx: Tx, reference: str) -> bool:
 
 
 def prune(tx: Tx, *, before: int, codes_before: int) -> int:
-    """Delete expired rows, and return their number: requests and grants that expired before `before` (microseconds),
-    and codes with their replay protection that expired before `codes_before`.
+    """Delete expired rows, and return their number: authorization requests and grants that expired before `before`
+    (microseconds), and codes that expired before `codes_before`. Until then, a second use of a code is detected.
     """
     return (
         tx.run(_PRUNE_REQUESTS, before=before)
@@ -141,7 +141,7 @@ def put_code(tx: Tx, key: str, code: Code) -> None:
 
 
 def use_code(tx: Tx, key: str, *, grant_id: str) -> None:
-    """Mark a code as used for a grant. The act must have read the code before."""
+    """Mark an authorization code as used for a grant. The act must have read the code before."""
     tx.late(_USE_CODE, (tx.now, grant_id, key))
 
 

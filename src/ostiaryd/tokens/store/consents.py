@@ -71,7 +71,7 @@ def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
 
 
 def put(tx: Tx, consent: Consent) -> None:
-    """Store a new consent, and end a void consent of the same person, client and resource if there is one."""
+    """Store a new consent. A consent to the client at the resource that the person gave before leaving ends."""
     tx.send(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
     tx.send(_PUT, **_values(consent))
 
@@ -83,7 +83,7 @@ def change(tx: Tx, consent: Consent) -> None:
 
 
 def end(tx: Tx, id: str, *, why: str) -> bool:
-    """End a consent; return whether it was live before."""
+    """End a consent; return false if it was withdrawn or ended before."""
     return tx.run(_END, consent_id=id, why=why, now=tx.now) == 1
 
 
@@ -93,7 +93,7 @@ def end_all_consents(tx: Tx, *, why: str) -> int:
 
 
 def page_consents(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:
-    """Return a page of the consents that were not withdrawn, of one person if given."""
+    """Return a page of the consents that were not withdrawn: those of `person`, or of all persons for None."""
     if person is None:
         return [_consent(row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
     rows = reader.all(_PAGE_OF, person=person, after=page.after, limit=page.limit)

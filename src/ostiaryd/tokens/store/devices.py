@@ -56,8 +56,8 @@ def put(tx: Tx, device: Device) -> None:
 
 
 def answer(tx: Tx, user_code: str, *, code: str | None) -> bool:
-    """Record the person's answer to a device request: the database key of an authorization code, or None for a denial.
-    Return whether this is the first answer.
+    """Record the person's answer to a device request: `code` is the database key of an authorization code, or None for
+    a denial. Return whether this is the first answer.
     """
     return tx.run(_ANSWER, user_code=user_code, code=code, now=tx.now) == 1
 
