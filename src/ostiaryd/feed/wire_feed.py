@@ -94,9 +94,10 @@ async def jwks(call: Call) -> Reply:
 async def stream(call: Call) -> Reply:
     """Stream the signed messages of the feed, one per line, without end.
 
-    The stream begins with a snapshot if the guard sends no `after`, or no signed ledger head of the present history of
-    the database. If the database lacks the head, the server enters recovery. A header states the interval of the
-    heartbeats in milliseconds. Raises InRecovery if the guard sends a signed head while the server is in recovery.
+    The stream continues after the change `after` if the guard also sends a signed ledger head of the present history of
+    the database; otherwise it begins with a snapshot. If the database lacks that head, the server enters recovery. A
+    header states the interval of the heartbeats in milliseconds. Raises InRecovery if the guard sends a signed head
+    while the server is in recovery.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")

@@ -429,7 +429,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def status_base(self) -> str:
-        """Return the URL below which the certificates of this server name their revocation lists and OCSP."""
+        """Return the base URL of the revocation lists and of the OCSP responder, as certificates of this server name
+        them.
+        """
         if self.status_url or not self.status_listen:
             return self.status_url or self.public_url
         host = _bracketed(urlsplit(self.public_url).hostname)
@@ -449,7 +451,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def folder(self) -> Path:
-        """Return the path of the data folder of the server."""
+        """Return the path of the data folder."""
         return Path(self.data_dir)
 
     @property
@@ -464,8 +466,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def private(self) -> frozenset[str]:
-        """Return the hosts in `private_hosts`, which other parties may name in URLs although their addresses are not
-        public.
+        """Return the hosts in `private_hosts`, to which the server sends requests that other parties cause by naming a
+        URL, although the addresses of the hosts are not public.
         """
         return frozenset(self.private_hosts.split())
 

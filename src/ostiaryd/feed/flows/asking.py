@@ -61,8 +61,8 @@ def _is_of(instant: object, now: int) -> bool:
 def note_asked(
     act: Act, ask: RemotePolicyRequest, question: Question, verdict: RemoteVerdict, *, resource_id: str
 ) -> None:
-    """Write the policies' results into the act's ledger entry. Raises the errors of `check_ask` again, since the token
-    may have ended during the evaluation.
+    """Write the policies' results for a guard's question into the ledger entry of the act. Raises the errors of
+    `check_ask` again, since the token may have ended during the evaluation.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy
@@ -107,7 +107,9 @@ def search_text(reader: Reader, *, token: str, text: str, resource_id: str, keys
 
 
 def refuse_secret(act: Act, *, token: str, refusal: SecretSent, resource_id: str) -> NoReturn:
-    """Record that a searched text was refused, with the agent and the task of the token. Always raises `refusal`."""
+    """Record in the ledger that a text was refused because of a secret, with the agent and the task of the token.
+    Always raises `refusal`.
+    """
     resource, holding = registry.find_resource(act.tx, resource_id), registry.get_holding(act.tx, token)
     act.entry.resource, act.entry.token = resource.uri, token
     if holding is not None:

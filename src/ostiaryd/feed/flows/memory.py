@@ -27,8 +27,8 @@ from ostiaryd.tasks.flows import Remembered
 
 
 def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
-    """Return the memory of the token's task. Raises Forbidden if the token is not live, not for this resource, or has
-    no task.
+    """Return the memory of the token's task (hashed words of its intent and of tool results). Raises Forbidden if the
+    token is not live, not for this resource, or has no task.
     """
     _, task_id = registry.find_token(reader, query.token, registry.find_resource(reader, resource_id), now=now)
     return tasks.read_memory(reader, tasks.live(reader, task_id, now=now), keys)
@@ -56,8 +56,8 @@ def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
 
 
 def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> PriorHistory:
-    """Return the history of the token's task and agent, with the owner's counterparts if a policy reads them. Raises
-    Forbidden if the token is not live or not for this resource.
+    """Return the earlier allowed calls of the token's task and agent, with the recipients and payees of the owner's
+    agents if a policy reads them. Raises Forbidden if the token is not live or not for this resource.
     """
     holding, task_id = registry.find_token(reader, query.token, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
@@ -66,11 +66,11 @@ def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now:
 
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[PriorHistory, bool]:
-    """Add a call that a guard is about to allow to the task's history, and the objects that an earlier call created.
-    Return the history after the addition, and whether the call was added.
+    """Add a call that a guard is about to allow to the history of the token's task and agent, and the objects that an
+    earlier call created. Return the history after the addition, and whether the call was added.
 
-    The call is added only if the guard has the newest history. This function writes no entry, because the guard's
-    report about the call will.
+    The call is added only if the guard has the newest history. This function writes no ledger entry, because the
+    guard's report about the call will.
     """
     resource = registry.find_resource(tx, resource_id)
     holding, task_id = registry.find_token(tx, query.token, resource, now=tx.now)
@@ -129,4 +129,5 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
         elif part.kinds in LABEL_ROOM:  # labels make no value more trusted
             continue
         elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # only tools that read can teach links and slots
-            raise Forbidden("a guard can report links and slots only of tools that read", code="outside")
+            message = f"a guard can report links and record fields only of tools that read; `{ready.uid.id}` does not"
+            raise Forbidden(message, code="outside")

@@ -29,8 +29,8 @@ MAX_TOLD = 10_000
 
 
 def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
-    """Update the profiles of agents from their calls at the resource (`calls`: agent to its calls). Denied calls
-    change nothing.
+    """Update the profiles (the usual behaviour) of agents from their calls at the resource. `calls` maps an agent to
+    its calls; denied calls change nothing.
     """
     for agent, events in calls.items():
         packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
@@ -46,7 +46,9 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
 
 
 def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
-    """Return the profiles that a guard of the resource gets when the guard starts, at most `MAX_TOLD`."""
+    """Return the profiles (the usual behaviour of agents) that a guard of the resource gets when the guard starts, at
+    most `MAX_TOLD`.
+    """
     rows = store.profiles(reader, resource_id, limit=MAX_TOLD)
     return [ProfileFact(agent, b64u(packed)) for agent, packed in rows]
 
@@ -63,8 +65,8 @@ async def forget_profiles(world: World) -> int:
 
 
 def unpack_profile(packed: bytes) -> Profile:
-    """Return the profile that `packed` contains; a new profile if the bytes are empty or of another version of
-    Ostiary.
+    """Return the profile (the usual behaviour of an agent) in `packed`; a new profile if the bytes are empty or of
+    another version of Ostiary.
     """
     try:
         return unpack(packed) if packed else NEW

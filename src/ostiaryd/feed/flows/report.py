@@ -19,10 +19,10 @@ from ostiaryd.tasks import flows as tasks
 
 
 def take_report(act: Act, report: Report, *, resource_id: str) -> int:
-    """Write the entries of a guard's report; return the number of the record that the server expects next.
+    """Write the ledger entries of a guard's report; return the number of the record that the server expects next.
 
     Records that the server already has are skipped, so a guard may send a report again. Raises NotFound if the resource
-    is unknown; Forbidden if the spool belongs to another resource.
+    is unknown; Forbidden if the spool (the guard's numbered records) belongs to another resource.
     """
     resource = registry.find_resource(act.tx, resource_id)
     spool = store.spool(act.tx, report.spool)

@@ -13,14 +13,14 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard the units that a call needs and, in advance, a part of the rest of each budget.
+    """Give a guard the units that a call needs of each budget and, in advance, a part of the units left.
 
     If a budget has fewer units than the call needs, the guard gets none of that budget, and keeps the units it has. The
     result has for each budget the guard's units in total and the units left for other guards.
 
     Raises Forbidden if the token is not live or not for this resource, if a budget is not in force for the token today,
-    or if the spool is closed or belongs to another resource; Conflict if a later request of the spool was handled
-    before.
+    or if the spool (the guard's numbered records) is closed or belongs to another resource; Conflict if a later request
+    of the spool was handled before.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
@@ -53,8 +53,8 @@ def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
 
 
 def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
-    """Close a spool that its guard no longer uses, and return its drawn and unspent units to their budgets. A closed
-    spool stays as it is.
+    """Close the spool (the numbered records) of a guard that no longer uses it, and return its drawn and unspent units
+    to their budgets. A closed spool stays as it is.
 
     Raises Forbidden if the spool belongs to another resource; Conflict while records up to `last_record` are missing.
     """

@@ -107,8 +107,8 @@ def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]
 
 
 def learned(reader: Reader, resource_id: str) -> list[tuple[str, str]]:
-    """Return the arguments (tool, path in the arguments) that took values from one source in at least `LEARNED`
-    tasks.
+    """Return the arguments of tools, as (tool, path in the arguments), that took values from one field of results in at
+    least `LEARNED` tasks.
     """
     rows = store.sources(reader, resource_id)
     return sorted({(row.tool, row.argument) for row in rows if len(row.tasks) >= LEARNED * WIDTH})

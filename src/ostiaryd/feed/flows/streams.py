@@ -85,7 +85,7 @@ class Stream:
 
     def applied_at(self, seq: int) -> int | None:
         """Return the time (microseconds) from which all changes up to `seq` that concern the guard are in force; None
-        if one is not.
+        if they are not all in force yet.
         """
         needed = min(seq, self.relevant)
         return next((at for number, at in self.applied if number >= needed), None)

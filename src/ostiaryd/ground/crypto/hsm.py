@@ -201,7 +201,8 @@ class Hsm:
                         raise
                     self._end_session()
             if began < self._away_until:
-                raise self._unavailable("the HSM failed before, and the server waits until it tries again")
+                wait_s = self._away_until - began
+                raise self._unavailable(f"the HSM failed before; the server tries again in {wait_s:.0f} s")
             self._session = self._open()
             return operation(self._session)
         except NoSuchKey:

@@ -9,8 +9,8 @@ _INNER, _OUTER = bytes(byte ^ 0x36 for byte in range(256)), bytes(byte ^ 0x5C fo
 
 
 class KeyedHash:
-    """The hash under one key. The blocks of the key are hashed once, so a digest takes a quarter of the time of
-    `hmac.digest`.
+    """HMAC with SHA-256 under one key. The blocks of the key are hashed once, so a digest takes a quarter of the time
+    of `hmac.digest`.
     """
 
     __slots__ = ("_inner", "_outer")

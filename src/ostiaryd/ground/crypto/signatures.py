@@ -24,7 +24,7 @@ class Signed(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str, bytes, bytes]:
-        """Return the value under which the result is cached: key, signature and text."""
+        """Return the value under which `Signatures` caches the result: key, algorithm, signature and text."""
         return self.key.thumbprint, self.key.alg, self.unverified_signature, self.text
 
     def verify(self) -> InvalidToken | None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Silent(psycopg.OperationalError):
-    """The server did not answer within the limit, or another connection found that the database is down."""
+    """Raised if the server does not answer within the limit, or another connection found that the database is down."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):

@@ -121,7 +121,9 @@ class DatabaseConnection(Protocol):
         ...
 
     def lacks_reserve(self) -> bool:
-        """Return true if a reserve on the database's disk that all its servers share is not whole any more."""
+        """Return true if the disk space that all servers keep in reserve on the database's disk was used up or lost, in
+        part or in whole, since an earlier transaction.
+        """
         ...
 
     def take(self, lock: int) -> bool:

@@ -32,8 +32,9 @@ _AT_ONCE = 64
 
 
 class Guarded(NamedTuple):
-    """The guarded columns of a table. `key` is the SQL expression of a row's key. `ended` is an SQL expression: 0 for a
-    row in force, 1 for a row that has ended permanently, or the time of its expiry in microseconds.
+    """The guarded columns of a table, on which decisions depend; ledger entries contain digests of them. `key` is the
+    SQL expression of a row's key. `ended` is an SQL expression: 0 for a row in force, 1 for a row that has ended
+    permanently, or the time of its expiry in microseconds.
     """
 
     table: str
@@ -151,12 +152,12 @@ class GuardedRow(NamedTuple):
 
 
 def row_name(kind: str, key: str) -> str:
-    """Return the name of a row in entries: kind and key."""
+    """Return the name of a guarded row in ledger entries: kind and key."""
     return f"{kind} {key}"
 
 
 def has_ended(digest: str) -> bool:
-    """Return whether a digest belongs to a row that has ended permanently."""
+    """Return whether the digest of a guarded row says that the row has ended permanently."""
     return ENDED in digest
 
 
@@ -166,7 +167,9 @@ def expiry(digest: str) -> int:
 
 
 def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
-    """Return the present digest of each of these rows, by name; `GONE` for a row that does not exist."""
+    """Return the present digest of each of these guarded rows, by the name that `row_name` returns; `GONE` for a row
+    that does not exist.
+    """
     current = dict.fromkeys(names, GONE)
     by_kind: dict[str, list[str]] = {}
     for name in current:

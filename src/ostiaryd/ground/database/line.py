@@ -63,7 +63,9 @@ priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
 
 @contextmanager
 def overtaking() -> Iterator[None]:
-    """Put the jobs that this task submits in the block into the lane `STOP`, as jobs of the server."""
+    """Put the jobs for the database writer that this task submits in the block into the lane `STOP`, as jobs of the
+    server.
+    """
     before = priority.set(Priority(SERVER.client, lane=Lane.STOP))
     try:
         yield

@@ -136,8 +136,8 @@ async def reply_short_list(
     *,
     cursor: Callable[[T], str],
 ) -> Reply:
-    """Return the reply to a request for a page of a short list, of which `read` reads all rows. If the row of a cursor
-    no longer exists, the list ends. Raises Invalid for a wrong query.
+    """Return the reply to a request for a page of a short list, of which `read` reads all rows. If the row at which the
+    cursor points no longer exists, the page is empty. Raises Invalid for a wrong query.
     """
 
     def read_page(reader: Reader, page: Page) -> Sequence[T]:

@@ -95,7 +95,8 @@ class ParsingTurns:
 
     @contextmanager
     def paused(self, loop: AbstractEventLoop) -> Iterator[None]:
-        """Make all other clients wait while the block runs, which stops something, but at most for `LONGEST_PAUSE_S`.
+        """Make clients other than administrators and persons wait while the block, which stops something, runs, but at
+        most for `LONGEST_PAUSE_S`.
 
         A pause is followed by as much time without a pause, so continuous stops do not shut out other clients.
         """

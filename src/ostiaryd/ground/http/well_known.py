@@ -16,7 +16,9 @@ from ostiaryd.ground.http.routes import Route
 
 
 def with_suffix(route: Route) -> tuple[Route, Route]:
-    """Return two routes of a document: the given route, and the same route with the path of an identifier appended."""
+    """Return two routes for a well-known document: the given route, and the same route with the path of an identifier
+    (such as the issuer) appended.
+    """
     return route, replace(route, path=route.path + "/{path:path}")
 
 

@@ -37,8 +37,8 @@ _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def check_origin(url: str, *, name: str) -> None:
-    """Check that a configured URL may be fetched. `name` is the setting in errors. Raises Invalid if the check
-    fails.
+    """Check that a configured URL is https, or http to this machine, and has no query, fragment or final slash. `name`
+    is the setting in errors. Raises Invalid if the check fails.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
@@ -60,7 +60,8 @@ class Answer(NamedTuple):
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
-    """Check a URL that another party named, and return it. Raises Invalid if the check fails.
+    """Check that a URL that another party named is https, or http to a host of this machine that `private` names, and
+    leads to no address that is not public; return the URL. Raises Invalid if the check fails.
 
     `of` names the URL in errors. `private` are hosts that the operator permits although their addresses are not public.
     The addresses of a host name are checked later, at each request, because they can change.

@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 def start_now(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run `work` up to its first wait, and return a task that runs the rest. If a task runs already, the returned task
-    runs all of `work` in a later round.
+    """Run the coroutine `work` up to its first wait, and return a task that runs the rest. If the caller runs in a task
+    itself, the returned task runs all of `work` in a later round of the event loop.
     """
     if asyncio.current_task(loop) is not None:
         return loop.create_task(work)

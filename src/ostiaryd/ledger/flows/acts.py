@@ -96,8 +96,8 @@ FORGOTTEN_AT_ONCE = 5000
 
 
 class Act:
-    """The argument of each flow: the transaction, the time of the act in microseconds, and the entry that the flow
-    fills.
+    """The argument of each flow: the transaction, the time of the act in microseconds, and the ledger entry that the
+    flow fills.
     """
 
     __slots__ = ("again", "ending", "entry", "further_entries", "now", "tx")
@@ -134,9 +134,11 @@ async def act(
     again: object = None,
     network: str = "",
 ) -> T:
-    """Run `flow` as one act named `action`. After the commit, return the flow's result or raise the flow's error.
+    """Run `flow` in a transaction that also writes a ledger entry with the action `action`. After the commit, return
+    the flow's result or raise the flow's error.
 
-    `request` is the id of the HTTP request, `network` the network of the caller's address. `again` becomes `Act.again`.
+    `request` is the id of the HTTP request, `network` the network of the caller's address. `again`: facts that were
+    gathered after a first attempt raised a challenge for them, which the flow finds in `Act.again`.
     """
     keeps = world.config.replay_days > 0
     sampler = world.get_singleton(Refusals).sampler if request is not None else None
@@ -343,13 +345,17 @@ def describe_loss(loss: store.Loss) -> dict[str, Any]:
 
 
 class Refusals:
-    """The limit of one server on entries about refusals (`RefusalSampler`), and the writing of the summaries."""
+    """Limits the ledger entries that this server writes about refusals (`RefusalSampler`), and writes the summaries of
+    the refusals without an entry.
+    """
 
     def __init__(self, world: World) -> None:
         self._world, self.sampler = world, RefusalSampler()
 
     async def summarise(self, *, at_end: bool = False) -> None:
-        """Append the summaries of the past minute; with `at_end`, also the summaries of the present minute."""
+        """Append the summaries of the past minute's refusals that got no entry; with `at_end`, also those of the
+        present minute.
+        """
 
         def run(tx: Tx) -> None:
             for summary in self.sampler.take_summaries(tx.now, at_end=at_end):
@@ -363,7 +369,7 @@ class Refusals:
 
 
 async def summarise_refusals(world: World) -> None:
-    """Append the summaries of refusals of the past minute."""
+    """Append the summaries of the past minute's refusals that got no entry of their own."""
     await world.get_singleton(Refusals).summarise()
 
 

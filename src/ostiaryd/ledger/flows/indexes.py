@@ -79,8 +79,9 @@ async def check_indexes(world: World) -> str:
 
 
 async def fill_indexes(world: World) -> None:
-    """Store the values by which searches find the entries of an earlier version, the newest entries first, until
-    searches find every entry. A raised mark in the database therefore hides no entry from a search.
+    """Store the values by which searches find entries, for entries that an earlier version wrote without them, the
+    newest first, until searches find every entry. If the stored mark (`searched_from`) was manipulated, the values are
+    stored again.
     """
     while store.searched_from(world.db.read()):
         await world.writer.submit(_fill)

@@ -47,7 +47,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The entry of an act. A flow fills the members step by step; the encoding leaves out empty members.
+    """The ledger entry of an act. A flow fills the members step by step; the encoding leaves out empty members.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
     was changed) or `error` (the server failed; nothing was changed). The arguments of a call appear as a digest, or as
@@ -142,7 +142,9 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
-    """Split each entry with more than `MAX_ROWS` rows: the further rows follow in additional entries (`state.rows`)."""
+    """Split each entry that names more than `MAX_ROWS` changed database rows: additional entries (`state.rows`) name
+    the further rows.
+    """
     spread = []
     for entry in entries:
         names = list(entry.rows)

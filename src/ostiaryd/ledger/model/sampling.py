@@ -47,7 +47,9 @@ class _Tally:
 
 
 class RefusalSampler:
-    """Decides which refusals get an entry. Only jobs of the database writer, which run one at a time, use a sampler."""
+    """Decides which refusals get a ledger entry of their own; the others are counted for summaries. Only jobs of the
+    database writer, which run one at a time, use a sampler.
+    """
 
     def __init__(self) -> None:
         self._minute = -1

@@ -61,12 +61,15 @@ class Replayed(NamedTuple):
 
 
 def histories(reader: Reader) -> dict[str, bool]:
-    """Return the id of each history of this log, the first one first, with whether a recovery has ended the history."""
+    """Return the id of each history of this ledger (the part between two recoveries), the first one first, with whether
+    a recovery has ended it.
+    """
     return {id: ended_at is not None for id, ended_at in reader.all(_HISTORIES)}
 
 
 def has_head(reader: Reader, head: Head) -> bool:
-    """Return whether the tree contains that head, or whether a recovery has ended the head's history.
+    """Return whether the tree contains that head, or a recovery has ended the head's history (the part of the ledger
+    between two recoveries), so that it need not be contained.
 
     A head of an unknown history is not contained. The caller has checked that the head is signed by this log. A head
     without a history id was made before histories had ids, and belongs to the first history.

@@ -91,7 +91,7 @@ _TIMES = ("since", "until")
 
 
 def get_entry_body(reader: Reader, index: int) -> bytes | None:
-    """Return the bytes of entry `index`, as they were hashed."""
+    """Return the bytes of entry `index`, as they were hashed; None if there is no such entry."""
     row = reader.one(_BODY, idx=index)
     return None if row is None else bytes(row[0])
 
@@ -237,8 +237,8 @@ _ACTIONS = sql(
 
 
 def count_outcomes(reader: Reader, outcome: str, start: int, stop: int, *, most: int) -> int:
-    """Return the number of entries with this outcome and an index from `start` to below `stop`, counted up to `most`.
-    The outcome `ok` is not counted.
+    """Return the number of entries with this outcome, which must not be `ok`, and an index from `start` to below
+    `stop`, counted up to `most`. For `ok` the result is 0, because no database index covers these entries.
     """
     row = reader.one(_OUTCOMES, outcome=outcome, start=start, stop=stop, most=most)
     return 0 if row is None else int(row[0])
