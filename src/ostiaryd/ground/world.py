@@ -58,7 +58,9 @@ class World:
         return kept
 
     async def close_singletons(self) -> None:
-        """Close the kept objects that have to be closed. This also works without a database."""
+        """Close the objects that `get_singleton` has kept and that have a method `close`. This also works without a
+        database.
+        """
         for kept in self._singletons.values():
             if (close := getattr(kept, "close", None)) is not None:
                 try:

@@ -73,10 +73,8 @@ class Hsm:
 
     def generate(self, key_type: str, *, within_s: float = GENERATION_S) -> HsmKey:
         """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid for an
-        unknown type; Unavailable if the HSM does not answer; Conflict if the HSM would allow the private key to be
-        read.
-
-        A key that is made later than `within_s` is deleted.
+        unknown type; Unavailable if the HSM does not answer within `within_s` seconds, after which a late key is
+        deleted; Conflict if the HSM would allow the private key to be read.
         """
         made: list[str] = []
 

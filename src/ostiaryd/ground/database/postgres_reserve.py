@@ -106,7 +106,7 @@ class PostgresReserve:
         return all(size >= STEP_BYTES for size in self._sizes())
 
     def release(self) -> bool:
-        """Drop one table. Return false if no table is left.
+        """Free a part of the reserve by dropping one of its tables. Return false if no table is left.
 
         If another session has a lock on the table, as a dump of the whole database does, the session is ended, because
         stops go before dumps. PostgreSQL permits that for sessions of a role of which the server is a member.

@@ -45,7 +45,7 @@ class QueryCache:
         return kept
 
     def has(self, read: Read) -> bool:
-        """Return whether the result of a steady read is cached."""
+        """Return whether the cache has the result of a read, whose statement is `steady` or `lasting`."""
         results = self.results.get(read.statement)
         return results is not None and (read.make, *read.params.items()) in results
 

@@ -138,7 +138,7 @@ class FileReserve:
         return True
 
     def release(self) -> bool:
-        """Shorten the file by one step. Return false if it was already empty."""
+        """Free a part of the reserve by shortening its file by one step. Return false if the file was already empty."""
         size = self.size
         if not size:
             return False

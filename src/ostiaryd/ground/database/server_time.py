@@ -35,7 +35,9 @@ def highest_time(reader: Reader) -> int:
 
 
 def save_course(tx: Tx, boot_id: str, course: Course) -> None:
-    """Store the course of this boot; courses of other machines and boots are deleted a week after their last update."""
+    """Store the course of server time (the rule by which it advances) for this boot of the machine; courses of other
+    machines and boots are deleted a week after their last update.
+    """
     tx.send(_SAVE, boot_id=boot_id, **course._asdict())
     tx.send(_DROP_OTHERS, boot_id=boot_id, before=course.time - 7 * DAY)
 

@@ -139,7 +139,9 @@ class Tx(Reader):
         self._savepoint_count = 0
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
-        """Return the first row of the result, or None. A steady statement is answered from the cache if possible."""
+        """Return the first row of the result, or None. The result of a `steady` statement comes from the cache if
+        possible.
+        """
         if not statement.steady:
             return super().one(statement, **params)
         row: Row | None
@@ -152,8 +154,8 @@ class Tx(Reader):
         return row
 
     def one_as(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
-        """Return the first row of the result, converted by `make`, or None. A steady statement is answered from the
-        cache if possible.
+        """Return the first row of the result, converted by `make`, or None. The result of a `steady` statement comes
+        from the cache if possible.
         """
         if not statement.steady:
             return super().one_as(statement, make, **params)
@@ -167,7 +169,7 @@ class Tx(Reader):
         return made_row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
-        """Return all rows of the result. A steady statement is answered from the cache if possible."""
+        """Return all rows of the result. The result of a `steady` statement comes from the cache if possible."""
         if not statement.steady:
             return super().all(statement, **params)
         rows: list[Row]
@@ -248,8 +250,8 @@ class Tx(Reader):
             function(self, values)
 
     def touch(self, kind: str, key: str) -> None:
-        """Record that the present act has written a guarded row, so that the entry of the act will contain the digest
-        of the row.
+        """Record that the present act has written a guarded row (a row on which decisions depend), so that the ledger
+        entry of the act will contain the digest of the row.
         """
         self.touched.append(f"{kind} {key}")
 

@@ -70,7 +70,9 @@ class _Pool:
 
 
 class DatabaseClient:
-    """The pools of this process. Call `run` on the event loop."""
+    """The connection pools of this process to external databases, where the server creates accounts for agents. Call
+    `run` on the event loop.
+    """
 
     def __init__(self, _: object) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="database-client")

@@ -134,8 +134,8 @@ async def act(
     again: object = None,
     network: str = "",
 ) -> T:
-    """Run `flow` in a transaction that also writes a ledger entry with the action `action`. After the commit, return
-    the flow's result or raise the flow's error.
+    """Run `flow` as an act: its changes and a ledger entry with the action `action` are committed together. After the
+    commit, return the flow's result or raise the flow's error.
 
     `request` is the id of the HTTP request, `network` the network of the caller's address. `again`: facts that were
     gathered after a first attempt raised a challenge for them, which the flow finds in `Act.again`.

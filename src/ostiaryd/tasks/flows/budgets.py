@@ -94,9 +94,9 @@ def _check_per_call(limit: Limit, outer: Limit | None) -> None:
     """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget
     otherwise.
     """
-    if outer is not None and _per_call(limit) > (most := _per_call(outer)):
+    if outer is not None and (amount := _per_call(limit)) > (most := _per_call(outer)):
         raise InvalidBudget(
-            f"a limit lets one call return {limit.per_call}, more than the {most} that the task above permits",
+            f"a limit lets one call return {amount}, more than the {most} that the task above permits",
             hint=f"reduce `per_call` to at most {most}",
         )
 

@@ -144,7 +144,9 @@ def note_spent(tx: Tx, account: str, units: int) -> None:
 
 
 def slice_of(reader: Reader, spool: str, account: str) -> Slice:
-    """Return the slice of a spool from an account; an empty slice if there is none."""
+    """Return the units that the guard with this spool drew from an account in advance; an empty slice if there are
+    none.
+    """
     row = reader.one(_SLICE, spool=spool, account=account)
     return Slice(account, 0, 0) if row is None else Slice(*row)
 

@@ -78,7 +78,7 @@ def store_backchannel_request(
 
 def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
     """Record that the client polled now. If `slower`, increase the minimum interval between polls by 5 seconds."""
-    store.backchannel.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
+    store.backchannel.note_poll(tx, _request(auth_req_id), more_s=SLOWER_S if slower else 0)
 
 
 async def forget_requests(world: World) -> None:

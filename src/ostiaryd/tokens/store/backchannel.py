@@ -66,9 +66,9 @@ def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
     return tx.run(_SETTLE, approval=approval, is_approved=int(is_approved), now=tx.now)
 
 
-def note_poll(tx: Tx, request: str, *, more: int) -> None:
-    """Record a poll now, and add `more` microseconds to the interval until the next poll."""
-    tx.send(_POLLED, request=request, more=more, now=tx.now)
+def note_poll(tx: Tx, request: str, *, more_s: int) -> None:
+    """Record a poll now, and add `more_s` seconds to the minimum interval between two polls."""
+    tx.send(_POLLED, request=request, more=more_s, now=tx.now)
 
 
 def prune_backchannel(tx: Tx, *, before: int) -> int:
