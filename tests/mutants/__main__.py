@@ -181,7 +181,7 @@ def plant(fault: Fault, tree: Path) -> str:
             raise Unfit(f"{fault.tests[0]} could not run: {run.stdout[-300:]}")
         return fault.tests[0]
     if (red := _RED.search(run.stdout)) is None:
-        raise Unfit(f"pytest could not run: {run.stdout[-300:]}")
+        raise Unfit(f"pytest ended with {run.returncode}: {run.stdout[-300:]}")
     if (red[2] or "").startswith(_BROKEN):
         raise Unfit(f"it breaks more than its claim: {red[0]}")
     return red[1]

@@ -375,6 +375,7 @@ def test_parsing_any_key_raises_nothing_but_invalid_key(jwk: dict[str, str], cha
 @given(st.sampled_from([32, 48]), st.integers(0, 2**384 - 1), st.integers(0, 2**384 - 1))
 @example(32, 0, 1)
 @example(32, 0x7F << 248, 0x80 << 248)
+@example(32, 0x80 << 248, 0x7F << 248)
 @example(48, 2**384 - 1, 0x7F)
 def test_der_signatures_equal_those_of_the_cryptography_library(size: int, r: int, s: int) -> None:
     r, s = r % (1 << 8 * size), s % (1 << 8 * size)
