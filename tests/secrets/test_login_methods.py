@@ -113,7 +113,7 @@ async def test_a_certificate_acts_as_the_agent_that_wrote_the_role(world: World,
     stranger = TestAuthority(at=now_of(world)).issue("CN=web.example", at=now_of(world))
     assert "leads to no trust anchor" in (await refusal(far, "tls", {"name": "web"}, stranger))[1]
     other = authority.issue("CN=web.test", at=now_of(world))
-    assert "does not admit its names" in (await refusal(far, "tls", {"name": "web"}, other))[1]
+    assert "does not admit the names" in (await refusal(far, "tls", {"name": "web"}, other))[1]
     assert "0 roles admit it" in (await refusal(far, "tls", {}, other))[1]
     await done(far, "POST", "auth/tls/certs/second", {"certificate": authority.pem})
     assert "2 roles admit it" in (await refusal(far, "tls", {}, made))[1]

@@ -34,8 +34,8 @@ _TYPE = re.compile(r"(?:.*#)?([A-Za-z]{1,64})")
 
 
 class AwsBackend:
-    """The secrets of one AWS account in one region. The path of a secret in this back end is the secret's name
-    at AWS.
+    """A client of AWS Secrets Manager for one account in one region. The path of a secret in this back end is the
+    secret's name at AWS.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class AwsBackend:
 
     async def read(self, path: str) -> BackendValue:
         """Return the value of the secret whose name is `path`. Raises NothingStored if there is no such secret,
-        BackendFailed if AWS fails or answers with something else, Invalid for a malformed path.
+        BackendFailed if AWS fails or its response is about another secret or version, Invalid if `path` is not a valid
+        name.
         """
         answer = await self._ask("GetSecretValue", {"SecretId": aws.check_name(path)})
         if answer.get("Name") != path:
@@ -65,11 +66,13 @@ class AwsBackend:
         try:
             return check_value(aws.read_value(_text(text), _text(binary)))
         except (Conflict, Invalid):
-            raise BackendFailed("the response of the back end has neither `SecretString` nor `SecretBinary`") from None
+            raise BackendFailed(
+                "the response of the back end must have `SecretString`, or `SecretBinary` in base64"
+            ) from None
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder: for each secret below the folder, the next segment of the secret's name. Raises
-        BackendFailed if AWS fails, or lists too many secrets.
+        """Return the names directly in a folder: for each secret whose name begins with `folder`, the next segment of
+        the name, with a slash if further segments follow. Raises BackendFailed if AWS fails, or lists too many secrets.
         """
         names: set[str] = set()
         body: dict[str, Any] = {"MaxResults": 100}
@@ -93,8 +96,9 @@ class AwsBackend:
         raise BackendFailed(f"the back end lists more than {MAX_NAMES} secrets")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Create the secret if `present` is None, otherwise replace its value. Raises Conflict if a new secret exists
-        already, BackendFailed if AWS fails, Invalid for a malformed path.
+        """Create the secret if `present` is None, otherwise replace its value, whether or not the value is still
+        `present`. Raises Conflict if a secret to create exists already, BackendFailed if AWS fails, Invalid if `path`
+        is not a valid name.
         """
         body = {"ClientRequestToken": self._random(16).hex(), **aws.render_value(msgspec.json.encode(data))}
         if present is None:

@@ -21,7 +21,7 @@ Service = Literal["iam", "sts"]
 
 
 class NoSuchEntity(BackendFailed):
-    """AWS has no user, key, policy or group with this name."""
+    """AWS has no user, access key, policy or group with the name in the request."""
 
 
 class AwsAccounts:
@@ -34,8 +34,8 @@ class AwsAccounts:
         self._remotes = {"iam": Remote(root.iam_endpoint, ca_file), "sts": Remote(root.sts_endpoint, ca_file)}
 
     async def create_user(self, name: str, role: AwsRole, check: Callable[[], None]) -> AwsCredentials:
-        """Create a user with the rights of `role`, and return its new access key. `check` is called before each
-        request, and raises a refusal when it is too late to create the user.
+        """Create a user with the rights of `role`, and return its new access key. `check` is called before each request
+        to AWS, and raises Refused if the user may not be created any more.
         """
         boundary = {"PermissionsBoundary": role.permissions_boundary} if role.permissions_boundary else {}
         steps: list[tuple[str, dict[str, str]]] = [("CreateUser", {"Path": role.user_path, **boundary})]
@@ -113,8 +113,8 @@ class AwsAccounts:
 
     async def open_session(self, name: str, role: AwsRole, arn: str, *, seconds: int) -> AwsCredentials:
         """Return the credentials of a new session of `seconds` seconds, restricted by the policies of `role`, if any.
-        If the type of `role` is ROLE, the session is of the assumed role `arn`; otherwise the session is of the
-        server's user, and `arn` has no effect.
+        If the credential type of `role` is ROLE, the session assumes the role with the ARN `arn`; otherwise the session
+        is a federation session of the server's user, and `arn` is ignored. AWS shows the session under `name`.
         """
         parameters = {"DurationSeconds": str(seconds)}
         if role.policy_document:
@@ -148,7 +148,8 @@ class AwsAccounts:
             return parsed
         code = "".join(filter(str.isalnum, parsed.findtext(".//{*}Code") or ""))[:64] or str(answer.status)
         kind = NoSuchEntity if code == "NoSuchEntity" else BackendFailed
-        raise kind(f"AWS answers {code} to {action}", hint="check the rights of the server's user at AWS")
+        hint = "see the code in the AWS documentation; for AccessDenied, check the rights of the server's user"
+        raise kind(f"AWS answers {code} to {action}", hint=hint)
 
 
 def _of_user(name: str) -> dict[str, str]:
@@ -163,11 +164,14 @@ def _global_region(region: str) -> str:
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """Return the XML document that AWS sent. A document with declarations of types or entities, or in UTF-16, which
-    could hide them, is refused. Raises BackendFailed for such a document, and for other text.
+    """Return the XML document that AWS sent. Raises BackendFailed for text that is not XML; for a document that
+    contains `<!`, because a declaration of entities could exhaust the memory; and for UTF-16, in which this check would
+    not find `<!`.
     """
-    if b"<!" in body or b"\0" in body:
-        raise BackendFailed("the response of AWS has an XML declaration of types, or is in UTF-16; both are refused")
+    if b"<!" in body:
+        raise BackendFailed("the response of AWS contains `<!`; XML with declarations or comments is refused")
+    if b"\0" in body:
+        raise BackendFailed("the response of AWS contains a null byte, as UTF-16 does; only UTF-8 is accepted")
     try:
         return ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError):
@@ -177,5 +181,5 @@ def parse_xml(body: bytes) -> ElementTree.Element:
 def _text(answer: ElementTree.Element, name: str) -> str:
     text = answer.findtext(f".//{{*}}{name}") or ""
     if not 0 < len(text) <= 4096 or not text.isascii() or not text.isprintable():
-        raise BackendFailed(f"the response of AWS has no `{name}`")
+        raise BackendFailed(f"the response of AWS has no `{name}` of 1 to 4096 printable ASCII characters")
     return text

@@ -17,23 +17,25 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class EnvironmentBackend:
-    """The environment variables whose names begin with a prefix, as they were when the server started."""
+    """A read-only back end: the environment variables whose names begin with a prefix, as they were when the server
+    started.
+    """
 
     def __init__(self, config: BackendConfig) -> None:
         variables = read_environment(config.address.removeprefix("env:"))
         self._variables = {name: value for name, value in variables.items() if _NAME.fullmatch(name)}
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value of a variable. Raises NothingStored if the variable is not set, BackendFailed if the value
-        is too long.
+        """Return the value of the variable whose name is the prefix and `path`, as the member `value`. Raises
+        NothingStored if the variable is not set, BackendFailed if the value is too long.
         """
         if path not in self._variables:
             raise NothingStored("no value is stored at this path")
         return check_value({"value": self._variables[path]})
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets: the names of the variables without the prefix. Raises BackendFailed for too
-        many names, or a name that is none.
+        """Return the names of the variables without the prefix; an empty list if `folder` is not empty, because
+        variables have no folders. Raises BackendFailed for too many names.
         """
         return [] if folder else check_names(list(self._variables), "")
 

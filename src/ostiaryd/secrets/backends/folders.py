@@ -44,8 +44,8 @@ class _Folder:
         )
 
     def root(self) -> Path:
-        """Return the folder's path without links. Raises BackendFailed if the folder is missing, or contains or lies in
-        the server's data folder.
+        """Return the folder's path with symbolic links resolved. Raises BackendFailed if the folder is missing, or
+        contains or lies in the server's data folder.
         """
         try:
             root, kept = self._address.resolve(strict=True), self._kept.resolve()
@@ -57,18 +57,22 @@ class _Folder:
 
 
 class KubernetesBackend(_Folder):
-    """A folder in which each folder is a mounted secret of Kubernetes."""
+    """A read-only back end: a folder in which each subfolder is a mounted secret of Kubernetes, and each file in a
+    subfolder is a member of this secret.
+    """
 
     async def read(self, path: str) -> BackendValue:
-        """Return the members of a secret. Raises NothingStored if there is no such secret, BackendFailed if the server
-        may not read it or it is too long.
+        """Return the members of a secret. Raises NothingStored if there is no such secret; BackendFailed if a file of
+        the secret may not be read, is not UTF-8 or is too long, or if Kubernetes replaces the secret during each
+        attempt to read.
         """
         _check_visible(path)
         return await _in_thread(lambda: self._read(path))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets in the Kubernetes mount: the names of its folders. Raises BackendFailed if
-        the mount cannot be read.
+        """Return the names of the mounted secrets; an empty list if `folder` is not empty, because a mounted secret
+        lies directly in the back end's folder. Raises BackendFailed if the back end's folder is missing, or its file
+        system is too slow.
         """
         return await _in_thread(lambda: self._list(folder))
 
@@ -98,20 +102,20 @@ class KubernetesBackend(_Folder):
 
 
 class FilesBackend(_Folder):
-    """A folder in which each file is a secret. A file with a JSON object has the members of the object; any other text
-    is the member `value`.
+    """A read-only back end: a folder in which each file is a secret. If the file contains a JSON object, the secret has
+    the members of the object; any other text is the member `value`.
     """
 
     async def read(self, path: str) -> BackendValue:
         """Return the value in a file. Raises NothingStored if there is no such file, BackendFailed if the server may
-        not read it or it is too long.
+        not read the file, or the file is too long or not UTF-8.
         """
         _check_visible(path)
         return await _in_thread(lambda: _parse(_read_text(self.root(), path)))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the files and folders directly in a folder. Raises BackendFailed if the folder cannot be
-        read.
+        """Return the names of the files and folders directly in a folder; an empty list if the folder is missing or may
+        not be read. Raises BackendFailed if the back end's own folder is missing, or its file system is too slow.
         """
         return await _in_thread(lambda: self._list(folder))
 

@@ -24,7 +24,7 @@ from ostiaryd.secrets.model.request import NothingStored
 
 
 class VaultBackend:
-    """A key-value mount of a Vault server, which this server uses with a token."""
+    """A client of a key-value mount of another Vault server. The back end's configuration has the Vault token."""
 
     def __init__(self, config: BackendConfig, credentials: Mapping[str, str], remote: Remote) -> None:
         self._mount, self._remote = config.mount, remote
@@ -52,8 +52,9 @@ class VaultBackend:
         return check_names(data.get("keys"), folder)
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value. A store of version 2 refuses the write if its value is not `present` any more. Raises Conflict
-        for such a refusal, BackendFailed if the back end fails or refuses the request otherwise.
+        """Write a value in place of the value `present` (None: no value). Raises Conflict if a key-value store of
+        version 2 has another value now; version 1 cannot detect this. Raises BackendFailed if the back end fails or
+        refuses the request.
         """
         body: dict[str, Any] = dict(data)
         if self._is_versioned:

@@ -75,7 +75,8 @@ class _SecretIdName(Struct):
 
 def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperation:
     """Return the operation of a request to the AppRole method at `mount` (`auth/approle-2`); `rest` is the path below
-    the mount. Raises UnsupportedOperation or NothingStored for an unsupported operation or path.
+    the mount. Raises NothingStored for a path that does not begin with `role`, UnsupportedOperation for a method that
+    the path does not support; Malformed for members of wrong types, Invalid if `secret_id` is missing or not allowed.
     """
     path = f"{mount.removeprefix('auth/')}/{rest}"
     kind, _, below = rest.partition("/")

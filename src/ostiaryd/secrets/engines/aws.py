@@ -83,8 +83,9 @@ class _RoleBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for a wrong body.
+    """Return the operation of a request to the AWS secrets engine. Raises NothingStored for an unknown path,
+    UnsupportedOperation for a method that the path does not support; Malformed for members of wrong types, Invalid for
+    wrong names and values.
     """
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and (kind, name) == ("roles", ""):

@@ -28,8 +28,9 @@ OPTIONS: dict[str, str] | None = {"version": "2"}
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Invalid for an invalid name.
+    """Return the operation of a request below the mount `backend`. Raises NothingStored for a path other than
+    NAME/data/PATH and NAME/metadata/FOLDER; UnsupportedOperation for other methods than reading and listing, and for an
+    earlier version; Invalid if `version` is not a number.
     """
     name, below = split_path(request.path)
     kind, path = split_path(below)

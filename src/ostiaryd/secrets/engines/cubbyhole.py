@@ -26,8 +26,9 @@ from ostiaryd.secrets.model.request import (
 
 
 def find_operation(request: VaultRequest) -> CallerOperation:
-    """Return the operation of a request. Raises UnsupportedOperation for an unsupported operation or path, Malformed or
-    Invalid for a wrong body.
+    """Return the operation of a request to the cubbyhole, the private values of a token. Raises Malformed for a
+    malformed path, UnsupportedOperation if the path of a value is empty or ends with a slash or for an unsupported
+    method, Invalid for a write without members.
     """
     path = check_path(request.path).removeprefix(CUBBYHOLE).removeprefix("/")
     if request.method is VaultMethod.LIST:

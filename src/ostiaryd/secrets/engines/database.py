@@ -75,8 +75,9 @@ class _StaticBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for a wrong body.
+    """Return the operation of a request to the database secrets engine. Raises NothingStored for an unknown path,
+    UnsupportedOperation for a method that the path does not support; Malformed for members of wrong types, Invalid for
+    wrong names and values.
     """
     kind, name = split_path(request.path.removesuffix("/"))
     if request.method is VaultMethod.LIST and kind in _LISTS and not name:
@@ -141,7 +142,9 @@ def _make_write_static(name: str, request: VaultRequest) -> _Made:
 
 
 def check_period(value: int | str) -> int:
-    """Return `value`, the time between two rotations, in microseconds. Raises Invalid if the time is too short."""
+    """Return the time between two password rotations, which `value` states as a duration such as 3600 or `1h`, in
+    microseconds. Raises Invalid if `value` is not a duration, or too short.
+    """
     period = parse_duration(value, field="rotation_period")
     if period < SHORTEST_ROTATION_S * SECOND:
         raise Invalid(f"`rotation_period` must be at least {SHORTEST_ROTATION_S} seconds")

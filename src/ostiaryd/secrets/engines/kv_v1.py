@@ -32,8 +32,8 @@ value.
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation for an unsupported operation or path, Invalid for
-    an empty body.
+    """Return the operation of a request to a key-value store of version 1. Raises UnsupportedOperation if the path of a
+    secret is empty or ends with a slash or for an unsupported method, Invalid for a write without members.
     """
     path = request.path
     if request.method is VaultMethod.LIST:

@@ -76,8 +76,9 @@ class _Metadata(msgspec.Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for a wrong body.
+    """Return the operation of a request to a key-value store of version 2. Raises NothingStored if the path does not
+    begin with a known word such as `data`; UnsupportedOperation for a method that the path does not support, or an
+    empty path of a secret; Malformed for members of wrong types, Invalid for wrong values.
     """
     kind, path = split_path(request.path)
     if kind == "config" and not path:
@@ -143,7 +144,7 @@ def _find_subkeys(mount: str, path: str, request: VaultRequest) -> Operation:
         raise UnsupportedOperation("unsupported operation")
     depth = request.query.get("depth", "0")
     if not _DEPTH.fullmatch(depth):
-        raise Invalid("`depth` must be a number of levels, 0 for all")
+        raise Invalid("`depth` must be a number of levels (0: all levels)")
     number = parse_number(request.query.get("version") or "0")
     run = partial(_read_subkeys, mount=mount, path=path, number=number, depth=int(depth))
     return Operation(SecretAction.READ, path, "subkeys", run)

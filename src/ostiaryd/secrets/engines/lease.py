@@ -58,8 +58,8 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     """Return the mount and the operation by which policies decide about a request below `sys/leases/`. The mount is
     `sys` for a request about all leases below a path.
 
-    Raises NothingStored for a path that does not exist, UnsupportedOperation for another method, Malformed or Invalid
-    for a body that is not valid.
+    Raises NothingStored for an unknown path, UnsupportedOperation for a method that the path does not support;
+    Malformed for members of wrong types, Invalid for a lease id of another form.
     """
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")
@@ -150,7 +150,7 @@ def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     increment = None if body.increment in (None, "", 0) else parse_duration(body.increment, field="increment")
     lease, expires_at = leases.plan_renewal(act, lease_id, increment)
     if not _is_renewable(lease):
-        raise Invalid("the lease cannot be renewed", hint="request new credentials")
+        raise Invalid("access tokens and AWS sessions cannot be renewed", hint="request new credentials")
     if lease.mount == DATABASE_MOUNT:
         return Answer(upstream=ExtendAccount(lease, expires_at))
     renewed = leases.renew_lease(act, lease, expires_at)
@@ -200,8 +200,8 @@ def _revoke_all(unparsed: str, act: Act, *, is_forced: bool) -> Answer:
 
 
 def find_pki_mount(reader: Reader, lease_path: str) -> str | None:
-    """Return the mount of certificate authorities whose lease, or prefix of leases, `lease_path` is; None for other
-    mounts.
+    """Return the path of the PKI mount to which `lease_path`, a lease id or a prefix of lease ids, belongs; None if it
+    belongs to no PKI mount.
     """
     mount = store.mounts.find(reader, prefixes(lease_path))
     return mount.path if mount is not None and mount.type == PKI_TYPE else None

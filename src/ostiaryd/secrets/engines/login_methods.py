@@ -37,12 +37,12 @@ from ostiaryd.secrets.model.request import (
 
 
 class LoginMethod(NamedTuple):
-    """The handling of the configuration and the roles of the login methods of one type.
+    """The functions and tables that one type of login method (such as JWT) needs for its configuration and its roles.
 
-    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `check`: raises
-    Invalid if the settings of a role are not valid. `parse_config`: returns the checked configuration in a request, for
-    the private hosts that the operator permits; None for a method without a configuration. `config_defaults`,
-    `role_defaults`: the values of members that no request has set.
+    `folder`: the first segment of the path of a role. `body`: the type of the members of a request that writes a role.
+    `check`: raises Invalid if the settings of a role are not valid. `parse_config`: returns the checked configuration
+    in a request; its second argument are the private hosts that the operator permits; None for a method without a
+    configuration. `config_defaults`, `role_defaults`: the values of members that no request has set.
     """
 
     folder: str
@@ -67,7 +67,8 @@ def find_operation(
     """Return the operation of a request to the login method at `mount` (such as `auth/jwt-2`). `rest` is the path below
     the mount; `private` are the private hosts that the operator permits.
 
-    Raises UnsupportedOperation or NothingStored for an unsupported operation or path, Invalid for a wrong body.
+    Raises NothingStored for an unknown path, UnsupportedOperation for a method that the path does not support;
+    Malformed for members of wrong types, Invalid for wrong values.
     """
     path = f"{mount.removeprefix('auth/')}/{rest}"
     kind, _, name = rest.partition("/")
@@ -98,7 +99,7 @@ def find_operation(
 
 
 def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
-    """Check that `body` sets none of the members in `unsupported`, which has the reason for each. Raises Invalid
+    """Check that `body` sets none of the members in `unsupported`, whose values are the reasons. Raises Invalid
     otherwise.
     """
     for name, why in unsupported.items():

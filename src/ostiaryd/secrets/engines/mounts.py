@@ -84,8 +84,9 @@ class _Tuning(_Config, frozen=True):
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request. Raises UnsupportedOperation for an unsupported operation or
-    path, Invalid for a wrong body.
+    """Return the mount (always `sys`) and the operation of a request below `sys/mounts`, `sys/auth` or `sys/remount`.
+    Raises UnsupportedOperation for a method that the path does not support; Malformed for members of wrong types,
+    Invalid for unsupported members.
     """
     path = check_path(request.path).removeprefix("sys/").removesuffix("/")
     kind, _, name = path.partition("/")
@@ -228,15 +229,17 @@ def render_mounts(mounts: Iterable[Mount]) -> dict[str, object]:
 
 
 def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Mount]:
-    """Return the mounts, or with `is_auth` the login methods, at which policies may permit the caller anything, and the
-    fixed ones.
+    """Return the mounts, or with `is_auth` the login methods, that the caller may reach: all fixed ones, and each other
+    one at which policies may permit the caller at least one action.
     """
     listed = list_all(act, is_auth=is_auth)
     return [one for one in listed if mounts.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
 
 
 def is_hidden(act: Act, caller: VaultCaller, path: str) -> bool:
-    """Return whether a path is below a mount that an agent enabled, and that the caller may not reach."""
+    """Return whether a path is below an enabled (not fixed) mount at which policies permit the caller nothing, so that
+    the caller must not learn that the mount exists.
+    """
     mount = store.mounts.find(act.tx, prefixes(path))
     return mount is not None and not _is_reachable(act, caller, mount.path)
 
@@ -253,8 +256,8 @@ def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
 
 
 def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
-    """Return all mounts, or with `is_auth` all login methods: the fixed ones, the back ends, and the mounts of
-    agents.
+    """Return all mounts: the fixed mounts, the back ends, and the mounts that agents enabled. With `is_auth`, return
+    all login methods instead: the fixed methods, and the methods that agents enabled.
     """
     enabled = [one for one in store.mounts.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
     if is_auth:
@@ -265,7 +268,7 @@ def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
 
 
 def fixed_mount(path: str) -> Mount:
-    """Return the description of a fixed mount, or of the mount of a back end."""
+    """Return the record of a fixed mount such as `secret`, or of a back end's mount `backend/NAME`."""
     module = MOUNTS[path.partition("/")[0]]
     engine = engine_of(module)
     version = (engine.OPTIONS or {}).get("version", "")

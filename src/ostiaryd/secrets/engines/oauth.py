@@ -38,8 +38,9 @@ class _TokenBody(Struct):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for wrong parameters.
+    """Return the operation of a request for an access token of a connected account. Raises NothingStored for a path
+    other than creds/PROVIDER, UnsupportedOperation for a method that the path does not support; Malformed if `scopes`
+    has a wrong type, Invalid for an invalid provider name or an unknown query parameter.
     """
     kind, name = split_path(request.path)
     if kind != "creds" or not name:

@@ -83,8 +83,8 @@ SHORTEST_CRL_S, LONGEST_CRL_S = 600, 366 * 86_400
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for a wrong body.
+    """Return the operation of a request to a PKI mount. Raises NothingStored for an unknown path, UnsupportedOperation
+    for a method that the path does not support. The operation checks the body when it runs.
     """
     path, is_known = request.path.removesuffix("/"), False
     for pattern, method, action, name, run in _OPERATIONS:
@@ -178,7 +178,7 @@ def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> 
     body = request.body
     usages = set(_USAGE.split(","))
     if body.get("usage") and usages != {one.strip() for one in str(body["usage"]).split(",")}:
-        raise Invalid("the usage of an issuer cannot be changed", hint="issuer/REF/revoke")
+        raise Invalid("the usage of an issuer cannot be changed", hint="to end its signing, write issuer/REF/revoke")
     if body.get("leaf_not_after_behavior") not in (None, "", "err") or body.get("manual_chain"):
         raise Invalid("only `issuer_name` of an issuer can be changed")
     name = body.get("issuer_name")
@@ -484,7 +484,10 @@ def _read_certificate(act: Act, *, mount: str, request: VaultRequest, serial: st
 def _revoke(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     serial, text = request.body.get("serial_number"), request.body.get("certificate")
     if isinstance(serial, str) == isinstance(text, str):
-        raise Invalid("Must provide either a certificate or a serial to revoke")
+        raise Invalid(
+            "Must provide either a certificate or a serial to revoke",
+            hint="send exactly one of `certificate` and `serial_number`",
+        )
     if isinstance(text, str):
         [certificate, *_] = load_pem_certificates(text)
         serial = serial_text(certificate.serial_number)

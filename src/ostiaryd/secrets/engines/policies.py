@@ -35,8 +35,9 @@ class _Policy(Struct):
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request. Raises UnsupportedOperation or NothingStored for an unsupported
-    operation or path, Malformed or Invalid for a wrong body.
+    """Return the mount (always `sys`) and the operation of a request about Vault policies. Raises NothingStored for
+    policies of another type than acl, UnsupportedOperation for a method that the path does not support; Malformed for
+    members of wrong types, Invalid for an invalid name.
     """
     path = check_path(request.path).removeprefix("sys/").removesuffix("/")
     is_old = path.partition("/")[0] == "policy"

@@ -119,7 +119,8 @@ for all).
 
 def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> CallerOperation:
     """Return the operation of a request below `auth/token/`. `make` is the function that issues a child token. Raises
-    UnsupportedOperation or NothingStored for an unsupported operation or path, Malformed for a wrong body.
+    NothingStored for an unknown path, UnsupportedOperation for a method that the path does not support; Malformed for
+    members of wrong types, Invalid for unsupported members of a role.
     """
     path = f"token/{rest}"
     kind, _, name = rest.partition("/")
@@ -160,10 +161,14 @@ def _create(
     body: _NewToken, role_name: str, is_orphan: bool, make: IssueChild, path: str, act: Act, caller: VaultCaller
 ) -> Answer:
     if body.no_parent and "sudo" not in find_capabilities(act, caller, path):
-        raise Forbidden("root or sudo privileges required to create orphan token", code="vault_policy")
+        raise Forbidden(
+            "root or sudo privileges required to create orphan token",
+            hint="leave `no_parent` out, or write the token's policies with the capability `sudo` on this path",
+            code="vault_policy",
+        )
     if body.type not in ("", "default", "service"):
         raise Invalid(
-            f"tokens of the type {body.type[:32]!a} are not supported, because each token can be revoked",
+            f"tokens of the type {body.type[:32]!a} are not supported, because they cannot be revoked",
             hint="create a token of the type service, and limit its `ttl` and `num_uses`",
         )
     if body.id or body.entity_alias:
@@ -173,7 +178,7 @@ def _create(
             f"`meta` may have at most {MAX_METADATA} members, and `display_name` at most {MAX_TEXT} characters"
         )
     if not 0 <= body.num_uses <= 1_000_000_000:
-        raise Invalid("`num_uses` must be a number of uses, 0 or more")
+        raise Invalid("`num_uses` must be 0 to 1000000000 uses (0: no limit)")
     names = parse_texts(body.policies or [], field="policies")
     options = TokenOptions(
         policies=choose_policies(caller, names, has_default=not body.no_default_policy),
@@ -268,7 +273,9 @@ def _list_accessors(act: Act, caller: VaultCaller) -> Answer:
 
 
 def names_of(token: VaultToken | None) -> list[str]:
-    """Return the names of a token's policies as Vault lists them."""
+    """Return the names of the Vault policies of a token; the only name `ostiary` if no Vault policy limits the token,
+    or if `token` is None.
+    """
     policies = None if token is None else token.options.policies
     return [UNRESTRICTED] if policies is None else list(policies)
 
@@ -279,7 +286,9 @@ def _tidy(act: Act, caller: VaultCaller) -> Answer:
 
 
 def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int) -> dict[str, object]:
-    """Return the JSON of a token as the operation `lookup` returns it. `text` is the text of the token, or empty."""
+    """Return the JSON of a token as the operation `lookup` returns it. `text` is the text of the token; empty for a
+    lookup by the accessor, which must not show the text.
+    """
     options = token.options
     data: dict[str, object] = {
         "accessor": token.accessor,
@@ -320,12 +329,14 @@ def _metadata(token: VaultToken, agent: str, task: str) -> dict[str, str]:
 
 
 def render_auth(token: VaultToken, *, text: str, caller: VaultCaller) -> dict[str, object]:
-    """Return the JSON of a token as the member `auth` of a response."""
+    """Return the JSON of a token of the caller as the member `auth` of a response. `text` is the text of the token."""
     return auth_of(token, text=text, agent=caller.agent.name, task=caller.task.task_id)
 
 
 def auth_of(token: VaultToken, *, text: str, agent: str, task: str) -> dict[str, object]:
-    """Return the JSON of a token as the member `auth` of a response, with the name of its agent and its task."""
+    """Return the JSON of a token as the member `auth` of a response. `agent` and `task`, the name of its agent and the
+    id of its task, are shown as metadata.
+    """
     options = token.options
     return {
         "client_token": text,
@@ -412,7 +423,7 @@ def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]
             "only tokens of the type service are supported", hint="leave out `token_type`, or set it to service"
         )
     if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:
-        raise Invalid("`token_num_uses` must be a number of uses, 0 or more")
+        raise Invalid("`token_num_uses` must be 0 to 1000000000 uses (0: no limit)")
     return {**present, **changes, "policies": ()}
 
 

@@ -128,7 +128,9 @@ class _Hash(msgspec.Struct):
 
 
 class OpenKey(msgspec.Struct, frozen=True):
-    """A key within an act, and the function that decrypts the material of one of its versions."""
+    """A transit key that a request uses. `open`: the function that decrypts the material of a version, by its number.
+    `random`: the source of random bytes.
+    """
 
     key: TransitKey
     open: Callable[[int], bytes]
@@ -136,8 +138,9 @@ class OpenKey(msgspec.Struct, frozen=True):
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:
-    """Parse a request into its operation. Raises UnsupportedOperation or NothingStored for an unsupported operation or
-    path, Malformed or Invalid for a wrong body.
+    """Return the operation of a request to a transit mount. Raises NothingStored for an unknown path,
+    UnsupportedOperation for a method that the path does not support; Malformed for members of wrong types, Invalid for
+    wrong names and values.
     """
     if request.path.endswith("/") and request.method is not VaultMethod.LIST:
         raise NothingStored("no handler for route", code="no_route")
@@ -176,8 +179,8 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
 
 
 def find_tool(request: VaultRequest) -> Operation:
-    """Return the operation of a request below `sys/tools/`. Raises UnsupportedOperation or NothingStored for an
-    unsupported operation or path, Invalid for a wrong body.
+    """Return the operation of a request below `sys/tools/`. Raises NothingStored for an unknown tool,
+    UnsupportedOperation for another method than a write. The operation checks the body when it runs.
     """
     kind, parameter = split_path(request.path.removeprefix(TOOLS))
     if kind not in _TOOLS:
@@ -525,7 +528,7 @@ def _choose_hash(in_path: str, item: _Item) -> str:
     Invalid if the request has a context, which no signature or HMAC uses.
     """
     if item.context:
-        raise Invalid("`context` is for encryption and decryption", hint="leave `context` out")
+        raise Invalid("`context` is only for encryption and decryption", hint="leave `context` out")
     return in_path or item.hash_algorithm or item.algorithm or "sha2-256"
 
 

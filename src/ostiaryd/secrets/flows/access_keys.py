@@ -47,11 +47,12 @@ class NewAccessKey(NamedTuple):
 
 
 def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, config: Config) -> NewAccessKey:
-    """Create an access key for an agent that has a bearer exemption at this server; return it with its secret key.
+    """Create an access key for the AWS API of this server, for an agent that may use bearer credentials here (a bearer
+    exemption); return it with its secret key.
 
     `network`: networks with spaces between, from which the key is accepted. `lifetime_s`: seconds. Raises NotFound for
-    an unknown agent, Invalid for `network` or `lifetime_s`; Sealed if the secrets are sealed; TokenRefused if the agent
-    has no bearer exemption; Conflict if it has `MOST` access keys.
+    an unknown agent, Invalid if `network` or `lifetime_s` is malformed or out of range; Sealed if the secrets are
+    sealed; TokenRefused if the agent has no bearer exemption; Conflict if it has `MOST` access keys.
     """
     act.check_granting()
     holder = registry.find_agent(act.tx, agent)
@@ -91,13 +92,13 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
 
 
 def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
-    """Return the access keys of an agent, given by id or name. Raises NotFound for an unknown agent."""
+    """Return the access keys of the agent with the id or name `agent`. Raises NotFound for an unknown agent."""
     return store.access_keys.of_agent(reader, registry.find_agent(reader, agent).agent_id)
 
 
 def revoke_access_key(act: Act, agent: str, id: str) -> None:
-    """Revoke an access key of an agent, given by id or name. Raises NotFound, also if the key belongs to
-    another agent.
+    """Revoke the access key `id` of the agent with the id or name `agent`. Raises NotFound if the agent or the key is
+    unknown, or the key belongs to another agent.
     """
     act.entry.object = id[:64]
     key = store.access_keys.get(act.tx, id)
@@ -111,12 +112,14 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
 def authenticate_signed(
     act: Act, request: SignedRequest, *, address: str, is_change: bool, config: Config
 ) -> VaultCaller:
-    """Return the agent that signed a request, and write the agent into the act's ledger entry.
+    """Authenticate a request to the AWS API by the signature of an access key; return the caller, and write it into the
+    act's ledger entry.
 
-    A request that changes something is accepted only once. A read may be repeated while its time is valid, because two
-    equal reads in one second have the same signature. Raises SignatureRefused for a wrong or repeated signature,
-    TokenRefused for an access key that is unknown, has ended, was revoked or is not valid from this address, NotFound
-    or Forbidden if the agent may not act, and Sealed while the secrets are sealed.
+    `is_change`: the request changes something, so it is accepted only once. A read may be repeated while its time is
+    valid, because two equal reads in one second have the same signature. Raises SignatureRefused for a wrong signature,
+    RequestRepeated for a repeated change, TokenRefused for an access key that is unknown, has ended, was revoked or is
+    not valid from `address`, or whose agent lost its bearer exemption; NotFound or Forbidden if the agent may not act,
+    and Sealed while the secrets are sealed.
     """
     key = store.access_keys.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
@@ -166,5 +169,5 @@ def _check_exempt(act: Act, agent: str, name: str, config: Config) -> None:
 
 
 async def forget_access_keys(world: World) -> None:
-    """Delete the access keys of all agents that have expired."""
+    """Delete the expired access keys of all agents."""
     await world.writer.submit(store.access_keys.prune)

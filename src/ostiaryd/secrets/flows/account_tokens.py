@@ -65,10 +65,10 @@ class IssueToken(NamedTuple):
 
 
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a new access token at the provider `name`, for the person on whose behalf the caller acts.
-    `requested`: the scopes that the request states; empty: all scopes to which the person consented and that the
-    provider still has. Raises NotFound for an unknown provider; NotConnected if the person has no connected account
-    there; Invalid for a scope without consent.
+    """Return the scopes of a new access token at the provider `name`, for the person on whose behalf the caller's task
+    is. `requested`: the scopes that the request states; empty: all scopes to which the person consented and that the
+    provider still has. Raises NotFound for an unknown provider; NotConnected if the task is for no person, or the
+    person has no connected account there; Invalid for a scope without the person's consent.
     """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)
@@ -99,10 +99,11 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
 def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | tuple[Lease, AccessToken]:
     """Store the lease of an access token for the caller that the act's ledger entry names.
 
-    If agents share the present token and it is valid for long enough, return the lease and the token. Otherwise return
-    the token to fetch. Raises NotFound for an unknown provider; NotConnected, AccountRefused, Forbidden, Invalid or
-    Conflict if the task, the person or the connected account does not permit the scopes; Sealed if the secrets are
-    sealed.
+    If the provider has one access token that all agents share, and it is valid for at least `FRESH_S` seconds, return
+    the lease and this token. Otherwise return the token to fetch. Raises NotFound for an unknown provider; NotConnected
+    if the task is for no person or the person has no connected account; AccountRefused if the person's roles do not
+    permit accounts there; Forbidden if the person is not accountable for the agent and gave no consent; Invalid for a
+    scope without consent; Conflict for too many leases; Sealed if the secrets are sealed.
     """
     act.check_granting()
     check_open(act.tx)
@@ -134,8 +135,8 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
 def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken | IssueToken:
     """Return an access token for one request of the agent that the act's ledger entry names, or the token to fetch.
 
-    The token belongs to a live lease of the agent's task; without such a lease, to a new lease. Raises the errors of
-    `begin_token`.
+    The token belongs to a live lease of the agent's task with the same scopes; if there is none, to a new lease. Raises
+    the errors of `begin_token`.
     """
     check_open(act.tx)
     provider, account, scopes = _find_permitted(act, name, requested)
@@ -249,8 +250,8 @@ class Refresh(NamedTuple):
 
 
 def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account for this process; return None if another process has the claim. Raises Sealed if
-    the secrets are sealed; NotConnected if the account is not active.
+    """Claim the refresh of an account for this process, because a refresh token works only once; return None if another
+    process has the claim. Raises Sealed if the secrets are sealed; NotConnected if the account is not active.
     """
     check_open(tx)
     id = issue.account.account_id
@@ -297,9 +298,9 @@ class Outcome(NamedTuple):
 def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnswer) -> Outcome:
     """Store the provider's response to a refresh; return the outcome.
 
-    The new refresh token is stored if the connection has not changed since the claim. An access token that is not
-    usable, because its lease or the connection has ended or the response is not acceptable, is stored too, so that it
-    can be revoked at the provider.
+    The new refresh token is stored if the connection has not changed since the claim. Unless agents share tokens, the
+    access token is stored with its lease, even if it is not usable because the lease has ended or the response is not
+    acceptable, so that it can be revoked at the provider.
     """
     tx, id, lease = act.tx, issue.account.account_id, issue.lease
     act.entry.agent, act.entry.task = lease.agent, lease.task
@@ -328,8 +329,9 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
 
 
 def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
-    """Mark the lease of a token as live, and return the outcome. The outcome is a refusal if the lease or the account
-    has ended, if the agent or its task was stopped, or if the secrets were sealed.
+    """Mark the lease of a fetched or shared token as live, and return the outcome. The outcome contains a refusal,
+    which is not raised, if the lease or the account has ended, if the agent or its task was stopped, or if the secrets
+    were sealed.
     """
     act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
     note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
@@ -355,8 +357,8 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
 
 
 def fail_refresh(act: Act, issue: IssueToken, refresh: Refresh | None, refusal: Refused) -> None:
-    """Record that no token was fetched for a lease, because of `refusal`. If the provider has ended the connection, the
-    account becomes broken.
+    """Record that no token was fetched for a lease, because of `refusal`. If the provider has ended the connection
+    (code `grant_ended`), the account becomes broken. `refresh`: the claimed refresh; None if the claim failed.
     """
     id, is_ended = issue.account.account_id, refusal.code == "grant_ended"
     abandon_lease(act, issue.lease, refusal.message)

@@ -42,10 +42,11 @@ _OBJECT = f"{AWS_MOUNT}/config/root"
 
 
 def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
-    """Store the server's access to AWS; the stored times of leases of users stay.
+    """Store the server's access to AWS: its access key, the region and the endpoints. The stored lease times
+    (`put_lease_times`) stay.
 
-    If `config` has another access key, a rotation in progress ends, and the entry names the keys that the rotation
-    leaves at AWS. Raises Sealed if the secrets are sealed.
+    If `config` has another access key, a rotation in progress ends, and the ledger entry names the keys that the
+    rotation leaves at AWS. Raises Sealed if the secrets are sealed.
     """
     registry.fill_entry(act, object=_OBJECT, access_key=config.access_key, region=config.region)
     present = store.aws_accounts.root(act.tx)
@@ -71,7 +72,9 @@ def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
 
 
 def find_root(reader: Reader) -> store.aws_accounts.StoredRoot:
-    """Return the server's access to AWS. Raises Invalid if it is not configured."""
+    """Return the server's access to AWS: the configuration and its encrypted secret key. Raises Invalid if it is not
+    configured.
+    """
     if (stored := store.aws_accounts.root(reader)) is None:
         raise Invalid("the access to AWS is not configured", hint="write aws/config/root", code="no_root")
     return stored
@@ -89,7 +92,7 @@ def open_root(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
 
 
 def begin_root_rotation(act: Act) -> None:
-    """Record that a rotation of the server's own key at AWS begins.
+    """Record that a rotation of the server's own access key at AWS begins.
 
     The caller has checked that the server's user has no other key, so a second key at AWS belongs to this rotation from
     now on. Raises Invalid if the access to AWS is not configured; Conflict if a rotation is in progress.
@@ -131,8 +134,8 @@ def has_pending_key(reader: Reader) -> bool:
 
 
 def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
-    """Store the new key of a rotation, which is not in use yet. Raises Sealed if the secrets are sealed; Conflict if
-    the access to AWS was replaced meanwhile.
+    """Store the new key of a rotation, which is not in use yet. `old_key`: the id of the key that must still be in use.
+    Raises Sealed if the secrets are sealed; Conflict if the access to AWS was replaced meanwhile.
     """
     config = _find_rotating(act, old_key)[0]
     registry.fill_entry(act, object=_OBJECT, new_key=made.access_key)
@@ -152,8 +155,8 @@ def open_pending(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
 
 
 def use_new_key(act: Act, old_key: str) -> None:
-    """Use the rotation's new key from now on, and schedule the deletion of the old key at AWS. Raises Sealed while the
-    secrets are sealed, Conflict if the rotation has ended.
+    """Use the rotation's new key from now on, and schedule the deletion of `old_key` at AWS. Raises Sealed while the
+    secrets are sealed, Conflict if the rotation has ended or `old_key` is not the key in use.
     """
     config, _ = _find_rotating(act, old_key)
     pending, secret_key = open_pending(act.tx, keys=act.tx.keys)
@@ -165,14 +168,16 @@ def use_new_key(act: Act, old_key: str) -> None:
 
 
 def end_root_rotation(act: Act, new_key: str) -> None:
-    """Record that the old key of a rotation is deleted at AWS. Raises Conflict if the rotation has ended."""
+    """Record that the old key of a rotation is deleted at AWS, so the rotation has ended. Raises Conflict if the
+    rotation has ended already, or `new_key` is not the key in use.
+    """
     config, _ = _find_rotating(act, new_key)
     store.aws_accounts.replace_root(act.tx, config, replace(config, rotation=None))
 
 
 def fail_root_rotation(act: Act, key: str, why: str) -> None:
     """Record that a step of the rotation failed because of `why`, and schedule the next attempt. Raises Conflict if the
-    rotation has ended.
+    rotation has ended, or `key` is not the key in use.
     """
     config, rotation = _find_rotating(act, key)
     attempts = rotation.attempts + 1
@@ -210,8 +215,10 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     """Store the lease of new credentials for the caller that the act's ledger entry names; return the request to AWS
     that follows the act.
 
-    `is_session`: whether the path of the request is `sts/ROLE`. `ttl`: the requested lifetime in microseconds; None:
-    the default. Raises Invalid for an unknown role, or for a role of users at `sts/ROLE`; Conflict for too many leases.
+    `is_session`: whether the path of the request is `sts/ROLE` (not `creds/ROLE`). `arn`: the ARN of the role to
+    assume; empty: the only ARN of the role. `ttl`: the requested lifetime in microseconds; None: the default. Raises
+    Invalid for an unknown role, for a role of users at `sts/ROLE`, for an `arn` that the role does not have, and for a
+    `ttl` out of range; Conflict for too many leases.
     """
     act.check_granting()
     if (role := store.aws_accounts.role(act.tx, name)) is None:

@@ -47,7 +47,9 @@ def delete_backend(act: Act, name: str) -> None:
 
 
 def find_backend(reader: Reader, name: str) -> StoredBackend:
-    """Return the configuration of a back end by its name. Raises NothingStored if there is none."""
+    """Return the record of the back end `name`: its configuration and its encrypted credentials. Raises NothingStored
+    if there is none.
+    """
     if (stored := store.backends.get(reader, name)) is None:
         raise NothingStored(
             "back end not found", hint="list the back ends with `ostiary secret backend list`", code="no_route"
@@ -65,11 +67,10 @@ def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) ->
 
 def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
     """Check that a value that was read from a back end may still be returned. Raises Sealed if the secrets were sealed,
-    TokenRefused if `holding` has ended or its agent was stopped, and BackendFailed if the back end was deleted or its
-    configuration replaced.
+    TokenRefused if the caller's token has ended or its agent was stopped, and BackendFailed if the back end was deleted
+    or its configuration replaced.
 
-    `holding`: the holding with which the caller authenticated, which may have ended during the read; None for an
-    administrator.
+    `holding`: the id of the token or access key with which the caller authenticated; None for an administrator.
     """
     check_open(reader)
     if holding is not None:

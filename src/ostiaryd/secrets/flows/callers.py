@@ -44,20 +44,22 @@ not included, because their holder may write at the provider.
 
 
 class TokenRefused(Forbidden):
-    """The token is missing, unknown, expired or revoked, or is used from another address than it is bound to."""
+    """The Vault token or access key is missing, unknown, expired or revoked, is used from an address to which it is not
+    bound, or may not be used for this request.
+    """
 
     code = "token_refused"
 
 
 class LoginRefused(Invalid):
-    """The credentials of a login are wrong, or their holder may not log in."""
+    """The credentials of a login to the Vault API are wrong, or the agent to which they belong may not log in."""
 
     code = "login_refused"
 
 
 class VaultCredentials(msgspec.Struct, frozen=True):
-    """The unverified credentials of a request: a Vault token, or, without one, the members of the request that hold an
-    access token and its DPoP proof.
+    """The unverified credentials of a request: a Vault token; or, if `request` is not None, an access token with its
+    DPoP proof, which `request` contains.
     """
 
     unverified_token: str
@@ -67,7 +69,8 @@ class VaultCredentials(msgspec.Struct, frozen=True):
 
 class VaultCaller(msgspec.Struct, frozen=True):
     """An authenticated, active agent under a live task. `details`: the bounds of its access token, besides the bounds
-    of the task.
+    of the task. `holding`: the id of the token or access key that authenticated the agent. `token`: its Vault token,
+    None for other credentials.
     """
 
     agent: Agent
@@ -81,8 +84,8 @@ class VaultCaller(msgspec.Struct, frozen=True):
 
 
 class CallerOperation(NamedTuple):
-    """An operation on tokens, roles or policies, whose flow gets the caller. The members have the meanings of
-    `Operation`.
+    """An `Operation` before it is bound to a caller: its functions `run` and `exists` take the caller as second
+    argument. The other members have the meanings of `Operation`.
     """
 
     action: SecretAction
@@ -109,8 +112,9 @@ def token_digest(keys: Keyring, unverified_token: str) -> bytes:
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
-    """Return the caller of a request, and write the caller into the act's ledger entry. Raises TokenRefused or
-    AccessRefused for a token or a key that is not valid, NotFound or Forbidden if the agent may not act.
+    """Return the caller of a request, and write the caller into the act's ledger entry. Raises TokenRefused for a Vault
+    token that is not valid, the errors of `verify_claims` for an access token, NotFound or Forbidden if the agent may
+    not act.
     """
     if credentials.request is None:
         caller = _authenticate_token(act, credentials.unverified_token, address=credentials.address)
@@ -147,7 +151,7 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
 
 def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
     """Return the caller whom a live token authenticates, under the task of the token. Raises NotFound for an unknown
-    agent or task, Forbidden if one of them has ended or is stopped.
+    agent or task, Forbidden if the agent or the task has ended or is stopped.
     """
     agent, task = find_live(act, holding.agent, holding.task)
     own = _scopes(agent, task, token.scopes)
@@ -155,7 +159,9 @@ def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
 
 
 def has_expired(act: Act, token: VaultToken) -> bool:
-    """Return whether a token has expired or has no uses left, or a token above it has expired."""
+    """Return whether a token has expired or has no uses left, or a token above it (its parent, the parent's parent) has
+    expired.
+    """
     if token.uses_left < 0 or act.now >= token.expires_at:
         return True
     for accessor in token.options.above:
@@ -192,8 +198,9 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
 
 
 def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
-    """Return an agent that may act now, and the agent's live task with its delegation chain. Raises NotFound for an
-    unknown agent or task, Forbidden if one of them has ended or is stopped, or the task belongs to another agent.
+    """Return an agent that may act now, and the agent's live task with its delegation chain. `task_id` None: the
+    standing task, for work without a declared task. Raises NotFound for an unknown agent or task, Forbidden if the
+    agent or the task has ended or is stopped, or the task belongs to another agent.
     """
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_task(agent)
@@ -225,9 +232,10 @@ def authorize(
     """Check that a caller may act on a path: first the restrictions, then the bounds of task and token, then the
     policies.
 
-    `request`: the request into which the secret is put; the bounds see its members as arguments, and the policies see
-    them in the context. `token_scopes`: the scopes of the access token that the operation issues. Raises Forbidden if
-    one of them denies, and RemotePoliciesNeeded if a policy needs another evaluator.
+    `request`: the request into which an egress proxy puts the secret; the bounds see its members as arguments, and the
+    policies see them in the context. `token_scopes`: the scopes of the access token that the operation issues; None: it
+    issues none. Raises Forbidden if a restriction, the bounds or the policies deny, and RemotePoliciesNeeded if a
+    policy server must be asked first.
     """
     _check_restrictions(act, caller, action)
     members = tuple((f"request_{name}", value) for name, value in request.items()) if request else ()
@@ -237,7 +245,7 @@ def authorize(
             arguments["scopes"] = sorted(token_scopes)
         if not all(permits(one, resource_uri=config.api, tool=action, arguments=arguments) for one in bounds):
             raise Forbidden(
-                f"permission denied: the task does not allow `{action}` for this path",
+                f"permission denied: the bounds of the task or the token do not allow `{action}` on this path",
                 hint=f"bounds of a task name the tool {action} of {config.api}, with the argument `path`",
                 code="outside_task",
             )
@@ -260,10 +268,10 @@ def authorize(
 
 def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
     """Check that a caller may run an operation of an engine. Raises Forbidden if the caller may not, and
-    RemotePoliciesNeeded if a policy needs another evaluator.
+    RemotePoliciesNeeded if a policy server must be asked first.
 
-    The error of `find_scopes` of the operation tells which providers and accounts exist. The function raises the error
-    only after the policies have permitted the request with the requested scopes.
+    The error of the operation's `find_scopes` tells which providers and accounts exist, so it is raised only after the
+    policies have permitted the request with the requested scopes.
     """
     scopes, missing = None, None
     if operation.find_scopes is not None:
@@ -275,8 +283,9 @@ def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Op
 
 
 def try_scopes(find: Callable[[], frozenset[str]], requested: frozenset[str]) -> tuple[frozenset[str], Refused | None]:
-    """Return the scopes that policies see, and the error of `find` if `requested` must stand for them. The error is
-    raised only after policies permit the request, because it tells which providers and accounts exist.
+    """Return the scopes that `find` returns, and None; or, if `find` raises Refused, `requested` and the error. The
+    caller raises the error only after the policies have permitted the request, because the error tells which providers
+    and accounts exist.
     """
     try:
         return find(), None
@@ -329,22 +338,22 @@ def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None
 def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
-    """Return whether a caller may act on a path. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded if a policy needs another evaluator.
+    """Return whether a caller may act on a path. Unlike `authorize`, a denial raises nothing, so the request goes on.
+    Raises RemotePoliciesNeeded if a policy server must be asked first.
     """
     return passes(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
-    """Return whether a caller may run an operation. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded if a policy needs another evaluator.
+    """Return whether a caller may run an operation. Unlike `authorize_operation`, a denial raises nothing, so the
+    request goes on. Raises RemotePoliciesNeeded if a policy server must be asked first.
     """
     return passes(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 
 def passes(check: Callable[[], object]) -> bool:
-    """Return whether a check does not raise Refused. A denial does not make the act a refused act. Raises
-    RemotePoliciesNeeded if a policy needs another evaluator.
+    """Call `check`, and return whether it raises no refusal (Refused). Raises RemotePoliciesNeeded and other
+    challenges, after which the request is tried again.
     """
     try:
         check()

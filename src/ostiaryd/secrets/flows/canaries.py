@@ -9,11 +9,11 @@ from ostiaryd.registry.model import ADMIN, AgentState, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent of the act's ledger entry at the end of the act, and mark the entry, so that a detector
-    raises a finding. The reader gets the value as of any other secret.
+    """Quarantine the agent that reads a canary secret, which no honest agent reads, at the end of the act; mark the
+    act's ledger entry, so that a detector raises a finding. The agent gets the value as of any other secret.
 
-    An agent with the administrator scope is not quarantined while no person has a key, because the server must keep an
-    administrator.
+    An agent with the administrator scope is not quarantined while no person can sign in with a key, because the server
+    must keep an administrator.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
     registry.fill_entry(act, object=act.entry.object or "", canary=True)

@@ -178,12 +178,16 @@ def _secret_place(name: str) -> Place:
 
 
 def refresh_place(account_id: str) -> Place:
-    """Return the place of an account's refresh token; the encryption of the token is bound to this place."""
+    """Return the place of an account's refresh token: associated data of its encryption, so that its ciphertext cannot
+    be decrypted as the token of another account.
+    """
     return OAUTH_MOUNT, f"refresh/{account_id}", 1
 
 
 def shared_place(account_id: str) -> Place:
-    """Return the place of an account's shared access token; the encryption of the token is bound to this place."""
+    """Return the place of an account's shared access token: associated data of its encryption, so that its ciphertext
+    cannot be decrypted as the token of another account.
+    """
     return OAUTH_MOUNT, f"shared/{account_id}", 1
 
 
@@ -203,8 +207,8 @@ def _note_provider(act: Act, provider: AccountProvider) -> None:
 
 
 def check_may_connect(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that the person has a role that may connect accounts at this provider, and use them. Raises AccountRefused
-    otherwise.
+    """Check that the person has one of the roles that may connect and use accounts at this provider. Raises
+    AccountRefused otherwise.
     """
     if not may_connect(reader, provider, person):
         raise AccountRefused(
@@ -215,7 +219,9 @@ def check_may_connect(reader: Reader, provider: AccountProvider, person: str) ->
 
 
 def may_connect(reader: Reader, provider: AccountProvider, person: str) -> bool:
-    """Return whether a person may connect an account at a provider."""
+    """Return whether a person has one of the roles that may connect accounts at a provider; a provider without roles
+    permits every person.
+    """
     return not provider.roles or bool(registry.list_person_roles(reader, person) & frozenset(provider.roles))
 
 
@@ -224,23 +230,30 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
     redirects the person.
 
     Raises NotFound for an unknown provider; AccountRefused if the person may not connect an account there; Invalid for
-    scopes that the provider does not offer; Conflict if the person has connected an account there; Sealed if the
-    secrets are sealed.
+    no scope, or a scope that the provider does not offer; Conflict if the person has connected an account there; Sealed
+    if the secrets are sealed.
     """
     provider = find_provider(act.tx, name)
     registry.fill_entry(act, object=name, scopes=sorted(scopes))
     check_open(act.tx)
     act.check_granting()
     check_may_connect(act.tx, provider, person)
-    if not scopes <= frozenset(provider.scopes) or (provider.scopes and not scopes):
+    if unoffered := scopes - frozenset(provider.scopes):
+        raise Invalid(
+            f"{provider.label} does not offer the scope {min(unoffered)[:64]!a}",
+            hint="choose scopes from the list on the page",
+            code="no_scope",
+        )
+    if provider.scopes and not scopes:
         raise Invalid("choose at least one scope on the page", code="no_scope")
     check_free(act.tx, provider, person)
     return provider
 
 
 def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person has no connection at a provider that is active, or that is still being ended there. A broken
-    connection passes the check. Raises Conflict otherwise, and Sealed while the secrets are sealed.
+    """Check that a person may begin a new connection at a provider: the person's present connection there, if any, is
+    broken. Raises Conflict if the connection is active or is still being ended, and Sealed while the secrets are
+    sealed.
     """
     check_open(reader)
     present = store.connected_accounts.find(reader, person, provider.name)
@@ -255,9 +268,10 @@ def connect_account(
 ) -> ConnectedAccount:
     """Connect an account of a person at a provider, or replace a broken connection; return the account.
 
-    `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound or Conflict if the
-    provider was removed meanwhile; Conflict also if the person has connected an account there; AccountRefused if the
-    person may not connect an account or the response is not acceptable; Sealed if the secrets are sealed.
+    `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound if the provider was
+    removed meanwhile; Conflict if it was removed and added again, or the person has connected an account there;
+    AccountRefused if the person may not connect an account or the response is not acceptable; Sealed if the secrets are
+    sealed.
     """
     registry.fill_entry(act, object=provider.name, scopes=sorted(requested))
     act.check_granting()
@@ -301,7 +315,7 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
     """End a connection: its access tokens end now, and its refresh token is then revoked at the provider.
 
     `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account even if the
-    provider has not revoked its token. Raises NotFound if there is none.
+    provider has not revoked its token. Raises NotFound if there is no such account, or it belongs to another person.
     """
     act.entry.object = account_id[:200]
     account = store.connected_accounts.get(act.tx, account_id)
@@ -350,8 +364,8 @@ def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
 
 
 def break_all_accounts(act: Act) -> int:
-    """Mark every active connection as broken after a loss of a part of the history, since connections may have ended in
-    the lost part. Return the number of connections that were marked.
+    """Mark every active connection as broken after the database lost a part of its history, because connections may
+    have ended in the lost part. Return the number of connections that were marked.
     """
     count, page = 0, Page(ENDED_AT_ONCE, "")
     while accounts := store.connected_accounts.page(act.tx, page):

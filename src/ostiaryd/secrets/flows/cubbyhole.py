@@ -71,12 +71,14 @@ def delete_value(act: Act, caller: VaultCaller, path: str) -> None:
 
 
 def place_of(holding: str, path: str) -> Place:
-    """Return the place to which a private value of a token is bound."""
+    """Return the place of a private value of a token: associated data of its encryption, so that its ciphertext cannot
+    be decrypted as another value.
+    """
     return CUBBYHOLE, f"{holding}/{path}", 1
 
 
 async def forget_private_values(world: World) -> None:
-    """Delete the private values of tokens that have expired, at most `FORGOTTEN_AT_ONCE` in one call. Until then, the
-    value of a token that was revoked is encrypted, and no request reaches the value.
+    """Delete the private values of expired tokens, at most `FORGOTTEN_AT_ONCE` in one call. A revoked token's values
+    stay encrypted in the database until its original expiry; no request reaches them.
     """
     await world.writer.submit(lambda tx: store.cubbyhole.prune(tx, limit=FORGOTTEN_AT_ONCE))

@@ -30,8 +30,9 @@ from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
 
 
 def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -> None:
-    """Store a connection with its password. Raises Invalid (`has_leases`) if the connection exists with another server
-    and has leases, Conflict for a new connection if the server has the maximum number of connections.
+    """Store a database connection with its password. Raises Invalid (`has_leases`) if the connection has leases and
+    `config` names another database server or database than before; Conflict for a new connection if the maximum number
+    of connections is stored.
     """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}", address=config.address, database=config.database)
     present = store.databases.config(act.tx, name)
@@ -53,7 +54,9 @@ def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys:
     """
     stored = store.databases.config(reader, name)
     if stored is None or _receiver_of(stored.config) != _receiver_of(config):
-        raise Invalid("`password` is required for a new connection, and if the server, the user or `tls_ca` changes")
+        raise Invalid(
+            "`password` is required for a new connection, and if its server, database, user or TLS verification changes"
+        )
     return _open(reader, keys, f"config/{name}", stored.password)
 
 
@@ -80,7 +83,11 @@ def delete_connection(act: Act, name: str) -> None:
 def find_connection(reader: Reader, name: str) -> StoredDatabase:
     """Return a database connection (`database/config/NAME`) by its name. Raises Invalid for an unknown name."""
     if (stored := store.databases.config(reader, name)) is None:
-        raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
+        raise Invalid(
+            f"failed to find entry for connection with name: {name!a}",
+            hint=f"write {DATABASE_MOUNT}/config/NAME",
+            code="no_connection",
+        )
     return stored
 
 
@@ -108,8 +115,8 @@ def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
 
 
 def begin_root_rotation(act: Act, name: str) -> None:
-    """Store the next password of a connection's user as pending. If there is a pending password, it is kept, because
-    the database may have it already. Raises Invalid for an unknown connection.
+    """Store a new random password of a connection's user as pending. If there is a pending password, it is kept,
+    because the database may have it already. Raises Invalid for an unknown connection.
     """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
@@ -156,9 +163,10 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
 
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
-    """Store a static role; return whether the role is new. For a new role, also store its first password as pending,
-    for the rotation that must follow. Raises Invalid for a setting that is not valid; Conflict for too many static
-    roles.
+    """Store a static role (an existing account whose password the server changes); return whether the role is new. For
+    a new role, also store its first password as pending, for the rotation that must follow. Raises Invalid for an
+    unknown connection, a role that the connection does not allow, or another database or user of an existing role;
+    Conflict for too many static roles.
     """
     registry.fill_entry(
         act, object=f"{DATABASE_MOUNT}/static-roles/{name}", database=role.database, username=role.username
@@ -222,7 +230,7 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
 
 
 def begin_rotation(act: Act, name: str) -> None:
-    """Store the next password of a static role as pending. If there is a pending password, it is kept, because the
+    """Store a new random password of a static role as pending. If there is a pending password, it is kept, because the
     database may have it already. Raises Invalid for an unknown role.
     """
     registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}")

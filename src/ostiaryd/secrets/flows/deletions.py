@@ -37,8 +37,8 @@ def cancel_deletion(act: Act, path: str, secret: Secret) -> None:
 
 
 async def delete_due(world: World) -> None:
-    """Delete the secrets whose scheduled time has come. A secret that is not scheduled any more stays: another API has
-    restored it, or has stored a new value.
+    """Delete the secrets whose scheduled deletion is due; none while the secrets are sealed. A secret that is not
+    scheduled any more stays: it was restored, or has a new value.
     """
     if (await world.db.scan(read_status)).is_sealed:
         return

@@ -62,7 +62,9 @@ class UsableSecret(NamedTuple):
 
 
 class BackendSecret(NamedTuple):
-    """The secret of a back end, and the member to use. The server reads the secret after the decision."""
+    """A secret of a back end that the server must still read, outside of the transaction; and the name of the member to
+    use.
+    """
 
     read: ReadBackend
     member: str
@@ -73,9 +75,10 @@ def create_destination(
 ) -> StoredDestination:
     """Create the destination of a secret: the place in requests to an origin into which egress proxies put a secret.
     Return it. `secret`: the path of the secret. `member`: the member of its value; empty for a connected account.
-    `scopes`: the scopes of an access token of a connected account; empty for all. Raises Invalid or Malformed for a
-    member that is not valid; Conflict if the name or the field has a destination already, or the server has too many;
-    ClockJumped after a jump of the clock.
+    `scopes`: the scopes of an access token of a connected account; empty for all. Raises Malformed for a malformed
+    path, Invalid for another value that is not valid; Conflict if another destination has the name or sets the same
+    field of requests to the origin, or the server has too many; ClockJumped while the server grants nothing after a
+    jump of its clock.
     """
     name = destination.name
     registry.fill_entry(act, object=name[:64], secret=secret[:512])
@@ -110,13 +113,14 @@ def delete_destination(act: Act, name: str) -> None:
 
 
 def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> UsableSecret | IssueToken | BackendSecret:
-    """Return the secret of a destination for one request of an agent. `proxy`: the id of the egress proxy's resource.
+    """Return the secret of a destination for one request of an agent. `proxy`: the id of the resource as which the
+    agent's egress proxy is registered.
 
     For a connected account or a back end, the result can be a token or a secret that the caller must still fetch. The
     act's ledger entry names the destination and the request, never the value. Raises Forbidden if the token, the proxy,
     the host, the task or a policy does not permit the use; NotFound or NothingStored if the destination or its secret
-    does not exist; Invalid for a value that no request can contain; NotConnected or AccountRefused for a connected
-    account; Sealed if the secrets are sealed; RemotePoliciesNeeded if a policy needs another evaluator.
+    does not exist; Invalid for a value that no request can contain; for a connected account also the errors of
+    `use_account`; Sealed if the secrets are sealed; RemotePoliciesNeeded if a policy server must be asked first.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry
@@ -147,7 +151,11 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
         )
     entry.object = stored.secret
     if use.host != _host(stored.destination):
-        raise Forbidden("the destination of this secret is another host", code="foreign_host")
+        raise Forbidden(
+            f"the destination `{use.destination}` is not for the host {use.host[:100]}",
+            hint=f"send the secret only to {_host(stored.destination)}",
+            code="foreign_host",
+        )
     check_open(act.tx)
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
@@ -181,16 +189,18 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
 
 
 def is_known(reader: Reader, use: SecretUse, secret: UsableSecret, *, keys: Keyring, now: int) -> bool:
-    """Return whether the server already searches the calls of the agent for this secret, and will do so for at least an
-    hour (`KNOWN_US`). `use` names the agent by the token.
+    """Return whether the server already remembers that a proxy put this secret into a request of the agent, and will do
+    so for at least another hour (`KNOWN_US`); the agent's tool calls are searched for remembered secrets. `use.token`
+    identifies the agent.
     """
     holding = registry.get_holding(reader, use.token)
     return holding is not None and registry.is_secret_known(reader, holding.agent, secret.value, keys=keys, now=now)
 
 
 def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
-    """Search the calls of the agent for this secret from now on. Raises Forbidden if the agent's token has ended;
-    Conflict if the server already searches for too many secrets of the agent.
+    """Remember that a proxy puts this secret into a request of the agent, so that the agent's tool calls are searched
+    for the secret from now on. `use.token` identifies the agent. Raises Forbidden if the token has ended; Conflict if
+    too many secrets are remembered for the agent.
     """
     holding = registry.get_holding(act.tx, use.token)
     registry.fill_entry(act, object=use.destination)
@@ -208,8 +218,9 @@ def usable_token(token: AccessToken) -> UsableSecret:
 
 
 def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
-    """Return the member `member` of a secret as the value for a request. An empty `member` is the only member. Raises
-    Invalid if the secret has no such member, or, for an empty `member`, not exactly one.
+    """Return the member `member` of a secret as the value for a request; for an empty `member`, the only member. Raises
+    Invalid if the secret has no such member, if `member` is empty and the secret has not exactly one member, or if no
+    request can contain the value.
     """
     if not member and len(data) != 1:
         raise Invalid(

@@ -27,9 +27,9 @@ class Operation(msgspec.Struct, frozen=True):
     """An operation on a secret: the path and the action that policies see, a detailed name for the ledger, and the
     function that runs it.
 
-    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes, or
-    `requested` if there are none because of an error. `exists` returns whether a write replaces something, because
-    Vault policies distinguish `create` from `update`. Policies also decide each (action, path) in `also`.
+    `find_scopes` returns the scopes of the access token that the operation issues, as policies see them; if it raises
+    an error, policies see `requested` instead. `exists` returns whether a write replaces something, because Vault
+    policies distinguish `create` from `update`. `also`: further pairs of action and path that policies must permit.
     """
 
     action: SecretAction
@@ -53,8 +53,8 @@ class SecretEngine(Protocol):
     def find_operation(self, mount: str, request: VaultRequest) -> Operation:
         """Parse a request into its operation. The server runs the operation after the checks of task and policies.
 
-        Raises UnsupportedOperation if the path has no such operation; NothingStored for an unknown route; Malformed or
-        Invalid for a body that is not valid.
+        Raises NothingStored for an unknown path, UnsupportedOperation for a method that the path does not support;
+        Malformed for members of wrong types, Invalid for wrong values.
         """
 
 
@@ -79,11 +79,10 @@ def engine_of(module: str) -> SecretEngine:
 
 
 def find_operation(read: Callable[[], Reader], request: VaultRequest) -> tuple[str, Operation, Mount | None]:
-    """Return the path of the mount with which the path of a request begins, the operation of the request, and the
-    mount's record (None for a fixed mount). `read` returns a reader, for a mount that is not fixed.
+    """Return the path of the mount to which a request goes, the operation of the request, and the mount's record (None
+    for a fixed mount). `read` returns a reader of the database, and is called only for a mount that is not fixed.
 
-    Raises NothingStored for a path without a mount, UnsupportedOperation for an operation that the engine lacks,
-    Malformed or Invalid for a body that is not valid.
+    Raises NothingStored if no mount has the path, and the errors of the engine's own `find_operation`.
     """
     path, enabled = request.path, None
     mount, rest = split_path(path)

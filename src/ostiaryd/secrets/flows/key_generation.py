@@ -12,8 +12,8 @@ from ostiaryd.ledger.flows import Act
 
 
 class KeyNeeded(Refused):
-    """The act needs a new private key of a type whose generation takes long. The server generates the key, and runs the
-    act again with it.
+    """A transaction (act) needs a new RSA key, whose generation takes long. The server generates the key outside of the
+    transaction, and runs the transaction again with the key.
     """
 
     code = "key_needed"
@@ -25,8 +25,8 @@ class KeyNeeded(Refused):
 
 
 class KeyGenerator:
-    """The generator of private keys whose generation takes long. It generates one key at a time, in a thread; agents
-    take turns.
+    """The generator of RSA keys, whose generation takes long. The generator makes one key at a time, in a thread;
+    agents take turns.
     """
 
     def __init__(self, world: World) -> None:
@@ -42,9 +42,9 @@ class KeyGenerator:
 
 
 def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
-    """Return a new private key for the act: for RSA, whose generation takes long, the key `generated`; for other types,
-    a key that is generated now. Raises KeyNeeded if the server has not generated an RSA key of this type for the
-    request yet.
+    """Return a new private key of the type `key_type`: for RSA, the key `generated` that the server generated before
+    the act, because the generation takes long; for other types, a key that is generated now. Raises KeyNeeded for RSA
+    if `generated` is None or has another type.
     """
     if not key_type.startswith("RSA"):
         return generate_key(key_type)

@@ -85,8 +85,8 @@ def put_value(
 
 
 def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, number: int | None) -> None:
-    """Move a staging label of a secret to the version `number`; None removes the label, which is not that of the
-    current version. Raises StagesExceeded for too many labels.
+    """Move a staging label of a secret to the version `number`; None removes the label. The caller must have checked
+    that a label to remove is not the label of the current version. Raises StagesExceeded for too many labels.
     """
     registry.fill_entry(act, object=f"{mount}/{path}", stage=label, version=number)
     moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
@@ -94,7 +94,9 @@ def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, numb
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
-    """Return a secret and its version `number`; 0 is the current version. Raises NothingStored if there is none."""
+    """Return a secret and its version `number`; 0 is the current version. Raises NothingStored if the secret or the
+    version does not exist.
+    """
     secret = store.keyvalue.get(reader, mount, path)
     version = None
     if secret is not None:
@@ -106,7 +108,7 @@ def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tupl
 
 def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
     """Return the decrypted value of a version, as JSON. Raises Sealed if the secrets are sealed; Conflict if the stored
-    value was changed by hand; NothingStored for a destroyed version.
+    value cannot be decrypted; NothingStored for a destroyed version.
     """
     if version.wrapped_key is None or version.sealed is None:
         raise NothingStored("the version is destroyed")
@@ -115,8 +117,8 @@ def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
 
 
 def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, its version `number`, and the value as JSON, for an agent. If the secret is a canary, quarantine
-    the agent.
+    """Return a secret, its version `number` (0: the current version), and the value as JSON, for an agent. If the
+    secret is a canary, which no honest agent reads, quarantine the agent.
 
     The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
     if the stored value cannot be decrypted.
@@ -128,8 +130,8 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, its version `number`, and the value as JSON, for an administrator; a canary secret quarantines
-    no administrator.
+    """Return a secret, its version `number` (0: the current version), and the value as JSON, without the quarantine of
+    the reader of a canary secret.
 
     The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
     if the stored value cannot be decrypted.

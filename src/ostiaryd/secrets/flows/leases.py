@@ -42,8 +42,8 @@ NAMED = 100
 
 
 class RenewedMeanwhile(Conflict):
-    """Another renewal extended the lease at the same time, so the account at the other system may have the end of
-    either renewal.
+    """Another renewal extended the lease at the same time, so the account at the database may have the end of either
+    renewal.
 
     `present` is the lease as the other renewal left it.
     """
@@ -56,8 +56,8 @@ class RenewedMeanwhile(Conflict):
 
 
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
-    """Store the lease of new credentials for the caller that the act's ledger entry names; return the account to create
-    after the act.
+    """Store the lease of new database credentials for the caller that the act's ledger entry names; return the account
+    to create at the database after the act.
 
     Raises Invalid for an unknown role, and for a role that its connection does not allow; Conflict for too many leases.
     """
@@ -102,10 +102,11 @@ def add_lease(
     default_ttl: int,
     max_ttl: int,
 ) -> Lease:
-    """Store a lease and its holding for the caller that the act's ledger entry names; return the lease.
+    """Store a lease for the caller that the act's ledger entry names, and its holding, with which the lease ends when
+    the agent or the task is stopped; return the lease.
 
-    `default_ttl`, `max_ttl`: microseconds. The lease ends at the latest with the caller's Vault token. Raises Conflict
-    for too many leases.
+    `default_ttl`, `max_ttl`: microseconds. If the caller uses a Vault token, the lease ends at the latest with this
+    token. Raises Conflict for too many leases.
     """
     agent, task, token = act.entry.agent, act.entry.task, act.entry.token
     assert agent is not None  # the caller was authenticated in this act
@@ -209,8 +210,9 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
     """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` (microseconds)
-    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. Raises Invalid
-    for another's lease, or if the role of the lease has been deleted.
+    would give the lease now; None or 0 stands for the duration that its last renewal, or its issue, gave it. Raises
+    Invalid if the lease is unknown, has ended, belongs to another agent or has reached its maximum lifetime, or if its
+    role has been deleted.
     """
     act.check_granting()
     lease = find_own(act, lease_id)
@@ -222,8 +224,8 @@ def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lea
 
 
 def find_max_end(reader: Reader, lease: Lease) -> int | None:
-    """Return the latest end (microseconds) that a renewal can give a lease now: the present maximum lifetime of a
-    database role bounds its present leases too. None if the role has been deleted.
+    """Return the latest end (microseconds) that a renewal can give a lease now. For a database lease, the present
+    maximum lifetime of its role counts, even if it was lowered after the issue; None if the role has been deleted.
     """
     if lease.mount != DATABASE_MOUNT:
         return lease.max_at
@@ -257,7 +259,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     """End a lease by its id, and schedule the removal of its account now, also if a later attempt is scheduled already.
 
     `is_forgotten`: delete the lease even if its account may still exist. A lease whose account is being created is not
-    deleted; the server then removes the account afterwards. Raises NotFound if there is none.
+    deleted; the server then removes the account afterwards. Raises NotFound for an unknown lease.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.leases.get(act.tx, lease_id)) is None:
@@ -286,7 +288,9 @@ def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotte
 
 
 def end_leases(act: Act, removed: Sequence[Lease]) -> None:
-    """Delete leases whose accounts were removed at the other system."""
+    """Delete leases whose accounts were removed at the database or at AWS. The leases must belong to one database, or
+    all to AWS users.
+    """
     registry.fill_entry(
         act,
         object=removed[0].config,
@@ -325,7 +329,9 @@ def claim_leases(tx: Tx, due: Iterable[Lease]) -> list[Lease]:
 
 
 def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
-    """Schedule the removal of the accounts of these leases, which have expired, or whose holding has ended."""
+    """Schedule the removal of the accounts of these leases. The leases have expired, or ended with their agent, task or
+    token.
+    """
     for lease_id in lease_ids:
         store.leases.revoke(tx, lease_id)
 

@@ -65,11 +65,11 @@ def put_role(
     *,
     role_id: str = "",
 ) -> LoginRole:
-    """Store a role of the caller's agent, and return it. `change` receives the present settings (empty for a new role)
-    and returns the new settings.
+    """Store a role of the caller's agent at the login method `mount`, and return it. `change` receives the present
+    settings (empty for a new role) and returns the new settings.
 
-    `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid for invalid settings, or too many
-    roles.
+    `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid for a malformed name, a role ID in
+    use, settings that are too long, policies that the caller does not have, or too many roles.
     """
     registry.fill_entry(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
@@ -126,7 +126,9 @@ def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
 
 
 def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: str) -> None:
-    """Set the role ID of a role. Raises Invalid for a malformed role ID, NothingStored for an unknown role."""
+    """Set the role ID of an AppRole role, which a login sends with a secret ID. Raises Invalid for a malformed role ID,
+    or one in use; NothingStored for an unknown role.
+    """
     role = find_role(act, caller, mount, name)
     if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
         raise Invalid(f"`role_id` must have 1 to {MAX_ID_TEXT} printable characters")
@@ -172,8 +174,8 @@ def change_settings(
     """Return the settings of a role: `present`, with the changes of a request. Raises Invalid for an unsupported type
     of token, and for malformed settings.
 
-    `durations` names the members, besides those of tokens, that are times; the API accepts texts such as `1h`, and the
-    server stores seconds.
+    `durations`: the names of further members (besides `token_ttl` and the like) that are durations; the API accepts
+    texts such as `1h`, and the server stores seconds.
     """
     if changes.get("token_type", "default") not in ("default", "service", "default-service"):
         raise Invalid(
@@ -186,7 +188,7 @@ def change_settings(
             changes[one] = parse_duration(changes[one], field=one) // SECOND
     for one in ("secret_id_num_uses", "token_num_uses"):
         if not 0 <= changes.get(one, 0) <= 1_000_000_000:
-            raise Invalid(f"`{one}` must be a number of uses, 0 or more")
+            raise Invalid(f"`{one}` must be 0 to 1000000000 uses (0: no limit)")
     for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
         if one in changes:
             changes[one] = parse_texts(changes[one], field=one)
@@ -207,10 +209,10 @@ _TOKEN_DURATIONS = ("token_ttl", "token_max_ttl", "token_explicit_max_ttl", "tok
 
 def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, object]) -> None:
     """Store the configuration of the caller's agent for a login method. A change ends the authority of the agent's
-    roles there.
+    roles there: each role admits no login until it is written again.
 
-    Otherwise a token that may change only the configuration could log in with the access of a stronger token that wrote
-    a role. Raises Invalid if the settings are too long.
+    Otherwise a token that may change only the configuration (such as the keys) could log in with the access of a
+    stronger token that wrote a role. Raises Invalid if the settings are too long.
     """
     registry.fill_entry(act, object=f"{mount}/config")
     agent = caller.agent.agent_id
@@ -234,7 +236,9 @@ def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
 
 
 def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
-    """Replace the authority of a role of `ROLE_METHODS` by the scopes and bounds of the caller."""
+    """Replace the authority of a role (the access that its logins get) by the scopes and bounds of the caller, who
+    writes the role. For the login methods in `ROLE_METHODS`, such as JWT.
+    """
     act.check_granting()
     _end(act, store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
     digest = _digest(act, role, act.tx.random(32).hex())
@@ -242,8 +246,8 @@ def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
 
 
 def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
-    """Return the authority of a role of `ROLE_METHODS`: a secret ID without a text, and its holding. Raises
-    LoginRefused if the authority has ended.
+    """Return the authority of a role (the access that its logins get): a secret ID without a text, and its holding. For
+    the login methods in `ROLE_METHODS`, such as JWT. Raises LoginRefused if the authority has ended.
     """
     for one in store.login_roles.secret_ids(act.tx, role, limit=1):
         holding = registry.get_holding(act.tx, one.holding)
@@ -274,8 +278,9 @@ def generate_secret_id(
     """Create a secret ID of a role; return its text and its record. `text` is the text that the caller chose, or empty
     for a random text.
 
-    `uses`, `seconds`: limits of the secret ID; None: the limits of the role. Raises NothingStored for an unknown role,
-    Invalid for limits beyond those of the role, for a text that is taken or malformed, and for too many secret IDs.
+    `networks`: the addresses from which the secret ID may be used; empty: those of the role. `uses`, `seconds`: limits
+    of the secret ID; None: the limits of the role. Raises NothingStored for an unknown role, Invalid for limits beyond
+    those of the role, for a text that is taken or malformed, and for too many secret IDs.
     """
     act.check_granting()
     role = find_role(act, caller, mount, name)
@@ -361,7 +366,9 @@ def _is_beyond(value: int, limit: int) -> bool:
 def find_secret_id(
     act: Act, caller: VaultCaller, mount: str, name: str, unverified: str, *, is_accessor: bool
 ) -> SecretId:
-    """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored if there is none."""
+    """Return a secret ID of a role of the caller's agent. `unverified`: its text, or, with `is_accessor`, its accessor.
+    Raises NothingStored if there is none, or it has ended.
+    """
     role = find_role(act, caller, mount, name)
     if is_accessor:
         one = store.login_roles.get_by_accessor(act.tx, unverified)
@@ -381,7 +388,9 @@ def destroy_secret_id(act: Act, one: SecretId) -> None:
 
 
 def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> list[str]:
-    """Return the accessors of the secret IDs of a role. Raises NothingStored if there is none."""
+    """Return the accessors of the secret IDs of a role. Raises NothingStored if the role is unknown, or has no secret
+    ID.
+    """
     role = find_role(act, caller, mount, name)
     listed = [one.accessor for one in store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)]
     if not listed:
@@ -393,7 +402,8 @@ def use_secret_id(
     act: Act, mount: str, role_id: str, unverified: str, *, address: str
 ) -> tuple[LoginRole, SecretId, Holding]:
     """Return the role, the secret ID and its holding for a login, and count the login as a use of the secret ID. Raises
-    LoginRefused if one of the two is wrong or has ended, or the secret ID is bound to other addresses.
+    LoginRefused if the role ID or the secret ID is wrong, if the secret ID has ended or has no uses left, or if it is
+    bound to other addresses.
     """
     role = store.login_roles.get_by_id(act.tx, mount, role_id)
     digest = _digest(act, role or LoginRole(mount, "", "", None, {}), unverified)
@@ -423,5 +433,5 @@ def _new_id(act: Act) -> str:
 
 
 def render_settings(role: LoginRole, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a role with the defaults of the API."""
+    """Return the settings of a role, with the values in `defaults` for settings that no request has set."""
     return {**defaults, **role.settings}

@@ -48,8 +48,9 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     """Log an agent in with an access token for this server's API: a bearer token, or a bound token with its DPoP proof;
     return the Vault token.
 
-    The Vault token has the task, scopes and bounds of the access token, and ends with it. Raises LoginRefused if the
-    token is not valid or the agent may not log in.
+    The Vault token has the task, scopes and bounds of the access token, and ends with it. `role`: the name of the
+    agent, or empty. Raises LoginRefused if the token is not valid, `role` names another agent or the agent may not log
+    in; NonceNeeded if the DPoP proof has no recent nonce.
     """
     check_open(act.tx)
     act.check_granting()
@@ -81,8 +82,8 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
-    """Log an agent in with its client id (`role_id`) and a client secret; return the Vault token. Raises LoginRefused
-    if one of the two is wrong, or the agent may not log in.
+    """Log an agent in with its client id (`role_id`) and a client secret (`secret_id`); return the Vault token. Raises
+    LoginRefused if the id or the secret is wrong, or the agent may not log in.
     """
     check_open(act.tx)
     act.check_granting()
@@ -110,8 +111,8 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
 def login_by_secret_id(
     act: Act, method: Mount, role_id: str, unverified_secret_id: str, *, address: str, config: Config
 ) -> Login:
-    """Log in by a secret ID of a role at an enabled AppRole method; return the Vault token. The token acts as the agent
-    that generated the secret ID.
+    """Log in with the role ID and a secret ID of a role at an AppRole method that an agent enabled; return the Vault
+    token. The token acts as the agent that generated the secret ID.
 
     Raises LoginRefused for wrong credentials; NothingStored if the method was disabled meanwhile.
     """
@@ -135,8 +136,8 @@ def login_by_secret_id(
 
 
 def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
-    """Return the role with this name of a login method. An empty `name` is the default role of the method's JWT
-    configuration, if exactly one agent has configured the method. Raises LoginRefused for an unknown role, or an empty
+    """Return the role `name` of a login method. An empty `name` stands for the default role in the JWT configuration of
+    the method, if exactly one agent has configured the method. Raises LoginRefused for an unknown role, or an empty
     `name` without such a default.
     """
     if not name and (only := store.login_roles.only_config(reader, mount)) is not None:
@@ -153,7 +154,9 @@ def find_login_config(reader: Reader, role: LoginRole) -> dict[str, object]:
     there is none.
     """
     if (stored := store.login_roles.get(reader, role.mount, role.agent, CONFIG)) is None:
-        raise LoginRefused("could not load configuration: the method is not configured")
+        raise LoginRefused(
+            "could not load configuration: the method is not configured", hint="the agent of the role writes `config`"
+        )
     return stored.settings
 
 
@@ -169,8 +172,9 @@ def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
 
 class RoleLogin(NamedTuple):
     """A login that a role admits: its user, and the metadata of its token. `end`: the time (microseconds) at which the
-    token ends at the latest; None: no limit except the end of the role's authority. `certificate`: the thumbprint
-    (`x5t#S256`) of the client certificate of the login, with whose revocation the token ends; None without one.
+    token ends at the latest; None: no limit except the end of the role's authority (the access that the role's writer
+    gave it). `certificate`: the thumbprint (`x5t#S256`) of the client certificate of the login, with whose revocation
+    the token ends; None without one.
     """
 
     user: str
@@ -192,9 +196,10 @@ def login_by_role(
     """Log in at the role `name` of a login method; return the Vault token. The token acts as the agent that wrote the
     role.
 
-    `used`: the configuration with which the credentials were verified; None for a method without a configuration.
-    `admit`: returns the login if the role admits the credentials, and raises otherwise. Raises LoginRefused, the errors
-    of `admit`; NothingStored if the method was disabled meanwhile.
+    `used`: the configuration with which the caller of this function verified the credentials; None for a method without
+    a configuration. `admit`: returns the login if the role admits the credentials, and raises LoginRefused otherwise.
+    Raises LoginRefused also if the role is unknown, its authority has ended or the configuration has changed;
+    NothingStored if the method was disabled meanwhile.
     """
     check_open(act.tx)
     act.check_granting()
@@ -224,8 +229,8 @@ def login_by_role(
 
 
 def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, now: int) -> RoleLogin:
-    """Return the login by verified claims, if a role of a JWT method admits the claims. Raises LoginRefused if the role
-    does not admit the claims.
+    """Return the login by the claims of a JWT whose signature the caller of this function has verified. `issuer`: the
+    required `iss`; empty: any. Raises LoginRefused if the role does not admit the claims.
     """
     try:
         return RoleLogin(*check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=now))
@@ -243,7 +248,7 @@ def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> Ro
     except InvalidCertificate as refusal:
         raise LoginRefused(f"invalid certificate: {refusal.message}") from None
     if not admits(settings, certificate):
-        raise LoginRefused("invalid certificate: the role does not admit its names")
+        raise LoginRefused("invalid certificate: the role does not admit the names in the certificate")
     metadata = {"cert_name": role.name, **describe(certificate)}
     return RoleLogin(settings.display_name or role.name, metadata, expiry_of(certificate), shown.thumbprint)
 

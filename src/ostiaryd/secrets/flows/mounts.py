@@ -38,12 +38,16 @@ MAX_CLEARED = 10_000
 
 
 def is_fixed(path: str) -> bool:
-    """Return whether a mount or a login method is the same on every server."""
+    """Return whether the mount or login method at `path` is fixed: built in on every server, and not enabled by an
+    agent.
+    """
     return path in _FIXED
 
 
 def enable_mount(act: Act, mount: Mount) -> None:
-    """Enable a mount. Raises Invalid for a path in use, an unknown type, or too many mounts."""
+    """Enable a secrets engine, or, at a path below `auth/`, a login method. Raises Invalid for a path that is malformed
+    or in use, an unknown type, a `description` or lifetimes that are not valid, or too many mounts.
+    """
     registry.fill_entry(act, object=mount.path, type=mount.type[:64])
     path = mount.path.removeprefix(AUTH)
     check_mount_path(path)
@@ -78,7 +82,9 @@ def _check_free(reader: Reader, path: str) -> None:
 
 
 def find_mount(reader: Reader, path: str) -> Mount:
-    """Return the mount that an agent made at exactly this path. Raises Invalid if there is none."""
+    """Return the mount that an agent enabled at exactly this path. Raises Invalid if there is none, also for a fixed
+    mount.
+    """
     mount = store.mounts.find(reader, [path])
     if mount is None:
         kind, at = ("auth", path.removeprefix(AUTH)) if path.startswith(AUTH) else ("secret", path)
@@ -99,8 +105,10 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
 
 
 def move_mount(act: Act, source: str, target: str) -> None:
-    """Move a mount without content to another path. A mount with content cannot move, because a stored value is bound
-    to its path. Raises Invalid for a mount with content, an unknown mount, or a path that it cannot have.
+    """Move a mount without content (secrets, keys, roles, issuers) to another path; a mount with content cannot move,
+    because the encryption of a stored value is bound to its path. Raises Invalid for a mount with content, an unknown
+    or fixed mount, or a `target` that is malformed or in use, or is of a login method if `source` is not, or the
+    reverse.
     """
     registry.fill_entry(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
@@ -113,7 +121,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
         or store.pki.count(act.tx, source, limit=1)
     ):
         raise Invalid(
-            "the mount contains secrets, and a stored value is bound to its path",
+            "the mount has content, and the encryption of a stored value is bound to its path",
             hint="enable a mount at the new path, and copy the secrets",
         )
     store.mounts.delete(act.tx, source)
@@ -123,7 +131,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
 
 def disable_mount(act: Act, path: str) -> None:
     """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid for a fixed mount,
-    and for a mount with too much content.
+    and for a mount with too much content to delete in one transaction.
     """
     registry.fill_entry(act, object=path)
     if path in _FIXED:
@@ -142,8 +150,8 @@ def disable_mount(act: Act, path: str) -> None:
 
 
 def check_enabled(reader: Reader, mount: Mount | None) -> None:
-    """Check that an enabled mount is still enabled at its path. None, which stands for a fixed mount, passes. Raises
-    NothingStored if the check fails.
+    """Check that a mount that was read earlier is still enabled at its path, and was not replaced. None, which stands
+    for a fixed mount, passes. Raises NothingStored if the check fails.
     """
     if mount and ((present := store.mounts.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
         raise NothingStored(f"no handler for route {mount.path!a}", code="no_route")

@@ -24,7 +24,9 @@ KEY_VALUE_MOUNTS = (ONE_VERSION, "secret")
 
 
 class StoredSecret(NamedTuple):
-    """A secret, one of its versions, and the value of this version as JSON (None if the version is deleted)."""
+    """A secret, one of its versions, and the value of this version as JSON; None after a write, whose result has no
+    value.
+    """
 
     secret: Secret
     version: Version
@@ -37,9 +39,9 @@ class StoredSecret(NamedTuple):
 
 def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None = None) -> StoredSecret:
     """Store a value as a new version of a secret, and return the secret and the version, without the value. In the
-    mount `kv`, the earlier version is deleted. `cas`: the number that the current version must have; 0: the secret must
-    be new. Raises Malformed or Invalid for a wrong path, Invalid for a value that is too long or another `cas`, and
-    Sealed while the secrets are sealed.
+    mount `kv`, which keeps one version, the earlier version is deleted permanently. `cas`: the number that the current
+    version must have; 0: the secret must be new; None: any. Raises Malformed for a malformed path, Invalid for a path
+    outside of the key-value mounts, a value that is too long or another `cas`, and Sealed while the secrets are sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -51,7 +53,8 @@ def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None
 
 def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     """Return a version of a secret with its value; 0 is the current version. Raises NothingStored if there is no such
-    version or it is deleted, Sealed while the secrets are sealed, Conflict if the stored value cannot be decrypted.
+    version, or it is deleted or destroyed; Sealed while the secrets are sealed, Conflict if the stored value cannot be
+    decrypted.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -59,7 +62,9 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     secret, version, value = keyvalue.examine_value(act, mount, rest, parse_number(number))
     if value is None:
         raise NothingStored(
-            "the version is deleted", hint="read another version: ostiary secret get PATH --version N", code="not_found"
+            "the version is deleted or destroyed",
+            hint="read another version: ostiary secret get PATH --version N",
+            code="not_found",
         )
     return StoredSecret(secret, version, value)
 
@@ -75,11 +80,11 @@ def list_names(reader: Reader, folder: str) -> list[str]:
 
 
 def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
-    """Mark a secret as a canary secret, or remove the mark.
+    """Mark a secret as a canary secret (an agent that reads it is quarantined), or remove the mark.
 
     A secret that an agent has read cannot become a canary secret, because its honest readers would be quarantined.
-    Raises NothingStored if there is no such secret, Conflict (`secret_in_use`) if an agent has read it, Malformed or
-    Invalid for a wrong path.
+    Raises NothingStored if there is no such secret, Conflict (`secret_in_use`) if an agent has read it, Malformed for a
+    malformed path, Invalid for a path outside of the key-value mounts.
     """
     act.entry.object = path
     registry.fill_entry(act, object=path, marked=is_canary)
@@ -97,13 +102,17 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
 
 
 def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUse]:
-    """Return a page of secrets with their last reads and rotations. Raises Invalid for an unknown mount."""
+    """Return a page of the secrets that `where` selects, with their last reads and changes. Raises Invalid for a mount
+    that is not a key-value mount.
+    """
     _check_mount(where.mount)
     return store.keyvalue.uses(reader, where, after=page.after, limit=page.limit)
 
 
 def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
-    """Return the last reads and rotations of those paths that are key-value secrets. A path begins with its mount."""
+    """Return the last read and change of each secret in `paths` that the key-value store has; other paths are left out.
+    Each path begins with its mount, such as `secret/app/db`.
+    """
     uses: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
@@ -125,9 +134,10 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
-    """Delete the current version of a secret, which can be restored; or, with `with_versions` or in the mount `kv`, the
-    secret with all versions. Raises NothingStored if there is no such secret, Malformed or Invalid for a wrong path,
-    and Sealed while the secrets are sealed.
+    """Mark the current version of a secret as deleted, so that it can be restored; or, with `with_versions` or in the
+    mount `kv`, delete the secret with all versions permanently. Raises NothingStored if there is no such secret,
+    Malformed for a malformed path, Invalid for a path outside of the key-value mounts, and Sealed while the secrets are
+    sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)

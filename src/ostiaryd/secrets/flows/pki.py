@@ -79,9 +79,10 @@ FORGOTTEN_AT_ONCE = 1_000
 def sign_intermediate(
     act: Act, mount: str, order: AuthorityOrder, csr: CertificateSigningRequest, *, ref: str
 ) -> SignedCertificate:
-    """Sign the certificate of another authority, from its certificate request; return the certificate with its chain.
-    Raises Invalid for a member that is not valid; IssuerNotFound for an unknown issuer; Forbidden if the certificate
-    would end before it begins.
+    """Sign the certificate of an authority below the issuer `ref` (an id, a name or `default`), from its certificate
+    request; return the certificate with its chain. Raises Invalid for a member of `order` or `csr` that is not valid;
+    IssuerNotFound for an unknown issuer; Forbidden if the agent, the task or the token of the caller ends before the
+    certificate begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -102,9 +103,10 @@ def sign_intermediate(
 
 
 def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCertificate:
-    """Sign a certificate for the key and the name of another root, whose self-issued certificate is `text` (PEM);
-    return it with its chain. It ends at the latest with that certificate. Raises Malformed or Invalid if `text` is no
-    such certificate; IssuerNotFound for an unknown issuer.
+    """Sign, by the issuer `ref`, a certificate for the key and the name of another root, whose self-issued certificate
+    is `text` (PEM); return the new certificate with its chain. The new certificate ends at the latest with the
+    self-issued one. Raises Malformed if `text` is not PEM, Invalid if it is not exactly one self-issued certificate of
+    an authority, or the issuer may not certify it; IssuerNotFound for an unknown issuer.
     """
     act.check_granting()
     certificate, *others = load_pem_certificates(text)
@@ -142,7 +144,7 @@ def _sign_authority(
 ) -> SignedCertificate:
     checked, serial = check_key(act, public_key), make_new_serial(act)
     if checked.digest == signer.issuer.key_digest:
-        raise Invalid("the key is the issuer's own key")
+        raise Invalid("the key to certify is the issuer's own key")
     key_id = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     try:
         der = build_authority_certificate(
@@ -164,7 +166,7 @@ def _sign_authority(
 
 
 def find_role(act: Act, mount: str, name: str) -> PkiRole:
-    """Return a role of a mount. Raises Invalid, as Vault does."""
+    """Return the role `name` of a PKI mount. Raises Invalid, as Vault does, for an unknown role."""
     if (role := store.pki.role(act.tx, mount, name)) is None:
         raise Invalid(f"unknown role: {name[:128]}", code="no_role")
     return role
@@ -192,11 +194,13 @@ def sign_certificate(
     ttl: int,
     lease: str = "",
 ) -> SignedCertificate:
-    """Sign a certificate whose names the caller of this function has checked; return it with its chain.
+    """Sign a certificate of an agent by the issuer `ref` (an id, a name or `default`); return it with its chain. The
+    caller of this function must have checked that `role` allows the names.
 
     `ttl`: seconds; 0: the lifetime of the role or of the mount. `lease`: the path with which the id of the
-    certificate's lease begins; empty: no lease. Raises Invalid for a name or a key that the issuer may not certify;
-    IssuerNotFound for an unknown issuer; Forbidden if the certificate would end before it begins.
+    certificate's lease begins; empty: no lease. Raises Invalid for a name or a key that the issuer may not certify, for
+    no name at all, and for an end after that of the issuer; IssuerNotFound for an unknown issuer; Forbidden if the
+    agent, the task or the token of the caller ends before the certificate begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -314,13 +318,17 @@ def read_locations(settings: PkiSettings) -> list[x509.ExtensionType]:
 
 def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
     """Revoke a certificate of an agent, and return it. A certificate that is revoked already is returned unchanged.
-    Raises Invalid for an unknown serial number, and for the certificate of an issuer.
+    Raises Invalid for an unknown serial number, and for the certificate of an issuer of this mount (see
+    `revoke_issuer`).
     """
     certificate = store.pki.get(act.tx, mount, serial)
     if certificate is None:
         raise Invalid(f"certificate with serial {render_serial(serial)} not found.")
     if certificate.agent is None:
-        raise Invalid("adding an issuer to its own revocation list is not allowed", hint="issuer/REF/revoke")
+        raise Invalid(
+            "adding an issuer to its own revocation list is not allowed",
+            hint="to revoke the issuer, write issuer/REF/revoke",
+        )
     registry.fill_entry(act, object=f"{mount}/cert/{serial}", serial=serial, agent=certificate.agent)
     return end_certificate(act, certificate)
 
@@ -337,8 +345,8 @@ def find_own_lease(act: Act, lease: str) -> PkiCertificate:
 
 
 def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate]:
-    """Return the certificates in force whose lease ids are below the path `prefix`, at most `MAX_ENDED` + 1, or the
-    certificate in force with the lease id `prefix`. `now`: microseconds.
+    """Return the certificates in force whose lease ids are below the path `prefix`, at most `MAX_ENDED` + 1; or, if
+    `prefix` is a whole lease id, its certificate if in force. `now`: microseconds.
     """
     own = store.pki.get_by_lease(reader, prefix)
     if own is not None:
@@ -347,8 +355,8 @@ def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate
 
 
 def revoke_leases(act: Act, prefix: str) -> None:
-    """Revoke the certificates whose lease ids are below the path `prefix`, or the certificate with the lease id
-    `prefix`. Raises Invalid if there are more than `MAX_ENDED`.
+    """Revoke the certificates whose lease ids are below the path `prefix`; or, if `prefix` is a whole lease id, its
+    certificate. Raises Invalid if there are more than `MAX_ENDED`.
     """
     leases = list_leases(act.tx, prefix, now=act.now)
     if len(leases) > MAX_ENDED:
@@ -361,8 +369,8 @@ def revoke_leases(act: Act, prefix: str) -> None:
 
 
 def clear_mount(act: Act, mount: str) -> None:
-    """Delete all issuers, roles, settings and certificates of a mount, and end its certificates in force. Raises
-    Invalid if more than `MAX_ENDED` are in force.
+    """Delete all issuers, roles, settings and certificates of a PKI mount; the agents' certificates in force are
+    revoked first. Raises Invalid if more than `MAX_ENDED` are in force.
     """
     live = store.pki.live_of_mount(act.tx, mount, now=act.now, limit=MAX_ENDED + 1)
     if len(live) > MAX_ENDED:

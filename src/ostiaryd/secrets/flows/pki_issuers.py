@@ -89,8 +89,9 @@ class SignedCertificate(NamedTuple):
 
 
 def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
-    """Return an issuer of a mount by its id or name; the name `default` stands for the default issuer. Raises
-    IssuerNotFound if there is none.
+    """Return an issuer of a mount by its id or name. `default` stands for the issuer that was chosen as default;
+    without a choice, for the first issuer with a certificate, preferably one with a private key. Raises IssuerNotFound
+    if there is none.
     """
     every = store.pki.issuers(reader, mount)
     chosen = store.pki.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
@@ -116,12 +117,14 @@ def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
 
 
 def open_signer(act: Act, mount: str, ref: str) -> Signer:
-    """Return an issuer with its private key. Raises IssuerNotFound for an unknown issuer; Invalid if the issuer cannot
-    sign now.
+    """Return the issuer `ref` (an id, a name or `default`) with its private key. Raises IssuerNotFound for an unknown
+    issuer; Invalid if the issuer cannot sign now: no certificate, no private key, revoked, or outside of its validity.
     """
     issuer = find_issuer(act.tx, mount, ref)
-    if not issuer.has_key or not issuer.certificate:
-        raise Invalid("the issuer has no certificate yet, or no private key", hint="intermediate/set-signed")
+    if not issuer.certificate:
+        raise Invalid("the issuer has no certificate yet", hint="write the certificate to intermediate/set-signed")
+    if not issuer.has_key:
+        raise Invalid("the issuer has no private key", hint="choose another issuer: LIST issuers")
     certificate = issuer.x509
     if issuer.revoked_at is not None:
         raise Invalid("the issuer is revoked", hint="generate another issuer")
@@ -148,8 +151,9 @@ def _place(issuer_id: str) -> Place:
 
 
 def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
-    """Create an issuer with a new key and a self-signed certificate; return the certificate. Raises Invalid for an
-    order that is not valid, KeyNeeded if the key must be generated first.
+    """Create an issuer with a new key and a self-signed certificate; return the certificate. `generated`: the RSA key
+    that the server generated before the act, or None (see `take_key`). Raises Invalid for a member of `order` that is
+    not valid, KeyNeeded if an RSA key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -189,8 +193,9 @@ def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: Pri
 def request_intermediate(
     act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None
 ) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
-    """Create an issuer with a new key and no certificate yet; return the issuer and its certificate request. Raises
-    Invalid for an order that is not valid, KeyNeeded if the key must be generated first.
+    """Create an issuer with a new key and no certificate yet; return the issuer and its certificate request.
+    `generated`: the RSA key that the server generated before the act, or None (see `take_key`). Raises Invalid for a
+    member of `order` that is not valid, KeyNeeded if an RSA key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -232,8 +237,9 @@ def _check_name(act: Act, mount: str, name: str) -> None:
 
 
 def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer:
-    """Set the name of an issuer, and return the issuer; None leaves the name unchanged. Raises IssuerNotFound if there
-    is no such issuer, Invalid for a malformed name, or a name that another issuer has.
+    """Set the name of the issuer `ref` (an id, a name or `default`), and return the issuer; None leaves the name
+    unchanged, an empty name removes it. Raises IssuerNotFound if there is no such issuer, Invalid for a malformed name,
+    or a name that another issuer has.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if name is None or name == issuer.name:
@@ -286,12 +292,14 @@ def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
 
 
 def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[str, str]:
-    """Store the certificates of authorities, and at most one private key, from a text in PEM. Return the id of each
-    imported issuer, with the id of the issuer that has the private key, or an empty text.
+    """Store the certificates of authorities, and at most one private key, from a text in PEM. Return, by the id of the
+    issuer of each certificate, the id of its private key (equal to the id of the issuer), or an empty text if the mount
+    has no private key for it.
 
-    If the mount has the private key of a certificate already, the certificate becomes the certificate of that key's
-    issuer. `needs_key`: refuse a bundle without a private key of the mount. Raises Malformed or Invalid for a bundle
-    that cannot be read, is too long, or lacks such a key.
+    A certificate for the key of an issuer that waits for its certificate becomes the certificate of that issuer.
+    `needs_key`: refuse a bundle in which no certificate is for a private key of the mount. Raises Malformed for a
+    bundle that cannot be read, Invalid for a bundle that is too long, has an unfit key or certificate, or lacks a
+    needed key.
     """
     act.check_granting()
     bundle_key = _read_key(text)
@@ -363,16 +371,18 @@ def _import_key(act: Act, mount: str, key: PrivateKey, imported: list[str]) -> N
 
 
 def check_authority(certificate: x509.Certificate) -> x509.BasicConstraints:
-    """Return the basic constraints extension of the certificate of an authority. Raises Invalid if the certificate is
-    not an authority's.
+    """Check that a certificate is the certificate of an authority, with a subject and a subject key identifier; return
+    its basic constraints. Raises Invalid otherwise.
     """
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         _ = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except x509.ExtensionNotFound:
-        raise Invalid("the certificate has no basic constraints, or no subject key identifier") from None
-    if not basic.ca or not list(certificate.subject):
-        raise Invalid("the certificate is not the certificate of an authority")
+    except x509.ExtensionNotFound as error:
+        raise Invalid(f"the certificate of an authority must have the extension {error.oid._name}") from None
+    if not basic.ca:
+        raise Invalid("the certificate is not the certificate of an authority (`CA:TRUE`)")
+    if not list(certificate.subject):
+        raise Invalid("the certificate of an authority must have a subject")
     read_permitted(certificate)
     return basic
 
@@ -395,8 +405,8 @@ def read_mount(act: Act, path: str) -> Mount:
 
 
 def choose_start(now: int, earlier_s: int = BACKDATED_S) -> int:
-    """Return the start of a certificate's validity in microseconds: `earlier_s` seconds before `now`, rounded down to a
-    second.
+    """Return the start of a certificate's validity in microseconds: `earlier_s` seconds before `now` (microseconds,
+    rounded down to a second), so that clients with slow clocks accept the certificate.
     """
     return now // SECOND * SECOND - earlier_s * SECOND
 
@@ -407,7 +417,9 @@ def make_new_serial(act: Act) -> str:
 
 
 def holding_of(serial: str) -> str:
-    """Return the id of the holding of a certificate, by the certificate's serial number."""
+    """Return the id of a certificate's holding (the record with which the certificate ends together with its agent), by
+    the certificate's serial number.
+    """
     return f"mc_{serial}"
 
 
@@ -429,9 +441,9 @@ def check_key(act: Act, public_key: bytes) -> CheckedKey:
 
 
 def check_path_length(above: int | None, requested: int) -> int | None:
-    """Return the maximum number of authorities below a new authority; None: no limit. `above` is the limit of its
-    issuer, `requested` the requested limit (-1: none). Raises Invalid if a limit is out of range, or higher than the
-    issuer permits.
+    """Return the path length of a new authority: the maximum number of authorities below it; None: no limit. `above` is
+    the path length of its issuer (None: no limit), `requested` the requested one (-1: as many as the issuer permits).
+    Raises Invalid if a limit is out of range, or higher than the issuer permits.
     """
     if not -1 <= requested <= MAX_PATH_LENGTH:
         raise Invalid(f"`max_path_length` must be -1 to {MAX_PATH_LENGTH}")
