@@ -128,6 +128,10 @@ async def test_a_person_consents_to_a_part_of_the_scopes(stage: AccountStage) ->
     await stage.browser.post(f"/accounts/{NAME}/end", form_token=form["form_token"])
     await stage.settle()
     assert (await stage.browser.post(f"/accounts/{NAME}", **form)).status == 422
+    assert "does not offer the scope" in stage.browser.text
+    del form["scope-1"]
+    assert (await stage.browser.post(f"/accounts/{NAME}", **form)).status == 422
+    assert "at least one scope" in stage.browser.text
 
 
 async def test_an_account_token_is_issued_only_for_a_task_on_behalf_of_the_person(

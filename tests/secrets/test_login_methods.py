@@ -337,16 +337,19 @@ async def test_the_cluster_determines_the_service_account_of_a_token(far: VaultA
     for username, why in (
         ("system:serviceaccount:prod:shop2", "service account name not authorized"),
         ("system:serviceaccount:prod2:shop", "namespace not authorized"),
-        ("system:node:shop", "permission denied: the cluster does not verify the token"),
-        ("system:serviceaccount:prod:shop:x", "permission denied: the cluster does not verify the token"),
-        ("shop", "permission denied: the cluster does not verify the token"),
+        ("system:node:shop", "permission denied: the cluster's review does not confirm the token of a service account"),
+        (
+            "system:serviceaccount:prod:shop:x",
+            "permission denied: the cluster's review does not confirm the token of a service account",
+        ),
+        ("shop", "permission denied: the cluster's review does not confirm the token of a service account"),
     ):
         assert await refusal(far, "k8s", {"role": "shop", "jwt": account_token(cluster, username)}) == (403, why)
     jwt = account_token(cluster, "system:serviceaccount:prod:shop")
     stranger = jose.sign_jwt(KEY, typ="JWT", claims={"sub": "x"})
     assert await refusal(far, "k8s", {"role": "shop", "jwt": stranger}) == (
         403,
-        "permission denied: the cluster refuses the token",
+        "permission denied: the cluster refuses the token as its own credential (401)",
     )
     cluster.answer = 403, b"{}"
     assert "may not ask" in (await refusal(far, "k8s", {"role": "shop", "jwt": jwt}))[1]

@@ -144,6 +144,10 @@ async def test_a_chain_across_two_mounts_is_accepted_and_revocation_lists_name_r
         ca, "POST", "web/intermediate/set-signed", {"certificate": signed["certificate"] + signed["issuing_ca"]}
     )
     assert (len(mapping["imported_issuers"]), len(mapping["imported_keys"])) == (2, 1)
+    below, [_, root_id] = {"csr": pem(make_csr(common_name="below")), "common_name": "b"}, mapping["imported_issuers"]
+    assert "no private key" in await refuse(ca, f"web/issuer/{root_id}/sign-intermediate", below)
+    waiting = (await done(ca, "POST", "web/intermediate/generate/internal", {"common_name": "Later"}))["key_id"]
+    assert "no certificate yet" in await refuse(ca, f"web/issuer/{waiting}/sign-intermediate", below)
     urls = {
         "issuing_certificates": "https://v.example/web/ca",
         "crl_distribution_points": ["https://v.example/web/crl"],

@@ -67,7 +67,9 @@ have committed meanwhile.
 
 
 class AccountRefreshes:
-    """The running refreshes by account, and the running revocations. Used only on the event loop."""
+    """The running refreshes of accounts (`locks`: one refresh at a time for each account), and the running revocations
+    at providers. Used only on the event loop.
+    """
 
     def __init__(self, _: World) -> None:
         self.locks: dict[str, asyncio.Lock] = {}
@@ -96,8 +98,8 @@ def callback_uri(world: World, provider: AccountProvider) -> str:
 
 
 async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
-    """Fetch and return the metadata of an authorization server. Raises Invalid if there are no valid metadata,
-    Unavailable if the server cannot be reached.
+    """Fetch and return the metadata of an authorization server. Raises Invalid if it publishes no valid metadata, or
+    its address is private and not permitted; Unavailable if it cannot be reached.
     """
     check_named(issuer, of="the issuer", private=world.config.private)
     answers = []
@@ -125,7 +127,8 @@ async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
 
 async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectAttempt, code: str) -> TokenAnswer:
     """Exchange the code of an authorization response for tokens (RFC 6749 section 4.1.3); return the token response.
-    Raises AccountRefused if the provider refuses, and Unavailable if it cannot be reached.
+    Raises AccountRefused if the provider refuses or its response is not acceptable, and ProviderDown if it fails or
+    cannot be reached.
     """
     form = {
         "grant_type": "authorization_code",

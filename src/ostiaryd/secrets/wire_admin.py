@@ -214,7 +214,9 @@ def _parse_days(text: str | None) -> int:
 
 
 def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
-    """Return the JSON of the last read and change of a secret, with the name of the reader."""
+    """Return the JSON of the last read and change of a secret. The reader is shown by name, or by id if the agent or
+    person does not exist any more.
+    """
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)
     holder = agent or person

@@ -81,13 +81,13 @@ MOST_AT_ONCE = 20
 
 
 class UnknownAction(Invalid):
-    """The API has no such action, or the server does not support it."""
+    """The API of AWS Secrets Manager has no such action, or this server does not support the action."""
 
     code = "unknown_action"
 
 
 class UnsupportedFeature(Invalid):
-    """The server does not have the feature of AWS that the action needs."""
+    """The action needs a feature of AWS that this server does not have, such as replicas."""
 
     code = "unsupported_feature"
 
@@ -242,7 +242,10 @@ async def answer_aws_with_slash(call: Call) -> Reply:
 async def _answer(call: Call) -> dict[str, Any]:
     name = (call.header(b"x-amz-target") or "").removeprefix(TARGET)
     if name not in NAMES:
-        raise UnknownAction("the action is not supported", hint="see the page on conformance")
+        raise UnknownAction(
+            f"the action {name[:64]!a} is not supported",
+            hint="see the supported actions in docs/reference/conformance.md",
+        )
     body = canonical.parse(call.body or b"{}", max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
     if name == "GetRandomPassword":
         options = _convert(body, aws.PasswordOptions)
@@ -254,7 +257,8 @@ async def _answer(call: Call) -> dict[str, Any]:
         body = {member: value for member, value in body.items() if member == "SecretId"}
     if unknown := set(body) - _MEMBERS.get(name, {"SecretId"}):
         raise Invalid(
-            f"the member {min(unknown)[:64]!a} is not supported for {name}", hint="see the page on conformance"
+            f"the member {min(unknown)[:64]!a} is not supported for {name}",
+            hint="see the supported members in docs/reference/conformance.md",
         )
     read = _convert(body, _Body)
     if name == "BatchGetSecretValue":
@@ -288,7 +292,7 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
         if secret_id is None and action is _UNSUPPORTED["ValidateResourcePolicy"]:  # its SecretId is optional
             raise _no_policy("PATH")
         if secret_id is None:
-            raise Invalid("the name or the id of the secret is missing")
+            raise Invalid("`Name` (for CreateSecret) or `SecretId` is missing")
         path = _check_name(aws.check_name(secret_id) if body.Name is not None else place.scope.read_id(secret_id))
         if path.endswith("/"):
             raise Invalid("the name of a secret must not end with a slash")

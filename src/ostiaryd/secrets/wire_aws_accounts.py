@@ -44,7 +44,7 @@ NEW_KEY_DELAYS_S = (1, 2, 4)
 
 
 class AwsRevokers(RunningTasks):
-    """The running deletions of users, at most one round at a time."""
+    """The running deletions of AWS users whose leases have ended, at most one round at a time."""
 
 
 async def create_credentials(call: Call, upstream: CreateCredentials) -> Answer:
@@ -103,11 +103,12 @@ def _open_with(world: World, root: AwsRoot, secret_key: str) -> AwsAccounts:
 
 
 async def rotate_root(call: Call, holding: str) -> Answer:
-    """Replace the server's own key at AWS, for the caller with this holding. If a step fails, the present key stays in
-    use, and the server repeats the step later.
+    """Replace the server's own access key at AWS. `holding`: the id of the caller's token or access key, which must
+    still be valid. If a step fails, the present key stays in use, and the server repeats the step later.
 
-    AWS shows a new key only once. At the beginning of the rotation, the user has no other key; a second key therefore
-    comes from a response that was lost, and is deleted. Raises Refused if AWS or an act refuses a step.
+    AWS shows a new key only once. At the beginning of the rotation, the server's user at AWS must have no other key; a
+    second key that is found later therefore comes from a response that was lost, and is deleted. Raises Invalid if the
+    user has a second key, Conflict if a rotation is in progress, Refused if AWS or a check refuses a step.
     """
     world = call.world
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config
@@ -186,7 +187,7 @@ async def _try_new_key(world: World) -> None:
 
 
 async def revoke_due(world: World) -> None:
-    """Start the deletion of the users whose leases have ended, unless a deletion is running."""
+    """Start the deletion of the AWS users whose leases have ended, unless such a deletion is running."""
     now = world.now()
     if due := await world.db.scan(lambda reader: store.leases.due(reader, AWS_MOUNT, now=now, limit=DUE_AT_ONCE)):
         world.get_singleton(AwsRevokers).begin("aws", partial(_revoke_all, world, due))

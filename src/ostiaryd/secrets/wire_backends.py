@@ -117,12 +117,14 @@ class BackendReader:
 
 
 def forget_values(world: World) -> None:
-    """Empty the cache of all back ends, because the secrets are sealed."""
+    """Remove all values of back ends from this process's cache, after the secrets were sealed."""
     world.get_singleton(BackendReader).clear()
 
 
 async def forget_sealed(world: World) -> None:
-    """Remove old values from the cache; remove all values if this server or another has sealed the secrets."""
+    """Remove the values of back ends that are older than `cache_s` from the cache; remove all values if the secrets are
+    sealed, by this server or another server of the database.
+    """
     reader = world.get_singleton(BackendReader)
     if (await world.db.scan(flows.read_status)).is_sealed:
         reader.clear()
@@ -130,8 +132,9 @@ async def forget_sealed(world: World) -> None:
 
 
 async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -> Answer:
-    """Return the Vault response to a request that the act permitted, from a back end. If Refused is raised, a ledger
-    entry records it.
+    """Read or list the secrets of a back end after the transaction that permitted the request, and return the response
+    of the Vault API. Raises Refused if the back end fails or the caller was stopped; a ledger entry records the
+    refusal.
     """
     if isinstance(upstream, ListBackend):
         names = await list_names(call, upstream)
@@ -150,10 +153,11 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
-    """Return the value for a read that the act permitted. Raises BackendFailed if the back end fails or was replaced
-    meanwhile; NothingStored if the path has nothing; TokenRefused if the caller was stopped meanwhile; Sealed if the
-    secrets are sealed; Conflict if the stored credentials were changed by hand; Forbidden if the configuration does not
-    name the address of the back end any more.
+    """Return the value at a path of a back end, from the cache or the back end. An earlier transaction must have
+    permitted the read. Raises BackendFailed if the back end fails or was replaced meanwhile; NothingStored if the path
+    has no value; TokenRefused if the caller was stopped meanwhile; Sealed if the secrets are sealed; Conflict if the
+    stored credentials cannot be decrypted; Forbidden if the configuration does not name the address of the back end any
+    more.
     """
     world = call.world
     reader, stored = world.get_singleton(BackendReader), backends.find_backend(world.db.read(), upstream.name)
@@ -170,10 +174,11 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
 
 
 async def list_names(call: Call, upstream: ListBackend) -> list[str]:
-    """Return the names for a list that the act permitted. Raises BackendFailed if the back end fails or was replaced
-    meanwhile; NothingStored if the path has nothing; TokenRefused if the caller was stopped meanwhile; Sealed if the
-    secrets are sealed; Conflict if the stored credentials were changed by hand; Forbidden if the configuration does not
-    name the address of the back end any more.
+    """Return the names in a folder of a back end; an empty list if there are none. An earlier transaction must have
+    permitted the list. Raises BackendFailed if the back end fails or was replaced meanwhile; NothingStored if there is
+    no such back end; TokenRefused if the caller was stopped meanwhile; Sealed if the secrets are sealed; Conflict if
+    the stored credentials cannot be decrypted; Forbidden if the configuration does not name the address of the back end
+    any more.
     """
     world = call.world
     stored = backends.find_backend(world.db.read(), upstream.name)

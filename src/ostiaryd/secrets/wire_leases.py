@@ -65,8 +65,9 @@ TRIES = 8
 
 
 async def carry_out(call: Call, upstream: Upstream) -> Answer:
-    """Send the request to another system that follows the act of an API request, and return the response of the API. If
-    Refused is raised, nothing is in force at the other system.
+    """Carry out the instruction that a transaction of the Vault API left for afterwards, at a database, AWS or a back
+    end, and return the response of the API. If Refused is raised, no new credential stays usable: an account that was
+    created is removed.
     """
     world = call.world
     match upstream:
@@ -125,8 +126,8 @@ def _act_still(act: Act, *, holding: str, flow: Callable[[Act], None]) -> None:
 
 
 async def follow(call: Call, action: str, flow: Any) -> Any:
-    """Run the act that follows the request to another system, and return its result. Raises Refused if the act is
-    refused.
+    """Run `flow` in a second transaction of an API request, which records the result of a request to another system,
+    and return the result of `flow`. `action`: the action of the ledger entry. Raises the refusals of `flow`.
     """
     return await act(call.world, action, flow, request=call.request_id, network=call.network)
 
@@ -222,10 +223,10 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
 
 
 class Revokers(RunningTasks):
-    """The running removals of accounts, by database.
+    """The running removals of accounts whose leases have ended, by database.
 
-    `since`: the time up to which ended holdings were searched. `contended`: roles whose statements have conflicted with
-    other transactions.
+    `since`: the time up to which leases that ended with their token, task or agent were searched. `contended`: roles
+    whose statements have conflicted with other transactions.
     """
 
     def __init__(self, world: World) -> None:

@@ -67,8 +67,8 @@ class _Document(NamedTuple):
 
 
 class JwtMethodKeys:
-    """The cached keys of other issuers, for the JWT methods. Logins with the same configuration fetch the keys one
-    after the other, so that only the first login of them sends a request.
+    """The cached public keys of other issuers, for the JWT login methods. Concurrent logins with the same configuration
+    wait for each other, so that only the first one sends a request to the issuer.
     """
 
     def __init__(self, world: World) -> None:
@@ -78,8 +78,8 @@ class JwtMethodKeys:
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def get(self, owner: str, config: JwtConfig, *, within: int) -> jose.JwkSet:
-        """Return the key set of a configuration, fetched at most `within` microseconds ago. `owner`: the id of the
-        configuration in the cache. Raises BackendFailed if the keys cannot be fetched.
+        """Return the key set of the issuer in `config`, fetched now or at most `within` microseconds ago. `owner`: the
+        id of the configuration in the cache. Raises BackendFailed if the keys cannot be fetched.
         """
         try:
             async with asyncio.timeout(WITHIN_S), self._turns.setdefault(owner, asyncio.Lock()):
@@ -123,8 +123,8 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
         document = None
     if not isinstance(document, dict) or document.get("issuer") != issuer:
         raise Unavailable(
-            "the discovery document is missing or malformed, or states another issuer",
-            hint="check `oidc_discovery_url`",
+            f"{discovery_url(issuer)} is not a discovery document of the issuer {issuer[:200]}",
+            hint="set `oidc_discovery_url` exactly as the issuer states it in the document",
         )
     return check_named(str(document.get("jwks_uri", "")), of="`jwks_uri`", private=private)
 
@@ -230,8 +230,8 @@ async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount
 
 async def log_in_by_service_account(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
     """Log in by the token of a service account, which the cluster verifies; return the Vault token. Raises LoginRefused
-    if the cluster does not accept the token, Forbidden if the role does not admit the account, BackendFailed if the
-    cluster does not answer, Sealed if the secrets are sealed.
+    for an unknown role or a malformed token, Forbidden if the cluster does not accept the token or the role does not
+    admit the account, BackendFailed if the cluster does not answer, Sealed if the secrets are sealed.
     """
     body, reader = request.read_body(JwtLogin), call.world.db.read()
     flows.check_open(reader)
@@ -278,7 +278,9 @@ async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *
         case 200 | 201:
             pass
         case 401:
-            raise Forbidden("permission denied: the cluster refuses the token", code="login_refused")
+            raise Forbidden(
+                "permission denied: the cluster refuses the token as its own credential (401)", code="login_refused"
+            )
         case 403:
             raise Forbidden(
                 "permission denied: the service account may not ask for the review of its token",
@@ -293,5 +295,8 @@ async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *
         review = None
     account = parse_review(review) if isinstance(review, dict) else None
     if account is None:
-        raise Forbidden("permission denied: the cluster does not verify the token", code="login_refused")
+        raise Forbidden(
+            "permission denied: the cluster's review does not confirm the token of a service account",
+            code="login_refused",
+        )
     return account

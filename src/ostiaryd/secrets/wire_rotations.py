@@ -54,8 +54,8 @@ WITHIN_S = 10.0
 
 
 async def rotate_due(world: World) -> None:
-    """Send at most `DUE_AT_ONCE` calls that are due to the services of secrets; none while the secrets are sealed. If a
-    call fails, the value of the secret stays.
+    """Send the calls that are due to the services of rotated secrets, at most `DUE_AT_ONCE`; none while the secrets are
+    sealed. If a call fails, the value of the secret stays.
     """
     now = world.now()
     if (await world.db.scan(flows.read_status)).is_sealed:
@@ -91,8 +91,8 @@ async def _rotate_key(world: World, name: str) -> None:
 
 
 class CallPlaces(asyncio.Semaphore):
-    """The calls to services that are running now, by the paths of their secrets; the number of calls at the same time
-    is limited.
+    """A semaphore that limits the calls to services of rotated secrets at the same time. `running`: the paths of the
+    secrets whose calls are running or waiting.
     """
 
     def __init__(self, _: object) -> None:
@@ -108,8 +108,8 @@ async def _try(world: World, path: str) -> None:
 
 
 async def send_due_call(world: World, path: str) -> bool:
-    """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused if the service
-    does not accept the call.
+    """Send the call to the service of the secret at `path` if the call is due and no process is sending it already;
+    return whether it was sent. Raises Refused if the service does not accept the call.
     """
     places = world.get_singleton(CallPlaces)
     if path in places.running:  # a request to rotate now also makes a call due that is running

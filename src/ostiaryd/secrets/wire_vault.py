@@ -645,7 +645,11 @@ def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, secon
     comes from another system.
     """
     if answer.upstream is not None:
-        raise Invalid("a response that comes from another system cannot be wrapped", code="no_wrapping")
+        raise Invalid(
+            "a response that comes from another system cannot be wrapped",
+            hint="leave out X-Vault-Wrap-TTL",
+            code="no_wrapping",
+        )
     path, config = call.params["path"], call.world.config
     content = msgspec.json.encode(_render(call, answer))
     wrapping = flows.wrap_answer(act, caller, content, path=path, seconds=seconds, config=config)

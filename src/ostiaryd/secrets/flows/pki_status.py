@@ -42,15 +42,17 @@ _NAMES = {"der": "ca", "pem": "ca/pem", "crl/der": "crl"}
 
 
 class PublicResource(NamedTuple):
-    """A public resource of an issuer: its name is `ca`, `ca/pem`, `ca_chain`, `crl`, `crl/pem` or `json`."""
+    """A resource of an issuer that needs no token: its certificate (`ca` in DER, `ca/pem`), its chain (`ca_chain`), its
+    revocation list (`crl` in DER, `crl/pem`), or its members as JSON (`json`).
+    """
 
     issuer: PkiIssuer
     name: str
 
 
 def find_resource(reader: Reader, path: str) -> PublicResource | None:
-    """Return the public resource at a path below `/v1/`; None for any other path. Raises NothingStored if there is
-    none.
+    """Return the public resource at a path below `/v1/`; None if the path is not that of a public resource of a PKI
+    mount. Raises NothingStored if the mount has no such issuer, or the issuer has no certificate yet.
     """
     if (match := _PUBLIC.fullmatch(path)) is None:
         return None
@@ -68,8 +70,8 @@ def find_resource(reader: Reader, path: str) -> PublicResource | None:
 
 
 async def render_resource(world: World, resource: PublicResource) -> tuple[bytes, str]:
-    """Return a public resource and its media type. Raises NotFound if there is no such list, Sealed while the secrets
-    are sealed.
+    """Return a public resource (except `json`) and its media type. For a revocation list, raises NotFound if the issuer
+    was deleted or has no private key, and Sealed while the secrets are sealed.
     """
     issuer, name = resource
     if name == "ca":
@@ -113,8 +115,8 @@ class MountOcspResponder(OcspResponder):
     live_per_s = 50  # the key of an issuer may be RSA, whose signatures take milliseconds
 
     def answer_at(self, mount: str, unverified_request: bytes) -> bytes:
-        """Return the OCSP response to a request about a certificate of `mount`, both in DER. Raises Malformed if the
-        request is malformed.
+        """Return the OCSP response to a request about a certificate of `mount`, both in DER; while the secrets are
+        sealed, the response `tryLater`. Raises Malformed if the request is malformed.
         """
         try:
             check_open(self._world.db.read())
@@ -164,8 +166,8 @@ class MountRevocationLists:
         self._building = asyncio.Lock()
 
     async def get(self, issuer_id: str) -> bytes:
-        """Return the revocation list of an issuer in DER. Raises NotFound if there is no such list, Sealed while the
-        secrets are sealed.
+        """Return the revocation list of an issuer in DER. Raises NotFound if the issuer was deleted or has no private
+        key, Sealed while the secrets are sealed.
         """
         reader = self._world.db.read()
         check_open(reader)

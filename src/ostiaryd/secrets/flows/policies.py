@@ -55,8 +55,9 @@ _SUDO = (
 
 
 def put_policy(act: Act, name: str, text: str) -> None:
-    """Store a policy. Raises Malformed or Invalid with the place in the text; Invalid for the name of a fixed
-    policy.
+    """Store a Vault policy, or replace it. Raises Malformed for a text that is no policy, Invalid for an unsupported
+    rule (both messages name the line or the path), for the name of a fixed policy (`root`, `ostiary`), and for too many
+    policies.
     """
     registry.fill_entry(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, UNRESTRICTED):
@@ -95,7 +96,7 @@ def list_policies(reader: Reader) -> list[str]:
 
 
 def delete_policy(act: Act, name: str) -> None:
-    """Delete a policy. Do nothing if there is none. Raises Invalid for the name of a fixed policy."""
+    """Delete a Vault policy. Do nothing if there is none. Raises Invalid for `root`, `default` and `ostiary`."""
     registry.fill_entry(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, DEFAULT, UNRESTRICTED):
         raise Invalid(f"cannot delete the policy {name}")
@@ -108,8 +109,9 @@ def delete_policy(act: Act, name: str) -> None:
 def choose_policies(
     caller: VaultCaller, names: Sequence[str] | None, *, has_default: bool = True
 ) -> tuple[str, ...] | None:
-    """Return the names of the policies of a new token: `names`, or, if there are none, the policies of the caller.
-    None: no Vault policy limits the token, as for the only name `ostiary`.
+    """Return the names of the Vault policies of a new token: `names`, or, if it is empty, the policies of the caller.
+    Return None if no Vault policy limits the new token: `names` is only `ostiary`, or is empty and none limits the
+    caller.
 
     `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid for a name
     such as `root`, for `ostiary` with other names, or for too many names.
@@ -148,8 +150,8 @@ def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
 
 
 def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
-    """Check that a caller may give these policies to a new token: at most the caller's own policies. Raises Invalid
-    otherwise.
+    """Check that a caller may give these policies to a new token: only policies that the caller's own token has (None:
+    no limit, which only a caller without a limit may give). Raises Invalid otherwise.
     """
     if len(lists_of(caller)) > MAX_BOUNDS:
         raise Invalid(
@@ -193,7 +195,9 @@ def may_reach_below(act: Act, caller: VaultCaller, path: str) -> bool:
 
 
 def needs_sudo(path: str) -> bool:
-    """Return whether a request for a path requires the capability `sudo`, too."""
+    """Return whether a request for a path requires the capability `sudo` in addition to the capability of its
+    operation.
+    """
     return any(path.startswith(one) if one.endswith("/") else path.rstrip("/") == one for one in _SUDO)
 
 

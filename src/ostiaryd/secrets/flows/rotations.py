@@ -47,10 +47,12 @@ CLAIM_S = 60
 
 
 class RotationCall(NamedTuple):
-    """A call that must be sent to the service of a secret: its kind, its id, its data, and the key that signs the call.
+    """A call that must be sent to the service of a rotated secret (a signed HTTP request, a command, or an update of an
+    OAuth registration). `kind`: whether the call brings a new value, or ends the grace period of the previous value.
+    `key`: signs the HTTP request.
 
-    `current`: the present value, for a service that is a command or a registration. `created_at`: the time at which
-    the secret was created (microseconds), so that the result of the call changes no later secret at the path.
+    `current`: the present value, for a service that is a command or a registration. `created_at`: the time at which the
+    secret was created (microseconds), so that the result of the call changes no later secret at the path.
     """
 
     kind: str
@@ -87,9 +89,9 @@ def find_command(file: str, name: str) -> RotationCommand:
 def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     """Configure the rotation of a stored secret; return the key that signs the calls, which the server shows only once.
 
-    The first rotation is due after one period; if an earlier configuration has left a pending value, the time of the
-    next call stays. Raises NothingStored if the secret lacks the member; Sealed if the secrets are sealed; Conflict
-    during a grace period, and for too many rotations.
+    The first rotation is due after one period; if an earlier configuration has left a pending value (sent to the
+    service, not yet confirmed), the time of the next call stays. Raises NothingStored if the secret lacks the member;
+    Sealed if the secrets are sealed; Conflict during a grace period, and for too many rotations.
     """
     registry.fill_entry(act, object=path, member=config.member, service=config.service)
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
@@ -126,7 +128,8 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
     SecretState if the secret is scheduled for deletion; Conflict during the grace period of the previous value, and
     while a call is running whose new version gets another token.
 
-    `token`: the id of the new version in the API of AWS; empty: the id of an earlier request, or a computed id.
+    `token`: the id of the new version in the API of AWS; empty: the id that an earlier request set, or else a computed
+    id.
     """
     registry.fill_entry(act, object=path[:200])
     rotation = find_rotation(act.tx, path)
@@ -139,9 +142,9 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
 
 
 def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
-    """Set the schedule of the rotations of a secret for an agent, also of a cancelled rotation; None keeps the
-    schedule. Raises NotFound if the secret has no rotation; Invalid if the period is longer than the administrator has
-    set.
+    """Set the schedule of a secret's rotations at the request of an agent; a cancelled rotation is scheduled again.
+    None keeps the schedule. Raises NotFound if the secret has no rotation; Invalid if the period is longer than the
+    administrator has set, or not longer than the grace period.
 
     The next rotation is due a period after the last one, and the first one a period after its configuration. With a
     cron expression, it is due at the next time of the expression, and at the latest after the period of the
@@ -192,9 +195,9 @@ def cancel_rotation(act: Act, path: str) -> None:
 
 
 def begin_call(act: Act, path: str) -> RotationCall | None:
-    """Return the call that must be sent to the service of a secret: in the grace period, the call that ends it;
-    otherwise the call with a new value. While the secret is scheduled for deletion, a rotation is skipped (None). The
-    rotation of a secret that does not exist is removed (None).
+    """Return the call that must be sent to the service of a secret: in the grace period of the previous value, the call
+    that ends it; otherwise the call with a new value. Return None without a call if the secret is scheduled for
+    deletion (the rotation is skipped), or does not exist (the rotation is removed).
 
     A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the
     provider of an OAuth client has no new value, because the provider makes it. Raises NotFound for an unknown
@@ -236,11 +239,11 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
 
 
 def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> None:
-    """Record a successful call. After a call with a new value, the new value becomes the value of the secret; after a
-    call at the end of a grace period, the grace period ends.
+    """Record that the service accepted a call. After a call with a new value, the new value becomes the value of the
+    secret; after a call at the end of a grace period, the grace period ends.
 
     `is_old_valid`: whether the old value still works, so that a grace period begins. Raises NotFound for an unknown
-    rotation, NothingStored if the secret was deleted, and Conflict if the rotation has ended.
+    rotation, NothingStored if the secret was deleted, and Conflict if the value of the call is not pending any more.
     """
     registry.fill_entry(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
@@ -262,8 +265,8 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
     """Store the members of a secret that a provider has changed, even if the rotation was deleted meanwhile, because
-    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored if the secret was
-    deleted meanwhile; Conflict if another secret has its path.
+    the old members may be invalid. A new client secret completes the rotation in progress. Raises NothingStored if the
+    secret was deleted meanwhile; Conflict if another secret has its path.
     """
     registry.fill_entry(act, object=path, call=call.kind, members=sorted(members))
     if _find_secret(act, path).created_at != call.created_at:
@@ -313,7 +316,10 @@ def _read_current(act: Act, path: str, member: str | None = None, *, may_be_dele
         raise NothingStored("the current version is deleted", code="not_found")
     decoded = msgspec.json.decode(value)
     if not isinstance(decoded, dict) or (member is not None and member not in decoded):
-        raise NothingStored("the secret does not have this member", hint="name a member of the value", code="not_found")
+        why = "the value of the secret is not a JSON object"
+        if isinstance(decoded, dict) and member is not None:
+            why = f"the secret does not have the member {member[:64]!a}"
+        raise NothingStored(why, hint="name a member of the value", code="not_found")
     return decoded
 
 

@@ -36,7 +36,7 @@ deleted.
 
 
 class Sealed(Unavailable):
-    """The secrets are sealed: no value can be read or written."""
+    """The secrets are sealed: no stored value can be read or written until an operator unseals the secrets."""
 
     code = "sealed"
 
@@ -64,15 +64,17 @@ def _is_sealed(reader: Reader) -> bool:
 
 
 def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
-    """Return a value, encrypted with a new data key and bound to its place. Raises Sealed while the secrets are sealed,
-    Conflict if the wrapping key cannot be decrypted.
+    """Return a value, encrypted with a new data key. `place`: the mount, the path and the version of the value; the
+    result can be decrypted only for this place. Raises Sealed while the secrets are sealed, Conflict if the wrapping
+    key cannot be decrypted.
     """
     return sealing.seal_under(make_data_key(tx, place), plain, random=tx.random)
 
 
 def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
-    """Return a new data key, with which a value at this place can be encrypted later, even while the secrets are
-    sealed. Raises Sealed while the secrets are sealed, Conflict if the wrapping key cannot be decrypted.
+    """Return a new data key, with which one value at `place` (its mount, path and version) can be encrypted later, even
+    while the secrets are sealed. Raises Sealed while the secrets are sealed, Conflict if the wrapping key cannot be
+    decrypted.
     """
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
@@ -80,8 +82,8 @@ def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
-    """Return the decrypted value of an envelope. Raises Sealed if the secrets are sealed; Conflict if the envelope
-    belongs to another place or was changed.
+    """Return the decrypted value of an envelope. Raises Sealed if the secrets are sealed; Conflict if the envelope was
+    made for another `place` (mount, path and version) or was changed.
     """
     number = envelope.key_number
     if number and (stored := store.seal.find_open_key(reader, number)) is not None:
@@ -218,7 +220,8 @@ async def renew_envelopes(world: World) -> int:
     """Encrypt each value that is not under the newest wrapping key again, then delete the other wrapping keys; return
     the number of renewed values.
 
-    Requests continue meanwhile: each batch is one transaction, and the server decrypts a value under either key.
+    Requests continue meanwhile: each batch is one transaction, and the server decrypts a value under either key. If a
+    value cannot be decrypted, the other wrapping keys are kept. While the secrets are sealed, nothing is renewed.
     """
     status = read_status(world.db.read())
     retired = [key.number for key in status.keys if not key.is_active]

@@ -45,13 +45,13 @@ def page_by_name(
 def page_by_time(
     reader: Reader, mount: str, prefix: str, *, column: str, after: bytes | None, limit: int, is_descending: bool
 ) -> SecretPage:
-    """Return a page of at most `limit` paths that begin with `prefix`, in the order of the time `created_at`,
-    `updated_at` or `read_at` of their secrets, or, if `is_descending`, in the opposite order. `after`: the cursor of
+    """Return a page of at most `limit` paths that begin with `prefix`, in the order of the time `column` (`created_at`,
+    `updated_at` or `read_at`) of their secrets, or, if `is_descending`, in the opposite order. `after`: the cursor of
     the page before; None for the first page.
 
-    If more than `SEARCHED` paths begin with `prefix`, a page in the order of creation reads the next `SEARCHED` secrets
-    of the whole mount. Such a page can be short or empty and still have a next page. Raises Invalid for the other times
-    if more than `MAX_SORTED` paths begin with `prefix`.
+    If more than `SEARCHED` paths begin with `prefix`, a page by `created_at` reads the next `SEARCHED` secrets of the
+    whole mount. Such a page can be short or empty and still have a next page. Raises Invalid for `updated_at` and
+    `read_at` if more than `MAX_SORTED` paths begin with `prefix`.
     """
     start = _read_place(after) if after is not None else PathTime(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
     first, end = prefix.encode(), prefix.encode() + b"\xff"

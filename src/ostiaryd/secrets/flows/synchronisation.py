@@ -27,7 +27,9 @@ NAMED = 100
 
 
 class Change(StrEnum):
-    """The kinds of changes that a synchronisation makes at a path of the target."""
+    """The result of a synchronisation at a path of the target: `same` if the values are equal already, `failed` if the
+    target refused the value, `skipped` if an earlier failure ended the synchronisation.
+    """
 
     CREATE = "create"
     UPDATE = "update"
@@ -65,7 +67,7 @@ class SyncPlace(NamedTuple):
 
 def parse_place(path: str) -> SyncPlace:
     """Return the place that a path such as `secret/app/` or `backend/NAME/app/` names. Raises Malformed for a malformed
-    path, Invalid for the path of another mount.
+    path, Invalid for a path in another mount than a back end, `secret` or `kv`.
     """
     mount, rest = split_path(check_path(path))
     if mount == BACKEND_MOUNT:

@@ -49,7 +49,8 @@ class LoginGrant(NamedTuple):
     """The authority of a new token, which comes from a login or from the parent token: its agent, task, scopes and
     bounds.
 
-    `source`: the login method. The token ends with the holding `above`, and at the latest at `end` (microseconds).
+    `source`: the login method. `above`: the access token, secret ID or parent token with which the new token ends;
+    None: none. `end`: the latest end of the token, in microseconds; None: no such limit.
     """
 
     agent: AgentId
@@ -92,8 +93,9 @@ def create_child(
     agent, task, scopes and bounds, and ends at the latest when the caller's token expires.
 
     If the caller's token is revoked, its child tokens end, too, except orphans. `networks`: if it is not empty, the
-    networks in which the child's address must be. Raises LoginRefused if the agent may not log in; Invalid if the
-    caller's token has a limited number of uses or too many tokens above, or for an address outside of `networks`.
+    networks in which the child's address must be. Raises LoginRefused if the agent may not have bearer tokens; Invalid
+    if the caller's token has a limited number of uses or too many tokens above, or for an address outside of
+    `networks`.
     """
     act.check_granting()
     if caller.token is not None:
@@ -192,9 +194,9 @@ def issue_token(
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
-    """Extend a token by its period; without one, by `increment_s` seconds, or (None) by its first lifetime. The new end
-    is at most the end of its holding and of its maximum lifetime. Return the token. Raises Invalid if the token is not
-    renewable.
+    """Extend a token by its period; without one, by `increment_s` seconds, or (None) by its first lifetime. The token
+    ends at the latest with its parent or login, and at its maximum lifetime. The caller of this function must have
+    checked that the token is live. Return the token. Raises Invalid if the token is not renewable.
     """
     registry.fill_entry(act, object=token.holding)
     if not token.options.is_renewable:
@@ -207,9 +209,9 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
 
 
 def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultCaller:
-    """Return the caller that a live token of the caller's agent authenticates. `unverified`: the text of that token,
-    or, with `is_accessor`, its accessor. Raises Invalid if no live token has the accessor; TokenRefused if the token is
-    not live, or belongs to another agent.
+    """Find another live token of the caller's agent; return the caller that this token would authenticate.
+    `unverified`: the text of the token, or, with `is_accessor`, its accessor. Raises Invalid if no live token has the
+    accessor; TokenRefused if the token is not live, or belongs to another agent.
     """
     if is_accessor:
         token = store.tokens.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
@@ -257,7 +259,8 @@ def token_of(caller: VaultCaller) -> VaultToken:
     """Return the Vault token of a caller. Raises TokenRefused if the caller uses an access token."""
     if caller.token is None:
         raise TokenRefused(
-            "the request has an access token, which is not a Vault token", hint="revoke an access token at /revoke"
+            "the request has an access token, which is not a Vault token",
+            hint="log in to get a Vault token; an access token is revoked at /revoke",
         )
     return caller.token
 

@@ -53,9 +53,10 @@ def create_key(
     is_convergent: bool = False,
     generated: PrivateKey | None = None,
 ) -> TransitKey:
-    """Create a key, and return it; if a key with this name and type exists, return that key. `generated`: see
-    `take_key`. Raises Invalid if the name has a key of another type, or another key whose material is not used in the
-    same way; KeyNeeded if the server must first generate the key outside of the act.
+    """Create a key, and return it; if a key with this name and type exists, return that key. `generated`: the RSA key
+    that the server generated before the act, or None (see `take_key`). Raises Invalid if a key with this name has
+    another type, or other values of `derived` and `convergent_encryption`, or if a setting is not valid; KeyNeeded if
+    an RSA key must be generated first.
     """
     registry.fill_entry(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.transit.get(act.tx, name)) is not None:
@@ -105,8 +106,9 @@ def _check_count(act: Act) -> None:
 
 def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> TransitKey:
     """Add a version to a key, and return the key. Ciphertexts and signatures use the new version unless a request names
-    another one. `generated`: see `take_key`. Raises Invalid if the key has too many versions, or is imported and does
-    not allow rotation; KeyNeeded if the server must first generate the key outside of the act.
+    another one. `generated`: the RSA key that the server generated before the act, or None (see `take_key`). Raises
+    Invalid if the key is unknown, has too many versions, or is imported and does not allow rotation; KeyNeeded if an
+    RSA key must be generated first.
     """
     key = find_key(act, name)
     if key.is_imported and not key.allows_rotation:
@@ -118,8 +120,8 @@ def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> Tran
 
 
 def next_version(key: TransitKey) -> TransitKey:
-    """Return a key with the number of its next version as the latest. Raises Invalid if the key has too many
-    versions.
+    """Return a key whose `latest_version` is one higher, before the material of this version is stored. Raises Invalid
+    if the key has too many versions.
     """
     if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
         raise Invalid(
@@ -129,8 +131,9 @@ def next_version(key: TransitKey) -> TransitKey:
 
 
 def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> None:
-    """Rotate a key whose automatic rotation is due. `generated`: see `take_key`. Raises Conflict if the rotation is not
-    due any more, Sealed if the secrets are sealed; Invalid and KeyNeeded as `rotate_key` does.
+    """Rotate a key whose automatic rotation is due. `generated`: the RSA key that the server generated before the act,
+    or None (see `take_key`). Raises Conflict if the rotation is not due any more, Sealed if the secrets are sealed;
+    Invalid and KeyNeeded as `rotate_key` does.
     """
     check_open(act.tx)
     key = find_key(act, name)
@@ -158,11 +161,12 @@ def configure_key(
     allows_backup: bool | None = None,
     auto_rotate_s: int | None = None,
 ) -> TransitKey:
-    """Set the versions that the key accepts and uses, the period of its automatic rotations, and whether the key may be
-    deleted, exported and saved as a backup; return the key.
+    """Set the oldest versions that a key decrypts with and encrypts with, the period of its automatic rotations, and
+    whether the key may be deleted, exported and saved as a backup; return the key.
 
-    None leaves a setting unchanged. Once `is_exportable` or `allows_backup` is set, it cannot be unset. Raises Invalid
-    for an unknown key, and for settings that are out of range or would unset one of the two.
+    None leaves a setting unchanged. Once `is_exportable` or `allows_backup` is true, it stays true. Raises Invalid for
+    an unknown key, for settings that are out of range, and for false if `is_exportable` or `allows_backup` is true
+    already.
     """
     key = find_key(act, name)
     if (key.is_exportable and is_exportable is False) or (key.allows_backup and allows_backup is False):
@@ -201,7 +205,9 @@ def delete_key(act: Act, name: str) -> None:
 
 
 def find_key(act: Act, name: str) -> TransitKey:
-    """Return a key. Raises Invalid for an unknown key, as Vault does."""
+    """Return the transit key that is stored as `name` (see `stored_name`). Raises Invalid for an unknown key, as Vault
+    does.
+    """
     act.entry.object = object_of(name)
     if (key := store.transit.get(act.tx, name)) is None:
         raise Invalid("encryption key not found", code="key_not_found")
@@ -234,7 +240,9 @@ def _make_material(act: Act, key: TransitKey, generated: PrivateKey | None) -> b
 
 
 def add_version(act: Act, key: TransitKey, material: bytes) -> TransitKey:
-    """Store a key with this material as its latest version, and return the key."""
+    """Store a key with this material as its version `latest_version`, and return the key, whose next automatic rotation
+    is scheduled.
+    """
     version = VersionBackup(key.latest_version, act.now, material)
     _put_version(act, key, version)
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
@@ -260,11 +268,15 @@ def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
 
 def trim_key(act: Act, name: str, version: int) -> TransitKey:
     """Permanently delete the versions of a key before `version`, and return the key. Versions that the key still
-    accepts cannot be deleted. Raises Invalid for a version outside the permitted range.
+    decrypts with or encrypts with cannot be deleted. Raises Invalid for an unknown key, a version outside the permitted
+    range, and a key without a minimum version for encryption.
     """
     key = find_key(act, name)
     if not key.min_encryption_version:
-        raise Invalid("minimum available version cannot be set when minimum encryption version is not set")
+        raise Invalid(
+            "minimum available version cannot be set when minimum encryption version is not set",
+            hint="set `min_encryption_version` in the config of the key first",
+        )
     most = min(key.min_decryption_version, key.min_encryption_version)
     if not key.oldest_version <= version <= most:
         raise Invalid(
@@ -279,7 +291,7 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
 
 
 def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey, dict[int, str]]:
-    """Return a key, and the material of its readable versions as text, by version number.
+    """Return a key, and the material of the versions that it still decrypts with, as text by version number.
 
     `use`: one of `EXPORTS`, or `PUBLIC`. `version`: a version number, `latest`, or an empty text for all versions.
     Raises NothingStored if there is no such key, Invalid if the key may not be exported, has no such version, or has no
@@ -316,8 +328,9 @@ def backup_key(act: Act, name: str) -> str:
 
 
 def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> None:
-    """Store the key of a backup under `name`. `is_forced`: replace an existing key whose deletion is allowed. Raises
-    BackupRefused if another key exists, Invalid for wrong key material or too many keys.
+    """Store the key of a backup under `name`. `is_forced`: replace an existing key of this name, if its settings allow
+    its deletion. Raises BackupRefused if a key of this name exists and `is_forced` is false; Invalid if the existing
+    key may not be deleted, for wrong key material, and for too many keys.
     """
     registry.fill_entry(act, object=object_of(name), versions=[one.version for one in backup.versions])
     check_material(backup)

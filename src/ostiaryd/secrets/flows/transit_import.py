@@ -16,7 +16,8 @@ from ostiaryd.secrets.model.transit_keys import TransitKey, object_of, render_pu
 
 def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str:
     """Return the public key, in PEM, for which keys are wrapped that are imported into a mount. The first request
-    creates the key. `generated`: see `take_key`. Raises KeyNeeded if the key pair must be generated first.
+    creates the key pair. `generated`: the RSA key that the server generated before the act, or None. Raises KeyNeeded
+    if the key pair must be generated first.
     """
     name = wrapping_name(mount)
     key = store.transit.get(act.tx, name) or transit.create_key(act, name, WRAPPING_KIND, generated=generated)
@@ -24,8 +25,9 @@ def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str
 
 
 def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
-    """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid if the key
-    exists, or for other content.
+    """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid if a key
+    of this name exists, or if `content` is not wrapped for the wrapping key of the mount or has no key of the type of
+    `new`.
     """
     registry.fill_entry(act, object=object_of(new.name), type=new.kind[:32])
     if store.transit.get(act.tx, new.name) is not None:
@@ -38,7 +40,8 @@ def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: ha
 
 def import_version(act: Act, mount: str, name: str, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
     """Add the material that is wrapped in `content` to an imported key as its latest version, and return the key.
-    Raises Invalid for a key that was not imported, or for other content.
+    Raises Invalid for a key that was not imported, or if `content` is not wrapped for the wrapping key of the mount or
+    has no key of the same type.
     """
     key = transit.find_key(act, name)
     if not key.is_imported:

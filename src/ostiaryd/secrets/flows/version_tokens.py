@@ -15,8 +15,9 @@ MOST_TOKENS = 20
 
 
 def set_token(act: Act, mount: str, path: str, secret: Secret, number: int, token: str) -> Secret:
-    """Store the token of the version `number` of a secret; return the secret. If an earlier version has this token, the
-    version `number` gets a computed id. The tokens of deleted and old versions are deleted.
+    """Store the `ClientRequestToken` of the AWS API with which the version `number` of a secret was stored, and which
+    is the id of the version there; return the secret. If an earlier version has this token, the version `number` gets a
+    computed id instead. The tokens of deleted versions, and of old versions without a staging label, are deleted.
     """
     kept = {*store.keyvalue.version_numbers(act.tx, mount, path)[-MOST_TOKENS:], *stages_of(secret).values()}
     numbers = {key: aws.token_version(key) for key in secret.custom}

@@ -38,7 +38,9 @@ class WrappingRefused(Invalid):
 
 
 class Wrapping(NamedTuple):
-    """A new wrapping token with its record. The server shows the text of the token only once."""
+    """A new wrapping token, which opens one stored response of the Vault API once, with its record. The server shows
+    the text of the token only once.
+    """
 
     text: str
     record: WrappedAnswer
@@ -49,8 +51,8 @@ class Wrapping(NamedTuple):
 
 
 def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, seconds: int, config: Config) -> Wrapping:
-    """Store an answer for `seconds`, and return its wrapping token. The answer ends at the latest with the token of the
-    caller.
+    """Store `content`, the response to a request, for `seconds`, and return the wrapping token that opens it once. The
+    stored response ends at the latest with the token of the caller.
 
     `path`: the path of the wrapped request. Raises Sealed if the secrets are sealed; Invalid if the answer is too long
     or the agent has too many wrapped answers.
@@ -99,8 +101,8 @@ def unwrap_answer(act: Act, unverified_token: str) -> bytes:
 
 
 def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
-    """Replace the wrapping token of an answer; its expiry stays the same. Raises WrappingRefused if the wrapping token
-    is unknown, used or expired, and Sealed while the secrets are sealed.
+    """Return a new wrapping token for a wrapped answer, with the same expiry; the old token ends. Raises
+    WrappingRefused if the old token is unknown, used or expired, and Sealed while the secrets are sealed.
     """
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)

@@ -69,7 +69,10 @@ are as `render_value` writes them. An empty tuple stands for every value.
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule of one or more policies for a path. If a policy denies the path, `capabilities` contains only `deny`."""
+    """The rule of one or more Vault policies for a path. If a policy denies the path, `capabilities` contains only
+    `deny`. `allowed`, `denied`: permitted and forbidden values of parameters. `min_wrap_s`, `max_wrap_s`: limits of the
+    requested wrapping time in seconds; 0: none.
+    """
 
     path: str
     capabilities: frozenset[str]
@@ -105,7 +108,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return first, not self.is_glob, -wildcards, len(literal), literal
 
     def matches(self, path: str) -> bool:
-        """Return whether the path of the rule, which contains a wildcard, matches the path of a request."""
+        """Return whether the path of the rule matches the path of a request. Only for a rule whose path has a wildcard
+        (see `is_exact`).
+        """
         literal = self.path.removesuffix("*")
         if not self.is_segmented:
             return path.startswith(literal)
@@ -129,7 +134,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
-    """Return the rules of a policy. `identity`: the values of the templates; None leaves the templates in the paths.
+    """Return the rules of a Vault policy in HCL or JSON. `identity`: the values of templates such as
+    `{{identity.entity.name}}`; None leaves the templates in the paths.
 
     Raises Malformed if the text is no policy, Invalid for a rule that is not supported; the message names the line or
     the path.
@@ -243,7 +249,9 @@ def _parse_wrap(value: Value | None, place: str, member: str) -> int:
 
 
 def render_value(value: object) -> str:
-    """Return the value of a parameter as text in which no number equals a text: a text begins with a colon."""
+    """Return the value of a parameter as text for comparisons. A value that is a text gets a colon at its beginning, so
+    that the text `1` never equals the number 1.
+    """
     if isinstance(value, str):
         return f":{value}"
     return canonical.encode(value, floats=True).decode()
@@ -278,7 +286,10 @@ def _join(one: Parameters, other: Parameters) -> Parameters:
 
 
 class AclRequest(NamedTuple):
-    """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters."""
+    """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters.
+    `wrap_s`: the requested wrapping time in seconds; 0: none. `is_check`: the question is only whether the capability
+    is permitted, regardless of the parameters.
+    """
 
     path: str
     capability: str
@@ -328,7 +339,7 @@ class AccessList:
         )
 
     def reaches(self, path: str) -> bool:
-        """Return whether a rule that permits a capability may apply at a path, or below the path."""
+        """Return whether the policies may permit a capability at a path, or at any path below it."""
         return any(rule.meets(path) for rule in self._permitting)
 
     def _find_path(self, path: str, *, is_list: bool) -> str | None:

@@ -54,7 +54,7 @@ _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 class SecretExists(Conflict):
-    """A secret with that name exists, or another value with that token."""
+    """A secret to create exists already, or an earlier version with the same `ClientRequestToken` has another value."""
 
     code = "secret_exists"
 
@@ -146,8 +146,8 @@ def read_rules(rules: RotationRules) -> Schedule:
 
 
 def render_rules(seconds: int, expression: str, window: str) -> dict[str, Any]:
-    """Return the member `RotationRules` for the seconds between two rotations, and for the expression and the window of
-    AWS, which may be empty.
+    """Return the member `RotationRules` of a response. `seconds`: the time between two rotations. `expression`,
+    `window`: the members `ScheduleExpression` and `Duration` that an agent has set; empty: not set.
     """
     shown: dict[str, Any] = {"Duration": window} if window else {}
     if seconds % DAY_S == 0 and seconds <= LONGEST_DAYS * DAY_S:
@@ -161,8 +161,8 @@ def render_rules(seconds: int, expression: str, window: str) -> dict[str, Any]:
 
 
 def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:
-    """Return the custom metadata of a secret after tags, pairs of key and value, were added. Raises Invalid for a
-    repeated key, a key that begins with `aws:`, or too many tags.
+    """Return the custom metadata `custom` of a secret with the tags (pairs of key and value) added. Raises Invalid for
+    a repeated key, a key that begins with `aws:`, or too many tags.
     """
     added = {f"{TAG}{key}": value for key, value in tags}
     if len(added) < len(tags):
@@ -200,7 +200,7 @@ def deletion_time(custom: Mapping[str, str]) -> int | None:
 
 
 def without_deletion(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return custom metadata of a secret that is not scheduled for deletion."""
+    """Return `custom` without the time of a scheduled deletion."""
     return {key: value for key, value in custom.items() if key != DELETION}
 
 
@@ -321,9 +321,9 @@ def render_value(stored: bytes) -> dict[str, str]:
 
 
 def make_password(options: PasswordOptions, *, random: Callable[[int], bytes]) -> str:
-    """Return a random password with the options of `GetRandomPassword`. A space is a character that the password can
-    have, and no type that the password must have. Raises Invalid if the length is out of range, or no character is
-    left.
+    """Return a random password with the options of `GetRandomPassword`. With `IncludeSpace`, the password can have
+    spaces, but need not have one, even with `RequireEachIncludedType`. Raises Invalid if the length is out of range, or
+    the options exclude all characters.
     """
     length, needs_all = options.PasswordLength, options.RequireEachIncludedType
     classes = [
@@ -341,7 +341,7 @@ def make_password(options: PasswordOptions, *, random: Callable[[int], bytes]) -
         raise Invalid(f"`PasswordLength` must be at most {LONGEST_PASSWORD}, and at least 1 for each type of character")
     letters = "".join(classes) + (" " if has_space else "")
     if not letters:
-        raise Invalid("no character is left for the password")
+        raise Invalid("the options exclude all characters, so none is left for the password")
     password = [one[_below(len(one), random)] for one in classes] if needs_all else []
     password += [letters[_below(len(letters), random)] for _ in range(length - len(password))]
     for last in range(length - 1, 0, -1):  # the order of the characters is random, too

@@ -61,7 +61,9 @@ class RootRotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
-    """The access of the server to AWS, without its secret key. The lifetimes of leases of users are microseconds."""
+    """The access of the server to AWS, without its secret key. `lease`, `lease_max`: the default and the maximum
+    lifetime of leases whose credentials are AWS users, in microseconds.
+    """
 
     access_key: str
     region: str = "us-east-1"
@@ -73,7 +75,9 @@ class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwsRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role whose leases are credentials at AWS. The lifetimes, which are for sessions, are microseconds."""
+    """A role whose leases are credentials at AWS. `default_ttl`, `max_ttl`: the lifetimes of sessions in microseconds;
+    the lifetimes of users are in `AwsRoot`.
+    """
 
     credential_type: AwsCredentialType
     role_arns: tuple[str, ...] = ()
@@ -100,14 +104,16 @@ class AwsCredentials(NamedTuple):
 
 
 class RotateAwsRoot(NamedTuple):
-    """The request, after an act, to replace the server's own key at AWS, for the caller with this holding."""
+    """An instruction that the server carries out after the transaction: replace the server's own access key at AWS.
+    `holding`: the id of the caller's token or access key, which must still be valid then.
+    """
 
     holding: str
 
 
 class CreateCredentials(NamedTuple):
-    """The request, after an act, to create the credentials of a lease at AWS. `arn`: the role to assume; empty for
-    none.
+    """An instruction that the server carries out after the transaction: create the credentials of a lease at AWS.
+    `arn`: the ARN of the role to assume; empty if the credentials are a user or a federation token.
     """
 
     lease: Lease
@@ -116,8 +122,8 @@ class CreateCredentials(NamedTuple):
 
 
 def check_root(root: AwsRoot, secret_key: str, *, permitted: Sequence[str]) -> AwsRoot:
-    """Return the access to AWS if it is valid. Raises Invalid for a member that is not valid; Forbidden for an address
-    that the configuration does not name.
+    """Return the access to AWS if it is valid. `permitted`: the addresses that the server's setting permits. Raises
+    Invalid for a member that is not valid; Forbidden for an endpoint that is not in `permitted`.
     """
     if not _KEY.fullmatch(root.access_key) or not _KEY.fullmatch(secret_key):
         raise Invalid("`access_key` and `secret_key` must have 16 to 256 printable ASCII characters without spaces")
@@ -133,8 +139,11 @@ def check_role(role: AwsRole) -> AwsRole:
     is_user, assumes = (role.credential_type is one for one in (AwsCredentialType.USER, AwsCredentialType.ROLE))
     arns = [*role.policy_arns, *([role.permissions_boundary] if role.permissions_boundary else [])]
     for kind, named in (("role", role.role_arns), ("policy", arns)):
-        if len(named) > MAX_ARNS or any((match := _ARN.fullmatch(arn)) is None or match[1] != kind for arn in named):
-            raise Invalid(f"an ARN of a {kind} is malformed, or there are more than {MAX_ARNS}")
+        if len(named) > MAX_ARNS:
+            raise Invalid(f"a role may have at most {MAX_ARNS} ARNs of the kind {kind}")
+        for arn in named:
+            if (match := _ARN.fullmatch(arn)) is None or match[1] != kind:
+                raise Invalid(f"{arn[:64]!a} is not an ARN of a {kind}")
     if assumes != bool(role.role_arns):
         raise Invalid("`role_arns` is required for assumed roles, and not allowed for other types of credentials")
     if not is_user and (role.groups or role.user_path != "/" or role.permissions_boundary):
@@ -161,14 +170,17 @@ def check_policy(document: Any) -> str:
         text = canonical.encode(value).decode()
     except Malformed:
         raise Invalid(f"`policy_document` is not JSON of at most {MAX_POLICY} bytes") from None
-    if not isinstance(value, dict) or "Statement" not in value or len(text) > MAX_POLICY:
-        raise Invalid("`policy_document` is not a policy of AWS with a `Statement`, or is too long")
+    if len(text) > MAX_POLICY:
+        raise Invalid(f"`policy_document` has more than {MAX_POLICY} characters")
+    if not isinstance(value, dict) or "Statement" not in value:
+        raise Invalid("`policy_document` is not a JSON object with the member `Statement`")
     return text
 
 
 def choose_arn(role: AwsRole, requested: str) -> str:
-    """Return the ARN of the role to assume: the requested ARN, or the only ARN of the role. Raises Invalid if the role
-    does not have the requested ARN, or has several and none is requested.
+    """Return the ARN of the AWS role to assume: `requested`, or, if it is empty, the only ARN of `role`; an empty text
+    if `role` has none, because its credentials are not sessions of an assumed role. Raises Invalid if `role` does not
+    have the requested ARN, or has several and none is requested.
     """
     if requested and requested not in role.role_arns:
         raise Invalid("`role_arn` is not one of the role's `role_arns`", code="role_arn_denied")

@@ -33,7 +33,7 @@ _CREDENTIAL = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 class BackendFailed(Unavailable):
-    """The back end is unreachable or too slow, denies its credentials, or sends an invalid answer."""
+    """The back end is unreachable or too slow, refuses the server's credentials, or sends an invalid response."""
 
     code = "backend_failed"
 
@@ -72,8 +72,9 @@ class BackendKind(StrEnum):
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a back end, without its credentials. `mount`: the mount at the Vault server. `region`: the
-    AWS region. `cache_s`: the seconds for which a value stays in the memory cache.
+    """The configuration of a back end, without its credentials. `address`: a URL; for Kubernetes and files, a folder;
+    for environment variables, `env:PREFIX_`. `mount`: the mount at the Vault server. `region`: the AWS region.
+    `cache_s`: the seconds for which a value stays in the memory cache.
     """
 
     kind: BackendKind
@@ -129,8 +130,8 @@ def check_name(name: str) -> str:
 
 
 def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendConfig:
-    """Return the configuration if it is valid. Raises Invalid or Malformed for a member that is not valid; Forbidden
-    for an address that the setting `secret_backends` does not name.
+    """Return the configuration if it is valid. `permitted`: the addresses in the setting `secret_backends`. Raises
+    Forbidden for another address, Malformed for a malformed `mount`, Invalid for another member that is not valid.
     """
     check_address(config.address, permitted=permitted)
     is_url, is_folder = config.address.startswith(("https://", "http://")), config.address.startswith("/")
@@ -216,7 +217,9 @@ def check_value(value: object, version: object = 0) -> BackendValue:
 
 
 def check_names(names: object, folder: str) -> list[str]:
-    """Return the names of a folder in the response of a back end. Raises BackendFailed if a text is not one name."""
+    """Return the names in the response of a back end about `folder`, sorted. Raises BackendFailed for too many names,
+    or a text that is not one name of a secret or a folder.
+    """
     if not isinstance(names, list):
         raise BackendFailed("the response of the back end is not a list of names")
     if len(names) > MAX_NAMES:

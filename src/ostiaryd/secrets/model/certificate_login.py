@@ -29,9 +29,9 @@ LISTS = (
 
 
 class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that determine which certificates it accepts. `certificate`: the certificates of the
-    accepted authorities, or of the clients themselves, in PEM. Each list contains patterns, in which `*` stands for any
-    text; an empty list accepts any name.
+    """The settings of a role of a cert login method that determine which client certificates it accepts. `certificate`:
+    the certificates of the accepted authorities, or of the clients themselves, in PEM. Each list contains patterns, in
+    which `*` stands for any text; an empty list accepts any name.
     """
 
     certificate: str = ""
@@ -45,8 +45,8 @@ class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def anchors(self) -> list[x509.Certificate]:
-        """Return the trust anchors of the role: the certificate of a client must lead to one of them. Raises Malformed
-        if they cannot be read.
+        """Return the trust anchors of the role: a client certificate must be issued below one of them, or be one of
+        them. Raises Malformed if they cannot be read.
         """
         return load_pem_certificates(self.certificate)
 
@@ -68,7 +68,9 @@ def check_role(role: CertificateRole) -> None:
 
 
 def admits(role: CertificateRole, certificate: x509.Certificate) -> bool:
-    """Return whether, for each list of a role that has patterns, a name of the certificate matches a pattern."""
+    """Return whether a role accepts the names of a certificate: for each list of patterns that is not empty, a name of
+    that kind in the certificate matches a pattern. The chain of the certificate is not checked here.
+    """
     common = _attributes(certificate, NameOID.COMMON_NAME)
     dns = _alternatives(certificate, x509.DNSName)
     emails = _alternatives(certificate, x509.RFC822Name)
@@ -92,7 +94,9 @@ def common_name(certificate: x509.Certificate) -> str:
 
 
 def describe(certificate: x509.Certificate) -> dict[str, str]:
-    """Return the metadata of a token for a login by a certificate."""
+    """Return the metadata that the token of a login by this certificate gets: its common name, serial number and key
+    ids.
+    """
     return {
         "common_name": common_name(certificate),
         "serial_number": str(certificate.serial_number),

@@ -241,8 +241,11 @@ def check_provider(provider: AccountProvider) -> AccountProvider:
     if len(provider.parameters) > MAX_PARAMETERS:
         raise Invalid(f"`parameters` may have at most {MAX_PARAMETERS} members")
     for name, value in provider.parameters.items():
-        if name in _RESERVED or not 0 < len(name) <= 64 or not 0 < len(value) <= MAX_SCOPE:
-            raise Invalid(f"the parameter {name[:64]!a} is a parameter of the protocol, is empty or is too long")
+        if name in _RESERVED:
+            raise Invalid(f"the parameter {name!a} is a parameter of the protocol, which the server sets")
+        if not 0 < len(name) <= 64 or not 0 < len(value) <= MAX_SCOPE:
+            lengths = f"a name of 1 to 64 characters, and a value of 1 to {MAX_SCOPE}"
+            raise Invalid(f"the parameter {name[:64]!a} must have {lengths}")
         if not (name + value).isascii() or not (name + value).isprintable():
             raise Invalid(f"the parameter {name[:64]!a} is not printable ASCII")
     if len(provider.roles) > 20:
@@ -285,8 +288,8 @@ def parse_scopes(text: str, *, separator: str = " ") -> frozenset[str]:
 
 
 def check_metadata(metadata: ServerMetadata, *, issuer: str) -> ServerMetadata:
-    """Return the metadata if they are of `issuer` and support a client such as this server. Raises Invalid
-    otherwise.
+    """Return the metadata if they state the issuer `issuer`, the code flow, and PKCE with S256 (or nothing about PKCE).
+    Raises Invalid otherwise.
     """
     if metadata.issuer != issuer:
         raise Invalid("the metadata state another issuer", hint="write the issuer exactly as the provider states it")
@@ -436,8 +439,8 @@ class AccessToken(NamedTuple):
 def check_token_answer(
     provider: AccountProvider, answer: TokenAnswer, *, requested: frozenset[str], now: int
 ) -> AccessToken:
-    """Return the access token in a token response. Raises AccountRefused if the token has another type, no expiry, or
-    scopes that were not requested.
+    """Return the access token in a token response. Raises AccountRefused if the token has another type than the
+    provider's, no expiry or too late a one, a scope that was not requested, or none of the requested scopes.
     """
     if answer.token_type.lower() != provider.token_type:
         raise AccountRefused(
@@ -448,7 +451,7 @@ def check_token_answer(
         seconds = int(seconds) if re.fullmatch(r"\d{1,10}", seconds) else None
     if seconds is None or not 0 < seconds <= LONGEST_LIFE_S:
         raise AccountRefused(
-            f"{provider.label} issued an access token without an expiry",
+            f"{provider.label} issued an access token without an expiry within {LONGEST_LIFE_S} seconds",
             hint="turn on expiring tokens in the settings of the application at the provider",
             code="endless_token",
         )
@@ -464,12 +467,13 @@ def check_token_answer(
 
 def choose_scopes(account: ConnectedAccount, provider: AccountProvider, requested: frozenset[str]) -> frozenset[str]:
     """Return the scopes of a new access token: `requested`; if empty, all scopes of the consent that the provider still
-    has. Raises Invalid for a scope outside the consent, or a part of the scopes that the provider cannot issue;
-    NotConnected if no scope is left.
+    has. Raises Invalid for a scope outside the consent, or for only a part of the scopes if the provider has one token
+    that all agents share; NotConnected if no scope is left, or, for a shared token, if the provider's configuration
+    lost one.
     """
     granted = account.scopes & frozenset(provider.scopes)
     if granted != account.scopes and (provider.shares_tokens or not granted):
-        raise NotConnected(f"{provider.label} has no scope of this account any more", hint=AGAIN)
+        raise NotConnected(f"an administrator removed scopes of this account at {provider.label}", hint=AGAIN)
     if not requested:
         return granted
     if not requested <= granted:

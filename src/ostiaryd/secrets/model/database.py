@@ -93,8 +93,8 @@ class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectionBody(msgspec.Struct):
-    """The body of a request that configures a connection; the names are the names of the Vault API. If `password` is
-    absent, the stored password stays.
+    """The body of a request that configures a database connection, with the names of the Vault API. If `password` is
+    empty, the stored password stays.
     """
 
     connection_url: str
@@ -114,7 +114,9 @@ class ConnectionBody(msgspec.Struct):
 
 
 class ConnectionParts(NamedTuple):
-    """The parts of a URL for a connection to a database server."""
+    """The parts of a database connection's URL: `address` is HOST:PORT or the path of a Unix socket, and `is_verified`
+    tells whether TLS with a verified certificate is required.
+    """
 
     address: str
     database: str
@@ -122,8 +124,8 @@ class ConnectionParts(NamedTuple):
 
 
 def check_name(name: str, *, of: str) -> str:
-    """Return `name` if it is a valid name of a connection or a role. `of`: the word for the error. Raises Invalid
-    otherwise.
+    """Return `name` if it has 1 to 64 letters, digits, dots, hyphens and underscores. `of`: the kind of the name in the
+    error message, such as `role`. Raises Invalid otherwise.
     """
     if not _NAME.fullmatch(name):
         raise Invalid(f"the name of a {of} must have 1 to 64 letters, digits, dots, hyphens and underscores")
@@ -131,7 +133,9 @@ def check_name(name: str, *, of: str) -> str:
 
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
-    """Return `username` if it is a valid name of an existing account. Raises Invalid otherwise."""
+    """Return `username` if it can be the name of an account at a database server of the kind `kind`. Raises Invalid if
+    it is too long, or has quotation marks, backslashes or control characters.
+    """
     longest = SERVERS[kind].max_account
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
         raise Invalid(
@@ -141,8 +145,8 @@ def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
 
 
 def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
-    """Return the connection that a request configures. Raises Invalid for a member that is not valid; Forbidden for a
-    server that the configuration does not name.
+    """Return the connection that a request configures. `permitted`: the addresses in the setting `secret_databases`.
+    Raises Invalid for a member that is not valid; Forbidden for another address.
     """
     plugins: dict[str, DatabaseKind] = {server.plugin: kind for kind, server in SERVERS.items()}
     if (kind := plugins.get(body.plugin_name)) is None:
@@ -184,7 +188,7 @@ def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
 
 def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
     """Return the parts of a connection URL in the format of Go's MySQL driver, which Vault uses. Raises Invalid for
-    other text.
+    other text, and for an address other than a loopback address or Unix socket with `tls=false`.
     """
     match = _MYSQL_URL.fullmatch(url)
     if match is None:
@@ -199,7 +203,7 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
         raise Invalid("`connection_url` does not name a database")
     if network == "unix":
         if not place.startswith("/"):
-            raise Invalid("the Unix socket of `connection_url` is not an absolute path")
+            raise Invalid("the Unix socket of `connection_url` is not an absolute path", hint="write unix(/PATH)")
         address, is_local = place, True
     else:
         try:
@@ -211,12 +215,12 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
             raise Invalid("`connection_url` has no host, or more than one")
         address, is_local = _join(host, port), _is_loopback(host)
     if mode == "false" and not is_local:
-        raise Invalid("`tls` must be true, or false for a loopback address or a Unix socket")
+        raise Invalid("`tls` must be true, because the address is neither a loopback address nor a Unix socket")
     return ConnectionParts(address, database, network == "tcp" and (mode == "true" or bool(tls_ca) or not is_local))
 
 
 def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL. Raises Invalid for other text.
+    """Return the parts of a PostgreSQL connection URL. Raises Invalid for other text.
 
     User and password must be Vault's templates, so that the URL contains no password. Options other than `sslmode` and
     `host` (the folder of a Unix socket) are refused, because they make libpq read files or connect to another server.
@@ -299,8 +303,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_statements(value: object, *, field: str) -> tuple[str, ...]:
-    """Return the statements in a text or in a list of texts; each text may be base64, as in Vault. `field`: the member,
-    for the error. Raises Invalid for another type, a statement that is too long, or an unknown placeholder.
+    """Return the SQL statements in a text or in a list of texts; each text may be base64, as in Vault. `field`: the
+    name of the member in error messages. Raises Invalid for another type, a statement that is too long, or a
+    placeholder other than `{{name}}`, `{{username}}`, `{{password}}` and `{{expiration}}`.
     """
     texts = [value] if isinstance(value, str) else value
     if texts is None or texts == [""]:
@@ -338,10 +343,11 @@ def render_statement(statement: str, *, name: str, password: str = "", expires_a
 
 
 def make_account(agent: str, role: str, *, longest: int, now: int, random: Callable[[int], bytes]) -> str:
-    """Return the name of a new account at a system whose names have at most `longest` characters, at least 32.
+    """Return the name of a new account at a system whose names have at most `longest` characters. `longest` must be at
+    least 32.
 
     The name is `v-AGENT-ROLE-RANDOM-SECONDS`: agent and role are shortened, and the seconds are those of `now`
-    (microseconds). A name of less than `LONG_ACCOUNT` characters has shorter parts, and no seconds.
+    (microseconds). If `longest` is less than `LONG_ACCOUNT`, the parts are shorter, and the seconds are left out.
     """
     is_short = longest < LONG_ACCOUNT
     parts = [_UNFIT.sub("-", text.lower()).strip("-")[: 4 if is_short else 10] or "x" for text in (agent, role)]
@@ -369,8 +375,8 @@ def make_scram_verifier(username: str, password: str) -> str:
 
 
 def lock_number(username: str) -> int:
-    """Return the number of an account's advisory lock, which a transaction at the database holds while it creates or
-    removes the account.
+    """Return the number of the PostgreSQL advisory lock that a transaction takes while it creates or removes the
+    account `username`.
     """
     return int.from_bytes(sha256(b"ostiary account " + username.encode()).digest()[:8], "big", signed=True)
 
@@ -383,7 +389,9 @@ def may_use(config: DatabaseConfig, role: str) -> bool:
 
 
 def check_ttl(default: int, longest: int) -> None:
-    """Check the default and the maximum lifetime of a role's leases. Raises Invalid if the check fails."""
+    """Check that the default lifetime of a role's leases is not longer than the maximum lifetime. Raises Invalid
+    otherwise.
+    """
     if default > longest:
         raise Invalid("`default_ttl` must not be longer than `max_ttl`")
 

@@ -30,7 +30,9 @@ _TYPES = frozenset({None, "jwt", "at+jwt"})
 
 
 class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a JWT method: the source of the keys, and the limits for all roles."""
+    """The configuration of a JWT login method: the source of the keys that verify tokens, and the requirements of all
+    roles.
+    """
 
     oidc_discovery_url: str = ""
     oidc_discovery_ca_pem: str = ""
@@ -76,7 +78,9 @@ class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_config(config: JwtConfig) -> None:
-    """Check a configuration, except the address of its URL. Raises Invalid or Malformed if the check fails."""
+    """Check a configuration, except whether the server may connect to its URL. Raises Malformed for certificate
+    authorities that cannot be read, Invalid for another member that is not valid.
+    """
     sources = (config.oidc_discovery_url, config.jwks_url, config.jwt_validation_pubkeys)
     if sum(map(bool, sources)) != 1:
         raise Invalid(
@@ -115,11 +119,11 @@ def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
 def check_role(role: JwtRole) -> None:
     """Check the settings of a role of a JWT login method. Raises Invalid if the check fails."""
     if not role.user_claim:
-        raise Invalid("a user claim must be defined on the role", hint="user_claim")
+        raise Invalid("a user claim must be defined on the role", hint="set `user_claim`")
     if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):
         raise Invalid(
             "must have at least one bound constraint when creating/updating a role",
-            hint="bound_audiences, bound_subject, bound_claims or token_bound_cidrs",
+            hint="set bound_audiences, bound_subject, bound_claims or token_bound_cidrs",
         )
     if role.bound_claims_type not in ("string", "glob"):
         raise Invalid("invalid `bound_claims_type`", hint="use string or glob")
@@ -136,7 +140,7 @@ def check_role(role: JwtRole) -> None:
                 f"a value of `bound_claims` must be a text, a number, true, false, or a list of 1 to {MAX_VALUES}"
             )
         if role.bound_claims_type == "glob" and not all(isinstance(one, str) for one in values):
-            raise Invalid("with `bound_claims_type` glob, the values of `bound_claims` are texts")
+            raise Invalid("with `bound_claims_type` glob, the values of `bound_claims` must be texts")
     targets = list(role.claim_mappings.values())
     if "role" in targets or len(set(targets)) < len(targets):
         raise Invalid("`claim_mappings` must not have the metadata key `role`, or a metadata key twice")
@@ -148,7 +152,8 @@ def verify_token(
     """Verify the signature of a token with the keys, and return its claims. The times and the audience are not checked
     here.
 
-    Raises InvalidToken if no key verifies it; with the code `unknown_kid` if a key set has no key for the token.
+    Raises InvalidToken if no key verifies the signature; with the code `unknown_kid` if `keys` is a key set without a
+    key for the token, so that the caller can fetch the set again.
     """
     header = jose.parse_jws(unverified_token).header
     if config.jwt_supported_algs and header["alg"] not in config.jwt_supported_algs:

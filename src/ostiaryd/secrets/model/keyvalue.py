@@ -35,8 +35,9 @@ class StagesExceeded(Refused):
 
 
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The default settings for the secrets of a mount. `max_versions`: 0 stands for the default of the server.
-    `delete_after`: microseconds.
+    """The default settings for the secrets of a key-value mount. `max_versions`: versions to keep; 0 stands for the
+    default of the server. `cas_required`: each write must state the current version. `delete_after`: microseconds after
+    which a version counts as deleted; 0: never.
     """
 
     max_versions: int = 0
@@ -48,7 +49,7 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     """A secret without its values. `current_version`: 0 until a value is stored.
 
     `reader`: the id of the agent or person that last read a value, `read_at` the approximate time of that read.
-    `is_canary`: no honest agent reads the secret.
+    `is_canary`: no honest agent reads the secret, so an agent that does is quarantined.
     """
 
     current_version: int = 0
@@ -120,13 +121,15 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept_versions(secret: Secret, mount: MountConfig) -> int:
-    """Return the number of versions of a secret that the server keeps."""
+    """Return the maximum number of versions of a secret that the server keeps: the setting of the secret, else of the
+    mount, else the default.
+    """
     return secret.max_versions or mount.max_versions or DEFAULT_VERSIONS
 
 
 def stages_of(secret: Secret) -> dict[str, int]:
-    """Return the number of the version that has a staging label, by label. If the record of a secret does not have
-    `PREVIOUS`, the version before the current version has this label.
+    """Return the number of the version that has each staging label (such as `AWSCURRENT` in the AWS API), by label. If
+    the record of a secret does not state which version is `PREVIOUS`, the version before the current version is.
     """
     before = secret.current_version - 1 if secret.current_version > secret.oldest_version else 0
     stages = {CURRENT: secret.current_version, PREVIOUS: before, **secret.stages}
@@ -134,9 +137,9 @@ def stages_of(secret: Secret) -> dict[str, int]:
 
 
 def attach_stages(secret: Secret, number: int, labels: Iterable[str]) -> Secret:
-    """Return the secret after the version `number` got staging labels from the versions that had them. The first
-    version becomes current without a label. If another version becomes current, the version that was current gets
-    `PREVIOUS`. Raises StagesExceeded for too many labels.
+    """Return the secret with the staging labels `labels` at the version `number`; other versions lose these labels.
+    With the label `CURRENT`, the version becomes the current version, and the version that was current gets `PREVIOUS`.
+    The first version of a secret becomes current in any case. Raises StagesExceeded for too many labels.
     """
     stages = {PREVIOUS: 0, **stages_of(secret), **dict.fromkeys(labels, number)}
     current = stages.pop(CURRENT, number)
@@ -157,8 +160,8 @@ def detach_stage(secret: Secret, label: str) -> Secret:
 
 
 def drop_versions(secret: Secret, *, before: int) -> tuple[Secret, list[int]]:
-    """Return the secret after the deletion of its versions with numbers below `before`, and the numbers of the versions
-    that are kept nevertheless, sorted: those with a staging label other than `PREVIOUS`.
+    """Return the secret after the deletion of its versions with numbers below `before`. Versions with a staging label
+    other than `PREVIOUS` are kept; return their numbers, sorted, too.
     """
     stages = stages_of(secret)
     kept = sorted({number for label, number in stages.items() if label != PREVIOUS and number < before})
@@ -178,7 +181,7 @@ def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None
 
 def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
     """Check that the current version has the number `cas`; 0: the secret has no version; None: any version. Raises
-    Invalid, also for None if `is_required`.
+    Invalid for another current version, and for None if `is_required`.
     """
     if cas is None:
         if is_required:
@@ -207,7 +210,9 @@ def check_max_versions(count: int) -> int:
 
 
 def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return the custom metadata if they are valid. Raises Invalid otherwise."""
+    """Return the custom metadata of a secret if they are valid: the keys of users, and the attributes that the AWS API
+    stores there, such as tags. Raises Invalid for too many or too long keys and values, or control characters.
+    """
     attributes = {key: value for key, value in custom.items() if key.startswith(ATTRIBUTE)}
     if len(custom) - len(attributes) > MAX_CUSTOM:
         raise Invalid(f"`custom_metadata` may have at most {MAX_CUSTOM} keys")

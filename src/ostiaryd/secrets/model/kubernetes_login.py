@@ -38,8 +38,9 @@ class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KubernetesRole(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that determine which service accounts it accepts. Names are patterns, in which `*` stands
-    for any text. `audience`: the audience that the token must have; empty: any.
+    """The settings of a role of a kubernetes login method that determine which service accounts it accepts. Names and
+    namespaces are patterns, in which `*` stands for any text. `audience`: the audience that the token must have; empty:
+    any.
     """
 
     bound_service_account_names: list[str] = []
@@ -129,7 +130,7 @@ def refusal_of(role: KubernetesRole, account: ServiceAccount) -> str:
 
 
 def describe(role: KubernetesRole, account: ServiceAccount) -> dict[str, str]:
-    """Return the metadata of a token for a login by a service account."""
+    """Return the metadata that the token of a login by this service account gets: its name, namespace and uid."""
     return {
         "service_account_name": account.name,
         "service_account_namespace": account.namespace,

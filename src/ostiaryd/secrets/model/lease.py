@@ -38,7 +38,9 @@ MAX_ERROR = 300
 
 
 class LeaseState(StrEnum):
-    """The states of a lease, which determine the next step at the other system."""
+    """The states of a lease: its account at the database or AWS is being created (`creating`), is usable (`live`), or
+    must be removed (`revoking`).
+    """
 
     CREATING = "creating"
     LIVE = "live"
@@ -46,8 +48,8 @@ class LeaseState(StrEnum):
 
 
 class LeaseStatements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The statements of a lease, copied from the role when the lease was issued. An empty list stands for the default
-    statements.
+    """The SQL statements of a database lease, copied from the role when the lease was issued. An empty list stands for
+    the default statements.
     """
 
     revocation: tuple[str, ...] = ()
@@ -55,8 +57,9 @@ class LeaseStatements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease. A renewal moves `expires_at`, at most to `max_at`. `due_at`: the time of the next act at the other
-    system. Times are microseconds since the epoch.
+    """A lease: a credential of limited lifetime that the server created for an agent, such as a database account. A
+    renewal moves `expires_at`, at most to `max_at`. `due_at`: the time of the next attempt to remove the account. Times
+    are microseconds since the epoch.
     """
 
     lease_id: str
@@ -90,14 +93,16 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_stuck(self) -> bool:
-        """Return whether the removal of the account has failed at least `STUCK_ATTEMPTS` times, so that a person must
-        act.
+        """Return whether the removal of the lease's account has failed at least `STUCK_ATTEMPTS` times, so that a
+        person must find out why.
         """
         return self.state is LeaseState.REVOKING and self.attempts >= STUCK_ATTEMPTS
 
 
 def next_try(attempts: int, *, now: int) -> int:
-    """Return the time (microseconds) of the next attempt, after `attempts` failed attempts, at least one."""
+    """Return the time (microseconds) of the next attempt, after `attempts` failed attempts. `attempts` must be at least
+    1.
+    """
     return now + RETRY_S[min(attempts, len(RETRY_S)) - 1] * SECOND
 
 

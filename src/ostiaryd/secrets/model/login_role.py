@@ -37,7 +37,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class LoginRole(NamedTuple):
-    """A role of an agent at a login method. `settings`: the members of the API, which the engine has checked."""
+    """A role that an agent wrote at a login method of the Vault API, and whose logins act as this agent. `settings`:
+    the members of the API, which were checked when the role was written.
+    """
 
     mount: str
     agent: str
@@ -47,7 +49,9 @@ class LoginRole(NamedTuple):
 
 
 class RoleBody(msgspec.Struct):
-    """The members of a request that limit the tokens of a role. An absent member keeps its present value."""
+    """The members of a request that writes a role, as far as they limit the tokens of its logins. An absent member
+    keeps its present value.
+    """
 
     token_bound_cidrs: str | list[str] | UnsetType = UNSET
     token_explicit_max_ttl: int | str | UnsetType = UNSET
@@ -80,7 +84,8 @@ TOKEN_DEFAULTS: Mapping[str, object] = {
 
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret ID of a role without its text, with the scopes and bounds of the token that generated it.
+    """A secret ID (the password of an AppRole login) without its text, with the scopes and bounds of the token that
+    generated it.
 
     `uses_left`: 0: no limit; -1: no uses left.
     """
@@ -110,8 +115,8 @@ def check_role_name(name: str) -> str:
 
 
 def check_networks(networks: list[str], *, field: str) -> list[str]:
-    """Return the networks if they are valid. `field`: the member, for the error. Raises Invalid for too many networks,
-    or a text that is no network.
+    """Return the networks if they are valid. `field`: the name of the member in error messages. Raises Invalid for too
+    many networks, or a text that is no network.
     """
     if len(networks) > MAX_NETWORKS:
         raise Invalid(f"`{field}` may have at most {MAX_NETWORKS} networks", hint="join networks to fewer, larger ones")

@@ -25,8 +25,9 @@ _PATH = re.compile(
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A mount. `path` has no slash at its end. `version`: the version of a key-value store. Lifetimes are seconds; 0
-    stands for the lifetime of the server.
+    """A path at which the Vault API serves a secrets engine, or, below `auth/`, a login method. `path` has no slash at
+    its end. `version`: the version of a key-value store. Lifetimes are seconds; 0 stands for the lifetime of the
+    server.
     """
 
     path: str
@@ -57,8 +58,8 @@ def prefixes(path: str) -> list[str]:
 
 
 def parse_ttl(value: object, *, field: str) -> int | None:
-    """Return a lifetime of a mount in seconds; 0 for `system`, the lifetime of the server; None if the request has
-    none, or has 0. Raises Invalid for other text.
+    """Return a lifetime of a mount in seconds; 0 for the text `system`, which stands for the lifetime of the server;
+    None if `value` is absent, empty or 0, so that the lifetime stays. Raises Invalid for a text that is not a duration.
     """
     if value == "system":
         return 0

@@ -96,7 +96,7 @@ support.
 
 
 class Directory(Struct, frozen=True, kw_only=True):
-    """The attributes of a subject, except the common name."""
+    """The attributes of a certificate's subject, except the common name."""
 
     country: tuple[str, ...] = ()
     province: tuple[str, ...] = ()
@@ -108,8 +108,8 @@ class Directory(Struct, frozen=True, kw_only=True):
 
 
 class PkiRole(Directory, frozen=True, kw_only=True):
-    """A role: the certificates that its users may get, and their form. Times in seconds; 0 stands for the value of the
-    mount.
+    """A role of a PKI mount: the names, keys, usages and lifetime of the certificates that requests by this role may
+    get. Times in seconds; 0 stands for the value of the mount.
 
     Members and defaults are those of Vault, except `key_type`: if the server generates the key, `any` is a P-256 key.
     """
@@ -177,7 +177,9 @@ class AuthorityOrder(Directory, frozen=True, kw_only=True):
 
 
 class PkiSettings(Struct, frozen=True, kw_only=True):
-    """The settings of a mount. Certificates contain only the URLs of these settings."""
+    """The settings of a PKI mount: the URLs that certificates contain, the lifetime of revocation lists in seconds
+    (`expiry`), and the default issuer.
+    """
 
     issuing_certificates: tuple[str, ...] = ()
     crl_distribution_points: tuple[str, ...] = ()
@@ -187,8 +189,9 @@ class PkiSettings(Struct, frozen=True, kw_only=True):
 
 
 class PkiIssuer(Struct, frozen=True, kw_only=True):
-    """An issuer of a mount. `certificate` is empty while the issuer waits for its certificate. An issuer without a key
-    is only a part of chains. Times are microseconds since the epoch.
+    """An issuer (certificate authority) of a PKI mount. `certificate` is empty while the issuer waits for its
+    certificate. An issuer without a key signs nothing, and only completes the chains of other issuers. Times are
+    microseconds since the epoch.
     """
 
     issuer_id: str
@@ -208,8 +211,8 @@ class PkiIssuer(Struct, frozen=True, kw_only=True):
 
 
 class PkiCertificate(Struct, frozen=True, kw_only=True):
-    """A certificate that an issuer of a mount has signed. `agent`: None for the certificate of an issuer. `not_after`
-    is exclusive. Times are microseconds since the epoch.
+    """A certificate that an issuer of a PKI mount has signed. `agent`: None for the issuer's own certificate.
+    `not_after`: the first time at which the certificate is not valid any more. Times are microseconds since the epoch.
     """
 
     serial: str
@@ -237,8 +240,8 @@ class PkiCertificate(Struct, frozen=True, kw_only=True):
 
 def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
     """Return the members of a body as a value of the type `kind`. A list may be a text with commas, and a number or a
-    truth value may be a text, as the Vault command line sends them. Raises Invalid for an unsupported member, Malformed
-    for other values.
+    truth value may be a text, as the Vault command line sends them. Raises Invalid for a member that this server does
+    not support and for a wrong duration or number of texts, Malformed for members of wrong types.
     """
     for name in _UNSUPPORTED:
         if is_set(body.get(name)):
@@ -282,7 +285,9 @@ def choose_key_type(kind: str, bits: int) -> str:
 
 
 def check_key_type(role: PkiRole, key_type: str) -> None:
-    """Check that a role allows certificates for keys of this type. Raises Invalid otherwise."""
+    """Check that a role allows certificates for keys of the type `key_type` (such as `RSA-2048`), and of at least the
+    role's number of bits. Raises Invalid otherwise.
+    """
     kind, _, bits = key_type.partition("-")
     kind = {"P": "ec", "RSA": "rsa", "Ed25519": "ed25519"}[kind]
     if role.key_type not in ("any", kind) or (role.key_bits and bits and int(bits) < role.key_bits):
@@ -307,7 +312,9 @@ def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
 
 
 def parse_usages(role: PkiRole, names: Iterable[str]) -> tuple[Usage, ...]:
-    """Return the extended key usages of certificates of a role. Raises Invalid for an unsupported usage."""
+    """Return the extended key usages of a certificate: the usages that the flags of the role state, and `names`. Raises
+    Invalid for an unsupported name.
+    """
     chosen: dict[Usage, None] = {}
     for flag, usage in (("server", "server"), ("client", "client"), ("code_signing", "code")):
         if getattr(role, f"{flag}_flag"):
@@ -375,8 +382,8 @@ def read_common_name(subject: x509.Name) -> str:
 
 
 def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateName, ...]:
-    """Return the names of the certificate that a request states: its alternative names, and the common name if it is a
-    host or a mailbox. Raises Invalid for a malformed name, or too many names.
+    """Return the alternative names of the certificate that a request states, and, unless `exclude_cn_from_sans`, the
+    common name if it is a host or a mailbox. Raises Invalid for a malformed name, or too many names.
     """
     names = [*map(parse_host, order.alt_names)]
     names += [make_name(NameKind.IP, one) for one in order.ip_sans]
@@ -413,7 +420,7 @@ def check_common_name(role: PkiRole, common_name: str) -> None:
 
 
 def check_names(role: PkiRole, names: Sequence[CertificateName]) -> None:
-    """Check that a role of a PKI mount allows all these names. Raises Invalid otherwise."""
+    """Check that a role of a PKI mount allows all these names. Raises Forbidden otherwise."""
     for name in names:
         match name.kind:
             case NameKind.IP:
@@ -469,7 +476,9 @@ def find_chain(certificate: bytes, every: tuple[bytes, ...]) -> tuple[bytes, ...
 
 
 def is_issued_by(certificate: x509.Certificate, parent: x509.Certificate) -> bool:
-    """Return whether the parent has issued the certificate, by name and signature."""
+    """Return whether the parent has issued the certificate: its issuer is the parent's subject, and the parent's key
+    verifies its signature.
+    """
     try:
         certificate.verify_directly_issued_by(parent)
     except Exception:  # noqa: BLE001 because the errors of the library have no class in common

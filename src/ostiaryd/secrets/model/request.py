@@ -85,21 +85,23 @@ class VaultMethod(StrEnum):
 
 
 class UnsupportedOperation(Refused):
-    """The Vault API has no such operation at this path."""
+    """The Vault API of this server has no such operation at this path."""
 
     code = "unsupported_operation"
 
 
 class NothingStored(NotFound):
-    """The path has no value, or no engine has the route. If the path has no value, the response contains no message, as
-    in Vault.
+    """The path has no value (the response contains no message, as in Vault), or no mount of the Vault API has the path
+    (code `no_route`).
     """
 
     code = "nothing_stored"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The response of an engine. `data`: the member `data` of the response's envelope; None if there is none."""
+    """The response of a secrets engine to a request of the Vault API. `data`: the member `data` of the response's JSON;
+    None if there is none.
+    """
 
     data: Any = None
     status: int = 200
@@ -119,7 +121,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to an engine: the method, the path below the mount, the members of the body, and the query."""
+    """A request of the Vault API to a secrets engine: the method, the path (below `/v1/`, or below the mount for an
+    engine), the members of the body, and the query.
+    """
 
     method: VaultMethod
     path: str
@@ -134,10 +138,10 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def read_body(self, kind: type[T], *, has_nulls: bool = False) -> T:
         """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed for
-        another body.
+        members of wrong types.
 
-        Vault's command line sends each member as a text, so numbers and truth values are read from texts, too.
-        A member that is `null` is absent, as in Vault. `has_nulls`: true for a type in which `null` is a value.
+        Vault's command line sends each member as a text, so numbers and truth values are read from texts, too. A member
+        that is `null` is absent, as in Vault. `has_nulls`: true for a type in which `null` is a value.
         """
         body = self.body
         if not has_nulls:
@@ -146,8 +150,8 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def convert_members(members: Mapping[str, Any], kind: type[T]) -> T:
-    """Return the members of a request as a value of the type `kind`. Numbers and truth values may be texts. Raises
-    Malformed for other members, and for numbers out of range.
+    """Return the members of a request as a value of the type `kind`. Numbers and truth values may be texts. Unknown
+    members are ignored. Raises Malformed for members of wrong types, and for numbers out of range.
     """
     try:
         value = convert(members, kind, strict=False)
@@ -200,8 +204,9 @@ def split_path(path: str) -> tuple[str, str]:
 
 def parse_duration(value: object, *, field: str) -> int:
     """Return a duration in microseconds, from a number of seconds, or from a text such as `90`, `1h30m`, `1.5h` or
-    `2d`; an empty text is 0. `field`: the member, for the error. Raises Invalid, also for a fraction of a second,
-    which many members could only round to 0, the default.
+    `2d`; an empty text is 0. `field`: the name of the member in error messages. Raises Invalid for another text, a
+    duration that is negative or too long, or a duration that is not whole seconds, because members rounded to 0 would
+    get their default.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         seconds = value
@@ -218,8 +223,8 @@ def parse_duration(value: object, *, field: str) -> int:
 
 
 def parse_texts(value: str | list[str], *, field: str) -> list[str]:
-    """Return the texts of a list, or of a text with commas between them. `field`: the member, for the error. Raises
-    Invalid if `value` contains only blank texts, because an empty list often stands for "no limit".
+    """Return the texts of a list, or of a text with commas between them. `field`: the name of the member in error
+    messages. Raises Invalid if `value` contains only blank texts, because an empty list often stands for "no limit".
     """
     texts = [one.strip() for one in (value.split(",") if isinstance(value, str) else value) if one.strip()]
     if value and not texts:
@@ -229,7 +234,8 @@ def parse_texts(value: str | list[str], *, field: str) -> list[str]:
 
 def parse_pairs(value: dict[str, str] | str | list[str], *, field: str) -> dict[str, str]:
     """Return the pairs of an object, of a text `NAME=VALUE`, or of a list of such texts, as Vault's command line sends
-    them. `field`: the member, for the error. Raises Invalid for another text, and for a name that occurs twice.
+    them. `field`: the name of the member in error messages. Raises Invalid for another text, and for a name that occurs
+    twice.
     """
     if isinstance(value, dict):
         return value

@@ -51,13 +51,17 @@ _SET_BY_PROVIDER = (REGISTRATION_TOKEN, "registration_client_uri", "client_secre
 
 
 class ServiceRefused(Unavailable):
-    """The service of a rotated secret did not accept a call."""
+    """The service of a rotated secret (a URL, a command or an OAuth provider) did not accept the new value, or could
+    not be called.
+    """
 
     code = "service_refused"
 
 
 class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The rotation of one member of a secret, with one of three kinds of service. `period` and `grace`: seconds.
+    """The rotation of one member of a secret. Exactly one of `url`, `command` and `registration` (of an OAuth client)
+    is set: the service that must accept a new value. `period`: seconds between two rotations. `grace`: seconds for
+    which the old value stays valid.
 
     `longest`: the period that the administrator has set, if an agent has set a shorter one; otherwise 0. `expression`,
     `window`: the schedule in the form of AWS, if an agent has set one; the period of a cron expression is the longest
@@ -90,8 +94,8 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rotation command of the configuration. `seconds`: its time limit. `readable`: further files and folders that
-    the command may read.
+    """A program of the configuration that sets the new value of a secret. `run`: its path and arguments. `seconds`: its
+    time limit. `readable`: further files and folders that it may read. `unconfined`: it runs without confinement.
     """
 
     run: tuple[str, ...]
@@ -101,7 +105,9 @@ class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class CommandAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The output of a rotation command."""
+    """The output of a rotation command. `status`: `done` if only the new value works, `both` if the old value works
+    too, `failed` if the command failed.
+    """
 
     status: Literal["done", "both", "failed"]
     reason: str = ""
@@ -111,8 +117,8 @@ _decode_answer = json_decoder(CommandAnswer)
 
 
 def check_config(path: str, config: RotationConfig) -> RotationConfig:
-    """Return the configuration of a rotation if it is valid. The address of a URL is checked at each request. Raises
-    Invalid or Malformed otherwise.
+    """Return the configuration of a rotation if it is valid. Whether the server may connect to its URL is checked at
+    each call instead. Raises Malformed for a malformed `path`, Invalid for another member that is not valid.
     """
     mount, rest = split_path(check_path(path))
     if mount != MOUNT or not rest or rest.endswith("/"):
@@ -128,7 +134,7 @@ def check_config(path: str, config: RotationConfig) -> RotationConfig:
     if config.registration and config.grace:
         raise Invalid("`grace` must be 0 for `registration`", hint="the provider decides how long the old secret works")
     if config.registration and config.member == REGISTRATION_TOKEN:
-        raise Invalid("`member` must be the member with the client secret")
+        raise Invalid(f"`member` must be the member with the client secret, not `{REGISTRATION_TOKEN}`")
     return config
 
 
@@ -263,7 +269,8 @@ def _is_credential(value: object) -> bool:
 
 
 def find_changes(registration: Mapping[str, Any], current: Mapping[str, object], member: str) -> dict[str, str]:
-    """Return the new values of the members of a secret that differ from the registration in the response of a provider.
+    """Return the members of a secret that must change, with their new values, because the registration in a provider's
+    response has other ones.
 
     `current` is the value of the secret. Its member `member` contains the client secret of the registration, and its
     member `registration_access_token` the registration access token. A member that the response leaves out stays.
@@ -273,5 +280,7 @@ def find_changes(registration: Mapping[str, Any], current: Mapping[str, object],
 
 
 def render_update(registration: Mapping[str, Any]) -> bytes:
-    """Return the body of an update of a registration that changes no member (RFC 7592 section 2.2)."""
+    """Return the body of a request that updates an OAuth client's registration without a change (RFC 7592 section 2.2),
+    after which the provider may issue a new client secret.
+    """
     return msgspec.json.encode({name: value for name, value in registration.items() if name not in _SET_BY_PROVIDER})

@@ -30,8 +30,9 @@ _FIRST_DAY, _DAYS = date(2024, 1, 1), 8 * 366
 
 
 class Schedule(NamedTuple):
-    """A schedule of rotations. `period`: seconds between two rotations; of a cron expression, the longest time.
-    `shortest`: the shortest time. `expression`, `window`: the members `ScheduleExpression` and `Duration` of AWS.
+    """A schedule of rotations. `period`, `shortest`: the longest and the shortest time between two rotations in
+    seconds; they differ only for a cron expression. `expression`, `window`: the members `ScheduleExpression` and
+    `Duration` of AWS.
     """
 
     period: int
@@ -53,20 +54,20 @@ class Cron(NamedTuple):
     nth: frozenset[tuple[int, int]]
 
     def next(self, after: int) -> int:
-        """Return the first time after `after`; both are microseconds since the epoch."""
+        """Return the first time of the cron expression after `after`; both are microseconds since the epoch."""
         moment = datetime.fromtimestamp(after // SECOND, UTC)
         at = next(at for at in self._times(moment.date(), _DAYS) if at > moment)
         return int(at.timestamp()) * SECOND
 
     def gaps(self) -> tuple[int, int]:
-        """Return the shortest and the longest time between two rotations, in seconds. Raises Invalid if the expression
-        has no two times.
+        """Return the shortest and the longest time between two times of the cron expression, in seconds. Raises Invalid
+        if the expression names only a day that does not exist, such as February 30.
         """
         hours = sorted(self.hours)
         days = [number for number in range(_DAYS) if self._is_day(_FIRST_DAY + timedelta(days=number))]
         over_night = [24 * (later - day) + hours[0] - hours[-1] for day, later in pairwise(days)]
         if not over_night:
-            raise _wrong("a day that the expression names does not exist")
+            raise _wrong("the day that the expression names does not exist")
         gaps = [*over_night, *(later - hour for hour, later in pairwise(hours))]
         return min(gaps) * HOUR_S, max(gaps) * HOUR_S
 
@@ -88,8 +89,9 @@ class Cron(NamedTuple):
 
 
 def parse_schedule(expression: str, window: str = "") -> Schedule:
-    """Return a schedule. `window`: the member `Duration`; a rotation begins when the window opens. Raises Invalid for a
-    malformed or unsupported schedule or window.
+    """Return the schedule in `expression`, such as `rate(10 days)` or `cron(0 8 1 * ? *)`. `window`: the member
+    `Duration` of AWS, such as `3h`; a rotation begins when the window opens. Raises Invalid for a malformed or
+    unsupported schedule or window.
     """
     if match := _RATE.fullmatch(expression):
         period = shortest = int(match[1]) * (DAY_S if match[2] == "day" else HOUR_S)
@@ -112,13 +114,13 @@ def parse_schedule(expression: str, window: str = "") -> Schedule:
 
 @lru_cache(maxsize=256)
 def parse_cron(expression: str) -> Cron:
-    """Return a cron expression. Raises Invalid for other text."""
+    """Return the cron expression of AWS in a text such as `cron(0 8 1 * ? *)`. Raises Invalid for other text."""
     match = _CRON.fullmatch(expression)
     if match is None:
-        raise _wrong("it must be rate(N hours), rate(N days) or cron(0 HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK *)")
+        raise _wrong("the form is rate(N hours), rate(N days) or cron(0 HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK *)")
     hours, days, months, weekdays = match.groups()
     if (days == "?") == (weekdays == "?"):
-        raise _wrong("one of day-of-month and day-of-week must be `?`")
+        raise _wrong("exactly one of day-of-month and day-of-week must be `?`")
     of_month = days.split(",")
     numbered = [_NTH.fullmatch(one) for one in weekdays.split(",")]
     plain = [one for one, match in zip(weekdays.split(","), numbered, strict=True) if match is None]

@@ -65,7 +65,9 @@ class WrappingKey(NamedTuple):
 
 
 class DataKey(NamedTuple):
-    """A new data key for a value at a place: the key, and its encrypted form."""
+    """A new data key for one value: the key, its encrypted form, and the place of the value (mount, path and version),
+    for which alone the value can be decrypted.
+    """
 
     wrapped_key: bytes
     key: bytes
@@ -77,7 +79,9 @@ class DataKey(NamedTuple):
 
 
 def make_data_key(*, under: WrappingKey, place: Place, random: Random) -> DataKey:
-    """Return a new data key for a value at `place`, encrypted with the wrapping key `under`."""
+    """Return a new data key for one value at `place` (mount, path and version), with its form encrypted with the
+    wrapping key `under`.
+    """
     key = random(KEY_BYTES)
     wrapped = _encrypt(under.key, key, _associated_data(place), random)
     return DataKey(under.number.to_bytes(NUMBER_BYTES) + wrapped, key, place)
@@ -89,8 +93,8 @@ def seal_under(data_key: DataKey, plain: bytes, *, random: Random) -> Envelope:
 
 
 def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:
-    """Return the decrypted value of an envelope. Raises Conflict if the envelope belongs to another place or was
-    changed.
+    """Return the decrypted value of an envelope. `under`: the wrapping key whose number the envelope states. Raises
+    Conflict if the envelope was made for another `place` (mount, path and version) or was changed.
     """
     bound = _associated_data(place)
     wrapped = envelope.wrapped_key[NUMBER_BYTES if under.number else 0 :]
@@ -109,13 +113,13 @@ def damaged() -> Conflict:
 
 
 def close_key(key: WrappingKey, *, under: bytes, random: Random) -> bytes:
-    """Return a wrapping key, encrypted with the key `under` of the keyring."""
+    """Return a wrapping key, encrypted with the key `under`, which is derived from the server's root key."""
     return _encrypt(under, key.key, _key_context(key.number), random)
 
 
 def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
-    """Return the wrapping key in `sealed`, decrypted with the key `under` of the keyring. Raises Conflict if the stored
-    key is damaged.
+    """Return the wrapping key with this number, decrypted from `sealed` with the key `under`, which is derived from the
+    server's root key. Raises Conflict if `sealed` cannot be decrypted.
     """
     try:
         return WrappingKey(number, _decrypt(under, sealed, _key_context(number)))
@@ -125,7 +129,7 @@ def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
 
 def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
     """Return a wrapping key, encrypted for the unseal key whose public part is `public`. Raises Invalid if `public` is
-    not a public key of an unseal key.
+    a weak point, which is the public key of no unseal key.
     """
     try:
         return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
@@ -145,8 +149,8 @@ def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
 
 
 def decode_key(text: str, *, field: str) -> bytes:
-    """Return the bytes of a key in base64url. `field`: the member, for the error. Raises Malformed for other text; the
-    message does not contain the text.
+    """Return the bytes of a key in base64url. `field`: the name of the member in the error message. Raises Malformed
+    for other text; the message does not contain the text.
     """
     try:
         return jose.unb64u(text)

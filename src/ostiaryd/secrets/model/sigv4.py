@@ -30,7 +30,9 @@ _DATE = re.compile(r"\d{8}T\d{6}Z")
 
 
 class SignatureRefused(Forbidden):
-    """The signature is missing, wrong or too old, was used before, or is for another region or service."""
+    """The signature (AWS Signature Version 4) is missing, wrong, too old or too new, was used before, or is for another
+    host, region or service.
+    """
 
     code = "signature_refused"
 
@@ -81,8 +83,9 @@ def read_request(
     headers: Sequence[tuple[bytes, bytes]], body: bytes, *, path: str, query: str, host: str, region: str, now: int
 ) -> SignedRequest:
     """Check that a POST request has a well-formed signature for this host, region, service, body and time; return the
-    request. Raises SignatureRefused if the signature is missing or does not cover this request, Malformed if the
-    request is malformed.
+    request. The signature itself is not verified here (`has_signature_of`). Raises SignatureRefused if the signature is
+    missing, too old, or for another host, region, service or body; Malformed if a signed header was sent more than
+    once.
     """
     values = _canonical(headers)
     authorization = values.get("authorization")
@@ -149,7 +152,8 @@ def sign_request(
     target: str = "",
     service: str = SERVICE,
 ) -> dict[str, str]:
-    """Return the headers of a signed POST request to the path `/`. `now`: microseconds since the epoch.
+    """Return the headers of a POST request to the path `/`, signed with AWS Signature Version 4. `now`: microseconds
+    since the epoch.
 
     `target`: the action of a JSON API. A Query API has the action in the body, so `target` is empty.
     """

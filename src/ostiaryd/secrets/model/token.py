@@ -45,8 +45,9 @@ NO_OPTIONS = TokenOptions()
 
 
 class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token without its text. `holding`: the id of its holding. `source`: the login method. Times are microseconds
-    since the epoch.
+    """A Vault token without its text. `holding`: the id of the record with which the token ends together with its
+    agent, task or parent. `source`: the login method. `network`: the addresses from which it is valid. Times are
+    microseconds since the epoch.
     """
 
     holding: str
@@ -84,8 +85,9 @@ def network_of_address(address: str) -> str:
 
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
-    """Return the end (microseconds) of a token that is renewed now: after its period, or the increment, or its first
-    lifetime, in this order, but at most after its own maximum lifetime and `LONGEST_S`, both since the login.
+    """Return the end (microseconds) of a token that is renewed now. The token is extended by its period; without a
+    period, by `increment_s` seconds, or, if that is None, by its first lifetime. The end is at most the token's own
+    maximum lifetime, and `LONGEST_S`, after the login.
     """
     seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
     longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)

@@ -32,13 +32,15 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 
 
 def wrapping_name(mount: str) -> str:
-    """Return the name under which the wrapping key of a mount is stored. No key of a request has such a name."""
+    """Return the name under which the wrapping key of a mount is stored. No request can create a key with this name,
+    because the name of a key must not contain `%`.
+    """
     return f"{mount}/%/import"
 
 
 def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorithm]:
-    """Return wrapped material, and the hash algorithm of its padding. Raises Invalid for an unknown hash, or material
-    of another length.
+    """Return the wrapped key material in a base64 text, and the hash algorithm of its RSA padding. Raises Invalid for
+    an unknown hash, another text, or material that is too short or too long.
     """
     if hash_name not in HASHES:
         raise Invalid(f"unknown hash function: {hash_name[:32]}", hint=f"use one of {', '.join(HASHES)}")
@@ -51,8 +53,9 @@ def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorith
 
 
 def unwrap_material(kind: str, wrapping: bytes, content: bytes, method: hashes.HashAlgorithm) -> bytes:
-    """Return the key material in `content`, which is wrapped for the key pair `wrapping`. Raises Invalid if `content`
-    is not the material of a key of the type `kind`; the message contains no part of the material.
+    """Return the key material in `content`, unwrapped with the key pair `wrapping`. Raises Invalid for an unknown type
+    `kind`, if `content` is not wrapped for this key pair, or if its key has another type; the message contains no part
+    of the material.
     """
     if kind not in KINDS:
         raise Invalid("unknown key type", hint=f"use one of {', '.join(sorted(KINDS))}")

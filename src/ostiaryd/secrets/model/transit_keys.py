@@ -108,8 +108,8 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackupRefused(Refused):
-    """A key may not be saved as a backup, or its restoration would replace a key. Vault answers this error with the
-    status 500.
+    """A key may not be saved as a backup, or the restoration of a backup would replace an existing key. Vault answers
+    this error with the status 500, and so does this server.
     """
 
     code = "backup_refused"
@@ -138,14 +138,16 @@ class KeyBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VersionedText(NamedTuple):
-    """The parts of a ciphertext, a signature or an HMAC: the version of the key, and the bytes."""
+    """The parts of a ciphertext, a signature or an HMAC in the form `vault:vN:BASE64`: the version of the key, and the
+    bytes.
+    """
 
     version: int
     content: bytes
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it is a valid name of a key. Raises Invalid otherwise."""
+    """Return `name` if it is a valid name of a transit key. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name):
         raise Invalid("the name of a key must have 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
@@ -164,7 +166,7 @@ def shown_name(stored: str) -> str:
 
 
 def object_of(stored: str) -> str:
-    """Return the object of ledger entries about a stored key: the path of its mount, and its name."""
+    """Return the text by which ledger entries name a stored key: the path of its mount, and its name."""
     return stored if "/" in stored else f"{MOUNT}/{stored}"
 
 
@@ -187,8 +189,8 @@ def render_text(version: int, content: bytes) -> str:
 
 
 def parse_text(text: str, *, of: str) -> VersionedText:
-    """Return the version and the bytes of a ciphertext, a signature or an HMAC. `of`: the word for the error. Raises
-    Invalid for other text.
+    """Return the version and the bytes of a text of the form `vault:vN:BASE64`. `of`: `ciphertext`, `signature` or
+    `hmac`, for the error message. Raises Invalid for other text.
     """
     match = TEXT.fullmatch(text)
     if match is None:
@@ -197,13 +199,15 @@ def parse_text(text: str, *, of: str) -> VersionedText:
 
 
 def wrong_text(of: str) -> Invalid:
-    """Return the error for a ciphertext, a signature or an HMAC in another form."""
+    """Return the error for a ciphertext, a signature or an HMAC that does not have the form `vault:vN:BASE64`. `of`:
+    `ciphertext`, `signature` or `hmac`.
+    """
     return Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
 
 
 def decode_base64(text: str, *, field: str) -> bytes:
-    """Return the bytes of standard base64. `field`: the member, for the error. Raises Invalid for other text; the
-    message does not contain the text.
+    """Return the bytes of standard base64. `field`: the name of the member in the error message. Raises Invalid for
+    other text; the message does not contain the text.
     """
     try:
         return binascii.a2b_base64(text, strict_mode=True)
@@ -212,7 +216,9 @@ def decode_base64(text: str, *, field: str) -> bytes:
 
 
 def check_derivation(kind: str, *, is_derived: bool, is_convergent: bool) -> None:
-    """Check that a key of the type `kind` may have these settings. Raises Invalid otherwise."""
+    """Check that a key of the type `kind` may have these settings: convergent encryption needs derivation, and only
+    keys for authenticated encryption (not RSA or curves) have derivation. Raises Invalid otherwise.
+    """
     if is_convergent and not is_derived:
         raise Invalid("convergent encryption requires derivation to be enabled", hint="set `derived`")
     if is_derived and kind not in AEAD:
@@ -220,11 +226,11 @@ def check_derivation(kind: str, *, is_derived: bool, is_convergent: bool) -> Non
 
 
 def derive_material(key: TransitKey, material: bytes, context: bytes) -> bytes:
-    """Return the material of a key for one context (HKDF with SHA-256, RFC 5869). Raises Invalid if the key needs a
-    context and has none, or has a context that the key would not use.
+    """Return the material of a key for one context (HKDF with SHA-256, RFC 5869). Raises Invalid if the key was created
+    without derivation, or `context` is empty.
     """
     if not key.is_derived:
-        raise Invalid("`context` is for keys that were created with `derived`", hint="leave `context` out")
+        raise Invalid("`context` is only for keys that were created with `derived`", hint="leave `context` out")
     if not context:
         raise Invalid(
             "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
@@ -258,7 +264,7 @@ def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: by
 
 def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> bytes:
     """Return the plain text of `content`, which `encrypt` made with the same associated data `bound`. Raises Invalid if
-    the key, the content or `bound` is another one.
+    keys of this type cannot decrypt, or if the content was changed or made with another key or other associated data.
     """
     try:
         if kind in RSA_BITS:
@@ -278,7 +284,7 @@ def _oaep(bound: bytes) -> padding.OAEP:
 
 
 def rsa_key(kind: str, material: bytes) -> rsa.RSAPrivateKey:
-    """Return the private key of a version of an RSA key."""
+    """Return the private key in the stored material of an RSA key."""
     key = load_der_private_key(material, None, unsafe_skip_rsa_key_validation=True)  # the material was checked once
     assert isinstance(key, rsa.RSAPrivateKey)  # its kind says so
     assert key.key_size == RSA_BITS[kind]
@@ -299,7 +305,9 @@ def hash_of(name: str) -> hashes.HashAlgorithm:
 
 
 def ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
-    """Return the private key of a version of a key on a curve. Raises Invalid for a key of another type."""
+    """Return the private key in the stored material of an elliptic curve key (ECDSA). Raises Invalid for a key of
+    another type.
+    """
     if kind not in CURVES:
         raise Invalid(f"message signing not supported for key type {kind}")
     key = load_der_private_key(material, None)
@@ -329,8 +337,8 @@ def render_public_key(kind: str, material: bytes) -> str:
 
 
 def usable_version(key: TransitKey, version: int) -> int:
-    """Return the version of the key that encrypts or signs: the requested version; for 0, the latest version. Raises
-    Invalid for a version that does not exist, or that the key does not use any more.
+    """Return the version of the key that encrypts or signs: `version`, or, if it is 0, the latest version. Raises
+    Invalid for a version that does not exist, or is below the minimum version for encryption.
     """
     if version == 0:
         return key.latest_version
@@ -342,7 +350,9 @@ def usable_version(key: TransitKey, version: int) -> int:
 
 
 def check_readable(key: TransitKey, version: int) -> None:
-    """Check that the key still accepts ciphertexts and signatures of this version. Raises Invalid otherwise."""
+    """Check that the key still decrypts ciphertexts and verifies signatures of this version: the version exists and is
+    not below the minimum version for decryption. Raises Invalid otherwise.
+    """
     if version > key.latest_version:
         raise Invalid("invalid ciphertext: version is too new")
     if version < key.min_decryption_version:
@@ -353,8 +363,8 @@ def check_readable(key: TransitKey, version: int) -> None:
 
 
 def render_material(use: str, kind: str, material: bytes) -> str:
-    """Return the material for one of the uses in `EXPORTS`, or the public key for the use `PUBLIC`, in Vault's form:
-    base64, or PEM for a curve and for RSA. Raises Invalid if keys of this type do not have this use.
+    """Return the exported form of a key's material, as Vault does: base64, or PEM for elliptic curve and RSA keys.
+    `use`: one of `EXPORTS`, or `PUBLIC` for the public key. Raises Invalid if keys of this type do not have this use.
     """
     if use == PUBLIC:
         if kind not in SIGNING:
@@ -382,8 +392,8 @@ _decode_backup = json_decoder(KeyBackup)
 
 
 def parse_backup(text: str, *, most: int) -> KeyBackup:
-    """Return the key in the text of a backup with at most `most` versions. `check_material` must check the material.
-    Raises Invalid if the text is no such backup; the message contains no part of the backup.
+    """Return the key in the text of a backup with at most `most` versions. The caller must still check the key material
+    with `check_material`. Raises Invalid if the text is no such backup; the message contains no part of the backup.
     """
     try:
         backup = _decode_backup(base64.b64decode(text, validate=True))
@@ -410,8 +420,8 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
 
 
 def check_material(backup: KeyBackup) -> None:
-    """Check the material of each version of a backup. This takes time, so check first whether the caller may restore a
-    backup. Raises Invalid if it does not fit the type of the key.
+    """Check that the key material of each version of a backup fits the type of the key. This takes time, so check first
+    whether the caller may restore a backup. Raises Invalid otherwise.
     """
     if not all(is_material(backup.key.kind, one.material) for one in backup.versions):
         raise _wrong_backup()

@@ -37,8 +37,8 @@ class SignatureForm(NamedTuple):
 
 
 def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
-    """Return the signature of data, or of a hash of data. ECDSA signatures are in DER. Raises Invalid if the input
-    cannot be a hash of the stated algorithm.
+    """Return the signature of `data`, or, if `form` says so, of `data` as a hash. ECDSA signatures are in DER. Raises
+    Invalid for a form that keys of this type do not have, and for a hash of a wrong length.
     """
     try:
         if kind == "ed25519":
@@ -52,8 +52,8 @@ def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
 
 
 def has_signature(kind: str, material: bytes, data: bytes, signature: bytes, form: SignatureForm) -> bool:
-    """Return whether `signature` was made with this key for the data, or for this hash of data. Raises Invalid for a
-    form that keys of this type do not have.
+    """Return whether `signature` was made with this key for `data`, or, if `form` says so, for `data` as a hash. Raises
+    Invalid for a form that keys of this type do not have.
     """
     try:
         if kind == "ed25519":
@@ -117,8 +117,8 @@ def _rsa_padding(kind: str, form: SignatureForm, *, is_new: bool) -> padding.PKC
 
 
 def render_signature(kind: str, version: int, signature: bytes, *, is_jws: bool) -> str:
-    """Return the text form of a signature. `is_jws`: base64url, and for a curve the two numbers side by side (RFC 7518
-    section 3.4).
+    """Return the text form of a signature: `vault:vN:BASE64`. `is_jws`: in base64url instead, and for an elliptic curve
+    the two numbers side by side (RFC 7518 section 3.4) instead of DER.
     """
     if not is_jws:
         return render_text(version, signature)
@@ -129,7 +129,9 @@ def render_signature(kind: str, version: int, signature: bytes, *, is_jws: bool)
 
 
 def parse_signature(kind: str, text: str, *, is_jws: bool) -> VersionedText:
-    """Return the version and the bytes of a signature; those of a curve are in DER. Raises Invalid for other text."""
+    """Return the version and the bytes of a signature in the text form of `render_signature`; an elliptic curve
+    signature is returned in DER. Raises Invalid for other text.
+    """
     if not is_jws:
         return parse_text(text, of="signature")
     match = TEXT.fullmatch(text)

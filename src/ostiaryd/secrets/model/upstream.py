@@ -14,7 +14,9 @@ from ostiaryd.secrets.model.lease import Lease
 
 
 class CreateAccount(NamedTuple):
-    """The request to create the account of a lease."""
+    """An instruction that the server carries out after the transaction: create the account of a lease at the
+    database.
+    """
 
     lease: Lease
     password: str
@@ -26,19 +28,23 @@ class CreateAccount(NamedTuple):
 
 
 class ExtendAccount(NamedTuple):
-    """The request to extend the account of a lease to a new end, in microseconds since the epoch."""
+    """An instruction that the server carries out after the transaction: extend the account of a lease at the database
+    to a new end, in microseconds since the epoch.
+    """
 
     lease: Lease
     expires_at: int
 
 
 class RevokeDue(NamedTuple):
-    """The request to start the removals of accounts that are due. The API request does not wait for them."""
+    """An instruction that the server carries out after the transaction: start the removals of accounts that are due.
+    The API request does not wait for the removals.
+    """
 
 
 class RevokeRoles(NamedTuple):
-    """The request to revoke all leases of these roles of a mount. `is_forced`: delete the leases even if their accounts
-    may still exist.
+    """An instruction that the server carries out after the transaction: revoke all leases of these roles of a mount.
+    `is_forced`: delete the leases even if their accounts may still exist.
     """
 
     mount: str
@@ -47,8 +53,8 @@ class RevokeRoles(NamedTuple):
 
 
 class ConnectDatabase(NamedTuple):
-    """The request to test a connection to a database; the connection is stored if the test succeeds and the caller with
-    this holding may still act.
+    """An instruction that the server carries out after the transaction: test a connection to a database, and store it
+    if the test succeeds. `holding`: the id of the caller's token or access key, which must still be valid then.
     """
 
     name: str
@@ -57,8 +63,9 @@ class ConnectDatabase(NamedTuple):
 
 
 class ConnectAws(NamedTuple):
-    """The request to check the addresses of the server's access to AWS against the configuration, and to store the
-    access, for the caller with this holding.
+    """An instruction that the server carries out after the transaction: check the endpoints of the server's access to
+    AWS against the configuration, and store the access. `holding`: the id of the caller's token or access key, which
+    must still be valid then.
     """
 
     root: AwsRoot
@@ -71,14 +78,16 @@ class ConnectAws(NamedTuple):
 
 
 class RotateRoot(NamedTuple):
-    """The request to change the password of a connection's user to the pending password."""
+    """An instruction that the server carries out after the transaction: change the password of a database connection's
+    user to the stored pending password.
+    """
 
     name: str
 
 
 class RotateRole(NamedTuple):
-    """The request to change the password of a static role to the pending password. If the change fails for a new role,
-    the role is deleted.
+    """An instruction that the server carries out after the transaction: change the password of a static database role
+    to the stored pending password. If the change fails for a new role, the role is deleted.
     """
 
     name: str
@@ -86,7 +95,9 @@ class RotateRole(NamedTuple):
 
 
 class ReadBackend(NamedTuple):
-    """The request to read the secret at a path of a back end, for the caller with this holding."""
+    """An instruction that the server carries out after the transaction: read the secret at a path of a back end.
+    `holding`: the id of the caller's token or access key, which must still be valid then.
+    """
 
     name: str
     path: str
@@ -94,7 +105,9 @@ class ReadBackend(NamedTuple):
 
 
 class ListBackend(NamedTuple):
-    """The request to list the names in a folder of a back end, for the caller with this holding."""
+    """An instruction that the server carries out after the transaction: list the names in a folder of a back end.
+    `holding`: the id of the caller's token or access key, which must still be valid then.
+    """
 
     name: str
     folder: str

@@ -21,7 +21,9 @@ _PRUNE = sql(
 
 
 class AccessKey(NamedTuple):
-    """An access key. Its id is also the id of its holding. Times in microseconds."""
+    """An access key of an agent for the AWS API of this server. Its id is also the id of its holding, the record that
+    ends with the agent. Times in microseconds.
+    """
 
     id: str
     agent: str
@@ -32,7 +34,7 @@ class AccessKey(NamedTuple):
 
 
 def get(reader: Reader, id: str) -> AccessKey | None:
-    """Return an access key; None if there is none."""
+    """Return the access key with the id `id`; None if there is none."""
     return reader.one_as(_GET, _key, id=id)
 
 

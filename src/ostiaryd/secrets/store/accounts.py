@@ -12,7 +12,8 @@ from ostiaryd.secrets.store import mysql_accounts, postgres_accounts
 
 
 class AccountStatements(Protocol):
-    """The statements for one kind of database server. `raw` is a connection of the kind's driver.
+    """The operations on accounts that each kind of database server implements in SQL. `raw` is a connection of the
+    kind's driver.
 
     `EXTEND` and `ROTATE` are the default statements that move the end of an account, and that change the password of
     another user.
@@ -25,8 +26,9 @@ class AccountStatements(Protocol):
         """Check that the server answers, and that the user of the connection has the rights to remove accounts."""
 
     def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-        """Take the locks of accounts, and keep them until the end of the work. With `is_alone`, also take the lock for
-        changes of table rights.
+        """Take the locks of accounts, so that no other request changes these accounts, and keep the locks until the end
+        of the transaction (PostgreSQL) or of the use of the connection (MySQL). With `is_alone`, also take the one lock
+        for changes of table rights, which conflict.
         """
 
     def lock_for_creation(self, raw: Any, username: str, *, is_alone: bool = False) -> None:
@@ -71,5 +73,5 @@ STATEMENTS: Mapping[DatabaseKind, AccountStatements] = {"postgresql": postgres_a
 
 
 def statements_of(config: DatabaseConfig) -> AccountStatements:
-    """Return the SQL statements about accounts for the kind of database server of a connection."""
+    """Return the operations on accounts for the kind of database server that `config` names."""
     return STATEMENTS[config.kind]

@@ -40,27 +40,33 @@ class StoredRoot(NamedTuple):
 
 
 def root(reader: Reader, name: str = ROOT) -> StoredRoot | None:
-    """Return the access to AWS in the row `name`; None if there is none."""
+    """Return the server's access to AWS in the row `name`: `ROOT` is in use, `PENDING` has the new key of a rotation.
+    None if there is none.
+    """
     return reader.one_as(_ROOT, _stored, name=name)
 
 
 def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope, name: str = ROOT) -> None:
-    """Insert or replace the access to AWS in the row `name`."""
+    """Insert or replace the server's access to AWS in the row `name`: `ROOT` is in use, `PENDING` has the new key of a
+    rotation.
+    """
     tx.run(_PUT_ROOT, name=name, config=_text(config), now=tx.now, **secret_key._asdict())
 
 
 def replace_root(tx: Tx, present: AwsRoot, config: AwsRoot) -> bool:
-    """Replace the access to AWS, but not its secret key. Return False if the access is not `present` any more."""
+    """Replace the server's access to AWS by `config`, but keep its secret key. Return False without a change if the
+    stored access is not `present` any more.
+    """
     return tx.run(_REPLACE_ROOT, name=ROOT, present=_text(present), config=_text(config)) == 1
 
 
 def delete_pending(tx: Tx) -> None:
-    """Delete the row of a rotation, whose new key is in use now. The keys at AWS stay as they are."""
+    """Delete the row `PENDING`, which has the new key of a rotation. The keys at AWS stay as they are."""
     tx.run(_DELETE_ROOT, name=PENDING)
 
 
 def role(reader: Reader, name: str) -> AwsRole | None:
-    """Return a role; None if there is none."""
+    """Return the AWS role `name`; None if there is none."""
     return reader.one_as(_ROLE, lambda row: _decode_role(row[0]), name=name)
 
 

@@ -33,7 +33,7 @@ class StoredBackend(NamedTuple):
 
 
 def get(reader: Reader, name: str) -> StoredBackend | None:
-    """Return a back end; None if there is none."""
+    """Return the back end `name`; None if there is none."""
     return reader.one_as(_GET, _backend, name=name)
 
 

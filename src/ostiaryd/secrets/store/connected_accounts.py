@@ -108,8 +108,8 @@ _decode_provider = json_decoder(AccountProvider)
 
 
 class LeasedToken(NamedTuple):
-    """The access token of a lease. Without an envelope, the lease uses the account's access token that all agents
-    share.
+    """The access token of a lease. `secret` is None if the token was not fetched, or if the lease uses the account's
+    access token that all agents share.
     """
 
     account: str
@@ -122,7 +122,7 @@ class LeasedToken(NamedTuple):
 
 
 def provider(reader: Reader, name: str) -> AccountProvider | None:
-    """Return a provider, also a provider that is marked as removed; None if there is none."""
+    """Return the provider `name`, even if it is marked as removed; None if there is none."""
     row = reader.one(_PROVIDER, name=name)
     return None if row is None else _provider(row)
 
@@ -178,7 +178,7 @@ def delete_provider(tx: Tx, name: str) -> None:
 
 
 def get(reader: Reader, account_id: str) -> ConnectedAccount | None:
-    """Return an account; None if there is none."""
+    """Return the connected account with this id; None if there is none."""
     return reader.one_as(_ACCOUNT, _account, id=account_id)
 
 
@@ -332,7 +332,7 @@ def find_leased(
 
 
 def token(reader: Reader, lease_id: str) -> LeasedToken | None:
-    """Return the access token of a lease; None if there is none."""
+    """Return the record of the access token that belongs to a lease; None if there is none."""
     row = reader.one(_TOKEN, id=lease_id)
     if row is None:
         return None

@@ -23,23 +23,27 @@ _PRUNE = sql(
 
 
 def get(reader: Reader, holding: str, path: str) -> Envelope | None:
-    """Return the encrypted value of a token at a path; None if there is none."""
+    """Return the encrypted value of the token with the holding id `holding` at a path; None if there is none."""
     row = reader.one(_GET, holding=holding, path=path.encode())
     return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
 
 
 def paths(reader: Reader, holding: str, *, limit: int) -> list[str]:
-    """Return at most `limit` paths of the values of a token, sorted by their bytes."""
+    """Return at most `limit` paths of the private values of the token with the holding id `holding`, sorted by their
+    bytes.
+    """
     return [bytes(path).decode() for (path,) in reader.all(_PATHS, holding=holding, limit=limit)]
 
 
 def put(tx: Tx, holding: str, path: str, envelope: Envelope, *, expires_at: int) -> None:
-    """Insert or replace a value of a token whose holding ends at `expires_at` (microseconds) at the latest."""
+    """Insert or replace a private value of the token with the holding id `holding`, which ends at `expires_at`
+    (microseconds) at the latest.
+    """
     tx.run(_PUT, holding=holding, path=path.encode(), expires_at=expires_at, **envelope._asdict())
 
 
 def delete(tx: Tx, holding: str, path: str) -> None:
-    """Delete a value of a token. Do nothing if there is none."""
+    """Delete a private value of the token with the holding id `holding`. Do nothing if there is none."""
     tx.run(_DELETE, holding=holding, path=path.encode())
 
 

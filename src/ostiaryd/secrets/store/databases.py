@@ -89,7 +89,7 @@ class StoredStatic(NamedTuple):
 
 
 def config(reader: Reader, name: str) -> StoredDatabase | None:
-    """Return a connection; None if there is none."""
+    """Return the database connection `name`; None if there is none."""
     return reader.one_as(_CONFIG, _stored, name=name)
 
 
@@ -119,7 +119,7 @@ def configs(reader: Reader, *, limit: int) -> list[str]:
 
 
 def role(reader: Reader, name: str) -> DynamicRole | None:
-    """Return a role; None if there is none."""
+    """Return the database role `name`, which creates an account with each lease; None if there is none."""
     return reader.one_as(_ROLE, lambda row: _decode_role(row[0]), name=name)
 
 
@@ -144,7 +144,7 @@ def has_roles(reader: Reader, database: str) -> bool:
 
 
 def static(reader: Reader, name: str) -> StoredStatic | None:
-    """Return a static role; None if there is none."""
+    """Return the static database role `name`; None if there is none."""
     return reader.one_as(_STATIC, _stored_static, name=name)
 
 
@@ -173,8 +173,8 @@ def postpone_static(tx: Tx, name: str, *, due_at: int, attempts: int, error: str
 
 
 def claim_static(tx: Tx, name: str, *, until: int) -> bool:
-    """Claim a due rotation for this process until `until` (microseconds). Return False if no rotation is due, or
-    another process has the claim.
+    """Claim the due rotation of the static role `name` for this process until `until` (microseconds). Return False if
+    the rotation is not due, or another process has the claim.
     """
     return tx.run(_STATIC_CLAIM, name=name, until=until, now=tx.now) == 1
 

@@ -39,7 +39,7 @@ class StoredDestination(NamedTuple):
 
 
 def get(reader: Reader, name: str) -> StoredDestination | None:
-    """Return a destination; None if there is none."""
+    """Return the destination `name`; None if there is none."""
     return reader.one_as(_GET, _stored, name=name)
 
 

@@ -105,7 +105,7 @@ class PathTime(NamedTuple):
 
 
 def get(reader: Reader, mount: str, path: str) -> Secret | None:
-    """Return a secret; None if the path has none."""
+    """Return the record of the secret at a path of a mount, without its values; None if there is none."""
     return reader.one_as(_GET, _secret, mount=mount, path=path.encode())
 
 
@@ -188,14 +188,16 @@ def times(reader: Reader, mount: str, column: str, *, first: bytes, end: bytes, 
 
 
 def creations_after(reader: Reader, mount: str, after: PathTime, *, limit: int, is_descending: bool) -> list[PathTime]:
-    """Return at most `limit` secrets after `after`, in the order of their creation, or in the opposite order."""
+    """Return at most `limit` secrets of a mount after the time and path `after`, in the order of their creation, or, if
+    `is_descending`, in the opposite order.
+    """
     query = _CREATED_BEFORE if is_descending else _CREATED_AFTER
     rows = reader.all(query, mount=mount, created=after.time, path=after.path, limit=limit)
     return [PathTime(created, bytes(path)) for created, path in rows]
 
 
 def version(reader: Reader, mount: str, path: str, number: int) -> Version | None:
-    """Return a version of a secret; None if there is none."""
+    """Return the version `number` of a secret; None if there is none."""
     return reader.one_as(_VERSION, _version, mount=mount, path=path.encode(), version=number)
 
 

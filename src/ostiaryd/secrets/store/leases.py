@@ -69,7 +69,7 @@ _decode_statements = json_decoder(LeaseStatements)
 
 
 def get(reader: Reader, lease_id: str) -> Lease | None:
-    """Return a lease; None if there is none."""
+    """Return the lease with this id; None if there is none."""
     return reader.one_as(_GET, _lease, id=lease_id)
 
 

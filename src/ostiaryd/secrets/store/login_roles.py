@@ -68,12 +68,14 @@ _decode_settings = json_decoder(_Settings)
 
 
 def get(reader: Reader, mount: str, agent: str, name: str) -> LoginRole | None:
-    """Return a role of an agent; None if there is none."""
+    """Return the role `name` of an agent at a login method; None if there is none."""
     return reader.one_as(_GET, _role, mount=mount, agent=agent, name=name)
 
 
 def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
-    """Return the role of a mount with this role ID; None if there is none."""
+    """Return the role of a login method with this role ID (for methods other than AppRole, the name of the role); None
+    if there is none.
+    """
     return reader.one_as(_BY_ID, _role, mount=mount, role_id=role_id)
 
 

@@ -148,7 +148,7 @@ def delete_issuer(tx: Tx, issuer_id: str) -> None:
 
 
 def role(reader: Reader, mount: str, name: str) -> PkiRole | None:
-    """Return a role; None if there is none."""
+    """Return the role `name` of a PKI mount; None if there is none."""
     row = reader.one(_ROLE, mount=mount, name=name)
     return None if row is None else _decode_role(row[0])
 
@@ -187,7 +187,7 @@ def insert(tx: Tx, certificate: PkiCertificate) -> None:
 
 
 def get(reader: Reader, mount: str, serial: str) -> PkiCertificate | None:
-    """Return a certificate of a mount; None if there is none."""
+    """Return the certificate of a PKI mount with this serial number; None if there is none."""
     return reader.one_as(_GET, _certificate, mount=mount, serial=serial)
 
 
@@ -239,7 +239,9 @@ def revoke(tx: Tx, serial: str) -> None:
 
 
 def count_ended(reader: Reader, *, since: int) -> int:
-    """Return the number of certificates of all mounts whose holding has ended after `since` (microseconds)."""
+    """Return the number of certificates of all PKI mounts that were revoked, or ended with their agent or task, after
+    `since` (microseconds).
+    """
     row = reader.one(_COUNT_ENDED, since=since)
     assert row is not None
     return int(row[0])

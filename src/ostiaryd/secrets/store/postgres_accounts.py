@@ -76,8 +76,8 @@ def verify(raw: BoundedConnection) -> None:
 
 
 def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Take the locks of accounts, and keep them until the end of the transaction. With `is_alone`, also take the lock
-    for changes of table rights.
+    """Take the locks of accounts, and keep them until the end of the transaction. With `is_alone`, also take the one
+    lock for changes of table rights, which conflict.
     """
     raw.execute(_LOCK, ([lock_number(username) for username in usernames],))
     if is_alone:

@@ -63,9 +63,10 @@ _decode_config = json_decoder(RotationConfig)
 
 
 class Rotation(NamedTuple):
-    """A rotation of a stored value. `due_at`: the time of the next call. `retire_at`: the end of the grace period, None
-    outside a grace period. `attempt`: the id of the calls that send the pending value. `token`: the id that the next
-    version gets in the API of AWS; empty: a computed id. Times are microseconds since the epoch.
+    """The rotation of a secret. `due_at`: the time of the next call to its service. `pending`: the encrypted new value
+    that the service has not confirmed yet. `retire_at`: the end of the grace period of the previous value, None outside
+    a grace period. `attempt`: the id of the calls that send the pending value. `token`: the id that the next version
+    gets in the API of AWS; empty: a computed id. Times are microseconds since the epoch.
     """
 
     path: str
@@ -117,7 +118,7 @@ def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
 
 def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
     """Record that the pending value is the value of the secret now. `due_at`: the time of the next call. `retire_at`:
-    the end of the grace period; None: no grace period. Times are microseconds.
+    the end of the previous value's grace period; None: no grace period. Times are microseconds.
     """
     tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
 
@@ -137,9 +138,9 @@ def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> No
 
 
 def hasten(tx: Tx, path: str, *, token: str) -> bool:
-    """Make the next rotation due now; `token` becomes the id of the new version in the API of AWS, and an empty token
-    changes no earlier one. Return False during a grace period, while a call is running for another token, or if there
-    is no rotation.
+    """Make the next rotation due now. `token`: the id that the new version gets in the API of AWS; empty: an id that an
+    earlier request set stays. Return False during a grace period, while a call is running for another `token`, or if
+    there is no rotation.
     """
     return tx.run(_HASTEN, path=path, now=tx.now, token=token) == 1
 

@@ -48,7 +48,8 @@ class Seal(NamedTuple):
 
 class EnvelopeTable(NamedTuple):
     """A table with encrypted values (envelopes). `page` is the statement that reads the rows after a row; `update`
-    replaces the envelope of a row; `place` returns the place of a row.
+    replaces the envelope of a row; `place` returns the place of a row (mount, path and version), for which alone its
+    envelope can be decrypted.
 
     `first` is a key before all rows. The columns of `page` are the key columns, then `wrapped_key` and `sealed`.
     """
@@ -261,7 +262,9 @@ def keys(reader: Reader) -> list[StoredKey]:
 
 
 def find_open_key(reader: Reader, number: int) -> StoredKey | None:
-    """Return the wrapping key with this number; None if there is none, and while the secrets are sealed."""
+    """Return the wrapping key with this number, encrypted under the root key; None if there is none, and while the
+    secrets are sealed.
+    """
     return reader.one_as(_KEY, _stored_key, number=number)
 
 

@@ -52,7 +52,7 @@ _PRUNE_OPTIONS = sql(
 
 
 def get(reader: Reader, digest: bytes) -> VaultToken | None:
-    """Return the token whose text has this keyed hash; None if there is none."""
+    """Return the Vault token whose text has this keyed hash; None if there is none."""
     return reader.one_as(_GET, _token, digest=digest)
 
 
@@ -94,7 +94,9 @@ def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:
 
 
 def release(tx: Tx, token: VaultToken) -> None:
-    """Remove a token from the tokens above the tokens below it. Those directly below become orphans."""
+    """Make the child tokens of a token orphans, and remove the token from the list of tokens above of each token below
+    it, so that its end does not end them.
+    """
     for accessor, text in tx.all(_BELOW, agent=token.agent, pattern=f"%{token.accessor}%"):
         options = _decode_options(text)
         if token.accessor in options.above:

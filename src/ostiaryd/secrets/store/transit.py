@@ -38,7 +38,7 @@ _TRIM = sql("delete from transit_key_version where name = :name and version < :b
 
 
 def get(reader: Reader, name: str) -> TransitKey | None:
-    """Return a key; None if there is none."""
+    """Return the transit key that is stored as `name`, without its material; None if there is none."""
     return reader.one_as(_GET, _key, name=name)
 
 
@@ -48,7 +48,7 @@ def names(reader: Reader, *, limit: int) -> list[str]:
 
 
 def put(tx: Tx, key: TransitKey) -> None:
-    """Insert or replace a key. Its versions stay."""
+    """Insert or replace the record of a transit key. Its versions stay."""
     tx.run(
         _PUT,
         name=key.name,

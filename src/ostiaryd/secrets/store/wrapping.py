@@ -23,8 +23,8 @@ _PRUNE = sql(
 
 
 class WrappedAnswer(NamedTuple):
-    """A stored answer that its wrapping token can open once. `path`: the path of the wrapped request. Times are
-    microseconds since the epoch.
+    """A stored response of the Vault API that its wrapping token can open once. `path`: the path of the wrapped
+    request. Times are microseconds since the epoch.
     """
 
     holding: str
