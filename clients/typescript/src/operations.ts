@@ -3510,7 +3510,7 @@ export interface Operations {
     body: undefined;
     answer: RenewalBody;
   };
-  /** Show the page of the approval request that the link of an alert names. */
+  /** Redirect to the console's page of the approval request that the link of an alert names. */
   "GET /alerts/{token}": {
     path: {
       token: string;
@@ -5151,7 +5151,7 @@ export interface Operations {
     body: undefined;
     answer: PushBody;
   };
-  /** Send a message to this browser about each new approval request that the calling person may answer. */
+  /** Subscribe a browser of the calling person to messages about new approval requests that the person may answer. */
   "POST /api/v1/push": {
     path: {};
     query: {};
@@ -5556,7 +5556,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Acknowledge signals, and return the next signals (RFC 8936). */
+  /** Settle the signals that the receiver acknowledges, and return its next signals (RFC 8936). */
   "POST /api/v1/ssf/poll/{id}": {
     path: {
       id: string;

@@ -55,12 +55,13 @@ GONE = 410
 def add(
     act: Act, *, url: str, actions: tuple[str, ...], form: Form = "signed", private: Collection[str] = ()
 ) -> tuple[Webhook, bytes]:
-    """Add a webhook for events from now on; return the webhook and the secret that signs its messages.
+    """Add a webhook that receives the ledger entries with one of `actions` (empty: the actions in `TITLES`) from now
+    on; return the webhook and the secret that signs its messages.
 
     `private`: hosts with private addresses that the operator's configuration allows.
 
-    Raises Invalid for an invalid URL, action or form, Conflict if the URL has a webhook (`webhook_exists`) or the limit
-    is reached (`too_many_webhooks`).
+    Raises Invalid for an invalid URL, action or form, Conflict if a webhook with this URL exists (`webhook_exists`) or
+    the server has the maximum number of webhooks (`too_many_webhooks`).
     """
     if url.startswith(MAIL):
         check_address(url.removeprefix(MAIL), name="the address after `mailto:`")
@@ -95,7 +96,7 @@ def remove(act: Act, id: str) -> None:
 
 
 def record_test(act: Act) -> None:
-    """Make the entry of this act a test event, which every webhook receives."""
+    """Make the ledger entry of `act` a test event (action `webhook.test`), which every webhook receives."""
     act.entry.action = TEST
 
 
@@ -117,22 +118,22 @@ def ledger_size(reader: Reader) -> int:
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
-    """Return the next events for the webhook, in order, as (index of the entry, action). A webhook for programs gets at
-    most one event, a webhook for people all pending events up to `WAITING_LIMIT`.
+    """Return the events that the webhook must receive next, oldest first, as (index of the ledger entry, action). A
+    webhook for programs gets at most one event, a webhook for people all pending events up to `WAITING_LIMIT`.
     """
     limit = WAITING_LIMIT if webhook.is_for_people else 1
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
 
 def describe_events(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: bytes) -> list[Alert]:
-    """Return an alert for each of the gravest events. `site` is the base URL of the console's pages; `secret` signs the
-    links to approval requests.
+    """Return an alert for each of the gravest of `events`, at most `IN_WORDS` alerts. `site` is the base URL of the
+    server's pages for people; `secret` signs the links to approval requests.
     """
     return [_alert(reader, index, site=site, secret=secret) for index in select_gravest(events)]
 
 
 def entry(reader: Reader, index: int) -> Entry:
-    """Return the entry at `index`, which must exist."""
+    """Return the ledger entry at `index`, which must exist."""
     body = ledger.get_entry_body(reader, index)
     assert body is not None, "entries are never deleted"
     return decode_entry(body)
@@ -151,8 +152,8 @@ def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
 
 
 def claim_delivery(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
-    """Claim the delivery of the event at `index` for this process. Return the webhook; None if another process has the
-    claim, or the event is not due.
+    """Claim the delivery of the event at `index` for this process; return the webhook. None if another process has the
+    claim or has handled the event, or if the webhook was removed, has ended or waits for its next attempt.
     """
     until = tx.now + (TRY_S + 5) * SECOND
     if not store.claim(tx, webhook.webhook_id, idx=index, until=until):
@@ -161,21 +162,23 @@ def claim_delivery(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
 
 
 def record_delivered(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
-    """Record the successful delivery of `events`. If this process's claim has expired meanwhile, nothing is recorded,
-    and another process delivers the events again.
+    """Record the successful delivery of `events`. If another process has taken over the claim meanwhile, nothing is
+    recorded, and the other process delivers the events again.
     """
     after = after_delivery(webhook, now=tx.now, through=events[-1][0], count=len(events))
     store.settle(tx, after, claim=webhook.busy_until)
 
 
 def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:
-    """Schedule the next attempt after a failed attempt. After the last attempt, the caller uses `give_up` instead."""
+    """Schedule the next attempt to deliver the webhook's next event. The caller must have checked that this failed
+    attempt was not the last (`is_over`).
+    """
     store.settle(tx, _after(tx, webhook, outcome), claim=webhook.busy_until)
 
 
 def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
-    """Skip an event whose last attempt failed, or end a webhook whose receiver answered 410 (gone). The act's ledger
-    entry names the webhook and the error.
+    """Skip an event whose last attempt failed or, if the receiver answered 410 (gone), end the webhook. The act's
+    ledger entry names the webhook and the error.
     """
     after = _after(act.tx, webhook, outcome)
     registry.fill_entry(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
@@ -183,7 +186,9 @@ def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
 
 
 def is_over(webhook: Webhook, outcome: Outcome) -> bool:
-    """Return whether no further attempt follows this failed attempt."""
+    """Return whether the failed attempt with this outcome is the last: the receiver answered 410 (gone), or the event
+    has no attempt left.
+    """
     return outcome.status == GONE or after_failed_attempt(webhook, outcome, now=0, jitter=0).lost > webhook.lost
 
 
@@ -201,7 +206,7 @@ def describe_problems(reader: Reader, *, now: int) -> list[str]:
 
 
 def describe_lost(reader: Reader) -> tuple[int, list[str]]:
-    """Return the number of webhooks, and a sentence for each webhook that lost events."""
+    """Return the number of all webhooks, and a sentence for each webhook that lost events."""
     webhooks = store.webhooks(reader)
     return len(webhooks), [
         f"{origin(one.url)}: {one.lost} events could not be delivered and were skipped" for one in webhooks if one.lost
@@ -229,10 +234,11 @@ def subscribe(
     act: Act, person: str, *, endpoint: str, keys: tuple[bytes, bytes], browser: str, private: Collection[str]
 ) -> Subscription:
     """Store a push subscription: the browser gets a message about each new approval request that the person may answer.
+    A subscription with the same endpoint is replaced.
 
-    `keys`: the browser's public key and authentication secret. `private`: hosts with private addresses that the
-    configuration allows. Raises Invalid for an invalid endpoint or key, Conflict if the person has too many browsers
-    (`too_many_subscriptions`).
+    `keys`: the browser's public key and authentication secret, as `parse_browser_keys` returns them. `private`: hosts
+    with private addresses that the configuration allows. Raises Invalid for an invalid endpoint, Conflict if the person
+    has too many browsers (`too_many_subscriptions`).
     """
     check_named(endpoint, of="`endpoint`", private=private)
     registry.fill_entry(act, object=origin(endpoint), browser=browser)
@@ -259,7 +265,7 @@ def subscribe(
 
 
 def unsubscribe(act: Act, person: str, id: str) -> None:
-    """Delete a push subscription of the person. Raises NotFound if there is none."""
+    """Delete a push subscription of the person. Raises NotFound if the person has no subscription with this id."""
     subscription = store.get_subscription(act.tx, id)
     if subscription is None or subscription.person != person:
         raise NotFound("push subscription not found", hint="GET /api/v1/push lists your subscriptions")
@@ -268,8 +274,8 @@ def unsubscribe(act: Act, person: str, id: str) -> None:
 
 
 def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
-    """Delete a subscription that the push service no longer knows, or whose person is no longer active; name the reason
-    in the entry.
+    """Delete a subscription that the push service no longer knows, or whose person is no longer active. `failed`: the
+    reason, which is recorded in the act's ledger entry.
     """
     act.entry.person = subscription.person
     registry.fill_entry(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
@@ -277,7 +283,9 @@ def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
 
 
 def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: str) -> None:
-    """Skip a message whose last attempt failed: mark the entries up to `through` as handled."""
+    """Skip a message whose last attempt failed with the error `failed`: mark the ledger entries up to index `through`
+    as handled.
+    """
     act.entry.person = subscription.person
     registry.fill_entry(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     after = after_push(subscription, through=through, now=act.now)
@@ -285,8 +293,8 @@ def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: 
 
 
 class DuePush(NamedTuple):
-    """A browser whose person may have new approval requests. `questions`: the open requests up to the entry `through`
-    that the person may answer.
+    """A browser whose person may have new approval requests. `questions`: the open requests in the ledger entries up to
+    index `through` that the person may answer.
 
     `has_left`: the person is no longer registered or active.
     """
@@ -298,8 +306,8 @@ class DuePush(NamedTuple):
 
 
 def list_due_pushes(reader: Reader, *, config: Config, now: int, limit: int) -> list[DuePush]:
-    """Return at most `limit` browsers that have not handled the newest approval request, each with the requests for its
-    person.
+    """Return at most `limit` browsers that have not handled the newest approval request and whose next attempt is due,
+    each with the requests for its person.
     """
     newest = store.newest_of(reader, REQUEST_ACTIONS)
     if newest is None:
@@ -321,7 +329,7 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
 
 def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
     """Claim the next message to a browser for this process, and return the subscription; None if another process has
-    the claim.
+    the claim or has handled the message, or the next attempt is not due.
     """
     until = tx.now + (PUSH_TRY_S + 5) * SECOND
     if not store.claim_subscription(tx, subscription, until=until):
@@ -330,7 +338,9 @@ def claim_push(tx: Tx, subscription: Subscription) -> Subscription | None:
 
 
 def skip_pushes(tx: Tx, due: Collection[DuePush]) -> None:
-    """Mark the entries up to each `through` as handled for browsers whose persons have no request to answer."""
+    """Mark the ledger entries up to `through` as handled for each of these browsers, without a message. The caller
+    passes browsers whose persons have no request to answer.
+    """
     for one in due:
         store.skip_subscription(tx, one.subscription.subscription_id, idx=one.through + 1)
 

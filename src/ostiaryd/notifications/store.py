@@ -72,15 +72,16 @@ def delete(tx: Tx, id: WebhookId) -> int:
 
 
 def claim(tx: Tx, id: WebhookId, *, idx: int, until: int) -> bool:
-    """Claim the delivery of entry `idx` for this process until `until` (microseconds). Return False if another process
-    has the claim, or the entry is not due.
+    """Claim the delivery of entry `idx` for this process until `until` (microseconds), and mark earlier entries as
+    handled. Return False if another process has the claim or has handled `idx`, or if the webhook has ended or is not
+    due.
     """
     return tx.run(_CLAIM, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle(tx: Tx, webhook: Webhook, *, claim: int) -> bool:
-    """Store the webhook after an attempt if the claim that ends at `claim` is still in force; return whether the
-    webhook was stored.
+    """Store the webhook after an attempt, unless another process has replaced the claim that ends at `claim`; return
+    whether the webhook was stored.
     """
     changed = tx.run(
         _SETTLE,
@@ -100,7 +101,7 @@ def settle(tx: Tx, webhook: Webhook, *, claim: int) -> bool:
 
 
 def skip(tx: Tx, id: WebhookId, *, idx: int) -> None:
-    """Store that the webhook needs no entry before `idx`."""
+    """Store that the webhook needs no entry before `idx`, unless a process has the claim of a delivery."""
     tx.run(_SKIP, id=id, idx=idx, now=tx.now)
 
 
@@ -237,14 +238,14 @@ def delete_subscription(tx: Tx, id: SubscriptionId) -> int:
 
 def claim_subscription(tx: Tx, subscription: Subscription, *, until: int) -> bool:
     """Claim the next message to a browser for this process until `until` (microseconds). Return False if another
-    process has the claim.
+    process has the claim or has handled the message, or the next attempt is not due.
     """
     id, idx = subscription.subscription_id, subscription.next_idx
     return tx.run(_CLAIM_SUBSCRIPTION, id=id, idx=idx, until=until, now=tx.now) == 1
 
 
 def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
-    """Store the state `after` of a subscription if the claim that ends at `claim` is still in force."""
+    """Store the state `after` of a subscription, unless another process has replaced the claim that ends at `claim`."""
     tx.run(
         _SETTLE_SUBSCRIPTION,
         id=after.subscription_id,
@@ -256,7 +257,7 @@ def settle_subscription(tx: Tx, after: Subscription, *, claim: int) -> None:
 
 
 def skip_subscription(tx: Tx, id: SubscriptionId, *, idx: int) -> None:
-    """Store that the subscription needs no entry before `idx`."""
+    """Store that the subscription needs no entry before `idx`, unless a process has the claim of a message."""
     tx.run(_SKIP_SUBSCRIPTION, id=id, idx=idx, now=tx.now)
 
 

@@ -9,7 +9,7 @@ from ostiaryd.notifications.model.links import PURPOSE, parse_link
 
 
 async def open_alert(call: Call) -> Reply:
-    """Show the page of the approval request that the link of an alert names."""
+    """Redirect to the console's page of the approval request that the link of an alert names."""
     approval = parse_link(call.params["token"], now=call.world.now(), secret=call.world.keys.derive(PURPOSE))
     return see_other(call, f"/console/approvals/{approval}")
 

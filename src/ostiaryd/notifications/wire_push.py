@@ -86,7 +86,7 @@ async def show_push(call: Call) -> Reply:
 
 
 async def subscribe(call: Call) -> Reply:
-    """Send a message to this browser about each new approval request that the calling person may answer.
+    """Subscribe a browser of the calling person to messages about new approval requests that the person may answer.
 
     The `endpoint` is a URL of the browser's push service. Its host must have a public address, or be in the setting
     `private_hosts`.
@@ -127,8 +127,8 @@ def _render(subscription: Subscription) -> SubscriptionBody:
 
 
 async def push_due(world: World) -> None:
-    """Start the delivery of a message to each browser whose person may answer a new approval request. Returns before
-    the deliveries end.
+    """Start the delivery of a message to each browser whose person may answer a new approval request, and delete the
+    subscriptions of persons who are no longer active. Returns before the deliveries end.
     """
     config, now = world.config, world.now()
     due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))

@@ -51,8 +51,8 @@ class RunningDeliveries(RunningTasks):
 
 
 async def deliver_due(world: World) -> None:
-    """Start a delivery for each webhook with pending events that has no delivery in progress. Returns before the
-    deliveries end.
+    """Start a delivery for each webhook whose next attempt is due and that has no delivery in progress. Returns before
+    the deliveries end.
     """
     now = world.now()
     for webhook in await world.db.scan(store.webhooks):
@@ -75,7 +75,9 @@ async def _deliver_pending(world: World, webhook: Webhook) -> None:
 
 
 async def deliver_next(world: World, webhook: Webhook) -> bool:
-    """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted the events."""
+    """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted the events. False
+    without an attempt if no event is pending or another process has the claim.
+    """
     size, events = await world.db.scan(lambda reader: (flows.ledger_size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:

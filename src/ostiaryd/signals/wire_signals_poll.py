@@ -68,7 +68,9 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
-    """Fetch the waiting signals of an issuer and apply them; return whether a signal was new."""
+    """Fetch the waiting signals of an issuer and apply them; return whether a signal was new. False without a poll if
+    the issuer has reached its limit, or another process has the claim.
+    """
     # the signals stay at the issuer until the next poll
     if not world.get_singleton(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):
         return False
@@ -106,15 +108,15 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
         private=world.config.private,
     )
     if answer.status != 200:
-        raise Unavailable(f"the remote server answers {answer.status}")
+        raise Unavailable(f"the issuer answers the poll with {answer.status} instead of 200")
     pollers.owed[issuer.issuer_id] = PendingAcknowledgements()
     try:
         content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
     except Malformed as error:
-        raise Unavailable(f"the response is not JSON: {error.message}") from None
+        raise Unavailable(f"the response of the issuer to the poll is not JSON: {error.message}") from None
     sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
-        raise Unavailable(f"the response of the issuer has no object `sets` with at most {AT_ONCE} tokens")
+        raise Unavailable(f"`sets` in the response of the issuer is not an object with at most {AT_ONCE} tokens")
     return sets
 
 

@@ -148,7 +148,10 @@ def _check_ours(now: dict[str, Any], sent: Configuration) -> None:
     for name in ("iss", "aud", "events_supported", "events_delivered", "min_verification_interval"):
         value = getattr(sent, name)
         if value is not UNSET and value != now[name] and value != [now[name]]:
-            raise Invalid(f"the transmitter sets `{name}`, which is {now[name]}", hint="leave the member out")
+            raise Invalid(
+                f"`{name}` must be {now[name]}: only the transmitter can change this member",
+                hint="leave the member out",
+            )
 
 
 async def delete_stream(call: Call) -> Reply:

@@ -61,7 +61,7 @@ class Waiting:
 
 
 async def poll(call: Call) -> Reply:
-    """Acknowledge signals, and return the next signals (RFC 8936)."""
+    """Settle the signals that the receiver acknowledges, and return its next signals (RFC 8936)."""
     body, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:

@@ -50,8 +50,8 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 def select_gravest(events: list[tuple[int, str]]) -> list[int]:
-    """Return the indexes of the events that a message describes, at most `IN_WORDS`: grave events first, then older
-    events first.
+    """Return the ledger indexes of the events that a message describes, at most `IN_WORDS`: grave events before other
+    events, and in each group older events first.
     """
     ranked = sorted(events, key=lambda event: not event[1].startswith(_GRAVE))
     return [index for index, _ in ranked[:IN_WORDS]]
@@ -110,8 +110,8 @@ def subject(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
 
 
 def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
-    """Return the whole message as plain text: the alerts that fit in `MAX_TEXT` characters, then the number of all
-    events by action.
+    """Return the whole message as plain text: the alerts that fit in `MAX_TEXT` characters and, if these do not
+    describe all `events`, the number of events by action.
     """
     parts = ["\n".join((alert.title, *(f"  {label:<9} {which}" for label, which in alert.lines))) for alert in alerts]
     kept: list[str] = []
@@ -128,7 +128,7 @@ def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
 
 def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
     """Return the media type and the body of the POST request that sends a message to a chat's incoming webhook. Raises
-    ValueError for the forms of programs and mail.
+    ValueError for the forms `signed` and `mail`, which are not chats.
     """
     match form:
         case "slack":

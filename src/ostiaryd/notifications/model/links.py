@@ -28,18 +28,17 @@ def sign_link(approval: str, *, ends_at: int, secret: bytes) -> str:
 
 
 def parse_link(unverified_token: str, *, now: int, secret: bytes) -> str:
-    """Return the id of the approval request in a link's token. Raises NotFound if the signature is wrong or the
-    approval request has ended.
+    """Return the id of the approval request in a link's token. Raises NotFound if this server did not sign the token,
+    or the end time of the approval request is past.
     """
     match = _TOKEN.fullmatch(unverified_token)
     text = f"{match[1]}.{match[2]}" if match else ""
     is_ours = hmac.compare_digest(_mac(text, secret), match[3] if match else "")
-    if match is None or not is_ours or now >= int(match[2]) * SECOND:
-        raise NotFound(
-            "this server did not sign the link, or the approval request has ended",
-            hint="open the console to see the open approval requests",
-            code="alert_link_ended",
-        )
+    hint = "open the console to see the open approval requests"
+    if match is None or not is_ours:
+        raise NotFound("this server did not sign the link", hint=hint, code="alert_link_ended")
+    if now >= int(match[2]) * SECOND:
+        raise NotFound("the approval request of the link has expired", hint=hint, code="alert_link_ended")
     return match[1]
 
 

@@ -103,7 +103,7 @@ def encrypt_message(plain: bytes, *, public_key: bytes, auth: bytes, secret: byt
     is derived; `salt` is random, too.
     """
     if len(plain) > MAX_PLAIN:
-        raise ValueError(f"a message must have at most {MAX_PLAIN} bytes")
+        raise ValueError(f"a push message has {len(plain)} bytes, more than {MAX_PLAIN}")
     own = _private_key(secret)
     own_point = _point(own)
     browser = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
@@ -123,6 +123,9 @@ def sender_key(secret: bytes) -> str:
 def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_s: int) -> dict[str, str]:
     """Return the HTTP headers of a message to an endpoint: the VAPID token, the content coding, the lifetime and the
     urgency (RFC 8030, RFC 8292).
+
+    `secret`: the source of the VAPID key. `contact`: URI of the operator. `now`: microseconds since the epoch. `ttl_s`:
+    seconds for which the push service keeps the message, at most `MAX_TTL_S`.
     """
     parts = urlsplit(endpoint)
     claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": now // SECOND + VAPID_LIFE_S, "sub": contact}
@@ -152,7 +155,7 @@ def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_
 
 def after_failed_attempt(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
     """Return the subscription after a failed attempt, with the time of the next attempt; None if this was the last
-    attempt.
+    attempt. `retry_after_s`: the delay that the push service asks for.
     """
     if subscription.attempts >= len(DELAYS_S):
         return None

@@ -134,8 +134,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_rejected(self) -> bool:
-        """Return whether the receiver answered with a permanent error: a 4xx status, except the statuses of temporary
-        errors.
+        """Return whether the receiver answered with a permanent error: a 4xx status, except statuses that may end
+        without a change of the message (401, 403, 404, 408, 409, 425, 429).
         """
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
@@ -149,7 +149,7 @@ def outcome_of_mail(code: int) -> Outcome:
 
 
 def check_form(url: str, form: Form) -> None:
-    """Check that the message format fits the URL: `mail` for `mailto:`, any other format for `https:`. Raises Invalid
+    """Check that the form `mail` is used with a `mailto:` URL, and any other form with another URL. Raises Invalid
     otherwise.
     """
     if form == "mail" and not url.startswith(MAIL):
@@ -169,14 +169,14 @@ def origin(url: str) -> str:
 
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
-    """Check the names of a webhook's actions; return each once, or the default actions (`TITLES`) if there are none.
-    Raises Invalid if the check fails.
+    """Check that each action has the form of an action's name, such as `approval.ask`; return each once, or the default
+    actions (`TITLES`) if there are none. An action that no entry has is accepted. Raises Invalid if the check fails.
     """
     if len(actions) > MAX_ACTIONS:
-        raise Invalid(f"a webhook has at most {MAX_ACTIONS} events, not {len(actions)}")
+        raise Invalid(f"`events` names {len(actions)} actions; the limit is {MAX_ACTIONS}")
     if wrong := [action for action in actions if not _ACTION.fullmatch(action)]:
         hint = "name an action such as `approval.ask`"
-        raise Invalid(f"the event {wrong[0][:64]!a} is not the name of a ledger action", hint=hint)
+        raise Invalid(f"the event {wrong[0][:64]!a} does not have the form of a ledger action", hint=hint)
     return tuple(dict.fromkeys(actions)) or tuple(TITLES)
 
 
@@ -197,7 +197,7 @@ def message_id(webhook: WebhookId, index: int) -> str:
 
 def message(index: int, entry: Entry) -> bytes:
     """Return the JSON of a message to a program: `type`, `timestamp`, and `data`, the entry without arguments and
-    facts.
+    facts, and, in a message of more than `MAX_BODY` bytes, also without detail and reasons.
     """
     public = msgspec.structs.replace(entry, arguments=None, facts=None, kept_facts=None)
     body = _body(index, public)
@@ -211,9 +211,10 @@ def _body(index: int, entry: Entry) -> bytes:
 
 
 def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the HTTP headers of a signed message. `at`: seconds since the epoch.
+    """Return the HTTP headers of a message, signed with `key`. `id`: the message id; `at`: seconds since the epoch.
 
-    The signature is computed over id, time and body, joined by full stops (section "Signature scheme").
+    The signature is computed over id, time and body, joined by full stops (Standard Webhooks, section "Signature
+    scheme").
     """
     signed = b".".join((id.encode(), str(at).encode(), body))
     signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
@@ -221,8 +222,8 @@ def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
 
 
 def after_failed_attempt(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
-    """Return the webhook after a failed attempt: with the time of the next attempt, or past the event if this was the
-    last attempt.
+    """Return the webhook after a failed attempt: with the time of the next attempt or, if this was the last attempt,
+    past the event, which counts as lost.
 
     `jitter`: 0 to 1; the delay grows by `jitter` tenths of its length.
     """

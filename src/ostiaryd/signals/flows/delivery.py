@@ -89,8 +89,8 @@ def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
 
 
 def claim_push(tx: Tx, stream: Stream) -> Stream | None:
-    """Claim a push for this process, and return the stream; None if another process has the claim, or the stream has
-    changed.
+    """Claim the push of the stream's next signal for this process, and return the stream; None if another process has
+    the claim or has sent the signal, or the next attempt is not due.
     """
     if not store.streams.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
         return None
@@ -98,8 +98,8 @@ def claim_push(tx: Tx, stream: Stream) -> Stream | None:
 
 
 def record_push(tx: Tx, claimed: Stream, number: int) -> None:
-    """Record that signal `number` was pushed. If this process's claim has expired, nothing is recorded, and another
-    process sends the signal again.
+    """Record that signal `number` was pushed. If another process has taken over the claim meanwhile, nothing is
+    recorded, and the other process sends the signal again.
     """
     if (stream := _claimed(tx, claimed)) is not None:
         store.streams.update(tx, replace(stream, busy_until=0))
@@ -107,7 +107,8 @@ def record_push(tx: Tx, claimed: Stream, number: int) -> None:
 
 
 def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
-    """Schedule the next attempt after a failed push. After the last attempt, the caller uses `give_up` instead.
+    """Schedule the next attempt to push the stream's next signal. The caller must have checked that this failed attempt
+    was not the last (`is_over`).
 
     `why`: the error. `is_final`: the receiver answered with a permanent error.
     """
@@ -127,8 +128,8 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
-    """Return whether no further attempt follows this failed attempt. `is_final`: the receiver answered with a permanent
-    error.
+    """Return whether a failed attempt to push the stream's next signal is the last. `is_final`: the receiver answered
+    with a permanent error, which leaves fewer attempts.
     """
     return after_failed_push(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
@@ -149,7 +150,9 @@ def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
 
 
 def describe_problems(reader: Reader, *, now: int) -> list[str]:
-    """Return a sentence for each stream that has a problem."""
+    """Return a sentence for each stream that has a problem: its receiver may not get signals, a signal has waited for
+    more than `STALLED_S` seconds, or signals were lost.
+    """
     return [
         f"{one.stream_id}: {wrong}"
         for one in store.streams.streams(reader)

@@ -61,8 +61,9 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
 
 
 def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
-    """Link a `sub` of the issuer to a person; return the person's id. Raises NotFound for an unknown issuer or person,
-    Invalid for an empty, too long or unprintable `sub`.
+    """Link a `sub` of the issuer to a person, so that signals about this `sub` concern the person; return the person's
+    id. An earlier link of the `sub` is replaced. Raises NotFound for an unknown issuer or person, Invalid for an empty,
+    too long or unprintable `sub`.
     """
     issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
     registry.fill_entry(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
@@ -85,15 +86,21 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
 
 
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
-    """Store `state`, which the next verification event of the issuer must contain; return the issuer.
+    """Prepare the request for a verification event, which the caller sends: store `state`, which the event must
+    contain, and return the issuer.
 
     Raises NotFound for an unknown issuer; Conflict if this server cannot send requests to the issuer.
     """
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
-    if not issuer.verification_endpoint or issuer.sealed is None:
+    if not issuer.verification_endpoint:
         raise Conflict(
-            "the issuer has no verification endpoint, or this server has no authorization for it",
+            "no verification endpoint of the issuer is known",
+            hint="if the issuer's metadata name an endpoint, distrust the issuer, and trust it without --jwks-uri",
+        )
+    if issuer.sealed is None:
+        raise Conflict(
+            "this server has no authorization for requests to the issuer",
             hint="distrust the issuer, and trust it again with OSTIARY_SIGNAL_AUTHORIZATION set",
         )
     store.issuers.update(act.tx, replace(issuer, state=state))
@@ -108,8 +115,8 @@ def find(reader: Reader, id_or_url: str) -> Issuer:
 
 
 def examine(reader: Reader, *, now: int) -> str:
-    """Return a sentence about the streams to receivers and the trusted issuers. Raises Conflict if a stream or an
-    issuer has a problem.
+    """Return a sentence about the streams to receivers and the trusted issuers. Raises Conflict with the first three
+    problems if a stream or an issuer has a problem.
     """
     if wrong := [*delivery.describe_problems(reader, now=now), *describe_problems(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="see `ostiary signal streams` and `ostiary signal issuers`")
@@ -125,8 +132,8 @@ def describe_problems(reader: Reader) -> list[str]:
 
 
 def open_authorization(issuer: Issuer, keys: Keyring) -> str:
-    """Return the decrypted authorization for the requests to an issuer that has one. Raises Conflict if another root
-    key encrypted it.
+    """Return the decrypted Authorization header for requests to the issuer, whose `sealed` must not be None. Raises
+    Conflict if another root key encrypted the header.
     """
     assert issuer.sealed is not None
     return keys.open_value(issuer.sealed, purpose=_PURPOSE, context=_context(issuer)).decode()
@@ -137,8 +144,8 @@ def _context(issuer: Issuer) -> bytes:
 
 
 def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
-    """Claim a poll for this process, and return the issuer; None if another process has the claim, or the poll is not
-    due.
+    """Claim the next poll of the issuer for this process, and return the issuer; None if another process has the claim,
+    or the poll is not due.
     """
     if not store.issuers.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
         return None

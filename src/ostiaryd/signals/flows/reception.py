@@ -56,7 +56,8 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
 
     1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
     about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak. 5. Apply the
-    event's effect to these subjects. Raises SetRefused if the issuer is not trusted or the event is invalid.
+    event's effect to these subjects. Raises SetRefused if the issuer is not trusted, or the event is about another
+    stream or has a `state` that this server did not request.
     """
     issuer = store.issuers.get(act.tx, id)
     if issuer is None:

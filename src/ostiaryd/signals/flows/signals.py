@@ -92,7 +92,9 @@ def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
 
 
 async def send_lower_levels(world: World) -> int:
-    """Send the new risk level of agents whose risk score has decayed to a lower level; return the number of signals."""
+    """Send the new risk level of at most `AT_ONCE` agents whose risk score has decayed to a lower level; return the
+    number of signals.
+    """
     now = world.now()
 
     def fallen(reader: Reader) -> list[str]:

@@ -45,7 +45,7 @@ PASSED = 500
 
 
 class TooSoon(Conflict):
-    """The receiver requested a second verification of its stream within a minute (SSF 8.1.4.2)."""
+    """A second verification of a stream was requested within a minute (SSF 8.1.4.2)."""
 
     code = "too_many_requests"
 
@@ -61,15 +61,21 @@ class RequestedStream(msgspec.Struct, frozen=True):
 
 
 def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Create a stream for events from now on; return the stream. Raises Invalid for an invalid configuration, Conflict
-    if the limit is reached (`too_many_streams`).
+    """Create a stream to the receiver `by`, for events from now on; return the stream. Raises Invalid for an invalid
+    configuration, Conflict if the receiver or the server has the maximum number of streams (`too_many_streams`).
     """
     id = StreamId(act.new_id("st"))
     registry.fill_entry(act, object=id)
-    if store.streams.count(act.tx) >= MAX_STREAMS or len(store.streams.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
+    if len(store.streams.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
-            f"a receiver may have {MAX_OF_RECEIVER} streams, and the server {MAX_STREAMS} in all",
-            hint="change or delete a stream",
+            f"the receiver has {MAX_OF_RECEIVER} streams, which is the limit",
+            hint="change or delete one of these streams",
+            code="too_many_streams",
+        )
+    if store.streams.count(act.tx) >= MAX_STREAMS:
+        raise Conflict(
+            f"the server has {MAX_STREAMS} streams to receivers, which is the limit",
+            hint="a receiver must delete a stream first; `ostiary signal streams` lists the streams",
             code="too_many_streams",
         )
     if store.streams.count(act.tx) == 0:
@@ -157,7 +163,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
 
 def send_verification(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
     """Send a verification event over the stream (SSF 8.1.4), at the request of the receiver or of an administrator
-    (`by` is None).
+    (`by` is None). `state`: the text that the event repeats, if any.
 
     Raises NotFound for an unknown stream; TooSoon within a minute of the previous verification.
     """
@@ -209,8 +215,8 @@ def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: C
 
 
 def open_header(stream: Stream, keys: Keyring) -> str:
-    """Return the decrypted Authorization header of a stream that has one. Raises Conflict if another root key
-    encrypted it.
+    """Return the decrypted Authorization header of a stream, whose `sealed` must not be None. Raises Conflict if
+    another root key encrypted the header.
     """
     assert stream.sealed is not None
     return keys.open_value(stream.sealed, purpose=_PURPOSE, context=_context(stream)).decode()

@@ -63,8 +63,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Effect(StrEnum):
     """The effect of an event about an agent, or about a person with the agents for which the person is accountable.
-    `end`: their tasks and holdings end; the agents may start again. `stop`: the same, and the agents are stopped until
-    a person decides. `raise_risk`: the risk score of the agents rises, and nothing ends.
+    `end`: their tasks and holdings (such as tokens and leases) end; the agents may start again. `stop`: the same, and
+    the agents are stopped until a person decides. `raise_risk`: the risk score of the agents rises, and nothing ends.
     """
 
     END = "end"
@@ -126,8 +126,8 @@ def accepted_subjects(issuer: Issuer, subject: Subject, *, ours: str) -> Accepte
 
 
 def find_unsupported_member(issuer: Issuer, subject: Subject) -> str:
-    """Return the name of the first critical member of a complex subject that this server cannot process; empty if there
-    is none. An event with such a member is discarded (SSF 3.5).
+    """Return the name of the first member of a complex subject that the issuer's metadata declare critical and that
+    this server cannot process; empty if there is none. An event with such a member is discarded (SSF 3.5).
     """
     if subject["format"] != "complex":
         return ""
@@ -139,11 +139,10 @@ def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
     fails.
     """
     lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
-    if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
-        raise Invalid(
-            f"`domains` has more than {MAX_DOMAINS} values, or a value that is not a domain",
-            hint="write a domain as example.org",
-        )
+    if len(lower) > MAX_DOMAINS:
+        raise Invalid(f"`domains` has {len(lower)} values; the limit is {MAX_DOMAINS}")
+    if wrong := [domain for domain in lower if not _DOMAIN.fullmatch(domain)]:
+        raise Invalid(f"{wrong[0][:64]!a} in `domains` is not a domain", hint="write a domain as example.org")
     return lower
 
 

@@ -88,8 +88,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def parse_set(
     unverified_set: str, *, issuer: str, audience: str, key_for: Callable[[jose.Header], jose.PublicKey], now: int
 ) -> SecurityEvent:
-    """Verify a token from `issuer` to `audience` at `now` (microseconds), and return its event. Raises SetRefused if
-    one of these checks fails.
+    """Verify a token from `issuer` to `audience` at `now` (microseconds), and return its event. `key_for` returns the
+    issuer's key for a header, or raises InvalidToken. Raises SetRefused if one of these checks fails.
 
     1. The token has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4.
     The token is not of another kind (SSF 4.1.3: no `sub`, no `exp`), and `iat` is in the permitted range. 5. The token
@@ -167,7 +167,9 @@ def _parse_simple(value: object) -> Subject:
     for name in _MEMBERS.get(value["format"], ()):
         word = value.get(name)
         if not isinstance(word, str) or not 0 < len(word) <= MAX_WORD:
-            raise SetRefused(f"a subject of the format {value['format']} lacks the member `{name}`")
+            raise SetRefused(
+                f"`{name}` of a subject of the format {value['format']} is not a string of 1 to {MAX_WORD} characters"
+            )
     if value["format"] == "aliases":
         identifiers = value.get("identifiers")
         if not isinstance(identifiers, list) or not 0 < len(identifiers) <= MAX_ALIASES:
@@ -178,7 +180,9 @@ def _parse_simple(value: object) -> Subject:
 
 
 def identifiers(subject: Subject) -> list[Subject]:
-    """Return the simple subjects in `subject`; for a complex subject, those of its member `user`."""
+    """Return the simple subjects in `subject`: each alias of the format `aliases`; for a complex subject, those of its
+    member `user`, none without this member.
+    """
     match subject["format"]:
         case "complex":
             return identifiers(subject["user"]) if "user" in subject else []

@@ -45,13 +45,14 @@ def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: 
 
 
 def session_subject(issuer: str, agent: str, task: str) -> Subject:
-    """Return the subject of an agent's session under a task: SSF 3.3."""
+    """Return the complex subject (SSF 3.3) of an agent's session; the id of the session is the id of the task."""
     return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
 
 
 def subject_of_stop(issuer: str, trust_domain: str, target_kind: BroadStop, value: str) -> Subject:
-    """Return the subject of a stop of the kill switch that is not of a task: the person's subject for an owner;
-    otherwise a complex subject whose members must all match (SSF 8.1.3.1).
+    """Return the subject of a kill-switch stop whose target is not a task: the person's subject for an owner; otherwise
+    a complex subject whose members must all match (SSF 8.1.3.1). `value`: the id or name of the target; empty for
+    `everything`.
     """
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
     match target_kind:

@@ -101,8 +101,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """Check the method and the header of a stream's delivery. The caller checks the URL of a push endpoint. Raises
-    Invalid if one of them is wrong.
+    """Check the method, the header and the presence of a push endpoint of a stream's delivery; return the delivery. The
+    caller checks the URL of the endpoint. Raises Invalid if a check fails.
     """
     if delivery.method == POLL:
         return delivery
@@ -112,7 +112,7 @@ def check_delivery(delivery: Delivery) -> Delivery:
         raise Invalid("push needs an `endpoint_url`")
     header = delivery.authorization_header
     if header is not None and not (0 < len(header) <= MAX_HEADER and header.isascii() and header.isprintable()):
-        raise Invalid(f"`authorization_header` is not printable ASCII of at most {MAX_HEADER} characters")
+        raise Invalid(f"`authorization_header` must be printable ASCII of 1 to {MAX_HEADER} characters")
     return delivery
 
 
@@ -120,8 +120,10 @@ def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Check the number and length of the requested event types. Unknown types are stored, and have no effect (SSF
     8.1.1). Raises Invalid for too many types, and for a type that is empty or too long.
     """
-    if events is not None and (len(events) > MAX_EVENTS or any(not 0 < len(one) <= MAX_TEXT for one in events)):
-        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or a type that is empty or too long")
+    if events is not None and len(events) > MAX_EVENTS:
+        raise Invalid(f"`events_requested` has {len(events)} event types; the limit is {MAX_EVENTS}")
+    if events is not None and any(not 0 < len(one) <= MAX_TEXT for one in events):
+        raise Invalid(f"an event type in `events_requested` must have 1 to {MAX_TEXT} characters")
     return events
 
 

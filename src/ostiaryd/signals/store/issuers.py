@@ -47,7 +47,7 @@ def issuers(reader: Reader) -> list[Issuer]:
 
 
 def get(reader: Reader, id_or_url: str) -> Issuer | None:
-    """Return the issuer with this id or URL; None if there is none."""
+    """Return the issuer with this id or, if the argument contains `/`, with this URL; None if there is none."""
     by_url = "/" in id_or_url
     row = reader.one(_BY_NAME, issuer=id_or_url) if by_url else reader.one(_GET, id=id_or_url)
     return None if row is None else _issuer(row)
@@ -116,8 +116,8 @@ def remember_received(tx: Tx, digest: bytes, *, until: int) -> bool:
 
 
 def forget_received(tx: Tx, *, before: int) -> int:
-    """Delete the records of received tokens whose time is before `before` (microseconds); return the number of deleted
-    records.
+    """Delete the records of tokens that the server had to remember until `before` (microseconds) or an earlier time;
+    return the number of deleted records.
     """
     return tx.run(_FORGET, before=before)
 

@@ -71,7 +71,7 @@ def delete(tx: Tx, id: StreamId) -> None:
 
 def claim(tx: Tx, stream: Stream, *, until: int) -> bool:
     """Claim the push of the next signal for this process until `until` (microseconds). Return False if another process
-    has the claim, or the push is not due.
+    has the claim or has settled signals since `stream` was read, or the push is not due.
     """
     return tx.run(_CLAIM, id=stream.stream_id, until=until, now=tx.now, settled_to=stream.settled_to) == 1
 

@@ -89,7 +89,7 @@ async def trust(call: Call) -> Reply:
     if "?" in new.issuer:
         raise Invalid("`issuer` must not have a query", hint="write an issuer as https://idp.example.org")
     if len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
-        raise Invalid(f"`authorization` must be ASCII of at most {MAX_HEADER} characters")
+        raise Invalid(f"`authorization` must have at most {MAX_HEADER} characters, all ASCII")
     metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
     secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
@@ -98,10 +98,19 @@ async def trust(call: Call) -> Reply:
         issuer_id=id,
         issuer=new.issuer,
         audience=_audience(new, stream, default=world.config.issuer),
-        jwks_uri=_url(world, new.jwks_uri or metadata.get("jwks_uri"), of="`jwks_uri`"),
+        jwks_uri=_url(
+            world,
+            new.jwks_uri or metadata.get("jwks_uri"),
+            of="`jwks_uri`",
+            source="the request and in the metadata of the issuer",
+        ),
         method=METHODS[new.method],
         endpoint=_url(
-            world, new.endpoint or stream.get("endpoint_url"), of="the poll endpoint", may_lack=new.method == "push"
+            world,
+            new.endpoint or stream.get("endpoint_url"),
+            of="the poll endpoint",
+            may_lack=new.method == "push",
+            source="the request and in the stream of the issuer",
         ),
         secret_digest=sha256(secret.encode()).digest() if new.method == "push" else None,
         sealed=None,
@@ -109,8 +118,12 @@ async def trust(call: Call) -> Reply:
         names_agents=new.agents,
         critical=tuple(one for one in _list(metadata.get("critical_subject_members")) if one.isidentifier())[:32],
         stream=str(stream.get("stream_id", ""))[:MAX_WORD],
-        configuration_endpoint=_url(world, metadata.get("configuration_endpoint"), of="an endpoint", may_lack=True),
-        verification_endpoint=_url(world, metadata.get("verification_endpoint"), of="an endpoint", may_lack=True),
+        configuration_endpoint=_url(
+            world, metadata.get("configuration_endpoint"), of="`configuration_endpoint`", may_lack=True
+        ),
+        verification_endpoint=_url(
+            world, metadata.get("verification_endpoint"), of="`verification_endpoint`", may_lack=True
+        ),
         created_at=world.now(),
     )
     await fetch_keys(made.jwks_uri, private=world.config.private)
@@ -206,13 +219,14 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     )
     if answer.status != 200:
         raise Unavailable(
-            f"the ssf-configuration of the issuer: the remote server answers {answer.status}",
+            f"the issuer answers the request for its metadata (ssf-configuration) with {answer.status} instead of 200",
             hint="name the URL of the issuer's keys with --jwks-uri",
         )
     metadata = _object(answer)
-    if metadata.get("issuer") != issuer:
+    if (named := metadata.get("issuer")) != issuer:
         raise Invalid(
-            "the ssf-configuration names another issuer", hint="write the issuer exactly as its metadata does"
+            f"the metadata (ssf-configuration) name the issuer {str(named)[:200]!a}, not {issuer!a}",
+            hint="write the issuer exactly as its metadata does",
         )
     return metadata
 
@@ -238,10 +252,13 @@ async def _make_stream(
         private=world.config.private,
     )
     if answer.status != 201:
-        raise Unavailable(f"no stream was created: the remote server answers {answer.status}")
+        raise Unavailable(
+            f"the issuer answers the request for a stream with {answer.status} instead of 201",
+            hint="after 401 or 403 the issuer does not accept the authorization",
+        )
     made = _object(answer)
-    if made.get("iss") != new.issuer:
-        raise Invalid("the created stream names another issuer")
+    if (named := made.get("iss")) != new.issuer:
+        raise Invalid(f"the stream that the issuer created names the issuer {str(named)[:200]!a} (`iss`)")
     stream_delivery = made.get("delivery")
     return {**made, "endpoint_url": stream_delivery.get("endpoint_url") if isinstance(stream_delivery, dict) else None}
 
@@ -279,7 +296,8 @@ def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
         raise Invalid(
-            f"the issuer's stream is for {' '.join(has)[:200]}", hint="choose one of these audiences with --audience"
+            f"the issuer's stream is for {' '.join(has)[:200]}, not for the requested `audience`",
+            hint="choose one of these audiences with --audience",
         )
     if not new.audience and len(has) > 1:
         raise Invalid(
@@ -292,11 +310,14 @@ def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
     return audience
 
 
-def _url(world: World, value: object, *, of: str, may_lack: bool = False) -> str:
+def _url(
+    world: World, value: object, *, of: str, may_lack: bool = False, source: str = "the metadata of the issuer"
+) -> str:
+    """Return the URL `value` after checking it. `source`: the objects that should contain the URL, for the error."""
     if value is None and may_lack:
         return ""
     if not isinstance(value, str) or not value:
-        raise Invalid(f"the metadata or the request lacks {of}")
+        raise Invalid(f"{of} is missing in {source}")
     return check_named(value, of=of, private=world.config.private)
 
 
