@@ -72,7 +72,9 @@ async def test_an_exempt_agent_gets_and_uses_a_bearer_token(client: Client) -> N
     assert "cnf" not in claims_of(token)
     answer = await present(client, token)
     assert (answer.status, answer.json["id"], answer.json["jkt"]) == (200, client.id, None)
-    assert (await present(client, token, "DPoP")).status == 401
+    refused = await present(client, token, "DPoP")
+    assert refused.status == 401
+    assert "bound to no key" in refused.json["message"]
 
 
 async def test_an_exempt_agent_that_sends_a_proof_gets_a_dpop_bound_token(client: Client) -> None:

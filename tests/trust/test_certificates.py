@@ -314,7 +314,8 @@ async def test_the_api_accepts_a_certificate_bound_token_only_with_its_certifica
         assert (refused.status, refused.error) == (401, "invalid_token")
         assert words in refused.json["message"]
         assert 'error="invalid_token"' in refused.headers["www-authenticate"]
-    assert (await use(tls, token, made, scheme="DPoP")).status == 401
+    refused = await use(tls, token, made, scheme="DPoP")
+    assert (refused.status, refused.json["hint"].partition(",")[0]) == (401, "send the token with the scheme Bearer")
 
 
 async def test_a_token_is_bound_to_the_dpop_key_alone_unless_the_client_requires_both_bindings(tls: TlsClient) -> None:
@@ -517,7 +518,7 @@ async def test_a_registered_certificate_must_be_self_signed_valid_strong_and_of_
     with pytest.raises(InvalidCertificate, match=f"at most {MAX_CERTIFICATES}"):
         await tls.register(None, *several)
     other, _ = await register_other(tls)
-    with pytest.raises(Conflict, match="already registered"):
+    with pytest.raises(Conflict, match="another client has registered"):
         await tls.register(None, several[1], agent=other)
 
 
@@ -533,7 +534,7 @@ async def test_a_trust_anchor_must_be_a_valid_certificate_of_an_authority_under_
         await add(ssl.DER_cert_to_PEM_cert(of_unknown_version(TestAuthority("CN=y", at=tls.now).certificate)))
     with pytest.raises(Conflict, match="already"):
         await add(tls.authority.pem)
-    with pytest.raises(Conflict, match="taken"):
+    with pytest.raises(Conflict, match="has the name `company`"):
         await add(TestAuthority("CN=x", at=tls.now).pem, "company")
     with pytest.raises(InvalidCertificate, match="expired"):
         await add(TestAuthority("CN=x", at=tls.now - timedelta(days=40), ends=timedelta(days=1)).pem)

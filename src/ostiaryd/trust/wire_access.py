@@ -23,11 +23,11 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
     """Authenticate the caller of a request to the admin API by an access token with a DPoP proof, or by a browser
     session. Return the caller.
 
-    The proof is marked as used first, and whether token and holder are live is read afterwards: the event loop does no
-    other work between this check and the first read of the wire function. With `allows_pep`, the API key of a static
-    PEP is accepted too. Raises Unauthenticated without credentials, AccessRefused for an invalid token or key,
-    InvalidProof or NonceNeeded for the DPoP proof, Malformed for malformed headers. The response to an error gets its
-    `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
+    The proof is marked as used first, and the state of token and holder is read afterwards: the event loop does no
+    other work between this check and the first read of the function that answers the request. With `allows_pep`, the
+    API key of a static PEP is accepted too. Raises Unauthenticated without credentials, AccessRefused for an invalid
+    token or key, InvalidProof or NonceNeeded for the DPoP proof, Malformed for malformed headers. The response to an
+    error gets its `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
     if (person := _session_caller(call)) is not None:
@@ -54,8 +54,8 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
 
 def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     """Authenticate the caller of a request to the admin API without marking the proof as used, and return the caller.
-    The request is then queued under the caller's name. On PostgreSQL, the reads take one round trip, which needs 45 µs
-    more of the processor: most of these requests stop something, also far from the database.
+    The request is then queued under the caller's name. On PostgreSQL, the reads share one round trip, for 45 µs more
+    processor time, because most of these requests stop something and the database may be far away.
 
     Raises the errors of `authenticate_access`.
     """
@@ -77,9 +77,9 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 
 
 def find_caller_again(call: Call, reader: Reader) -> Caller:
-    """Return the caller of a request whose gate has authenticated it, as `reader` shows it now: in an act, or in the
-    course of a long response. Raises AccessRefused if the access has ended meanwhile, Unauthenticated if the browser
-    session has ended.
+    """Return the caller of a request that was authenticated before, as `reader` shows the caller now: in an act, or in
+    the course of a long response. Raises AccessRefused if the access has ended meanwhile, Unauthenticated if the
+    browser session has ended.
     """
     caller, now = call.caller, call.world.now()
     if caller.token is None and caller.kind != "pep":
@@ -222,7 +222,9 @@ def _welcome(call: Call, access: flows.Access) -> Caller:
 
 
 def require_scope(call: Call, caller: Caller, scope: str) -> None:
-    """Check that the caller has a scope. Raises InsufficientScope, with a challenge that names the scope."""
+    """Check that the caller has a scope; the empty scope and `SELF` need none. Raises InsufficientScope, with a
+    challenge that names the scope.
+    """
     if scope not in ("", SELF) and scope not in caller.scopes:
         refusal = InsufficientScope(
             f"the access token lacks the scope `{scope}`", hint="request a token with this scope"

@@ -141,8 +141,8 @@ def end_attempt(call: Call, provider: Provider, unverified_state: str) -> Attemp
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
-    """Record a refused login in the ledger, unless the limit on entries that unauthenticated callers cause is reached,
-    and raise the refusal.
+    """Raise the refusal of a login. The refusal is recorded in the ledger, unless the limit on entries that
+    unauthenticated callers cause is reached.
     """
 
     def refuse(act: Act) -> None:

@@ -114,7 +114,9 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
         "GET", discovery_url(issuer), headers=headers, within_s=FETCH_S, max_bytes=MAX_METADATA, private=private
     )
     if answer.status != 200:
-        raise Unavailable(f"cannot read the discovery document of the provider: its server answers {answer.status}")
+        raise Unavailable(
+            f"the provider answers the request for its discovery document with {answer.status} instead of 200"
+        )
     try:
         parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
         metadata = check_metadata(convert(parsed, ProviderMetadata), issuer=issuer)
@@ -205,8 +207,9 @@ def _parameters(call: Call) -> dict[str, str]:
     6749 section 3.1).
     """
     values = parse_form(call.query.encode("latin-1"))
-    if any(len(sent) > 1 for sent in values.values()):
-        raise ProviderRefused("a parameter of the response was sent twice", hint="start the login again")
+    if repeated := [name for name, sent in values.items() if len(sent) > 1]:
+        message = f"the parameter {repeated[0][:64]!a} of the response was sent more than once"
+        raise ProviderRefused(message, hint="start the login again")
     return {name: sent[0] for name, sent in values.items()}
 
 
@@ -255,11 +258,11 @@ async def _redeem(
             code="code_refused",
         )
     if answer.status != 200:
-        raise Unavailable(f"the identity provider answers {answer.status}", hint="try again later")
+        raise Unavailable(f"the token endpoint of the provider answers {answer.status}", hint="try again later")
     try:
         return convert(canonical.parse(answer.body, max_bytes=MAX_ANSWER), TokenAnswer)
     except (Malformed, msgspec.ValidationError):
-        raise ProviderRefused("the identity provider's response is not a token response") from None
+        raise ProviderRefused("the response of the provider's token endpoint is not a token response") from None
 
 
 def _secret(world: World, provider: Provider) -> str:
@@ -360,11 +363,11 @@ async def _read_userinfo(world: World, url: str, access_token: str) -> dict[str,
         parsed = canonical.parse(answered.body, max_bytes=MAX_ANSWER)
     except Malformed:
         parsed = None
-    if answered.status != 200 or not isinstance(parsed, dict):
-        raise Unavailable(
-            f"userinfo of the identity provider answers {answered.status}, or its body is not a JSON object",
-            hint="try again; if this repeats, compare the scopes of the login provider",
-        )
+    hint = "try again; if this repeats, compare the scopes of the login provider"
+    if answered.status != 200:
+        raise Unavailable(f"userinfo of the identity provider answers {answered.status} instead of 200", hint=hint)
+    if not isinstance(parsed, dict):
+        raise Unavailable("the response of userinfo of the identity provider is not a JSON object", hint=hint)
     return parsed
 
 

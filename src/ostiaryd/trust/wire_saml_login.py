@@ -49,7 +49,7 @@ TARGET = "ostiaryd.trust.engines.saml:answer"
 
 
 class SamlParser(Parser):
-    """The confined process that parses the XML of identity providers for this server."""
+    """The confined process (a child process without access to the system) that parses the XML of identity providers."""
 
     def __init__(self, _: World) -> None:
         super().__init__(TARGET, of="the XML of the identity provider")

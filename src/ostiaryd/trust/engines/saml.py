@@ -58,8 +58,8 @@ XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still 
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Run one order of the server inside the confined process, and return its encoded result. Raises the errors of
-    `read_response` and `read_metadata`.
+    """Carry out one order of the server (`ReadResponse` or `ReadMetadata`) inside the confined process, and return the
+    encoded result. Raises the errors of `read_response` and `read_metadata`.
     """
     order = decode_order(body)
     if isinstance(order, ReadMetadata):
@@ -69,8 +69,8 @@ def answer(body: bytes) -> bytes:
 
 def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
     """Return a response with its assertion, after verifying that the key of one of the given certificates signed the
-    assertion or the response. If the response has no assertion, as after a failed login, `assertion` is None. Raises
-    Malformed for other XML, Invalid if the signature or the assertion is not acceptable.
+    assertion or the response. A response without an assertion, as after a failed login, is returned unverified, with
+    `assertion` None. Raises Malformed for other XML, Invalid if the signature or the assertion is not acceptable.
     """
     root = parse(xml)
     if root.tag != f"{SAMLP}Response" or root.get("Version") != "2.0":
@@ -89,8 +89,8 @@ def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
 
 
 def parse(xml: bytes) -> etree._Element:
-    """Return the root element of an XML document. Raises Malformed, also if the document has a DTD, a comment or a
-    processing instruction.
+    """Return the root element of an XML document. Raises Malformed, also if the document has a DTD, a comment, a
+    processing instruction, or more than `MAX_ELEMENTS` elements.
     """
     try:
         xml.decode("utf-8")
@@ -103,10 +103,12 @@ def parse(xml: bytes) -> etree._Element:
     if info.internalDTD is not None or info.externalDTD is not None or info.doctype:
         raise Malformed("the document has a DTD")
     for count, node in enumerate(root.getroottree().iter(), 1):
-        if not isinstance(node.tag, str) or count > MAX_ELEMENTS:
-            raise Malformed(f"the document has a comment, an instruction, or more than {MAX_ELEMENTS} elements")
+        if not isinstance(node.tag, str):
+            raise Malformed("the document has a comment or a processing instruction")
+        if count > MAX_ELEMENTS:
+            raise Malformed(f"the document has more than {MAX_ELEMENTS} elements")
     if root.getprevious() is not None or root.getnext() is not None:
-        raise Malformed("the document has a comment or an instruction beside its root")
+        raise Malformed("the document has a comment or a processing instruction beside its root")
     return root
 
 
@@ -128,7 +130,9 @@ def _signed(
         if not mine:
             continue
         references = mine[0].findall(f"{DS}SignedInfo/{DS}Reference")
-        if len(mine) > 1 or len(references) != 1 or references[0].get("URI") != f"#{element.get('ID')}":
+        if len(mine) > 1:
+            raise Invalid("an element of the document has more than one signature")
+        if len(references) != 1 or references[0].get("URI") != f"#{element.get('ID')}":
             raise Invalid("a signature does not sign the element that contains it")
         return _verified(xml, location, element.tag, certificates)
     raise Invalid("neither the response nor its assertion is signed")
@@ -179,8 +183,9 @@ def _assertion(element: etree._Element) -> SamlAssertion:
     if (name.text or "") != _text(name):  # `alice` and `alice ` can be two persons
         raise Invalid("`NameID` begins or ends with whitespace")
     understood = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
-    if any(child.tag not in understood for child in conditions):
-        raise Invalid("the assertion has a condition that this server does not support")
+    if unsupported := [child for child in conditions if child.tag not in understood]:
+        name = etree.QName(unsupported[0]).localname
+        raise Invalid(f"the assertion has the condition {name[:64]!a}, which this server does not support")
     return SamlAssertion(
         id=element.get("ID", ""),
         issuer=_text(_one(element, "Issuer")),
@@ -250,7 +255,7 @@ def _time(text: str | None) -> int | None:
     except ValueError:
         raise Invalid(f"{text[:64]!a} in the assertion is not a time in the form of `xs:dateTime`") from None
     if moment.tzinfo is None or moment.utcoffset():
-        raise Invalid("a time of the assertion is not in UTC")  # SAML Core 1.3.3
+        raise Invalid(f"the time {text[:64]!a} in the assertion is not in UTC")  # SAML Core 1.3.3
     return int(moment.astimezone(UTC).timestamp() * 1_000_000)
 
 
@@ -262,7 +267,7 @@ def read_metadata(xml: bytes) -> IdpMetadata:
     described = [root] if root.tag == f"{MD}EntityDescriptor" else list(root.iter(f"{MD}EntityDescriptor"))
     idps = [one for one in described if one.find(f"{MD}IDPSSODescriptor") is not None]
     if len(idps) != 1:
-        raise Invalid("the metadata do not describe exactly one identity provider")
+        raise Invalid(f"the metadata describe {len(idps)} identity providers instead of one")
     descriptor = idps[0].find(f"{MD}IDPSSODescriptor")
     assert descriptor is not None
     services = [
@@ -271,7 +276,7 @@ def read_metadata(xml: bytes) -> IdpMetadata:
         if one.get("Binding") == REDIRECT_BINDING
     ]
     if not services:
-        raise Invalid("the identity provider has no single sign-on service by HTTP-Redirect")
+        raise Invalid("the metadata name no single sign-on service of the identity provider by HTTP-Redirect")
     return IdpMetadata(idps[0].get("entityID", ""), services[0], tuple(_certificates(descriptor)))
 
 

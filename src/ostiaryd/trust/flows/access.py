@@ -49,7 +49,7 @@ class Request(msgspec.Struct, frozen=True):
 
 class VerifiedCredentials(msgspec.Struct, frozen=True):
     """A token of this server, and the possession that its binding demands, with verified signatures and times. The
-    caller must still check that the token and its holder are live.
+    caller must still check that the token has not been ended and that its holder is active (`find_access`).
     """
 
     claims: AccessClaims
@@ -99,8 +99,8 @@ def verify_credentials(
 
 
 def find_access(reader: Reader, verified: VerifiedCredentials, *, now: int) -> Access:
-    """Return the caller of a request with verified credentials, if token and holder are live at the time `now`
-    (microseconds). Raises AccessRefused if one of them is not live.
+    """Return the caller of a request with verified credentials. Raises AccessRefused if, at the time `now`
+    (microseconds), the token has ended, or its holder is not active or is stopped.
     """
     caller = live_caller(reader, verified.claims, now=now)
     return Access(caller, verified.possession.spend, verified.possession.next_nonce)
@@ -126,12 +126,13 @@ def _check_binding(
     if claims.cnf is None:
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
             return Possession()
+        if scheme != "bearer":
+            raise AccessRefused(
+                "the token is bound to no key and cannot be sent with the scheme DPoP",
+                hint="request a token with a DPoP proof",
+            )
         own = registry.get_resource_by_uri(reader, claims.aud)
-        if (
-            scheme != "bearer"
-            or own is None
-            or not store.exemptions.is_exempt(reader, claims.client_id, own.resource_id)
-        ):
+        if own is None or not store.exemptions.is_exempt(reader, claims.client_id, own.resource_id):
             raise AccessRefused(
                 "the token is bound to no key, and this server accepts no bearer tokens of the client",
                 hint="request a token with a DPoP proof, and send the token as `Authorization: DPoP`",
@@ -141,9 +142,14 @@ def _check_binding(
         check_certificate(claims.cnf, request.certificate)
     except jose.InvalidToken as error:
         raise AccessRefused(error.message, hint=error.hint) from None
-    if claims.cnf.jkt is None and claims.cnf.certificate is not None and scheme == "bearer":
-        return Possession()
-    if scheme != "dpop" or claims.cnf.jkt is None:
+    if claims.cnf.jkt is None:
+        if claims.cnf.certificate is not None and scheme == "bearer":
+            return Possession()
+        raise AccessRefused(
+            "the token is bound to no DPoP key and cannot be sent with the scheme DPoP",
+            hint="send the token with the scheme Bearer, on a connection with the client certificate",
+        )
+    if scheme != "dpop":
         raise AccessRefused(
             "the token is bound to a key and cannot be sent as a bearer token",
             hint="send the token with the scheme DPoP",
@@ -174,9 +180,9 @@ async def spend_at_once(world: World, proof: Spend, claims: AccessClaims | None 
     """Mark a DPoP proof as used in a write transaction of its own, without a ledger entry. Raises InvalidProof if the
     proof was used before.
 
-    `claims`: the claims of the token of the request. If this token is not live, raises AccessRefused and does not store
-    the proof, so that requests with an ended token fill no memory. The job itself does not raise, because it shares its
-    batch with other jobs.
+    `claims`: the claims of the token of the request. If this token or its holder is no longer valid, raises
+    AccessRefused and does not store the proof, so that requests with an ended token fill no memory. The write job
+    itself does not raise, because it shares its batch with other jobs.
     """
 
     def spend(tx: Tx) -> AccessRefused | bool:
@@ -205,7 +211,8 @@ async def survives(world: World) -> bool:
 def is_first_use(tx: Tx, proof: Spend) -> bool:
     """Mark a proof as used, and return whether it was new. The proof counts as used even if the act is refused.
 
-    Return false also for an expired proof, because the record of its first use may already have been deleted.
+    Return false also for an expired proof, because the record of its first use may already have been deleted, and for a
+    proof from before a loss of history.
     """
     return tx.now < proof.until and store.proofs.spend(tx, proof)
 
@@ -243,8 +250,8 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
-    """Return the holder of a token, if token and holder are live at the time `now` (microseconds). Raises AccessRefused
-    if one of them is not live.
+    """Return the holder of a token. Raises AccessRefused if, at the time `now` (microseconds), the token has ended, or
+    its holder is not active or is stopped by the kill switch.
     """
     holding = registry.get_holding(reader, claims.jti)
     if holding is None or not holding.is_live(now):
@@ -252,7 +259,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     if claims.client_id.startswith("rs_"):
         guard = registry.get_resource(reader, claims.client_id)
         if guard is None:
-            raise AccessRefused("the resource no longer exists")
+            raise AccessRefused("the resource of the guard no longer exists")
         return _caller(claims, kind="guard", name=guard.name, owner=None)
     if is_person_id(claims.client_id):
         person = registry.get_person(reader, claims.client_id)
@@ -261,9 +268,11 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         _check_not_stopped(registry.list_stops(reader), [("owner", person.person_id)])
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = registry.get_agent(reader, claims.client_id)
-    if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
+    if agent is None or not agent.is_active(now):
+        raise AccessRefused("the agent is not active", hint="ask the owner of the agent")
+    if claims.epoch < agent.epoch:
         raise AccessRefused(
-            "the agent is not active, or its tokens were ended after this token was issued",
+            "the tokens of the agent were ended after this token was issued",
             hint="request a new token; if that is refused, ask the owner of the agent",
         )
     if stops := registry.list_stops(reader):

@@ -43,8 +43,8 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
 
     `pem`: the certificate of a client, followed by the further certificates that the client would send, or empty.
     `agent`: name or id of the agent that would authenticate with the certificate; if empty, only the path from the
-    certificate to the anchor is checked. Raises NotFound for an unknown trust anchor, and InvalidCertificate if `pem`
-    cannot be read.
+    certificate to the anchor is checked. Raises NotFound for an unknown trust anchor or agent, and InvalidCertificate
+    if `pem` cannot be read, or is empty although `agent` is set.
     """
     registry.fill_entry(act, object=name[:64])
     for anchor in store.certificates.list_anchors(act.tx):

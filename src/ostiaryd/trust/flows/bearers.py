@@ -21,7 +21,9 @@ from ostiaryd.trust.model.clients import BearerClass
 
 
 class Exemption(NamedTuple):
-    """The resource at which an agent is exempt, and the time of the exemption in microseconds."""
+    """A bearer exemption of an agent, which may use tokens that are bound to no key: the resource at which the
+    exemption applies, and the time of the exemption in microseconds.
+    """
 
     resource: str
     uri: str
@@ -30,8 +32,8 @@ class Exemption(NamedTuple):
 
 def allow_bearer(act: Act, agent: str, resource: str) -> None:
     """Exempt an agent at a resource (each an id or a name), so that the agent may use bearer tokens there. Raises
-    NotFound for an unknown agent or resource, and Conflict for a resource that cannot verify tokens, or too many exempt
-    agents.
+    NotFound for an unknown agent or resource, and Conflict for a resource that cannot verify tokens (it has neither a
+    guard nor a client secret), or too many exempt agents.
     """
     client, at = _find(act, agent, resource)
     if at.uri != _api(act.tx):
@@ -62,11 +64,16 @@ def _check_verifies(act: Act, at: Resource) -> None:
     has_secret = any(one.expires_at > act.now for one in store.client_secrets.secrets(act.tx, at.resource_id))
     if at.jwk is None and not has_secret:
         hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
-        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+        raise Conflict(
+            f"`{at.name}` has no guard and no client secret with which it could verify a bearer token",
+            hint=hint,
+            code="no_guard",
+        )
 
 
 def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
-    """Exempt all clients of a class of registration at a resource (id or name).
+    """Exempt all clients of a class of registration (`document`: clients with a metadata document, `dynamic`: clients
+    that registered at `/register`) at a resource (id or name).
 
     Raises NotFound for an unknown resource, and Conflict for a resource that cannot verify tokens, such as this
     server's own API.
@@ -93,8 +100,8 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
 
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
-    """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound for an unknown
-    resource.
+    """Return the classes of registration, `document` and `dynamic`, whose clients may use bearer tokens at a resource
+    (id or name). Raises NotFound for an unknown resource.
     """
     return store.exemptions.list_exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
 
@@ -109,7 +116,7 @@ def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registratio
 
 
 def exemptions(reader: Reader, agent: str) -> list[Exemption]:
-    """Return the exemptions of an agent (id or name). Raises NotFound for an unknown agent."""
+    """Return the bearer exemptions of an agent (id or name). Raises NotFound for an unknown agent."""
     client = registry.find_agent(reader, agent)
     pairs = (
         (registry.find_resource(reader, id), since)
@@ -119,7 +126,7 @@ def exemptions(reader: Reader, agent: str) -> list[Exemption]:
 
 
 def exempt(reader: Reader) -> list[str]:
-    """Return the names of all agents that are exempt at any resource."""
+    """Return the names of all agents that have a bearer exemption at any resource."""
     return sorted(registry.find_agent(reader, id).name for id in store.exemptions.exempt(reader))
 
 

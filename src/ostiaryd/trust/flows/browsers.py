@@ -40,8 +40,8 @@ _decode = json_decoder(KnownBrowser)
 
 
 def name_browser(call: Call, person: str | None) -> str:
-    """Return the name of the throttle slot of this browser and person; empty if the person has not signed in here
-    within `LIFETIME_S`.
+    """Return the name of the throttle slot of this browser and person; empty if the person has not signed in with this
+    browser within `LIFETIME_S`.
     """
     browser = _read(call)
     if person is None or browser is None:

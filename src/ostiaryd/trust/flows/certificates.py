@@ -74,8 +74,10 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     anchor = TrustAnchor(digest_of(certificate), name, render_pem(certificate), is_own, act.now)
     registry.fill_entry(act, object=anchor.digest, name=name)
     present = store.certificates.list_anchors(act.tx)
-    if any(anchor.digest == one.digest or name == one.name for one in present):
-        raise Conflict("the authority is already a trust anchor, or the name is taken", code="anchor_taken")
+    if same := [one for one in present if one.digest == anchor.digest]:
+        raise Conflict(f"the authority is already the trust anchor `{same[0].name}`", code="anchor_taken")
+    if name in {one.name for one in present}:
+        raise Conflict(f"another trust anchor has the name `{name}`", code="anchor_taken")
     if len(present) >= MAX_ANCHORS:
         hint = "remove an anchor: ostiary trust-anchor remove NAME"
         raise Conflict(f"there are {MAX_ANCHORS} trust anchors, the maximum", hint=hint, code="too_many_anchors")
@@ -84,8 +86,8 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
 
 
 def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
-    """Add a root certificate (DER) of this server's own authority as trust anchor. Certificates below this root
-    authenticate the agents that they name.
+    """Add a root certificate (DER) of this server's own authority as trust anchor, unless it is an anchor already.
+    Certificates below this root authenticate the agents that they name.
     """
     parsed = x509.load_der_x509_certificate(certificate)
     anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
@@ -101,8 +103,8 @@ def drop_own_anchor(act: Act, name: str) -> None:
 
 
 def remove_anchor(act: Act, name: str) -> None:
-    """Remove a trust anchor. Tokens that were issued to clients with its certificates stay valid until they expire.
-    Raises NotFound for an unknown anchor.
+    """Remove a trust anchor (name or digest). Tokens that clients got with certificates of the anchor stay valid until
+    they expire. Raises NotFound for an unknown anchor.
     """
     registry.fill_entry(act, object=name[:64])
     for anchor in store.certificates.list_anchors(act.tx):
@@ -114,8 +116,8 @@ def remove_anchor(act: Act, name: str) -> None:
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
-    """Return the certificates that a TLS listener accepts as trusted, in DER and unparsed, so that a malformed
-    certificate does not block the others.
+    """Return the certificates that a TLS listener accepts as trusted: trust anchors and registered client certificates,
+    in DER and unparsed, so that a malformed certificate does not block the others.
     """
     return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.certificates.admitted(reader)]
 
@@ -158,7 +160,7 @@ def set_certificate_client(
         raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
     if bool(certificates) == any(subject.values()):
         hint = "use --certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"
-        raise InvalidCertificate("an agent authenticates either by a subject or by certificates of its own", hint=hint)
+        raise InvalidCertificate("name either a subject or certificates of the agent, and not both", hint=hint)
     parsed = [parse_pem(pem) for pem in certificates]
     kind, value = ("", "") if parsed else check_subject(subject)
     method = SELF_SIGNED if parsed else TLS_CLIENT_AUTH
@@ -191,10 +193,9 @@ def remove_certificate_client(act: Act, agent: str) -> None:
 
 def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
     """Replace the self-signed certificates of a client. Raises InvalidCertificate for an unusable certificate, Conflict
-    if a certificate is registered already or the maximum is reached.
+    if another client has registered a certificate or the maximum for all clients is reached.
 
-    A certificate can be registered for only one client. A certificate whose subject is the name of a trust anchor is
-    refused, because OpenSSL could take it for the anchor.
+    A certificate whose subject is that of a trust anchor is refused, because OpenSSL could take it for the anchor.
     """
     if len(parsed) > MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client can register at most {MAX_CERTIFICATES} certificates")
@@ -207,7 +208,9 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
             )
         if store.certificates.holder(act.tx, digest_of(certificate)) not in (None, client):
             raise Conflict(
-                "this certificate is already registered", hint="generate a new certificate", code="certificate_taken"
+                "another client has registered this certificate",
+                hint="generate a new certificate",
+                code="certificate_taken",
             )
     of_agents, of_others = store.certificates.count_certificates(act.tx)
     count = of_agents if client.startswith("ag_") else of_others
@@ -309,11 +312,11 @@ def _check_issued(
 
 
 def check_shown(act: Act, shown: ClientCertificate, anchors: Sequence[x509.Certificate]) -> x509.Certificate:
-    """Return the certificate of a client if it leads to an anchor, and this server has not ended it. Otherwise raises
-    InvalidCertificate.
+    """Return the certificate of a client if it leads to one of the anchors, and this server has not ended it. Otherwise
+    raises InvalidCertificate.
 
-    A certificate of this server's authority, or of an authority of a mount, ends with its holding, before a revocation
-    list names it.
+    If this server issued the certificate (by its own authority, or by a PKI mount of the Vault API), its end counts at
+    once, before a revocation list names the certificate.
     """
     certificate = parse_shown(shown)
     check_path(certificate, shown, anchors, now=act.now)

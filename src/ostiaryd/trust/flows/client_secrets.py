@@ -44,8 +44,8 @@ class NewSecret:
 
 
 def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
-    """Create a client secret for an agent (id or name). Raises NotFound for an unknown agent, and the errors of
-    `_create`.
+    """Create a client secret for an agent (id or name). Raises NotFound for an unknown agent, Invalid if the lifetime
+    is not 60 seconds to 365 days, Conflict if the agent has two unexpired secrets.
     """
     client = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
@@ -54,7 +54,7 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
 
 def create_resource_secret(act: Act, resource: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
     """Create a client secret with which a resource (id or name) introspects tokens. Raises NotFound for an unknown
-    resource, and the errors of `_create`.
+    resource, Invalid if the lifetime is not 60 seconds to 365 days, Conflict if the resource has two unexpired secrets.
     """
     one = registry.find_resource(act.tx, resource)
     registry.fill_entry(act, object=one.resource_id, name=one.name, seconds=lifetime_s)
@@ -78,7 +78,9 @@ def _create(act: Act, holder: str, lifetime_s: int, *, revoke: str) -> NewSecret
             store.client_secrets.delete_secret(act.tx, one.id)
     if len(store.client_secrets.secrets(act.tx, holder)) >= MOST:
         raise Conflict(
-            f"there are {MOST} client secrets, the maximum", hint=f"revoke a secret: {revoke}", code="too_many_secrets"
+            f"the client has {MOST} unexpired client secrets, the maximum",
+            hint=f"revoke a secret: {revoke}",
+            code="too_many_secrets",
         )
     made = NewSecret(
         act.new_id("cs"), holder, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
@@ -135,7 +137,7 @@ def secret_holders(reader: Reader) -> list[str]:
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
-    """Return the agent after verifying the client id and the secret of a form. Raises InvalidClient for a wrong secret,
+    """Return the agent whose client id and secret a request contains. Raises InvalidClient for a wrong id or secret,
     and for an agent that is not active.
     """
     client_id = credentials.client_id or ""
@@ -150,7 +152,7 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
 
 
 def check_resource_secret(act: Act, credentials: Credentials) -> Resource:
-    """Return the resource after verifying the client id and the secret of a form. Raises InvalidClient for a wrong
+    """Return the resource whose client id and secret a request contains. Raises InvalidClient for a wrong id or
     secret.
     """
     client_id = credentials.client_id or ""

@@ -96,8 +96,9 @@ def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -
 
 
 def check_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Authenticate the client that sent a form, and return the client. The caller must mark the assertion as used with
-    `spend`. Raises InvalidClient if one of these steps fails.
+    """Authenticate the client that sent a form, by its assertion or, without an assertion and a secret, by its
+    certificate; return the client. The caller must mark the assertion as used with `spend`. Raises InvalidClient if one
+    of these steps fails.
 
     1. Parse the assertion. 2. Check its claims. 3. Find the client and its key. 4. Verify the signature. 5. Check that
     the client is active. Only a holder of the client's key passes step 4, so no other caller learns whether the client
@@ -218,7 +219,7 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
         hint = "check that the key is registered and has not expired"
         raise InvalidClient("unknown client, or the client has no such key", hint=hint)
     if len(named) > 1:
-        raise InvalidClient("the assertion does not name one of the client's keys", hint="name the key in `kid`")
+        raise InvalidClient("several keys of the client fit the assertion", hint="name the key in `kid`")
     if not named[0][0].accepts(header["alg"]):
         raise InvalidClient(f"the key of the client is for {named[0][0].alg}, but `alg` of the assertion differs")
     return named[0]

@@ -96,7 +96,7 @@ def _jumped(act: Act, clock: Clock, ahead: int, *, is_confirmed: bool) -> None:
 
 async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
     """Set server time by the wall clock, after an operator has confirmed the wall clock, and return the new course of
-    the clock. `record` runs an act.
+    the clock. `record` runs a flow as an act with the given action.
 
     After a jump forward, server time equals the wall clock from now on, and objects expire accordingly. After a jump
     backward, server time goes at half of its speed until the wall clock has reached it. Raises Conflict if both agree

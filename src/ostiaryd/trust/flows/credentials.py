@@ -38,8 +38,8 @@ class LocalLogin(NamedTuple):
 
 
 def describe(reader: Reader, person: str) -> LocalLogin:
-    """Return the credentials (password, authenticator app, passkeys) with which a person can sign in to a local
-    account.
+    """Return the credentials (password, authenticator app, passkeys, number of unused recovery codes) with which a
+    person can sign in to a local account.
     """
     return LocalLogin(
         store.people.password(reader, person) is not None,
@@ -68,7 +68,7 @@ def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
 
 def remove_password(act: Act, person: str, *, session: str) -> None:
     """Remove the password, the authenticator app and the recovery codes of a person, and end all sessions except
-    `session`. Raises Conflict without a password, and if the person could not sign in any more.
+    `session`. Raises Conflict if the person has no password, or has no passkey to sign in with instead.
     """
     registry.fill_entry(act, object=person)
     login = describe(act.tx, person)
@@ -95,7 +95,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
 
 def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
     """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound for an unknown passkey,
-    Conflict if the person could not sign in any more.
+    Conflict if the person has neither a password nor another passkey.
     """
     registry.fill_entry(act, object=person, passkey=id[:MAX_NAME])
     login = describe(act.tx, person)

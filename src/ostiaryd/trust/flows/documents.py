@@ -93,7 +93,8 @@ class Fetches:
         """Run `fetch` and return its result. If a fetch of the same URL is running, or waits for the same network, wait
         for that fetch and return its result instead.
 
-        Raises Unavailable if the network or the host has reached its limit.
+        `network`: the network whose request causes the fetch. Raises Unavailable if the network or the host has reached
+        its limit.
         """
         shared = self._under_way.get(url) or self._waiting.get((network, url))
         if shared is None:
@@ -125,11 +126,12 @@ class Fetches:
 async def resolve_client(
     world: World, client_id: str, *, network: str = "", request_id: str | None = None
 ) -> OAuthClient:
-    """Return the client with this client id. If the id is the URL of a metadata document, and the stored metadata are
-    missing or no longer fresh, fetch the document.
+    """Return the active client with this client id. If the id is the URL of a metadata document, and the stored
+    metadata are missing or no longer fresh, fetch the document.
 
-    Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient
-    for an unknown client or a document that is not valid; Unavailable if the document cannot be fetched.
+    Call this function outside of a transaction. `network` is the network of the caller. Raises InvalidClient for a
+    client that is unknown, waits for approval or is stopped, and for a document that is not valid; Unavailable if the
+    document cannot be fetched.
     """
     client = store.clients.get_oauth_client(world.db.read(), client_id)
     if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):
@@ -168,8 +170,8 @@ def keep_document(
 ) -> OAuthClient:
     """Store the metadata of a fetched document, and return the client. `fresh_until` is in microseconds.
 
-    If clients need approval and the new metadata need another one, the client must be approved again. Raises
-    Unavailable if too many clients wait for their first use.
+    Unless the setting `client_documents` is `open`, an active client whose new metadata the earlier approval does not
+    cover waits for approval again. Raises Unavailable if too many clients wait for their first consent.
     """
     digest = metadata.digest()
     before = store.clients.get_oauth_client(act.tx, client_id)
@@ -319,9 +321,9 @@ async def find_client_keys(
 ) -> tuple[jose.PublicKey, ...] | None:
     """Return the published keys of the client with this (claimed) id, as `authenticate_oauth_client` needs them.
 
-    Return None for a public client, and for an agent, whose record the act reads. Call this function in a wire
-    function, before the act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient for an unknown
-    client or unusable keys, Unavailable if a fetch fails.
+    Return None for a public client, and for an agent, whose keys the transaction reads. Call this function outside of a
+    transaction: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient for an unknown client or
+    unusable keys, Unavailable if a fetch fails.
     """
     if is_agent_id(client_id):
         return None

@@ -130,8 +130,8 @@ async def prove_password(
 
 
 async def prove_code(call: Call, person: str, unverified_code: str) -> None:
-    """Check the code of a person who has already proved the password. Raises LoginRefused for a wrong code,
-    LoginThrottled during a wait.
+    """Check the code of a person who has already proved the password, without marking the code as used; `code_prover`
+    does this in the act of the login. Raises LoginRefused for a wrong code, LoginThrottled during a wait.
     """
     slot = slot_of(call.world.keys, CODE, person)
     try:
@@ -152,8 +152,8 @@ async def log_in(
     """Begin a session of a person with the given proofs, and return it. `prove`, if given, runs in the act of the login
     and returns a further proof.
 
-    `replaces` is the earlier session of the browser. Raises LoginRefused if `prove` returns None, NotFound, and
-    Conflict for a person who has left.
+    `replaces` is the earlier session of the browser. Raises LoginRefused if `prove` returns None, NotFound for an
+    unknown person, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
     """
     world = call.world
 

@@ -76,8 +76,8 @@ def check_usable(client: OAuthClient | None) -> OAuthClient:
 class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
     """A client that no administrator registered, after its authentication.
 
-    `jkt` is the thumbprint of the key that authenticated the client, None for a public client. The caller must mark
-    `assertion` as used.
+    `jkt` is the thumbprint of the key that authenticated the client, None for a public client and a client secret. The
+    caller must mark `assertion` as used.
     """
 
     client: OAuthClient
@@ -201,12 +201,13 @@ def _check_client_assertion(
     check_assertion_type(unverified_jws.header, is_compatible=is_compatible)
     kid, alg = unverified_jws.header.get("kid"), unverified_jws.header["alg"]
     named = [key for key in keys if kid in (None, key.kid, key.thumbprint) and key.accepts(alg)]
-    if len(named) != 1 or client.metadata.token_endpoint_auth_signing_alg not in ("", alg):
-        hint = "check `kid`, and that `alg` is the registered one"
+    if len(named) != 1:
         raise InvalidClient(
-            f"{len(named) or 'no'} keys of the client match the assertion, or its `alg` is not the registered one",
-            hint=hint,
+            f"{len(named) or 'no'} keys of the client match `kid` and `alg` of the assertion instead of one",
+            hint="name a registered key in `kid`",
         )
+    if (registered := client.metadata.token_endpoint_auth_signing_alg) not in ("", alg):
+        raise InvalidClient(f"the client registered the algorithm {registered}, but `alg` of the assertion differs")
     try:
         act.tx.keys.signatures.check(named[0], unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
@@ -220,9 +221,13 @@ def check_room(act: Act, network: str) -> None:
     otherwise.
     """
     total, of_network = store.clients.count_unused(act.tx, network=network)
-    if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
-        hint = "clients without a consent are deleted after a day"
-        raise Unavailable("too many clients wait for their first consent", hint=hint, code="too_many_clients")
+    hint = "clients without a consent are deleted after a day"
+    if total >= MAX_UNUSED:
+        raise Unavailable(f"{total} clients wait for their first consent", hint=hint, code="too_many_clients")
+    if of_network >= MAX_UNUSED_OF_NETWORK:
+        raise Unavailable(
+            f"{of_network} clients from your network wait for their first consent", hint=hint, code="too_many_clients"
+        )
 
 
 def set_agent_client(

@@ -66,7 +66,9 @@ def rp_id(config: Config) -> str | None:
 
 
 def creation_options(call: Call, person: Person, holder: Session | Login) -> str | None:
-    """Return the options of `navigator.credentials.create` as JSON; None if passkeys are not possible."""
+    """Return the options of `navigator.credentials.create` as JSON; None if passkeys are not possible. `holder`: the
+    session or login cookie of the browser, to which the challenge is bound.
+    """
     if (host := rp_id(call.world.config)) is None:
         return None
     registered = store.people.passkeys_of(call.world.db.read(), person.person_id)
@@ -87,7 +89,8 @@ def creation_options(call: Call, person: Person, holder: Session | Login) -> str
 
 
 def request_options(call: Call, holder: Session | Login, *, person: str | None = None) -> str | None:
-    """Return the options of `navigator.credentials.get` as JSON; None if passkeys are not possible.
+    """Return the options of `navigator.credentials.get` as JSON; None if passkeys are not possible. `holder`: the
+    session or login cookie of the browser, to which the challenge is bound.
 
     Without `person`, the options accept every passkey of this server, so they reveal nothing about accounts.
     """
@@ -105,7 +108,9 @@ def request_options(call: Call, holder: Session | Login, *, person: str | None =
 
 
 class NewPasskey:
-    """A verified registration of a passkey. The caller must mark its challenge (`spend`) as used."""
+    """A verified registration of a passkey. `add_passkey` stores the passkey and marks the challenge (`spend`) as
+    used.
+    """
 
     __slots__ = ("id", "public_key", "sign_count", "spend", "transports")
 
@@ -142,7 +147,7 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
 
 def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
     """Store a new passkey of a person, and return the proof of the person that the registration gives. Raises
-    PasskeyRefused if the page was used before, Conflict for a known passkey, and for too many passkeys.
+    PasskeyRefused if the challenge was used before, Conflict for a known passkey, and for too many passkeys.
     """
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
     registry.fill_entry(act, object=person, passkey=new.id[:MAX_NAME])
@@ -152,7 +157,9 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
         raise Conflict("this passkey is registered already", code="known_passkey")
     if len(store.people.passkeys_of(act.tx, person)) >= MAX_PASSKEYS:
         raise Conflict(
-            f"there are {MAX_PASSKEYS} passkeys, the maximum", hint="remove a passkey first", code="too_many_passkeys"
+            f"the account has {MAX_PASSKEYS} passkeys, the maximum",
+            hint="remove a passkey first",
+            code="too_many_passkeys",
         )
     store.people.add_passkey(
         act.tx, Passkey(new.id, person, label, new.public_key, new.sign_count, new.transports, act.now, None)
@@ -161,7 +168,7 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
 
 
 class UsedPasskey:
-    """A verified login with a passkey. The caller must mark its challenge (`spend`) as used."""
+    """A verified login with a passkey. `use_passkey` records the login and marks the challenge (`spend`) as used."""
 
     __slots__ = ("passkey", "sign_count", "spend")
 
@@ -211,7 +218,8 @@ def _find_passkey(call: Call, credential: dict[str, Any]) -> Passkey:
 
 def use_passkey(act: Act, used: UsedPasskey) -> Proof:
     """Record the use of a passkey, mark its challenge as used, and return the proof of its person. Raises
-    PasskeyRefused if the passkey was removed meanwhile, or if the challenge was used before.
+    PasskeyRefused if the passkey was removed meanwhile, if the challenge was used before, or if the counter of the
+    authenticator did not increase.
     """
     present = store.people.find_passkey(act.tx, used.passkey.id)
     if present is None or present.public_key != used.passkey.public_key or not store.proofs.spend(act.tx, used.spend):

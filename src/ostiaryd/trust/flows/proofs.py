@@ -18,8 +18,9 @@ from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spen
 
 class Possession(msgspec.Struct, frozen=True):
     """The keys whose possession a request proved. `jkt`: thumbprint of the DPoP key. `spend`: the DPoP proof, which the
-    caller must mark as used. `next_nonce`: a new nonce for the client, if half of the lifetime of its nonce is over.
-    `certificate`: digest of the client certificate (`x5t#S256`). All are None for a client that proved no key.
+    caller must mark as used. `next_nonce`: a new nonce for the client, if its proof had no nonce or half of the
+    lifetime of the nonce is over. `certificate`: digest of the client certificate (`x5t#S256`). All are None for a
+    client that proved no key.
     """
 
     jkt: str | None = None
@@ -67,7 +68,8 @@ def check_possession(
     """Check a DPoP proof, and return the proved key. Replay is not checked here, but by `spend`. Raises InvalidProof
     for an invalid proof, NonceNeeded for a proof without a current nonce.
 
-    `access_token` and `jkt`, if given, are the token and the key thumbprint that the proof must match.
+    `purpose`: the group of endpoints whose nonces are accepted. `access_token` and `jkt`, if given, are the token and
+    the key thumbprint that the proof must match.
     """
     secret, lifetime = keys.secret("nonce"), config.nonce_lifetime_s * SECOND
     is_aging = True

@@ -37,12 +37,12 @@ def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provide
     """
     _note(act, provider)
     check_provider(provider)
-    if (
-        store.providers.find(act.tx, provider.name) is not None
-        or store.providers.by_issuer(act.tx, provider.issuer) is not None
-    ):
-        hint = "ostiary login-provider list"
-        raise Conflict("a login provider with this name or issuer exists", hint=hint, code="provider_exists")
+    hint = "ostiary login-provider list"
+    if store.providers.find(act.tx, provider.name) is not None:
+        raise Conflict(f"a login provider with the name `{provider.name}` exists", hint=hint, code="provider_exists")
+    if (other := store.providers.by_issuer(act.tx, provider.issuer)) is not None:
+        message = f"the login provider `{other.name}` has the same issuer"
+        raise Conflict(message, hint=hint, code="provider_exists")
     if len(store.providers.providers(act.tx)) >= MAX_PROVIDERS:
         raise Conflict(f"there are {MAX_PROVIDERS} login providers, the maximum", hint="remove a provider first")
     provider = _seal(act, provider, client_secret)
@@ -111,7 +111,9 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
 
 
 def open_client_secret(provider: Provider, keys: Keyring) -> str:
-    """Return the decrypted client secret of a provider. Raises Conflict if another root key encrypted it."""
+    """Return the decrypted client secret of a provider, whose `sealed` must not be None. Raises Conflict if another
+    root key encrypted the secret.
+    """
     assert provider.sealed is not None
     return keys.open_value(provider.sealed, purpose=_PURPOSE, context=_context(provider)).decode()
 
@@ -189,7 +191,7 @@ def _seal(act: Act, provider: Provider, client_secret: str) -> Provider:
     if not client_secret:
         return provider
     if len(client_secret) > MAX_SECRET or not client_secret.isascii() or not client_secret.isprintable():
-        raise Invalid(f"the client secret is not printable ASCII of at most {MAX_SECRET} characters")
+        raise Invalid(f"the client secret must have at most {MAX_SECRET} characters, all printable ASCII")
     key = act.tx.keys.value_key(_PURPOSE)
     sealed = key.seal(client_secret.encode(), context=_context(provider), random=act.tx.random)
     return replace(provider, sealed=sealed)
@@ -201,7 +203,7 @@ def _context(provider: Provider) -> bytes:
 
 def _check_sub(sub: str) -> None:
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
-        raise Invalid(f"`sub` is not 1 to {MAX_WORD} printable characters")
+        raise Invalid(f"`sub` must have 1 to {MAX_WORD} printable characters")
 
 
 def _note(act: Act, provider: Provider) -> None:

@@ -201,9 +201,10 @@ def change_registration(
     """Replace the metadata of a registered client, and return the client (RFC 7592 section 2.2). Omitted members are
     deleted.
 
-    If clients need approval and the new metadata need another one, the client must be approved again. Raises
-    InvalidRegistrationToken for a token of another client, InvalidClientMetadata or InvalidRedirectUri for metadata
-    that are not valid.
+    Unless the setting `client_registration` is `open` or the request has a software statement, an active client whose
+    new metadata the earlier approval does not cover waits for approval again. Raises InvalidRegistrationToken if the
+    registration access token is not that of the client, InvalidSoftwareStatement or UnapprovedSoftwareStatement for the
+    statement, InvalidClientMetadata or InvalidRedirectUri for metadata that are not valid.
     """
     act.entry.object = name_claimed(client_id)
     client = authenticate_registration(act.tx, client_id, unverified_token)
@@ -250,7 +251,9 @@ def delete_client(act: Act, client: OAuthClient) -> None:
 
 
 def find_client(reader: Reader, handle: str) -> OAuthClient:
-    """Return the client with the record id `handle`. Raises NotFound if there is none."""
+    """Return the client with the record id `handle`, which is not its client id if it has a metadata document. Raises
+    NotFound if there is none.
+    """
     if (client := store.clients.by_handle(reader, handle)) is None:
         raise NotFound("client not found", hint="list the clients: ostiary client list")
     return client
@@ -296,7 +299,9 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
         raise Invalid(f"an initial access token can be used for 1 to {MAX_USES} registrations")
     if store.clients.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
         raise Conflict(
-            f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, the maximum", code="too_many_tokens"
+            f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, the maximum",
+            hint="wait until a token expires or is used up",
+            code="too_many_tokens",
         )
     made = RegistrationToken(
         act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses

@@ -131,7 +131,7 @@ def begin_session(
     replaces: Session | None = None,
 ) -> NewSession:
     """Begin a session of an active person, and return it with its cookie. `replaces` is the earlier session of the same
-    browser.
+    browser. Above `MAX_SESSIONS`, the least recently used session of the person ends.
 
     If the earlier session belongs to the same person, it continues under its id with a new cookie and the new proofs,
     so that a step-up does not log the person out of clients. If it belongs to another person, it ends. Raises NotFound
@@ -207,7 +207,7 @@ def end_all_logins(act: Act) -> int:
 
     Called after a loss of history: in the lost part each of them may have been ended or used.
     """
-    sessions = store.people.live_sessions(act.tx)
+    sessions = store.people.list_not_ended(act.tx)
     for id in sessions:
         store.people.end_session(act.tx, id)
     store.people.drop_single_use(act.tx, step=act.now // STEP)

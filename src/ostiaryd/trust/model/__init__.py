@@ -225,8 +225,8 @@ def check_assertion(
     the issuer.
 
     The caller must check the type, the signature and replay. The only audience is the issuer identifier, as a string or
-    as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well (RFC
-    7523 section 3), but no other audience.
+    as a list with one member (rfc7523bis section 4). A client for whose id `is_compatible` returns true may name
+    endpoints of this server as well (RFC 7523 section 3), but no other audience, and may omit `iat`.
     """
     try:
         claims = parse_claims(unverified_jws.payload)
@@ -263,7 +263,7 @@ def check_assertion(
         raise InvalidClient(f"the client assertion expired {_seconds(now - ends)} ago", hint=CLOCK_HINT)
     if (ahead := max(begins, valid_from) - now) > AHEAD:
         raise InvalidClient(
-            f"the client assertion is valid only in {_seconds(ahead)}; the server accepts at most {AHEAD // SECOND} s",
+            f"the client assertion becomes valid in {_seconds(ahead)}; the server accepts at most {AHEAD // SECOND} s",
             hint=CLOCK_HINT,
         )
     return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends, begins))
@@ -291,7 +291,7 @@ def _seconds(microseconds: int) -> str:
 
 
 def spend_of(proof: dpop.Proof) -> Spend:
-    """Return the digest of a DPoP proof and its expiry, to mark the proof as used (RFC 9449 section 11.1)."""
+    """Return the record by which a DPoP proof is marked as used (RFC 9449 section 11.1)."""
     return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1, proof.iat)
 
 
@@ -351,7 +351,9 @@ PEP_USE_INTERVAL = 3600 * SECOND
 
 
 class Pep(NamedTuple):
-    """A static policy enforcement point. `networks` are separated by spaces; times are in microseconds."""
+    """A static policy enforcement point: an AuthZEN gateway that authenticates by an API key. `networks`, from which
+    the key is accepted, are separated by spaces; times are in microseconds.
+    """
 
     pep_id: str
     name: str
@@ -397,7 +399,7 @@ def check_networks(unverified_networks: Collection[str]) -> str:
         networks = {ip_network(text) for text in unverified_networks}
     except ValueError as error:
         raise Invalid(
-            f"networks: {str(error)[:100]}",
+            f"`networks`: {str(error)[:100]}",
             hint="use an address or a network without host bits, such as 10.1.2.3, 10.1.2.0/24 or 2001:db8::/64",
         ) from None
     return " ".join(sorted(map(str, networks)))

@@ -93,7 +93,7 @@ class TrustAnchor(NamedTuple):
 
 
 class InvalidCertificate(Invalid):
-    """The certificate of a client is not accepted."""
+    """The certificate of a client or of a trust anchor is not accepted."""
 
     code = "invalid_certificate"
 
@@ -319,7 +319,9 @@ def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) ->
     """
     if kind is SubjectKind.DN:
         if _prepare(certificate.subject) != _prepare(_parse_name(value)):
-            raise InvalidCertificate("the subject of the certificate differs from that of the client")
+            raise InvalidCertificate(
+                "the subject of the certificate differs from the subject that is registered for the client"
+            )
         return
     names = _extension(certificate, x509.SubjectAlternativeName)
     of_kind = [] if names is None else names.get_values_for_type(_ALTERNATIVES[kind])
@@ -330,7 +332,9 @@ def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) ->
     except ValueError:
         is_same = False
     if not is_same:
-        raise InvalidCertificate("the alternative name of the certificate differs from that of the client")
+        raise InvalidCertificate(
+            "the alternative name of the certificate differs from the name that is registered for the client"
+        )
 
 
 # --- the path to a trust anchor
@@ -341,7 +345,8 @@ def check_path(
 ) -> x509.Certificate:
     """Return the trust anchor to which the certificate `leaf` of a client leads, after OpenSSL has verified the path
     (RFC 5280 section 6). The path may use the other certificates that the client sent. `now` is in microseconds. Raises
-    InvalidCertificate if the certificate leads to no trust anchor.
+    InvalidCertificate if the certificate leads to no trust anchor, or a certificate of the path is expired, weak or not
+    for client authentication.
     """
     store = crypto.X509Store()
     store.set_flags(_PATH_FLAGS)
@@ -405,11 +410,13 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
             raise InvalidCertificate("a key of `jwks` has no certificate", hint="add `x5c` (RFC 8705 section 2.2.2)")
         try:
             certificate = load_certificate(b64decode(chain[0][: 2 * MAX_CERTIFICATE], validate=True))
-            thumbprint = key_thumbprint(certificate)
-            is_same = jose.parse_public_jwk(key).thumbprint == thumbprint
-        except (ValueError, Malformed, jose.InvalidKey):
-            raise InvalidCertificate("`x5c` contains no certificate in DER, or its JWK contains no key") from None
-        if not is_same:
+        except (ValueError, Malformed):
+            raise InvalidCertificate("`x5c` contains no certificate in DER, in base64") from None
+        try:
+            jwk_thumbprint = jose.parse_public_jwk(key).thumbprint
+        except jose.InvalidKey as error:
+            raise InvalidCertificate(f"the JWK with `x5c` contains no usable key: {error.message}") from None
+        if jwk_thumbprint != key_thumbprint(certificate):
             raise InvalidCertificate("the certificate in `x5c` has another key than its JWK")
         certificates.append(certificate)
     if not 1 <= len(certificates) <= MAX_CERTIFICATES:

@@ -382,8 +382,9 @@ def _check_redirect_uris(metadata: ClientMetadata) -> None:
         raise InvalidClientMetadata("`application_type` must be `web` or `native`")
     if not uris and AUTHORIZATION_CODE in metadata.grant_types:
         raise InvalidRedirectUri("`redirect_uris` is missing", hint="send the URLs to which people return")
-    if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
-        raise InvalidRedirectUri(f"a client must have at most {MAX_REDIRECT_URIS} redirect URIs")
+    for name in ("redirect_uris", "post_logout_redirect_uris"):
+        if len(getattr(metadata, name)) > MAX_REDIRECT_URIS:
+            raise InvalidRedirectUri(f"`{name}` must have at most {MAX_REDIRECT_URIS} URIs")
     for uri in (*uris, *metadata.post_logout_redirect_uris):
         check_redirect_uri(uri, is_native=metadata.application_type != "web")
 
@@ -462,13 +463,18 @@ def _check_words(metadata: ClientMetadata) -> None:
     try:
         if metadata.client_name:
             check_text(metadata.client_name, of="`client_name`", limit=MAX_CLIENT_NAME)
-        for word in (*metadata.contacts, metadata.software_id, metadata.software_version):
-            if word:
-                check_text(word, of="`contacts` or software", limit=MAX_CLIENT_TEXT)
+        for name, words in (
+            ("contacts", metadata.contacts),
+            ("software_id", (metadata.software_id,)),
+            ("software_version", (metadata.software_version,)),
+        ):
+            for word in filter(None, words):
+                check_text(word, of=f"`{name}`", limit=MAX_CLIENT_TEXT)
     except Invalid as error:
         raise InvalidClientMetadata(error.message, hint=error.hint) from None
-    if len(metadata.contacts) > MAX_REDIRECT_URIS or len(metadata.default_acr_values) > MAX_REDIRECT_URIS:
-        raise InvalidClientMetadata(f"`contacts` or `default_acr_values` has more than {MAX_REDIRECT_URIS} values")
+    for name in ("contacts", "default_acr_values"):
+        if len(getattr(metadata, name)) > MAX_REDIRECT_URIS:
+            raise InvalidClientMetadata(f"`{name}` must have at most {MAX_REDIRECT_URIS} values")
     if metadata.default_max_age is not None and metadata.default_max_age < 0:
         raise InvalidClientMetadata("`default_max_age` must not be negative")
     for name in ("client_uri", "logo_uri", "policy_uri", "tos_uri", "initiate_login_uri"):
@@ -540,7 +546,7 @@ def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
     """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
-        raise InvalidClientMetadata(f"a client must have 1 to {MAX_CLIENT_KEYS} keys")
+        raise InvalidClientMetadata(f"the key set of a client must have 1 to {MAX_CLIENT_KEYS} keys")
     try:
         parsed = jose.JwkSet.parse(jwks).keys
         if not parsed:
@@ -575,7 +581,7 @@ def check_document_id(unverified_id: str) -> str:
     url = unverified_id
     shown = "the client id"  # without the text itself, because it may be a secret in the wrong field
     if not is_document_id(url) or len(url) > MAX_DOCUMENT_ID or "#" in url:
-        hint = f"use https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
+        hint = f"use https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters, without a fragment"
         raise InvalidClientMetadata(f"{shown} is not the URL of a metadata document", hint=hint)
     base, question, query = url.partition("?")
     try:
@@ -596,8 +602,9 @@ def check_document_id(unverified_id: str) -> str:
 
 
 def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMetadata:
-    """Return the validated metadata in the metadata document of a client (section 4.1). Raises InvalidRedirectUri for
-    an unacceptable redirect URI, InvalidClientMetadata for any other defect.
+    """Return the validated metadata in the metadata document of a client (draft-ietf-oauth-client-id-metadata-document
+    section 4.1). Raises InvalidRedirectUri for an unacceptable redirect URI, InvalidClientMetadata for any other
+    defect.
 
     The method must be one of `DOCUMENT_METHODS`. If the document has keys but names no method, the method is
     `private_key_jwt`.

@@ -33,7 +33,6 @@ MAX_ID_TOKEN = 32 << 10
 MAX_ATTEMPT = 8192
 MAX_METHODS = 16
 _HASHES = {"256": sha256, "384": sha384, "512": sha512}
-_FAILED = "the identity provider's answer is not valid"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +85,8 @@ def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetada
     PKCE. Raises Unavailable otherwise.
     """
     if metadata.issuer != issuer:
-        raise Unavailable("the discovery document belongs to another issuer")  # Discovery 4.3
+        named = metadata.issuer[:200]
+        raise Unavailable(f"the discovery document names the issuer {named!a}, not {issuer!a}")  # Discovery 4.3
     if "code" not in metadata.response_types_supported:
         raise Unavailable("the provider does not offer the code flow")
     if (
@@ -183,7 +183,11 @@ def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: Provid
         )
     code = answer.get("code", "")
     if not 0 < len(code) <= 4096:
-        raise ProviderRefused(_FAILED, hint="start the login again", code="no_code")
+        raise ProviderRefused(
+            "`code` in the response of the identity provider is missing or longer than 4096 characters",
+            hint="start the login again",
+            code="no_code",
+        )
     return code
 
 
@@ -211,7 +215,7 @@ def check_id_token(
     if claims.get("iss") != issuer:
         raise _invalid("another issuer issued the ID token (`iss`)")
     if claims.get("aud") not in (client_id, [client_id]):
-        raise _invalid("the ID token is for another audience, or for several (`aud`)")
+        raise _invalid("the audience of the ID token is not exactly this client (`aud`)")
     if claims.get("azp", client_id) != client_id:
         raise _invalid("the ID token was issued to another client (`azp`)")
     try:
@@ -219,8 +223,10 @@ def check_id_token(
         ends, issued = jose.numeric_date(claims, "exp"), jose.numeric_date(claims, "iat")
     except jose.InvalidToken as error:
         raise _invalid(error.message) from None
-    if issued <= now - MAX_AGE - LEEWAY or ends <= issued:
+    if issued <= now - MAX_AGE - LEEWAY:
         raise _invalid("the ID token is too old (`iat`)")
+    if ends <= issued:
+        raise _invalid("the ID token expires (`exp`) before its time of issue (`iat`)")
     stated = claims.get("nonce")
     if not isinstance(stated, str) or not hmac.compare_digest(stated.encode(), nonce.encode()):
         raise _invalid("the ID token belongs to another login (`nonce`)")

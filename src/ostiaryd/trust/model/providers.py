@@ -230,7 +230,8 @@ def check_issuer(preset: str, issuer: str) -> None:
     """Check that the preset exists, and that the issuer matches the pattern of the preset. Raises Invalid otherwise."""
     if preset not in PRESETS:
         raise Invalid(
-            "`preset` is not a known product", hint=f"use one of {', '.join(filter(None, PRESETS))}, or no preset"
+            f"`preset` {preset[:64]!a} is not known",
+            hint=f"use one of {', '.join(filter(None, PRESETS))}, or no preset",
         )
     defaults = PRESETS[preset]
     if not re.fullmatch(defaults.issuer, issuer):
@@ -258,7 +259,8 @@ def check_provider(provider: Provider) -> Provider:
         check_name(rule.role or rule.team, of="role or team of a rule")
     if provider.rules and not provider.group_claim:
         raise Invalid(
-            "the rules need the claim that contains the groups of a person", hint="name the claim: --group-claim groups"
+            "the provider has rules, but no claim (`group_claim`) that contains the groups of a person",
+            hint="name the claim: --group-claim groups",
         )
     if provider.group_claim:
         _check_word(provider.group_claim, of="the claim of groups")

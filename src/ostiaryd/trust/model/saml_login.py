@@ -47,8 +47,8 @@ class SubjectConfirmation(msgspec.Struct, frozen=True):
 
 class SamlAssertion(msgspec.Struct, frozen=True):
     """A signed assertion; times are in microseconds. `name_qualifier` names the provider that assigned `name_id`; empty
-    for the issuer. `attributes` are values by attribute name. `audiences` is empty if
-    the assertion does not restrict its audience.
+    for the issuer. `attributes` are values by attribute name. `audiences` is empty if the assertion does not restrict
+    its audience. `authenticated_at` is 0 if it is not stated.
     """
 
     id: str
@@ -85,8 +85,8 @@ class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
 
 
 class ReadResponse(msgspec.Struct, frozen=True, tag="read_response"):
-    """The order to the confined process to parse a response, and to verify its signature with one of the
-    certificates.
+    """The order to the confined process (a child process without access to the system) to parse a response, and to
+    verify its signature with one of the certificates.
     """
 
     xml: bytes
@@ -94,7 +94,9 @@ class ReadResponse(msgspec.Struct, frozen=True, tag="read_response"):
 
 
 class ReadMetadata(msgspec.Struct, frozen=True, tag="read_metadata"):
-    """The order to the confined process to parse the metadata of an identity provider."""
+    """The order to the confined process (a child process without access to the system) to parse the metadata of an
+    identity provider.
+    """
 
     xml: bytes
 
@@ -168,12 +170,12 @@ def check_response(
     name this server and this attempt. 4. The conditions must hold, with this server as audience. 5. The session at the
     provider must not have ended.
     """
-    if response.status != SUCCESS or response.assertion is None:
-        raise ProviderRefused(
-            "the identity provider refused the login",
-            hint="ask the administrator of the identity provider",
-            code="provider_refused",
-        )
+    hint = "ask the administrator of the identity provider"
+    if response.status != SUCCESS:
+        raise ProviderRefused("the identity provider refused the login", hint=hint, code="provider_refused")
+    if response.assertion is None:
+        message = "the response of the identity provider has no assertion"
+        raise ProviderRefused(message, hint=hint, code="provider_refused")
     assertion = response.assertion
     if response.in_response_to != attempt.request:
         raise _refused("`InResponseTo` of the response names another request", code="wrong_state")
@@ -187,14 +189,18 @@ def check_response(
         assertion.ends_at is not None and now - LEEWAY >= assertion.ends_at
     ):
         raise _refused("the assertion is not valid now (`Conditions`)")
-    if not assertion.audiences or not all(entity_id in restriction for restriction in assertion.audiences):
-        raise _refused("the assertion is for another audience")
+    if not assertion.audiences:
+        raise _refused("the assertion has no audience restriction")
+    if not all(entity_id in restriction for restriction in assertion.audiences):
+        raise _refused("the assertion is for another audience than this server")
     if assertion.session_ends_at is not None and now - LEEWAY >= assertion.session_ends_at:
         raise _refused("the session at the identity provider has ended")
     if assertion.authenticated_at > now + LEEWAY:
         raise _refused("`AuthnInstant` of the assertion is in the future by the clock of this server")
-    if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
-        raise _refused("the assertion has no persistent `NameID`")
+    if assertion.name_format == TRANSIENT:
+        raise _refused("`NameID` of the assertion is transient instead of persistent")
+    if not 0 < len(assertion.name_id) <= MAX_WORD:
+        raise _refused(f"`NameID` of the assertion must have 1 to {MAX_WORD} characters")
     if assertion.name_qualifier not in ("", provider.issuer):  # SAML Core sections 2.2.2, 8.3.7
         raise _refused("`NameQualifier` of the `NameID` is not the entity id of the identity provider")
     digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]

@@ -55,12 +55,12 @@ def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
 
 
 def list_exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
-    """Return the classes of registration that are exempt at a resource."""
+    """Return the classes of registration, `document` and `dynamic`, that have a bearer exemption at a resource."""
     return [registration for (registration,) in reader.all(_EXEMPT_CLASSES, resource=resource)]
 
 
 def set_exempt_class(tx: Tx, resource: str, registration: str, allowed: bool) -> None:
-    """Add or remove the exemption of a class of registration at a resource."""
+    """Add (if `allowed`) or remove the bearer exemption of a class of registration at a resource."""
     tx.touch("bearer_class", f"{resource} {registration}")
     if allowed:
         tx.send(_ADD_CLASS, resource=resource, registration=registration, since=tx.now)
@@ -74,7 +74,7 @@ def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
 
 
 def exempt(reader: Reader) -> list[str]:
-    """Return the ids of all agents that are exempt at any resource."""
+    """Return the ids of all agents that have a bearer exemption at any resource."""
     return [agent for (agent,) in reader.all(_EXEMPT)]
 
 
@@ -92,7 +92,7 @@ def tokens_of_secrets(reader: Reader, agent: str) -> list[str]:
 
 
 def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
-    """Add or remove the exemption of an agent at a resource."""
+    """Add (if `allowed`) or remove the bearer exemption of an agent at a resource."""
     tx.touch("exemption", f"{agent} {resource}")
     if allowed:
         tx.send(_ADD_EXEMPTION, agent=agent, resource=resource, since=tx.now)

@@ -132,13 +132,17 @@ _decode = json_decoder(tuple[Proof, ...])
 
 
 def find_session(reader: Reader, digest: bytes, *, now: int) -> Session | None:
-    """Return the live session of an active person by the digest of its cookie; None if there is no such session."""
+    """Return the live session of an active person, whom no kill switch stops, by the digest of its cookie; None if
+    there is no such session.
+    """
     row = reader.one(_FIND_SESSION, digest=digest, now=now)
     return None if row is None else _session(row)
 
 
 def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return the live session of an active person by its id; None if there is no such session."""
+    """Return the live session of an active person, whom no kill switch stops, by its id; None if there is no such
+    session.
+    """
     row = reader.one(_GET_SESSION, id=id, now=now)
     return None if row is None else _session(row)
 
@@ -149,14 +153,16 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def get_unended(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return a session by its id if it has not ended, even if the kill switch stops its person; otherwise None."""
+    """Return a session by its id if it has neither ended nor expired, even if the kill switch stops its person;
+    otherwise None.
+    """
     row = reader.one(_GET_UNENDED, id=id, now=now)
     return None if row is None else _session(row)
 
 
 def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> list[Session]:
-    """Return the sessions of a person (of all persons for None) that have not ended, even if the kill switch stops the
-    person.
+    """Return the sessions of a person (of all persons for None) that have neither ended nor expired, even if the kill
+    switch stops the person.
     """
     if person is None:
         return [_session(row) for row in reader.all(_ALL_UNENDED, now=now)]
@@ -199,7 +205,7 @@ def end_session(tx: Tx, id: str) -> bool:
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
 
 
-def live_sessions(reader: Reader) -> list[str]:
+def list_not_ended(reader: Reader) -> list[str]:
     """Return the ids of all sessions that were not ended, including expired ones."""
     return [id for (id,) in reader.all(_LIVE_SESSIONS)]
 
@@ -251,7 +257,7 @@ def drop_password(tx: Tx, person: str) -> None:
 
 
 def totp(reader: Reader, person: str) -> tuple[bytes, int] | None:
-    """Return the encrypted secret of a person's authenticator app, and the step of the last accepted code; None
+    """Return the encrypted secret of an active person's authenticator app, and the step of the last accepted code; None
     without an app.
     """
     row = reader.one(_TOTP, person=person)
@@ -282,7 +288,7 @@ def find_passkey(reader: Reader, id: str) -> Passkey | None:
 
 
 def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
-    """Return the passkeys of a person, the oldest first."""
+    """Return the passkeys of an active person, the oldest first; none for another person."""
     return [_passkey(row) for row in reader.all(_PASSKEYS_OF, person=person)]
 
 
@@ -352,7 +358,7 @@ def drop_credentials(tx: Tx, person: str) -> None:
 
 def find_setup_link(reader: Reader, digest: bytes, *, now: int) -> str | None:
     """Return the id of the person to whom a setup link belongs. Return None if the link was used or has expired, or if
-    the person has left.
+    the person is not active.
     """
     row = reader.one(_LINK, digest=digest, now=now)
     return None if row is None else str(row[0])

@@ -49,7 +49,7 @@ def find(reader: Reader, name_or_id: str) -> Provider | None:
 
 
 def by_issuer(reader: Reader, issuer: str) -> Provider | None:
-    """Return the login provider with this issuer URL; None if there is none."""
+    """Return the login provider with this OpenID issuer or SAML entity id; None if there is none."""
     row = reader.one(_BY_ISSUER, issuer=issuer)
     return None if row is None else _provider(row)
 
