@@ -195,7 +195,7 @@ async def test_an_endpoint_certificate_of_another_authority_is_refused(
         ("", document(x509_jwk(root())), "for an endpoint with a SPIFFE ID"),
         (f"spiffe://{OTHER}", document(x509_jwk(root())), "not a server"),
         ("spiffe://example.org/server", document(x509_jwk(root())), "`bundle` is refused"),
-        ("https://other.example/bundles", document(x509_jwk(root())), "is not a SPIFFE ID"),
+        ("https://other.example/bundles", document(x509_jwk(root())), "must begin with spiffe://"),
         ("spiffe://third.example/server", None, "trust domain .* not found"),
     ],
 )

@@ -405,7 +405,9 @@ async def test_outdated_bundles_are_reported(world: World, clock: Clock, publish
     assert trust_domains.troubles(world.db.read(), now=world.now()) == []
     publisher.status = 500
     await wire_trust_domains.refresh_due(world)
-    assert trust_domains.troubles(world.db.read(), now=world.now()) == [f"`{OTHER}`: the bundle endpoint answers 500"]
+    assert trust_domains.troubles(world.db.read(), now=world.now()) == [
+        f"`{OTHER}`: the bundle endpoint answers 500 instead of 200"
+    ]
     publisher.status = 200
     clock.advance(300)
     await wire_trust_domains.refresh_due(world)

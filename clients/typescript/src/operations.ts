@@ -4188,7 +4188,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Create the root and the intermediate. */
+  /** Create the intermediate, and the root if there is none. */
   "POST /api/v1/authorities": {
     path: {};
     query: {};

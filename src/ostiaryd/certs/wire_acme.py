@@ -421,8 +421,10 @@ async def change_key(call: Call) -> Reply:
             raise AcmeRefused("malformed", "the inner JWS does not contain the new key as `jwk`")
         new = inner.verify(inner.jwk)
         body = _payload(request._replace(payload=inner.payload), _KeyChange)
-        if inner.url != call.uri or body.account != accounts_url + account.account_id:
-            raise AcmeRefused("malformed", "the inner JWS is for another URL or another account")
+        if inner.url != call.uri:
+            raise AcmeRefused("malformed", "`url` of the inner JWS is not the URL of the request")
+        if body.account != accounts_url + account.account_id:
+            raise AcmeRefused("malformed", "`account` of the inner JWS is another account")
         if parse_key(body.oldKey).thumbprint != request.key.thumbprint:
             raise AcmeRefused("malformed", "`oldKey` is not the key of the account")
         return acme.change_key(act, account, new, accounts_url=accounts_url)

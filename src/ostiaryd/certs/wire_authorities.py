@@ -14,7 +14,7 @@ from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import encode_pem, new_keys
 from ostiaryd.certs.flows.rotation import (
     OVERLAP_S,
-    can_replace,
+    find_replaceable,
     finish_import,
     init_authority,
     replace_revoked,
@@ -119,9 +119,9 @@ def _id(authority: Authority) -> str:
 
 
 async def create_authority(call: Call) -> Reply:
-    """Create the root and the intermediate.
+    """Create the intermediate, and the root if there is none.
 
-    Without this call, the first certificate creates them with default settings.
+    Without this call, the first certificate creates both with default settings.
     """
     new, config = call.json(NewAuthority), call.world.config
     async with new_keys(call.world, new.key_type or config.certificate_key_type) as keys:
@@ -163,7 +163,7 @@ async def revoke_intermediate(call: Call) -> Reply:
         call, "authority.revoke", lambda act: revoke_authority(act, call.params["id"], order.reason)
     )
     made = None
-    if (unreplaced := can_replace(call.world.db.read())) is not None:
+    if (unreplaced := find_replaceable(call.world.db.read())) is not None:
         with suppress(Refused):  # the revocation is in force, and the server repeats the replacement
             async with new_keys(call.world, unreplaced.key_type, 2, within_s=ANSWER_S) as keys:
                 made = await registry.act_as(

@@ -209,7 +209,7 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
             break
         url = follow(url, answer.location)
     if answer.status != 200:
-        raise Unavailable(f"the bundle endpoint answers {answer.status}")
+        raise Unavailable(f"the bundle endpoint answers {answer.status} instead of 200")
     return parse_bundle(answer.body)
 
 

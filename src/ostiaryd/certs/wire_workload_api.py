@@ -65,7 +65,9 @@ class Caller(NamedTuple):
         return [workload.agent for workload in self.workloads]
 
     def check_identity(self) -> None:
-        """Raise a refusal if the process has no identity."""
+        """Check that the process has an identity: a workload with an active agent. Raises the first refusal
+        otherwise.
+        """
         if not self.workloads:
             raise first_refusal(self.refusals)
 

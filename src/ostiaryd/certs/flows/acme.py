@@ -107,11 +107,12 @@ def create_key(
     its secret.
 
     `agent`, `person`: name or id, exactly one of them. `profile` is the profile of the account's certificates. `names`
-    are patterns (`certs.model.names`); the account can order only names that match a pattern, and policies can limit
-    the names further. `days`: the number of days within which the key can create the account.
+    are patterns such as `dns:*.example.com`; the account can order only names that match a pattern, and policies can
+    limit the names further. `days`: the number of days within which the key can create the account.
 
-    Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for agents or not for persons),
-    Conflict (too many unused keys).
+    Raises Invalid for both holders or none, a malformed pattern, too many patterns, or other `days` than 1 to 366;
+    NotFound for an unknown holder or profile; Forbidden if the agent is not active, or the profile is not for agents or
+    not for persons; Conflict if the holder has too many unused keys.
     """
     if (agent is None) is (person is None):
         raise Invalid("a MAC key must be for one agent or for one person", hint="name either the agent or the person")
@@ -137,7 +138,7 @@ def create_key(
         raise Invalid(f"`days` must be 1 to {MAX_KEY_DAYS}")
     if store.acme.count_unused_keys(act.tx, holder, now=act.now) >= MAX_UNUSED_KEYS:
         raise Conflict(
-            f"`{name}` has {MAX_UNUSED_KEYS} unused keys",
+            f"`{name}` has {MAX_UNUSED_KEYS} unused keys, the maximum",
             hint="revoke a key: ostiary acme key revoke KID",
             code="too_many_keys",
         )
@@ -197,8 +198,8 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
     """Return the account of a key, and whether the account is new. If the key has no account, create the account.
 
     `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused if a
-    lookup finds no account, if the external account binding is missing or wrong, or if its MAC key is unknown, used,
-    revoked or expired.
+    lookup finds no account, if the external account binding is missing or wrong, if its MAC key is unknown, used,
+    revoked or expired, or if the account or its holder may not act.
     """
     if (account := store.acme.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
@@ -283,7 +284,10 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
     act.entry.key = new.thumbprint
     if (other := store.acme.get_account_of_key(act.tx, new.thumbprint)) is not None:
         raise AcmeRefused(
-            "malformed", "the new key has an account", status=409, location=accounts_url + other.account_id
+            "malformed",
+            "the new key is the key of another account",
+            status=409,
+            location=accounts_url + other.account_id,
         )
     store.acme.change_account_key(act.tx, account.account_id, jkt=new.thumbprint, jwk=new.bare_jwk)
     return replace(account, jkt=new.thumbprint, jwk=new.bare_jwk)
@@ -432,8 +436,10 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
         raise AcmeRefused("malformed", "challenge not found", status=404)
     if authorization.challenge == type and authorization.status is not AuthorizationStatus.DEACTIVATED:
         return authorization
-    if authorization.status_at(act.now) != "pending" or authorization.challenge:
-        raise AcmeRefused("malformed", "the authorization is not pending, or another challenge was chosen")
+    if (status := authorization.status_at(act.now)) != "pending":
+        raise AcmeRefused("malformed", f"the authorization is {status}, not pending")
+    if authorization.challenge:
+        raise AcmeRefused("malformed", f"the client has chosen the challenge {authorization.challenge} before")
     chosen = replace(authorization, status=AuthorizationStatus.PROCESSING, challenge=type, attempts=0, due_at=act.now)
     store.acme.change_authorization(act.tx, chosen)
     return chosen
@@ -446,7 +452,9 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.fill_entry(act, object=authorization.authorization_id, name=authorization.identifier.value)
     if authorization.status_at(act.now) not in ("pending", "valid"):
-        raise AcmeRefused("malformed", "the authorization is neither pending nor valid")
+        raise AcmeRefused(
+            "malformed", f"the authorization is {authorization.status_at(act.now)}, neither pending nor valid"
+        )
     given_up = replace(authorization, status=AuthorizationStatus.DEACTIVATED)
     store.acme.change_authorization(act.tx, given_up)
     _follow(act, given_up, Problem("unauthorized", "an authorization was deactivated"))
@@ -489,7 +497,7 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
 
 def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
     """Count a failed renewal of the certificate that this order of the account replaces. Do nothing if the order
-    replaces no certificate.
+    replaces no certificate, or belongs to another account.
     """
     order, account = store.acme.get_order(tx, order_id), store.acme.get_account(tx, account_id)
     if order is None or account is None or order.account != account_id:
@@ -640,13 +648,13 @@ def finalize(
 
 
 def is_account_key(reader: Reader, public_key: bytes) -> bool:
-    """Return whether a public key (SubjectPublicKeyInfo in DER) is the key of an account."""
+    """Return whether a public key (SubjectPublicKeyInfo in DER) is the key of an ACME account."""
     return store.acme.get_account_of_key(reader, check_public_key(public_key).jkt) is not None
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
     """Return the certificate of an order, and the certificates of its chain in DER without the root. Raises AcmeRefused
-    if the order is unknown, or its certificate is not yet issued or has expired.
+    if the order is unknown or of another account, or its certificate is not yet issued or expired more than a day ago.
     """
     order = _find_order(reader, order_id, account=account)
     if order.serial is None:
@@ -659,8 +667,8 @@ def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tup
 
 
 def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
-    """Return a certificate by its ARI identifier (RFC 9773). Raises AcmeRefused if the identifier is malformed or this
-    server did not issue the certificate.
+    """Return a certificate by its ARI identifier (RFC 9773). Raises AcmeRefused if the identifier is malformed, this
+    server did not issue the certificate, or the certificate expired more than a day ago.
     """
     _, serial = parse_certificate_id(certificate_id)
     try:
@@ -684,9 +692,8 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Revoca
     is_own = store.acme.has_order(act.tx, account.account_id, certificate.serial)
     if not is_own and reason is RevocationReason.KEY_COMPROMISE:
         hint = "sign the request with the key of the certificate"
-        raise AcmeRefused(
-            "badRevocationReason", "only the holder of the key can state the reason `keyCompromise`", hint=hint
-        )
+        message = "only the account that ordered the certificate can state the reason `keyCompromise`"
+        raise AcmeRefused("badRevocationReason", message, hint=hint)
     if not is_own and not all(
         store.acme.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
     ):

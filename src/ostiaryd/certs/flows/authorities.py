@@ -66,7 +66,8 @@ class Issuer(NamedTuple):
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """Return the active intermediate with its key. If there is none, create the intermediate, and the root if there is
-    no root. After a revocation, the intermediate has the limits of the revoked intermediate.
+    no root. After a revocation, the intermediate has the limits of the revoked intermediate. Raises Conflict if the key
+    of the root is not on this server, Unavailable if the HSM fails.
     """
     active = store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
@@ -86,8 +87,9 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
     certificate of the authority, and Unavailable if the HSM with the key does not answer or has another key.
     """
     if not authority.has_key or not authority.certificate:
+        lack = "certificate yet" if authority.has_key else "key on this server"
         raise Conflict(
-            f"the authority `{authority.subject}` cannot sign: it has no key on this server, or no certificate",
+            f"the authority `{authority.subject}` cannot sign: it has no {lack}",
             hint="see the authorities with `ostiary ca show`",
         )
     key = open_sealed(authority, keys=keys)
@@ -125,8 +127,8 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float =
 
 
 def find_unreplaced(reader: Reader) -> Authority | None:
-    """Return the intermediate that was revoked last, if no intermediate has replaced it; None if one is active, or if
-    there was none.
+    """Return the intermediate that was revoked last, if no intermediate has replaced it; None if an intermediate is
+    active, or if none was revoked.
     """
     if store.authorities.active(reader, AuthorityKind.INTERMEDIATE) is not None:
         return None

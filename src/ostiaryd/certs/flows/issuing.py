@@ -72,8 +72,8 @@ class Holder(NamedTuple):
 
 @lru_cache(maxsize=8)
 def load_profiles(file: str) -> dict[str, Profile]:
-    """Return the profiles by name: the built-in profiles, and the profiles in `file`. Raises Invalid for an unreadable
-    file or an invalid profile.
+    """Return the profiles by name: the built-in profiles, and the profiles in the file with the path `file`; empty: no
+    file. Raises Invalid for an unreadable file or an invalid profile.
     """
     return parse_profiles(read_certificate_profiles(file))
 
@@ -83,8 +83,8 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
 
     1. Find the profile and the holder. The holder must be active, and the task live. 2. Check the key, the names and
     the lifetime against the profile. 3. Evaluate the policies for the agent or the person. 4. Sign the certificate, and
-    store the certificate and its holding. The certificate ends at the latest when its holder or its task ends, or when
-    the key that authenticated the request is revoked.
+    store the certificate and its holding, the record that ends with the holder and the task. The certificate ends at
+    the latest when its holder or its task ends, or when the key that authenticated the request is revoked.
 
     Raises NotFound for an unknown holder or profile, Invalid for a member that is not valid, BadKey for the key,
     ForeignName for a name, Conflict if the key is taken or a limit is reached, and Forbidden (`access_denied`, or the
@@ -104,7 +104,10 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     issuer = ready_issuer(act, config=config)
     for name in names:
         if not is_permitted(issuer.authority.permitted, name):
-            raise ForeignName(f"the authority may only certify names in {' '.join(issuer.authority.permitted)}")
+            raise ForeignName(
+                f"the authority may not certify {str(name)[:200]!a}",
+                hint=f"allowed, with the names below: {' '.join(issuer.authority.permitted)[:300]}",
+            )
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:
         raise Forbidden("the certificate would end before it begins: its agent, task or issuer ends", code="ending")
@@ -231,8 +234,10 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
     or person, Forbidden for the task of another agent, Invalid if both are named.
     """
     if person is not None:
-        if agent is not None or task is not None:
+        if agent is not None:
             raise Invalid("a certificate belongs to an agent or to a person, not to both")
+        if task is not None:
+            raise Invalid("a certificate of a person has no task", hint="leave `task` out")
         record = registry.active_person(act, person)
         registry.check_person_not_stopped(act.tx, record.person_id)
         registry.fill_entry(act, object=act.entry.object or "", person=record.person_id)

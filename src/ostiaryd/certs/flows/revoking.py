@@ -20,8 +20,8 @@ FORGOTTEN_AT_ONCE = 1000
 
 
 def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
-    """Return a certificate by its serial number in hexadecimal. Raises Invalid for a malformed number, NotFound for an
-    unknown one.
+    """Return a certificate by its serial number in hexadecimal. Raises Invalid for a malformed number, NotFound for a
+    certificate that is unknown or expired more than a day ago.
     """
     if (certificate := store.certificates.get(reader, parse_serial(serial), now=now)) is None:
         raise NotFound("certificate not found", hint="list the certificates with `ostiary cert list`")
@@ -29,7 +29,9 @@ def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
 
 
 def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certificate | None:
-    """Return the record of a certificate that a client presents; None if this server did not issue the certificate."""
+    """Return the record of a certificate that a client presents; None if this server did not issue the certificate, or
+    if the certificate expired more than a day ago.
+    """
     try:
         serial = serial_text(load_certificate(unverified_der).serial_number)
     except Malformed:

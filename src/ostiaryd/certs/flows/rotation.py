@@ -56,10 +56,10 @@ ENDED_AT_ONCE = 500
 
 
 def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
-    """Create the root and the intermediate, and return the intermediate.
+    """Create the intermediate, and the root if there is none; return the intermediate.
 
-    `permitted`: names to which the intermediate is limited. Raises Invalid for invalid names, Conflict
-    (`authority_exists`) if there is a root already.
+    `permitted`: names to which the intermediate is limited. Raises Invalid for invalid names, Conflict if an
+    intermediate is active already (`authority_exists`), or if the key of the present root is not on this server.
     """
     permitted = check_permitted(permitted)
     if store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE) is not None:
@@ -113,8 +113,10 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     """
     root = find_authority(act.tx, id)
     fill_entry(act, object=root.authority_id)
-    if root.state is not AuthorityState.PENDING or root.active_from is None or act.now < root.active_from:
-        raise Conflict("the root is not pending, or its activation time has not come", code="wrong_state")
+    if root.state is not AuthorityState.PENDING or root.active_from is None:
+        raise Conflict(f"the root is {root.state}, not pending", code="wrong_state")
+    if act.now < root.active_from:
+        raise Conflict("the time at which the pending root becomes active has not come", code="wrong_state")
     before = store.authorities.active(act.tx, AuthorityKind.ROOT)
     intermediate = store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     if before is not None:
@@ -136,8 +138,11 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
     """
     revoked = find_authority(act.tx, id)
     fill_entry(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
-    if revoked.kind is not AuthorityKind.INTERMEDIATE or revoked.state is AuthorityState.PENDING:
-        raise Conflict("only an intermediate that has a certificate can be revoked", hint="see `ostiary ca show`")
+    hint = "list the authorities with `ostiary ca show`"
+    if revoked.kind is not AuthorityKind.INTERMEDIATE:
+        raise Conflict(f"only an intermediate can be revoked, and `{revoked.subject}` is a {revoked.kind}", hint=hint)
+    if revoked.state is AuthorityState.PENDING:
+        raise Conflict(f"`{revoked.subject}` is pending and has no certificate to revoke", hint=hint)
     if revoked.state is AuthorityState.REVOKED:
         raise Conflict("the authority is revoked already", code="already_revoked")
     why = ReasonFlags.ca_compromise.value if reason is RevocationReason.KEY_COMPROMISE else reason.value
@@ -145,9 +150,9 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
     return find_authority(act.tx, id)
 
 
-def can_replace(reader: Reader) -> Authority | None:
-    """Return the revoked intermediate that this server must replace; None if an intermediate is active, or if the key
-    of the root is elsewhere.
+def find_replaceable(reader: Reader) -> Authority | None:
+    """Return the revoked intermediate that this server must replace; None if an intermediate is active, if none was
+    revoked, or if the key of the root is not on this server.
     """
     root, revoked = store.authorities.active(reader, AuthorityKind.ROOT), find_unreplaced(reader)
     return revoked if root is not None and root.has_key else None
@@ -157,7 +162,7 @@ def replace_revoked(act: Act, keys: list[PrivateKey], *, config: Config) -> Auth
     """Create an intermediate with the limits of the revoked intermediate. Return the active intermediate, which another
     act may have created meanwhile; None if this server cannot create one.
     """
-    root, revoked = store.authorities.active(act.tx, AuthorityKind.ROOT), can_replace(act.tx)
+    root, revoked = store.authorities.active(act.tx, AuthorityKind.ROOT), find_replaceable(act.tx)
     if root is None or revoked is None:
         return store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     return create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
@@ -294,7 +299,7 @@ async def keep_authorities(world: World) -> None:
                 flow = partial(activate_root, id=one.authority_id, keys=keys, config=config)
                 await act(world, "authority.activate", flow)
             return
-    if (unreplaced := can_replace(world.db.read())) is not None:
+    if (unreplaced := find_replaceable(world.db.read())) is not None:
         async with new_keys(world, unreplaced.key_type, 2) as keys:
             await act(world, "authority.rotate", partial(replace_revoked, keys=keys, config=config))
         return

@@ -189,7 +189,8 @@ class RevocationLists:
 
     async def get(self, authority_id: str, shard: int | None) -> bytes:
         """Return the complete revocation list of an authority, or, with `shard`, one partition of the list, in DER.
-        Raises NotFound for an unknown authority or partition.
+        Raises NotFound for an unknown authority or partition, and for an authority without a key on this server or
+        without a certificate.
         """
         reader = self._world.db.read()
         authority = find_authority(reader, authority_id)

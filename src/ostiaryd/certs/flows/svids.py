@@ -41,8 +41,8 @@ class KeptSvid(NamedTuple):
 
 
 def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid:
-    """Issue an X509-SVID to the agent of a workload; return the X509-SVID with its key. Raises Forbidden, Conflict, and
-    the errors of `issue`.
+    """Issue an X509-SVID to the agent of a workload; return the X509-SVID with its key. Raises Forbidden if the agent
+    is not active, Conflict if the profile `agent` lacks a usage of X509-SVIDs, and the errors of `issue`.
     """
     agent = _active_agent(act, workload)
     profile = find_profile(load_profiles(config.certificate_profiles), PROFILE)
@@ -100,7 +100,7 @@ def validate_jwt_svid(
 
     The token's trust domain must be this server's own, or a federated trust domain that at least one of `agents`
     trusts. A JWT-SVID of an agent of this server is valid only while that agent is active. Raises Invalid for a
-    JWT-SVID that is not valid.
+    JWT-SVID that is not valid, Unavailable if this server has published no bundle yet.
     """
     if not audience or not unverified_token:
         raise Invalid("`audience` and `svid` are required")

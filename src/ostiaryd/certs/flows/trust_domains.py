@@ -41,8 +41,11 @@ def add_trust_domain(
     """Add a trust domain to federate with, and return it. The fetch of its bundle is due at once. No agent trusts the
     trust domain yet.
 
-    `endpoint_spiffe_id`, `bundle`: see `check_endpoint`. Raises Invalid, NotFound, Conflict (`trust_domain_exists`,
-    `too_many_trust_domains`, `own_authority`).
+    `endpoint_spiffe_id`: the SPIFFE ID that the bundle endpoint must prove; empty: the endpoint must prove its host
+    name. `bundle`: the first bundle, only for an endpoint in the trust domain itself. Raises Invalid for members that
+    are not valid or do not fit together, NotFound if the trust domain of the endpoint is unknown, Conflict for a known
+    trust domain (`trust_domain_exists`), too many (`too_many_trust_domains`), or a bundle with a key of this server
+    (`own_authority`).
     """
     registry.fill_entry(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
     check_other_domain(name, own=config.trust_domain)
@@ -101,7 +104,7 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound for an
-    unknown trust domain or agent, and for an agent that does not trust it.
+    unknown trust domain or agent, and for an agent that does not trust the trust domain.
     """
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)

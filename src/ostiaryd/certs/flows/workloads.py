@@ -34,7 +34,9 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     """Register a workload of an agent, and return it. The first workload publishes the trust bundle.
 
     If a workload names only a user, every process of that user matches; the user then belongs to one agent only. Raises
-    NotFound, Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
+    NotFound for an unknown agent, Invalid for malformed or unspecific selectors, Conflict for a decommissioned agent
+    (`wrong_state`), a known workload (`workload_exists`), a user of another agent (`user_taken`), or too many workloads
+    (`too_many_workloads`).
     """
     holder = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=holder.agent_id, owner=holder.owner, name=holder.name)

@@ -323,8 +323,9 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
     except (msgspec.ValidationError, Malformed) as error:
         raise AcmeRefused("malformed", f"the request is not a flattened JWS: {error}") from None
     assert isinstance(value, dict)
-    if jws.header is not msgspec.UNSET or jws.signatures is not msgspec.UNSET:
-        raise AcmeRefused("malformed", "the JWS has more than one signature, or an unprotected header")
+    for name in ("header", "signatures"):
+        if getattr(jws, name) is not msgspec.UNSET:
+            raise AcmeRefused("malformed", f"the JWS must not have the member `{name}` (RFC 8555 section 6.2)")
     for name in ("crit", "b64"):
         if name in value:
             raise AcmeRefused("malformed", f"the JWS has an unsupported extension (`{name}`)")
@@ -332,9 +333,11 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
     if header.alg not in algorithms:
         raise BadAlgorithm(f"the algorithm {header.alg[:20]!a} is not one of {', '.join(algorithms)}", algorithms)
     if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
-        raise AcmeRefused("malformed", "the JWS has a `nonce`" if not has_nonce else "the JWS has no `nonce`")
+        raise AcmeRefused(
+            "malformed", "the JWS lacks a `nonce`, a string" if has_nonce else "the JWS must not have a `nonce`"
+        )
     if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
-        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid` and `jwk`")
+        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid`, a string, and `jwk`")
     signing_input = f"{jws.protected}.{jws.payload}".encode()
     return UnverifiedJws(
         header.alg, header.nonce, header.url, header.kid, header.jwk, payload, signing_input, signature
@@ -448,7 +451,8 @@ def _identifier(type: str, value: str) -> CertificateName:
     (`unsupportedIdentifier`), or a malformed value (`malformed`).
     """
     if type not in (NameKind.DNS, NameKind.IP):
-        raise AcmeRefused("unsupportedIdentifier", f"identifiers of the type {type[:20]!a} are not supported")
+        message = f"identifiers of the type {type[:20]!a} are not supported"
+        raise AcmeRefused("unsupportedIdentifier", message, hint="use the type dns or ip")
     try:
         name = make_name(NameKind(type), value)
     except Invalid as error:
@@ -531,8 +535,10 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
         extensions = load_certificate(der).extensions
         names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
         proof = extensions.get_extension_for_oid(ACME_IDENTIFIER)
-    except (Malformed, x509.ExtensionNotFound):
-        raise Unauthorized("the certificate has no names or no `acmeIdentifier`, or cannot be read") from None
+    except Malformed as error:
+        raise Unauthorized(error.message) from None
+    except x509.ExtensionNotFound:
+        raise Unauthorized("the certificate lacks subject alternative names or `acmeIdentifier`") from None
     assert isinstance(proof.value, x509.UnrecognizedExtension)
     named: CertificateName | None = None
     match names:
@@ -544,7 +550,7 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
         raise Unauthorized("the certificate does not name exactly the identifier")
     expected = b"\x04\x20" + sha256(authorization.encode()).digest()
     if not proof.critical or not hmac.compare_digest(proof.value.value, expected):
-        raise Unauthorized("the critical extension `acmeIdentifier` is not the key authorization's digest")
+        raise Unauthorized("`acmeIdentifier` is not a critical extension with the digest of the key authorization")
 
 
 # --- certificates

@@ -244,12 +244,13 @@ def build_responder_certificate(
 
 
 def check_permitted(permitted: Sequence[str]) -> tuple[str, ...]:
-    """Return the names to which a new authority is limited, in their normal form. Raises Invalid for names that are not
-    DNS names.
+    """Return the names to which a new authority is limited, in their normal form. Raises Invalid for a name that is not
+    a DNS name, or is a wildcard.
     """
     names = tuple(map(parse_name, permitted))
-    if any(name.kind is not NameKind.DNS or name.is_wildcard for name in names):
-        raise Invalid("the names of an authority must be DNS names", hint="write a name as dns:example.com")
+    if wrong := [name for name in names if name.kind is not NameKind.DNS or name.is_wildcard]:
+        message = f"an authority can be limited to DNS names without `*`, and not to {str(wrong[0])[:100]!a}"
+        raise Invalid(message, hint="write a name as dns:example.com, which includes the names below")
     return tuple(map(str, names))
 
 

@@ -106,7 +106,9 @@ class TrustBundle(NamedTuple):
 
     @property
     def public_keys(self) -> frozenset[frozenset[tuple[str, str]]]:
-        """Return the members of the JWK of every key, without the `kid`: in whatever certificate, a key is the same."""
+        """Return the public members of the JWK of every key, without the `kid`, so that one key in two certificates
+        counts as equal.
+        """
         jwks = (*map(_jwk_of, self.x509), *self.jwt_jwks)
         return frozenset(frozenset((name, jwk[name]) for name in jwk if name != "kid") for jwk in jwks)
 

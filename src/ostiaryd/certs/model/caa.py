@@ -34,7 +34,7 @@ class IssuerValue(NamedTuple):
 
 
 def domains_above(host: str) -> list[str]:
-    """Return a host and each domain above it, in the order in which CAA records are looked up (section 3)."""
+    """Return a host and each domain above it, in the order in which CAA records are looked up (RFC 8659 section 3)."""
     labels = host.split(".")
     return [".".join(labels[start:]) for start in range(len(labels))]
 
@@ -45,7 +45,8 @@ def check_caa(
     """Check that the CAA records permit this authority to certify a name. Raises AcmeRefused (`caa`) otherwise.
 
     `records` are the records of the closest domain that has any. `domains` are the domain names by which CAA records
-    name this authority; `method` is the type of the challenge.
+    name this authority; `account_url` is the URL of the ACME account, and `method` the type of the challenge, which a
+    record can demand (RFC 8657).
     """
     tags = [(record, record.tag.lower()) for record in records]
     for record, tag in tags:
@@ -59,8 +60,8 @@ def check_caa(
 
 
 def parse_issuer(value: str) -> IssuerValue | None:
-    """Return the parts of the value of an `issue` property (section 4.2); None for a malformed value, which permits no
-    authority.
+    """Return the parts of the value of an `issue` property (RFC 8659 section 4.2); None for a malformed value, which
+    permits no authority.
     """
     domain, *rest = (part.strip(" \t") for part in value.split(";"))
     if domain and not _DOMAIN.fullmatch(domain.lower()):

@@ -120,7 +120,9 @@ def thumbprint(der: bytes) -> str:
 
 
 def holding_id(serial: str) -> str:
-    """Return the id of the holding that belongs to the certificate with this serial number."""
+    """Return the id of the holding (the record of an issued credential, which ends with its holder) of the certificate
+    with this serial number.
+    """
     return f"ct_{serial}"
 
 

@@ -30,10 +30,10 @@ def check_audiences(audiences: Sequence[str]) -> None:
     """
     if not 1 <= len(audiences) <= MAX_AUDIENCES:
         raise Invalid(f"a JWT-SVID must have 1 to {MAX_AUDIENCES} audiences", hint="state one audience if possible")
-    if len(set(audiences)) != len(audiences) or not all(
-        0 < len(one) <= MAX_AUDIENCE and one.isprintable() and not one.isspace() for one in audiences
-    ):
-        raise Invalid(f"an audience must have 1 to {MAX_AUDIENCE} printable characters, and be named once")
+    if len(set(audiences)) != len(audiences):
+        raise Invalid("an audience of the JWT-SVID is named twice")
+    if not all(0 < len(one) <= MAX_AUDIENCE and one.isprintable() and not one.isspace() for one in audiences):
+        raise Invalid(f"an audience must have 1 to {MAX_AUDIENCE} printable characters, and not only spaces")
 
 
 def sign_jwt_svid(

@@ -83,7 +83,8 @@ def parse_name(text: str) -> CertificateName:
     kind, colon, value = text.partition(":")
     if not colon or kind not in _KINDS:
         raise Invalid(
-            f"the name {text[:100]!a} has no kind", hint="write dns:HOST, ip:ADDRESS, uri:URI or email:ADDRESS"
+            f"the name {text[:100]!a} does not begin with a known kind",
+            hint="write dns:HOST, ip:ADDRESS, uri:URI or email:ADDRESS",
         )
     return make_name(NameKind(kind), value)
 

@@ -84,8 +84,10 @@ def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:
     if unknown := set(document) - {"profile"}:
         raise Invalid(f"profiles: unknown key {min(unknown)[:64]!a}", hint="write tables [profile.NAME]")
     tables = document.get("profile", {})
-    if not isinstance(tables, dict) or len(tables) > MAX_PROFILES:
-        raise Invalid(f"profiles: `profile` is not a table of at most {MAX_PROFILES} profiles")
+    if not isinstance(tables, dict):
+        raise Invalid("profiles: `profile` is not a table", hint="write tables [profile.NAME]")
+    if len(tables) > MAX_PROFILES:
+        raise Invalid(f"profiles: there are {len(tables)} profiles; the limit is {MAX_PROFILES}")
     profiles = {profile.name: profile for profile in BUILT_IN}
     for name, table in tables.items():
         try:

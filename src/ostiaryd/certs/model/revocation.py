@@ -82,12 +82,16 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
             raise Malformed("a critical extension for the certificate of the OCSP request is not understood")
         serial = request.serial_number
         parsed = OcspRequest(algorithm, request.issuer_name_hash, request.issuer_key_hash, "", nonce)
-    except (ValueError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension):
-        raise Malformed("the OCSP request cannot be read, or is about several certificates") from None
+    except NotImplementedError:
+        raise Malformed("the OCSP request is about several certificates") from None
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise Malformed("the OCSP request cannot be read") from None
     if nonce is not None and not 1 <= len(nonce) <= MAX_NONCE:
         raise Malformed(f"the nonce of the OCSP request must have 1 to {MAX_NONCE} bytes")
-    if algorithm not in _HASHES or not 0 <= serial < 1 << 160:
-        raise Malformed("the OCSP request uses a hash or a serial number that is not understood")
+    if algorithm not in _HASHES:
+        raise Malformed(f"the OCSP request uses the hash {algorithm} instead of one of {', '.join(_HASHES)}")
+    if not 0 <= serial < 1 << 160:
+        raise Malformed("the serial number in the OCSP request is not positive, or has more than 20 bytes")
     return parsed._replace(serial=serial_text(serial))
 
 

@@ -41,7 +41,8 @@ def parse_spiffe_id(text: str) -> SpiffeId:
     """Return a SPIFFE ID from its text. Raises Invalid for other text."""
     name, slash, path = text.removeprefix(SPIFFE).partition("/")
     if not text.startswith(SPIFFE) or len(text) > MAX_SPIFFE_ID:
-        raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")
+        message = f"the SPIFFE ID {text[:64]!a} must begin with {SPIFFE} and have at most {MAX_SPIFFE_ID} bytes"
+        raise Invalid(message, hint="write spiffe://DOMAIN/PATH")
     segments = path.split("/") if slash else []
     if any(not _SEGMENT.fullmatch(segment) or segment in (".", "..") for segment in segments):
         raise Invalid(

@@ -126,9 +126,11 @@ def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
     if domain.content == render_bundle(bundle):
         return False
     if bundle.sequence is not None and domain.sequence is not None and bundle.sequence <= domain.sequence:
+        problem = f"a lower number than the stored bundle ({domain.sequence})"
+        if bundle.sequence == domain.sequence:
+            problem = "other content than the stored bundle with this number"
         raise BackwardBundle(
-            f"the bundle of `{domain.name}` has the sequence number {bundle.sequence}; the stored bundle has "
-            f"{domain.sequence}",
+            f"the bundle of `{domain.name}` with the sequence number {bundle.sequence} has {problem}",
             hint="ask the operator of the trust domain; to begin anew: ostiary trust-domain remove NAME, then "
             "ostiary trust-domain add NAME --bundle-url URL",
         )

@@ -15,10 +15,10 @@ def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
         extensions = load_certificate(unverified_der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (Malformed, ValueError, x509.ExtensionNotFound):
-        raise Invalid(
-            "the certificate of the server is not an X509-SVID: alternative names or key usage are missing"
-        ) from None
+    except x509.ExtensionNotFound:
+        raise Invalid("the certificate is not an X509-SVID: alternative names or key usage are missing") from None
+    except (Malformed, ValueError):
+        raise Invalid("the certificate cannot be read") from None
     try:
         is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

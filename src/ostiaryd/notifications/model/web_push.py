@@ -103,7 +103,7 @@ def encrypt_message(plain: bytes, *, public_key: bytes, auth: bytes, secret: byt
     is derived; `salt` is random, too.
     """
     if len(plain) > MAX_PLAIN:
-        raise ValueError(f"a push message has {len(plain)} bytes, more than {MAX_PLAIN}")
+        raise ValueError(f"a push message must have at most {MAX_PLAIN} bytes, not {len(plain)}")
     own = _private_key(secret)
     own_point = _point(own)
     browser = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)

@@ -85,7 +85,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
     older = [key for key in store.peps.pep_keys(act.tx, pep.pep_id) if min(key.expires_at, ends) > act.now]
     if len(older) >= MAX_PEP_KEYS:
         raise Conflict(
-            f"`{pep.name}` has {MAX_PEP_KEYS} unexpired keys, the maximum",
+            f"`{pep.name}` has {MAX_PEP_KEYS} live keys, the maximum",
             code="too_many_keys",
             hint="wait until the older key expires, or end both now: --overlap 0",
         )
