@@ -140,7 +140,8 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
     fill_entry(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
     hint = "list the authorities with `ostiary ca show`"
     if revoked.kind is not AuthorityKind.INTERMEDIATE:
-        raise Conflict(f"only an intermediate can be revoked, and `{revoked.subject}` is a {revoked.kind}", hint=hint)
+        message = f"only an intermediate can be revoked, and `{revoked.subject}` is of the kind {revoked.kind}"
+        raise Conflict(message, hint=hint)
     if revoked.state is AuthorityState.PENDING:
         raise Conflict(f"`{revoked.subject}` is pending and has no certificate to revoke", hint=hint)
     if revoked.state is AuthorityState.REVOKED:
