@@ -133,7 +133,7 @@ async def test_an_authority_certifies_only_the_names_that_it_is_limited_to(world
     for name in ("dns:example.com", "dns:a.b.example.com", "ip:10.0.0.1"):
         await issue(world, agent="bot", profile="server", names=[name])
     for name in ("dns:example.org", "dns:badexample.com"):
-        with pytest.raises(Refused, match="may only certify names in dns:example.com") as refused:
+        with pytest.raises(Refused, match="may not certify 'dns:example.org'") as refused:
             await issue(world, agent="bot", profile="server", names=[name])
         assert refused.value.code == "foreign_name"
 
@@ -326,7 +326,7 @@ async def test_a_root_responder_pending_or_revoked_authority_cannot_be_revoked(w
     active = by_kind.pop((INTERMEDIATE, AuthorityState.ACTIVE))
     assert len(by_kind) == 3, "a root, a responder, and a pending intermediate"
     for id in (*by_kind.values(), "ca_unknown"):
-        with pytest.raises(Refused, match="only an intermediate|authority not found"):
+        with pytest.raises(Refused, match="only an intermediate|is pending|authority not found"):
             await revoke(world, id)
         assert newest_entry(world).outcome == "refused"
     await revoke(world, active)
@@ -461,7 +461,7 @@ async def test_an_intermediate_of_the_companys_root_replaces_the_own_intermediat
     bundle = flows.trust_bundle(world.db.read())
     assert bundle[0] == company.root.public_bytes(Encoding.DER)
     verify(world, before, bundle)
-    with pytest.raises(Refused, match="may only certify names in dns:example.com"):
+    with pytest.raises(Refused, match="may not certify 'dns:example.org'"):
         await issue(world, agent="bot", profile="server", names=["dns:example.org"])
     with pytest.raises(Refused) as refused:
         await rotate(world, INTERMEDIATE)
