@@ -89,7 +89,7 @@ def test_a_fault_that_no_test_notices_survives(tree: Path) -> None:
         (fault("n", "m"), "the text occurs 6 times"),
         (fault("n + n", "n", file="src/other.py"), "there is no such file"),
         (fault("n + n", "n + m"), "it breaks more than its claim: .*NameError"),
-        (fault("def double", "def treble"), "pytest could not run"),
+        (fault("def double", "def treble"), "pytest ended with 4"),
     ],
 )
 def test_a_fault_that_cannot_be_planted_or_breaks_more_than_its_claim_is_unfit(
