@@ -269,10 +269,10 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
 
 
 def _check_fit(act: Act, agent: Agent) -> None:
-    """Check that an agent may become active: it has an active owner or deputy, it has a valid key or is keyless, and it
-    has not expired. Raises Conflict otherwise.
+    """Check that an agent may become active: it has an active owner, it has a valid key or is keyless, and it has not
+    expired. Raises Conflict otherwise.
     """
-    _check_answerable(act, agent)
+    _check_answerable(act, agent, hint=f"name another owner: ostiary agent transfer {agent.name} --owner OWNER")
     if not agent.is_keyless and not store.keys.list_active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint=f"add a key: ostiary key add {agent.name}", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
@@ -283,8 +283,9 @@ def _check_fit(act: Act, agent: Agent) -> None:
         )
 
 
-def _check_answerable(act: Act, agent: Agent) -> None:
+def _check_answerable(
+    act: Act, agent: Agent, *, hint: str = "name an active person, or a team with an active member, as owner"
+) -> None:
     owner = store.owners.get_owner(act.tx, agent.owner)
     if owner is None or not is_answerable(act, owner):
-        hint = f"ostiary agent transfer {agent.name} --owner OWNER"
-        raise Conflict(f"`{agent.name}` has no active owner or deputy", hint=hint, code="no_owner")
+        raise Conflict(f"the owner of `{agent.name}` is not active", hint=hint, code="no_owner")

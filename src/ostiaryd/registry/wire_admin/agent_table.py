@@ -150,8 +150,10 @@ def _parse_place(after: str, now: int) -> RiskPlace:
     if not after:
         return RiskPlace(now, 101, "")
     match = _CURSOR.fullmatch(after)
-    if match is None or not now - MAX_CURSOR_AGE_US <= int(match[1]) <= now:
-        raise Invalid("`after` is not a cursor, or is older than an hour", hint="read the list from its beginning")
+    if match is None or int(match[1]) > now:
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
+    if int(match[1]) < now - MAX_CURSOR_AGE_US:
+        raise Invalid("the cursor `after` is older than an hour", hint="read the list from its beginning")
     return RiskPlace(int(match[1]), int(match[2]), match[3])
 
 
