@@ -192,7 +192,7 @@ async def test_a_subtask_cannot_have_a_larger_volume_for_each_call_or_in_total(w
     assert (await start(world, HEALTH | {"limit": 20}, parent=task.task_id)).parent == task.task_id
     assert balance(world, task)[0] == LIMIT - 20
     await start(world, HEALTH | {"limit": 20, "per_call": MOST - 1}, parent=task.task_id)
-    with pytest.raises(InvalidBudget, match="returns at most 10"):
+    with pytest.raises(InvalidBudget, match="more than the 10 that the task above permits"):
         await start(world, HEALTH | {"limit": 20, "per_call": MOST + 1}, parent=task.task_id)
     with pytest.raises(InvalidBudget, match="has 60 left"):
         await start(world, HEALTH | {"limit": 61}, parent=task.task_id)
