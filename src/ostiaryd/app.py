@@ -171,7 +171,7 @@ class OpenApi:
 async def show_openapi(call: Call) -> Reply:
     """Return the OpenAPI 3.1 document of this server.
 
-    If `If-None-Match` names the present document, the response is 304.
+    If `If-None-Match` has the entity tag (ETag) of the present document, or is `*`, the response is 304.
     """
     document = call.world.get_singleton(OpenApi)
     headers = [(b"etag", document.etag), (b"cache-control", b"public, max-age=300")]
@@ -276,8 +276,9 @@ ROUTES: tuple[Route, ...] = (
 
 
 class Application(Starlette):
-    """The ASGI application. For most requests, the HTTP protocol finds the endpoint by `router` and answers without
-    ASGI. Only the others, for example requests to an unknown path, pass through this application.
+    """The ASGI application. For most requests, `Protocol`, the server's HTTP/1.1 implementation, finds the endpoint by
+    `router` and answers without ASGI. Only the other requests, for example to an unknown path, pass through this
+    application.
     """
 
     router: SegmentRouter
@@ -288,8 +289,8 @@ STATUS_ROUTES = certs_public.ROUTES
 
 
 def build_app(world: World, served: Sequence[Route] = ROUTES) -> Application:
-    """Return the ASGI application of this world with the routes `served`. Raises Invalid for invalid profiles of
-    certificates or commands.
+    """Return the ASGI application that serves the routes `served` with the database, keys and configuration of `world`.
+    Raises Invalid for a certificate profile or a rotation command in the configuration that is not valid.
     """
     certs.load_profiles(world.config.certificate_profiles)
     rotations.load_commands(world.config.rotation_commands)
@@ -313,10 +314,12 @@ def build_app(world: World, served: Sequence[Route] = ROUTES) -> Application:
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
     async def nothing_here(request: Request, error: Exception) -> Response:
-        """Return the response 404, or 405 with the methods of the route in `Allow` (RFC 9110 section 15.5.6).
+        """Return the response 404 for a path without a route, or 405 for a method that the path does not have, with its
+        methods in `Allow` (RFC 9110 section 15.5.6).
 
-        If the route's protocol has no form for a 405, a browser gets a page, and other clients the form of the
-        administration API.
+        A 405 has the error format of the route's protocol (such as OAuth), if that protocol has a format for a 405.
+        Every other response is a page for a browser, and has the error format of the administration API for other
+        clients.
         """
         compared = router.list_routes(request.scope["path"])
         ways = [route for route in compared if route.matches(request.scope)[0] != Match.NONE]
@@ -661,29 +664,32 @@ def _every(
 
 
 async def forget_messages(world: World) -> None:
-    """Delete messages of the outbox that are older than `KEEP_MESSAGES`. By then guards have received them, or get
-    their content in a snapshot, and streams have sent them.
+    """Delete stored messages to guards and to streams of trust bundles that are older than `KEEP_MESSAGES`. By then
+    connected guards and streams have received the messages; a guard that connects later gets their content in a
+    snapshot.
     """
     for topic in ("feed", bundles.TOPIC):
         await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEEP_MESSAGES))  # type: ignore[misc]
 
 
 async def watch_and_respond(world: World) -> None:
-    """Run the detectors. The act that stores a finding also runs its playbooks, and takes precedence over other
-    acts.
+    """Run the process of the detectors. The transaction that stores a finding also carries out the playbooks' responses
+    to it, ahead of ordinary requests.
     """
     await watch.watch(world, then=respond.responder(world.config))
 
 
 async def move_log(world: World) -> None:
-    """Move committed pages from SQLite's log to the database file, so that neither a commit nor a stop has to wait for
-    this.
+    """Move committed pages from SQLite's write-ahead log to the database file (a checkpoint of SQLite), so that no
+    commit has to wait for this.
     """
     await world.writer.move_log()
 
 
 async def collect_garbage(world: World) -> None:
-    """Search new objects for reference cycles while the event loop is quiet, because a search delays every request."""
+    """Search recently created objects for reference cycles, but only while the event loop is quiet, because the search
+    delays every request.
+    """
     is_quiet = world.get_singleton(LoopUse).take_share() <= QUIET_SHARE and not world.writer.waiting
     if is_quiet and gc.get_count()[0] > QUIET_GARBAGE:
         gc.collect(1)

@@ -57,17 +57,22 @@ MAX_ACTS = 1000
 """Maximum number of acts that may wait for the writer."""
 SECOND = 1_000_000
 _SEE_LOG = "the log of the server may have the cause"
+_RENEW = "for the TLS certificate, replace the file of `tls_cert`; for an authority, see: ostiary ca show"
 
 
 class Unprotected(Refused):
-    """A part works, but with less protection than is possible."""
+    """An experiment of `ostiary doctor` found a part of the server that works, but with less protection than is
+    possible. The state of the experiment is then `weak`.
+    """
 
     code = "unprotected"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the result. `state` is ok, weak or fail."""
+    """The result of one experiment. `state` is ok, weak (less protection than possible) or fail; `saw` is the
+    observation, or the problem; `ms` is the duration in milliseconds.
+    """
 
     name: str
     state: str
@@ -77,19 +82,23 @@ class Line:
 
 
 class DoctorBody(TypedDict):
-    """The lines of the result, one for each experiment, in order."""
+    """The results, one for each experiment, in the order of the experiments."""
 
     lines: list[Line]
 
 
 async def doctor(call: Call) -> Reply:
-    """Run every experiment, in order. With `deep`, the experiments that read everything run too."""
+    """Run every experiment (check of a part of the server), in order. With `deep`, experiments that usually read a part
+    of the ledger and the database read all of it.
+    """
     is_deep = call.query_one("deep") == "true"
     return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})
 
 
 async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
-    """Run the experiments in order, and return one line for each."""
+    """Run the experiments in order, and return one result for each. `caller` and `request` (its id) appear in the
+    ledger entry of the run.
+    """
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, usual in EXPERIMENTS:
@@ -205,9 +214,9 @@ def _certificates(world: World, reader: Reader) -> str:
     figures, now, days = examine_certificates(reader, world), world.now(), world.config.certificate_warning_days
     wrong = [one.name for one in figures.own if one.ends_soon(now=now, days=days)]
     if ended := [one.name for one in figures.own if one.not_after <= now]:
-        raise Conflict(f"{'; '.join(ended)} has ended", hint="show the authorities: ostiary ca show")
+        raise Conflict(f"expired: {'; '.join(ended)}", hint=_RENEW)
     if wrong:
-        raise Unprotected(f"{'; '.join(wrong)} ends soon", hint="ostiary ca show; replace the file of `tls_cert`")
+        raise Unprotected(f"expires soon: {'; '.join(wrong)}", hint=_RENEW)
     if figures.neglected:
         words = f"certificates that end soon or cannot be renewed: {figures.neglected}"
         raise Unprotected(words, hint="list the findings: ostiary watch findings")
@@ -232,9 +241,10 @@ async def _public_url(world: World) -> str:
 
 
 def check_certificate(path: Path, now: int) -> None:
-    """Check that the certificate in a file is readable and does not end soon; its start is not checked.
+    """Check that the certificate in a file is readable and does not end soon; the start of its validity is not checked.
 
-    Raises Conflict if it has ended or cannot be read, Unprotected if it ends within `ENDS_SOON_S`.
+    Raises Conflict if it has ended at `now` (microseconds) or cannot be read, Unprotected if it ends within
+    `ENDS_SOON_S`.
     """
     hint = "replace the file with the new certificate: the server loads it automatically"
     try:
@@ -300,9 +310,9 @@ def _words(world: World, reader: Reader) -> str:
     state any words.
     """
     if names := registry.list_speakers(reader):
-        words = f"the agents {_join_names(names)} may themselves state the words of their persons"
+        words = f"the agents {_join_names(names)} may state what their person said, for which there is no proof"
         raise Unprotected(words, hint="withdraw the permission: ostiary agent forbid-words NAME")
-    return "no agent may state the words of its person: only persons and administrators may"
+    return "no agent may state what its person said: only persons and administrators may"
 
 
 def _join_names(names: Sequence[str]) -> str:
@@ -312,10 +322,10 @@ def _join_names(names: Sequence[str]) -> str:
 async def _replay_memory(world: World) -> str:
     if not await trust.survives(world):
         raise Conflict(
-            "a used proof is not stored on the disk",
-            hint="after a restart the server would accept it again: see the log",
+            "a used DPoP proof is not stored on the disk",
+            hint="after a restart the server would accept the proof again: see the log of the server",
         )
-    return "a proof that was used up is known after a restart"
+    return "a used DPoP proof is refused also after a restart"
 
 
 def _ledger(world: World, reader: Reader) -> str:
@@ -334,7 +344,10 @@ def _ledger(world: World, reader: Reader) -> str:
     start = max(0, frontier.size - NEWEST)
     for offset, body in enumerate(ledger.list_entry_bodies(reader, start, NEWEST)):
         if leaf_hash(body) != rows(0, start + offset, 1)[0]:
-            raise Conflict(f"entry {start + offset} was changed", hint="verify the ledger: ostiary audit verify")
+            raise Conflict(
+                f"the stored entry {start + offset} does not match its hash",
+                hint="verify the ledger: ostiary audit verify",
+            )
     return f"checkpoint of {checkpoint.size} entries verified, the newest {frontier.size - start} hashed again"
 
 

@@ -329,7 +329,10 @@ class _Examples:
         self._components = components
 
     def of(self, schema: Schema, name: str = "", depth: int = 0) -> Any:
-        """Return a value that the schema accepts: the example for the member name, or else a value of the type."""
+        """Return an example that the schema accepts: the schema's own example or first enumerated value, else the
+        example in `EXAMPLES` for a member of this `name`, else a value of the type. From the nesting `depth` 6 on,
+        optional members are left out.
+        """
         if "$ref" in schema:
             return self.of(self._components[schema["$ref"].rpartition("/")[2]], name, depth)
         if "examples" in schema:

@@ -66,11 +66,11 @@ def recover(
     Without options the command shows the missing part of the history.
 
     Args:
-        from_: Spool folder of a guard; replay the stops that it still holds. May be repeated.
+        from_: Spool folder of a guard; replay the stops in it, such as suspensions. May be repeated.
         evidence: Checkpoint, receipt or folder of `audit export` of this log; compare it with the database.
         lost: Enter recovery although nothing shows the loss, because you know that the database is an older copy.
-        confirm: Agent that may go on; may be given several times. All others are suspended, and the recovery ends.
-        confirm_all: Confirm every active agent; give their number, which the command shows.
+        confirm: Agent that stays active; may be repeated. All others are suspended, and the recovery ends.
+        confirm_all: Number of the active agents, which the command shows. All stay active, and the recovery ends.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
         config: TOML file; docs/reference/configuration.md lists the keys.
     """
@@ -111,10 +111,10 @@ async def _recover(
 
 
 async def examine_file(world: World, path: Path) -> None:
-    """Compare the checkpoints in a file or a folder with the database. If the database lacks a head, the server enters
-    recovery.
+    """Compare the signed checkpoints in a file or in the files of a folder (each at most `MAX_NOTE_FILE` bytes) with
+    the database. If the database lacks entries that a checkpoint proves, the server enters recovery.
 
-    Raises Invalid if there is no checkpoint of this log.
+    Raises Invalid if no file contains a checkpoint or a receipt that this server's ledger has signed.
     """
     count = 0
     for file in _small_files(path):
@@ -143,8 +143,9 @@ def _notes(content: bytes) -> Iterator[bytes]:
 
 
 async def replay_spool(world: World, folder: Path) -> Delivered:
-    """Compare the heads that the guards of a spool folder have received with the database, and apply the lost stops
-    that the guards stored. Return the number of applied stops, and of messages whose signature cannot be verified.
+    """Compare the checkpoints in a guard's spool folder with the database, and apply the stops in the folder (such as
+    suspensions) that the database has lost. Return the number of applied stops, and of messages whose signature cannot
+    be verified. Raises NotFound for a folder without files of stops.
     """
     replayed = unverified = count = 0
     files = _stop_files(folder)
@@ -165,7 +166,7 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
             replayed, unverified = replayed + done.replayed, unverified + done.unverified
     if not count:
         raise NotFound(
-            f"{folder} contains no stops that a guard has stored",
+            f"{folder} contains no files of a guard (`*.stops` or `*.head`)",
             hint="name the folder in the setting `spool_dir` of a guard",
         )
     return Delivered(replayed, unverified)
@@ -210,10 +211,12 @@ def _stop_files(folder: Path) -> list[Path]:
 
 
 def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
-    """End the recovery: begin a new history, in which nothing that was issued before is valid, and return its id.
+    """End the recovery: begin a new history of the ledger, and return its id. All tokens, tasks, open approval
+    requests, consents and sessions from before are no longer valid.
 
-    Raises Conflict if there is no recovery, if `confirm_all` is not the number of active agents, or if no administrator
-    would be left.
+    Agents that are not confirmed are suspended: `confirm` has the names of the confirmed agents; `confirm_all`, the
+    number of active agents, confirms all. Raises NotFound for an unknown agent, Conflict if there is no recovery, if a
+    confirmed agent is not active, if `confirm_all` is wrong, or if no confirmed agent is an administrator.
     """
     lost = ledger.list_losses(act.tx)
     if not lost:
@@ -255,7 +258,7 @@ def _confirmed(
     if confirm_all is not None:
         if confirm_all != len(active):
             raise Conflict(
-                f"{len(active)} agents are active; `--confirm-all` says {confirm_all}",
+                f"{len(active)} agents are active, but `--confirm-all` is {confirm_all}",
                 hint="list the agents: ostiary agent list",
             )
         confirmed = {id for id, _ in active}
@@ -263,7 +266,8 @@ def _confirmed(
         agents = [registry.find_agent(act.tx, name) for name in confirm or ()]
         if stopped := [agent.name for agent in agents if agent.state is not AgentState.ACTIVE]:
             raise Conflict(
-                f"`{stopped[0]}` is not active", hint="confirm active agents only; resume others after the recovery"
+                f"the confirmed agent `{stopped[0]}` is not active",
+                hint="confirm active agents only; resume others after the recovery",
             )
         confirmed = {agent.agent_id for agent in agents}
     if not any(ADMIN in registry.find_agent(act.tx, id).scopes for id in confirmed):
@@ -275,8 +279,8 @@ def _confirmed(
 
 
 def describe(world: World, reader: Reader) -> dict[str, Any]:
-    """Return a description of the recovery: the parts that are known to be missing, the replayed stops, and the active
-    agents.
+    """Return a description of the recovery: the parts of the history that are known to be missing, the replayed stops,
+    and the active agents, each list at most `SHOWN` long.
     """
     replayed, active = ledger.list_replayed(reader), registry.list_active_agents(reader)
     return {
@@ -292,7 +296,9 @@ def describe(world: World, reader: Reader) -> dict[str, Any]:
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the description, for people."""
+    """Yield the lines of text that `ostiary recover` prints for a `report`: the result of `describe`, with the number
+    of `unverified` messages.
+    """
     if not report["recovery"]:
         yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
     for loss in report["lost"]:

@@ -156,13 +156,18 @@ async def test_a_denial_that_an_approval_would_not_change_is_not_requestable(ban
         assert "access_request" not in (await evaluate(bank, asked))["context"]
     assert (await evaluate(bank, question(bank, {"amount": 5})))["decision"]
     sent = await submission(bank)
-    await put(bank.world, {"a.cedar": "permit (principal, action, resource);"})
-    status, problem, headers = await bank.http("POST", REQUESTS, sent)
-    assert (status, problem["type"], headers[b"content-type"]) == (
-        400,
-        PROBLEM + "not_requestable",
-        b"application/problem+json",
-    )
+    for policy, detail in (
+        ("permit (principal, action, resource);", "the policies now permit the request without an approval"),
+        ("forbid (principal, action, resource);", "no approval of a person would change the denial"),
+    ):
+        await put(bank.world, {"a.cedar": policy})
+        status, problem, headers = await bank.http("POST", REQUESTS, sent)
+        assert (status, problem["type"], headers[b"content-type"]) == (
+            400,
+            PROBLEM + "not_requestable",
+            b"application/problem+json",
+        )
+        assert problem["detail"].startswith(detail)
 
 
 async def test_an_access_request_is_bound_to_its_denial(bank: Bank, clock: Clock) -> None:

@@ -322,7 +322,10 @@ export type AnsweredIncident = {
   why: string | null;
 };
 
-/** The state after each answer: first the denials, then the approvals, each in the order of the request. */
+/**
+ * The result of each answer, the denials before the approvals, each in the order of the request: the approval request
+ * in its new state, or the refusal of the answer.
+ */
 export type AnswersBody = {
   answers: Record<string, unknown>[];
 };
@@ -355,7 +358,7 @@ export type ApprovalAnswers = {
   covers?: "call" | "task" | null;
 };
 
-/** The state of an approval request. Times are in seconds since the epoch. */
+/** An approval request in brief. Times are in seconds since the epoch. */
 export type ApprovalBody = {
   agent: string;
   answered_at: number | null;
@@ -954,7 +957,7 @@ export type DistrustedBody = {
   stream_ended: boolean;
 };
 
-/** The lines of the result, one for each experiment, in order. */
+/** The results, one for each experiment, in the order of the experiments. */
 export type DoctorBody = {
   lines: Line[];
 };
@@ -985,7 +988,10 @@ export type ElevationBody = {
   task_id: string;
 };
 
-/** The request of an agent for an elevation. */
+/**
+ * The request of an agent for an elevation: more scopes for some minutes. `break_glass`: emergency access, which two
+ * persons must approve.
+ */
 export type ElevationRequest = {
   scopes: string[];
   reason: string;
@@ -998,7 +1004,7 @@ export type Eligible = {
   undeclared?: boolean;
 };
 
-/** The scopes that an agent may request temporarily. */
+/** The scopes that an agent may request for a limited time (elevation). */
 export type EligibleBody = {
   agent: string;
   scopes: string[];
@@ -1451,7 +1457,10 @@ export type LiftBody = {
   seq: number;
 };
 
-/** A line of the result. `state` is ok, weak or fail. */
+/**
+ * The result of one experiment. `state` is ok, weak (less protection than possible) or fail; `saw` is the observation,
+ * or the problem; `ms` is the duration in milliseconds.
+ */
 export type Line = {
   name: string;
   state: string;
@@ -2104,7 +2113,10 @@ export type Plan = {
   left_out: string[];
 };
 
-/** The approval request for a plan; null if the plan would have fewer than two lines. */
+/**
+ * The approval request for a plan (several probable calls of a task together); null if there are fewer than two such
+ * calls.
+ */
 export type PlanQuestion = {
   question: ApprovalBody | null;
 };
@@ -2152,7 +2164,7 @@ export type PollBody = {
   sets: Record<string, string>;
 };
 
-/** The body of a refused access request: problem details (RFC 9457). */
+/** The response body of a refused access request: problem details (RFC 9457). */
 export type Problem = {
   detail: string;
   status: number;
@@ -2169,7 +2181,11 @@ export type ProblemBody = {
   type: string;
 };
 
-/** A permission that a policy can give, because persons approved these calls repeatedly and denied none. */
+/**
+ * A proposed policy that would permit calls which persons approved repeatedly and never denied. `named` and `amounts`:
+ * the values, and the largest amounts, of these calls; `occasions`: the number of different tasks or days of the
+ * approvals.
+ */
 export type Proposal = {
   agent: string;
   agent_id: string;
@@ -2417,13 +2433,19 @@ export type Report = {
   records: (CallRecord | UndecidedRecord | ResultRecord)[];
 };
 
-/** The state of an access request. `result` states how to evaluate an approved request again. */
+/**
+ * The state of an access request. If the request is approved, `result` states how to evaluate it again with the
+ * approval.
+ */
 export type RequestBody = {
   result?: Record<string, unknown>;
   task: RequestTask;
 };
 
-/** An access request that is in progress or answered. */
+/**
+ * The approval request that an access request created, in the form of the profile; `expires_at`: the end of the time
+ * for an answer.
+ */
 export type RequestTask = {
   expires_at: string;
   id: string;
@@ -2923,7 +2945,10 @@ export type SubjectSearch = {
   options?: SearchOptions;
 };
 
-/** A submitted access request (section "Access Request Submission"). Unknown members are ignored. */
+/**
+ * A submitted access request (AuthZEN Access Request and Approval Profile, section "Access Request Submission").
+ * Unknown members are ignored.
+ */
 export type Submission = {
   subject: Thing;
   resource: Thing;
@@ -3842,7 +3867,7 @@ export interface Operations {
     body: StateChange;
     answer: MovedAgent;
   };
-  /** Show the scopes that an agent may request temporarily. */
+  /** Show the scopes that an agent may request for a limited time. */
   "GET /api/v1/agents/{name}/eligible": {
     path: {
       name: string;
@@ -3851,7 +3876,7 @@ export interface Operations {
     body: undefined;
     answer: EligibleBody;
   };
-  /** Set the scopes that an agent may request temporarily. Elevations with other scopes end. */
+  /** Set the scopes that an agent may request for a limited time. An elevation of the agent that uses another scope */
   "PUT /api/v1/agents/{name}/eligible": {
     path: {
       name: string;
@@ -3956,7 +3981,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** List policies that people's answers suggest for an agent, each with the approvals behind it. */
+  /** List policies that would permit calls of an agent which people have always approved, each with its approvals. */
   "GET /api/v1/agents/{name}/proposals": {
     path: {
       name: string;
@@ -4048,7 +4073,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Answer several approval requests, each in a separate act. */
+  /** Approve and deny several approval requests, each in its own transaction: a refused answer does not affect the */
   "POST /api/v1/approvals/answers": {
     path: {};
     query: {};
@@ -4424,7 +4449,7 @@ export interface Operations {
     body: EvaluationRequest;
     answer: EvaluationResponse;
   };
-  /** Run every experiment, in order. With `deep`, the experiments that read everything run too. */
+  /** Run every experiment (check of a part of the server), in order. With `deep`, experiments that usually read a part */
   "GET /api/v1/doctor": {
     path: {};
     query: {
@@ -4433,7 +4458,7 @@ export interface Operations {
     body: undefined;
     answer: DoctorBody;
   };
-  /** Request temporary additional scopes, as an agent. */
+  /** Request additional scopes for a limited time, as the agent that needs them. */
   "POST /api/v1/elevations": {
     path: {};
     query: {};
@@ -5758,7 +5783,7 @@ export interface Operations {
     body: Leave;
     answer: TaskDetail;
   };
-  /** Request approval for the probable calls of the task. */
+  /** Request one approval for several calls that the task will probably make and that would otherwise need an approval */
   "POST /api/v1/tasks/{id}/plan-question": {
     path: {
       id: string;

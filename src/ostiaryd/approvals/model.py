@@ -80,7 +80,7 @@ class Says(StrEnum):
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The reason for which one policy asks for approval, in the words of the policy."""
+    """The reason for which one policy asks for approval: its id, and the message that the policy states."""
 
     policy: str
     message: str = ""
@@ -96,8 +96,9 @@ class ApprovalLink(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of a plan: calls of one tool with one counterpart. `arguments`: the recipients, objects and amounts of
-    these calls.
+    """A line of a plan request: similar calls, of one tool with one counterpart, that the person approves together.
+    `arguments`: the recipients and objects of these calls; `extent`: the limits within which the approval covers a
+    call.
     """
 
     resource: str
@@ -110,12 +111,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of an approval request, which does not change: the values to which an approval is bound, and
-    information for the decision. Only an answer can reduce the extent of the approval (`narrow`).
+    """The content of an approval request: the values of the call to which an approval is bound, and information for the
+    person who answers. The content does not change, except that an answer can lower the limits (`narrow`).
 
-    `hidden`: arguments that are shown to no person; `outgoing`: arguments that leave as text; `foreign`: links and
-    addresses in that text that come neither from the person nor from their records; `origins`: the origins of
-    arguments; `chain`: the agents through which the authority came, the nearest first.
+    `hidden`: names of arguments that are shown to no person; `outgoing`: names of arguments whose text leaves the
+    system; `foreign`: links and addresses in such text that come neither from the person nor from a record; `origins`:
+    for each argument, the origin of its value, such as the person or untrusted content; `chain`: the agents through
+    which the task was delegated, the nearest first.
     """
 
     resource: str = ""
@@ -158,21 +160,24 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def covers_task(self) -> bool:
-        """Return whether an approval covers similar calls by default. A call that pays, destroys or administers has no
-        such default.
+        """Return whether an approval covers similar calls of the task if the person does not choose: true if the
+        request allows that and the call does not pay, destroy or administer.
         """
         return self.extent is not None and self.effect not in GRAVE
 
     @property
     def max_spent(self) -> int:
-        """Return the maximum number of approvals of this call that are spent and have not expired. A repeated payment,
-        deletion or change of access counts as a retry, and so does a repeated request that is not about a call.
+        """Return the number of used, unexpired approvals of the same call from which a further request for an approval
+        is refused: 1 for a call that pays, destroys or administers and for a request that is not about a call, because
+        a repetition may be a mistaken retry; more for other calls.
         """
         return MAX_SPENT_OF_CALL if self.effect and self.effect not in GRAVE else 1
 
     @property
     def stated(self) -> str | float | None:
-        """Return the value that a person must state in order to approve; None if there is none."""
+        """Return the value of the argument that a person must state in order to approve; None if there is no such
+        argument.
+        """
         return find_stated(self.arguments, self.must_state) if self.must_state else None
 
     @property
@@ -182,8 +187,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """An approval request, with its digest and its state. `digest` is the digest of the call to which an approval is
-    bound. `until` is the end of the approval. Times are in microseconds.
+    """An approval request with its state. `digest` is the digest of the exact call to which an approval is bound.
+    `ends_at` is the time until which persons can answer, `until` the time until which the approval can be used. Times
+    are in microseconds.
     """
 
     approval_id: ApprovalId
@@ -209,8 +215,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     spent_for: str | None = None
 
     def state_at(self, now: int) -> ApprovalState:
-        """Return the state at `now` (microseconds). An approval request expires, and an approval lapses, without an
-        act.
+        """Return the state at `now` (microseconds). The stored state does not change when time passes: an open request
+        is expired from `ends_at` on, and an unused approval is lapsed from `until` on.
         """
         if self.state is ApprovalState.OPEN and now >= self.ends_at:
             return ApprovalState.EXPIRED
@@ -226,7 +232,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tool(self) -> str:
-        """Return resource and tool, such as `bank/pay`; empty if the request is not about a tool."""
+        """Return resource and tool, such as `bank/pay`; empty if the request is not about a single tool, such as a plan
+        request.
+        """
         return f"{self.about.resource}/{self.about.tool}" if self.about.tool else ""
 
     @property
@@ -238,8 +246,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a request that a person leaves out of an approval.
 
-    `strike`: numbers of the lines of a plan that are not approved, from 1. `uses`: maximum number of further calls, and
-    of calls for each line of a plan. `at_most`: maximum amounts of further calls, or maximum `minutes` of an elevation.
+    `strike`: numbers, from 1, of the lines of a plan that are not approved. `uses`: maximum number of further similar
+    calls, for a plan per line. `at_most`: by argument, the maximum amount of further similar calls; for an elevation,
+    `minutes`.
     """
 
     strike: frozenset[int] = frozenset()
@@ -260,7 +269,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):
-    """A cover: the extension of an approval to similar calls. `line` is the number of its line in a plan."""
+    """The extension of an approval to similar calls of the task, which then need no approval of their own. `line`: the
+    number of the line of a plan, 0 if the request is not a plan; `extent`: the limits within which a call is similar.
+    """
 
     approval_id: str
     line: int
@@ -269,8 +280,8 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AskedCall(NamedTuple):
-    """A call that needs an approval: its task, the name of its resource, and its tool. `arguments` may be shown;
-    `secrets` are the digests of the others.
+    """A call that needs an approval: its task, the name of its resource, and its tool. `arguments`: arguments with the
+    values that a person may see; `secrets`: the other arguments with digests of their values.
     """
 
     task: Task
@@ -281,7 +292,9 @@ class AskedCall(NamedTuple):
 
     @property
     def counterpart(self) -> str:
-        """Return the digest of the effect and the counterpart; empty if no argument identifies one."""
+        """Return the digest of the call's effect and counterpart (its recipients and objects), which is equal for
+        similar calls of the task; empty if no argument identifies a recipient or an object.
+        """
         split = split_arguments(self.ready.tool, self.arguments)
         return (
             ""
@@ -297,8 +310,8 @@ class AskedCall(NamedTuple):
         )
 
     def digest(self, policies: Iterable[str], needs: Needs) -> str:
-        """Return the digest to which an approval of this call is bound. `policies`: names of the asking policies.
-        Raises Malformed for arguments without a digest.
+        """Return the digest of the exact call and of the policies that ask, to which an approval is bound. `needs`:
+        approval by one `person` or `two`. Raises Malformed for arguments without a canonical JSON form.
         """
         return approval.binding(
             agent=self.task.agent,
@@ -314,8 +327,9 @@ class AskedCall(NamedTuple):
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:
-    """Return the id of the person who answers. Raises Forbidden if the caller is not a person, is an agent in the chain
-    of the request, or is not the only person who may answer.
+    """Return the id of the calling person. Raises Forbidden if the caller is an agent in the delegation chain of the
+    request (`own_chain`), not a person (`no_person`), or not the only person whom the request names (`another_person`).
+    Whether the person is responsible for the agent is not checked here.
     """
     if caller.id in question.requesters:
         raise Forbidden(
@@ -331,13 +345,17 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
         )
     if question.about.sole not in (None, caller.id):
         raise Forbidden(
-            "the approval request is for another person", hint="the named person must answer", code="another_person"
+            "only the person whom the approval request names may answer it",
+            hint="let that person answer",
+            code="another_person",
         )
     return PersonId(caller.id)
 
 
 def check_open(question: Question, *, now: int) -> None:
-    """Check that an approval request is open. Raises Conflict otherwise."""
+    """Check that an approval request is open at `now` (microseconds): neither settled nor expired. Raises Conflict
+    otherwise.
+    """
     if (state := question.state_at(now)) is not ApprovalState.OPEN:
         raise Conflict(
             f"the approval request is already {state}",
@@ -347,7 +365,9 @@ def check_open(question: Question, *, now: int) -> None:
 
 
 def check_alone(question: Question) -> None:
-    """Check that an approval request may be answered together with others. Raises Forbidden for a dangerous call."""
+    """Check that an approval request may be approved together with others. Raises Forbidden for a dangerous call: all
+    its values come from untrusted content or were chosen by the agent.
+    """
     if question.about.is_dangerous:
         raise Forbidden(
             "all values of this call come from untrusted content or from the agent; it cannot be approved "
@@ -358,8 +378,9 @@ def check_alone(question: Question) -> None:
 
 
 def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[bool, str]:
-    """Return whether a call is dangerous, and the argument whose value a person must state in order to approve the
-    call; empty if there is none.
+    """Return whether a call is dangerous (all its values come from untrusted content or were chosen by the agent), and
+    the name or path of the argument whose value a person must state in order to approve the call; empty if there is
+    none.
 
     A dangerous call that pays, destroys or administers needs a stated value: that of its first recipient, or else of
     its first object, or else of its first amount, if the value is a number or a short text (`find_stated`). An argument
@@ -377,7 +398,7 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
 
 
 def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
-    """Return the value at a name or dotted path that a person can be asked to state; None if there is none.
+    """Return the value in `arguments` at a name or dotted path, if a person can be asked to state it; otherwise None.
 
     The value is a number, or a text of at most MAX_STATED characters besides spaces, or a list or an object with one of
     these as its only element. A text with an invisible character is accepted too, so that such a character does not
@@ -392,8 +413,9 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
 
 
 def check_stated(question: Question, value: str | None) -> None:
-    """Check that an approval states the value of the argument `must_state`, if the approval request has one. Raises
-    Forbidden otherwise.
+    """Check that `value`, which the approving person stated, equals the value of the argument `must_state`; if the
+    request has no such argument, nothing is checked. Raises Forbidden for a missing (`value_needed`) or a different
+    value (`value_differs`).
     """
     name, argument = question.about.must_state, question.about.stated
     if argument is None:
@@ -413,9 +435,9 @@ def check_stated(question: Question, value: str | None) -> None:
 
 
 def is_stated(value: str, argument: str | float) -> bool:
-    """Return whether `value`, which a person stated, equals the argument of the call. Spaces and case in a text are
-    ignored, but letters that only look alike are different (also the Kelvin sign and K). The digits of a number may be
-    grouped.
+    """Return whether `value`, which a person stated, equals the argument of the call. In a text, spaces and case are
+    ignored, but similar-looking letters are different (also the Kelvin sign and K). In a number, digits may be grouped,
+    as in 1,000.
     """
     value = _bare(value)
     if isinstance(argument, str):
@@ -430,8 +452,8 @@ def _bare(text: str) -> str:
 
 
 def find_limits(question: Question) -> dict[str, str]:
-    """Return the limits that a person can lower in an answer, by name: amounts of further calls, or minutes of an
-    elevation.
+    """Return, by name, the limits of the request that a person can lower in an answer: for an elevation, the minutes;
+    otherwise the amounts up to which an approval covers similar calls.
     """
     if question.kind == ELEVATE:
         return {"minutes": str(question.about.arguments["minutes"])}
@@ -439,16 +461,16 @@ def find_limits(question: Question) -> dict[str, str]:
 
 
 def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Question:
-    """Return the approval request with the limits lowered as the answer states. Raises Invalid for a change that raises
-    a limit or has no effect.
+    """Return the approval request with its limits lowered as the answer states. Raises Invalid for a limit that the
+    answer would raise, and for a limit or line that the request does not have.
 
-    `covers`: the approval extends to further calls. This function checks the numbers of struck lines, but does not
-    remove the lines, so that the other lines keep their numbers.
+    `covers`: the approval extends to similar calls. Struck lines are checked but stay in the request, so that the other
+    lines keep their numbers.
     """
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
         raise Invalid(
-            f"the struck lines must be numbers from 1 to {len(about.lines)}",
+            f"`strike` must contain only numbers of lines, from 1 to {len(about.lines)}",
             hint=f"show the approval: ostiary approvals show {question.approval_id}",
         )
     if about.lines and len(narrowing.strike) == len(about.lines):
@@ -481,13 +503,15 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
 
 
 def check_reason(text: str) -> str:
-    """Return the reason that a person gave for an answer, after checking its form. Raises Invalid for another form."""
+    """Return the reason that a person gave for an answer. Raises Invalid for a reason that is empty, too long or not
+    plain text.
+    """
     return check_text(text, of="reason", limit=MAX_REASON)
 
 
 def state_after(question: Question, before: list[Answer], answer: Answer) -> ApprovalState:
-    """Return the state of an approval request after an answer. One denial suffices. If two approvals are needed, two
-    persons must give them.
+    """Return the state of an approval request after `answer`, which follows the answers `before`. One denial settles
+    the request as denied. If two approvals are needed, two different persons must give them.
     """
     if answer.says is Says.DENY:
         return ApprovalState.DENIED

@@ -126,17 +126,15 @@ def find_latest(reader: Reader, digest: str) -> Question | None:
 
 
 def find_spent(reader: Reader, digest: str, *, call: str, now: int) -> Question | None:
-    """Return the approval request whose approval the call with the random number `call` spent, if the approval has not
-    expired at `now` (microseconds); otherwise None.
+    """Return the approval request whose approval was used for the call with the digest and the random number `call`, if
+    that approval has not expired at `now` (microseconds); otherwise None.
     """
     row = reader.one(_SPENT_FOR, digest=digest, call=call, now=now)
     return None if row is None else _question(row)
 
 
 def count_spent(reader: Reader, digest: str, *, now: int) -> int:
-    """Return the number of approvals of the call with this digest that are spent and have not expired at `now`
-    (microseconds).
-    """
+    """Return the number of used approvals of the call with this digest that are not expired at `now` (microseconds)."""
     return _count(reader.one(_SPENT_OF_CALL, digest=digest, now=now))
 
 
@@ -149,17 +147,19 @@ def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> 
 
 
 def note_again(tx: Tx, id: str) -> None:
-    """Count that the agent has requested this approval again."""
+    """Record that the agent sent an approval request again, and when."""
     tx.send(_AGAIN, id=id, now=tx.now)
 
 
 def settle(tx: Tx, id: str, state: ApprovalState) -> bool:
-    """Store the new state of an approval request, if the request is open. Return whether it was open."""
+    """Store the new state of an approval request and the present time as the time of the answer, if the stored state is
+    open. Return whether it was open.
+    """
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
 
 def replace_about(tx: Tx, id: str, about: About) -> None:
-    """Replace the content of an open approval request by the narrowed content."""
+    """Replace the content of an approval request, if the request is open."""
     tx.send(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
 
 
@@ -169,19 +169,21 @@ def cancel_all_questions(tx: Tx) -> int:
 
 
 def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int, int]:
-    """Return two numbers of open approval requests: of the agent, and of the task."""
+    """Return two numbers of approval requests that are open at `now` (microseconds): those of the agent, and those of
+    the task.
+    """
     return _count(reader.one(_OPEN_OF_AGENT, agent=agent, now=now)), _count(
         reader.one(_OPEN_OF_TASK, task=task, now=now)
     )
 
 
 def count_open_questions(reader: Reader, *, now: int) -> int:
-    """Return the number of open approval requests."""
+    """Return the number of approval requests, of all agents, that are open at `now` (microseconds)."""
     return _count(reader.one(_ALL_OPEN, now=now))
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:
-    """Return the number of approval requests of an agent since `since` (microseconds), answered or not."""
+    """Return the number of approval requests that an agent has made since `since` (microseconds), in any state."""
     return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
 
 
@@ -191,13 +193,15 @@ def _count(row: Row | None) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the ids of at most `limit` open approval requests that have expired."""
+    """Return the ids of at most `limit` approval requests whose time has passed at `now` (microseconds), but whose
+    stored state is still open.
+    """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete at most `limit` settled approval requests that ended before `before` (microseconds), with their answers
-    and covers; return the number of deleted requests.
+    """Delete at most `limit` approval requests that are not open and whose time ended before `before` (microseconds),
+    with their answers and covers; return the number of deleted requests.
     """
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
@@ -237,8 +241,8 @@ def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Q
 
 
 def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int) -> int:
-    """Return the number of denied approval requests of an agent about a tool, in the task `top` and the tasks under it,
-    that end after `after` (microseconds).
+    """Return the number of denied approval requests of an agent about a tool, in the task `top` and all tasks below it,
+    whose time ends after `after` (microseconds; 0 counts all).
     """
     return _count(reader.one(_DENIED_OF_TOOL, agent=agent, top=top, tool=tool, after=after))
 
@@ -259,7 +263,7 @@ def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses:
 
 
 def find_covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
-    """Return the covers of a task for a counterpart that have not ended and have uses left."""
+    """Return the covers (approvals of similar calls) of a task with the digest `counterpart` that have uses left."""
     return [
         Cover(approval_id=id, line=line, extent=_decode_extent(extent), is_planned=kind == PLAN)
         for id, line, extent, kind in reader.all(_COVERS, task=task, counterpart=counterpart)
@@ -267,25 +271,25 @@ def find_covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
 
 
 def use_cover(tx: Tx, cover: Cover) -> None:
-    """Count one call that a cover allowed, so that the cover has one use less."""
+    """Reduce the number of uses that the cover has left by one."""
     tx.send(_USE_COVER, id=cover.approval_id, line=cover.line)
 
 
 def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
-    """End the extensions of approvals (covers) to further calls of the task with this counterpart."""
+    """Delete the covers (approvals of similar calls) of a task with the digest `counterpart`."""
     tx.send(_END_COVERS, task=task, counterpart=counterpart)
 
 
 def find_submitted(reader: Reader, key: str) -> tuple[str, str] | None:
-    """Return the approval request that was submitted with this idempotency key, as (id, digest of the body); None if
-    there is none.
+    """Return the approval request that was submitted with the idempotency key `key`, as (id, digest of the body); None
+    if there is none.
     """
     row = reader.one(_SUBMITTED, key=key)
     return None if row is None else (row[0], row[1])
 
 
 def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
-    """Store the idempotency key of a submitted request."""
+    """Store that a request with this idempotency key and this digest of its body created the approval request `id`."""
     tx.send(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 

@@ -50,7 +50,7 @@ class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RefusedAnswer(TypedDict):
-    """An answer, one of several in a request, that the server refused."""
+    """An answer that the server refused, of several answers in one request: the code and the message of the error."""
 
     approval_id: str
     error: str
@@ -58,13 +58,17 @@ class RefusedAnswer(TypedDict):
 
 
 class AnswersBody(TypedDict):
-    """The state after each answer: first the denials, then the approvals, each in the order of the request."""
+    """The result of each answer, the denials before the approvals, each in the order of the request: the approval
+    request in its new state, or the refusal of the answer.
+    """
 
     answers: list[dict[str, Any]]
 
 
 class PlanQuestion(TypedDict):
-    """The approval request for a plan; null if the plan would have fewer than two lines."""
+    """The approval request for a plan (several probable calls of a task together); null if there are fewer than two
+    such calls.
+    """
 
     question: ApprovalBody | None
 
@@ -130,14 +134,15 @@ def answer(says: Says) -> Wire:
 
 
 async def answer_all(call: Call) -> Reply:
-    """Answer several approval requests, each in a separate act.
+    """Approve and deny several approval requests, each in its own transaction: a refused answer does not affect the
+    others.
 
-    A dangerous call cannot be approved together with others (`approve_alone`).
+    If more than one request is approved, none of them may be a dangerous call (`approve_alone`).
     """
     body, world = call.json(ApprovalAnswers), call.world
     ids = [*body.approve, *body.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
-        raise Invalid(f"send 1 to {MAX_OPEN_OF_AGENT} different approval requests")
+        raise Invalid(f"`approve` and `deny` together must name 1 to {MAX_OPEN_OF_AGENT} different approval requests")
 
     def run(id: str, says: Says) -> Callable[[Act], ApprovalBody]:
         covers = body.covers if says is Says.APPROVE else None
@@ -171,7 +176,7 @@ async def show_waiting(call: Call) -> Reply:
     task, now = call.params["id"], call.world.now()
     if not flows.may_see_all(call.caller):
         raise Forbidden(
-            "only people who can answer may list approval requests",
+            "only persons who can answer, and callers with `ostiary:read`, may list the approval requests of a task",
             hint="use the key of a person: ostiary person add-key NAME --generate-key FILE",
         )
     waiting = await call.world.db.scan(lambda reader: flows.show_waiting(reader, task, now=now))
@@ -179,9 +184,10 @@ async def show_waiting(call: Call) -> Reply:
 
 
 async def ask_plan(call: Call) -> Reply:
-    """Request approval for the probable calls of the task.
+    """Request one approval for several calls that the task will probably make and that would otherwise need an approval
+    each.
 
-    The status is 202 with the approval request, or 200 without one if the plan would have fewer than two lines.
+    The status is 202 with the approval request, or 200 without one if there are fewer than two such calls.
     """
     world = call.world
 
@@ -194,7 +200,7 @@ async def ask_plan(call: Call) -> Reply:
 
 
 async def propose(call: Call) -> Reply:
-    """List policies that people's answers suggest for an agent, each with the approvals behind it."""
+    """List policies that would permit calls of an agent which people have always approved, each with its approvals."""
     now, world = call.world.now(), call.world
     name = call.params["name"]
     proposals = await world.db.scan(lambda reader: flows.propose(reader, name, now=now, config=world.config))

@@ -67,7 +67,7 @@ async def bc_authorize(call: Call) -> Reply:
         if name in form:
             raise InvalidRequest(
                 f"`{name}` is not supported",
-                hint="name the person by `login_hint`, and poll the token endpoint",
+                hint=f"leave out `{name}`, name the person by `login_hint`, and poll the token endpoint",
             )
     demand = parse_demand(form)
     if demand.acr_values and PERSON not in demand.acr_values:
@@ -77,7 +77,7 @@ async def bc_authorize(call: Call) -> Reply:
         )
     expiry = form.get("requested_expiry")
     if expiry is not None and not (_SECONDS.fullmatch(expiry) and 0 < int(expiry) <= MAX_EXPIRY):
-        raise InvalidRequest(f"`requested_expiry` must be a number of seconds from 1 to {MAX_EXPIRY}")
+        raise InvalidRequest(f"`requested_expiry` must be a whole number of seconds from 1 to {MAX_EXPIRY}")
     config = call.world.config
     request = flows.Backchannel(
         credentials=credentials(form, call.header(b"authorization"), call.certificate),

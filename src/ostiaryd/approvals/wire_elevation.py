@@ -31,17 +31,17 @@ class Eligible(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EligibleBody(TypedDict):
-    """The scopes that an agent may request temporarily."""
+    """The scopes that an agent may request for a limited time (elevation)."""
 
     agent: str
     scopes: list[str]
 
 
 async def request_elevation(call: Call) -> Reply:
-    """Request temporary additional scopes, as an agent.
+    """Request additional scopes for a limited time, as the agent that needs them.
 
-    The status is 201 with the task of the elevation, or 202 with the approval request that waits. If the agent sends
-    the same request again, the response has the present state.
+    The status is 201 with the task of the elevation, or 202 with the approval request that waits for a person. An agent
+    that sends the same request again gets the state at that time.
     """
     requested = call.json(flows.ElevationRequest)
 
@@ -65,7 +65,8 @@ async def list_elevations(call: Call) -> Reply:
     def read(reader: Reader, page: Page) -> list[Elevation]:
         if not by.may_read and by.kind != "agent":
             raise Forbidden(
-                "you may not list the elevations of all agents", hint=f"request a token with the scope {READ}"
+                "only agents and callers that may read everything can list elevations",
+                hint=f"request a token with the scope {READ}",
             )
         agent = None if by.may_read else registry.find_agent(reader, by.id).agent_id
         return tasks.list_elevations(reader, agent=agent, page=page)
@@ -80,14 +81,16 @@ async def list_elevations(call: Call) -> Reply:
 
 
 async def show_eligible(call: Call) -> Reply:
-    """Show the scopes that an agent may request temporarily."""
+    """Show the scopes that an agent may request for a limited time."""
     reader = call.world.db.read()
     agent = registry.find_agent(reader, call.params["name"])
     return reply({"agent": agent.name, "scopes": sorted(tasks.get_eligible_scopes(reader, agent.agent_id))})
 
 
 async def set_eligible(call: Call) -> Reply:
-    """Set the scopes that an agent may request temporarily. Elevations with other scopes end."""
+    """Set the scopes that an agent may request for a limited time. An elevation of the agent that uses another scope
+    ends.
+    """
     body = call.json(Eligible)
 
     def allow(act: Act) -> tuple[Agent, frozenset[str]]:

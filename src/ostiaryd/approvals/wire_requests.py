@@ -55,7 +55,7 @@ PROBLEMS: dict[type[Refused], tuple[str, int]] = {
 
 
 class Problem(TypedDict):
-    """The body of a refused access request: problem details (RFC 9457)."""
+    """The response body of a refused access request: problem details (RFC 9457)."""
 
     type: str
     title: str
@@ -69,7 +69,9 @@ class Denied(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A submitted access request (section "Access Request Submission"). Unknown members are ignored."""
+    """A submitted access request (AuthZEN Access Request and Approval Profile, section "Access Request Submission").
+    Unknown members are ignored.
+    """
 
     subject: Thing
     resource: Thing
@@ -79,7 +81,9 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 class RequestTask(TypedDict):
-    """An access request that is in progress or answered."""
+    """The approval request that an access request created, in the form of the profile; `expires_at`: the end of the
+    time for an answer.
+    """
 
     id: str
     status: Literal["pending", "approved", "denied", "expired", "cancelled"]
@@ -89,7 +93,9 @@ class RequestTask(TypedDict):
 
 
 class RequestBody(TypedDict):
-    """The state of an access request. `result` states how to evaluate an approved request again."""
+    """The state of an access request. If the request is approved, `result` states how to evaluate it again with the
+    approval.
+    """
 
     task: RequestTask
     result: NotRequired[dict[str, Any]]
@@ -98,19 +104,22 @@ class RequestBody(TypedDict):
 async def submit(call: Call) -> Reply:
     """Submit an access request for a denied evaluation.
 
-    If there is an unused approval of the same request, the response has it immediately.
+    The status is 201 if the same request has an approval that is not used yet, and otherwise 202: a person must answer
+    first.
     """
     sent = call.json(Submission)
     question = EvaluationRequest(sent.subject, sent.action, sent.resource, sent.context)
     world = call.world
     if sent.denial is None or sent.denial.binding_token is None:
-        raise BadBinding("`denial.binding_token` is missing", hint="send the value of the denial")
+        raise BadBinding("`denial.binding_token` is missing", hint="send the `binding_token` of the denial")
     keys = JwkSet(tuple(world.keys.public("token").values()))
     denied = open_denial(
         sent.denial.binding_token, keys=keys, issuer=world.config.issuer, question=question, now=world.now()
     )
     if sent.denial.expires_at != denied.denial_expires_at:
-        raise BadBinding("`denial.expires_at` differs from the denial", hint="send the value of the denial")
+        raise BadBinding(
+            "`denial.expires_at` is not the time in the `binding_token`", hint="send the `expires_at` of the denial"
+        )
     key = _idempotency_key(call)
     remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
 
@@ -216,7 +225,7 @@ ROUTES = (
             BadBinding("`denial.binding_token` is missing"),
             ExpiredDenial("the denial has expired"),
             flows.NotRequestable("no person can approve the request"),
-            flows.Duplicate("the `Idempotency-Key` was used for another request"),
+            flows.Duplicate("the `Idempotency-Key` was used for a request with another body"),
         ),
         body=Submission,
         grants=True,

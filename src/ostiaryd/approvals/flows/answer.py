@@ -59,22 +59,24 @@ def answer(
     value: str | None = None,
     is_listed: bool = False,
 ) -> Question:
-    """Approve or deny a question.
+    """Record a person's answer `says` (approve or deny) to the approval request `id`, and return the request with its
+    new state.
 
-    `covers`: whether an approval is for the `call` alone, or for similar calls during the `task`; by default for the
-    call alone if it pays, destroys or administers. `narrowing`: parts of the request that are not approved; a second
-    person sees and approves the narrower request. `value`: the value that the person states for the argument
-    `must_state` of the request. `is_listed`: the person approves other requests at the same time.
+    `covers`: `call` approves this call alone, `task` also similar calls of the task; None: similar calls too, if the
+    policies allow that and the call does not pay, destroy or administer. `narrowing`: parts of the request that the
+    person does not approve; if two persons must approve, the second person gets the narrower request. `value`: the
+    person's own statement of the value of the argument `must_state`, if the request has that argument. `is_listed`: the
+    person approves several requests at the same time.
 
-    1. The caller must be a person who is not in the delegation chain of the request, and who may answer it: an approver
-    that each asking policy names; if a policy names none, a person accountable for the agent, or the person on whose
-    behalf the agent acts; or a person who may answer all approval requests. 2. The approval request must be open, and
-    its agent must still be permitted to act. 3. Each person answers once. 4. One denial settles the approval request.
-    Once enough persons have approved, the approval is valid for one call, until its end and while the keys that signed
-    the answers are valid. A denial also ends earlier approvals that cover similar calls. Raises NotFound for an unknown
-    request, Forbidden (`own_chain`, `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`,
-    and for a task or an agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid for a member
-    of the answer that is not valid.
+    1. The caller must be a person who is not in the delegation chain of the request. 2. The person must be permitted to
+    answer, as `check_responsible` says. 3. The request must be open, and its task and agent active. 4. Each person
+    answers once. 5. One denial settles the request, and ends earlier approvals that cover similar calls. 6. Once enough
+    persons have approved, the approval is valid for one call, until its end and while the keys that signed the answers
+    are valid.
+
+    Raises NotFound for an unknown request, Forbidden (`own_chain`, `no_person`, `another_person`, `not_your_agent`,
+    `approve_alone`, `value_needed`, `value_differs`, and for a task or an agent that has ended), Conflict
+    (`question_settled`, `answered_already`), Invalid for `reason`, `covers` or `narrowing` that do not fit the request.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)
@@ -98,7 +100,7 @@ def answer(
     if any(one.person == person for one in before):
         raise Conflict(
             "you have already answered this approval request",
-            hint="another person must answer",
+            hint="if a second approval is needed, another person must give it",
             code="answered_already",
         )
     if narrowing != WHOLE:
@@ -149,19 +151,21 @@ def _hold(act: Act, question: Question, answers: list[Answer], *, until: int, na
 
 
 def expire(act: Act, id: str) -> None:
-    """Mark an approval request as expired. Raises NotFound for an unknown approval request, and Conflict if it has not
-    expired.
+    """Mark an open approval request whose time has passed as expired. Raises NotFound for an unknown approval request,
+    and Conflict if the request is settled already or its time has not passed.
     """
     question = find_question(act, id)
     _note(act, question)
-    if question.state is not ApprovalState.OPEN or act.now < question.ends_at:
-        raise Conflict("the approval request has not expired yet, or has ended already")
+    if question.state is not ApprovalState.OPEN:
+        raise Conflict(f"the approval request is already {question.state}")
+    if act.now < question.ends_at:
+        raise Conflict("the time of the approval request has not passed yet")
     store.settle(act.tx, id, ApprovalState.EXPIRED)
 
 
 def cancel(act: Act, id: str) -> Question:
-    """Cancel an open approval request, and return it. Raises NotFound for an unknown approval request, and Conflict if
-    it is not open.
+    """Cancel an open approval request, so that no person can answer it, and return the request. Raises NotFound for an
+    unknown approval request, and Conflict if the request is not open.
     """
     question = find_question(act, id)
     _note(act, question)
@@ -171,8 +175,8 @@ def cancel(act: Act, id: str) -> Question:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark at most `limit` approval requests whose time has passed as expired, each in a separate act; return the
-    number of these requests.
+    """Mark at most `limit` open approval requests whose time has passed as expired, each in a transaction and a ledger
+    entry of its own; return the number of these requests.
     """
     now = world.now()
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
@@ -180,8 +184,9 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def forget(world: World) -> int:
-    """Delete old approval requests that no decision can use and whose retention period has passed; return the number of
-    deleted requests. The ledger keeps the digest of the request, and the person who answered.
+    """Delete at most `FORGOTTEN_AT_ONCE` settled approval requests whose approvals have expired and whose time ended
+    more than `replay_days` ago; return the number of deleted requests. The ledger keeps the digest of each request, and
+    the person who answered.
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -26,12 +26,13 @@ SECOND = 1_000_000
 
 
 def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: About, config: Config) -> Question:
-    """Return the approval request with this digest if the request is open or approved; otherwise create and return a
-    new approval request.
+    """Return the newest approval request about the call with this `digest`, if that request is open, or approved and
+    not spent; otherwise create and return a new approval request.
 
-    `digest` is the digest of the exact call, to which an approval is bound. Raises Forbidden as `check_not_again` does;
-    if persons denied this tool to the task (`approval_denied`); and if there are too many questions
-    (`too_many_questions`).
+    `digest` is the digest of the exact call, to which an approval is bound; `needs`: approval by one `person` or `two`;
+    `about`: the content of a new request. Raises Forbidden as `check_not_again` does; if persons denied this tool to
+    the task `MAX_DENIED_OF_TOOL` times (`approval_denied`); and if the agent or the task has too many open requests, or
+    the agent made too many within an hour (`too_many_questions`).
     """
     latest = store.find_latest(act.tx, digest)
     if latest is not None:
@@ -68,9 +69,10 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
 
 
 def check_not_again(act: Act, question: Question) -> None:
-    """Check that the call of the newest approval request about it may be asked about again. Raises Forbidden for a call
-    that a person denied (`approval_denied`), until the end of that approval request, and for a call of which
-    `About.max_spent` approvals are spent (`approval_spent`), until one of these approvals expires.
+    """Check that the agent may request an approval again, given the newest approval request about the same call. Raises
+    Forbidden if a person denied that request and its time has not passed (`approval_denied`), or if the limit
+    `About.max_spent` of used approvals of this call is reached (`approval_spent`); a used approval counts until it
+    expires.
     """
     state, id = question.state_at(act.now), question.approval_id
     if state is ApprovalState.DENIED and act.now < question.ends_at:
@@ -81,8 +83,8 @@ def check_not_again(act: Act, question: Question) -> None:
         store.count_spent(act.tx, question.digest, now=act.now) >= question.about.max_spent
     ):
         raise Forbidden(
-            f"the approval was already used ({id})",
-            hint="an approval covers one call or request; the same one can ask again when an approval has expired",
+            f"the approval of this call was already used ({id})",
+            hint="an approval is for one call; request another after the used approval has expired",
             code="approval_spent",
         )
 

@@ -39,7 +39,7 @@ MAX_MESSAGE = 200
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """The parsed parameters of an authentication request. Nothing in the request has been verified."""
+    """The parsed parameters of a CIBA authentication request. Nothing in the request has been verified."""
 
     credentials: Credentials
     login_hint: str
@@ -51,12 +51,12 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tuple[str, int]:
-    """Begin a backchannel request: return its `auth_req_id`, and its remaining lifetime in seconds. A repeated request
-    gets the same approval request.
+    """Begin a backchannel authentication (CIBA): create an approval request for the person in `login_hint`, or use the
+    open request with the same content. Return the `auth_req_id`, and its remaining lifetime in seconds.
 
     Raises InvalidClient or UnauthorizedClient for the client; UnknownUser for `login_hint`; InvalidRequest,
     InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge or InvalidBindingMessage for a parameter;
-    BackchannelDenied if a policy or a limit on approval requests denies the request.
+    BackchannelDenied if persons or a limit on approval requests exclude the request.
     """
     client = trust.authenticate_client(act, request.credentials, config=config)
     if (agent := client.agent) is None:

@@ -32,15 +32,17 @@ from ostiaryd.tasks.model import Task
 def ask_about_call(
     act: Act, request: approval.ApprovalRequest, *, resource_id: str, config: Config
 ) -> tuple[str, bool]:
-    """Return the id of the approval request about a call, and true if its approval is spent by this function, so that
-    the call may pass once.
+    """Handle a guard's request for the approval of a call. Return the id of the approval request, and true if the call
+    may now pass once: its approval was given before and is spent by this function.
 
-    1. The token is live and for this resource, its task is live, the tool is known, and the asking policies are in the
-    server's policy set. 2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or
-    a covering approval is used; otherwise an approval request is created. A request with the same number
-    (`request.call`) is about the same call, until the end of the approval. Raises Forbidden if no approval is possible
-    (also `approval_mismatch`, and as `ask` does), NotFound for an unknown tool or approval, Conflict if another policy
-    set has become active, Malformed for secret arguments without a digest.
+    1. The token must be live and for this resource, its task live, the tool known, and the asking policies in the
+    server's active policy set. 2. Arguments that the catalogue declares secret are hidden from persons. 3. If there is
+    an unused approval of exactly this call, or of similar calls (a cover), it is used once; otherwise an approval
+    request is created. A guard that repeats its request with the same random number `request.call` gets the same
+    result, until the approval expires.
+
+    Raises Forbidden if no approval is possible (also `approval_mismatch`, and as `ask` does), NotFound for an unknown
+    tool or approval, Conflict if another policy set has become active, Malformed for secret arguments without a digest.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -114,8 +116,8 @@ def _covered(
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
-    """Return the live task of a live token for this resource, with its delegation chain. Raises Forbidden if there is
-    none.
+    """Return the live task of a live token for this resource, with its delegation chain. `token` is the id of the
+    token. Raises Forbidden if the token or its task is unknown or has ended.
 
     If the token came by token exchange, the chain includes the holders of all exchanged tokens.
     """
@@ -131,8 +133,8 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
 
 
 def asking_policies(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
-    """Return the number of needed approvals and, for each policy that asks for approval, its reason, as the active
-    policy set of the server states them. Raises Forbidden if a named policy does not ask.
+    """Return two values for the named policies of the active set `ours`: whether one person or `two` must approve, and
+    for each policy its reason and approvers. Raises Forbidden for a policy that does not ask for approval.
     """
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
@@ -156,8 +158,10 @@ def describe(
     warnings: Iterable[str] = (),
     extent: Extent | None = None,
 ) -> About:
-    """Return the description of a call for the person who answers. Arguments that leave the system as text are listed
-    separately.
+    """Return the content of an approval request about a call, for the person who answers. `origins`: the origin of each
+    argument's value; `foreign`: per argument, links and addresses that come neither from the person nor from a record;
+    `extent`: the similar calls to which the approval may extend. Arguments that leave the system as text are listed in
+    `outgoing`.
     """
     tool, arguments = call.ready.tool, call.arguments
     is_dangerous, must_state = choose_stated(tool, arguments, origins)
@@ -191,7 +195,9 @@ def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> 
     """
     if both := request.arguments.keys() & request.secrets.keys():
         raise Forbidden(
-            f"the argument {min(both)[:64]!a} is both in `arguments` and in `secrets`", code="foreign_question"
+            f"the argument {min(both)[:64]!a} is both in `arguments` and in `secrets`",
+            hint="send a secret argument only in `secrets`, as a digest",
+            code="foreign_question",
         )
     shown, more = approval.divide_arguments(request.arguments, ready.secrets, task=task.task_id)
     return shown, dict(request.secrets) | more

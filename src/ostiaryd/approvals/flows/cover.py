@@ -30,9 +30,9 @@ def measure(
     call: AskedCall,
     ours: Policies,
 ) -> tuple[Extent | None, bool]:
-    """Return the extent of a call, the calls to which an approval of it may extend; None if an approval can only be for
-    this one call. The second value is true if untrusted content mentions a value that identifies the object of the
-    call. Raises Malformed for arguments without a digest.
+    """Return the extent of a call: the limits (counterpart, amounts) within which an approval of it can cover similar
+    calls; None if an approval can only be for this one call. The second value is true if untrusted content mentions a
+    value that identifies the object of the call. Raises Malformed for arguments without a digest.
     """
     task, tool, arguments = call.task, call.ready.tool, call.arguments
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
@@ -54,11 +54,12 @@ def measure(
 
 
 def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:
-    """Find a cover that fits a call and has uses left, use it once, and return the id of its approval; None if no cover
-    fits.
+    """Find a cover (an approval of similar calls) that includes a call with this `extent` and has uses left, use it
+    once, and return the id of its approval; None if there is no such cover.
 
     `policy`: the hash of the active policy set. A cover is valid only while the set is active under which its approval
-    was requested. `is_mentioned`: untrusted content mentions the object of the call; then only covers of plans fit.
+    was requested. `is_mentioned`: untrusted content mentions the object of the call; then only covers of plans are
+    used.
     """
     for cover in store.find_covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
@@ -87,18 +88,21 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
 
 
 def read_covers(about: About, covers: str | None) -> bool:
-    """Return true if the person approves similar calls (`task`), false for this call only (`call`). Without a choice
-    (None), the default of the approval request applies. Raises Invalid if the person chooses `task` for an approval
-    that covers one call only.
+    """Return whether the person approves similar calls of the task too: `covers` is `task` for yes, `call` for no, and
+    None for the default of the approval request (`About.covers_task`). Raises Invalid for `task` if the approval can
+    only be for one call.
     """
     if covers == "task" and about.extent is None:
-        raise Invalid("an approval of this call covers one call only", hint="leave `covers` out")
+        raise Invalid(
+            "`covers` is `task`, but an approval of this call is for one call only", hint="leave `covers` out"
+        )
     return about.covers_task if covers is None else covers == "task"
 
 
 def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Collection[int]) -> bool:
-    """Begin the covers of an approval if all approvers extended it to similar calls; for a plan, a cover for each line
-    that is not in `strike`. Return whether any cover began.
+    """Store the covers of an approval that has been given, by which similar calls need no approval of their own: one
+    cover if all approvers extended the approval to similar calls, and for a plan one for each line whose number is not
+    in `strike`. Return whether any cover was stored.
     """
     about = question.about
     extents = []

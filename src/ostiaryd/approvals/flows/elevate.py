@@ -35,7 +35,9 @@ MAX_MINUTES_OF_GLASS = 60
 
 
 class ElevationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The request of an agent for an elevation."""
+    """The request of an agent for an elevation: more scopes for some minutes. `break_glass`: emergency access, which
+    two persons must approve.
+    """
 
     scopes: list[str]
     reason: str
@@ -46,13 +48,17 @@ class ElevationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 def request(
     act: Act, requested: ElevationRequest, *, by: Caller, config: Config
 ) -> tuple[Task | None, Question | None]:
-    """Return the task of the elevation if it is granted, or else the open approval request.
+    """Request an elevation, which gives an agent additional scopes for a limited time. Return its task and None if it
+    is granted, or None and the open approval request.
 
-    1. The caller must be an agent that requests the elevation for itself. 2. The agent must be eligible for the scopes.
-    3. The policies permit or refuse the elevation, or ask a person. 4. If a person is asked: an existing approval is
-    spent, or else an approval request is created and returned. 5. The task of the elevation begins, with an end. Raises
-    Invalid for a member that is not valid; Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does);
-    Conflict if the agent has too many elevations; RemotePoliciesNeeded if a policy needs another evaluator.
+    1. The caller must be an agent that requests the elevation for itself. 2. An administrator must have made the agent
+    eligible for the scopes. 3. The policies permit or refuse the elevation; otherwise a person must approve, and for
+    break-glass access two. 4. An approval that was given is spent, and the elevation begins; without one, an approval
+    request is created.
+
+    Raises Invalid for a member that is not valid; Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask`
+    does); Conflict if the agent has too many elevations; RemotePoliciesNeeded if verdicts of Rego or OPA policies must
+    be obtained first.
     """
     if by.kind != "agent":
         raise Forbidden("only an agent can request an elevation", hint="send a token of the agent", code="no_agent")
@@ -205,7 +211,9 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> Elevati
 
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
-    """Return a line of text for each break-glass access that is in use at `now` (microseconds)."""
+    """Return a sentence for each emergency (break-glass) elevation that is in use at `now` (microseconds), at most
+    five.
+    """
     emergencies = [
         show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)
     ]

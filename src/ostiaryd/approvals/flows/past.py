@@ -30,8 +30,8 @@ MAX_LOOKED_AT = 500
 
 @dataclass(slots=True)
 class Agreed:
-    """Calls of one tool with one counterpart that people approved. `amounts` has the largest approved amount of each
-    argument.
+    """Calls of one tool with one counterpart (the same recipients and objects) that people approved. `amounts` has the
+    largest approved amount of each argument.
     """
 
     resource: str
@@ -46,8 +46,9 @@ class Agreed:
 
 
 def list_approved_calls(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
-    """Return the calls of the agent that people approved at least once since `since` (microseconds) and did not deny in
-    that time, the most frequently approved first. Only the newest `MAX_LOOKED_AT` requests count.
+    """Return the groups of similar calls of the agent that people approved at least once since `since` (microseconds)
+    and never denied in that time, the most frequently approved first. Only the newest `MAX_LOOKED_AT` approval requests
+    are considered.
     """
     agreed_calls, refused = dict[str, Agreed](), set[str]()
     tools = dict[tuple[str, str], ReadyTool | None]()

@@ -31,8 +31,10 @@ profit.
 
 
 def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:
-    """Return the plan request of a task; None if it would have fewer than two lines. The caller must be the agent or an
-    administrator. Raises NotFound, Forbidden (a task of another agent, an ended task, and as `ask` does).
+    """Create the plan request of a task, or return the existing one: one approval request for several calls that the
+    task will probably make and that would otherwise need an approval each. Return None if there are fewer than two such
+    calls. The caller must be the task's agent or an administrator. Raises NotFound for an unknown task, Forbidden (a
+    task of another agent, an ended task, and as `ask` does).
     """
     task = tasks.live(act.tx, task_id, now=act.now)
     registry.fill_entry(act, object=task.task_id)

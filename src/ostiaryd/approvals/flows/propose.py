@@ -18,7 +18,10 @@ from ostiaryd.registry.model import Agent
 
 
 class Proposal(TypedDict):
-    """A permission that a policy can give, because persons approved these calls repeatedly and denied none."""
+    """A proposed policy that would permit calls which persons approved repeatedly and never denied. `named` and
+    `amounts`: the values, and the largest amounts, of these calls; `occasions`: the number of different tasks or days
+    of the approvals.
+    """
 
     agent: str
     agent_id: str
@@ -36,7 +39,9 @@ class Proposal(TypedDict):
 
 
 def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Proposal]:
-    """Return the proposals for an agent (name or id). Raises NotFound for an unknown agent."""
+    """Return proposals of policies for an agent (name or id), from calls that people approved on at least
+    `approvals_to_propose` occasions and never denied. Raises NotFound for an unknown agent.
+    """
     agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
     return [

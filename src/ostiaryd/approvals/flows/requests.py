@@ -16,6 +16,9 @@ from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import EvaluationRequest, Unanswerable
 from ostiaryd.registry import flows as registry
 
+HOPELESS = "no approval of a person would change the denial"
+SEE_REASON = "evaluate the request again: the decision states the reason of the denial"
+
 
 class NotRequestable(Invalid):
     """Raised for an access request if the evaluation is not a denial, or if no approval of a person would change the
@@ -32,15 +35,17 @@ class Duplicate(Conflict):
 
 
 def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
-    """Return the approval request that was submitted with this idempotency key; None if there is none. Raises Duplicate
-    if the key was used for a request with another body.
+    """Return the approval request that the caller submitted before with this idempotency key (`key` and `body` are
+    digests); None if there is none. Raises Duplicate if the key was used for a request with another body.
     """
     earlier = store.find_submitted(act.tx, key)
     if earlier is None:
         return None
     id, before = earlier
     if before != body:
-        raise Duplicate("the `Idempotency-Key` was used for another request", hint="send another `Idempotency-Key`")
+        raise Duplicate(
+            "the `Idempotency-Key` was used for a request with another body", hint="send another `Idempotency-Key`"
+        )
     act.entry.action = "approval.again"
     registry.fill_entry(act, object=id)
     return store.get_question(act.tx, id)
@@ -49,10 +54,11 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
 def ask_about_question(
     act: Act, question: EvaluationRequest, *, remote: RemoteAnswers | None, config: Config
 ) -> Question:
-    """Return the approval request about a denied evaluation that lacks only an approval.
+    """Return the approval request about an evaluation, which must be a denial that an approval would change into a
+    permission; the request is created if there is none yet.
 
-    Raises NotRequestable if no approval would change the decision, Malformed for a request that is too long for a
-    person to read, and as `ask` does.
+    Raises NotRequestable for any other evaluation, Malformed for a request that is too long for a person to read,
+    Forbidden as `ask` does.
     """
     evaluator = policy.Evaluator(
         act.tx, ours := policy.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys
@@ -60,10 +66,12 @@ def ask_about_question(
     try:
         resolved = evaluator.resolve(question)
     except (Unanswerable, Forbidden, NotFound):
-        raise NotRequestable("no approval would change the decision", hint="evaluate again") from None
+        raise NotRequestable(HOPELESS, hint=SEE_REASON) from None
     decision, _ = evaluator.decide(resolved)
-    if not decision.asks or decision.allowed or not isinstance(resolved, policy.ToolCall):
-        raise NotRequestable("no approval would change the decision", hint="evaluate again")
+    if decision.allowed:
+        raise NotRequestable("the policies now permit the request without an approval", hint="evaluate again")
+    if not decision.asks or not isinstance(resolved, policy.ToolCall):
+        raise NotRequestable(HOPELESS, hint=SEE_REASON)
     call, task = resolved
     assert call.ready is not None
     entry, ready = act.entry, call.ready

@@ -18,8 +18,8 @@ from ostiaryd.registry.model import PersonId
 def list_answerable(
     reader: Reader, ids: Iterable[str], person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> list[Question]:
-    """Return those of the approval requests `ids` that are open and that a person may answer. `everything` names the
-    persons and teams that may answer all approval requests.
+    """Return those of the approval requests with these `ids` that are open and that the person may answer. `everything`
+    names the persons and teams that may answer all approval requests.
     """
     questions = (store.get_question(reader, id) for id in ids)
     return [
@@ -34,7 +34,7 @@ def list_answerable(
 def is_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> bool:
-    """Return whether a person may still answer an approval request."""
+    """Return whether a person may still answer an approval request, as `check_responsible` says."""
     try:
         check_responsible(reader, question, person, everything=everything, now=now)
     except Forbidden:
@@ -45,7 +45,13 @@ def is_responsible(
 def check_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> None:
-    """Check that a person may answer an approval request. Raises Forbidden (`not_your_agent`) otherwise."""
+    """Check that a person may answer an approval request. Raises Forbidden (`not_your_agent`) otherwise.
+
+    Permitted are: the only person whom the request names (`sole`); the persons and teams in `everything`; a person whom
+    a role policy permits to answer; and a person who satisfies every policy that asks. A policy that names approvers is
+    satisfied by an approver, any other by the person on whose behalf the agent acts and by the persons accountable for
+    the agent.
+    """
     about = question.about
     if person == about.sole or _is_among(reader, person, everything):
         return

@@ -27,26 +27,26 @@ BEFORE = 20
 
 
 def may_see_all(by: Caller) -> bool:
-    """Return whether the caller may see every approval request: the caller is a person who can answer, or may read
-    everything.
+    """Return whether the caller may see every approval request: a person with the scope to answer requests, or a caller
+    that may read everything.
     """
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
 
 
 def find_visible(reader: Reader, id: str, *, by: Caller) -> Question:
-    """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound if there
-    is none.
+    """Return the approval request with this id, if the caller may see all requests or is an agent in the delegation
+    chain of this request. Raises NotFound otherwise.
     """
     question = store.get_question(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
         raise NotFound(
-            "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"
+            "approval not found", hint="list the approvals: ostiary approvals list --all", code="unknown_approval"
         )
     return question
 
 
 class ApprovalBody(TypedDict):
-    """The state of an approval request. Times are in seconds since the epoch."""
+    """An approval request in brief. Times are in seconds since the epoch."""
 
     approval_id: str
     state: str

@@ -53,7 +53,9 @@ WARNINGS = {
 
 
 def describe_question(question: Question, *, agent: str, owner: str | None) -> list[str]:
-    """Return an approval request as lines in plain words, for the person who answers."""
+    """Return an approval request as lines in plain words, for the person who answers. `agent`: the name of the agent;
+    `owner`: the name of its owner, None for none.
+    """
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
