@@ -17,6 +17,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/ground/http/edge.py": "a request and a reply as values, with the endpoint between them",
     "src/ostiaryd/ground/http/protocol.py": "one connection, from its first byte to its last answer",
     "src/ostiaryd/app.py": "every route and every background loop of the server in one list",
+    "src/ostiaryd/approvals/model.py": "one approval request: its content, and the rules for an answer",
     "src/ostiaryd/certs/flows/acme.py": "the life of an ACME order, from its account to its certificate",
     "src/ostiaryd/certs/model/acme.py": "the objects of RFC 8555 and the forms of their messages",
     "src/ostiaryd/certs/wire_acme.py": "the resources of RFC 8555, which share one form of a request",

@@ -93,7 +93,7 @@ def test_a_policy_on_an_action_group_applies_to_the_actions_of_the_group() -> No
         ({}, "1 to 200 files"),
         ({"a.cedar": ""}, "no policy"),
         ({"a.test.toml": ""}, "no policy"),
-        ({"a.txt": ""}, r"a\.txt ends with none of"),
+        ({"a.txt": ""}, r"the file a\.txt must end with one of"),
         ({"../a.cedar": PERMIT}, "file name"),
         ({"/a.cedar": PERMIT}, "file name"),
         ({"a//b.cedar": PERMIT}, "file name"),

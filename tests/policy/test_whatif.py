@@ -309,7 +309,7 @@ async def test_a_decision_that_needs_rego_is_not_replayed(
     await pay(bank, 100.0)
     files = a_set(cedar, levels__rego=f"package ostiary.levels\nimport rego.v1\n{rego}\n")
     found = (await ask(bank, files))[-1]["report"]
-    unknown = {} if replayed else {"an enforced policy is not Cedar, and such policies are not replayed": 1}
+    unknown = {} if replayed else {"an enforced policy is in Rego or OPA, and such policies are not replayed": 1}
     assert (found["replayed"], found["changed"], found["unknown"]) == (replayed, changed, unknown)
 
 

@@ -55,7 +55,7 @@ def test_a_burst_of_refusals_is_found_explained_and_replayed(live_server: Server
 def test_explaining_an_unknown_finding_is_an_error(live_server: ServerFixture) -> None:
     ran = run("watch", "explain", "fi_none", "--data-dir", str(live_server.server.folder))
     assert ran.code == 1
-    assert "there is no finding with this id" in ran.err
+    assert "there is no finding with the id" in ran.err
     assert run("watch", "findings", "--limit", "1001", "--data-dir", str(live_server.server.folder)).code == 0, (
         "two pages"
     )

@@ -163,7 +163,10 @@ async def test_a_test_of_a_list_reports_that_all_lists_together_would_be_too_lon
     await add(world, url="https://lists.example/a")
     full = await add(world, "full", url="https://lists.example/b")
     await act(world, "threats.refresh", lambda act: flows.accept_list(act, full, many(MAX_MARKS - 2)))
-    for count, failed in ((2, None), (3, f"all threat lists together have more than {MAX_MARKS} values")):
+    for count, failed in (
+        (2, None),
+        (3, f"with this content, all threat lists together would have more than {MAX_MARKS} values"),
+    ):
         listed = many(count, MAX_MARKS)
         change = await act(world, "threats.test", partial(flows.examine_list, name="evil", listed=listed))
         assert change.failed == failed

@@ -301,8 +301,8 @@ export type AnchorsBody = {
 };
 
 /**
- * An incident after a person's decision. `seq` is the number of the change in the feed, `committed_at` the time of its
- * commit in microseconds.
+ * An incident after a person's decision. `seq` is the number of the change in the guards' feed, `committed_at` the
+ * time of its commit in microseconds.
  */
 export type AnsweredIncident = {
   agent: string;
@@ -570,7 +570,7 @@ export type BatchOptions = {
   evaluations_semantic?: "deny_on_first_deny" | "execute_all" | "permit_on_first_permit";
 };
 
-/** The response to each evaluation, in the order of the request. */
+/** The responses to the evaluations of a batch, in the order of the request. */
 export type BatchResponse = {
   evaluations: EvaluationResponse[];
 };
@@ -1053,7 +1053,7 @@ export type ErrorBody = {
   message: string;
 };
 
-/** An evaluation of a batch. If a member is absent, the value of the batch applies. */
+/** An evaluation of a batch. For a member that is absent, the member of the batch applies. */
 export type EvaluationItem = {
   subject?: Thing | null;
   action?: Verb | null;
@@ -1363,7 +1363,7 @@ export type IssuerBody = {
   verified_at: number | null;
 };
 
-/** A policy in a plan. `effect`: `other` for a policy that is not Cedar. */
+/** A policy of a set, before or after a switch of sets. `effect`: `other` for a policy in Rego or OPA. */
 export type Item = {
   id: string;
   effect: "forbid" | "other" | "permit";
@@ -1407,8 +1407,8 @@ export type Kill = {
 };
 
 /**
- * A stop: its incident (if an agent was stopped), `seq`, the number of the change in the feed, `committed_at`, the
- * time of its commit in microseconds, and the command that undoes the stop.
+ * A stop: its incident (if an agent was stopped), `seq` and `committed_at`, the number of the change in the guards'
+ * feed and the time of its commit in microseconds, and the command that lifts the stop.
  */
 export type KillBody = {
   committed_at: number;
@@ -1449,7 +1449,7 @@ export type Leave = {
 };
 
 /**
- * A lifted stop: `seq`, the number of the change in the feed, and `committed_at`, the time of its commit in
+ * A lifted stop: `seq`, the number of the change in the guards' feed, and `committed_at`, the time of its commit in
  * microseconds.
  */
 export type LiftBody = {
@@ -1800,8 +1800,9 @@ export type NewProvider = {
 };
 
 /**
- * A what-if to run: the files of the candidate set. `since`, `until`: the times in microseconds between which recorded
- * decisions are replayed. `by`: a further member by which changed verdicts are grouped.
+ * A what-if to run: the files of the candidate policy set. `since`, `until`: the times in microseconds between which
+ * recorded decisions are replayed; without `until`, until now. `by`: the property of subjects by which changed
+ * verdicts are grouped.
  */
 export type NewQuestion = {
   files: Record<string, string>;
@@ -1870,7 +1871,10 @@ export type NewSecretValue = {
   cas?: number | null;
 };
 
-/** A policy set to put: its files by name. `loses`: the ids of the safeguards that the switch may remove. */
+/**
+ * A policy set to validate and activate: its files by name. `loses`: the ids of the safeguards of the server that the
+ * new set may leave out although they apply now.
+ */
 export type NewSet = {
   files: Record<string, string>;
   loses?: string[];
@@ -1999,8 +2003,8 @@ export type OverviewBody = {
 };
 
 /**
- * The person whose session makes the request. `operations` lists each method and path that a role of the person
- * permits. `issuer` is the identifier of this server, as credential files need it.
+ * The calling person. `operations` lists each method and path that a role of the person permits. `issuer` is the
+ * identifier of this server, which a credential file states.
  */
 export type OwnSessionBody = {
   acr: string;
@@ -2100,8 +2104,8 @@ export type PersonStateBody = {
 export type Place = "body" | "header" | "placeholder" | "query";
 
 /**
- * The changes that a switch to another set makes. `files`: the changed files by name, except files of Cedar policies,
- * each with its change.
+ * The changes that the activation of another policy set makes. `files`: by name, the files that differ, except files
+ * of Cedar policies; Cedar policies are listed one by one.
  */
 export type Plan = {
   against: string;
@@ -2613,7 +2617,7 @@ export type RoleNamesBody = {
 };
 
 /**
- * The paths of secrets that rotate now, within seconds, the number of revoked leases, and the paths of secrets that a
+ * The paths of secrets whose rotation has started, the number of revoked leases, and the paths of secrets that a
  * person must replace.
  */
 export type RotatedSecrets = {
@@ -2654,7 +2658,7 @@ export type RotationPath = {
   path: string;
 };
 
-/** A refusal in the form `google.rpc.Status`. */
+/** The body of a refusal, in the form `google.rpc.Status`. */
 export type RpcStatus = {
   code: number;
   message: string;
@@ -2691,14 +2695,20 @@ export type SealOrder = {
   unseal_public_key?: string | null;
 };
 
-/** A page of results: entities or actions, each with the inputs on which it depends. */
+/**
+ * A page of results: ids of entities or names of actions. A result that is permitted only for some values names the
+ * inputs on which it depends.
+ */
 export type SearchBody = {
   context: Record<string, unknown>;
   page: Record<string, unknown>;
   results: Record<string, unknown>[];
 };
 
-/** `uncertain`: whether results that depend on arguments that the search does not state are included or excluded. */
+/**
+ * `uncertain`: whether the results include entities and actions that are permitted only for some values of arguments
+ * that the search does not state.
+ */
 export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
@@ -2838,8 +2848,8 @@ export type SigningKeyRotation = {
 };
 
 /**
- * The part of a search that is searched: a subject or resource with a type, but without an id. Each entity of this
- * type that the server or the policy set knows is a candidate. `properties`: attributes of each candidate of an
+ * The searched part of an AuthZEN search: a subject or resource with a type, but without an id. The candidates are all
+ * entities of this type that the server or the policy set knows. `properties`: attributes of each candidate of an
  * unregistered type. An attribute that the policy set states for the candidate overrides the property of the same
  * name.
  */
@@ -2869,7 +2879,7 @@ export type StateChange = {
   why?: string;
 };
 
-/** A useful next step: its kind, the number of objects that the step is about, and the step as a sentence. */
+/** A suggested next step for the administrator: its kind, the number of objects that it is about, and a sentence. */
 export type StepBody = {
   count: number;
   kind: "agent" | "approvals" | "guards" | "incidents" | "pending" | "resource" | "risk" | "stops" | "watching";
@@ -3059,7 +3069,7 @@ export type TestedGuards = {
   seq: number;
 };
 
-/** The result of a dry run: a valid policy set, which was not stored, and the changes that its activation would make. */
+/** The result of a dry run: the set is valid and was not stored. `plan`: the changes that its activation would make. */
 export type TestedPolicySet = {
   active: boolean;
   hash: string;
@@ -3070,7 +3080,7 @@ export type TestedPolicySet = {
   tests: number;
 };
 
-/** The subject or the resource of an access request, as the caller states it. */
+/** The subject or the resource of an AuthZEN access request, as the caller states it. `properties`: its attributes. */
 export type Thing = {
   type: string;
   id: string;
@@ -3090,9 +3100,9 @@ export type ThreatListBody = {
 };
 
 /**
- * The change that a fetch of the list would make at this moment: the number of values (`count`), of new values
- * (`new`), of removed values (`gone`), and of items that the server cannot check (`skipped`). If the server would not
- * accept the content, `failed` is the reason, and the numbers are null.
+ * The change that a fetch of the list would make now: the number of values (`count`), of values that the stored list
+ * lacks (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`). If
+ * the server would not accept the content, `failed` is the reason, and the numbers are null.
  */
 export type ThreatListTest = {
   count: number | null;
@@ -3236,7 +3246,7 @@ export type UnsealOrder = {
   unseal_key: string;
 };
 
-/** The hash of the set that was the watching set. */
+/** The hash of the removed watching set. */
 export type UnwatchedBody = {
   hash: string | null;
 };
@@ -4518,7 +4528,7 @@ export interface Operations {
     body: undefined;
     answer: TestedGuards;
   };
-  /** List findings, newest first, or the findings of one agent. */
+  /** List findings, newest first: of all agents, or with `agent` of one agent. */
   "GET /api/v1/findings": {
     path: {};
     query: {
@@ -4538,7 +4548,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Explain a finding: its detector, and the entries on which it rests. */
+  /** Explain a finding: the meaning of its detector, and the ledger entries on which it rests. */
   "GET /api/v1/findings/{id}": {
     path: {
       id: string;
@@ -5141,14 +5151,14 @@ export interface Operations {
     body: undefined;
     answer: SchemaBody;
   };
-  /** Stop the watching set: the policy set whose verdicts are recorded beside those of the active set. */
+  /** Remove the watching set: the policy set whose verdicts are recorded beside those of the active set, and enforce */
   "DELETE /api/v1/policies/watching": {
     path: {};
     query: {};
     body: undefined;
     answer: UnwatchedBody;
   };
-  /** Show a policy set with its files, the safeguards that it extends, and safeguards that do not apply. */
+  /** Show a policy set with its files, the server's safeguards that are part of it (`extends`), and safeguards that */
   "GET /api/v1/policies/{hash}": {
     path: {
       hash: string;
@@ -5353,7 +5363,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Grant a role to a person or team. The active policies must name the role. */
+  /** Grant a role to a person or team. A role exists if an active policy names it. */
   "POST /api/v1/roles": {
     path: {};
     query: {};
@@ -5702,7 +5712,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Declare a task; with a `parent`, delegate a part of that task to its agent or to another agent. */
+  /** Declare a task; with a `parent`, make a part of that task, and delegate it to the parent's own agent or to */
   "POST /api/v1/tasks": {
     path: {};
     query: {};

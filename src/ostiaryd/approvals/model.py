@@ -97,8 +97,7 @@ class ApprovalLink(msgspec.Struct, frozen=True):
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of a plan request: similar calls, of one tool with one counterpart, that the person approves together.
-    `arguments`: the recipients and objects of these calls; `extent`: the limits within which the approval covers a
-    call.
+    `arguments`: their recipients and objects; `extent`: the limits within which the approval covers a call.
     """
 
     resource: str
@@ -161,7 +160,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def covers_task(self) -> bool:
         """Return whether an approval covers similar calls of the task if the person does not choose: true if the
-        request allows that and the call does not pay, destroy or administer.
+        request allows that, unless the call pays, destroys or administers.
         """
         return self.extent is not None and self.effect not in GRAVE
 
@@ -175,9 +174,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def stated(self) -> str | float | None:
-        """Return the value of the argument that a person must state in order to approve; None if there is no such
-        argument.
-        """
+        """Return the value of the argument that a person must state to approve; None if there is no such argument."""
         return find_stated(self.arguments, self.must_state) if self.must_state else None
 
     @property
@@ -280,8 +277,8 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AskedCall(NamedTuple):
-    """A call that needs an approval: its task, the name of its resource, and its tool. `arguments`: arguments with the
-    values that a person may see; `secrets`: the other arguments with digests of their values.
+    """A call that needs an approval: its task, the name of its resource, and its tool. `arguments`: those whose values
+    a person may see; `secrets`: the others, with digests of their values.
     """
 
     task: Task
@@ -344,11 +341,8 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
             code="no_person",
         )
     if question.about.sole not in (None, caller.id):
-        raise Forbidden(
-            "only the person whom the approval request names may answer it",
-            hint="let that person answer",
-            code="another_person",
-        )
+        message = "only the person whom the approval request names may answer it"
+        raise Forbidden(message, hint="let that person answer", code="another_person")
     return PersonId(caller.id)
 
 
@@ -413,9 +407,8 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
 
 
 def check_stated(question: Question, value: str | None) -> None:
-    """Check that `value`, which the approving person stated, equals the value of the argument `must_state`; if the
-    request has no such argument, nothing is checked. Raises Forbidden for a missing (`value_needed`) or a different
-    value (`value_differs`).
+    """Check that `value`, which the approving person stated, equals the value of the argument `must_state`, if the
+    request has one. Raises Forbidden for a missing (`value_needed`) or a different value (`value_differs`).
     """
     name, argument = question.about.must_state, question.about.stated
     if argument is None:

@@ -20,10 +20,9 @@ from ostiaryd.trust.flows.sessions import act_as_person, end_headers, end_sessio
 
 
 class OwnSessionBody(TypedDict):
-    """The person whose session makes the request. `operations` lists each method and path that a role of the person
-    permits.
+    """The calling person. `operations` lists each method and path that a role of the person permits.
 
-    `issuer` is the identifier of this server, as credential files need it.
+    `issuer` is the identifier of this server, which a credential file states.
     """
 
     person_id: str

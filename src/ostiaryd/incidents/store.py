@@ -181,7 +181,7 @@ def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
 
 
 def count_active_agents(tx: Tx, *, older_than: int) -> int:
-    """Return the number of active agents. The stored number is counted again if it is older than the time `older_than`
+    """Return the number of active agents. The stored number is returned unless it was counted before `older_than`
     (microseconds).
     """
     row = tx.one(_FLEET)

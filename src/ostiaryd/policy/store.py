@@ -54,8 +54,8 @@ _NEWEST = 1 << 62
 
 
 class Approved(NamedTuple):
-    """A stored approval: the digest of the approved request, and the ids of the policies that asked for
-    the approval.
+    """An approval that persons have given: the digest of the approved request, and the ids of the policies that asked
+    for the approval.
     """
 
     digest: str
@@ -63,7 +63,7 @@ class Approved(NamedTuple):
 
 
 def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> None:
-    """Store an approval of the request with this digest. `policies`: the names of the policies that asked for
+    """Store that persons approved the request with this digest. `policies`: the ids of the policies that asked for
     approval.
     """
     tx.run(_INSERT_APPROVED, id=id, digest=digest, policies=canonical.encode(policies).decode())
@@ -76,7 +76,7 @@ def approved(reader: Reader, id: str) -> Approved | None:
 
 
 def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
-    """Mark an approval as spent by the call with the random number `call`. Return False if it was spent before."""
+    """Mark an approval as used for the call with the random number `call`. Return False if it was used before."""
     return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 
@@ -87,7 +87,7 @@ def active_hash(reader: Reader) -> str:
 
 
 def get_active_ir(reader: Reader) -> tuple[str, str]:
-    """Return the hash of the active set, and the IR of its policies as JSON, which guards get."""
+    """Return the hash of the active set, and its policies in compiled form (IR, as JSON), which guards get."""
     hash = active_hash(reader)
     row = reader.one(_RULES, hash=hash)
     return hash, ir.render(starter_files().ir).decode() if row is None else row[1]
@@ -100,7 +100,7 @@ def activate(tx: Tx, hash: str) -> None:
 
 
 def watched(reader: Reader) -> str | None:
-    """Return the hash of the watching set; None if there is none."""
+    """Return the hash of the watching set, whose verdicts are recorded and not enforced; None if there is none."""
     row = reader.one(_WATCHED)
     return None if row is None else row[0]
 
@@ -143,7 +143,9 @@ def get(reader: Reader, hash: str) -> PolicySet | None:
 
 
 def page(reader: Reader, *, after: PolicySet | None, limit: int) -> list[PolicySet]:
-    """Return at most `limit` sets, the newest first, that follow `after` in this order (None: from the newest on)."""
+    """Return at most `limit` stored sets, the newest first: those older than the set `after`, or with None all from the
+    newest.
+    """
     at, hash = (_NEWEST, "") if after is None else (after.created_at, after.hash)
     return [_summary(row) for row in reader.all(_PAGE, at=at, hash=hash, limit=limit)]
 
@@ -155,8 +157,8 @@ def files(reader: Reader, hash: str) -> dict[str, str] | None:
 
 
 def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, dict[Uid, Entity]] | None:
-    """Return the files of a stored set, the IR of its policies, and the actions of its schema; None if it is not
-    stored.
+    """Return the files of a stored set, its policies in compiled form (IR), and the actions of its schema; None if the
+    set is not stored.
     """
     row = reader.one(_RULES, hash=hash)
     return None if row is None else (decode_files(row[0]), ir.parse(row[1].encode()), decode_actions(row[2]))

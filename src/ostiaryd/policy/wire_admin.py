@@ -40,7 +40,9 @@ Flag = Literal["true", "false"]
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
-    """A policy set to put: its files by name. `loses`: the ids of the safeguards that the switch may remove."""
+    """A policy set to validate and activate: its files by name. `loses`: the ids of the safeguards of the server that
+    the new set may leave out although they apply now.
+    """
 
     files: dict[str, str]
     loses: list[str] = []
@@ -65,8 +67,8 @@ class PolicySetBody(TypedDict):
 
 
 class TestedPolicySet(TypedDict):
-    """The result of a dry run: a valid policy set, which was not stored, and the changes that its activation would
-    make.
+    """The result of a dry run: the set is valid and was not stored. `plan`: the changes that its activation
+    would make.
     """
 
     hash: str
@@ -102,7 +104,7 @@ class SchemaBody(TypedDict):
 
 
 class UnwatchedBody(TypedDict):
-    """The hash of the set that was the watching set."""
+    """The hash of the removed watching set."""
 
     hash: str | None
 
@@ -110,10 +112,11 @@ class UnwatchedBody(TypedDict):
 async def put_set(call: Call) -> Reply:
     """Validate, test and activate a policy set; with `dry_run` nothing is stored.
 
-    With `whatif` and the ticket of a what-if, the set is refused if more than `max_changes` verdicts change. A set
-    under which the caller would be denied another token is refused without `lock_out`. A set without a safeguard that
-    applies now is refused unless `loses` names the safeguard. With `If-Match: "HASH"` the set is refused if another set
-    than HASH is active. With `watch` the set decides beside the active set and enforces nothing.
+    With `whatif` (the ticket of a what-if), the set is refused if more than `max_changes` verdicts would change. A set
+    under which the caller would be denied another token is refused without `lock_out`. A set that leaves out a
+    safeguard which applies now is refused unless `loses` names the safeguard. With `If-Match: "HASH"`, the set is
+    refused if another set than HASH is active. With `watch` the set is not activated: its verdicts are recorded beside
+    those of the active set, and enforce nothing.
     """
     dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
     gate, body = _gate(call), call.json(NewSet)
@@ -152,7 +155,7 @@ def _check_active(act: Act, call: Call) -> None:
     if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
         raise PreconditionFailed(
             f"`If-Match` does not name the active policy set {active}",
-            hint="another set has become active: make a new plan",
+            hint="another set may have become active: make a new plan, and send its hash",
         )
 
 
@@ -163,7 +166,9 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
     """Check that the set can be a watching set. Raises Invalid otherwise."""
     if gate is not None:
-        raise Invalid("`whatif` cannot be combined with `watch`", hint="send only one of the two")
+        raise Invalid(
+            "`whatif` cannot be combined with `watch`, which enforces nothing", hint="send only one of the two"
+        )
     if loaded.ready.program is not None:
         raise Invalid(
             "a set with policies in Rego or OPA cannot be a watching set", hint='set mode := "watch" in its policies'
@@ -171,7 +176,9 @@ def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
 
 
 async def unwatch(call: Call) -> Reply:
-    """Stop the watching set: the policy set whose verdicts are recorded beside those of the active set."""
+    """Remove the watching set: the policy set whose verdicts are recorded beside those of the active set, and enforce
+    nothing.
+    """
     return reply({"hash": await act_as(call, "policy.unwatch", flows.stop_watching)})
 
 
@@ -222,7 +229,9 @@ async def show_schema(call: Call) -> Reply:
 
 
 async def show_set(call: Call) -> Reply:
-    """Show a policy set with its files, the safeguards that it extends, and safeguards that do not apply."""
+    """Show a policy set with its files, the server's safeguards that are part of it (`extends`), and safeguards that
+    the set leaves out (`left_out`).
+    """
     hash = call.params["hash"]
     summary, files, left_out, active = await call.world.db.scan(
         lambda reader: (

@@ -43,7 +43,7 @@ SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/reso
 
 
 class EvaluationItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An evaluation of a batch. If a member is absent, the value of the batch applies."""
+    """An evaluation of a batch. For a member that is absent, the member of the batch applies."""
 
     subject: Thing | None = None
     action: Verb | None = None
@@ -83,7 +83,7 @@ class EvaluationResponse(msgspec.Struct, frozen=True, omit_defaults=True, gc=Fal
 
 
 class BatchResponse(TypedDict):
-    """The response to each evaluation, in the order of the request."""
+    """The responses to the evaluations of a batch, in the order of the request."""
 
     evaluations: list[EvaluationResponse]
 
@@ -173,8 +173,8 @@ def render(refusal: Refused) -> Reply:
 
 
 def read(call: Call, kind: type[T]) -> T:
-    """Return the body of a request, which must be I-JSON, as a value of the type `kind`. Unknown members are ignored,
-    as section 5 requires. Raises Malformed for any other body.
+    """Return the body of a request, parsed as `kind`. The body must be I-JSON; unknown members are ignored, as section
+    5 requires. Raises Malformed for any other body.
     """
     call.expect("application/json")
     body = call.body
@@ -189,10 +189,11 @@ def read(call: Call, kind: type[T]) -> T:
 
 
 def read_batch(call: Call) -> Batch:
-    """Return the batch in the body of a request. Raises Malformed if a part other than an item is not well-formed.
+    """Return the batch in the body of a request. Raises Malformed if anything but an item of the batch is not
+    well-formed.
 
     An item that is not well-formed becomes None, and only this item is denied (section 7.2.1). The same applies to an
-    item that uses a default of the batch that is not well-formed, such as an empty one.
+    item without a member of its own, if the member of the batch is not well-formed, such as an empty one.
     """
     try:
         return read(call, Batch)

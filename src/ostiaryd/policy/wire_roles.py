@@ -66,13 +66,13 @@ async def list_role_names(call: Call) -> Reply:
 
 
 async def grant_role(call: Call) -> Reply:
-    """Grant a role to a person or team. The active policies must name the role."""
+    """Grant a role to a person or team. A role exists if an active policy names it."""
     new = call.json(NewRole)
 
     def grant(act: Act) -> None:
         names = flows.known_roles(act.tx)
         if new.role not in names:
-            raise Invalid(f"no policy names the role {new.role[:64]!a}", hint=nearest_hint(new.role, names))
+            raise Invalid(f"no active policy names the role {new.role[:64]!a}", hint=nearest_hint(new.role, names))
         registry.grant_role(act, new.subject, new.role)
 
     await registry.act_as(call, "role.grant", grant)
@@ -82,8 +82,8 @@ async def grant_role(call: Call) -> Reply:
 async def revoke_role(call: Call) -> Reply:
     """Revoke a role of a person or team.
 
-    A person cannot revoke the role of the last administrator. If a rule of a login provider granted the role, the next
-    login of the person grants it again.
+    The role of the last administrator cannot be revoked. If a rule of a login provider granted the role, the next login
+    of the person grants the role again.
     """
     subject, role = call.params["subject"], call.params["role"]
     await registry.act_as(call, "role.revoke", lambda act: registry.revoke_role(act, subject, role))

@@ -57,7 +57,9 @@ class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SearchOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`uncertain`: whether results that depend on arguments that the search does not state are included or excluded."""
+    """`uncertain`: whether the results include entities and actions that are permitted only for some values of
+    arguments that the search does not state.
+    """
 
     uncertain: Literal["include", "exclude"] = "include"
 
@@ -89,7 +91,9 @@ class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SearchBody(TypedDict):
-    """A page of results: entities or actions, each with the inputs on which it depends."""
+    """A page of results: ids of entities or names of actions. A result that is permitted only for some values names the
+    inputs on which it depends.
+    """
 
     page: dict[str, Any]
     context: dict[str, Any]

@@ -50,9 +50,11 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def start_task(call: Call) -> Reply:
-    """Declare a task; with a `parent`, delegate a part of that task to its agent or to another agent."""
+    """Declare a task; with a `parent`, make a part of that task, and delegate it to the parent's own agent or to
+    another agent.
+    """
     if len(call.body) > MAX_BODY:
-        raise TooLarge(f"the task is over {MAX_BODY} bytes", hint="name fewer tools, values or words")
+        raise TooLarge(f"the task has more than {MAX_BODY} bytes", hint="name fewer tools, values or words")
     new = call.json(NewTask)
     classes = call.world.config.classes
     bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget, classes=classes)

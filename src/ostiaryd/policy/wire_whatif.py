@@ -55,8 +55,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
-    """A what-if to run: the files of the candidate set. `since`, `until`: the times in microseconds between which
-    recorded decisions are replayed. `by`: a further member by which changed verdicts are grouped.
+    """A what-if to run: the files of the candidate policy set. `since`, `until`: the times in microseconds between
+    which recorded decisions are replayed; without `until`, until now. `by`: the property of subjects by which changed
+    verdicts are grouped.
     """
 
     files: dict[str, str]
@@ -66,14 +67,16 @@ class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asking:
-    """The limit of one what-if at a time in this process."""
+    """The limit of one what-if at a time in this server process."""
 
     def __init__(self, _: World) -> None:
         self.is_busy = False
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Let the block run the only what-if of the server at this time. Raises Unavailable if another what-if runs."""
+        """Reserve the place for a what-if while the `async with` block runs. Raises Unavailable if another what-if runs
+        in this process.
+        """
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True
@@ -133,8 +136,8 @@ def _report_line(world: World, loaded: Loaded, span: Span, report: Report, *, ca
 async def replay(
     world: World, candidate: Candidate, span: Span, *, within_s: float = ALL_S
 ) -> AsyncGenerator[int | Report, None]:
-    """Replay the entries of `span` in a separate process. Yield the number of compared entries after each page, and at
-    the end the report. `within_s`: maximum seconds. Raises Unavailable after that time, or if the process fails.
+    """Replay the ledger entries of `span` in a separate process. Yield the number of entries replayed so far after each
+    page, and at the end the report. Raises Unavailable after `within_s` seconds, or if the process fails.
     """
     child = Child()
     until = asyncio.get_running_loop().time() + within_s
@@ -161,7 +164,7 @@ async def replay(
 
 
 class Child:
-    """The confined process that compares verdicts."""
+    """The confined process that replays recorded decisions under the candidate set."""
 
     def __init__(self) -> None:
         self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)

@@ -92,7 +92,7 @@ async def status(call: Call) -> Reply:
 
 
 async def list_findings(call: Call) -> Reply:
-    """List findings, newest first, or the findings of one agent.
+    """List findings, newest first: of all agents, or with `agent` of one agent.
 
     `state=open` lists those of the last seven days that no person has judged.
     """
@@ -114,7 +114,7 @@ async def list_findings(call: Call) -> Reply:
 
 
 async def explain_finding(call: Call) -> Reply:
-    """Explain a finding: its detector, and the entries on which it rests."""
+    """Explain a finding: the meaning of its detector, and the ledger entries on which it rests."""
     now = call.world.now()
 
     def read(reader: Reader) -> FindingDetail:

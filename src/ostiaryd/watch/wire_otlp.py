@@ -41,7 +41,7 @@ _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
 
 
 class RpcStatus(TypedDict):
-    """A refusal in the form `google.rpc.Status`."""
+    """The body of a refusal, in the form `google.rpc.Status`."""
 
     code: int
     message: str
@@ -62,7 +62,7 @@ class Lists:
         self._threats: Threats = {}
 
     async def current(self) -> Threats:
-        """Return the present threat lists. If a list has changed, read the lists again first."""
+        """Return the threat lists. They are read from the database again if a list has changed."""
         version = store.threats.version(self._world.db.read())
         if version != self._version:
             self._threats = await self._world.db.scan(store.threats.load)

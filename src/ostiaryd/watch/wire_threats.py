@@ -60,9 +60,9 @@ class ThreatListBody(TypedDict):
 
 
 class ThreatListTest(TypedDict):
-    """The change that a fetch of the list would make at this moment: the number of values (`count`), of new values
-    (`new`), of removed values (`gone`), and of items that the server cannot check (`skipped`). If the server would not
-    accept the content, `failed` is the reason, and the numbers are null.
+    """The change that a fetch of the list would make now: the number of values (`count`), of values that the stored
+    list lacks (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`).
+    If the server would not accept the content, `failed` is the reason, and the numbers are null.
     """
 
     name: str
@@ -114,7 +114,7 @@ async def remove_list(call: Call) -> Reply:
 async def try_list(call: Call) -> Reply:
     """Fetch and parse a threat list now, and show the change that it would make.
 
-    The stored list stays as it is; the ledger records the test.
+    The stored list stays as it is; the ledger records the trial.
     """
     world, name = call.world, call.params["name"]
     source = store.threats.by_name(world.db.read(), name)
@@ -130,14 +130,14 @@ async def try_list(call: Call) -> Reply:
 
 
 async def refresh_due(world: World) -> None:
-    """Fetch all lists that are due, at the same time."""
+    """Fetch all threat lists that are due, concurrently."""
     due = await world.db.scan(lambda reader: store.threats.due(reader, now=world.now()))
     await asyncio.gather(*(fetch(world, source) for source in due))
 
 
 async def fetch(world: World, source: ThreatSource) -> None:
-    """Fetch a threat list, and store its content or the failure. If another process fetches the list at the moment, do
-    nothing.
+    """Fetch a threat list, and store its values or the reason of the failure. Do nothing if another process has
+    reserved the fetch.
     """
     if not await world.writer.submit(lambda tx: threats.claim_fetch(tx, source)):
         return

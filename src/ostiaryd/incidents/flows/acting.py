@@ -24,8 +24,8 @@ MINUTE = 60 * SECOND
 
 
 class Step(NamedTuple):
-    """A response to carry out. `proposal` names the response and its limits, `agent` is the agent against which it is
-    carried out, and `task` is the task of the finding.
+    """A response to carry out. `proposal` names the response and its limits, `agent` is the agent to which it is
+    applied, and `task` is the task of the finding.
     """
 
     incident: Incident
@@ -35,8 +35,8 @@ class Step(NamedTuple):
 
 
 def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
-    """Run `flow` within the same act, but with a further ledger entry for `action`; return the result of `flow`.
-    `detail` is added to the further entry.
+    """Run `flow` in the same transaction as `act`, with a further ledger entry for `action`, which gets `detail`;
+    return the result of `flow`.
     """
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
@@ -51,10 +51,10 @@ def task_of(agent: Agent, task: str | None) -> str:
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Return whether the response needs no act: it is already in effect, or the agent is not active.
+    """Return whether a response is not necessary: it is already in effect, or the agent is not active.
 
-    A restriction counts as in effect if at least half of the new duration remains and, for throttling, its limit is not
-    higher than the new limit.
+    A restriction counts as in effect if at least half of the new duration remains and, for a throttled agent, its limit
+    is not higher than the new limit.
     """
     response = step.proposal.response
     if response in STOPS or step.agent.state is not AgentState.ACTIVE:
@@ -90,8 +90,8 @@ def perform_response(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Undo the given `responses` that are still in effect: lift the agent's restrictions, resume its frozen tasks, and
-    set back its state. Called when a person releases the agent. Raises Refused if the agent may not become active
+    """Undo those of the `responses` that are still in effect: lift the agent's restrictions, resume its frozen tasks,
+    and restore its state. Used when a person releases the agent. Raises Refused if the agent may not become active
     again.
     """
     agent = registry.find_agent(act.tx, incident.agent)
@@ -106,14 +106,16 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
 
 
 def resume_frozen_tasks(act: Act, incident: Incident) -> None:
-    """Resume the tasks that the response `freeze` of this incident froze."""
+    """Resume the tasks that a response of this incident froze."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
             act_with_entry(act, "task.melt", partial(registry.lift_stop, target=stop.target_kind, value=stop.value))
 
 
 def decommission(act: Act, incident: Incident) -> None:
-    """Decommission the agent of the incident: end its tasks, tokens and holdings permanently."""
+    """Decommission the agent of the incident: end its tasks, tokens and other holdings (such as certificates and
+    leases) permanently.
+    """
     agent = registry.find_agent(act.tx, incident.agent)
     if agent.state is not AgentState.DECOMMISSIONED:
         act_with_entry(

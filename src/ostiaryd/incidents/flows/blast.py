@@ -38,8 +38,8 @@ MAX_RESOURCES = 3
 
 
 def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
-    """Return the blast radius of an incident as JSON, with each list cut to its maximum length. Certificates are listed
-    if they are valid at `now` (microseconds).
+    """Return the blast radius of an incident as JSON: the objects to which its agent had access. Each list is cut to
+    its maximum length. Certificates are listed if they are valid at `now` (microseconds).
     """
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
@@ -68,14 +68,16 @@ def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
 
 
 def find_entries(reader: Reader, incident: Incident) -> list[Entry]:
-    """Return the newest entries of the incident's agent in the span of the incident (`span`), at most `MAX_ENTRIES`."""
+    """Return the newest ledger entries of the incident's agent in the span of the incident (`span`), at most
+    `MAX_ENTRIES`.
+    """
     since, until = span(incident)
     return _entries(reader, {"agent": incident.agent, "since": since, "until": until}, limit=MAX_ENTRIES)
 
 
 def span(incident: Incident) -> tuple[int, int]:
-    """Return the span of the incident (start, end) in microseconds since the epoch: from 24 hours before its opening to
-    an hour after its end, without an end while the incident is open.
+    """Return the span of time that an incident covers, as (start, end) in microseconds since the epoch: from 24 hours
+    before its opening to an hour after its end, without an end while the incident is open.
     """
     return incident.opened_at - BEFORE, (incident.closed_at or 1 << 62) + HOUR
 

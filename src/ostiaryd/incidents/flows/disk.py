@@ -16,15 +16,15 @@ from ostiaryd.ledger.model import reason
 
 @dataclass(slots=True)
 class DiskWatch:
-    """The state of the disk that this process has recorded last."""
+    """The state of the disk (full or not) that this process has recorded last."""
 
     world: World
     is_full: bool = False
 
 
 async def watch_disk(world: World) -> None:
-    """Restore the reserve if the disk has space, and record when the disk becomes full and when it has space again. The
-    caller repeats this function at intervals.
+    """Restore the reserve (disk space that is kept for stops) if the disk has space again, and record when the disk
+    becomes full and when it has space again. A background loop calls this function.
     """
     writer, watch = world.writer, world.get_singleton(DiskWatch)
     await writer.rebuild()
@@ -47,8 +47,8 @@ def _note(act: ledger.Act) -> None:
 
 
 async def examine_disk(world: World) -> str:
-    """Return the line about disks for `ostiary doctor`. Raises DiskFull if the disk has too little space, Conflict if a
-    write has failed on a full disk or the reserve could not be created.
+    """Return the sentence about the disk for `ostiary doctor`. Raises DiskFull if the disk has too little space,
+    Conflict if a write has failed on a full disk or the reserve for stops could not be created.
     """
     return await asyncio.to_thread(_examine, world)
 

@@ -82,7 +82,7 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
 
 
 def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
-    """Return the JSON of the secrets that an agent read, and of the agent's leases, at most `limit` of each."""
+    """Return, as JSON, the secrets that an agent read and the agent's leases, at most `limit` of each."""
     return {
         "read": [{**one._asdict(), "read_at": one.read_at // SECOND} for one in find_exposed(reader, agent)[:limit]],
         "leases": [
@@ -102,11 +102,11 @@ class Rotation(NamedTuple):
 
 
 def rotate_secrets(act: Act, id: str) -> Rotation:
-    """Start the rotation of every secret that the agent of an incident read and that the server can rotate; return
-    these paths, and the paths that a person must replace.
+    """Start the rotation of every secret that the agent of an incident read and that the server can rotate. Return the
+    paths of these secrets, and the paths of secrets that a person must replace.
 
-    If an earlier value that the agent read is still in its grace period, the grace period ends now. A canary secret is
-    not rotated, since its value gives no access. Raises NotFound for an unknown incident.
+    If an earlier value that the agent read is still accepted (in its grace period), that period ends now. A canary
+    secret is not rotated, since its value gives no access. Raises NotFound for an unknown incident.
     """
     incident: Incident = find_incident(act.tx, id)
     note_incident(act, incident)
@@ -123,8 +123,8 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
 
 
 def find_leases(reader: Reader, id: str, *, after: str) -> list[Lease]:
-    """Return the next leases of the agent of an incident: leases with an id after `after`, at most as many as one act
-    revokes. Raises NotFound for an unknown incident.
+    """Return the leases of the agent of an incident with an id after `after`, at most as many as one act revokes.
+    Raises NotFound for an unknown incident.
     """
     agent = find_incident(reader, id).agent
     return secrets.list_leases_of_agent(reader, agent, after=after, limit=leases.REVOKED_AT_ONCE)

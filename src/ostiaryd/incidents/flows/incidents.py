@@ -44,7 +44,7 @@ def find_incident(reader: Reader, id: str) -> Incident:
 
 def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     """Quarantine an agent on an explicit order, regardless of the limits of automatic responses; return the agent's
-    incident, which waits for a person.
+    incident, about which a person must then decide.
 
     `source`: the author of the order, in words for a person. Raises NotFound for an unknown agent.
     """
@@ -60,8 +60,9 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
 
 
 def examine(reader: Reader) -> str:
-    """Return a sentence with the number of open incidents. Raises Conflict if a response was held back, because a limit
-    was reached or evidence is lacking, and no person has taken that incident.
+    """Return a sentence with the number of open incidents, for `ostiary doctor`. Raises Conflict if there is an
+    incident that no person has taken and in which a response was not carried out, because a limit was reached or
+    evidence is lacking.
     """
     waiting, limited = store.count_waiting(reader), store.count_held_back(reader)
     if limited:

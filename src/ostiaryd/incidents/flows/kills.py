@@ -23,10 +23,11 @@ Killed: TypeAlias = What | Literal["agent"]
 
 
 def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
-    """Stop the named subject until the stop is lifted. For an agent, return the incident; for any other subject, return
-    None.
+    """Stop the named subject (an agent, a task, an owner's agents, a resource, a segment, a model or everything) until
+    the stop is lifted. Return the incident for an agent, and None for any other subject.
 
-    Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
+    Raises NotFound for an unknown subject, Invalid for a name or a reason that is not valid, Conflict for a subject
+    that is stopped already (`stopped_already`) or an agent that could not be released (`would_lock_out`).
     """
     registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
@@ -37,10 +38,10 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 
 
 def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
-    """Lift a stop: guards accept the tokens that have not ended meanwhile again.
+    """Lift a stop: guards accept the subject's tokens again, unless they have ended meanwhile.
 
-    Raises NotFound for an unknown subject, Conflict for an agent or a stop of an incident, Invalid for a name or a
-    reason that is not valid.
+    Raises NotFound for an unknown subject, Conflict for an agent and for a stop that an incident made, Invalid for a
+    name or a reason that is not valid.
     """
     registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)

@@ -33,8 +33,8 @@ _MOST = 10
 
 @dataclass(slots=True)
 class Pages:
-    """The result of the last complete check. `checked_at`: the time of the check in microseconds, 0 before the first
-    check.
+    """The result of the last complete check of the database's pages. `checked_at`: the time of the check in
+    microseconds, 0 before the first check.
     """
 
     world: World
@@ -51,8 +51,9 @@ class Pages:
 
 
 def find_defects(path: Path, *, within_s: float | None = None, with_indexes: bool = False) -> list[str] | None:
-    """Return the defects that `PRAGMA quick_check` reports, one sentence each; None if the check takes longer than
-    `within_s`. `with_indexes`: `PRAGMA integrity_check`, which also compares each index with its table.
+    """Return the defects of the SQLite file that `PRAGMA quick_check` reports, one sentence each; None if the check
+    takes longer than `within_s`. `with_indexes`: use `PRAGMA integrity_check`, which also compares each index with its
+    table.
     """
     check = "integrity_check" if with_indexes else "quick_check"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)) as raw:
@@ -84,8 +85,8 @@ def find_defects(path: Path, *, within_s: float | None = None, with_indexes: boo
 
 
 async def check_pages(world: World, *, within_s: float | None = None, with_indexes: bool = False) -> None:
-    """Check all pages if the last check is older than `EVERY`, or if a request read a damaged page. A background loop
-    calls this function. `with_indexes`: also compare each index with its table.
+    """Check all pages of the database if the last check is older than `EVERY`, or if a request read a damaged page. A
+    background loop calls this function. `with_indexes`: also compare each index with its table.
     """
     pages = world.get_singleton(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect

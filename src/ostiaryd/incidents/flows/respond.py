@@ -69,16 +69,18 @@ COUNTED_EVERY = 600 * SECOND
 
 
 def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
-    """Return the function that responds to a finding within an act."""
+    """Return the function that carries out the playbooks' responses to a finding, in the act that stores the
+    finding.
+    """
     return partial(respond, limits=Limits(config.respond_percent, config.halt_percent))
 
 
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     """Carry out the responses of the playbooks to this finding; return the incident, or None if there is nothing to do.
 
-    1. The playbooks propose responses. 2. If there is a proposal, a playbook failed, or the read of a canary secret has
-    quarantined the agent, an incident is opened or continued. 3. Each response that is not in effect yet is carried
-    out, the strongest first, within `limits`.
+    1. The playbooks propose responses. 2. If there is a proposal, a playbook failed, or the agent read a canary secret
+    and was quarantined for that, an incident is opened or continued. 3. Each response that is not in effect yet is
+    carried out, the strongest first, within `limits`.
     """
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None
@@ -125,8 +127,8 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
 
 
 def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
-    """Open an incident about the agent; a person must decide about it. `says`: the cause in words; `risk`: the risk
-    score.
+    """Open an incident about the agent, about which a person must decide. `says`: the cause in words; `risk`: the
+    agent's risk score.
     """
     says = " ".join(says.split())[:MAX_SAYS]
     incident = Incident(
@@ -181,9 +183,9 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
     """Carry out one response and record it in the incident; return the outcome, or None if the response is already in
     effect.
 
-    `pending`: the reason why a person must decide instead. `limits`: None for an explicit order, which has no limit. If
-    a response that halts the agent fails, or a limit prevents the response, the agent is narrowed to reading, if the
-    limits allow that.
+    `pending`: the reason for which a person must decide instead; None to carry the response out. `limits`: the limits
+    of automatic responses; None for an explicit order. If a response that halts the agent fails, or a limit prevents
+    it, the agent is restricted to reading, if the limits allow that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
@@ -281,8 +283,8 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
-    """Return whether a stop of the agent could not be undone: the agent administers the server, and no person has a key
-    to release the agent.
+    """Return whether a stop of the agent could not be undone: the agent administers the server, and no person could
+    release it.
     """
     return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
 

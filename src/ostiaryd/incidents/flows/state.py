@@ -44,7 +44,9 @@ _SOURCE = "state against ledger"
 
 @dataclass(slots=True)
 class StateCheck:
-    """The progress of the comparison, and its result. Each step reads one snapshot of the database."""
+    """The comparison of guarded rows (such as those of agents and keys) with the ledger: its progress, and its result.
+    Each step reads one snapshot of the database.
+    """
 
     keys: Keyring
     position: int = 0
@@ -72,7 +74,7 @@ class StateCheck:
     _compared: dict[str, Difference | None] = field(default_factory=dict)
 
     def step(self, reader: Reader, *, now: int) -> None:
-        """Read the new entries of the ledger; if there are none, compare the next page of rows.
+        """Compare further: read the new entries of the ledger; if there are none, compare the next page of rows.
 
         After a failover, another copy of the database can answer. The entries read from the earlier copy then do not
         match the signed checkpoint. The ledger is therefore read a second time from its first entry, and only a second
@@ -175,8 +177,8 @@ def state_check(world: World) -> StateCheck:
 
 
 async def check_state(world: World) -> None:
-    """Take one step of the comparison, write the baseline entry after the first cycle, and stop the subjects of new
-    differences. A background loop calls this function.
+    """Take one step of the comparison of rows with the ledger, write the baseline entry after the first cycle, and stop
+    the subjects of new differences. A background loop calls this function.
     """
     check = world.get_singleton(state_check)
     await world.db.scan(lambda reader: check.step(reader, now=world.now()))
@@ -187,7 +189,7 @@ async def check_state(world: World) -> None:
 
 
 async def check_at_start(world: World) -> None:
-    """Compare the rows before the server answers, at most `START_STEPS` steps.
+    """Compare rows with the ledger before the server answers, at most `START_STEPS` steps.
 
     A refusal, for example in recovery or on a full disk, does not prevent the start: the background loop tries again.
     """
@@ -212,12 +214,16 @@ async def check_deeply(world: World) -> str:
 
 
 async def describe_state(world: World) -> str:
-    """Return a sentence about the comparison in the background. Raises Conflict if there is a difference."""
+    """Return a sentence about the comparison of rows with the ledger in the background. Raises Conflict if there is a
+    difference.
+    """
     return describe(world.get_singleton(state_check))
 
 
 def describe(check: StateCheck) -> str:
-    """Return a sentence about the result of the check. Raises Conflict if there is a difference."""
+    """Return a sentence about the result of a comparison of rows with the ledger. Raises Conflict if there is a
+    difference.
+    """
     if check.differences:
         shown = "; ".join(str(one) for one in list(check.differences.values())[:3])
         more = f" and {len(check.differences) - 3} more" if len(check.differences) > 3 else ""
@@ -259,7 +265,7 @@ async def _report(world: World, check: StateCheck) -> None:
 
 
 def stop_for(act: Act, differences: list[Difference]) -> None:
-    """Stop the subject of these differences: the agent, the resources, or everything."""
+    """Stop the subject of these differences between rows and the ledger: the agent, the resources, or everything."""
     first, says = differences[0], "; ".join(map(str, differences[:3]))
     registry.fill_entry(
         act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)

@@ -35,15 +35,15 @@ OWN: Relation = "incident"
 
 
 class ConnectedAgent(NamedTuple):
-    """An agent of the timeline, and its relation to the incident."""
+    """An agent of the timeline, and its connection with the incident (such as the same owner)."""
 
     agent: Agent
     relation: Relation
 
 
 class Event(NamedTuple):
-    """A row of the timeline. `at`: microseconds since the epoch; `entry`: the index of the ledger entry, None for other
-    kinds.
+    """A row of the timeline. `at`: microseconds since the epoch; `entry`: the index of the ledger entry, None for a
+    finding, a response or a note.
     """
 
     at: int
@@ -57,8 +57,8 @@ class Event(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """The rights of a reader of the timeline: whether the reader may see ledger entries, and findings of other
-    incidents. `own_api`: the URI of the server's API; entries about tokens for that resource are left out.
+    """The rights of a reader of a timeline: to see ledger entries, and findings of other incidents. `own_api`: the URI
+    of the server's API; entries about tokens for that resource are left out.
     """
 
     entries: bool
@@ -76,7 +76,7 @@ class TimelinePage(NamedTuple):
 
 
 def list_connected_agents(reader: Reader, incident: Incident) -> list[ConnectedAgent]:
-    """Return the agents of the timeline, each once, the agent of the incident first, at most `MAX_AGENTS`."""
+    """Return the agents of an incident's timeline, each once, the agent of the incident first, at most `MAX_AGENTS`."""
     agent = registry.find_agent(reader, incident.agent)
     delegates, through = blast.find_delegations(reader, incident, blast.find_entries(reader, incident))
     related: list[tuple[Relation, Sequence[Agent | None]]] = [
@@ -95,7 +95,9 @@ def list_connected_agents(reader: Reader, incident: Incident) -> list[ConnectedA
 
 
 def choose_agent(connected: Sequence[ConnectedAgent], name: str) -> list[ConnectedAgent]:
-    """Return a list with the connected agent of this name or id. Raises NotFound if no such agent is connected."""
+    """Return a list with only the connected agent that has this name or id. Raises NotFound if no such agent is
+    connected with the incident.
+    """
     chosen = [one for one in connected if name in (one.agent.name, one.agent.agent_id)]
     if not chosen:
         hint = "the member `connected` of the timeline lists the agents"

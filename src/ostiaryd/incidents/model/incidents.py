@@ -70,9 +70,9 @@ AFTER_NARROW = frozenset({Verb.RELEASE, Verb.DECOMMISSION})
 
 
 class Limits(NamedTuple):
-    """Limits of automatic responses, in percent of the active agents. `acted`: the agents against which playbooks act
-    within an hour; `halted`: the agents that playbooks halt within a day. Incidents that a person has reviewed do not
-    count.
+    """Limits of automatic responses, in percent of the active agents. `acted`: the agents to which playbooks may apply
+    responses within an hour; `halted`: the agents that playbooks may halt within a day. Incidents that a person has
+    reviewed do not count.
     """
 
     acted: int
@@ -89,7 +89,7 @@ class Outcome(StrEnum):
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A response that was carried out, or that was not carried out for a reason.
+    """A response in an incident that was carried out, or that was not carried out for a reason.
 
     `says`: the details, or the reason; `task`: the frozen task; `is_ordered`: the cause is an explicit order, a signal,
     or a difference between the state and the ledger, not a playbook.
@@ -116,9 +116,9 @@ class IncidentNote(NamedTuple):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An incident about one agent. `heard_at`: the time of the last alert; `risk`: the highest risk score since the
-    opening; `person`: the person who took or closed the incident; `why`: the person's reason. Times are microseconds
-    since the epoch.
+    """An incident about one agent, about which a person must decide. `heard_at`: the time of the last alert; `risk`:
+    the highest risk score since the opening; `person`: the person who took or closed the incident; `why`: the person's
+    reason. Times are microseconds since the epoch.
     """
 
     incident_id: IncidentId
@@ -135,7 +135,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_closed(self) -> bool:
-        """Return whether a person has closed the incident, by releasing, narrowing or decommissioning the agent."""
+        """Return whether a person has closed the incident, by releasing or decommissioning the agent, or restricting it
+        to reading.
+        """
         return self.closed_at is not None
 
 
@@ -156,10 +158,10 @@ def check_waits(incident: Incident, verb: Verb) -> None:
 
 
 def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: frozenset[str]) -> PersonId:
-    """Check that the caller may decide, and return the caller's id. Raises Forbidden for an agent, and for a concerned
-    person who would release or narrow the agent.
+    """Check that the caller may decide about an incident, and return the caller's id. Raises Forbidden for an agent,
+    for any other caller that is not a person, and for a concerned person who would release or narrow the agent.
 
-    `agents`, `persons`: the agents and persons that are concerned by the incident (`_concerned`).
+    `agents`, `persons`: those concerned, such as the incident's agent and the persons who are accountable for it.
     """
     if by.id in agents:
         raise Forbidden("an agent cannot decide about an incident", hint="a person must decide", code="own_incident")

@@ -9,8 +9,8 @@ LEDGER = "ledger"
 
 
 class Difference(NamedTuple):
-    """A guarded row that differs from the newest entry that names the row. `agent`: the agent whose access the row
-    changes, or the resource of a client secret; empty if unknown.
+    """A guarded row (such as an agent's keys) that differs from the newest ledger entry that names the row. `agent`:
+    the agent whose access the row changes, or the resource of a client secret; empty if unknown.
     """
 
     name: str

@@ -135,8 +135,8 @@ class TimelineBody(TypedDict):
 
 
 class AnsweredIncident(IncidentBody):
-    """An incident after a person's decision. `seq` is the number of the change in the feed, `committed_at` the time of
-    its commit in microseconds.
+    """An incident after a person's decision. `seq` is the number of the change in the guards' feed, `committed_at` the
+    time of its commit in microseconds.
     """
 
     seq: int
@@ -144,8 +144,8 @@ class AnsweredIncident(IncidentBody):
 
 
 class RotatedSecrets(TypedDict):
-    """The paths of secrets that rotate now, within seconds, the number of revoked leases, and the paths of secrets that
-    a person must replace.
+    """The paths of secrets whose rotation has started, the number of revoked leases, and the paths of secrets that a
+    person must replace.
     """
 
     rotating: list[str]

@@ -25,8 +25,8 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KillBody(TypedDict):
-    """A stop: its incident (if an agent was stopped), `seq`, the number of the change in the feed, `committed_at`, the
-    time of its commit in microseconds, and the command that undoes the stop.
+    """A stop: its incident (if an agent was stopped), `seq` and `committed_at`, the number of the change in the guards'
+    feed and the time of its commit in microseconds, and the command that lifts the stop.
     """
 
     incident: str | None
@@ -36,7 +36,7 @@ class KillBody(TypedDict):
 
 
 class LiftBody(TypedDict):
-    """A lifted stop: `seq`, the number of the change in the feed, and `committed_at`, the time of its commit in
+    """A lifted stop: `seq`, the number of the change in the guards' feed, and `committed_at`, the time of its commit in
     microseconds.
     """
 

@@ -89,7 +89,7 @@ class CheckpointBody(TypedDict):
 
 
 class StepBody(TypedDict):
-    """A useful next step: its kind, the number of objects that the step is about, and the step as a sentence."""
+    """A suggested next step for the administrator: its kind, the number of objects that it is about, and a sentence."""
 
     kind: Literal["incidents", "approvals", "guards", "stops", "risk", "pending", "watching", "resource", "agent"]
     count: int

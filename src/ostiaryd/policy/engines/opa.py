@@ -19,7 +19,9 @@ _library = _native.load()
 
 
 class OpaError(Exception):
-    """OPA refused a module, data or a query, or an evaluation failed. Its text may contain values of the input."""
+    """Raised if OPA (the Open Policy Agent library) refuses a module, data or a query, or if an evaluation fails. The
+    message may contain values of the input.
+    """
 
 
 class _Error(msgspec.Struct):
@@ -32,7 +34,9 @@ class _Expression(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """A result of a query: the values of its expressions and of its variables, as JSON."""
+    """A result of a query, as JSON: the values of the query's expressions (`expressions`), and of its variables by name
+    (`bindings`).
+    """
 
     expressions: list[_Expression] = []
     bindings: dict[str, msgspec.Raw] = {}
@@ -60,11 +64,12 @@ class Opa:
         self._call(_library.OpaAddPolicy, name.encode(), text.encode())
 
     def add_data(self, text: bytes) -> None:
-        """Merge a JSON object into `data`. Raises OpaError for other text."""
+        """Merge a JSON object (as text) into OPA's `data`. Raises OpaError for any other text."""
         self._call(_library.OpaAddData, b"", text)
 
     def query(self, query: str, input: bytes = b"") -> list[Result]:
-        """Return the results of a query; an empty list means undefined or false. `input` is JSON; empty means no input.
+        """Return the results of a Rego query; an empty list means that the query is undefined or false. `input` is a
+        JSON text; empty means no input.
 
         Raises OpaError for modules that do not compile, and for evaluations that fail.
         """

@@ -142,7 +142,9 @@ def parse_module(name: str, text: str) -> dict[str, Any]:
 
 
 def refused_builtins(module: dict[str, Any]) -> frozenset[str]:
-    """Return those built-ins of `REFUSED` that a syntax tree contains."""
+    """Return the built-in functions in a syntax tree that policies may not use (`REFUSED`), such as functions that read
+    the time or the network.
+    """
     return REFUSED.intersection(_names(module))
 
 

@@ -27,8 +27,9 @@ role_rules()
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """The files of a policy set to load. `is_checked`: the server has already compiled its program. `verdicts`:
-    verdicts that the server obtained from that program.
+    """A message to the confined process: the files of a policy set to load. `has_engine`: policies in Rego or OPA are
+    allowed. `is_checked`: the server has already compiled these policies. `verdicts`: their verdicts on the questions
+    of the set's tests, as far as the server has obtained them.
     """
 
     files: dict[str, str]
@@ -48,7 +49,9 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
     """Safeguards of the server that the set leaves out."""
 
     def restore(self, own: dict[str, str]) -> Loaded:
-        """Return the loaded set. Call this in a thread, because a large set takes up to a second."""
+        """Return the loaded set; `own`: the files of the upload. Call this in a thread, because a large set takes up to
+        a second.
+        """
         files = extend(own, self.left_out)
         rules, actions = ir.parse(self.rules), decode_actions(self.actions)
         ready: Ready = restore(self.hash, files, rules, actions)
@@ -56,8 +59,8 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
 
 
 class Needs(msgspec.Struct, frozen=True, tag="needs"):
-    """The work that the server must do before it sends the upload again: compile the program, or obtain verdicts for
-    these questions.
+    """The answer of the confined process if the server must act before it sends the upload again: compile the policies
+    in Rego or OPA (`program`) if `is_checked` is false, otherwise obtain their verdicts on `questions`.
     """
 
     program: Program
@@ -98,8 +101,8 @@ decode_answer = msgpack_decoder(Parsed | Needs)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return the answer to one upload: the accepted set, or the work that the server must do. Raises Malformed or
-    Invalid for a set that is not accepted.
+    """Return the encoded answer to an encoded upload of a policy set: the accepted set, or the necessary work of the
+    server (`Needs`). Raises Malformed or Invalid for a set that is not accepted.
     """
     upload = _decode_upload(body)
     engine = _Rehearsal(upload)

@@ -54,7 +54,9 @@ _running: list[_Run] = []
 
 
 def answer(body: bytes) -> bytes:
-    """Return the answer to a request of the server."""
+    """Return the encoded answer to a message of the server (`policy.model.frames`). Runs in the confined process that
+    compares recorded verdicts with those of a candidate set.
+    """
     match decode_request(body):
         case Candidate() as candidate:
             _running[:] = [_Run(candidate)]

@@ -31,8 +31,9 @@ RENEWABLE = ("approval_mismatch", "approval_ended")
 def hold_approval(
     act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int, keys: list[str]
 ) -> None:
-    """Store an approval for the call with this digest, until `until` (microseconds), bound to the keys with which
-    persons signed (at most two). Raises Forbidden for an agent that is not active.
+    """Store that persons approved the call with this digest, until `until` (microseconds). `keys`: the keys with which
+    the persons signed (at most two); a revocation of a key ends the approval. Raises Forbidden for an agent that is not
+    active.
     """
     jkt, other = (*keys, None, None)[:2]
     holding = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
@@ -41,11 +42,12 @@ def hold_approval(
 
 
 def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[str]:
-    """Mark an approval as spent by the call with the random number `call`, and return the names of the policies that
+    """Mark an approval as used for the call with the random number `call`, and return the names of the policies that
     asked for approval.
 
-    Raises NotFound for an unknown approval, and Forbidden for an approval of another request (`approval_mismatch`), a
-    spent approval (`approval_spent`), and an ended one (`approval_ended`).
+    Raises NotFound for an approval that does not exist or is not given yet, Forbidden for an approval of another
+    request (`approval_mismatch`), a used approval (`approval_spent`), and an expired or revoked approval
+    (`approval_ended`).
     """
     approved, holding = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if approved is None:
@@ -59,11 +61,11 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
             "the approval is for another request", hint="request an approval of this call", code="approval_mismatch"
         )
     if holding is None or not holding.is_live(act.now):
-        raise Forbidden("the approval has ended", hint="request a new approval", code="approval_ended")
+        raise Forbidden("the approval has expired or was revoked", hint="request a new approval", code="approval_ended")
     if not store.spend_approved(act.tx, id, call=call):
         raise Forbidden(
-            "the approval was spent before",
-            hint="request a new approval: an approval covers one call",
+            "the approval was used before",
+            hint="request a new approval: an approval is for one call",
             code="approval_spent",
         )
     return approved.policies
@@ -72,9 +74,9 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
 def decide_approved(
     act: Act, evaluator: Evaluator, resolved: ToolCall, denied: Decision, id: str
 ) -> tuple[Decision, Posed | None]:
-    """Spend the approval `id` for a call that lacks only an approval, and return the new decision with the question
-    that the policies answered. If the approval is refused, return a denial with the reason. In both cases a separate
-    entry is written.
+    """Use the approval `id` for a call that was denied only because an approval was missing, and decide the call again.
+    Return the new decision, and the question that the policies answered. If the approval cannot be used, return a
+    denial with the reason, and None. Both cases get a ledger entry of their own.
     """
     call = resolved.call
     assert call.ready is not None

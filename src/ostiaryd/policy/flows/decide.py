@@ -50,8 +50,9 @@ _encode, _encode_lines = msgspec.json.Encoder().encode, msgspec.json.Encoder().e
 def decide_one(
     act: Act, question: EvaluationRequest, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
 ) -> Decision:
-    """Decide one request, record the decision in the entry, and return it. `digest` is the digest of the request; its
-    properties and its context are not recorded.
+    """Decide one access request, record the decision in the act's ledger entry, and return the decision. `digest`: the
+    digest of the request, which is recorded instead of its properties and its context. `by`: the caller, for example a
+    gateway.
     """
     evaluator = Evaluator(act.tx, active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     decision, posed = _decide(act, evaluator, question)
@@ -81,11 +82,12 @@ def decide_all(
     by: Caller | None,
     remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
-    """Decide the questions in order and record all decisions in one entry, or in several if one is too small.
-    `semantic` determines which decision ends the batch (AuthZEN).
+    """Decide the requests of a batch in order, and return the decisions. All are recorded in one ledger entry, or in
+    several if they do not fit into one. `semantic` determines after which decision the rest of the batch is left out
+    (AuthZEN section 7.1.2).
 
-    Each allowed call is charged, even if a later decision is a denial. None stands for an item that is not well-formed,
-    and counts as a denial.
+    Each allowed call is charged to the budgets of its task, even if a later decision is a denial. None stands for an
+    item that is not well-formed; its decision is None, and counts as a denial.
     """
     evaluator = Evaluator(act.tx, policies := active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
@@ -141,9 +143,9 @@ def _decide(act: Act, evaluator: Evaluator, question: EvaluationRequest) -> tupl
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Store the questions that the policies answered at `at` (microseconds) beside `entry`, after questions that are
-    stored already. If a set is in watch mode, record its verdict in the entry. Do nothing if the policies were not
-    asked.
+    """Store the questions that the policies answered at `at` (microseconds), with the facts about them, beside `entry`,
+    so that the decision can be replayed later. If a set is in watch mode, record its verdict in the entry too. Do
+    nothing if the policies were not asked (all None).
     """
     if any(posed):
         if entry.kept_facts is None:
@@ -179,13 +181,13 @@ def _note_registered(act: Act, question: EvaluationRequest) -> None:
 
 
 def shorten(word: str) -> str:
-    """Return `word`, cut to the maximum length in an entry."""
+    """Return `word`, cut to the maximum length of a word in a ledger entry."""
     return word[:WORD_LIMIT]
 
 
 def other_details(decision: Decision | Judgement) -> dict[str, Any]:
-    """Return further details of a decision for its entry: watching policies, errors, the approval, and, in watch mode,
-    the denial that was not enforced.
+    """Return the details of a decision that its ledger entry records besides the verdict: policies in watch mode,
+    errors of policies, the used approval, and for a denial that was not enforced, `verdict`.
     """
     details: dict[str, Any] = {}
     if decision.watched:

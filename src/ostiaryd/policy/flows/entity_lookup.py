@@ -24,8 +24,8 @@ _FOREVER = 1 << 40
 def risk_context(
     reader: Reader, policies: Policies, agent: Agent, task: str, links: Sequence[Link] = (), *, at: int
 ) -> Record:
-    """Return `context.risk` for a request of an agent that got its task through `links`; empty if no policy
-    reads the risk.
+    """Return the member `context.risk` for policies: the risk scores of the agent and `task`, and of the agents and
+    tasks through which the task was delegated (`links`), at `at` (microseconds). Empty if no policy reads the risk.
     """
     if not policies.reads_risk:
         return {}
@@ -42,7 +42,7 @@ def entity_of_agent(agent: Agent) -> Entity:
 
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """Return the entity of an agent, and those of its facts that are stored with a decision."""
+    """Return the Cedar entity of an agent, and the facts about the agent that are stored with a decision."""
     return _with_facts(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier)
 
 
@@ -56,14 +56,16 @@ def _with_facts(agent_id: str, owner: str, segment: str, model: str, risk_tier: 
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """Return the entity of a registered resource, and those of its facts that are stored with a decision."""
+    """Return the Cedar entity of a registered resource, and the facts about the resource that are stored with a
+    decision.
+    """
     ready = prepared_resource(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 
 def widest_claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """Return the claims of a token with all scopes and bounds that the agent can get for the resource
-    under the task.
+    """Return the claims that a token of the agent for the resource would have, with all scopes and bounds that the task
+    allows. No token is issued.
     """
     line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)

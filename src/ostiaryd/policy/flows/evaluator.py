@@ -103,11 +103,11 @@ Resolved = ToolCall | OtherRequest
 
 
 class Evaluator:
-    """Evaluates requests with one policy set at `now` (microseconds).
+    """Evaluates access requests with one policy set at `now` (microseconds).
 
-    With `remote`, policies see the time of the first evaluation as the present time, so that a second evaluation asks
-    remote policies the same questions; tokens and tasks are checked at `now`. `keys` decrypt the memories of tasks;
-    without keys, a call that depends on a memory is denied.
+    `remote`: verdicts of Rego and OPA policies from an earlier evaluation. Policies then see the time of that
+    evaluation as the present time, so that the questions are the same; tokens and tasks are checked at `now`. `keys`
+    decrypt the memories of tasks; without keys, a call that depends on a memory is denied.
     """
 
     def __init__(
@@ -140,13 +140,13 @@ class Evaluator:
             return self.refuse(error)
 
     def refuse(self, error: Unanswerable | Forbidden | NotFound) -> Decision:
-        """Return the denial of a request that cannot be resolved."""
+        """Return the denial of a request for the reason in `error`, for example that its agent is unknown."""
         return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
 
     def resolve(self, question: EvaluationRequest) -> Resolved:
         """Return the request with the entities that policies see, and with the registry's facts about them. Raises
-        Unanswerable for a request that no policy can name, Forbidden for an agent that is not active, NotFound for an
-        unknown agent, resource or tool.
+        Unanswerable for a type or a value that policies cannot represent, Forbidden for an agent that is not active,
+        NotFound for an unknown agent, resource or tool.
         """
         subject = question.subject
         if REGISTERED.get(subject.type) == "Agent":
@@ -160,7 +160,7 @@ class Evaluator:
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
         """Return the decision on a resolved request, and the question that the policies answered (None if they were not
-        asked). `approved`: ids of asking policies whose approval has been given.
+        asked). `approved`: ids of the policies that ask for approval and whose approval has been given.
         """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)
@@ -169,8 +169,8 @@ class Evaluator:
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
 
     def check_secrets(self, resolved: ToolCall) -> None:
-        """Check that a call of a tool has no secret that a proxy used for an agent in its chain. Raises SecretSent if
-        it has.
+        """Check that the arguments of a call contain no secret that a proxy inserted into requests of an agent in the
+        call's delegation chain. Raises SecretSent otherwise.
         """
         if self._keys is not None:
             principal, arguments = resolved.call.principal, resolved.call.arguments
@@ -181,9 +181,8 @@ class Evaluator:
             )
 
     def settle(self, act: Act, resolved: ToolCall, decision: Decision) -> Decision:
-        """Charge an allowed call to the budgets of its task, and add the call to the memory of the task.
-
-        A call that exceeds a budget, or the rate of a throttled agent, is denied.
+        """Charge an allowed call to the budgets of its task, and add the call to the memory of the task; return the
+        decision. The decision becomes a denial if the call exceeds a budget, or the rate of an agent that is throttled.
         """
         if not decision.allowed:
             return decision
@@ -206,8 +205,8 @@ class Evaluator:
         return decision
 
     def foresee(self, question: EvaluationRequest) -> Foresight:
-        """Return the possible verdicts on a request in which some arguments of the tool are not given.
-        Raises nothing.
+        """Return which verdicts are possible for a request that leaves out some arguments of the tool, depending on
+        their values. A request that cannot be resolved is always denied. Raises nothing.
         """
         try:
             resolved = self.resolve(question)

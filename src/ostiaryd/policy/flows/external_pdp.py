@@ -81,7 +81,7 @@ _decode_policy = json_decoder(bool | _Policy)
 def _exact(text: str) -> float:
     number = float(text)
     if Decimal(repr(number)) != Decimal(text):
-        raise ValueError("a number has more digits than a 64-bit float keeps")
+        raise ValueError(f"a 64-bit float cannot represent the number {text[:40]} exactly")
     return number
 
 
@@ -98,8 +98,8 @@ class _Rego:
         self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
 
     def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
-        """Return the answer of the confined process to the request `body`. Raises Invalid for a program that does not
-        compile, Unavailable if the process fails.
+        """Return the answer of the confined OPA process to the request `body`, an encoded question about the policies
+        of `program`. Raises Invalid for a program that does not compile, Unavailable if the process fails.
         """
         answer = self.confined.ask(body, within_s=within_s)
         if answer == _NOT_COMPILED:
@@ -108,8 +108,8 @@ class _Rego:
         return answer
 
     def load(self, program: Program) -> None:
-        """Compile a program in the process. Raises Invalid for a program that does not compile, Unavailable if the
-        process fails.
+        """Compile the Rego policies of a program in the process. Raises Invalid for a program that does not compile,
+        Unavailable if the process fails.
         """
         error = _decode_error(self.confined.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
         if error is not None:
@@ -117,13 +117,17 @@ class _Rego:
             raise Invalid(f"the Rego of the set does not compile: {'; '.join(filter(None, lines))}")
 
     def warm(self, program: Program) -> None:
-        """Compile a program before its first question arrives. A failure is not raised here, but at that question."""
+        """Compile a program before its first question arrives, so that this question is not delayed. Raises nothing:
+        the first question reports a failure.
+        """
         with suppress(Refused):
             self.load(program)
 
 
 class Engines:
-    """The processes and connections by which this server evaluates remote policies."""
+    """The processes (for Rego) and the connection (to an OPA server) by which this server evaluates remote policies:
+    the policies of a set that are not Cedar.
+    """
 
     def __init__(self, world: World) -> None:
         config = world.config
@@ -136,7 +140,9 @@ class Engines:
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
-        """Check that this server can evaluate the remote policies of a program. Raises Invalid otherwise."""
+        """Check that this server is configured and able to evaluate the Rego and OPA policies of a program. Raises
+        Invalid otherwise.
+        """
         if program.remote and self._opa is None:
             raise Invalid(
                 "the policy set asks a remote OPA server, and none is configured",
@@ -155,8 +161,8 @@ class Engines:
             raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
 
     async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, RemoteVerdict]:
-        """Return the verdicts of all policies of the program on each question. Raises nothing: a policy that
-        fails has an error as its verdict.
+        """Return the verdicts of all Rego and OPA policies of the program on each question. Raises nothing: a policy
+        that fails has an error as its verdict.
         """
         pending = list(questions)
         local = await self._ask_rego(program, pending)
@@ -233,22 +239,23 @@ def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
 
 
 class Latest:
-    """The policy set of the latest decision in this process, so that no database read is needed to determine it.
+    """The active policy set as this process knows it: the set of its latest decision. A request can so be prepared
+    without a read of the database.
 
-    After another process has activated another set, the next decision is denied if it needs a remote verdict. Every
-    decision by another set makes this object forget its set.
+    If another process activates another set, this process learns it from its next decision. That decision is denied if
+    it needs a verdict of a Rego or OPA policy.
     """
 
     def __init__(self, world: World) -> None:
         self._ready: Ready | None = None
 
     def drop_if_replaced(self, hash: str) -> None:
-        """Forget the stored set, if the set that has just decided has another hash."""
+        """Forget the stored set, if `hash` (of the set that made the latest decision) is the hash of another set."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
 
     def get(self, reader: Callable[[], Reader]) -> Ready:
-        """Return the stored set; if there is none, the active set."""
+        """Return the stored set; if there is none, read the active set from the database and store it."""
         if self._ready is None:
             self._ready = flows.active_set(reader())
         return self._ready
@@ -283,9 +290,11 @@ def check_numbers(body: bytes) -> None:
 async def ask_ahead(
     call: Call, evaluate: Callable[[Evaluator], object], *, check: Callable[[bytes], None] = check_numbers
 ) -> RemoteAnswers | None:
-    """Return the verdicts of remote policies that an evaluation needs; None if the active set has no remote policies.
+    """Return the verdicts of Rego and OPA policies that an evaluation needs, before the act that decides; None if the
+    active set has only Cedar policies.
 
-    Authenticates the caller before it asks. `check` first checks the numbers of the body.
+    `evaluate` evaluates the request, which finds the questions for these policies. `check` checks the numbers of the
+    body before that; then the caller is authenticated.
     """
     world = call.world
     ready = world.get_singleton(Latest).get(world.db.read)
@@ -313,7 +322,9 @@ async def ask_ahead_scanning(call: Call, evaluate: Callable[[Reader, RemoteAnswe
 
 
 async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable[T]]) -> T:
-    """Run an act that may need remote policies. If it does, ask them and run the act again, up to MAX_RETRIES times."""
+    """Run an act whose policies may be in Rego or OPA. If a verdict of such a policy is missing, obtain it and run the
+    act again, up to MAX_RETRIES times.
+    """
     retry: Retry | None = None
     for left in reversed(range(MAX_RETRIES)):
         try:
@@ -325,8 +336,8 @@ async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable
 
 
 async def why_no_token(call: Call, ready: Ready) -> str:
-    """Return why this policy set would deny the caller a new token for the administration API; empty if it would permit
-    one.
+    """Return the reason for which the policy set would deny the caller a new token for the administration API; empty if
+    it would not deny it.
     """
     world, remote = call.world, RemoteAnswers(ready.policies, call.world.now())
 
@@ -338,7 +349,7 @@ async def why_no_token(call: Call, ready: Ready) -> str:
 
 
 async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:
-    """Return the verdicts of the remote policies of a set on a question from a guard."""
+    """Return the verdicts of the Rego and OPA policies of a set on an encoded question from a guard."""
     assert ready.program is not None
     return (await world.get_singleton(Engines).ask(ready.program, [question]))[question]
 
@@ -351,6 +362,8 @@ async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAn
 
 
 def note_latest(world: World, *hashes: str) -> None:
-    """Record the hashes of the sets that have just decided or become active."""
+    """Let this process forget the policy set of its latest decision if one of `hashes` is the hash of another set.
+    `hashes`: the sets that have just decided or become active.
+    """
     for hash in hashes:
         world.get_singleton(Latest).drop_if_replaced(hash)

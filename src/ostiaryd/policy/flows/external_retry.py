@@ -19,7 +19,9 @@ FRESH = 10_000_000
 
 
 class RemotePoliciesNeeded(Refused):
-    """The remote policies must answer the `missing` questions of `remote` before the act can run."""
+    """Raised in an act if verdicts of Rego or OPA policies are missing: those on the `missing` questions of `remote`.
+    Obtain the verdicts, then run the act again with them.
+    """
 
     code = "unasked"
     is_challenge = True
@@ -31,8 +33,8 @@ class RemotePoliciesNeeded(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The verdicts for a further run of an act. `is_last`: the act will not run again, so policies without a verdict
-    fail.
+    """The verdicts with which an act is run again. `is_last`: this is the last run of the act, so a policy without a
+    verdict counts as failed.
     """
 
     remote: RemoteAnswers
@@ -40,8 +42,8 @@ class Retry:
 
 
 def fresh_answers(remote: RemoteAnswers | None, policies: Policies, *, now: int) -> RemoteAnswers | None:
-    """Return the verdicts if they can be used under `policies` at `now` (microseconds). Return None if they belong to
-    another set, are older than FRESH, or are from a time after `now`.
+    """Return the verdicts of Rego and OPA policies if they can be used under `policies` at `now` (microseconds): they
+    are of this set, and obtained at most FRESH before `now`. Otherwise return None.
     """
     if remote is None or remote.policies.hash != policies.hash or not 0 <= now - remote.at <= FRESH:
         return None
@@ -49,8 +51,8 @@ def fresh_answers(remote: RemoteAnswers | None, policies: Policies, *, now: int)
 
 
 def answers_of(act: Act, policies: Policies) -> RemoteAnswers:
-    """Return the verdicts of remote policies with which this run of the act was started, for use under `policies`;
-    empty verdicts in the first run.
+    """Return the verdicts of Rego and OPA policies with which this run of the act was started, if they can still be
+    used under `policies`; otherwise, and in the first run, no verdicts.
     """
     remote = act.again.remote if isinstance(act.again, Retry) else None
     fresh = fresh_answers(remote, policies, now=act.now)
@@ -58,6 +60,8 @@ def answers_of(act: Act, policies: Policies) -> RemoteAnswers:
 
 
 def check_answered(act: Act, remote: RemoteAnswers) -> None:
-    """Raise RemotePoliciesNeeded if a verdict was missing, unless this is the last run of the act."""
+    """Check that no verdict of a Rego or OPA policy was missing in `remote`. Raises RemotePoliciesNeeded otherwise,
+    except in the last run of the act.
+    """
     if remote.missing and not (isinstance(act.again, Retry) and act.again.is_last):
-        raise RemotePoliciesNeeded("remote policies must be asked first", remote=remote)
+        raise RemotePoliciesNeeded("verdicts of policies in Rego or OPA are missing", remote=remote)

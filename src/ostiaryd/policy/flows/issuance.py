@@ -47,8 +47,8 @@ CERTIFY = Uid("Action", "issue_certificate")
 
 
 class TaskChain(NamedTuple):
-    """A task as policies see it: its id (empty for none), the agents through which it came (`links`, the nearest
-    first), and the person on whose behalf it runs.
+    """A task as policies see it: its id (empty for none), the agents and tasks through which it was delegated (`links`,
+    the nearest first), and the person on whose behalf it runs (None for none).
     """
 
     task: str
@@ -57,7 +57,7 @@ class TaskChain(NamedTuple):
 
     @classmethod
     def of(cls, task: Task) -> TaskChain:
-        """Return the chain of a task that was read with its chain (`with_chain`)."""
+        """Return the chain of a task, which must have been read with its delegation chain (`with_chain`)."""
         return cls(task.task_id, task.chain, task.person)
 
 
@@ -72,8 +72,9 @@ def decide_issue(
     details: Sequence[ToolDetail] = (),
     acr: str,
 ) -> str:
-    """Check that `agent` may have a token for `resource`, or for the unregistered `uri`; return the hash of the
-    policies. `acr` is the `acr` of the token. Raises Forbidden with the code `access_denied`.
+    """Check that the policies permit `agent` a token for `resource`, or, if `resource` is None, for the unregistered
+    `uri`; return the hash of the policy set. `scopes` and `details`: the content of the token; `acr`: the assurance
+    that it states. Raises Forbidden (`access_denied`) otherwise.
     """
     handed = _handed(agent.agent_id, chain, _reach(scopes, _proved(acr), details))
     return _check(act, agent, ISSUE, _target(act.tx, resource, uri), handed)
@@ -89,8 +90,9 @@ def check_delegation(
     details: Sequence[ToolDetail] = (),
     depth: int,
 ) -> None:
-    """Check that `giver`, who got the task through `chain`, may delegate a part of it to `receiver`. `depth` is
-    the number of delegations that lead to this part. Raises Forbidden with the code `access_denied`.
+    """Check that the policies permit `giver` to delegate a part of its task to `receiver`. `chain`: the giver's task,
+    and how `giver` got it; `scopes` and `details`: the part; `depth`: the number of delegations from the first agent to
+    the receiver. Raises Forbidden (`access_denied`) otherwise.
     """
     handed = _handed(giver.agent_id, chain, _reach(scopes, (("depth", depth),), details))
     _check(act, giver, DELEGATE, agent_with_facts(receiver), handed)
@@ -106,8 +108,8 @@ def check_certificate(
     key_type: str,
     lifetime_s: int,
 ) -> str:
-    """Check that `agent` may have a certificate for these names (`dns:api.example.com`); return the hash of the
-    policies. Raises Forbidden with the code `access_denied`.
+    """Check that the policies permit `agent` a certificate for these names (such as `dns:api.example.com`); return the
+    hash of the policy set. Raises Forbidden (`access_denied`) otherwise.
     """
     members = ("profile", profile), ("names", names), ("key_type", key_type), ("lifetime", lifetime_s)
     return _check(act, agent, CERTIFY, agent_with_facts(agent), _handed(agent.agent_id, chain, members))
@@ -126,12 +128,11 @@ def check_secret(
     request: tuple[tuple[str, str], ...] = (),
     token_scopes: frozenset[str] | None = None,
 ) -> str:
-    """Check that `agent` may perform the action on a secret (`read_secret`); `operation` is the exact operation
-    (`metadata`).
+    """Check that the policies permit `agent` the Cedar action `action` (such as `read_secret`) on a secret; `operation`
+    is the exact operation of the API (such as `metadata`). Return the hash of the policy set.
 
-    `request`: the attributes of the request into which the secret is inserted. `token_scopes` are the scopes of the
-    access token of a connected account (`read_account_token`). Return the hash of the policies. Raises Forbidden with
-    the code `access_denied`.
+    `request`: attributes of the outgoing request into which a proxy inserts the secret. `token_scopes`: the scopes of
+    the access token, for a connected account (`read_account_token`). Raises Forbidden (`access_denied`) otherwise.
     """
     more: Members = ("operation", operation), *request, *_proved(acr)
     if token_scopes is not None:
@@ -152,8 +153,9 @@ def may_use_secrets(
     scopes: frozenset[str],
     acr: str,
 ) -> bool:
-    """Return whether policies may permit `agent` one of the actions at a path of a mount, or at any path of it for
-    None. Remote policies count as permitting. The result is no decision, and is not recorded.
+    """Return whether the policies might permit `agent` one of the actions on the secret at `path` of the mount; with
+    None, on any secret of the mount. Policies in Rego or OPA count as permitting. This is only a forecast: the result
+    is no decision, and is not recorded.
     """
     policies, principal = active_policies(act.tx), agent_with_facts(agent)[0]
     handed = _handed(agent.agent_id, chain, _reach(scopes, _proved(acr)))
@@ -190,8 +192,9 @@ Members = tuple[tuple[str, int | str | frozenset[object]], ...]
 
 
 class Handed(NamedTuple):
-    """The context of an issuance or a delegation: the person, the extent, and the chain. `members` are the members of
-    `context` in the JSON form of Cedar, without the time and the risk; `encoded` is the object of these members.
+    """The facts that policies get about an issuance or a delegation: the person, the scopes and data classes, and the
+    delegation chain. `context`: these facts as a Cedar record; `members`: the same, each encoded as JSON; `encoded`:
+    the JSON object of `members`. The time and the risk are not included.
     """
 
     context: Record
@@ -228,8 +231,9 @@ def _proved(acr: str) -> Members:
 def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
-    """Return the verdict of the policies on additional scopes for a limited time. A policy that asks for approval
-    applies even if no policy permits. Raises RemotePoliciesNeeded if a verdict of remote policies is missing.
+    """Return the judgement of the active policies on an elevation (additional scopes for some minutes), and these
+    policies. If no policy permits the elevation, but one asks for approval, the judgement is `approval_needed`. Raises
+    RemotePoliciesNeeded if a verdict of a Rego or OPA policy is missing.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, TaskChain(task), _reach(scopes, more))
@@ -298,8 +302,8 @@ def _chain_cache(policies: Policies, principal: AgentSeen, resource: Seen, chain
 
 
 def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, remote: RemoteAnswers) -> str:
-    """Return the reason for which these policies would deny the caller another token; empty if they would issue
-    one, or if the caller is not an agent.
+    """Return the reason for which these policies would deny the caller another token for the resource `uri`; empty if
+    they would permit it, or if the caller is not an agent. `remote`: verdicts of Rego and OPA policies.
     """
     if caller.kind != "agent" or (agent := registry.get_agent(reader, caller.id)) is None:
         return ""

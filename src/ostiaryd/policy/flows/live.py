@@ -77,14 +77,16 @@ Rights = frozenset[str] | None
 
 
 def list_families(areas: Collection[str]) -> frozenset[str]:
-    """Return the families of actions whose objects the lists of these areas show."""
+    """Return the families of ledger actions (such as `agent`) that change the lists of these areas of the
+    administration API.
+    """
     return frozenset(family for family, area in AREAS.items() if area in areas)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry of the buffer: its index, its family, the owner of its agent (only for the families in
-    `PERSONAL`), and its event.
+    """An entry of the ledger, kept for the open streams: its index, the family of its action, the owner of its agent
+    (only for the families in `PERSONAL`), and its text as a server-sent event.
     """
 
     index: int
@@ -95,7 +97,9 @@ class Line:
 
 @dataclass(eq=False, slots=True)
 class OpenStream:
-    """An open stream. `holder`: the owner of the agent that reads it, or the person."""
+    """An open event stream. `caller`: the id of the caller; `holder`: the person, or the owner of the calling agent, by
+    whom streams are counted; `is_replaced`: another stream got its place.
+    """
 
     caller: str
     holder: str
@@ -103,7 +107,7 @@ class OpenStream:
 
 
 class LiveEntries:
-    """The event streams of this process. Use it only on the event loop."""
+    """The event streams of new ledger entries that this process serves. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -122,15 +126,16 @@ class LiveEntries:
     def follow(
         self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
     ) -> AsyncGenerator[bytes, None]:
-        """Return the events of a new stream behind the `Last-Event-ID` `place`; without a `place`, from now on.
+        """Return the events of a new stream: those after the event id `place` (`Last-Event-ID`); with None, those from
+        now on.
 
         `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`) if the
         server or the caller has too many streams.
         """
         if not self._has_room(caller):
             raise Conflict(
-                (f"{MAX_STREAMS} live streams of the server, or {MAX_OF_CALLER} of the caller, are open"),
-                hint="close another page of the console",
+                f"the caller has {MAX_OF_CALLER} live streams already, or the server has {MAX_STREAMS}",
+                hint="close another page of the console, or try again later",
                 code="too_many_streams",
             )
         return self._events(caller, place, is_live)

@@ -20,17 +20,18 @@ TESTS_S = 60.0
 
 
 class SetParser(Parser):
-    """The confined process of this server that loads policy sets."""
+    """The confined process in which this server parses and tests policy sets that callers send."""
 
     def __init__(self, _: World) -> None:
         super().__init__(TARGET, of="the policy set")
 
 
 async def load_set(world: World, files: dict[str, str], *, has_engine: bool = True) -> Loaded:
-    """Return the set, ready to decide. If `has_engine` is false, a set with policies that are not Cedar is refused.
+    """Return the policy set in `files`, validated, tested and ready to decide. If `has_engine` is false, a set with
+    policies in Rego or OPA is refused.
 
     Raises Malformed or Invalid for a set that is not valid, Invalid (`policy_test_failed`) for a test that fails,
-    Invalid (`too_costly`) beyond the limits, and Unavailable if no process can examine the set.
+    Invalid (`too_costly`) for tests that take longer than `TESTS_S`, and Unavailable if no process can examine the set.
     """
     check_files(files)
     parser, engines = world.get_singleton(SetParser), world.get_singleton(Engines)

@@ -13,7 +13,9 @@ _ready: dict[tuple[str | None, ...], Protected] = {}
 
 
 def prepared_resource(reader: Reader, resource: Resource) -> Protected:
-    """Return the resource prepared for decisions. It is prepared once for each catalogue, URI, segment and mode."""
+    """Return the resource in the form that decisions need: with its parsed catalogue. The form is cached until the
+    catalogue, URI, segment or mode of the resource changes.
+    """
     key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
     made = _ready.get(key)
     if made is None:
@@ -33,7 +35,9 @@ def prepared_resource(reader: Reader, resource: Resource) -> Protected:
 
 
 def data_classes_of_tool(reader: Reader, id: str) -> list[str]:
-    """Return the data classes of a tool (`files/read_file`); empty if the tool is unknown."""
+    """Return the data classes (such as `personal`) of the tool with this id (such as `files/read_file`); empty if the
+    tool is unknown.
+    """
     name, _, tool = id.partition("/")
     resource = registry.get_resource(reader, name)
     ready = None if resource is None else prepared_resource(reader, resource).tools.get(tool)

@@ -23,11 +23,11 @@ MAX_HINTED = 5
 
 
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
-    """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`
-    (microseconds).
+    """Check that role policies permit the caller, a person, the `route` at `now` (microseconds); return the caller with
+    the scopes that these policies give for this request. `acr`: the assurance of the session or token.
 
-    On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
-    `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`) if no role of the
+    On a route with the scope `self`, the person also reaches objects of other persons if the policies would permit the
+    route with `ostiary:read` (if it reads) or `ostiary:admin`. Raises Forbidden (`role_required`) if no role of the
     person permits the route.
     """
     holder = _holder(reader, caller.id, caller.name, acr)
@@ -44,8 +44,8 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
 
 
 def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts], *, now: int, acr: str) -> list[str]:
-    """Return each of `routes` that role policies let the caller, a person, use at `now` (microseconds), as `METHOD
-    PATH`.
+    """Return, as `METHOD PATH`, each of `routes` that role policies permit the caller at `now` (microseconds). The
+    caller must be a person.
     """
     holder = _holder(reader, caller.id, caller.name, acr)
     return [
@@ -56,8 +56,8 @@ def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts]
 
 
 def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *, now: int, acr: str) -> frozenset[str]:
-    """Return those of `areas` whose lists the caller may read at `now` (microseconds). The caller must have the scope
-    `ostiary:read`: a caller that is not a person may read all areas.
+    """Return those of `areas` (such as `agents`) whose lists the caller may read at `now` (microseconds). For a person,
+    role policies decide; any other caller, which must have the scope `ostiary:read`, may read all.
     """
     if caller.kind != "person":
         return frozenset(areas)
@@ -67,7 +67,9 @@ def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *,
 
 
 def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
-    """Return whether role policies permit a person to answer the approval requests of an agent."""
+    """Return whether role policies permit a person to answer the approval requests of an agent, even if the person is
+    not accountable for the agent.
+    """
     roles = active_set(reader).roles
     record = registry.find_person(reader, person)
     holder = _holder(reader, person, record.name, "")
@@ -84,8 +86,8 @@ def check_consent(
     scopes: Collection[str],
     now: int,
 ) -> None:
-    """Check that role policies let a client act for a person at a resource. Raises Forbidden (`role_required`)
-    otherwise.
+    """Check that role policies permit the person to let a client act for the person at a resource, with these scopes.
+    `is_registered`: an administrator registered the client. Raises Forbidden (`role_required`) otherwise.
     """
     holder = _holder(reader, person, registry.find_person(reader, person).name, "")
     entity, _ = resource_with_facts(reader, resource)
@@ -110,8 +112,8 @@ def check_person_certificate(
     lifetime_s: int,
     now: int,
 ) -> None:
-    """Check that role policies let a person have a certificate for these names. Raises Forbidden (`role_required`) if
-    not.
+    """Check that role policies permit a person a certificate with this profile, names, key type and lifetime. Raises
+    Forbidden (`role_required`) otherwise.
     """
     holder = _holder(reader, person.person_id, person.name, "")
     verdict = active_set(reader).roles.may_have_certificate(

@@ -44,10 +44,11 @@ Candidate = tuple[str, str]
 
 @dataclass(slots=True)
 class SearchPage:
-    """A page of results. `after` is the position of its last candidate, None at the end of the search; `why` explains
-    why the search cannot have results.
+    """A page of results of a search. `after`: the place of the last examined candidate, from which the next page
+    continues; None on the last page. `why`: the reason why the search cannot have results; empty if it can.
 
-    `depends` has the results that are permitted for some arguments only, each with the inputs on which it depends.
+    `depends`: the results that are permitted only for some values of unknown arguments, each with the names of the
+    inputs on which the verdict depends.
     """
 
     policies: str
@@ -72,10 +73,11 @@ def search(
     certain: bool = False,
     names_agents: bool = False,
 ) -> SearchPage:
-    """Return up to `limit` results behind `after`, from at most MAX_EXAMINED candidates. Slow: call it in a thread.
+    """Return a page of up to `limit` permitted results of the search, from at most MAX_EXAMINED candidates that follow
+    the place `after`. Slow: call it in a thread.
 
-    `certain` leaves out results that depend on unknown arguments; `names_agents`: an error may suggest the name of an
-    agent. Raises NotFound for an unknown name of a registered type.
+    `certain` leaves out results whose verdict depends on unknown arguments. `names_agents`: an error may suggest the
+    name of an agent to the caller. Raises NotFound if an agent, resource, tool or action in the search does not exist.
     """
     _check_names(reader, ready, sought, names_agents=names_agents)
     page = SearchPage(ready.policies.hash, limit)
@@ -104,8 +106,8 @@ def search(
 def note_search(
     act: Act, kind: Kind, query: Search, page: SearchPage | Refused, *, digest: str, by: Caller | None
 ) -> SearchPage:
-    """Fill the ledger entry of a page of a search: the caller, the query, and the results. If the search was refused,
-    raise the refusal after that.
+    """Record a page of a search in the ledger entry: the caller, the query, and the results. If `page` is a refusal,
+    record the query and raise the refusal.
     """
     note_asker(act.entry, by)
     act.entry.digest = digest

@@ -36,9 +36,11 @@ _compiled: dict[str, Ready] = {}
 
 
 def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None) -> PolicySet:
-    """Store a set that `load` accepted, and activate it; the set that was active before remains stored.
+    """Store a policy set and activate it. `loaded`: the set as `load` accepted it; `by`: the caller, None for the
+    server. The set that was active before stays stored.
 
-    Raises Invalid or Conflict if the `gate` refuses the set.
+    `gate`: a condition on the result of a what-if. Raises Invalid or Conflict if the condition is not met
+    (`check_gate`).
     """
     fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active_hash(act.tx))
     if gate is not None:
@@ -50,7 +52,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
 
 def activate(act: Act, hash: str) -> PolicySet:
-    """Activate a stored set. Raises NotFound for an unknown hash."""
+    """Activate a stored set, or the starter set. Raises NotFound for an unknown hash."""
     summary = find_set(act.tx, hash)
     fill_entry(act, object=hash, before=store.active_hash(act.tx))
     if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
@@ -65,18 +67,22 @@ def activate_starter(act: Act) -> PolicySet:
 
 
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
-    """Return the changes that activating the set would make."""
+    """Return the changes that the activation of the set `loaded` would make to the active set."""
     after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.remote)
     return plan_switch(_contents(reader, store.active_hash(reader)), after)
 
 
 def plan_activation(reader: Reader, hash: str) -> Plan:
-    """Return the changes that activating a stored set would make. Raises NotFound for an unknown hash."""
+    """Return the changes that the activation of the stored set with this hash would make to the active set. Raises
+    NotFound for an unknown hash.
+    """
     return plan_switch(_contents(reader, store.active_hash(reader)), _contents(reader, find_set(reader, hash).hash))
 
 
 def note_unknown_approvers(reader: Reader, loaded: Loaded) -> list[str]:
-    """Return a warning, as a sentence, for each name in `@approvers` of a set that is no registered person or team."""
+    """Return a warning, as a sentence, for each name in an `@approvers` annotation of the set that is not the name of a
+    registered person or team.
+    """
     return [
         f"`@approvers` of policy `{policy}` names `{name}`, which is no registered person or team"
         for policy, names in sorted(loaded.policies.approvers.items())
@@ -92,11 +98,11 @@ def _contents(reader: Reader, hash: str) -> Contents:
 
 
 def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
-    """Check that `plan` was made against the set that is still active, and that `loses` names each safeguard that the
-    switch removes.
+    """Check that the set against which `plan` was made is still active (otherwise Conflict, `policy_changed`), and that
+    `loses` names each safeguard of the server that the switch removes (otherwise Conflict, `loses_safeguards`).
 
-    Records the removed safeguards and the safeguards that are left out; removed safeguards also get an entry of their
-    own. Raises Conflict otherwise (`policy_changed`, `loses_safeguards`).
+    Records in the ledger entry which safeguards the switch removes and which the new set leaves out. Removed safeguards
+    also get an entry of their own.
     """
     fill_entry(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
     if store.active_hash(act.tx) != plan.against:
@@ -109,7 +115,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
         names = ", ".join(f"`{id}`" for id in unnamed)
         raise Conflict(
             f"these safeguards would no longer apply: {names}",
-            hint='keep them, or confirm: `ostiary policy put DIR --yes`, `"loses": [..]` in the request',
+            hint="keep them, or confirm: `ostiary policy put DIR --yes`, or name them in `loses` of the request",
             code="loses_safeguards",
         )
     if plan.loses:
@@ -119,8 +125,8 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
 
 
 def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
-    """Store a set as the watching set, in place of an earlier one: the set decides beside the active set and
-    enforces nothing.
+    """Store a policy set and make it the watching set, in place of an earlier one. The verdicts of the watching set on
+    all requests are recorded beside those of the active set, and enforce nothing.
     """
     fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.watched(act.tx))
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
@@ -130,7 +136,9 @@ def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
 
 
 def stop_watching(act: Act) -> str:
-    """Stop the watching set; return its hash. Raises NotFound if no set watches."""
+    """Remove the watching set, whose verdicts are only recorded, and return its hash. Raises NotFound if
+    there is none.
+    """
     hash = store.watched(act.tx)
     if hash is None:
         raise NotFound("no policy set is watching", hint="put a set in watch mode: ostiary policy put DIR --watch")
@@ -162,8 +170,8 @@ def active_set(reader: Reader) -> Ready:
 
 
 def ready_set(reader: Reader, hash: str) -> Ready:
-    """Return a stored set, ready to decide. The first call for a set compiles it, which takes up to a second. Raises
-    NotFound for an unknown hash.
+    """Return the stored set with this hash, ready to decide. A set that is not cached is compiled, which takes up to a
+    second. Raises NotFound for an unknown hash.
     """
     compiled = _compiled.get(hash)
     if compiled is not None:
@@ -180,7 +188,7 @@ def _remember(made: Ready) -> Ready:
 
 
 def find_set(reader: Reader, hash: str) -> PolicySet:
-    """Return the summary of a stored set or the starter set. Raises NotFound for an unknown hash."""
+    """Return the summary of a stored set, or of the starter set. Raises NotFound for an unknown hash."""
     summary = store.get(reader, hash)
     if summary is None and hash == starter_files().hash:
         summary = _starter_summary()

@@ -36,8 +36,8 @@ class _Watching:
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
-        """Return the judgement of the watching set (whose verdicts are only recorded) on a question at the time `at`
-        (microseconds); None if facts that it needs were not stored.
+        """Return the judgement of the watching set (whose verdicts are only recorded) on a question that the active
+        policies answered at `at` (microseconds); None if facts that the set needs were not stored.
         """
         self._reader = reader
         try:
@@ -51,8 +51,9 @@ _watching: list[_Watching] = []
 
 
 def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
-    """Record the verdict of the watching set on the questions at `at` (microseconds) that are stored beside the
-    entry.
+    """Record in `entry` the verdict of the watching set (whose verdicts are only recorded) on the questions that are
+    stored beside the entry; `at`: their time in microseconds. Do nothing without a watching set or without stored
+    questions.
     """
     hash = store.watched(reader)
     if hash is None or entry.kept_facts is None:

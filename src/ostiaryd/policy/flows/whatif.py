@@ -14,21 +14,25 @@ from ostiaryd.registry.model import DECIDE, Caller
 
 
 class Span(NamedTuple):
-    """A range of entries: from the index `first` up to, but not including, `stop`."""
+    """A range of ledger entries: from the index `first` up to, but not including, `stop`."""
 
     first: int
     stop: int
 
 
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
-    """Record the what-if in the entry; return the range of ledger entries to replay. Raises Forbidden for an agent
-    without the scope, Malformed or Invalid for unusable files, Invalid for an empty period.
+    """Record in the ledger entry that a caller replays recorded decisions under the policy set in `files` (a what-if);
+    return the range of entries to replay, between the times `since` and `until` (microseconds; None: until now). Raises
+    Forbidden for an agent without the scope `DECIDE`, Malformed or Invalid for unusable files, Invalid for an empty
+    period.
 
     A caller could learn values of arguments by specially written policy sets. An agent therefore needs the scope of the
     decision point besides the scope to read; for a person, role policies have decided already.
     """
     if not (by.kind == "person" or by.is_admin or DECIDE in by.scopes):
-        raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="request a token with this scope")
+        raise Forbidden(
+            f"a what-if needs the scope `{DECIDE}` besides the scope to read", hint="request a token with both scopes"
+        )
     check_files(files)
     fill_entry(act, object=digest(files), since=since, until=until)
     if until is not None and until <= since:
@@ -39,8 +43,8 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
 
 
 class Gate(NamedTuple):
-    """A condition for putting a set: the what-if report whose ticket is given must show at most `max_changes` changed
-    verdicts. The ticket is not verified yet.
+    """A condition for the activation of a set: in the what-if whose ticket is given, at most `max_changes` verdicts may
+    have changed. The ticket is not verified yet.
     """
 
     unverified_ticket: str
@@ -48,8 +52,9 @@ class Gate(NamedTuple):
 
 
 def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
-    """Check that a ticket permits the switch to the set `hash`. Raises Invalid for the ticket of another set, Conflict
-    for too many changes.
+    """Check that the ticket of a what-if permits the activation of the set `hash` by the caller `by`. Raises Invalid
+    for a ticket of another set or caller and for an expired one, Conflict if more than `max_changes` verdicts would
+    change.
 
     A decision that could not be replayed counts as a change.
     """
@@ -60,11 +65,15 @@ def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
         act, object=hash, changed=ticket.changed, not_known=ticket.not_known, entries=[ticket.first, ticket.stop]
     )
     if ticket.policy != hash:
-        raise Invalid("the ticket is for another set", hint="run the what-if for this set", code="foreign_ticket")
+        raise Invalid(
+            "the ticket in `whatif` is for another policy set",
+            hint="run a what-if for this set, and send its ticket",
+            code="foreign_ticket",
+        )
     if ticket.changed + ticket.not_known > gate.max_changes:
         also = f", and {ticket.not_known} could not be replayed" if ticket.not_known else ""
         raise Conflict(
             f"{ticket.changed} recorded verdicts would change{also}; at most {gate.max_changes} may",
-            hint="nothing was changed; to activate the set, allow more with --max-changes",
+            hint="nothing was changed; to activate the set, allow more changes with --max-changes (`max_changes`)",
             code="would_change",
         )

@@ -53,8 +53,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Names of exactly the policies that must decide the case; None if this is not checked."""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
-        """Run the case, and return in words how the verdict differs from the expectation; empty if it does not differ.
-        Raises Unanswerable for a case that no policy can name.
+        """Run the test case, and return in words how the verdict differs from the expected one; empty if it does not
+        differ. `elsewhere` returns verdicts of Rego and OPA policies. Raises Unanswerable for a type or value that
+        policies cannot represent.
         """
         judgement = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judgement.allowed else "ask" if judgement.because == "approval_needed" else "deny"
@@ -164,7 +165,7 @@ def _completed(whole: Record, stated: object) -> Record:
 
 
 def parse_cases(name: str, text: str) -> list[Case]:
-    """Return the cases of the file `name`. Raises Malformed for other text than test cases."""
+    """Return the test cases in a TOML file, whose name `name` errors state. Raises Malformed for any other text."""
     try:
         return convert(tomllib.loads(text), _File).case
     # errors of TOML syntax, of types, or of numbers with thousands of digits
@@ -177,7 +178,9 @@ def parse_cases(name: str, text: str) -> list[Case]:
 def run_cases(
     name: str, cases: list[Case], policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None
 ) -> None:
-    """Run all cases. Raises Invalid, which names the first failed case and the number of further ones."""
+    """Run all test cases of the file `name`. Raises Invalid (`policy_test_failed`) for a failed case; the message names
+    the first failed case and the number of further failed cases.
+    """
     failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, playbooks, elsewhere))]
     if failed:
         case, wrong = failed[0]
@@ -217,7 +220,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
 def _link(thing: Thing) -> Link:
     """Return an agent with the properties of a case."""
     if REGISTERED.get(thing.type) != "Agent":
-        raise Unanswerable("`behind` names an entity that is not an agent")
+        raise Unanswerable(f"`behind` names {thing.type[:70]}::{thing.id[:70]!a}, which is not an agent")
     properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
     properties |= {name: str(value) for name, value in record(thing.properties).items() if name in properties}
     return Link(thing.id, 0, "", **properties)

@@ -21,8 +21,8 @@ _TOKEN = re.compile(
 
 
 def growth(text: str) -> int:
-    """Return an upper limit for the number of tokens that the expansion of `text` adds. The time is linear in the
-    length of the text.
+    """Return an upper limit for the number of tokens by which a Cedar text grows when Cedar expands its short forms,
+    such as `has a.b`. The time is linear in the length of the text.
     """
     tokens, total = 0, 0
     groups: list[tuple[int, int]] = []  # for each open bracket: the values of `before` and `operand` outside of it

@@ -32,8 +32,9 @@ _TOKEN = re.compile(
 
 
 def check_policies(name: str, text: str) -> int:
-    """Check the text of a file of policies. Return the number of its semicolons, which is an upper limit for the number
-    of policies. Raises Malformed for a string without an end, Invalid for text beyond a limit.
+    """Check the size and the nesting in a file of Cedar policies, before Cedar parses it. Return the number of
+    semicolons, which is an upper limit for the number of policies. `name`: the name of the file, for errors. Raises
+    Malformed for a string without an end, Invalid for text beyond a limit.
     """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
@@ -57,8 +58,9 @@ def check_policies(name: str, text: str) -> int:
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """Check the text of a Cedar schema; return its identifiers and operators in the order of the text. Raises Malformed
-    for a string without an end, Invalid for text beyond a limit.
+    """Check the size and the nesting of a Cedar schema, before Cedar parses it; return its identifiers and operators in
+    the order of the text. `name`: the name of the file, for errors. Raises Malformed for a string without an end,
+    Invalid for text beyond a limit.
     """
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []
@@ -77,7 +79,7 @@ def check_schema(name: str, text: str) -> list[str]:
             raise Malformed(f"{_at(name, text, token)}: a string does not end")
     if len(words) > MAX_SCHEMA_WORDS or words.count("in") > MAX_SCHEMA_PARENTS:
         limits = f"{MAX_SCHEMA_WORDS} words, {MAX_SCHEMA_PARENTS} times `in`"
-        raise Invalid(f"{name}: the schema is too large", hint=f"use at most {limits}")
+        raise Invalid(f"{name}: the schema is too large", hint=f"use at most {limits} in the schema")
     return words
 
 

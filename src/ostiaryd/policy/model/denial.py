@@ -40,13 +40,13 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadBinding(Invalid):
-    """The approval request does not match a denial of this server."""
+    """The `denial` in an access request is not a denial of the same request by this server."""
 
     code = "invalid_denial_binding"
 
 
 class ExpiredDenial(Invalid):
-    """The denial is too old for an approval request."""
+    """The denial in an access request has expired, so that no approval can be requested for it."""
 
     code = "expired_denial"
 
@@ -55,7 +55,9 @@ _decode = json_decoder(Denial)
 
 
 def denial(question: EvaluationRequest, *, id: str, issuer: str, now: int) -> Denial:
-    """Return the denial of a call; `now` is in microseconds. Raises Malformed for arguments without a digest."""
+    """Return the signed content of the denial of a call, with which its caller can request an approval; `id`: the id of
+    the evaluation; `now`: microseconds. Raises Malformed for arguments without a canonical JSON form.
+    """
     ends = now // SECOND + LIFETIME_S
     return Denial(
         iss=issuer,
@@ -71,13 +73,15 @@ def denial(question: EvaluationRequest, *, id: str, issuer: str, now: int) -> De
 
 
 def seal_denial(key: PrivateKey, denied: Denial) -> str:
-    """Sign a denial with `key`, and return the token (`binding_token`)."""
+    """Sign a denial with `key`, and return it as a token: the `binding_token` that the caller sends to request an
+    approval.
+    """
     return sign_jwt(key, typ=TYP, claims=denied)
 
 
 def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: EvaluationRequest, now: int) -> Denial:
-    """Verify the token of a denial of `question`; return the denial. Raises BadBinding for a token of another request
-    or server, ExpiredDenial for an old token.
+    """Verify the `binding_token` of a denial of `question`; return the denial. Raises BadBinding for a token that is
+    not from this server or is for another request, ExpiredDenial for an expired token.
     """
     try:
         payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_TOKEN).payload
@@ -96,8 +100,8 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: E
 
 
 def binding_hash(question: EvaluationRequest) -> str:
-    """Return base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed for arguments without a
-    canonical form.
+    """Return the hash that binds a denial to its request: base64url(SHA-256(JCS(..))) of the members that the AuthZEN
+    Access Request and Approval Profile names. Raises Malformed for arguments without a canonical JSON form.
     """
     subject = msgspec.to_builtins(question.subject)
     if (properties := subject.get("properties")) is not None:

@@ -33,8 +33,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dict[Uid, Entity], str]:
-    """Return the entities of all files, and the same entities as one JSON text (empty for none). Raises Malformed for
-    other JSON, Invalid for an entity that a set cannot state, and for too many entities.
+    """Return the entities in the entity files of a policy set, and the same entities as one JSON text (empty for none).
+    Raises Malformed for JSON that is not a list of entities, Invalid for an entity of a type that the server itself
+    states or that the schema lacks, and for too many entities.
     """
     items = [
         _completed(name, item, vocabulary) for name, text in of_kind(files, ENTITIES) for item in _items(name, text)
@@ -60,11 +61,13 @@ def check_entities(text: str, schema: cedarpy.Schema) -> None:
                 f"the entity {str(uid)[:200]} does not fit the schema",
                 hint="compare its attributes and parents with the declaration of its type",
             )
-    raise Invalid("the entities together do not fit the schema")
+    raise Invalid(
+        "each entity fits the schema, but all together do not", hint="check the parents of entities in several files"
+    )
 
 
 def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
-    """Return the ids of each type, in the order of a search."""
+    """Return the ids of the entities by type, sorted, as a search examines them."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for uid in entities:
         by_kind[uid.type].append(uid.id)
@@ -115,7 +118,9 @@ def _uid(name: str, value: Any) -> Uid:
     try:
         return Uid(**convert(value, dict[str, str]))
     except (msgspec.ValidationError, TypeError):
-        raise Malformed(f"{name}: an entity must be named by an object with exactly `type` and `id`") from None
+        raise Malformed(
+            f"{name}: the uid or a parent of an entity is not an object with exactly `type` and `id`"
+        ) from None
 
 
 def _fits(text: str, schema: cedarpy.Schema) -> bool:

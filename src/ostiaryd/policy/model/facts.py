@@ -22,8 +22,8 @@ from ostiaryd.policy.model.questions import EvaluationRequest
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
-    """The attributes of an agent at the time of a decision. `model` and `risk_tier` are None if they were not
-    stored.
+    """The attributes of an agent at the time of a decision, stored for its replay. `model` and `risk_tier` are None if
+    they were not stored.
     """
 
     id: str
@@ -34,8 +34,8 @@ class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=Fa
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
-    """The attributes of a resource at the time of a decision. `name` is empty for an unregistered resource; `catalogue`
-    is the digest of its catalogue.
+    """The attributes of a resource at the time of a decision, stored for its replay. `name` is empty for an
+    unregistered resource; `catalogue` is the digest of its catalogue of tools, empty for none.
     """
 
     name: str
@@ -53,8 +53,8 @@ class ToolSeen(msgspec.Struct, frozen=True, array_like=True, tag="tool", gc=Fals
 
 
 class SecretSeen(msgspec.Struct, frozen=True, array_like=True, tag="secret", gc=False):
-    """The attributes of a secret: its place, and the id of the agent in whose folder the secret is (empty if there is
-    none).
+    """The attributes of a secret at the time of a decision, stored for its replay: mount, path, and the id of the agent
+    in whose folder the secret is (empty if there is none).
     """
 
     mount: str
@@ -69,12 +69,13 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """A request that policies decided, with the facts about it. A member of `principal`, `resource` or `context` takes
-    precedence over the same member of `question`, which the caller stated.
+    """A question that policies answered, with the stored facts about it, so that it can be replayed. A member of
+    `principal`, `resource` or `context`, which the server knew, takes precedence over the same member of `question`,
+    which the caller stated.
 
-    `question`: None for a call of a tool or an issuance, which the other members describe completely. `context` is in
-    Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments, as `access.keep` selects them;
-    `hidden`: the names of arguments whose values were not stored.
+    `question`: None for a call of a tool, an issuance or a delegation, which the other members describe completely.
+    `context` is in Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments; `hidden`: the
+    names of arguments whose values were not stored.
     """
 
     question: EvaluationRequest | None = None
@@ -89,9 +90,9 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored facts of one entry: for each of its decisions, the request that policies decided, or None if no policy
-    was asked. `at`: the time of the decisions in microseconds. `posed` must be the last member, as `add_asked`
-    requires.
+    """The stored facts of one ledger entry: for each of its decisions, the question that the policies answered, or None
+    if they were not asked. `at`: the time of the decisions in microseconds. `posed` must be the last member, as
+    `add_asked` requires.
     """
 
     salt: str
@@ -104,7 +105,7 @@ _decode = json_decoder(Facts)
 
 
 def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
-    """Return a context in Cedar's JSON as encoded JSON; a context that is encoded already is returned unchanged."""
+    """Return a context as JSON in Cedar's form; a context that is encoded already is returned unchanged."""
     return context if isinstance(context, msgspec.Raw) else msgspec.Raw(_encode(context))
 
 
@@ -114,12 +115,12 @@ def encode_facts(facts: Facts) -> bytes:
 
 
 def add_asked(facts: bytes, posed: Sequence[Posed | None]) -> bytes:
-    """Return `facts` (JSON) with the requests `posed` appended."""
+    """Return the JSON text `facts` (`Facts`) with the questions `posed` appended."""
     return facts[: -len(b"]}")] + b"," + _encode(posed)[len(b"[") :] + b"}"
 
 
 def decode_facts(body: bytes) -> Facts:
-    """Return the facts in a stored JSON text. Raises msgspec.DecodeError."""
+    """Return the facts in a stored JSON text. Raises msgspec.DecodeError for any other text."""
     return _decode(body)
 
 
@@ -151,8 +152,8 @@ def actors_of(posed: Posed | None) -> list[str]:
 
 
 def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
-    """Return the facts of a call that policies decided; None if the policies were not asked. `approved`: ids of the
-    asking policies whose approval had been given.
+    """Return the question about a call that policies answered, with the facts to store; None if the policies were not
+    asked. `approved`: ids of the policies that ask for approval and whose approval had been given.
     """
     if decision.arguments is None:
         return None
@@ -176,7 +177,7 @@ def call_seen(
     *,
     approved: Sequence[str] = (),
 ) -> Posed:
-    """Return the facts of a call: its agent, its tool, its context, and the arguments to store."""
+    """Return the facts of a call that are stored for a replay: its agent, its tool, its context and its arguments."""
     return Posed(
         principal=agent,
         resource=tool,

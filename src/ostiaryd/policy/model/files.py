@@ -24,8 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 def check_files(files: Mapping[str, str]) -> None:
-    """Check the files of a set: their number, their names, their kinds and their total size. Raises Invalid for a set
-    beyond a limit.
+    """Check the files of a policy set, before they are parsed: number, names, kinds and total size. Raises Invalid for
+    files that are not allowed.
     """
     if not 0 < len(files) <= MAX_FILES:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
@@ -34,7 +34,7 @@ def check_files(files: Mapping[str, str]) -> None:
             hint = "at most 200 of the characters A-Z, a-z, 0-9, `_`, `-`, `.` and `/`; no part begins with a dot"
             raise Invalid(f"{name[:200]!a} is not a file name that a policy set may have", hint=hint)
         if not name.endswith(KINDS):
-            raise Invalid(f"{name} ends with none of {', '.join(KINDS)}")
+            raise Invalid(f"the name of the file {name} must end with one of {', '.join(KINDS)}")
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise Invalid(f"the files have {size} characters together", hint=f"use at most {MAX_BYTES} characters")
 
@@ -64,12 +64,14 @@ def decode_files(text: str) -> dict[str, str]:
 
 
 def encode_actions(actions: Mapping[Uid, Entity]) -> str:
-    """Return the actions of a set as text; each action has the names of all groups that contain it."""
+    """Return the actions of a policy set as a JSON text; each action has the names of all action groups that contain
+    it.
+    """
     return _encode([(uid, sorted(action.lineage - {uid}, key=str)) for uid, action in actions.items()]).decode()
 
 
 def decode_actions(text: str) -> dict[Uid, Entity]:
-    """Return the actions of a set, by their ids, from the text of `encode_actions`."""
+    """Return the actions of a policy set, by their ids, from the result of `encode_actions`."""
     rows = json_decoder(list[tuple[Uid, list[Uid]]])(text)
     return {uid: entity(uid, ancestors=groups) for uid, groups in rows}
 

@@ -12,8 +12,8 @@ from ostiaryd.policy.model.whatif import By, Report, Row
 
 
 class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
-    """The first message to the what-if process: the candidate set in the form that guards get, with its actions. The
-    process answers with an empty `Answer`.
+    """The first message to the what-if process: the candidate policy set, in the form that guards get, with its
+    actions. The process answers with an empty `Answer`.
     """
 
     hash: str
@@ -25,28 +25,30 @@ class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
-    """A message to the what-if process: a page of ledger entries to compare."""
+    """A message to the what-if process: a page of ledger entries whose decisions the process replays."""
 
     rows: list[Row]
 
 
 class CatalogueText(msgspec.Struct, frozen=True, tag="found"):
-    """A message to the process: the text of the catalogue that its last answer requested; None if it is not stored."""
+    """A message to the what-if process: the text of the catalogue that its last answer requested by `lacks`; None if
+    the text is not stored.
+    """
 
     digest: str
     text: str | None
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """The last message to the process: all entries were sent, and the process may answer with its report."""
+    """The last message to the what-if process: all entries were sent. The process answers with its report."""
 
 
 Request = Candidate | Rows | CatalogueText | Ended
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The response of the process to a message. `lacks`: the digest of a catalogue that the comparison needs to
-    continue; empty if it needs none. `report`: the report, only in the response to `Ended`.
+    """The response of the what-if process to a message. `lacks`: the digest of a catalogue whose text the process needs
+    before it continues with the page; empty for none. `report`: the report, only in the response to `Ended`.
     """
 
     lacks: str = ""
@@ -54,8 +56,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def candidate_of(loaded: Loaded, by: By) -> Candidate:
-    """Return the message with a candidate set for the what-if process. `by`: the member by which changes are
-    grouped.
+    """Return the message that sends a policy set to the what-if process. `by`: the member of the changed verdicts by
+    which the report groups them.
     """
     rules = ir.render(loaded.ir).decode()
     ready = loaded.ready

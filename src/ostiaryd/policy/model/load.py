@@ -42,8 +42,8 @@ MESSAGE_LIMIT = 400
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A policy set that can decide. `ids`: for each entity type, the ids of the entities that the set itself states,
-    which searches examine.
+    """A compiled policy set that can decide requests. `ids`: by entity type, the ids of the entities that the files of
+    the set state, which searches examine.
     """
 
     policies: Policies
@@ -59,8 +59,8 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy set that was parsed, validated, tested and compiled. `actions`: the actions of its schema with their
-    groups. `tests`: the number of its test cases.
+    """A policy set that was parsed, validated, tested and compiled. `ir`: its Cedar policies in compiled form;
+    `actions`: the actions of its schema with their groups; `tests`: the number of its test cases.
     """
 
     hash: str
@@ -89,12 +89,12 @@ class Loaded:
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
-    """Load a set from its files, and return it. `engine` evaluates policies that are not Cedar; without an engine, such
-    a set is refused.
+    """Load a policy set from its files: check, test and compile it. `engine` evaluates policies in Rego or OPA; without
+    an engine, a set with such policies is refused.
 
-    The checks are, in this order: the limits of the files, the schema, each policy file against the schema, the
-    entities, the policies that are not Cedar, the tests. Raises Malformed, Invalid, NotModelled, each with the file and
-    the place; for a failed test, the code is `policy_test_failed`.
+    The checks are, in this order: the limits of the files, the schema, each Cedar file against the schema, the
+    entities, the policies in Rego or OPA, the test cases. Raises Malformed, Invalid, NotModelled, each with the file
+    and the place; for a failed test case, the code is `policy_test_failed`.
     """
     own = own_files(files)
     check_files(own)
@@ -137,7 +137,9 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
 
 
 def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, actions: Mapping[Uid, Entity]) -> Ready:
-    """Return a set, ready to decide, from the stored form of a set that `load` accepted earlier."""
+    """Return a compiled set from the stored form of a set that `load` accepted earlier; checks and tests are not
+    repeated.
+    """
     vocabulary = read_vocabulary(str(_schema(files)))
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
@@ -164,8 +166,8 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
 
 
 def warnings_about(loaded: Loaded) -> list[str]:
-    """Return warnings, as sentences, for the person who puts the set, such as access that no policy of the set
-    permits.
+    """Return warnings, as sentences, for the person who puts the set: policies that guards cannot evaluate, and tokens
+    or delegations that no policy permits.
     """
     lines = []
     enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
@@ -273,7 +275,7 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
         if not 0 < len(name) <= 200:
-            raise Invalid("an @id must have 1 to 200 characters")
+            raise Invalid(f"the @id {name[:50]!a} has {len(name)} characters", hint="use 1 to 200 characters")
         if name in names or policy.id != name:
             raise Invalid(f"two policies have the @id {name!a}")
         if policy.annotations.get("mode", "watch") != "watch":
@@ -286,8 +288,10 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             )
         if asks not in (None, *get_args(Needs)):
             raise Invalid(f"policy {name!a}: @ask must be `person` or `two`")
-        if (covers := policy.annotations.get("covers")) is not None and (asks is None or covers != "counterpart"):
-            raise Invalid(f"policy {name!a}: @covers can only be `counterpart`, and needs @ask")
+        if (covers := policy.annotations.get("covers")) is not None and asks is None:
+            raise Invalid(f"policy {name!a}: @covers is set without @ask", hint="add @ask, or remove @covers")
+        if covers not in (None, "counterpart"):
+            raise Invalid(f"policy {name!a}: @covers must be `counterpart` or left out")
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
         names.add(name)
@@ -312,10 +316,10 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
     for malformed names, and without @ask.
     """
     named = approvers(policy)
-    if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
-        raise Invalid(
-            f"policy {name!a}: @approvers needs @ask, and 1 to {MAX_APPROVERS} names with commas between them"
-        )
+    if "ask" not in policy.annotations:
+        raise Invalid(f"policy {name!a}: @approvers is set without @ask", hint="add @ask, or remove @approvers")
+    if not 0 < len(named) <= MAX_APPROVERS:
+        raise Invalid(f"policy {name!a}: @approvers must be 1 to {MAX_APPROVERS} names with commas between them")
     for one in named:
         check_name(one, of=f"approver of policy {name!a}")
 

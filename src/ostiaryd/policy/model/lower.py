@@ -30,7 +30,7 @@ _Json: TypeAlias = dict[str, Any]
 
 
 class NotModelled(Invalid):
-    """The policy is valid Cedar, but uses a feature that this server does not support; the message names the
+    """A policy is valid Cedar, but uses a feature of Cedar that this server does not support. The message names the
     feature.
     """
 
@@ -38,8 +38,9 @@ class NotModelled(Invalid):
 
 
 def lower(text: str) -> ir.PolicySetIR:
-    """Return the IR of the policies in a Cedar text. Raises Malformed if the text is not Cedar, NotModelled if it uses
-    a feature of Cedar that this server does not support, Invalid if it is beyond a limit.
+    """Return the policies in a Cedar text in the server's intermediate representation (IR), from which they are
+    compiled. Raises Malformed if the text is not Cedar, NotModelled if it uses a feature of Cedar that this server does
+    not support, Invalid if it is beyond a limit.
     """
     if growth(text) > MAX_GROWTH:
         raise Invalid(
@@ -51,7 +52,7 @@ def lower(text: str) -> ir.PolicySetIR:
     except ValueError as error:
         raise Malformed(f"not Cedar, in the policy that begins in line {_line_of_error(text)}: {error}") from error
     except RecursionError:
-        raise Invalid(f"an expression is nested deeper than {ir.MAX_DEPTH}") from None
+        raise Invalid(f"an expression is nested deeper than {ir.MAX_DEPTH}", hint="divide the expression") from None
 
 
 def _line_of_error(text: str) -> int:
@@ -70,9 +71,9 @@ def _line_of_error(text: str) -> int:
 
 
 def lower_json(policy_set: _Json) -> ir.PolicySetIR:
-    """Return the IR of a policy set in Cedar's JSON format. Raises NotModelled for an unsupported feature, Invalid for
-    text beyond a limit. The name of a policy is its `@id` if no other policy has or can have that name, otherwise the
-    id that Cedar gave it.
+    """Return the policies of a policy set in Cedar's JSON format as intermediate representation (IR). The id of a
+    policy is its `@id` if no other policy has or can have that name, otherwise the id that Cedar gave it. Raises
+    NotModelled for an unsupported feature, Invalid for text beyond a limit.
     """
     for template_id in policy_set["templates"]:
         raise NotModelled(

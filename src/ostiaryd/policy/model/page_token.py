@@ -24,8 +24,9 @@ _SAME = "send the same search and the same `page.limit` as for the first page, w
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """The end of a page of a search, from which the next page continues. `after`: the last candidate that was examined;
-    `search`: the digest of the search; `limit`: the limit of the page.
+    """The end of a page of search results, from which the next page continues. `after`: the last examined candidate;
+    `search` and `policies`: the digest of the search and the hash of the policy set; `limit`: the maximum number of
+    results of the page; `made_at`: microseconds since the epoch.
     """
 
     after: str
@@ -45,13 +46,13 @@ def page_key(secret: bytes) -> bytes:
 
 
 def seal_place(place: Place, *, key: bytes, caller: str, nonce: bytes) -> str:
-    """Return the page token of a place, for one caller. `nonce`: 12 random bytes."""
+    """Return the page token: the place, encrypted for one caller. `nonce`: 12 random bytes."""
     return b64u(nonce + AESGCM(key).encrypt(nonce, _encode(place), caller.encode()))
 
 
 def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> Place:
-    """Return the place in a page token that this server issued to `caller`. Raises Invalid for any other token, and for
-    an expired token.
+    """Return the place in a page token that this server issued to `caller` at most an hour before `now`. Raises Invalid
+    for any other token, and for an expired token.
     """
     try:
         if len(unverified_token) > MAX_TOKEN:
@@ -68,8 +69,8 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
-    """Check that a request continues the search of its page token: same search, same policies, and same limit, unless
-    `limit` is None. Raises Invalid otherwise.
+    """Check that a request for the next page has the same search, policies and limit as its page token; `limit` None
+    means the limit of the token. Raises Invalid otherwise.
     """
     if place.search != search:
         message = "the search differs from the search of the page token"

@@ -17,8 +17,8 @@ Mode: TypeAlias = Literal["enforce", "watch"]
 
 
 class Contents(NamedTuple):
-    """The content of a policy set. `elsewhere`: the policies that are not Cedar, by name, each with True if it is in
-    watch mode.
+    """The content of a policy set. `elsewhere`: the policies in Rego or OPA by name, each with true if it is in watch
+    mode (recorded, not enforced).
     """
 
     hash: str
@@ -28,7 +28,7 @@ class Contents(NamedTuple):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A policy in a plan. `effect`: `other` for a policy that is not Cedar."""
+    """A policy of a set, before or after a switch of sets. `effect`: `other` for a policy in Rego or OPA."""
 
     id: str
     effect: Literal["permit", "forbid", "other"]
@@ -44,8 +44,8 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The changes that a switch to another set makes. `files`: the changed files by name, except files of Cedar
-    policies, each with its change.
+    """The changes that the activation of another policy set makes. `files`: by name, the files that differ, except
+    files of Cedar policies; Cedar policies are listed one by one.
     """
 
     against: str
@@ -61,7 +61,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_switch(before: Contents, after: Contents) -> Plan:
-    """Return the plan of the switch from the set `before` to the set `after`. Policies are compared by their ids."""
+    """Return the changes from the set `before` to the set `after`. Policies with the same id are compared."""
     old, new = _items(before), _items(after)
     old_rules, new_rules = _by_id(before.rules), _by_id(after.rules)
     applied, kept = _safeguards_of(before), _safeguards_of(after)

@@ -24,10 +24,11 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """A response that playbooks propose, with the ids of these playbooks.
+    """An automatic response (such as to throttle an agent) that the playbooks of a policy set choose for a finding.
+    `policies`: the ids of these playbooks.
 
-    `is_watched`: whether the playbooks are in watch mode. `minutes`: the greatest value of all these playbooks;
-    `calls`: the smallest value.
+    `is_watched`: the playbooks are in watch mode, so the response is only recorded. `minutes`: the duration, the
+    greatest that a playbook states; `calls`: the limit of a throttled agent, the smallest that a playbook states.
     """
 
     response: str
@@ -38,7 +39,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbooks:
-    """The compiled playbooks of a policy set. The object never changes."""
+    """The playbooks of a policy set: Cedar policies that choose responses to findings. The object never changes."""
 
     def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
         """Compile the playbooks among the policies of a set. Raises Invalid for a wrong annotation of a playbook."""
@@ -50,12 +51,14 @@ class Playbooks:
         self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(entities)
 
     def decide(self, response: str, agent: Uid, context: Record, entities: Entities) -> Verdict:
-        """Return the verdict of the playbooks that are not in watch mode on one response to a finding about `agent`."""
+        """Return the verdict of the enforced playbooks (those not in watch mode) on one response to a finding about
+        `agent`.
+        """
         return self._enforced.decide(agent, Uid("Action", response), agent, context, entities)
 
     def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
-        """Return the proposed responses to a finding about `agent`, the mildest first, and (policy id, message) of each
-        playbook that failed.
+        """Return the responses that the playbooks choose for a finding about `agent`, the mildest first, and (policy
+        id, error message) of each playbook that failed.
         """
         proposals: list[Proposal] = []
         errors: dict[str, str] = {}
@@ -79,8 +82,8 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Return whether a verdict of playbooks chooses a response: a permit applies, no forbid applies, and no forbid has
-    failed.
+    """Return whether the verdict of playbooks on a response chooses that response: a permit applies, no forbid applies,
+    and no forbid has failed.
     """
     return verdict.allowed and not verdict.forbid_errors
 

@@ -25,7 +25,9 @@ from ostiary.protocol.jose import MAX_SECONDS
 
 
 class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The subject or the resource of an access request, as the caller states it."""
+    """The subject or the resource of an AuthZEN access request, as the caller states it. `properties`: its
+    attributes.
+    """
 
     type: str
     id: str
@@ -45,8 +47,8 @@ class EvaluationRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=Fals
 
     @property
     def approval(self) -> str:
-        """Return the id of the approval that the request presents (ARAP, Re-evaluation Mode); empty if there is
-        none.
+        """Return the id of the approval that the caller shows in `context.approval` to use it (AuthZEN Access Request
+        and Approval Profile, Re-evaluation Mode); empty if there is none.
         """
         shown = (self.context or {}).get("approval")
         id = shown.get("id") if isinstance(shown, dict) else None
@@ -54,8 +56,8 @@ class EvaluationRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=Fals
 
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The part of a search that is searched: a subject or resource with a type, but without an id. Each entity of this
-    type that the server or the policy set knows is a candidate.
+    """The searched part of an AuthZEN search: a subject or resource with a type, but without an id. The candidates are
+    all entities of this type that the server or the policy set knows.
 
     `properties`: attributes of each candidate of an unregistered type. An attribute that the policy set states for the
     candidate overrides the property of the same name.
@@ -65,13 +67,15 @@ class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     properties: dict[str, Any] | None = None
 
     def with_id(self, id: str) -> Thing:
-        """Return the subject or resource with this id, and with the type and the properties of the search."""
+        """Return the candidate with this id as a subject or resource, with the type and the properties of the
+        search.
+        """
         return Thing(self.type, id, self.properties)
 
 
 class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A request of which one part is searched (section 8): the part that is `Sought`, or, if `action` is None, the
-    action.
+    """An AuthZEN search (section 8): an access request of which one part is searched. That part is the subject or the
+    resource that is `Sought`, or the action, if `action` is None.
     """
 
     subject: Thing | Sought
@@ -80,7 +84,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     context: dict[str, Any] | None = None
 
     def question_about(self, id: str) -> EvaluationRequest:
-        """Return the access request for one candidate: the id of an entity, or the name of an action."""
+        """Return the access request about one candidate; `id`: the id of an entity, or the name of an action."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
         return EvaluationRequest(
             subject.with_id(id) if isinstance(subject, Sought) else subject,
@@ -91,8 +95,8 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Unanswerable(Invalid):
-    """Raised if no policy can apply to a request, for example because its type cannot be a Cedar type. The request is
-    denied.
+    """Raised for a request that policies cannot represent, for example because its type cannot be a Cedar type. The
+    request is denied.
     """
 
     code = "unanswerable"
@@ -105,12 +109,12 @@ BARE = frozenset({"Owner", "Segment", "Action"})
 
 
 def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
-    """Return the entity of an unregistered type. `stated`: the entities of the policy set, whose attributes override
-    the properties. An entity of a type in `BARE` has no attributes. Raises Unanswerable if policies cannot name the
-    type.
+    """Return the Cedar entity of a subject or resource of an unregistered type. `stated`: the entities in the files of
+    the policy set, whose attributes override the properties. An entity of a type in `BARE` has no attributes. Raises
+    Unanswerable for a type that cannot be a Cedar type.
     """
     if not is_type_name(thing.type):
-        raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
+        raise Unanswerable(f"the type {thing.type[:100]!a} cannot be a Cedar type, so no policy can apply")
     uid = Uid(thing.type, thing.id)
     if thing.type in BARE:
         return entity(uid)
@@ -124,8 +128,8 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
 
 
 def context_of(question: EvaluationRequest, *, now: Record) -> Record:
-    """Return the context for policies: the context of the request, `action` with the properties of the action, and the
-    members of `now`. The context of the request cannot set `action` or a member of `now`.
+    """Return the `context` that policies see: the context of the request, with the properties of the action as
+    `action`, and the members of `now`. The context of the request cannot set these members.
     """
     if not question.context and not question.action.properties:
         return now
@@ -155,5 +159,5 @@ def stated_assurance(context: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(acr, str):
         raise Unanswerable("`context.acr` is not a string")
     if auth_time is not None and not (type(auth_time) is int and 0 <= auth_time <= MAX_SECONDS):
-        raise Unanswerable("`context.auth_time` is not a number of seconds since 1970")
+        raise Unanswerable("`context.auth_time` is not a whole number of seconds since 1970")
     return {"acr": acr, "amr": AMRS.get(acr, []), "auth_time": auth_time}

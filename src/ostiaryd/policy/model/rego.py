@@ -39,8 +39,9 @@ _PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The policies of a set that are not Cedar. `hash`: the hash of the set. `data`: the data files, as JSON texts.
-    `policies`: the names of the Rego policies. `remote`: the policies at a remote OPA, each with its path.
+    """The policies of a set that are in Rego or at an OPA server. `hash`: the hash of the set; `data`: the data files
+    by name, as JSON texts; `policies`: the names of the Rego policies; `remote`: the policies at an OPA server by name,
+    each with its path there; `watching`: all these policies, each with true if it is in watch mode.
     """
 
     hash: str
@@ -52,14 +53,16 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """An engine that evaluates the Rego policies, or the policies at a remote OPA, of a program."""
+    """The interface by which a set's policies in Rego or at an OPA server are evaluated."""
 
     def check(self, program: Program) -> None:
-        """Check that the engine can compile a program. Raises Invalid if it cannot, Unavailable if the engine fails."""
+        """Check that the engine can evaluate the policies of a program. Raises Invalid if it cannot, Unavailable if the
+        engine fails.
+        """
 
     def ask(self, program: Program, question: bytes) -> RemoteVerdict:
-        """Return the verdicts of a program on a request (JSON). An error of a policy is part of its verdict. Raises
-        nothing.
+        """Return the verdicts of the program's policies on a question, which is encoded as JSON. A policy that fails
+        has an error as its verdict. Raises nothing.
         """
 
 
@@ -69,8 +72,9 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
-    """Return the policies in the files of a set that are not Cedar; None if all policies are Cedar. Raises Malformed
-    for a file that cannot be read, Invalid for a name or a number of policies that is not allowed.
+    """Return the policies in Rego or at an OPA server in the files of a set with this hash; None if all policies are
+    Cedar. Raises Malformed for a file that cannot be read, Invalid for a name or a number of policies that is not
+    allowed.
     """
     modules = dict(of_kind(files, REGO))
     watching = _packages(modules)
@@ -121,22 +125,25 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
     for name, text in modules.items():
         package = _PACKAGE.findall(_without_strings(name, text))
         if len(package) != 1:
-            raise Malformed(f"{name}: a module begins with one `package NAME`")
+            raise Malformed(
+                f"{name}: the module has {len(package)} lines `package NAME`",
+                hint="begin the module with one such line",
+            )
         if package[0] == "ostiary_answers" or package[0].startswith("ostiary_answers."):
             raise Invalid(f"{name}: the package `ostiary_answers` is reserved for the server")
         if (match := _POLICY.fullmatch(package[0])) is not None:
             modes[match[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
             raise Invalid(
-                f"{name}: `{package[0][:100]}` is not a valid name of a policy",
-                hint="name the package of a policy `ostiary.NAME`",
+                f"{name}: the package `{package[0][:100]}` does not name a policy",
+                hint="name the package `ostiary.NAME`; NAME has lower-case letters, digits and `_`",
             )
     for policy, found_modes in modes.items():
-        if len(found_modes) > 1 or not {"watch", "enforce"}.issuperset(found_modes):
-            raise Invalid(
-                f"the package ostiary.{policy} sets `mode` twice, or to neither watch nor enforce",
-                hint='write mode := "watch" once, or leave it out',
-            )
+        hint = 'write mode := "watch" once, or leave it out'
+        if len(found_modes) > 1:
+            raise Invalid(f"the package ostiary.{policy} sets `mode` more than once", hint=hint)
+        if not {"watch", "enforce"}.issuperset(found_modes):
+            raise Invalid(f"the package ostiary.{policy} sets `mode` to neither watch nor enforce", hint=hint)
     return {policy: modes[policy] == ["watch"] for policy in sorted(modes)}
 
 
@@ -162,11 +169,11 @@ def _remote(name: str, text: str) -> _Remote:
 
 def _data_name(name: str) -> str:
     match = _DATA_NAME.fullmatch(name.removesuffix(DATA))
-    if match is None or match[1].startswith("ostiary"):
-        raise Invalid(
-            f"{name}: the name of a data file is not a lower-case word of Rego, or begins with `ostiary`",
-            hint=f"NAME{DATA} is `data.NAME` in Rego",
-        )
+    hint = f"NAME{DATA} is `data.NAME` in Rego; NAME has lower-case letters, digits and `_`"
+    if match is None:
+        raise Invalid(f"{name}: the name of the data file is not a lower-case word of Rego", hint=hint)
+    if match[1].startswith("ostiary"):
+        raise Invalid(f"{name}: names that begin with `ostiary` are reserved for the server", hint=hint)
     return match[1]
 
 

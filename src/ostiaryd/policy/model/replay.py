@@ -30,14 +30,16 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Unreplayable(Refused):
-    """Raised if a decision cannot be replayed, because a fact that it needs was not stored or was deleted."""
+    """Raised if a recorded decision cannot be replayed under another policy set: a fact that the set needs was not
+    stored or cannot be read, or an enforced policy of the set is not Cedar.
+    """
 
     code = "unreplayable"
 
 
 class Lacking(Exception):
-    """Raised if a replay needs the catalogue with the digest `digest`, whose text is not loaded. Load the text, then
-    replay again.
+    """Raised if a replay needs the text of the catalogue with this digest, which the caller has not loaded yet. Load
+    the text, then replay again.
     """
 
     def __init__(self, digest: str) -> None:
@@ -46,8 +48,8 @@ class Lacking(Exception):
 
 
 class Replay:
-    """The replays with one policy set. `catalogue` returns the text of a catalogue by its digest, None if the text is
-    not stored, or raises Lacking.
+    """Replays recorded decisions with one policy set. `catalogue` returns the text of a catalogue by its digest, None
+    if the text is not stored, or raises Lacking if the text must be loaded first.
     """
 
     def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
@@ -57,8 +59,8 @@ class Replay:
         self._contexts: dict[bytes, Record] = {}
 
     def judge(self, posed: Posed, *, at: int) -> Judgement:
-        """Return the judgement of the policy set on a request that was decided at `at` (microseconds). Raises
-        Unreplayable if a fact was not stored, Lacking if a catalogue must be loaded first.
+        """Return the judgement of the policy set on a recorded question, which was decided at `at` (microseconds).
+        Raises Unreplayable if a fact was not stored, Lacking if a catalogue must be loaded first.
         """
         try:
             if posed.question is not None:
@@ -159,7 +161,7 @@ class Replay:
         """
         if all(self._policies.remote.values()):
             return ()
-        raise Unreplayable("an enforced policy is not Cedar, and such policies are not replayed")
+        raise Unreplayable("an enforced policy is in Rego or OPA, and such policies are not replayed")
 
     def _entity(self, recorded: Seen | None) -> Entity:
         match recorded:
@@ -220,8 +222,8 @@ class Replay:
 
 
 def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
-    """Return the names of the arguments that the policies read; None if a policy reads all arguments, or the whole
-    context.
+    """Return the names of the arguments of calls that the policies read; None if a policy can read any argument,
+    because it uses all arguments or the whole context.
     """
     names: set[str] = set()
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
@@ -241,7 +243,7 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
 
 
 def reads_agents(rules: ir.PolicySetIR) -> bool:
-    """Return whether a policy reads the model or the risk tier of an agent."""
+    """Return whether a condition of a policy reads an attribute `model` or `risk_tier`."""
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
     while open_:
         match open_.pop():

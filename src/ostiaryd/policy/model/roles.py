@@ -39,7 +39,9 @@ class RouteFacts(NamedTuple):
     """Area of the route; if empty, the area is the first part of the path after `/api/v1`."""
 
     def entity(self, scope: str) -> Entity:
-        """Return the Cedar entity of the route. `scope`: the scope that the entity states."""
+        """Return the Cedar entity of the route. `scope`: the scope that the entity states, which can differ from the
+        route's own.
+        """
         operation = f"{self.method} {self.path}"
         parts = self.path.removeprefix("/api/v1").split("/")
         return entity(
@@ -76,7 +78,9 @@ def _person_entity(id: str, name: str, roles: frozenset[str]) -> Entity:
 
 
 class Roles:
-    """The compiled role policies of a set. The object never changes."""
+    """The compiled role policies of a set: Cedar policies that permit persons requests by their roles. The object never
+    changes.
+    """
 
     def __init__(self, policies: ir.PolicySetIR) -> None:
         role_policies = [policy for policy in policies.policies if is_role_policy(policy)]
@@ -99,7 +103,7 @@ class Roles:
     def may_consent(
         self, holder: Holder, resource: Entity, *, client: str, is_registered: bool, scopes: Collection[str], now: int
     ) -> Verdict:
-        """Return the verdict on whether a person may let a client act for the person at a resource, at `now`
+        """Return the verdict on whether a person may let a client act on the person's behalf at a resource, at `now`
         (microseconds).
         """
         context: Record = {
@@ -113,7 +117,7 @@ class Roles:
     def may_have_certificate(
         self, holder: Holder, *, profile: str, names: Collection[str], key_type: str, lifetime_s: int, now: int
     ) -> Verdict:
-        """Return the verdict on whether a person may have a certificate with these properties, at `now`
+        """Return the verdict on whether a person may get a certificate with these properties, at `now`
         (microseconds).
         """
         context: Record = {

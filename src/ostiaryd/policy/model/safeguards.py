@@ -41,7 +41,9 @@ class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
 
 @functools.cache
 def safeguards() -> dict[str, str]:
-    """Return the texts of the safeguards by id. The result is cached, because a confined process cannot open files."""
+    """Return the texts of the safeguards by id: Cedar policies of the server that are part of each policy set that does
+    not leave them out. The result is cached, because a confined process cannot open files.
+    """
     return _read_folder("safeguards")
 
 
@@ -61,7 +63,7 @@ def _read_folder(name: str) -> dict[str, str]:
 
 @functools.cache
 def role_rules() -> dict[str, ir.PolicyIR]:
-    """Return the role policies of the server by id, as IR."""
+    """Return the role policies of the server by id, in compiled form (IR)."""
     return {id: lower(text).policies[0] for id, text in roles().items()}
 
 
@@ -73,7 +75,9 @@ def safeguard_rules() -> dict[str, ir.PolicyIR]:
 
 @functools.cache
 def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
-    """Return the safeguards of earlier versions of the server by id, as IR; one id can have several versions."""
+    """Return the safeguards of earlier versions of the server by id, in compiled form (IR); one id can have several
+    versions.
+    """
     folder = resources.files("ostiaryd.policy") / "safeguards" / "earlier"
     rules: dict[str, list[ir.PolicyIR]] = {}
     for file in folder.iterdir():
@@ -83,20 +87,23 @@ def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
 
 
 def is_safeguard(policy: ir.PolicyIR) -> bool:
-    """Return whether a policy is the unchanged copy of a safeguard of the server, of its present or an
-    earlier version.
+    """Return whether a policy is an unchanged copy of a safeguard of the server, in its present or an earlier
+    version.
     """
     return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
 
 
 def is_copy(policy: ir.PolicyIR) -> bool:
-    """Return whether a policy is the unchanged copy of a safeguard or of a role policy of the server."""
+    """Return whether a policy is an unchanged copy of a safeguard (present or earlier) or of a role policy of the
+    server.
+    """
     return is_safeguard(policy) or policy == role_rules().get(policy.id)
 
 
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of the safeguards and role policies that a set leaves out, each with the reason. Raises Malformed
-    for a file that is not TOML of this form, Invalid for a wrong or repeated name, and for a missing reason.
+    """Return the ids of the server's safeguards and role policies that the files of a set leave out, each with the
+    reason. Raises Malformed for a file that is not TOML of this form, Invalid for a wrong or repeated name, and for a
+    missing reason.
     """
     reasons: dict[str, str] = {}
     names = {*safeguards(), *roles()} - {EVERY_PERSON}
@@ -112,22 +119,22 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
         for id, reason in left_out.items():
             if id not in names:
                 raise Invalid(
-                    f"{name}: {id[:200]!a} is neither a safeguard nor a role policy that may be left out",
+                    f"{name}: no safeguard or role policy that may be left out has the id {id[:200]!a}",
                     hint=nearest_hint(id, names),
                 )
             if id in reasons:
                 raise Invalid(
-                    f"{name}: the safeguard {id!a} is left out twice", hint="name the safeguard in one file only"
+                    f"{name}: {id!a} is left out in another file, too", hint="name the policy in one file only"
                 )
             if not reason.strip():
-                raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write the reason")
+                raise Invalid(f"{name}: {id!a} is left out without a reason", hint=f'write the reason: {id} = "REASON"')
             reasons[id] = reason
     return reasons
 
 
 def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Return the files of a set, `files`, together with the safeguards and role policies of the server whose ids are
-    not in `left_out`.
+    """Return the files of a policy set with the texts of the server's safeguards and role policies added, except those
+    with an id in `left_out`.
     """
     kept = {
         prefix + id + POLICIES: text
@@ -139,12 +146,12 @@ def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str
 
 
 def own_files(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the files of a set without the safeguards and role policies of the server."""
+    """Return the files of a policy set without the server's safeguards and role policies, which `extend` adds."""
     return {name: text for name, text in files.items() if not name.startswith((LAYER, ROLES_LAYER))}
 
 
 def safeguards_in(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the texts, by id, of the safeguards of the server that are part of a set with these files."""
+    """Return the texts, by id, of the server's safeguards among the files of an extended policy set."""
     return {
         name.removeprefix(LAYER).removesuffix(POLICIES): text
         for name, text in sorted(files.items())
@@ -153,7 +160,7 @@ def safeguards_in(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def role_layer(files: Mapping[str, str]) -> list[str]:
-    """Return the ids of the role policies of the server that are part of a set with these files."""
+    """Return the ids of the server's role policies among the files of an extended policy set."""
     return [
         name.removeprefix(ROLES_LAYER).removesuffix(POLICIES) for name in sorted(files) if name.startswith(ROLES_LAYER)
     ]

@@ -22,7 +22,7 @@ _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 @dataclass(slots=True)
 class Action:
-    """An action of a schema, with the types of its principals and of its resources."""
+    """An action that a schema declares, with the types of the principals and of the resources to which it applies."""
 
     principals: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
@@ -30,16 +30,16 @@ class Action:
 
 @dataclass(slots=True)
 class Vocabulary:
-    """The names in a schema. `types`: the entity types, each with True if the type has a string attribute `id`.
-    `actions`: the actions without a namespace, by name.
+    """The names that a Cedar schema declares. `types`: the entity types, each with true if the type has a string
+    attribute `id`; `actions`: the actions by name, without those in a namespace.
     """
 
     types: dict[str, bool] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
 
     def actions_of(self, principal: str, resource: str) -> list[str]:
-        """Return the names, sorted, of the actions that apply to these types of principal and resource. The responses
-        of playbooks are left out.
+        """Return the names, sorted, of the actions that apply to a principal and a resource of these types. The actions
+        that stand for responses of playbooks are left out.
         """
         return sorted(
             name
@@ -77,7 +77,9 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
 
 
 def unknown_type_message(kind: str, names: Iterable[str]) -> str:
-    """Return the error message for a type `kind` that does not exist; `names`: the types that exist."""
+    """Return the error message for an entity type `kind` that the schema does not declare; `names`: the types that it
+    declares.
+    """
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 
 

@@ -43,7 +43,7 @@ class _Reason(msgspec.Struct, gc=False):
 
 
 class Recorded(msgspec.Struct, gc=False):
-    """The members of a ledger entry that a comparison needs."""
+    """The members of a ledger entry that a what-if needs."""
 
     action: str
     outcome: str = "ok"
@@ -55,8 +55,8 @@ class Recorded(msgspec.Struct, gc=False):
 
 
 class Verdict(NamedTuple):
-    """A recorded verdict, the names of the policies that decided it, and the policies that failed, with their
-    errors.
+    """A recorded verdict: whether the request was allowed, the policies that decided it, and the policies that failed,
+    with their errors.
     """
 
     allowed: bool
@@ -70,8 +70,9 @@ _NO_DETAIL = _Detail()
 
 
 def verdicts(entry: Recorded, count: int) -> list[Verdict]:
-    """Return the recorded verdicts of an entry with `count` decisions, in their order; empty if the entry has lost its
-    details. In an act with several decisions, only the last decision can be a denial.
+    """Return the recorded verdicts of a ledger entry with `count` decisions, in their order; empty if the entry was too
+    long and has lost its details. If one act made several decisions that are not a batch, only the last can be a
+    denial.
     """
     detail = entry.detail or _NO_DETAIL
     if detail.cut is not None:
@@ -109,11 +110,12 @@ def _verdict(allowed: bool, policies: list[str], detail: _Detail) -> Verdict:
 
 
 class Change(msgspec.Struct, kw_only=True):
-    """A group of verdicts that would change in the same way.
+    """A group of recorded verdicts that the candidate set would change in the same way.
 
-    `subject`: an agent, an owner or a type of subjects. `before`, `after`: the policies that decided and that would
-    decide. `because`: the reason code of the new verdict, or empty. `count`: the number of changed verdicts. `agents`:
-    the number of their agents. `example`: the index of an entry in the group; `agent`: the agent of this entry.
+    `subject`: an agent, an owner or a type of subjects, as the caller chose. `before`, `after`: the policies that
+    decided, and that would decide. `because`: the reason code of the new verdict, or empty. `count`: the number of
+    changed verdicts. `agents`: the number of different agents. `example`: the index of a ledger entry in the group;
+    `agent`: the agent of that entry.
     """
 
     direction: Direction
@@ -130,8 +132,8 @@ class Change(msgspec.Struct, kw_only=True):
 
 class Report(msgspec.Struct, kw_only=True):
     """The result of a what-if. `replayed`: the number of decisions that could be replayed. `unknown`: the number of
-    other decisions by reason. `ungrouped`: the number of changed verdicts that are in no group, because there are too
-    many groups.
+    other decisions, by the reason why they could not. `ungrouped`: the number of changed verdicts that `changes` does
+    not show, because there are too many groups.
     """
 
     policy: str
@@ -152,7 +154,9 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Comparison:
-    """A running comparison with a candidate set. Its use of memory does not grow with the number of entries."""
+    """A running comparison of recorded verdicts with those of a candidate policy set. Its use of memory does not grow
+    with the number of entries.
+    """
 
     def __init__(self, replay: Replay, *, policy: str, by: By) -> None:
         self._replay, self._policy, self._by = replay, policy, by
@@ -163,7 +167,7 @@ class Comparison:
         self._altered: list[int] = []
 
     def compare(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Compare all decisions of these entries. Whenever the text of a catalogue is missing, yield its digest; the
+        """Compare the decisions of these ledger entries. If the text of a catalogue is missing, yield its digest; the
         caller must load the text before it continues the iteration.
         """
         replayed = 0
@@ -258,7 +262,7 @@ class Comparison:
         return {"": "agent", "agent": principal.id, "owner": principal.owner}[self._by]
 
     def report(self) -> Report:
-        """Return the report of all entries so far, the largest groups first."""
+        """Return the report of all entries compared so far, with the largest groups first."""
         counts = self._counts
         return Report(
             policy=self._policy,

@@ -21,8 +21,9 @@ _TAG = 32
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The result of a what-if of the set `policy`, over the entries from `first` up to, but not including, `stop`: the
-    number of changed verdicts, and of verdicts that are not known. `made_at`: microseconds since the epoch.
+    """The result of a what-if, with which its caller can activate the set under a limit of changes. `policy`: the hash
+    of the set; `first`, `stop`: the replayed ledger entries, without `stop`; `changed`: the number of changed verdicts;
+    `not_known`: the number of decisions that could not be replayed; `made_at`: microseconds since the epoch.
     """
 
     policy: str
@@ -49,8 +50,8 @@ def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
 
 
 def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) -> Ticket:
-    """Return the ticket in a text that this server issued to `caller`. Raises Invalid for any other text, and for an
-    expired ticket.
+    """Return the ticket in a text that this server issued to `caller` at most ten minutes before `now` (microseconds).
+    Raises Invalid for any other text, and for an expired ticket.
     """
     hint = "run the what-if again"
     try:
@@ -62,9 +63,11 @@ def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) ->
             raise ValueError
         ticket = _decode(body)
     except (ValueError, Malformed, msgspec.DecodeError):
-        raise Invalid("the ticket was not issued to this caller", hint=hint, code="foreign_ticket") from None
+        raise Invalid(
+            "the ticket of the what-if was not issued to this caller by this server", hint=hint, code="foreign_ticket"
+        ) from None
     if not 0 <= now - ticket.made_at < LIFETIME:
-        raise Invalid("the ticket is more than ten minutes old", hint=hint, code="old_ticket")
+        raise Invalid("the ticket of the what-if is more than ten minutes old", hint=hint, code="old_ticket")
     return ticket
 
 

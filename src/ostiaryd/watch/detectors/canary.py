@@ -19,7 +19,9 @@ SURE = 2 * THRESHOLD
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each call of a decoy, and each read of a canary secret."""
+    """Report each call of a decoy (a tool that no honest agent calls), and each read of a canary secret (that no honest
+    agent reads).
+    """
     rows = np.flatnonzero(batch.is_canary & (batch.agent != NOBODY)).tolist()
     tools = [batch.events[row].tool[:128] for row in rows]
     says = [f"called {tool}, which is a decoy" if tool else "read a canary secret" for tool in tools]

@@ -23,7 +23,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose number of delegations in the window exceeds the bar of `watch.model.tally`."""
+    """Report each agent that delegates unusually often: more often in the window than the agent's own bar
+    (`watch.model.tally`).
+    """
     parts = np.isin(batch.action, HANDED_ON) & (batch.agent != NOBODY) & ~batch.is_denied
     counted = tally(batch, parts.astype(np.float64)[:, None], LIMITS, kept.agents, kept.peers)
     findings = []

@@ -36,7 +36,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose number of denials in the window exceeds the bar of `watch.model.tally`."""
+    """Report each agent that is denied unusually often: more often in the window than the agent's own bar
+    (`watch.model.tally`).
+    """
     counts = (batch.is_refused & (batch.agent != NOBODY)).astype(np.float64)
     _leave_out_what_refuses_everybody(batch, kept, counts)
     counted = tally(batch, counts[:, None], LIMITS, kept.agents, kept.peers)

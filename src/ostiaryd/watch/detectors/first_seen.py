@@ -43,7 +43,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose weighted first uses of tools add up to the threshold."""
+    """Report each agent that uses several tools for the first time: the weights of its first uses, higher for tools
+    with serious effects, add up to the threshold.
+    """
     some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).running_sums(some.astype(np.float64)) - 1
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)

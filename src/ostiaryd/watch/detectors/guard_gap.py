@@ -26,7 +26,9 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report, for each gap of a guard, the agent in the guard's first record after the gap."""
+    """Report each gap in the numbered records of a guard; the finding is about the agent in the guard's first record
+    after the gap.
+    """
     state = kept.all[0]
     rows = batch.order[(batch.reporter != 0)[batch.order]]
     guard = batch.reporter[rows]

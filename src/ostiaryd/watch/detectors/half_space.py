@@ -92,7 +92,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose sum of surprise reaches the threshold."""
+    """Report each agent whose recent calls are together unusual: the sum of their surprise reaches the threshold."""
     is_own = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     counts = np.column_stack(
         (is_own, batch.bytes * (batch.is_used & (batch.agent != NOBODY)), is_own & ~np.isin(batch.effect, READS))

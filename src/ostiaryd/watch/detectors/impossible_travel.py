@@ -34,7 +34,7 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent that changed its place faster than an aircraft flies."""
+    """Report each agent whose requests come from two places within a shorter time than an aircraft needs."""
     findings = []
     for row, _, _, left in changes(batch, kept.agents):
         state, at, place = kept.agents[batch.agent[row]], int(batch.at[row]), batch.events[row].place

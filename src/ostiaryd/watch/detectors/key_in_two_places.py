@@ -40,7 +40,7 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report keys that alternate between two networks."""
+    """Report each key that is used alternately from two networks, as if an attacker had a copy of it."""
     findings = []
     for row, network, before, left in changes(batch, kept.agents):
         state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row]) >> 32

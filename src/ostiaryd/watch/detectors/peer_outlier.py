@@ -71,7 +71,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent that differs strongly from its peers. Each agent is compared once in each hour of activity."""
+    """Report each agent that differs strongly from its peers: agents of the same kind with access to the same
+    resources. An agent is compared once in each hour in which it is active.
+    """
     new_day_of_sizes(batch, kept.peers)
     rows = batch.first[batch.agent[batch.first] != NOBODY]
     agents, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1

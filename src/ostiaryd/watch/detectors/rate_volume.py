@@ -40,8 +40,8 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose calls, bytes, records or excess sizes in the window exceed the bar of
-    `watch.model.tally`.
+    """Report each agent whose calls, bytes, records or unusually large answers in the window exceed the agent's own bar
+    (`watch.model.tally`).
     """
     new_day_of_sizes(batch, kept.peers)
     is_own = batch.is_used & (batch.agent != NOBODY)

@@ -15,7 +15,7 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each call that was denied because its arguments contain a secret."""
+    """Report each call that was denied because its arguments contain a secret, which only the egress proxy may send."""
     return [
         Anomaly(row, 2 * THRESHOLD, 60, "sent a secret that only the egress proxy may use")
         for row, event in enumerate(batch.events)

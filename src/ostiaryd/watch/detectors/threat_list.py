@@ -17,7 +17,7 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each event that matches a threat list."""
+    """Report each call or request that matches a value of a threat list."""
     return [
         Anomaly(row, 2 * THRESHOLD, event.threat[1], f"{_describe(event)} on the threat list `{event.threat[0]}`")
         for row, event in enumerate(batch.events)

@@ -73,7 +73,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose surprise above its average adds up to the threshold."""
+    """Report each agent whose order of tools is unusual: the surprise of its steps from one tool to the next, above the
+    agent's average, adds up to the threshold.
+    """
     rows = np.flatnonzero(batch.is_call & ~batch.is_denied & (batch.agent != NOBODY))
     if len(rows) == 0:
         return []
@@ -116,8 +118,8 @@ def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArra
 
 
 class Steps(NamedTuple):
-    """Steps from one tool to the next, one per row. `before` and `tool` are hashes of the two tools. `taught` is true
-    if the peers learn the step. `order` is the time order of the rows.
+    """Steps of agents from one tool to the next, one per row. `before` and `tool` are the hashes of the two tools.
+    `taught` is true if the statistics of the agent's peers include the step. `order` is the order of the rows by time.
     """
 
     agent: Ints

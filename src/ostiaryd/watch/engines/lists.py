@@ -53,8 +53,9 @@ _OWN_HOSTS = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A parsed threat list: its values, the number of items that cannot be checked, and `until`, the earliest end of
-    validity of its indicators in microseconds (None for no end).
+    """A parsed threat list: the hashes of its values (`marks`), the prefix lengths of its address ranges (`networks`),
+    the number of items that cannot be checked (`skipped`), and `until`, the earliest end of validity of its items in
+    microseconds (None for no end).
     """
 
     marks: frozenset[bytes]
@@ -78,8 +79,8 @@ class _Bundle(msgspec.Struct):
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """The unparsed content of a threat list, as sent to the confined process. `spared` are hosts that no
-    list may name.
+    """A threat list as it was fetched, with which the confined process parses it. `spared`: hosts of this server, which
+    are left out of the list.
     """
 
     form: Form
@@ -96,7 +97,9 @@ for _name in ("idna", "punycode", "utf-8-sig"):  # import now: the confined proc
 
 
 def answer(body: bytes) -> bytes:
-    """Parse a list inside the confined process. Return the encoded parsed list, or the encoded reason of a refusal."""
+    """Parse a threat list inside the confined process. Return the encoded parsed list, or the encoded message of the
+    refusal.
+    """
     unread = _unread(body)
     try:
         return _encode(parse_list(unread.form, unread.body, now=unread.now, spared=unread.spared))
@@ -105,12 +108,12 @@ def answer(body: bytes) -> bytes:
 
 
 def ask(unread: Unread) -> bytes:
-    """Return the encoded request to the confined process to parse a list."""
+    """Return the encoded request to parse a threat list, for the confined process."""
     return _encode(unread)
 
 
 def parse_answer(body: bytes) -> Listed:
-    """Return the parsed list in the answer of the confined process. Raises Invalid if the process refused the list."""
+    """Return the parsed list from the confined process's answer. Raises Invalid if the process refused the list."""
     result: Listed | str = _read(body)
     if isinstance(result, str):
         raise Invalid(result)
@@ -118,10 +121,11 @@ def parse_answer(body: bytes) -> Listed:
 
 
 def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
-    """Return the parsed list. Raises Malformed for a list that cannot be read, or Invalid for a list that is empty or
-    has too many values.
+    """Return the parsed threat list in `unverified_body`, whose format is `form`. Raises Malformed for a list that
+    cannot be read, Invalid for a list without a usable value or with too many values.
 
-    `now` is in microseconds. `spared` are hosts of this server, which are left out of the list.
+    `now` is in microseconds: STIX indicators that are not valid at that time are left out. `spared` are hosts of this
+    server: values that would match them are left out too.
     """
     if len(unverified_body) > MAX_LIST_BYTES:
         raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
@@ -141,7 +145,7 @@ def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozense
         if network is not None:
             networks.add(network)
         if len(marks) > MAX_MARKS:
-            raise Invalid(f"the list has more than {MAX_MARKS} values")
+            raise Invalid(f"the list has more than {MAX_MARKS} values", hint="use a shorter list")
     if not marks:
         raise Invalid(f"the list contains no value that can be checked ({skipped} lines or patterns skipped)")
     return Listed(frozenset(marks), frozenset(networks), skipped, until)

@@ -32,8 +32,8 @@ POINTS = 1
 
 
 class OwnWarnings:
-    """Serial numbers of the server's own certificates about which this process has already warned. Use it only on the
-    event loop.
+    """Serial numbers of the server's own certificates (of its listeners and authorities) about which this process has
+    already warned. Use it only on the event loop.
     """
 
     def __init__(self, world: World) -> None:
@@ -41,8 +41,9 @@ class OwnWarnings:
 
 
 class CertificateFigures(NamedTuple):
-    """Numbers of certificates: in force by profile, neglected, and with failed renewals; and the ends of the server's
-    own certificates.
+    """Figures about certificates: the number in force by profile, the number of neglected ones (their end is near
+    without a renewal, or renewals fail), the number with failed renewals, and the server's own certificates with their
+    ends.
     """
 
     in_force: Counter[str]
@@ -52,8 +53,9 @@ class CertificateFigures(NamedTuple):
 
 
 async def warn_of_certificates(world: World) -> None:
-    """Record a warning about each neglected certificate, once per certificate, and about each of the server's own
-    certificates that ends soon, once per certificate and process.
+    """Record a warning in the ledger about each neglected certificate (its end is near without a renewal, or renewals
+    fail), once per certificate; and about each of the server's own certificates that ends soon, once per certificate
+    and process.
     """
     days = world.config.certificate_warning_days
     neglected = await world.db.scan(lambda reader: renewals.list_neglected(reader, now=world.now(), days=days))
@@ -96,7 +98,7 @@ def _day(at: int) -> str:
 
 
 def examine_certificates(reader: Reader, world: World) -> CertificateFigures:
-    """Return the numbers of certificates that `doctor` and the metrics show."""
+    """Return the figures about certificates that `ostiary doctor` and the metrics show."""
     now = world.now()
     in_force, failing = certs.count_certificates(reader, now=now)
     neglected = renewals.count_neglected(reader, now=now, days=world.config.certificate_warning_days)

@@ -54,7 +54,7 @@ SECOND = 1_000_000
 
 
 def main() -> None:
-    """Run the process of the detectors until the server ends."""
+    """Run the process of the detectors until the server closes its pipe."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them and then ends this process
         signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
@@ -76,7 +76,7 @@ def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> 
 
 
 def pause_s(since_read: int) -> float:
-    """Return how long to pause before the next read, in seconds. `since_read` is the time since the last read, in
+    """Return the pause before the next read of the ledger, in seconds. `since_read` is the time since the last read, in
     microseconds.
     """
     return max(0.0, PAUSE_S - since_read / SECOND)
@@ -99,7 +99,9 @@ class Work:
         self._said, self._said_at = 0, 0
 
     def run(self, orders: FileIO) -> None:
-        """Load the last snapshot, then read entries and send findings until the server ends the process."""
+        """Load the last snapshot of the detectors' state, then read ledger entries and send findings to the server,
+        until the server closes the pipe.
+        """
         size = ledger.get_head(self._reader)[0].size
         progress = store.snapshots.progress(self._reader)
         if progress.snapshot is None:

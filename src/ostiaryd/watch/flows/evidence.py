@@ -41,7 +41,8 @@ _reported = json_decoder(_Reported)
 
 
 def is_proved(act: Act, numbers: Collection[int]) -> bool:
-    """Return whether all these entries, the basis of a finding, are proved, and not only reported by a guard.
+    """Return whether all these ledger entries, on which a finding rests, are proved: none of them is only the statement
+    of a guard about an agent.
 
     An entry is proved if the server observed the act itself, if the agent reported its own act, or if the guard also
     sent the agent's DPoP proof of the call. The proof must be made with the key of the token, for that token and the

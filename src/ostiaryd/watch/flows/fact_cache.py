@@ -14,7 +14,9 @@ _NOTHING = ToolSeen()
 
 
 class FactCache:
-    """The facts of the registry about tools, models and networks, each read once until `forget` deletes it."""
+    """Facts of the registry that detectors need, about tools, agents and networks. Each is read once, and again after
+    `forget`.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -25,8 +27,8 @@ class FactCache:
         self._networks: dict[str, tuple[str, int] | None] = {}
 
     def tool(self, uri: str, tool: str) -> ToolSeen:
-        """Return the facts about a tool from the catalogue of the resource with this URI; empty facts for an unknown
-        tool.
+        """Return the facts about a tool from the catalogue of the resource with this URI; empty facts if the resource
+        or the tool is unknown.
         """
         if uri not in self._tools:
             if len(self._tools) >= MAX_KNOWN:
@@ -57,7 +59,7 @@ class FactCache:
         return self._models[agent]
 
     def peers(self, agent: str) -> str:
-        """Return the name of the group of peers of an agent: agents of the same kind with scopes at the same resources.
+        """Return the name of the agent's group of peers: agents of the same kind with scopes at the same resources.
         Empty for an unknown agent.
         """
         agent_row = registry.get_agent(self._reader, agent)
@@ -66,7 +68,9 @@ class FactCache:
         return " ".join([agent_row.kind.value, *sorted({scope.partition(":")[0] for scope in agent_row.scopes})])
 
     def threat(self, network: str) -> tuple[str, int] | None:
-        """Return the name and the points of the threat list that contains a network; None if no list contains it."""
+        """Return the name and the risk points of the threat list that contains a network address; None if no list
+        contains it.
+        """
         if self._threats is None:
             self._threats = store.threats.load(self._reader)
         if network not in self._networks:
@@ -77,7 +81,7 @@ class FactCache:
         return self._networks[network]
 
     def forget(self, action: str, object: str) -> None:
-        """Delete the cached facts that an administrator's action on `object` may have changed."""
+        """Delete the cached facts that an act on `object` (the object of its ledger entry) may have changed."""
         if action.startswith("resource."):
             self._tools.clear()
         elif action.startswith("threats."):

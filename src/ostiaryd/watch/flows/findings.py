@@ -32,9 +32,9 @@ Response = Callable[[Act, Finding], object]
 
 
 def record_finding(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
-    """Store and return a finding that the server itself made, without a detector (`BY_SERVER`), and raise the risk of
-    the agent and the task. The caller starts the response, if there is one. Raises NotFound for an agent that is not
-    registered.
+    """Store and return a finding that the server itself made, without a detector (`BY_SERVER`), and raise the risk
+    scores of the agent and the task. No response is started; the caller can start one. Raises NotFound for an agent
+    that is not registered.
     """
     finding = Finding(
         finding_id=FindingId(act.new_id("fi")),
@@ -52,11 +52,12 @@ def record_finding(act: Act, noticed: Noticed, *, agent: str, task: str | None, 
 
 
 def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
-    """Store a sighting of the detectors' process as a finding, run the response `then`, and return the finding. Return
-    None if the finding is already stored, for example after a restart.
+    """Store a sighting (an anomaly that the process of the detectors reported) as a finding, raise the risk scores of
+    its agent and task, run the response `then`, and return the finding. Return None if the finding is already stored,
+    for example after a restart.
 
-    If the event is old, for example because the detectors were off, the points decay for that time before they raise
-    the risk.
+    If the event is old, for example because the detectors were off, its points decay for that time before they raise
+    the scores.
     """
     if store.snapshots.progress(act.tx).is_stored(one.number, one.detector):
         return None
@@ -114,7 +115,9 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
 
 
 async def forget_risks(world: World) -> None:
-    """Delete risk scores, and claims of guards without proofs, that have decayed to nothing."""
+    """Delete risk scores that have decayed to zero, and likewise decayed records of the points that guards have added
+    without proofs.
+    """
     before = world.now.horizon - OVER_AFTER
 
     def forget(tx: Tx) -> None:
@@ -127,7 +130,8 @@ async def forget_risks(world: World) -> None:
 def raise_risk(act: Act, subject: str, points: int, *, counted: int = 0) -> None:
     """Raise the risk score of a subject (agent or task) by `points`, and send the new score to guards.
 
-    `counted`: points that an earlier finding of the same evidence has left (`Risk.raised`).
+    `counted`: points that an earlier finding of the same evidence has already added, and that are not added again
+    (`Risk.raised`).
     """
     risk = registry.get_risk(act.tx, subject).raised(points, act.now, counted=counted)
     registry.put_risk(act.tx, subject, risk)
@@ -137,22 +141,26 @@ def raise_risk(act: Act, subject: str, points: int, *, counted: int = 0) -> None
 def find_finding(reader: Reader, id: str) -> Finding:
     """Return a finding by id. Raises NotFound if there is none."""
     if (finding := store.findings.get(reader, id)) is None:
-        raise NotFound("there is no finding with this id", hint="list the findings: ostiary watch findings")
+        raise NotFound(f"there is no finding with the id {id[:70]!a}", hint="list the findings: ostiary watch findings")
     return finding
 
 
 def record_verdict(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
-    """Store a person's verdict on findings. For each agent among the findings, write an entry, from which the detectors
-    learn the verdict.
+    """Store a person's verdict on findings: real or false alarm. For each agent among the findings, write a further
+    ledger entry, from which the detectors learn the verdict.
 
-    `by` is the id of the person. Raises NotFound for an unknown finding, and Conflict for a finding with an earlier
-    verdict.
+    `by` is the id of the person, `why` the reason. Raises NotFound for an unknown finding, and Conflict for a finding
+    that has a verdict already.
     """
     by_agent: dict[str, list[Finding]] = defaultdict(list)
     for id in ids:
         finding = find_finding(act.tx, id)
         if not store.findings.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
-            raise Conflict(f"a person has already given a verdict on the finding {id}", code="judged")
+            raise Conflict(
+                f"a person has already given a verdict on the finding {id}",
+                hint=f"show the verdict: ostiary watch explain {id}",
+                code="judged",
+            )
         by_agent[finding.agent].append(finding)
     for agent, findings in by_agent.items():
         judgement = {
@@ -166,12 +174,14 @@ def record_verdict(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, w
 
 
 def no_response(act: Act, finding: Finding) -> None:
-    """Do nothing. Used as the response for a finding whose own response failed."""
+    """Do nothing. Replaces the response to a finding if that response failed, so that the finding is stored
+    nevertheless.
+    """
 
 
 def start_at_end_of_ledger(tx: Tx) -> None:
-    """Set the position of the detectors to the end of the ledger if they have never run. From the entries before this
-    position, the detectors learn, but report no findings.
+    """Mark all present ledger entries as reported, if the detectors have never run: from these entries the detectors
+    learn, but they report no findings about them.
     """
     if store.snapshots.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.snapshots.put_told(tx, size - 1, "~")

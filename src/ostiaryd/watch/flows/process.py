@@ -48,8 +48,8 @@ log = logging.getLogger("ostiary")
 
 @dataclass(slots=True)
 class State:
-    """The state of the detectors' process, as this server knows it. `phase`: starting, standby (another process of this
-    database runs them), working, ended, or off (the extra `detect` is not installed).
+    """The state of the detectors' process, as this server knows it. `phase`: starting, standby (another server of this
+    database runs the detectors), working, ended, or off (the extra `detect` is not installed).
     """
 
     phase: str = "starting"
@@ -69,7 +69,7 @@ class State:
 
 
 class Watch:
-    """The detectors' process, as the server controls it. Use it only on the event loop."""
+    """The process of the detectors, as this server starts and reads it. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -80,8 +80,8 @@ class Watch:
         world.writer.listeners.append(self._on_commit)
 
     async def run(self, then: Response) -> None:
-        """Start the process of the detectors, and handle its messages until the process ends. `then`: the response to
-        each finding. Raises Unavailable when the process has ended.
+        """Start the process of the detectors, and handle its messages until the process ends. `then`: the response,
+        which runs with each new finding. Always raises: Unavailable when the process has ended.
         """
         state = self.state
         state.phase, state.starts = "starting", state.starts + 1
@@ -160,8 +160,8 @@ class Watch:
             child.stdin.write(order)
 
     async def settled(self, number: int, *, within_s: float) -> bool:
-        """Wait at most `within_s` seconds until the detectors have examined the entry `number`; return whether they
-        have.
+        """Wait at most `within_s` seconds until the detectors have examined the ledger entry `number`; return whether
+        they have.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -171,8 +171,9 @@ class Watch:
         return self.state.position > number
 
     async def examine(self) -> str:
-        """Return a description of the detectors for `doctor`, after the detectors have examined the newest entry.
-        Raises Conflict if the detectors are off, failing, or do not reach the newest entry in time.
+        """Wait until the detectors have examined the newest ledger entry, and return a description of their state for
+        `ostiary doctor`. Raises Conflict if the detectors are off, have failed, or do not reach the newest entry in
+        time.
         """
         state, reader = self.state, self._world.db.read()
         last = ledger.get_head(reader)[0].size - 1
@@ -236,14 +237,14 @@ async def _end(child: Process) -> None:
 
 
 def detectors_off() -> str:
-    """Return the message that all detectors are off because numpy is not installed."""
+    """Return the message that names the detectors, all of which are off because numpy is not installed."""
     names = detector_names()
     return f"{len(names)} detectors are off, because numpy is not installed: {', '.join(names)}"
 
 
 async def watch(world: World, *, then: Response) -> None:
-    """Run the process of the detectors, and restart it each time it ends. `then` is the response to a finding, and runs
-    in the act that stores the finding.
+    """Run the process of the detectors, and restart it each time it ends. `then`: the response to a finding, which runs
+    in the transaction that stores the finding.
 
     Without numpy, log which detectors are off, and return.
     """

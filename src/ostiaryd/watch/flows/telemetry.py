@@ -11,8 +11,8 @@ from ostiaryd.watch.model.telemetry import Activity, Done
 
 
 def record_activities(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
-    """Record an export of telemetry: one entry per kind of act. `records` is the number of sent records, including the
-    `rejected` records.
+    """Record an agent's export of telemetry in the ledger: one entry per kind of act (such as calls of one tool).
+    `records` is the number of sent spans or log records, including the `rejected` ones.
     """
     act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
     act.further_entries = [_entry(act, caller, activity, counted) for activity, counted in done.items()]
@@ -37,7 +37,7 @@ def _entry(act: Act, caller: Caller, activity: Activity, done: Done) -> Entry:
 
 
 def record_flood(act: Act, *, refused: int) -> None:
-    """Record that an agent floods the server with telemetry. `refused` is the number of refused exports. The detector
-    `flood` reports the entry.
+    """Record in the ledger that an agent sends too much telemetry. `refused` is the number of refused exports. The
+    detector `flood` makes a finding of the entry.
     """
     act.entry.detail = {"refused": refused}

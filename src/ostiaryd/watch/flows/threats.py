@@ -31,9 +31,9 @@ OLD = 86_400 * SECOND
 
 
 class ListChange(msgspec.Struct, frozen=True):
-    """The change that a fetched list makes: the numbers of values in the fetched list, of new values, of removed
-    values, and of items that the server cannot check. `failed` is the reason why the server would not accept the list;
-    the numbers are then None.
+    """The change that a fetched threat list would make: the numbers of its values, of values that the stored list lacks
+    (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`). `failed`:
+    the reason for which the server would not accept the list; the numbers are then None.
     """
 
     count: int | None = None
@@ -44,8 +44,9 @@ class ListChange(msgspec.Struct, frozen=True):
 
 
 def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
-    """Store and return a threat list without values, whose first fetch is due now. Raises Invalid for invalid settings,
-    Conflict if the name is taken (`name_taken`) or the limit is reached (`too_many_lists`).
+    """Store and return a new threat list, still without values; its first fetch is due now. `points`: the risk points
+    of a match. Raises Invalid for a name or points that are not valid, Conflict if the name is taken (`name_taken`) or
+    the limit is reached (`too_many_lists`).
     """
     registry.fill_entry(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
@@ -91,23 +92,23 @@ def find(reader: Reader, name: str) -> ThreatSource:
 
 
 def claim_fetch(tx: Tx, source: ThreatSource) -> bool:
-    """Reserve the fetch of a list for this process. Return False if another process has reserved the fetch, or if the
-    list is not due.
+    """Reserve the fetch of a list for this process, if the fetch is due and not reserved by another process. Return
+    whether the fetch was reserved.
     """
     return store.threats.claim(tx, source.list_id, until=tx.now + AGAIN)
 
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
-    """Return whether the values of the fetched list differ from the stored values."""
+    """Return whether the values of the fetched list `listed` differ from the stored values."""
     loaded = store.threats.get_threat_list(reader, source.list_id)
     return loaded is None or loaded.marks != listed.marks
 
 
 def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListChange:
-    """Record and return the change that a fetched list would make, or the failure of the fetch. The stored list is not
-    changed.
+    """Record and return the change that a fetched list would make, or why the fetch failed (`listed` is then the
+    error). The stored list is not changed.
 
-    Raises NotFound for an unknown list, and Conflict (`no_url`) for a list that was added as text.
+    Raises NotFound for an unknown list, and Conflict (`no_url`) for a list that was added as text (`listed` is None).
     """
     source = find(act.tx, name)
     registry.fill_entry(act, object=source.name)
@@ -128,8 +129,8 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
 
 
 def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
-    """Replace the content of a threat list by a fetched list, and notify guards. Raises NotFound if the list was
-    removed during the fetch, Invalid if all lists together become too long.
+    """Replace the values of a threat list by those of the fetched list `listed`, and notify guards. Raises NotFound if
+    the list was removed during the fetch, Invalid if all lists together would have more than `MAX_MARKS` values.
     """
     change = _compare(act.tx, find(act.tx, source.name), listed)
     registry.fill_entry(
@@ -152,29 +153,37 @@ def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
     Raises Invalid otherwise.
     """
     if store.threats.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
-        raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
+        raise Invalid(
+            f"with this content, all threat lists together would have more than {MAX_MARKS} values",
+            hint="remove a list: ostiary threats remove NAME",
+            code="too_many_marks",
+        )
 
 
 def store_list(tx: Tx, source: ThreatSource, listed: Listed) -> None:
-    """Record a successful fetch. The next fetch is due in an hour, or earlier, when the first indicator of the list
-    expires, but not within ten minutes.
+    """Record a successful fetch of a list; its values are stored elsewhere. The next fetch is due in an hour, or when
+    the first item of the list expires if that is earlier, but not within ten minutes.
     """
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.threats.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
 def record_failed_fetch(tx: Tx, source: ThreatSource, why: str) -> None:
-    """Record why a fetch failed. The stored content does not change."""
+    """Record the reason `why` a fetch failed. The stored values do not change."""
     store.threats.fail(tx, source.list_id, why[:200])
 
 
 def own_hosts(config: Config) -> frozenset[str]:
-    """Return the hosts of this server, which are left out of every threat list."""
+    """Return the hosts of this server, which are left out of every threat list so that a list cannot stop access to the
+    server.
+    """
     return frozenset({config.trust_domain, urlsplit(config.public_url).hostname or ""})
 
 
 def describe_problems(reader: Reader, *, now: int) -> tuple[int, list[str]]:
-    """Return the number of threat lists, and for each outdated list a text with its name and the reason."""
+    """Return the number of threat lists, and for each outdated list (without a successful fetch for `OLD`) a text with
+    its name and the reason.
+    """
     sources = store.threats.sources(reader)
     is_old = partial(_is_old, now=now)
     return len(sources), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, sources)]

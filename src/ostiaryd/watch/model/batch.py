@@ -40,12 +40,15 @@ def word(text: str) -> int:
 
 
 def is_excused(code: str) -> bool:
-    """Return whether a reason for a denial does not count against the agent: a question, a response, or an outage."""
+    """Return whether a reason code of a denial does not count against the agent: a person must be asked, the server
+    responded to an incident, or something was unavailable.
+    """
     return code in _QUESTIONS or code == "feed_stale" or code.endswith("unavailable")
 
 
 class Batch:
-    """The events of a batch, sorted by agent, and by time for each agent. A batch has at least one event.
+    """The events of a batch (ledger entries in the form for detectors), sorted by agent, and by time for each agent. A
+    batch has at least one event.
 
     `agent` is, for each event, the row of its agent in the records of agents; `peers` is the row of the agent's group
     in the records of groups of peers.
@@ -110,7 +113,9 @@ class Batch:
 
     @cached_property
     def is_refused(self) -> Flags:
-        """True for denied or refused events, except those whose reasons all do not count against the agent."""
+        """True for denied or refused events, except those for which no reason counts against the agent
+        (`is_excused`).
+        """
         return self.is_denied & np.array(
             [not event.reasons or not all(map(is_excused, event.reasons)) for event in self.events], np.bool_
         )
@@ -128,13 +133,15 @@ class Batch:
 
     @cached_property
     def is_used(self) -> Flags:
-        """True for calls of a tool, and for late results of calls: the events that can have a size."""
+        """True for calls of a tool, and for results of calls that a guard reported later: the events that can have a
+        size.
+        """
         return np.array([event.tool[:1] not in ("", "~") for event in self.events], np.bool_)
 
     @cached_property
     def is_late(self) -> Flags:
         """True for events that a guard reported more than `LATE` after they happened. These events do not count in the
-        present window.
+        present window of time.
         """
         return np.array([event.late > LATE for event in self.events], np.bool_)
 
@@ -180,7 +187,7 @@ class Batch:
 
     @cached_property
     def key(self) -> Words:
-        """The hash of the key that the agent proved, for each event."""
+        """The hash of the key with which the agent proved its identity, for each event."""
         return _words(event.key for event in self.events)
 
     @cached_property
@@ -200,7 +207,7 @@ class Batch:
 
     @cached_property
     def agent_word(self) -> Words:
-        """The hash of the agent's id, for each event. Unlike the row of an agent, the hash never changes."""
+        """The hash of the agent's id, for each event. Unlike the row in `agent`, the hash of an agent never changes."""
         return _words(event.agent for event in self.events)
 
     @cached_property

@@ -21,16 +21,16 @@ SUMS = ("n", "sum", "squares")
 
 
 def crowd_record(count: int) -> Record:
-    """Return the record type for the statistics of `count` figures of a group. Number of values, sum and sum of squares
-    are each stored twice: for all days before `day`, and for `day` itself.
+    """Return the record type for the statistics of `count` figures of a group of peers. The number of values, their sum
+    and the sum of their squares are each stored twice: for all days before `day`, and for `day` itself.
     """
     some = (np.float32, (2, count))
     return np.dtype([("day", np.int32), ("n", np.float32, (2, 1)), ("sum", *some), ("squares", *some)])
 
 
 class Crowd(NamedTuple):
-    """Statistics of several groups, one row per group: the number of learned values, and, with one column per figure,
-    the mean and the spread.
+    """Statistics of several groups of peers, one row per group: the number of learned values, and the mean and the
+    standard deviation (`spread`), with one column per figure.
     """
 
     n: Floats
@@ -55,7 +55,7 @@ def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SU
 
 
 def usual(crowds: Records, groups: Ints) -> Crowd:
-    """Return the statistics of these groups over the earlier days."""
+    """Return the statistics of these groups over the days before the present one."""
     state = crowds[groups]
     n = state["n"][:, 0].astype(np.float64)
     some = np.maximum(n, 1)
@@ -64,7 +64,7 @@ def usual(crowds: Records, groups: Ints) -> Crowd:
 
 
 def learn(crowds: Records, groups: Ints, figures: Floats) -> None:
-    """Add one row of figures to the present day of each of these groups."""
+    """Add to the present day of each group in `groups` the row of `figures` at the same index."""
     np.add.at(crowds["n"][:, 1], groups, 1)
     np.add.at(crowds["sum"][:, 1], groups, figures)
     np.add.at(crowds["squares"][:, 1], groups, figures**2)

@@ -25,7 +25,7 @@ NOTHING: Record = np.dtype([])
 
 
 class Kept(NamedTuple):
-    """The stored state of a detector. `notice` changes the arrays in place, and must not keep a reference to them."""
+    """The stored state of a detector. `notice` changes the arrays in place, and must not use them after it returns."""
 
     agents: Records
     """Records of agents, by the row in `Batch.agent`."""
@@ -38,8 +38,9 @@ class Kept(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """An anomaly of the event at index `row` of the batch. `score` is the ratio to the usual value. If the score
-    reaches `THRESHOLD`, the anomaly becomes a finding with `points`.
+    """An anomaly that a detector found in the event at index `row` of the batch. `score` is the ratio to the usual
+    value. If the score reaches the detector's `THRESHOLD`, the anomaly becomes a finding, which adds `points` to the
+    risk scores.
     """
 
     row: int
@@ -54,7 +55,7 @@ class Anomaly(NamedTuple):
 
 
 class Detector(Protocol):
-    """The interface of a detector module. The properties are constants of the module."""
+    """The interface of a detector module. The properties in capital letters are constants of the module."""
 
     @property
     def AGENT(self) -> Record:
@@ -62,7 +63,7 @@ class Detector(Protocol):
 
     @property
     def PEERS(self) -> Record:
-        """Record type of the state of a group of peers."""
+        """Record type of the state of a group of peers: agents of the same kind with access to the same resources."""
 
     @property
     def ALL(self) -> Record:
@@ -74,12 +75,12 @@ class Detector(Protocol):
 
     @property
     def CERTAIN(self) -> bool:
-        """True if one anomaly of this detector is sufficient evidence to restrict the agent (see
-        `ostiaryd.watch.model.narrowing`).
+        """True if one anomaly of this detector is enough for an automatic restriction of the agent, without the budget
+        of statistical detectors (`ostiaryd.watch.model.narrowing`).
         """
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
-        """Return the anomalies of the events in the batch, and update the state with these events."""
+        """Return the anomalies of the events in the batch, and update the state `kept` with these events."""
 
 
 @cache
@@ -89,5 +90,5 @@ def detectors() -> dict[str, Detector]:
 
 
 def zeros(detector: Detector, *, agents: int, peers: int) -> Kept:
-    """Return the empty state of a detector, for `agents` agents and `peers` groups of peers."""
+    """Return the empty state of a detector, with rows for `agents` agents and `peers` groups of peers."""
     return Kept(np.zeros(agents, detector.AGENT), np.zeros(peers, detector.PEERS), np.zeros(1, detector.ALL))

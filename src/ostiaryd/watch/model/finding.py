@@ -17,8 +17,8 @@ OPEN_DAYS = 7
 
 
 class Verdict(StrEnum):
-    """A person's verdict on a finding. If the verdict is that the finding is real, the budget of statistical detectors
-    gets back the alarm that it spent.
+    """A person's verdict on a finding. A finding that is real gives back the alarm that it spent of the budget of
+    statistical detectors.
     """
 
     REAL = "real"
@@ -34,8 +34,9 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A finding. Times are in microseconds; `entries` are indices of entries in the ledger, the newest last. `incident`
-    is the id of the incident to which the finding belongs.
+    """A finding: the observation of a detector, of a guard or of the server itself that an agent's acts are unusual or
+    dangerous. Times are in microseconds; `entries` are indices of ledger entries, the newest last. `incident` is the id
+    of the incident to which the finding belongs.
 
     If no agent caused the event, `agent` is empty, and `resource` is the URI of the resource at which the event
     happened.
@@ -64,10 +65,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """The progress of the detectors.
+    """The progress of the detectors in the ledger.
 
-    All findings are stored up to the entry `stored`, and for that entry up to the detector `stored_by` in alphabetical
-    order. `stored` is -1 if the detectors never ran.
+    All findings about entries before the entry `stored` are stored, and for the entry `stored` itself those of the
+    detectors up to `stored_by` in alphabetical order. `stored` is -1 if the detectors never ran. `snapshot`: the last
+    saved state of the detectors, `generation` its number.
     """
 
     stored: int
@@ -76,5 +78,5 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot: bytes | None
 
     def is_stored(self, number: int, detector: str) -> bool:
-        """Return whether the finding of `detector` about the entry `number` is already stored."""
+        """Return whether a finding of `detector` about the ledger entry `number` would already be stored."""
         return (number, detector) <= (self.stored, self.stored_by)

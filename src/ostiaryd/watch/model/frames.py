@@ -32,7 +32,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Findings(msgspec.Struct, frozen=True, tag="told"):
-    """Message to the server: new sightings, which are anomalies that the server stores as findings."""
+    """Message to the server: new sightings (anomalies), which the server stores as findings."""
 
     sightings: list[Sighting]
 
@@ -51,14 +51,16 @@ class Examined(msgspec.Struct, frozen=True, tag="seen"):
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
-    """Message to the server: a part of a snapshot. The server stores the part, and then requests the next part."""
+    """Message to the server: a part of a snapshot of the detectors' state. After the server has stored the part, it
+    requests the next part.
+    """
 
     pieces: list[Piece]
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
-    """Message to the server: the end of a snapshot, sent after its pieces: the snapshot itself, and the keys of pieces
-    to delete.
+    """Message to the server: the end of a snapshot of the detectors' state, sent after its pieces: the snapshot itself,
+    and the keys of stored pieces to delete.
     """
 
     snapshot: bytes

@@ -19,7 +19,7 @@ INSTALL = 'pip install "ostiary[server,detect]"'
 
 
 def can_detect() -> bool:
-    """Return whether the detectors can run: numpy must be installed."""
+    """Return whether the detectors can run here: numpy must be installed."""
     return find_spec("numpy") is not None
 
 
@@ -33,8 +33,8 @@ def detector_names() -> tuple[str, ...]:
 
 @cache
 def describe_detector(name: str) -> str:
-    """Return the description of the findings with this name: the first line of a detector's docstring, or the text of
-    `BY_SERVER`. For any other name, a guard made the observation.
+    """Return the meaning of findings with this name: the first line of the detector's docstring, or the text of
+    `BY_SERVER` for a finding of the server itself. For any other name, the text says that a guard made the observation.
     """
     if name not in detector_names():
         return BY_SERVER.get(name, "A guard made the observation before the call ran.")

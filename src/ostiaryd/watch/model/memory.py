@@ -61,7 +61,9 @@ class Memory:
         return len(self._rows) - 1
 
     def row(self, agent: str) -> int:
-        """Return the row of an agent. An unknown agent gets a free row, which contains zeros."""
+        """Return the row of an agent's records, given the hash of its id. An unknown agent gets a free row, filled with
+        zeros.
+        """
         short = _short(agent)
         row = self._rows.get(short)
         if row is None:
@@ -76,7 +78,9 @@ class Memory:
         return _long(self._names[row])
 
     def peers(self, group: int) -> int:
-        """Return the row of a group of peers. `group` is the hash of the name of the group."""
+        """Return the row of the records of a group of peers. `group` is the hash of the name of the group; an unknown
+        group gets a free row.
+        """
         row = self._peers.get(group)
         if row is None:
             if len(self._peers) >= MAX_PEERS:
@@ -90,21 +94,23 @@ class Memory:
         return row
 
     def touch(self, rows: NDArray[np.int64], *, now_s: int) -> None:
-        """Record that these agents acted at `now_s` (seconds since the epoch), and mark their records for the next
-        save.
+        """Record that the agents in these rows acted at `now_s` (seconds since the epoch), and mark their records for
+        the next snapshot.
         """
         self._is_new[rows] = True
         self.own["seen"][rows] = now_s
 
     def change(self, agent: str) -> None:
-        """Delete the stored group of peers of an agent, because a fact about the agent has changed. The group is
+        """Forget to which group of peers an agent belongs, because a fact about the agent has changed. The group is
         determined again when the agent acts next.
         """
         if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 
     def forget(self, *, now_s: int) -> int:
-        """Remove agents that were inactive for `FORGET_S` seconds; return the number of removed agents."""
+        """Remove the records of agents that were inactive for `FORGET_S` seconds; return the number of
+        removed agents.
+        """
         last_seen = self.own["seen"]
         old = [name for name, row in self._rows.items() if row != NOBODY and int(last_seen[row]) < now_s - FORGET_S]
         for name in old:
@@ -121,8 +127,8 @@ class Memory:
 
     @property
     def layout(self) -> list[Part]:
-        """Return the layout of a piece: the record types of each detector, in the order in which the records follow
-        each other.
+        """Return the layout of a piece of a snapshot: the record types of each detector, in the order in which the
+        records follow each other.
         """
         return [
             Part(name, repr((one.AGENT.descr, one.PEERS.descr, one.ALL.descr)), one.AGENT.itemsize, one.PEERS.itemsize)
@@ -130,7 +136,9 @@ class Memory:
         ]
 
     def changed(self) -> tuple[list[Piece], list[str]]:
-        """Return the pieces that changed since the last call, and the keys of pieces that no longer exist."""
+        """Return the pieces of a snapshot that changed since the last call, and the keys of pieces that no longer
+        exist.
+        """
         rows = np.flatnonzero(self._is_new)
         self._is_new[:] = False
         gone, self._gone = self._gone, []
@@ -154,8 +162,8 @@ class Memory:
                 yield Piece(f"all/{name}/{start:08x}", body[start : start + CHUNK])
 
     def load(self, layout: Sequence[Part], pieces: Iterable[Piece]) -> None:
-        """Load saved pieces into this empty memory. `layout` is the layout with which they were saved. Records of
-        detectors whose record types have changed are left out.
+        """Load the saved pieces of a snapshot into this empty memory. `layout` is the layout with which they were
+        saved. Records of detectors whose record types have changed since then are left out.
         """
         same = set(layout) & set(self.layout)
         names = {part.detector for part in same}

@@ -97,7 +97,9 @@ class Narrowing:
         self._budget = budget
 
     def begins(self, batch: Batch, kept: Kept) -> list[int]:
-        """Return the indices of the events that start a new trial, in time order."""
+        """Return the indices of the events that start a new trial (an agent's work on one task on one day), in time
+        order.
+        """
         rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
         if len(rows) == 0:
             return []
@@ -111,10 +113,11 @@ class Narrowing:
         return rows_in_order
 
     def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
-        """Start a trial: count it, and credit the budget of one trial to both accounts.
+        """Start a trial (an agent's work on one task on one day): count it, and add the budget of one trial to the
+        accounts of the agent and of all agents.
 
-        `row` and `peers` are the rows of the agent and its peers, `task` is the hash of the task, and `at` is in
-        microseconds.
+        `row` and `peers` are the rows of the agent and its group of peers, `task` is the hash of the task, and `at` is
+        in microseconds.
         """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
@@ -139,10 +142,12 @@ class Narrowing:
     def judge(
         self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool, by_guard: bool
     ) -> bool:
-        """Return whether a finding in a trial may restrict the agent, and add its `points` to the score of the trial.
+        """Return whether playbooks may restrict the agent because of a finding, and add the finding's `points` to the
+        score of its trial (the agent's work on one task on one day).
 
-        A finding that is `certain` always may. Of the findings `by_guard`, which a guard observed, the highest points
-        count once: a long task with many questions to a person is no rarer than a short one.
+        A `certain` finding always may; any other finding only if the score is rare and the accounts have a budget left.
+        Of the findings `by_guard`, which a guard observed, only the highest points count: a long task with many
+        questions to a person is no rarer than a short one.
         """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
@@ -178,8 +183,9 @@ class Narrowing:
         return may
 
     def learn_judgement(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
-        """Update the counts and accounts with a person's verdict on an agent's findings. `trials` is the number of
-        trials that the findings are about.
+        """Update the counts and accounts with a person's verdict on findings about an agent. If the findings are real,
+        their alarms are given back, and the scores of their trials leave the counts. `trials` is the number of tasks
+        that the findings are about.
         """
         agent = kept.agents[row]
         if is_real:

@@ -34,8 +34,8 @@ PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 
 
 class Change(NamedTuple):
-    """A change of an agent's network in the event at index `row`: from `before` (hash; 0 for none) to `network`. `left`
-    is the time of the last use of `before`, in microseconds.
+    """A change of the network from which an agent acts, in the event at index `row`: from `before` (hash; 0 for none)
+    to `network`. `left` is the time of the last use of `before`, in microseconds.
     """
 
     row: int
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 
 def changes(batch: Batch, agents: Records) -> list[Change]:
-    """Return the changes of networks in the batch in time order, and store the last network of each agent."""
+    """Return the changes of agents' networks in the batch in time order, and store the last network of each agent."""
     rows = np.flatnonzero((batch.network != 0) & (batch.agent != 0))
     if len(rows) == 0:
         return []
@@ -61,10 +61,10 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Return whether a network is the agent's own: the first network of the agent, a network in use for `SETTLED`
-    hours, or a network of `SHARED` peers. Also record this use.
+    """Return whether the agent's new network is no reason for suspicion: the first network of the agent, a network that
+    it has used for `SETTLED` hours, or a network that `SHARED` peers use. Also record this use.
 
-    If all places for networks are taken, the network replaces the newest stored network.
+    If all places for the agent's networks are taken, the network replaces the newest stored network.
     """
     networks, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
     if network in networks:

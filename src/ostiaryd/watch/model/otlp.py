@@ -51,7 +51,9 @@ Value = str | int
 
 
 class Record(NamedTuple):
-    """A span or a log record. `at` is its time in microseconds since the epoch; 0 if the record states none."""
+    """A span or a log record of an OTLP export. `at` is its time in microseconds since the epoch; 0 if the record
+    states none.
+    """
 
     at: int
     is_error: bool
@@ -59,8 +61,8 @@ class Record(NamedTuple):
 
 
 def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> tuple[list[Record], int]:
-    """Return the records of an export, at most `MAX_RECORDS`, and the number of further records. Raises Malformed if
-    the body is not an export.
+    """Return the records of an OTLP export, at most `MAX_RECORDS`, and the number of records beyond that limit. Raises
+    Malformed if the body is not an export.
     """
     try:
         records = (
@@ -198,8 +200,8 @@ class _Reader:
         self._left = MAX_FIELDS
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Yield the number and the value of each field in a protobuf message. Raises Malformed for other bytes, and for
-        too many fields.
+        """Yield the number and the value of each field in a protobuf message. Raises Malformed for bytes that are not a
+        message, and for more than `MAX_FIELDS` fields.
         """
         for field in parse_fields(data):
             self._left -= 1
@@ -260,8 +262,8 @@ class _Reader:
 
 
 def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> bytes:
-    """Return the encoded Export..ServiceResponse. If `rejected` is not 0, it contains `partial_success` with that
-    number and the reason `why`.
+    """Return the encoded response to an export (`Export..ServiceResponse`). If `rejected` is not 0, the response
+    contains `partial_success` with that number and the reason `why`.
     """
     if encoding == "json":
         counted = {"rejectedSpans" if signal == "traces" else "rejectedLogRecords": str(rejected), "errorMessage": why}

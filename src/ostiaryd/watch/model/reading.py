@@ -89,8 +89,8 @@ class _Entry(msgspec.Struct):
 
 
 class FindingJudgement(msgspec.Struct, frozen=True):
-    """A person's verdict on findings about an agent: the detectors of the findings, and whether the
-    findings are real.
+    """A person's verdict on findings about an agent: the detectors that made the findings, and whether the findings are
+    real.
     """
 
     agent: str
@@ -140,7 +140,9 @@ class Reading:
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
 
     def read(self, number: int, body: bytes) -> Event | FindingJudgement | None:
-        """Return the event or the judgement in entry `number`; None if the entry has neither."""
+        """Return the event (for the detectors) or the person's verdict in the ledger entry `number`; None if the entry
+        contains neither.
+        """
         try:
             entry = _entry(body)
         # an unreadable entry is a defect of this program, and must not stop the others
@@ -245,7 +247,7 @@ def _is_backchannel(entry: _Entry) -> bool:
 
 
 def shape(arguments: dict[str, Any]) -> str:
-    """Return the names and types of the arguments as text, for example `limit:int path:str`."""
+    """Return the names and types of a call's arguments as text, for example `limit:int path:str`."""
     return " ".join(f"{name}:{type(arguments[name]).__name__}" for name in sorted(arguments))[:MAX_SHAPE]
 
 

@@ -57,7 +57,7 @@ class Runs:
 
 def rounds(keys: Ints) -> list[Ints]:
     """Return lists of row indices, in which no list contains a key twice: the first row of each key, then the second
-    row of each key, and so on. Equal keys must be adjacent.
+    row of each key, and so on. Rows with equal keys must be adjacent.
     """
     rank = Runs(keys).rank
     return [np.flatnonzero(rank == turn) for turn in range(int(rank.max()) + 1)] if len(keys) else []

@@ -27,8 +27,8 @@ class Part(NamedTuple):
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An anomaly that the server will store as a finding: the detector, the agent (empty if no agent acted), and the
-    number of the entry.
+    """An anomaly that the process of the detectors sends to the server, which stores it as a finding. `agent` is empty
+    if no agent acted; `number` is the number of the ledger entry.
     """
 
     number: int
@@ -50,7 +50,9 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The state of the detectors without the pieces: all events with numbers below `position` were examined."""
+    """A saved state of the detectors, whose records are stored separately in pieces. All ledger entries with numbers
+    below `position` were examined before.
+    """
 
     position: int
     layout: list[Part]

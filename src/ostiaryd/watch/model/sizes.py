@@ -24,8 +24,8 @@ binary logarithms of their sizes (earlier days, then the present day), and the u
 
 
 def new_day_of_sizes(batch: Batch, peers: Records) -> None:
-    """Begin a new day for the `crowd_record` and for `SIZE_FIELDS` of the peers in the batch. Call this function
-    instead of `new_day`, before the other functions of this module.
+    """Begin a new day in the `crowd_record` and in `SIZE_FIELDS` of the peers in the batch. Call this function instead
+    of `new_day`, and before the other functions of this module.
     """
     new_day(peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
     groups = np.unique(batch.peers)
@@ -35,10 +35,11 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
 
 
 def compare_with_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
-    """Return two values for each event: the binary logarithm of (size of its answer / usual size for its tool), and
-    true if the usual size is known.
+    """Return two values for each event: the binary logarithm of (size of the call's answer / usual size for the tool),
+    and whether the usual size is known.
 
-    The usual size counts as at most twice the size when it was first known.
+    The usual size never counts as more than twice the size when it was first known, so that an agent cannot raise it
+    without limit.
     """
     slot = (batch.tool % np.uint64(SLOTS)).astype(np.int64)
     answers = peers["answers"][batch.peers, 0, slot]
@@ -49,8 +50,8 @@ def compare_with_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
 
 
 def learn_sizes(batch: Batch, peers: Records, some: Flags) -> None:
-    """Add the sizes of the answers of these events to the present day. A slot belongs to the first tool with its hash;
-    another tool with the same slot has no usual size.
+    """Add the sizes of the answers in these events to the statistics of the present day. A slot of the statistics
+    belongs to the first tool whose hash leads to it; another tool with the same slot has no usual size.
     """
     rows = batch.order[(some & (batch.bytes > 0))[batch.order]]
     group, tool = batch.peers[rows], batch.tool[rows]

@@ -33,8 +33,8 @@ SPREADS = 4.0
 
 
 class Limits(NamedTuple):
-    """Limits of the bar for each counted value: the minimum, the value while neither the agent nor its peers have a
-    known level, and the maximum.
+    """Limits of the bar (the sum from which a window is unusual) for each counted value: the minimum, the bar while
+    neither the agent nor its peers have a known level, and the maximum.
     """
 
     least: Sequence[float]
@@ -43,8 +43,8 @@ class Limits(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The tallies of each event: `sums` of its window up to the event, `bars` for these sums, and `since`, the number
-    of the first entry of the window.
+    """The tallies at each event: `sums`, the sum of each counted value in the agent's window up to the event; `bars`,
+    the sums from which the window is unusual; `since`, the number of the first entry of the window.
     """
 
     sums: Floats
@@ -82,8 +82,8 @@ def tally_record(count: int) -> Record:
 
 
 def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: Records) -> Tally:
-    """Add the values of these events, one column per counted value, to the tallies of their agents. Also learn from
-    windows that have ended.
+    """Add the values of these events (one column per counted value) to the windows of their agents, and return the
+    tallies at each event. Windows that have ended teach the agent's and its peers' usual level.
 
     Events that a guard reported late are not counted.
     """

@@ -38,7 +38,7 @@ None if no list contains one.
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """A kind of act, as an agent's telemetry describes it."""
+    """A kind of act that an agent's telemetry describes, such as calls of one tool."""
 
     action: str
     tool: str
@@ -48,8 +48,8 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct):
-    """The number of acts of one kind, the time of the last act in microseconds, and the tokens that the
-    model consumed.
+    """The acts of one kind in an export: their number, the time of the last act in microseconds, and the tokens that
+    the model consumed.
     """
 
     count: int = 0
@@ -58,9 +58,9 @@ class Done(msgspec.Struct):
 
 
 def count_activities(records: Sequence[Record], look: Look) -> tuple[dict[Activity, Done], int]:
-    """Count the records of each kind of act; return the counts, and the number of rejected records.
+    """Count the telemetry records of each kind of act; return the counts, and the number of rejected records.
 
-    After `MAX_EVENTS` kinds, records of further kinds are rejected.
+    Records of further kinds after the first `MAX_EVENTS` kinds are rejected.
     """
     counts: dict[Activity, Done] = {}
     rejected = 0

@@ -11,7 +11,9 @@ Form = Literal["stix", "plain"]
 
 
 class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A threat list without its content. Times are in microseconds. A list that was added as text has no `url`."""
+    """A threat list without its values: its name, its URL, and the state of its fetches. Times are in microseconds. A
+    list that was added as text has an empty `url`.
+    """
 
     list_id: ListId
     name: str

@@ -19,7 +19,9 @@ MOST = 2048
 
 
 class Waiting:
-    """Events that were read and not examined yet, in their order. Times are in microseconds of the boot clock."""
+    """Events that were read from the ledger and wait for their examination by the detectors, in order. Times are in
+    microseconds of the boot clock.
+    """
 
     def __init__(self) -> None:
         self._events: list[Event | FindingJudgement] = []
@@ -36,7 +38,7 @@ class Waiting:
             self._is_harmful = self._is_harmful or _is_harmful(event)
 
     def due_in(self, now: int) -> int:
-        """Return how long to wait until the next examination, in microseconds; 0 if it is due at `now`."""
+        """Return the time until the waiting events must be examined, in microseconds; 0 if that is due at `now`."""
         if self._looked_at is None or self._is_harmful or len(self._events) >= MOST:
             return 0
         return max(0, self._looked_at + LOOK_US - now)

@@ -48,8 +48,8 @@ person about the call.
 
 
 def combine(event: Event) -> Noticed:
-    """Return one observation for all of a guard's observations about one call: with the name of the strongest, the
-    combined points, and all texts.
+    """Return one observation in place of all observations of a guard about one call: with the name of the strongest,
+    the points of all together, and all texts.
     """
     strongest, *others = sorted(event.noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
@@ -80,8 +80,8 @@ class Watcher:
         """Time of the newest event, in microseconds."""
 
     def take(self, events: Sequence[Event | FindingJudgement]) -> list[Sighting]:
-        """Examine events, whose times and numbers must not decrease. Return the sightings to report, in the order of
-        the events.
+        """Let all detectors examine events, whose times and numbers must not decrease. Return the sightings (anomalies
+        to report) in the order of the events.
         """
         reported: list[Sighting] = []
         batch: list[Event] = []

@@ -85,17 +85,15 @@ def list_findings_of_agent(
 
 
 def open_findings(reader: Reader, *, since: int, before: str = "~", agent: str = "", limit: int = 50) -> list[Finding]:
-    """Return at most `limit` findings since a time (microseconds) that no person has judged, with an id below `before`,
-    newest first; `agent`: those about one agent.
+    """Return at most `limit` findings since `since` (microseconds) that no person has judged, with an id below
+    `before`, newest first; only those about `agent`, unless it is empty.
     """
     rows = reader.all(_OPEN, since=_id_at(since), before=before, agent=agent, limit=limit)
     return [_finding(row) for row in rows]
 
 
 def count_open_findings(reader: Reader, *, since: int, most: int) -> int:
-    """Return the number of findings since a time (microseconds) that no person has judged; count no further than
-    `most`.
-    """
+    """Return the number of findings since a time (microseconds) that no person has judged, at most `most`."""
     row = reader.one(_COUNT_OPEN, since=_id_at(since), before="~", most=most)
     return 0 if row is None else int(row[0])
 
@@ -108,7 +106,7 @@ def _id_at(at: int) -> str:
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
-    """Store a person's verdict on a finding; return false if the finding already had one."""
+    """Store a person's verdict on a finding; return false, and store nothing, if the finding already has a verdict."""
     return (
         tx.run(_JUDGE, id=id, verdict=judgement.verdict.value, by=judgement.by, at=judgement.at, why=judgement.why) == 1
     )
@@ -172,20 +170,22 @@ def _finding(row: Row) -> Finding:
 
 
 def claimed(reader: Reader, agent: str, resource: str) -> Risk:
-    """Return the points that the guard of this resource has added to the agent's risk by reports without proofs, as a
-    decaying risk.
+    """Return the risk points, decayed until now, that the guard of this resource has added to the agent's risk by
+    reports without proofs.
     """
     row = reader.one(_CLAIMED, agent=agent, resource=resource)
     return CALM if row is None else Risk(*row)
 
 
 def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
-    """Store the points that the guard of this resource has added to the agent's risk by reports without proofs."""
+    """Store the decaying risk points that the guard of this resource has added to the agent's risk by reports without
+    proofs.
+    """
     tx.run(_PUT_CLAIMED, agent=agent, resource=resource, millis=risk.millis, at=risk.at)
 
 
 def forget_claims(tx: Tx, *, before: int) -> int:
-    """Delete claims of guards that were last raised at `before` (microseconds) or earlier; return the number of deleted
-    claims.
+    """Delete the records of risk points by guards (`put_claimed`) that were last changed at `before` (microseconds) or
+    earlier; return the number of deleted records.
     """
     return tx.run(_FORGET_CLAIMS, before=before)

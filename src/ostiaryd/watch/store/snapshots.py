@@ -50,16 +50,16 @@ def put_told(tx: Tx, number: int, detector: str) -> None:
 
 
 def pieces(reader: Reader, generation: int, *, after: str, limit: int) -> list[Piece]:
-    """Return at most `limit` pieces that are valid in this generation, ordered by key, beginning after the key `after`.
-    A piece that did not change since has an earlier generation number.
+    """Return at most `limit` pieces of the valid snapshot with this generation number, ordered by key, beginning after
+    the key `after`. A piece that has not changed lately has an earlier generation number.
     """
     rows = reader.all(_PIECES, generation=generation, after=after, limit=limit)
     return [Piece(key, bytes(body)) for key, body in rows]
 
 
 def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
-    """Store pieces of an unfinished snapshot. Of each piece's earlier versions only the newest is kept, which is valid
-    until the snapshot is finished.
+    """Store pieces of an unfinished snapshot. Of each piece's earlier versions, only the newest is kept; that version
+    stays valid until the snapshot is finished.
     """
     for key, body in pieces:
         tx.run(_SUPERSEDED, key=key, generation=generation)
@@ -67,8 +67,8 @@ def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
 
 
 def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
-    """Make the snapshot of this generation valid in place of the earlier snapshot, and delete the pieces with the keys
-    `gone`.
+    """Make the snapshot with this generation number valid in place of the earlier snapshot, and delete the pieces with
+    the keys `gone`.
     """
     tx.run(_FINISH, generation=generation, snapshot=snapshot)
     tx.many(_FORGET, [(key,) for key in gone])

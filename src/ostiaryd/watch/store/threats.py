@@ -71,14 +71,14 @@ def delete(tx: Tx, id: ListId) -> None:
 
 
 def claim(tx: Tx, id: ListId, *, until: int) -> bool:
-    """Claim the fetch of a list until `until` (microseconds). Return false if another server has claimed the fetch, or
-    the list is not due.
+    """Reserve the fetch of a list until `until` (microseconds). Return false if another server has reserved the fetch,
+    or the list is not due.
     """
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
 
 def fail(tx: Tx, id: ListId, why: str) -> None:
-    """Record why the last fetch of a list failed."""
+    """Record why the last fetch of a list failed. The stored values do not change."""
     tx.run(_FAIL, id=id, failed=why)
 
 
@@ -90,8 +90,8 @@ def refresh(tx: Tx, id: ListId, *, due_at: int, skipped: int) -> None:
 
 
 def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[int, int]]) -> None:
-    """Replace the values of a threat list. `marks` are hashes of values; `networks` are pairs that describe address
-    ranges.
+    """Replace the values of a threat list. `marks` are hashes of values; `networks` are the prefix lengths of its
+    address ranges, each as (IP version, length).
     """
     lengths = " ".join(f"{version}/{length}" for version, length in sorted(networks))
     tx.run(_FILL, id=id, networks=lengths, marks=b"".join(sorted(marks)))
@@ -99,7 +99,7 @@ def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[
 
 
 def list_threat_lists(reader: Reader) -> list[str]:
-    """Return the ids of the threat lists that have values."""
+    """Return the ids of the threat lists that have values: lists after a first successful fetch."""
     return [id for (id,) in reader.all(_IDS)]
 
 
@@ -115,21 +115,21 @@ def get_threat_list(reader: Reader, id: str) -> ThreatList | None:
 
 
 def load(reader: Reader) -> Threats:
-    """Return all threat lists that have values, by id."""
+    """Return all threat lists that have values, with these values, by id."""
     return {
         id: threat_list for id in list_threat_lists(reader) if (threat_list := get_threat_list(reader, id)) is not None
     }
 
 
 def count(reader: Reader, *, but: str) -> int:
-    """Return the number of values in all threat lists except the list with the id `but`."""
+    """Return the number of values in all threat lists together, except the list with the id `but`."""
     row = reader.one(_COUNT, id=but)
     assert row is not None
     return int(row[0])
 
 
 def version(reader: Reader) -> int:
-    """Return a number that changes with each change of a list."""
+    """Return a number that is different after each change of a list."""
     row = reader.one(_VERSION)
     assert row is not None
     return int(row[0])
