@@ -114,7 +114,7 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
     Unanswerable for a type that cannot be a Cedar type.
     """
     if not is_type_name(thing.type):
-        raise Unanswerable(f"the type {thing.type[:100]!a} cannot be a Cedar type, so no policy can apply")
+        raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
     uid = Uid(thing.type, thing.id)
     if thing.type in BARE:
         return entity(uid)

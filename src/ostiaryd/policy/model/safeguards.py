@@ -123,9 +123,7 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
                     hint=nearest_hint(id, names),
                 )
             if id in reasons:
-                raise Invalid(
-                    f"{name}: {id!a} is left out in another file, too", hint="name the policy in one file only"
-                )
+                raise Invalid(f"{name}: {id!a} is left out twice", hint="name the policy in one file only")
             if not reason.strip():
                 raise Invalid(f"{name}: {id!a} is left out without a reason", hint=f'write the reason: {id} = "REASON"')
             reasons[id] = reason
