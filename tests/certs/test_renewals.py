@@ -199,13 +199,13 @@ async def test_the_expiry_of_the_servers_own_certificate_is_warned_of_and_a_defe
     [entry] = warnings(world)
     assert entry.detail is not None
     assert "the TLS certificate of this server ends" in entry.detail["says"]
-    with pytest.raises(doctor.Unprotected, match="the TLS certificate ends soon"):
+    with pytest.raises(doctor.Unprotected, match="expires soon: the TLS certificate"):
         doctor._certificates(configured, world.db.read())
     shown = await metric(configured, "ostiary_server_certificate_expiry_timestamp_seconds")
     assert min(shown.values()) == START // SECOND + DAY_S
     assert len(shown) == 3, "the listener, the root and the intermediate"
     clock.advance(DAY_S)
-    with pytest.raises(Conflict, match="the TLS certificate has ended"):
+    with pytest.raises(Conflict, match="expired: the TLS certificate"):
         doctor._certificates(configured, world.db.read())
     assert await certs.renew_tls(configured)
     assert "none neglected" in doctor._certificates(configured, world.db.read())

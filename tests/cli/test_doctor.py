@@ -179,7 +179,7 @@ def test_a_ledger_entry_changed_in_the_database_fails_the_ledger_line(patient: S
     """The entry keeps its length; only its content changes."""
     with damaged(patient, "entry", "body", "idx = 0", lambda body: body.replace(b'"at":1', b'"at":2')):
         check_only_red(patient, "ledger")
-        assert "entry 0 was changed" in Commands(patient.folder)("doctor").out
+        assert "the stored entry 0 does not match its hash" in Commands(patient.folder)("doctor").out
     check_states(patient)
 
 
