@@ -71,10 +71,10 @@ class Agent(Identity):
         second_key: Path | str | None = None,
     ) -> Agent:
         """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Raises Invalid for an
-        unreadable file, or one without the client id or the issuer.
+        unreadable file, and if neither the file nor an argument states the client id and the server.
 
-        `url`: address of the server, if it differs from the issuer's name. `client_id`: replaces the client id in the
-        file. `second_key`: file of a second key that is
+        `url`: address of the server, if the file has no issuer, or if the address differs from the issuer's name.
+        `client_id`: replaces the client id in the file. `second_key`: file of a second key that is
         registered for this agent, best stored separately; it is used where a resource requires two keys (RFC 9470).
         """
         credential = read_credential(path, client_id=client_id, url=url)

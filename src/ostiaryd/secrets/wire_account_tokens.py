@@ -118,7 +118,10 @@ async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
                 parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
                 return check_metadata(convert(parsed, ServerMetadata), issuer=issuer)
             except (Malformed, msgspec.ValidationError) as error:
-                raise Invalid(f"the metadata of the provider are malformed: {str(error)[:200]}") from None
+                raise Invalid(
+                    f"the metadata that {url} publishes are malformed: {str(error)[:200]}",
+                    hint="check the issuer, or state the endpoints of the provider",
+                ) from None
     raise Invalid(
         f"the provider has no metadata: the provider answers {' and '.join(map(str, answers))}",
         hint="state the endpoints of the provider",

@@ -41,11 +41,9 @@ MAX_STREAMS = 200
 """maximum number of streams of the guards of one resource"""
 STUCK_S = 10.0
 MAX_UNREPORTED_S = 60
-"""Maximum number of seconds that records may wait at a guard; if records wait longer, the server's health shows a
-problem.
-"""
+"""Maximum number of seconds that records may wait at a guard; if records wait longer, `ostiary doctor` reports it."""
 HALF = 50
-"""Fill level of a guard's spool, in per cent, from which the server's health shows a problem."""
+"""Fill level of a guard's spool, in per cent, from which `ostiary doctor` reports it."""
 SECOND = 1_000_000
 
 

@@ -44,7 +44,9 @@ class Reports(Buckets):
 
 
 class Essentials(Buckets):
-    """Rate limit of one network for token requests that do not expire, and may use the reserve of a full disk."""
+    """Rate limit of one network for token requests that name an administrator, a person or a guard. Within this rate,
+    they do not expire in the line and may use the reserve of a full disk. Further requests expire like other jobs.
+    """
 
     burst, per_second = 30, 3
 

@@ -119,7 +119,8 @@ class OverviewBody(TypedDict):
 async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
-    `changes` counts the acts of the last 24 hours that were not refused, each action up to 1,000. `findings` counts the
+    `changes` counts the acts of the last 24 hours that were not refused, for some actions such as registrations, stops
+    and logins, each up to 1,000. `findings` counts the
     findings of the last seven days without a judgement, up to 1,000. The numbers of agents are at most five seconds
     old. A person gets only the members, changes and steps whose lists the person's roles permit.
     """
