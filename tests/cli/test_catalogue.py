@@ -72,8 +72,8 @@ def test_invalid_answers_are_refused_with_a_message_and_do_not_change_tools(
     for wrong, why in (
         ({"xqz": {"effect": "explode"}}, "is not an answer for `effect`"),
         ({"yyy": {}}, "no tool `yyy`"),
-        ({"xqz": {"effect": 1}}, "the file with the answers is not an object of objects of text"),
-        ([], "the file with the answers is not an object of objects of text"),
+        ({"xqz": {"effect": 1}}, "the file with the answers is not a JSON object"),
+        ([], "the file with the answers is not a JSON object"),
     ):
         answers.write_text(json.dumps(wrong))
         ran = run("--data-dir", server.folder, "catalogue", "review", desk, "--answers", answers)

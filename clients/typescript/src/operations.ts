@@ -2035,7 +2035,7 @@ export type PageAsked = {
  */
 export type Part = [number, number, string, string[]];
 
-/** A passkey of a person. `used_at` is null for a passkey that was never used to sign in. */
+/** A passkey of a person. `used_at`: time of its last use to sign in; null if it was never used. */
 export type PasskeyBody = {
   added_at: number;
   name: string;

@@ -121,7 +121,8 @@ def _parsed(unverified: object) -> dict[str, dict[str, str]]:
         for answers in unverified.values()
     ):
         raise Usage(
-            "the file with the answers is not an object of objects of text", hint='write {"TOOL": {"effect": "send"}}'
+            "the file with the answers is not a JSON object that gives each tool an object of texts",
+            hint='write {"TOOL": {"effect": "send"}}',
         )
     return unverified
 

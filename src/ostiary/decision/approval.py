@@ -101,8 +101,8 @@ def divide_arguments(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Divide the arguments of a call, and return (arguments that may be shown, digests of the secret arguments), both
-    by name. `secrets`: names of the secret arguments; None: all are secret. Raises Malformed for arguments without a
-    digest.
+    by name. `secrets`: names of the secret arguments; None: all are secret. Raises Malformed for a secret argument that
+    has no canonical JSON, and so no digest.
 
     Each digest includes the id of the task, so digests of two tasks cannot be compared.
     """

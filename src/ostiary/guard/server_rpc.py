@@ -186,13 +186,14 @@ class ServerRpc:
         )
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
-        """Send a POST request, and return the body of the response. If the idle connection was closed, the request is
-        sent again on a new connection. Raises the errors of `_send`.
-        """
+        """Send a POST request, as `request` does, and return the body of the response."""
         return self.request("POST", verb, body, until)
 
     def request(self, method: str, verb: str, body: bytes, until: int) -> bytes:
-        """Return the answer to a request of any method, as `post` does."""
+        """Send a request with the HTTP method `method` to the path `verb` of the feed API, and return the body of the
+        response. If the idle connection was closed, the request is sent again on a new connection. `until`: time at
+        which the call stops waiting, in microseconds. Raises the errors of `_send`.
+        """
         try:
             return self._send(method, verb, body, until)
         except httpx2.TimeoutException:

@@ -33,8 +33,8 @@ START_S = 10.0
 
 
 class LocalServers:
-    """The proxies of one run. The end of the `with` block stops them, and sends the remaining records of their
-    gates.
+    """The local proxies of one run of an agent, in front of its MCP servers and APIs. The end of the `with` block stops
+    the proxies, and sends the remaining records of their guards to the server.
     """
 
     def __init__(self) -> None:

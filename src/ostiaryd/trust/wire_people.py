@@ -60,7 +60,7 @@ class SessionsBody(TypedDict):
 
 
 class PasskeyBody(TypedDict):
-    """A passkey of a person. `used_at` is null for a passkey that was never used to sign in."""
+    """A passkey of a person. `used_at`: time of its last use to sign in; null if it was never used."""
 
     name: str
     added_at: int

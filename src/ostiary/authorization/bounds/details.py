@@ -85,7 +85,9 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
 
     def admits(self, classes: frozenset[str]) -> bool:
-        """Return whether the detail permits tools that handle the data classes `classes`."""
+        """Return whether the detail permits a tool that handles the data classes `classes`. A detail that lists data
+        classes must list each of them; a tool without a class is then not permitted.
+        """
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
     def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:

@@ -36,7 +36,7 @@ def parse_link(unverified_token: str, *, now: int, secret: bytes) -> str:
     is_ours = hmac.compare_digest(_mac(text, secret), match[3] if match else "")
     hint = "open the console to see the open approval requests"
     if match is None or not is_ours:
-        raise NotFound("this server did not sign the link", hint=hint, code="alert_link_ended")
+        raise NotFound("the link is incomplete, or this server did not sign it", hint=hint, code="alert_link_ended")
     if now >= int(match[2]) * SECOND:
         raise NotFound("the approval request of the link has expired", hint=hint, code="alert_link_ended")
     return match[1]

@@ -179,8 +179,8 @@ def get_holding(reader: Reader, id: str) -> Holding | None:
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:
     """End the live holdings under a root (`value` is the id of the object whose kind `root` states), with all
-    descendants. Return the number of ended holdings by kind, and the holdings of which guards may have to be notified
-    in addition to the root.
+    descendants. Return the number of ended holdings by kind, and the holdings that guards may still accept after they
+    are notified of the end of the root. `why`: the stored reason.
     """
     first, further = tx.each(
         Read(_END[root], {"root": value, "why": why, "now": tx.now}), Read(_END_BELOW, {"why": why, "now": tx.now})

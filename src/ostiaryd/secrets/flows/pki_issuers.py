@@ -129,7 +129,7 @@ def open_signer(act: Act, mount: str, ref: str) -> Signer:
     if issuer.revoked_at is not None:
         raise Invalid("the issuer is revoked", hint="generate another issuer")
     if not read_begin(certificate) <= act.now < read_end(certificate):
-        raise Invalid("the certificate of the issuer is not valid now", hint="generate another issuer")
+        raise Invalid("the certificate of the issuer has expired, or begins later", hint="generate another issuer")
     return Signer(issuer, open_key(act.tx, issuer, keys=act.tx.keys), certificate)
 
 

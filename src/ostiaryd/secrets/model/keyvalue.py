@@ -236,7 +236,7 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
                 f"a key of `custom_metadata` must have 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"
             )
         if not (key.isprintable() and value.isprintable()):
-            raise Invalid("`custom_metadata` contains a character that is not printable")
+            raise Invalid(f"the key or the value of {key[:40]!a} in `custom_metadata` has an unprintable character")
     return dict(custom)
 
 

@@ -372,7 +372,9 @@ def _build_name(attributes: Sequence[tuple[x509.ObjectIdentifier, str]]) -> x509
 def check_text(text: str) -> str:
     """Return `text` if it can be an attribute of a subject: printable and not too long. Raises Invalid otherwise."""
     if not 0 < len(text) <= MAX_COMMON_NAME or not text.isprintable():
-        raise Invalid(f"an attribute of the subject must have 1 to {MAX_COMMON_NAME} printable characters")
+        raise Invalid(
+            f"an attribute of the subject must have 1 to {MAX_COMMON_NAME} printable characters, not {text[:80]!a}"
+        )
     return text
 
 

@@ -165,10 +165,10 @@ def hasten_call(tx: Tx, path: str) -> bool:
 
 
 def claim(tx: Tx, path: str, *, until: int, is_only: bool) -> bool:
-    """Claim a due call for this process until `until` (microseconds). Return False if no call is due, or another server
-    has the claim. `is_only`: no other server uses the database, so an existing claim is obsolete.
+    """Claim the due call of a rotation for this process until `until` (microseconds). Return False if no call is due,
+    or another server has the claim. `is_only`: no other server uses the database, so an existing claim is obsolete.
 
-    A request to rotate now makes a call due again, but does not end a claim.
+    A request for an immediate rotation makes the call due again, but does not end a claim.
     """
     return tx.run(_CLAIM, path=path, until=until, now=tx.now, free=until if is_only else tx.now) == 1
 
