@@ -216,7 +216,7 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
 def _check_url(world: World, url: str) -> str:
     """Return the URL of a bundle endpoint if the URL is valid (5.2.1.1). Raises Invalid otherwise."""
     if not url.startswith("https://"):
-        raise Invalid("the URL of a bundle endpoint must be https", hint="https://HOST/PATH")
+        raise Invalid(f"the URL of a bundle endpoint must be https, not {url[:200]!a}", hint="https://HOST/PATH")
     return check_named(url, of="the URL of the bundle endpoint", private=world.config.private)
 
 
