@@ -118,8 +118,9 @@ def check_foreign(name: str, bundle: TrustBundle, *, own: TrustBundle) -> None:
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
     """Return whether a fetched bundle must replace the stored bundle; False if both are equal.
 
-    Raises BackwardBundle for a lower sequence number, and for other keys under the same number (SPIFFE Trust Domain and
-    Bundle, 4.1.1). A bundle without a sequence number counts as the newest (SPIFFE Federation, 4.2).
+    Raises BackwardBundle for a lower sequence number, and for other content (keys or refresh hint) under the same
+    number (SPIFFE Trust Domain and Bundle, 4.1.1). If one of the two bundles has no sequence number, the fetched bundle
+    counts as the newest (SPIFFE Federation, 4.2).
     """
     if domain.content is None:
         return True

@@ -97,8 +97,11 @@ class Line:
 
 @dataclass(eq=False, slots=True)
 class OpenStream:
-    """An open event stream. `caller`: the id of the caller; `holder`: the person, or the owner of the calling agent, by
-    whom streams are counted; `is_replaced`: another stream got its place.
+    """An open event stream.
+
+    `caller`: the id of the caller, which may have MAX_OF_CALLER streams; `holder`: the person, or the owner of the
+    calling agent. If the server is full, the holder with the most streams gives its oldest one. `is_replaced`: another
+    stream got the place of this stream, which ends.
     """
 
     caller: str
