@@ -88,8 +88,9 @@ class DoctorBody(TypedDict):
 
 
 async def doctor(call: Call) -> Reply:
-    """Run every experiment (check of a part of the server), in order. With `deep`, experiments that usually read a part
-    of the ledger and the database read all of it.
+    """Run every experiment (check of a part of the server), in order.
+
+    With `deep`, experiments that usually read a part of the ledger and the database read all of it.
     """
     is_deep = call.query_one("deep") == "true"
     return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})

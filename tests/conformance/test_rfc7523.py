@@ -236,8 +236,8 @@ async def test_an_assertion_is_accepted_once_over_all_endpoints(world: World, se
 async def test_the_error_for_a_wrong_clock_states_the_difference(client: Client) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"iat": NOW - 100, "exp": NOW - 42}, "expired 42 s ago"),
-        ({"iat": NOW + 23, "exp": NOW + 60}, "valid only in 23 s; the server accepts at most 10 s"),
-        ({"nbf": NOW + 70}, "valid only in 70 s; the server accepts at most 10 s"),
+        ({"iat": NOW + 23, "exp": NOW + 60}, "becomes valid in 23 s; the server accepts at most 10 s"),
+        ({"nbf": NOW + 70}, "becomes valid in 70 s; the server accepts at most 10 s"),
     ]
     for claims, words in cases:
         answer = await client.ask(client_assertion=client.assertion(**claims))

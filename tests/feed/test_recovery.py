@@ -691,7 +691,7 @@ async def test_kept_messages_are_evidence_of_a_loss_without_a_readable_head_file
 
 
 async def test_a_folder_without_stops_is_refused_for_replay(world: World) -> None:
-    with pytest.raises(Refused, match="contains no stops"):
+    with pytest.raises(Refused, match="contains no files of a guard"):
         await replay_spool(world, world.config.folder)
 
 

@@ -566,7 +566,7 @@ async def test_a_decision_that_could_not_be_replayed_counts_as_a_change_at_a_put
 
 async def test_a_what_if_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
     ticket = (await report(bank, LITTLE))["ticket"]
-    with pytest.raises(Invalid, match="for another set"):
+    with pytest.raises(Invalid, match="for another policy set"):
         await put(bank, PERMIT, query=f"whatif={ticket}")
     other = agent_caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:admin")
     for query, by in (

@@ -3886,7 +3886,7 @@ export interface Operations {
     body: undefined;
     answer: EligibleBody;
   };
-  /** Set the scopes that an agent may request for a limited time. An elevation of the agent that uses another scope */
+  /** Set the scopes that an agent may request for a limited time. */
   "PUT /api/v1/agents/{name}/eligible": {
     path: {
       name: string;
@@ -4083,7 +4083,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Approve and deny several approval requests, each in its own transaction: a refused answer does not affect the */
+  /** Approve and deny several approval requests. */
   "POST /api/v1/approvals/answers": {
     path: {};
     query: {};
@@ -4459,7 +4459,7 @@ export interface Operations {
     body: EvaluationRequest;
     answer: EvaluationResponse;
   };
-  /** Run every experiment (check of a part of the server), in order. With `deep`, experiments that usually read a part */
+  /** Run every experiment (check of a part of the server), in order. */
   "GET /api/v1/doctor": {
     path: {};
     query: {
@@ -5151,14 +5151,14 @@ export interface Operations {
     body: undefined;
     answer: SchemaBody;
   };
-  /** Remove the watching set: the policy set whose verdicts are recorded beside those of the active set, and enforce */
+  /** Remove the watching set. */
   "DELETE /api/v1/policies/watching": {
     path: {};
     query: {};
     body: undefined;
     answer: UnwatchedBody;
   };
-  /** Show a policy set with its files, the server's safeguards that are part of it (`extends`), and safeguards that */
+  /** Show a policy set with its files. */
   "GET /api/v1/policies/{hash}": {
     path: {
       hash: string;
@@ -5712,14 +5712,14 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Declare a task; with a `parent`, make a part of that task, and delegate it to the parent's own agent or to */
+  /** Declare a task, or with `parent` a part of a task. */
   "POST /api/v1/tasks": {
     path: {};
     query: {};
     body: NewTask;
     answer: TaskDetail;
   };
-  /** List declared tasks, the newest first: those of `agent`; without `agent`, the caller's own, or all tasks for */
+  /** List declared tasks, the newest first. */
   "GET /api/v1/tasks": {
     path: {};
     query: {
@@ -5793,7 +5793,7 @@ export interface Operations {
     body: Leave;
     answer: TaskDetail;
   };
-  /** Request one approval for several calls that the task will probably make and that would otherwise need an approval */
+  /** Request one approval for the probable calls of a task. */
   "POST /api/v1/tasks/{id}/plan-question": {
     path: {
       id: string;

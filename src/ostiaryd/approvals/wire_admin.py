@@ -134,10 +134,10 @@ def answer(says: Says) -> Wire:
 
 
 async def answer_all(call: Call) -> Reply:
-    """Approve and deny several approval requests, each in its own transaction: a refused answer does not affect the
-    others.
+    """Approve and deny several approval requests.
 
-    If more than one request is approved, none of them may be a dangerous call (`approve_alone`).
+    Each answer is a transaction of its own: a refused answer does not affect the others. If more than one request is
+    approved, none of them may be a dangerous call (`approve_alone`).
     """
     body, world = call.json(ApprovalAnswers), call.world
     ids = [*body.approve, *body.deny]
@@ -184,10 +184,10 @@ async def show_waiting(call: Call) -> Reply:
 
 
 async def ask_plan(call: Call) -> Reply:
-    """Request one approval for several calls that the task will probably make and that would otherwise need an approval
-    each.
+    """Request one approval for the probable calls of a task.
 
-    The status is 202 with the approval request, or 200 without one if there are fewer than two such calls.
+    The request names calls that the task will probably make, and that would otherwise need an approval each. The status
+    is 202 with the approval request, or 200 without one if there are fewer than two such calls.
     """
     world = call.world
 

@@ -88,8 +88,9 @@ async def show_eligible(call: Call) -> Reply:
 
 
 async def set_eligible(call: Call) -> Reply:
-    """Set the scopes that an agent may request for a limited time. An elevation of the agent that uses another scope
-    ends.
+    """Set the scopes that an agent may request for a limited time.
+
+    An elevation of the agent that uses another scope ends.
     """
     body = call.json(Eligible)
 

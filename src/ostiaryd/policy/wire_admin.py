@@ -176,8 +176,9 @@ def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
 
 
 async def unwatch(call: Call) -> Reply:
-    """Remove the watching set: the policy set whose verdicts are recorded beside those of the active set, and enforce
-    nothing.
+    """Remove the watching set.
+
+    The verdicts of the watching set are recorded beside those of the active set, and enforce nothing.
     """
     return reply({"hash": await act_as(call, "policy.unwatch", flows.stop_watching)})
 
@@ -229,8 +230,9 @@ async def show_schema(call: Call) -> Reply:
 
 
 async def show_set(call: Call) -> Reply:
-    """Show a policy set with its files, the server's safeguards that are part of it (`extends`), and safeguards that
-    the set leaves out (`left_out`).
+    """Show a policy set with its files.
+
+    `extends` has the server's safeguards that are part of the set, `left_out` the safeguards that the set leaves out.
     """
     hash = call.params["hash"]
     summary, files, left_out, active = await call.world.db.scan(

@@ -16,15 +16,14 @@ MAX_PLACE = 64
 
 
 async def stream_events(call: Call) -> Reply:
-    """Stream the new entries of the ledger as server-sent events (HTML section 9.2), or those after the event
-    `Last-Event-ID`.
+    """Stream the new entries of the ledger as server-sent events (HTML section 9.2).
 
-    An event `entry` has an entry in the form of `GET /api/v1/audit`. A person who may not read the ledger receives
-    `change` instead, which names the family of a changed list: a list that the person may read, or approvals and
-    incidents of agents that the person or a team of the person owns. These events have no ids, and such a stream begins
-    with `reset`. `reset` means that events may be missing, because the id is unknown or more than 10,000 entries old:
-    read the lists again. A stream ends after five minutes, when the caller loses the right, or when a caller with fewer
-    streams needs its place.
+    With `Last-Event-ID`, the stream begins after that event. An event `entry` has an entry in the form of `GET
+    /api/v1/audit`. A person who may not read the ledger receives `change` instead, which names the family of a changed
+    list: a list that the person may read, or approvals and incidents of agents that the person or a team of the person
+    owns. These events have no ids, and such a stream begins with `reset`. `reset` means that events may be missing,
+    because the id is unknown or more than 10,000 entries old: read the lists again. A stream ends after five minutes,
+    when the caller loses the right, or when a caller with fewer streams needs its place.
     """
     place = call.header(b"last-event-id") or call.query_one("place")
     if place is not None and len(place) > MAX_PLACE:

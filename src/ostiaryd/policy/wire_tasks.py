@@ -50,8 +50,9 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def start_task(call: Call) -> Reply:
-    """Declare a task; with a `parent`, make a part of that task, and delegate it to the parent's own agent or to
-    another agent.
+    """Declare a task, or with `parent` a part of a task.
+
+    A part is delegated to the agent of the parent, or to another agent.
     """
     if len(call.body) > MAX_BODY:
         raise TooLarge(f"the task has more than {MAX_BODY} bytes", hint="name fewer tools, values or words")

@@ -52,10 +52,10 @@ class RevocationBody(TypedDict):
 
 
 async def list_tasks(call: Call) -> Reply:
-    """List declared tasks, the newest first: those of `agent`; without `agent`, the caller's own, or all tasks for
-    callers that may read everything.
+    """List declared tasks, the newest first.
 
-    `state=live` lists only live tasks, of all agents.
+    Listed are the tasks of `agent`; without `agent`, those of the caller, or all tasks for callers that may read
+    everything. `state=live` lists only live tasks, of all agents.
     """
     agent, state, now = call.query_one("agent"), call.query_one("state"), call.world.now()
     if state not in (None, "live"):
