@@ -56,8 +56,8 @@ DEFAULT_KEY_DAYS = 30
 MAX_KEY_DAYS = 366
 MAX_PATTERNS = 20
 MAX_UNUSED_KEYS = 100
-_PURPOSE = "acme key"
 """Maximum number of unused MAC keys of one holder: keys that are not revoked or expired and have created no account."""
+_PURPOSE = "acme key"
 
 
 @dataclass(frozen=True, slots=True)
