@@ -29,7 +29,7 @@ from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
 from ostiaryd.doctor import _hsm
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.crypto.hsm import ANSWER_S, LABEL, Hsm
+from ostiaryd.ground.crypto.hsm import ANSWER_S, LABEL, Hsm, _generate
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from tests.support.api_fixtures import send
@@ -284,6 +284,47 @@ async def test_a_key_that_is_generated_as_its_caller_times_out_is_deleted(
         with pytest.raises(Unavailable, match="has not answered within"):
             hsm.generate("P-256")
     hsm.check()
+    assert count_keys(token) == 0
+
+
+async def test_a_key_that_is_generated_before_the_session_fails_is_deleted(
+    world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt, in a new session, leaves one key in the token, not two."""
+    from pkcs11.exceptions import DeviceError
+
+    failures = [DeviceError("lost")]
+
+    def generate_and_fail(*arguments: Any) -> Any:
+        public = _generate(*arguments)
+        if failures:
+            raise failures.pop()
+        return public
+
+    assert world.keys.hsm is not None
+    world.keys.hsm.check()
+    with monkeypatch.context() as patch:
+        patch.setattr("ostiaryd.ground.crypto.hsm._generate", generate_and_fail)
+        key = world.keys.hsm.generate("P-256")
+    assert count_keys(token) == 2
+    assert world.keys.hsm.find(key.key_id).public_key() == key.public_key()
+
+
+async def test_keys_that_are_generated_before_another_fails_are_deleted(
+    world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, generate = [Unavailable("lost"), None, None], Hsm.generate
+
+    def generate_or_fail(*arguments: Any, **options: Any) -> Any:
+        if (failure := attempts.pop()) is not None:
+            raise failure
+        return generate(*arguments, **options)
+
+    assert world.keys.hsm is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Hsm, "generate", generate_or_fail)
+        with pytest.raises(Unavailable, match="lost"):
+            flows.make_keys(world.keys, "P-256")
     assert count_keys(token) == 0
 
 

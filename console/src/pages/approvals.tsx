@@ -157,16 +157,11 @@ export function ApprovalPage() {
             <h2>What the agent wants</h2>
             <div className="words">
               {one.words.map((line, n) => (
-                <p key={n}>
+                <p key={n} className={line.startsWith("Careful: ") ? "notice warn" : ""}>
                   <bdi>{line}</bdi>
                 </p>
               ))}
             </div>
-            {one.warnings.map((warning) => (
-              <p key={warning} className="notice warn">
-                <bdi>{sentence(warning)}</bdi>
-              </p>
-            ))}
           </section>
           <Arguments one={one} />
           {Object.entries(one.outgoing).map(([name, text]) => (

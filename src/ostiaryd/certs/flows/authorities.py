@@ -119,11 +119,26 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float =
     default is three keys: for a root, for an intermediate, and for the intermediate's OCSP responder.
 
     RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid for an unsupported
-    type of key, Unavailable if the HSM fails.
+    type of key; Unavailable if the HSM fails, after the keys that were already generated are deleted.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
-    return [keys.hsm.generate(key_type, within_s=within_s) for _ in range(count)]
+    made: list[HsmKey] = []
+    try:
+        for _ in range(count):
+            made.append(keys.hsm.generate(key_type, within_s=within_s))
+    except Exception:
+        _destroy(keys.hsm, [key.key_id for key in made])
+        raise
+    return [*made]
+
+
+def _destroy(hsm: Hsm, key_ids: Iterable[str]) -> None:
+    try:
+        for key_id in key_ids:
+            hsm.destroy(key_id)
+    except Unavailable as error:
+        log.warning("the HSM has keys that no authority uses, and their deletion failed: %s", error.message)
 
 
 def find_unreplaced(reader: Reader) -> Authority | None:
@@ -159,11 +174,7 @@ async def new_keys(
 async def _destroy_unused(world: World, before: set[str], keys: Iterable[PrivateKey]) -> None:
     made = {key.key_id for key in keys if isinstance(key, HsmKey)}
     if world.keys.hsm is not None and (unused := (made | before) - _hsm_keys(world)):
-        try:
-            for key_id in unused:
-                await asyncio.to_thread(world.keys.hsm.destroy, key_id)
-        except Unavailable as error:
-            log.warning("the HSM has keys that no authority uses, and their deletion failed: %s", error.message)
+        await asyncio.to_thread(_destroy, world.keys.hsm, unused)
 
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:

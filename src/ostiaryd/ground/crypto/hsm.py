@@ -79,6 +79,7 @@ class Hsm:
         made: list[str] = []
 
         def generate(session: Session) -> HsmKey:
+            undo(session)  # a first attempt, in a session that failed, may have left a key
             id = bytes(session.generate_random(ID_BITS))
             made.append(id.hex())
             return _wrap(self, id.hex(), _generate(session, key_type, id))

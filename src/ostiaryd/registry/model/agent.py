@@ -84,8 +84,10 @@ UNDO_VERBS: dict[AgentState, Verb] = {
     if after is AgentState.ACTIVE and state is not AgentState.PENDING
 }
 """The verb that makes a stopped agent active again, by the state of the agent."""
-STOP_VERBS: dict[AgentState, Verb] = {
-    states[AgentState.ACTIVE]: verb for verb, states in reversed(_NEXT.items()) if AgentState.ACTIVE in states
+STOP_VERBS = {
+    AgentState.SUSPENDED: Verb.SUSPEND,
+    AgentState.QUARANTINED: Verb.QUARANTINE,
+    AgentState.DECOMMISSIONED: Verb.DECOMMISSION,
 }
 """The verb that brings an active agent into a state in which it is stopped, by that state."""
 
