@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from hypothesis import settings
 
 from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from ostiaryd.ground.config import Config
@@ -34,6 +36,10 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority
 """A file with one authority, which has signed nothing. Each client of HTTP reads it; the authorities of a system take
 four times as long.
 """
+
+for function in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.post, httpx2.put):
+    assert function.__kwdefaults__ is not None
+    function.__kwdefaults__["timeout"] = PATIENCE_S  # a client that states no limit would give up after 5 s
 
 gc.disable()  # until all is collected: what collection makes, stays
 

@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import open_world
 
@@ -106,7 +107,8 @@ class Postgres:
         return psycopg.connect(self.url(name), autocommit=True)
 
     def url(self, name: str) -> str:
-        return self._url.replace("/postgres?", f"/{name}?")
+        """Return the URL of a database, which gives a busy machine time to accept a connection."""
+        return f"{self._url.replace('/postgres?', f'/{name}?')}&connect_timeout={round(PATIENCE_S)}"
 
     def close(self) -> None:
         self._admin.close()
