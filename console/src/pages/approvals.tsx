@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { Fragment, useEffect, useState } from "react";
 import { get, post } from "../api";
-import { Badge, count, Empty, Loading, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { Badge, count, Empty, Loading, PageHead, Problem, Time } from "../parts/basics";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
 import { ORIGINS, UNTRUSTED } from "../parts/origins";
@@ -20,7 +20,6 @@ interface ApprovalDetail extends Approval {
   at_most: Record<string, string>;
   lines: string[];
   must_state: string;
-  warnings: string[];
   arguments: Record<string, unknown>;
   hidden: string[];
   outgoing: Record<string, unknown>;
