@@ -31,6 +31,7 @@ from ostiary.protocol.secret_forms import TOO_LONG, SecretSent
 from ostiary.provenance.origins.memory import Origin
 from ostiaryd.approvals.model import ApprovalState
 from ostiaryd.incidents.model.incidents import IncidentState
+from ostiaryd.incidents.model.incidents import Verb as IncidentVerb
 from ostiaryd.registry.model.agent import AgentState, RiskTier
 from ostiaryd.registry.model.agent import Kind as AgentKind
 from ostiaryd.registry.model.resource import Mode
@@ -64,26 +65,28 @@ CLOSED: dict[str, tuple[str, ...]] = {
 REASONS = {
     "agent_not_active": "An agent in the delegation chain is pending, suspended, quarantined or decommissioned.",
     "approval_needed": "A policy asks a person before the call runs.",
-    "denied": "The decision point denied the request without a further reason.",
+    "denied": "The decision point denied the request and states no further reason.",
     "forbidden_by_policy": "A `forbid` policy matches.",
     "history_full": "A policy reads earlier calls, and the task, or the agent today and yesterday (UTC), made more of"
     " them than the history holds.",
     "history_unavailable": "A policy reads earlier calls of the task, and the server did not supply them in time.",
     INSUFFICIENT: "A policy demands a stronger or a newer proof of the token's holder (RFC 9470).",
-    "key_revoked": "The key of the agent is revoked.",
+    "key_revoked": "The key or the certificate to which the access token is bound is revoked.",
     "memory_unavailable": "The call needs the origins of its values, and the memory of the task is not available.",
-    "narrowed": "A restriction allows the agent to read only.",
+    "narrowed": "A restriction (`narrow`) of an agent in the delegation chain allows only tools that read.",
     "no_permit": "No policy permits the call.",
     "outside_task": "The task does not cover the call: a scope or a bound is missing.",
-    "policy_error": "A policy failed while it was evaluated. An error in an enforcing policy denies.",
+    "policy_error": "The evaluation of an enforced policy failed; such an error denies the request.",
     SecretSent.code: "The arguments have a secret that a proxy put into a request of an agent in the delegation chain.",
     "stopped": "The kill switch stops the resource or everything, or one of these of an agent in the delegation chain:"
     " its task, its owner, its segment or its model. A stopped owner also stops the agents that act for this person.",
     "task_ended": "The task, or a task above it, has ended.",
-    "throttled": "A restriction limits the calls per minute, and the limit is reached.",
+    "throttled": "A restriction (`throttle`) of an agent in the delegation chain limits its calls per minute; the"
+    " limit is reached.",
     TOO_LONG: "The arguments are too long to be searched for secrets that a proxy used for the agent.",
     "token_expired": "The access token has expired.",
-    "token_revoked": "The access token is revoked, or was issued before an epoch that ended all tokens.",
+    "token_revoked": "The access token is revoked, or its agent or an agent in its chain has a higher epoch than the"
+    " token states.",
     "tool_changed": "The definition of the tool has changed since the owner accepted the definition.",
     "unknown_tool": "The catalogue of the resource does not have the tool.",
     "wrong_audience": "The access token is for another resource.",
@@ -387,8 +390,9 @@ def events() -> str:
 This page is for operators who search the ledger, and for developers of webhooks and SIEM exports. After reading this
 page, you can look up the actions that a ledger entry names. The page is generated from the source: `make docs`.
 
-Every act leaves one entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A
-refused act leaves an entry with the same action and the [reason codes](reasons.md) of the refusal.
+Every act leaves an entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A
+refused act leaves an entry with the same action and the [reason codes](reasons.md) of the refusal. If one caller or
+network causes too many refusals, further ones are only counted, in entries `refusals.summary`.
 [Webhooks](../how-to/elevation.md#webhooks) deliver entries by action; Shared Signals have [events of their
 own](../how-to/signals.md).
 
@@ -405,6 +409,8 @@ _NO_ACTIONS = frozenset(
         "network.peer.address",  # attributes of OpenTelemetry
         "server.address",
         "policy.cedar",  # files
+        "secret.retire",  # types of calls to the service of a rotated secret
+        "secret.rotate",
         "server.json",
         "server.pid",
         "workload.spiffe.io",  # a header
@@ -414,7 +420,10 @@ _NO_ACTIONS = frozenset(
 
 
 def _actions() -> Iterator[str]:
-    """Yield the strings of the server's source that are actions."""
+    """Yield the strings of the server's source that are actions, and the actions that `make_decision_handler` of the
+    incidents composes.
+    """
+    yield from (f"incident.{verb}" for verb in IncidentVerb)
     pattern = re.compile(rf"(?:{'|'.join(sorted(FAMILIES))})(?:\.[a-z][a-z0-9_]*)+")
     for path in sorted((ROOT / "src" / "ostiaryd").rglob("*.py")):
         text = path.read_text("utf-8")

@@ -92,6 +92,12 @@ def test_the_page_of_reason_codes_lists_each_refusal_code_in_the_source() -> Non
     assert {code for code in given if not re.search(rf"^\| `{code}` \| .*\w", page, re.M)} == set()
 
 
+def test_the_page_of_events_lists_composed_actions_and_no_type_of_a_call_to_another_service() -> None:
+    page = listings.events()
+    assert "`incident.take`" in page
+    assert "`secret.rotate`" not in page
+
+
 def test_the_row_of_a_reason_code_with_several_meanings_lists_all_of_them() -> None:
     [row] = [line for line in listings.reasons().splitlines() if line.startswith("| `private_address` |")]
     assert row.split("|")[2].strip().split("<br>") == [
