@@ -1,5 +1,5 @@
 # The whole workflow. A fresh clone needs python3 (3.11 or newer), node (20 or newer) with npm, and make; nothing else is
-# installed by hand, and nothing is installed outside this folder.
+# installed by hand. Nothing is installed outside this folder, except the programs of Debian that tests need, if root runs make.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
