@@ -23,7 +23,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import READ
+from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import connected_accounts as flows
 from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, AccountState
 from ostiaryd.secrets.store import connected_accounts as store
@@ -576,3 +576,25 @@ async def test_the_person_and_the_administrator_see_which_agents_have_access(sta
     assert await bot.status("POST", "sys/leases/revoke", {"lease_id": first["lease_id"]}) == 204
     await stage.settle()
     assert await shown() == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("method", "secret", "message"),
+    [
+        ("client_secret_basic", "", "the authentication `client_secret_basic` needs a client secret"),
+        ("client_secret_post", "", "the authentication `client_secret_post` needs a client secret"),
+        ("none", "s3cret", "the authentication `none` cannot be combined with a client secret"),
+        ("private_key_jwt", "s3cret", "the authentication `private_key_jwt` cannot be combined with a client secret"),
+        ("client_secret_post", "s3cret", ""),
+        ("none", "", ""),
+    ],
+)
+async def test_a_provider_has_a_client_secret_exactly_if_its_authentication_needs_one(
+    here: World, app: ASGIApp, method: str, secret: str, message: str
+) -> None:
+    agent, key = await register(here, name="keeper", scopes=(ADMIN,))
+    keeper = Client(app, here, agent.agent_id, key)
+    endpoints = {name: f"https://code.example/{name}" for name in ("authorization_endpoint", "token_endpoint")}
+    body = {"name": NAME, "client_id": "c", "client_secret": secret, "authentication": method, **endpoints}
+    answer = await ask(keeper, "POST", "/api/v1/account-providers", body)
+    assert (answer.status, answer.json.get("message", "")) == (422 if message else 201, message), answer.body

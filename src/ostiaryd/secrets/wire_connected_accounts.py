@@ -36,7 +36,7 @@ class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
     """A provider at which persons can connect accounts, described by an issuer with metadata, by a preset, or by
     endpoints.
 
-    If there is no client secret, this server authenticates with a key that it publishes at /jwks.
+    Without `client_secret` and `authentication`, this server authenticates with a key that it publishes at /jwks.
     `revokes_single_tokens`: the revocation of an access token at the provider leaves the refresh token valid. `roles`:
     the roles that may connect accounts; none: every person.
     """
@@ -113,7 +113,7 @@ class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
 async def add_provider(call: Call) -> Reply:
     """Add a provider at which persons can connect accounts.
 
-    If the request states an issuer, the server fetches the issuer's metadata.
+    If the request or its preset states an issuer, but not both endpoints, the server fetches the issuer's metadata.
     """
     new, world = call.json(NewAccountProvider), call.world
     flows.check_open(world.db.read())
@@ -163,10 +163,16 @@ def _make_provider(
         )
     default = preset.authentication if new.client_secret else "private_key_jwt"
     method = new.authentication or default
-    if method.startswith("client_secret") != bool(new.client_secret):
+    needs_secret = method.startswith("client_secret")
+    if needs_secret and not new.client_secret:
+        raise Invalid(
+            f"the authentication `{method}` needs a client secret",
+            hint="send `client_secret`, or choose another `authentication`",
+        )
+    if new.client_secret and not needs_secret:
         raise Invalid(
             f"the authentication `{method}` cannot be combined with a client secret",
-            hint="leave out --client-secret-file FILE, or choose another authentication",
+            hint="leave out `client_secret`, or choose another `authentication`",
         )
     algs = (metadata and metadata.token_endpoint_auth_signing_alg_values_supported) or ("ES256",)
     alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in algs), "RS256")
