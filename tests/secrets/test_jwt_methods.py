@@ -271,7 +271,8 @@ async def test_roles_and_keys_belong_to_one_agent_and_end_with_the_agent(
     assert "no key" in await refusal_of(bot, token_of(world, theirs))
     assert await refusal_of(bot, token_of(world), role="") == "missing role", "two agents have a configuration"
     settings = {"role_type": "jwt", "user_claim": "sub", "bound_subject": "ci"}
-    assert await other.status("POST", "auth/ci/role/deploy", settings) == 400, "the name is taken"
+    taken = await other.ask("POST", "auth/ci/role/deploy", settings)
+    assert (taken.status, taken.json["errors"][0]) == (400, "another role of the mount has this name")
     await done(other, "POST", "auth/ci/role/theirs", settings)
     seen = await log_in(bot, token_of(world, theirs), role="theirs")
     await done(seen, "GET", "auth/token/lookup-self")

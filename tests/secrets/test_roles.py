@@ -187,6 +187,9 @@ async def test_roles_belong_to_one_agent_and_end_with_the_agent(world: World, ap
         assert await other.status(method, f"auth/workers/{path}", {} if method == "POST" else None) == 404, path
     assert await other.status("DELETE", "auth/workers/role/r") == 204
     assert await other.status("LIST", "auth/workers/role") == 404
+    await done(other, "POST", "auth/workers/role/r", {})
+    taken = await other.ask("POST", "auth/workers/role/r/role-id", {"role_id": credentials["role_id"]})
+    assert (taken.status, taken.json["errors"][0]) == (400, "another role of the mount has this role ID")
     worker = await enter(bot, credentials)
     accessor = (await done(worker, "GET", "auth/token/lookup-self"))["data"]["accessor"]
     assert await other.status("POST", "auth/token/lookup", {"token": worker.token}) == 403

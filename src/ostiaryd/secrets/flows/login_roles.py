@@ -1,8 +1,9 @@
 """Roles of login methods and of child tokens, and the secret IDs of AppRole.
 
 A role belongs to the agent that created the role; no other agent sees or uses it. A login by a secret ID acts as the
-agent that generated the secret ID, under the task of that time, and never has more access than the token that generated
-the secret ID. A login at a method of `ROLE_METHODS` never has more access than the token that wrote the role.
+agent that generated the secret ID, under the task in which it was generated, and never has more access than the token
+that generated the secret ID. A login at a method of `ROLE_METHODS` never has more access than the token that wrote the
+role.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def _check_role_id(act: Act, role: LoginRole) -> None:
     """Check that no other role of the mount has the role ID of this role. Raises Invalid otherwise."""
     present = store.login_roles.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
-        raise Invalid("another role of the mount has this role ID, or this name", hint="choose another role ID or name")
+        shown = "name" if role.role_id == role.name else "role ID"
+        raise Invalid(f"another role of the mount has this {shown}", hint=f"choose another {shown}")
 
 
 def read_settings(role: LoginRole) -> RoleSettings:
@@ -119,7 +121,7 @@ def has_role(mount: str, name: str, act: Act, caller: VaultCaller) -> bool:
 
 
 def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
-    """Return the names of the caller's roles at a mount. Raises NothingStored if there is none."""
+    """Return the names of the roles of the caller's agent at a login method. Raises NothingStored if there is none."""
     if not (names := store.login_roles.names(act.tx, mount, caller.agent.agent_id, limit=MAX_ROLES)):
         raise NothingStored("there is no role")
     return names
@@ -290,9 +292,11 @@ def generate_secret_id(
     if not are_within(networks, settings.secret_id_bound_cidrs):
         raise Invalid("`cidr_list` has networks outside the role's secret_id_bound_cidrs")
     if uses is not None and (uses < 0 or _is_beyond(uses, settings.secret_id_num_uses)):
-        raise Invalid("num_uses cannot be negative, or higher than the role's secret_id_num_uses")
+        raise Invalid(
+            "num_uses cannot be negative, higher than the role's secret_id_num_uses, or 0 if the role has a limit"
+        )
     if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
-        raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
+        raise Invalid("ttl cannot be longer than the role's secret_id_ttl, or 0 if the role has a limit")
     if len(store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
         raise Invalid(
             f"the role has {MAX_SECRET_IDS} secret IDs, which is the limit",
