@@ -177,7 +177,7 @@ def test_revocation_statements_of_a_role_must_remove_the_account(
     client.sys.revoke_lease(right["lease_id"])
     client.sys.revoke_lease(wrong["lease_id"])
     eventually(lambda: right["data"]["username"] not in shop.accounts())
-    eventually(lambda: "can still log in" in find_error(vault, wrong["lease_id"]))
+    eventually(lambda: "still exists after the revocation" in find_error(vault, wrong["lease_id"]))
     assert wrong["data"]["username"] in shop.accounts()
     shop.run(f"drop user '{wrong['data']['username']}'@'%'")
     eventually(lambda: not find_error(vault, wrong["lease_id"]))

@@ -62,7 +62,7 @@ def delete(tx: Tx, id: str) -> None:
 
 
 def prune(tx: Tx) -> int:
-    """Delete access keys that have expired; return their number."""
+    """Delete at most 1,000 access keys that have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now)
 
 

@@ -23,7 +23,9 @@ class AccountStatements(Protocol):
     ROTATE: tuple[str, ...]
 
     def verify(self, raw: Any) -> None:
-        """Check that the server answers, and that the user of the connection has the rights to remove accounts."""
+        """Check that the server answers; for MySQL, also that the user of the connection has the rights to remove
+        accounts.
+        """
 
     def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
         """Take the locks of accounts, so that no other request changes these accounts, and keep the locks until the end
@@ -64,8 +66,8 @@ class AccountStatements(Protocol):
         """End the sessions of these accounts, and drop the accounts with their rights."""
 
     def revoke_by_statements(self, raw: Any, lease: Lease, config: DatabaseConfig) -> None:
-        """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in
-        afterwards.
+        """Run the revocation statements of a lease whose account exists. Raises Invalid if afterwards the account can
+        still log in (PostgreSQL) or still exists (MySQL).
         """
 
 

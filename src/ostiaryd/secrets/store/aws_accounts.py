@@ -81,7 +81,7 @@ def delete_role(tx: Tx, name: str) -> None:
 
 
 def roles(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of at most `limit` roles of an AWS mount."""
+    """Return the names of at most `limit` AWS roles."""
     return [str(name) for (name,) in reader.all(_ROLES, limit=limit)]
 
 

@@ -266,7 +266,7 @@ def share_token(tx: Tx, account_id: str, secret: Envelope, *, expires_at: int) -
 
 
 def set_state(tx: Tx, account_id: str, state: AccountState, *, error: str = "") -> None:
-    """Set the state of an account, and make the account's next request to the provider due now."""
+    """Set the state of an account. If the state is `ending`, the revocation of the refresh token is due now."""
     tx.touch("connected_account", account_id)
     tx.run(_SET_STATE, id=account_id, state=state.value, error=error, now=tx.now)
 

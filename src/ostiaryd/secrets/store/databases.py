@@ -94,7 +94,7 @@ def config(reader: Reader, name: str) -> StoredDatabase | None:
 
 
 def put_config(tx: Tx, name: str, config: DatabaseConfig, password: Envelope) -> None:
-    """Insert or replace a connection, with its encrypted password."""
+    """Insert or replace a connection, with its encrypted password. A pending password is deleted."""
     tx.run(_PUT_CONFIG, name=name, config=_text(config), now=tx.now, **password._asdict())
 
 
@@ -134,7 +134,7 @@ def delete_role(tx: Tx, name: str) -> None:
 
 
 def roles(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of at most `limit` roles of a database mount."""
+    """Return the names of at most `limit` database roles that create accounts."""
     return [str(name) for (name,) in reader.all(_ROLES, limit=limit)]
 
 

@@ -56,8 +56,8 @@ def count(reader: Reader) -> int:
 
 
 def find_same_field(reader: Reader, destination: Destination) -> str | None:
-    """Return the name of a destination that sets the same field in requests to the same origin; None if there
-    is none.
+    """Return the name of a destination that sets the same field in requests to the same origin; None if there is none.
+    Destinations with the place `placeholder` do not count, because each has a placeholder of its own.
     """
     row = reader.one(
         _SAME_FIELD, origin=destination.origin, place=destination.place.value, field=destination.field.lower()

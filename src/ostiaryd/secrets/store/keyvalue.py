@@ -110,7 +110,7 @@ def get(reader: Reader, mount: str, path: str) -> Secret | None:
 
 
 def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
-    """Insert or replace the record of a secret. Its versions stay."""
+    """Insert or replace the record of a secret. Its versions, its last read and its canary mark stay."""
     tx.run(
         _PUT,
         mount=mount,
@@ -249,7 +249,7 @@ def prune(tx: Tx, mount: str, path: str, *, first: int = 0, before: int) -> None
 
 
 def config(reader: Reader, mount: str) -> MountConfig:
-    """Return the default settings for the secrets of a mount."""
+    """Return the default settings for the secrets of a mount; `MountConfig()` if none are stored."""
     row = reader.one(_CONFIG, mount=mount)
     return (
         MountConfig()

@@ -103,7 +103,7 @@ def confirm_until(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
 
 
 def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Set the end (microseconds) of a live lease. Return False if the lease is not live."""
+    """Set the end (microseconds) of a live lease, and record the renewal. Return False if the lease is not live."""
     return tx.run(_RENEW, id=lease_id, expires_at=expires_at, now=tx.now) == 1
 
 
@@ -115,8 +115,8 @@ def revoke(tx: Tx, lease_id: str) -> bool:
 
 
 def claim(tx: Tx, lease_id: str, *, until: int) -> bool:
-    """Claim the removal of a lease's account for this process until `until` (microseconds). Return False if no removal
-    is due, or another process has the claim.
+    """Claim the due removal of a lease's account for this process until `until` (microseconds); a lease whose creation
+    was not confirmed in time becomes `revoking`. Return False if no removal is due, or another process has the claim.
     """
     return tx.run(_CLAIM, id=lease_id, now=tx.now, until=until) == 1
 
@@ -180,8 +180,8 @@ def list_leases_of_agent(reader: Reader, agent: str, *, after: str = "", limit: 
 
 
 def has_any(reader: Reader, database: str) -> bool:
-    """Return whether a database has leases. Leases of access tokens are not counted, although a provider may have the
-    same name.
+    """Return whether a database connection has leases. Leases of access tokens are not counted, although a provider may
+    have the same name.
     """
     return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE_MOUNT}/%")) > 0
 

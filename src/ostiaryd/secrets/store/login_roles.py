@@ -96,7 +96,7 @@ def roles_of_mount(reader: Reader, mount: str, *, limit: int) -> list[LoginRole]
 
 
 def has_roles(reader: Reader, mount: str) -> bool:
-    """Return whether a mount has a role of any agent."""
+    """Return whether a mount has a role, or the configuration, of any agent."""
     return reader.one(_ANY, mount=mount) is not None
 
 
@@ -109,12 +109,12 @@ def put(tx: Tx, role: LoginRole) -> None:
 
 
 def delete(tx: Tx, mount: str, agent: str, name: str) -> None:
-    """Delete a role of an agent."""
+    """Delete a role of an agent. Its secret IDs stay."""
     tx.run(_DELETE, mount=mount, agent=agent, name=name)
 
 
 def clear(tx: Tx, mount: str) -> None:
-    """Delete all roles of a mount."""
+    """Delete all roles of a mount, and the configurations of all agents for it. The secret IDs stay."""
     tx.run(_CLEAR, mount=mount)
 
 
@@ -129,18 +129,22 @@ def get_by_accessor(reader: Reader, accessor: str) -> SecretId | None:
 
 
 def secret_ids(reader: Reader, role: LoginRole, *, limit: int) -> list[SecretId]:
-    """Return at most `limit` secret IDs of an AppRole role."""
+    """Return at most `limit` secret IDs of a role; for a role of `ROLE_METHODS`, its authority, which is stored as a
+    secret ID.
+    """
     rows = reader.all(_OF_ROLE, mount=role.mount, agent=role.agent, role=role.name, limit=limit)
     return [_secret_id(row) for row in rows]
 
 
 def secret_ids_of_agent(reader: Reader, mount: str, agent: str, *, limit: int) -> list[SecretId]:
-    """Return at most `limit` secret IDs of all AppRole roles of an agent at a mount."""
+    """Return at most `limit` secret IDs of all roles of an agent at a mount, including authorities of roles of
+    `ROLE_METHODS`.
+    """
     return [_secret_id(row) for row in reader.all(_OF_AGENT, mount=mount, agent=agent, limit=limit)]
 
 
 def secret_ids_of_mount(reader: Reader, mount: str, *, limit: int) -> list[SecretId]:
-    """Return at most `limit` secret IDs of all AppRole roles of a mount."""
+    """Return at most `limit` secret IDs of all roles of a mount, including authorities of roles of `ROLE_METHODS`."""
     return [_secret_id(row) for row in reader.all(_OF_MOUNT, mount=mount, limit=limit)]
 
 
@@ -170,7 +174,9 @@ def set_uses(tx: Tx, digest: bytes, uses_left: int) -> None:
 
 
 def delete_secret_id(tx: Tx, accessor: str) -> None:
-    """Delete the secret ID (the password of an AppRole login) with this accessor."""
+    """Delete the secret ID with this accessor: the password of an AppRole login, or the authority of a role of
+    `ROLE_METHODS`.
+    """
     tx.run(_DELETE_ID, accessor=accessor)
 
 

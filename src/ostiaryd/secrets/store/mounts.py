@@ -63,7 +63,9 @@ def delete(tx: Tx, path: str) -> None:
 
 
 def count_content(reader: Reader, path: str, *, limit: int) -> int:
-    """Return the number of secrets, versions and keys of a mount in all; each kind is counted up to `limit`."""
+    """Return the total number of secrets, versions of secrets, and versions of transit keys of a mount; each of the
+    three is counted up to `limit`.
+    """
     counts = [reader.one(statement, mount=path, limit=limit) for statement in (_COUNT_SECRETS, _COUNT_VERSIONS)]
     counts.append(reader.one(_COUNT_KEYS, limit=limit, **_range(path)))
     return sum(int(row[0]) for row in counts if row is not None)

@@ -111,8 +111,8 @@ def revoke_by_statements(raw: MysqlConnection, lease: Lease, config: DatabaseCon
     _end_sessions(raw, lease.username)
     if has_account(raw, lease.username):
         raise Invalid(
-            "the account can still log in after the revocation statements",
-            hint="let the revocation statements drop the account, or refuse its logins",
+            "the account still exists after the revocation statements",
+            hint="let the revocation statements drop the account",
             code="not_revoked",
         )
 

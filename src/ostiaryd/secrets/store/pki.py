@@ -119,7 +119,7 @@ def key_of(reader: Reader, issuer_id: str) -> Envelope | None:
 
 
 def put_key(tx: Tx, issuer_id: str, key: Envelope) -> None:
-    """Store the encrypted key of an issuer."""
+    """Store the encrypted private key of an issuer, in place of an earlier one."""
     tx.run(_PUT_KEY, id=issuer_id, wrapped_key=key.wrapped_key, sealed=key.sealed)
 
 
@@ -169,7 +169,7 @@ def delete_role(tx: Tx, mount: str, name: str) -> None:
 
 
 def settings(reader: Reader, mount: str) -> PkiSettings:
-    """Return the settings of a mount."""
+    """Return the settings of a PKI mount; the defaults if none are stored."""
     row = reader.one(_SETTINGS, mount=mount)
     return PkiSettings() if row is None else _decode_settings(row[0])
 
@@ -260,7 +260,7 @@ def tidy(tx: Tx, mount: str, *, before: int) -> int:
 
 
 def count(reader: Reader, mount: str, *, limit: int) -> int:
-    """Return the number of issuers, roles and certificates of a mount in all, counted up to `limit`."""
+    """Return the total number of issuers, roles and certificates of a mount, counted up to `limit`."""
     row = reader.one(_COUNT, mount=mount, limit=limit)
     assert row is not None
     return int(row[0])

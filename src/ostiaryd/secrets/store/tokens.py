@@ -95,7 +95,7 @@ def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:
 
 def release(tx: Tx, token: VaultToken) -> None:
     """Make the child tokens of a token orphans, and remove the token from the list of tokens above of each token below
-    it, so that its end does not end them.
+    it, so that the end of the token does not end them.
     """
     for accessor, text in tx.all(_BELOW, agent=token.agent, pattern=f"%{token.accessor}%"):
         options = _decode_options(text)

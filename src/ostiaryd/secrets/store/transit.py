@@ -92,7 +92,7 @@ def material(reader: Reader, name: str, version: int) -> Envelope | None:
 
 
 def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
-    """Return (version, time of its creation in microseconds) of each version of a key."""
+    """Return (version, time of its creation in microseconds) of each version of a key, the oldest version first."""
     return [(version, created) for version, created in reader.all(_VERSIONS, name=name)]
 
 
