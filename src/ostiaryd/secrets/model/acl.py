@@ -8,8 +8,8 @@ on the resource. An action is a capability. The context of a request:
     wrap      the seconds of response wrapping, or 0
     given     the names of the parameters
     names     the names of the parameters in lower case
-    values    the parameters as text
-    is_check  whether parameters and wrapping are left out, as for `sys/capabilities`
+    values    the values of the parameters as text, by the name in lower case
+    is_check  whether the rule's conditions on parameters and wrapping are ignored, as for `sys/capabilities`
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ are as `render_value` writes them. An empty tuple stands for every value.
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule of one or more Vault policies for a path. If a policy denies the path, `capabilities` contains only
-    `deny`. `allowed`, `denied`: permitted and forbidden values of parameters. `min_wrap_s`, `max_wrap_s`: limits of the
-    requested wrapping time in seconds; 0: none.
+    """The rule for a path, merged from one or more Vault policies. If a policy denies the path, `capabilities` contains
+    only `deny`. `allowed`: the only parameters that a request may have, with their permitted values (empty: any
+    parameter); `denied`: the parameters or values that it must not have; `required`: the parameters that it must have.
+    `min_wrap_s`, `max_wrap_s`: limits of the requested wrapping time in seconds (0: no limit); a request without
+    wrapping fails each of them.
     """
 
     path: str
@@ -84,7 +86,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_segmented(self) -> bool:
-        """Return whether the path contains a `+`, which stands for one segment."""
+        """Return whether the path has a segment `+`, which stands for any one segment."""
         return self.path == "+" or "/+" in self.path or self.path.startswith("+/")
 
     @property
@@ -137,8 +139,8 @@ def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> lis
     """Return the rules of a Vault policy in HCL or JSON. `identity`: the values of templates such as
     `{{identity.entity.name}}`; None leaves the templates in the paths.
 
-    Raises Malformed if the text is no policy, Invalid for a rule that is not supported; the message names the line or
-    the path.
+    Raises Malformed if the text is no policy, Invalid for a rule that is not valid and for too many paths; the message
+    names the line or the path.
     """
     rules: dict[str, Rule] = {}
     count = 0
@@ -146,7 +148,7 @@ def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> lis
         if block.key == "name" and not block.labels:
             continue
         if block.key != "path":
-            raise Malformed(f"line {block.line}: invalid key {block.key[:64]!a}")
+            raise Malformed(f"line {block.line}: invalid key {block.key[:64]!a}", hint="use `path` or `name`")
         count += 1
         if count > MAX_RULES:
             raise Invalid(f"a policy may have at most {MAX_RULES} paths", hint="use wildcards, or several policies")
@@ -175,7 +177,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
         capabilities=_parse_capabilities(members, place),
         allowed=_parse_parameters(members.get("allowed_parameters"), place, "allowed_parameters"),
         denied=_parse_parameters(members.get("denied_parameters"), place, "denied_parameters"),
-        required=tuple(one.lower() for one in _texts(members.get("required_parameters", []), place)),
+        required=tuple(one.lower() for one in _texts(members, "required_parameters", place)),
         min_wrap_s=wraps["min_wrapping_ttl"],
         max_wrap_s=wraps["max_wrapping_ttl"],
     )
@@ -195,7 +197,7 @@ def _fill_templates(path: str, identity: Mapping[str, str] | None, place: str) -
 
     filled = _TEMPLATE.sub(fill, path)
     if identity is None and "{{" in _TEMPLATE.sub("", path):
-        raise Invalid(f"{place}: a template has no end")
+        raise Invalid(f"{place}: a template has no end `}}}}`")
     return filled
 
 
@@ -206,7 +208,7 @@ def is_templated(text: str) -> bool:
 
 def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[str]:
     """Return the capabilities of a path; only `deny` if `deny` is one of them."""
-    capabilities = _texts(members.get("capabilities", []), place)
+    capabilities = _texts(members, "capabilities", place)
     if old := members.get("policy"):
         if not isinstance(old, str) or old not in _OLD:
             raise Invalid(f"{place}: invalid policy {str(old)[:64]!a}")
@@ -217,12 +219,13 @@ def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[s
     return frozenset({DENY} if DENY in capabilities else capabilities)
 
 
-def _texts(value: Value, place: str) -> list[str]:
+def _texts(members: Mapping[str, Value], member: str, place: str) -> list[str]:
+    value = members.get(member, [])
     elements = [value] if isinstance(value, str) else value
     if not isinstance(elements, list) or len(elements) > MAX_PARAMETERS:
-        raise Invalid(f"{place}: expected a list of at most {MAX_PARAMETERS} texts")
+        raise Invalid(f"{place}: `{member}` must be a list of at most {MAX_PARAMETERS} texts")
     if not all(isinstance(one, str) for one in elements):
-        raise Invalid(f"{place}: expected a list of texts")
+        raise Invalid(f"{place}: `{member}` must be a list of texts")
     return [str(one) for one in elements]
 
 
@@ -235,7 +238,7 @@ def _parse_parameters(value: Value | None, place: str, member: str) -> dict[str,
     for name, values in value.items():
         if not isinstance(values, list) or len(values) > MAX_PARAMETER_VALUES:
             raise Invalid(
-                f"{place}: each parameter in `{member}` must be a list of at most {MAX_PARAMETER_VALUES} values"
+                f"{place}: each parameter in `{member}` must have a list of at most {MAX_PARAMETER_VALUES} values"
             )
         parameters[name.lower()] = tuple(render_value(one) for one in values)
     return parameters
@@ -288,7 +291,7 @@ def _join(one: Parameters, other: Parameters) -> Parameters:
 class AclRequest(NamedTuple):
     """A request as Vault policies see it: the path below `/v1/`, the capability that it needs, and its parameters.
     `wrap_s`: the requested wrapping time in seconds; 0: none. `is_check`: the question is only whether the capability
-    is permitted, regardless of the parameters.
+    is permitted, regardless of parameters and wrapping.
     """
 
     path: str
@@ -302,8 +305,8 @@ class AccessList:
     """The compiled Vault policies of a token. The object never changes, so threads may share it."""
 
     def __init__(self, policies: Iterable[Sequence[Rule]]) -> None:
-        """Merge and compile the rules of all policies of a token. Raises Invalid if the policies have too many paths or
-        values in all.
+        """Merge and compile the rules of all policies of a token. Raises Invalid if the policies together have too many
+        paths or values.
         """
         merged: dict[str, Rule] = {}
         for rules in policies:
@@ -323,13 +326,17 @@ class AccessList:
         self._compiled = compile_set(ir.PolicySetIR(tuple(map(_translate, self._permitting))))
 
     def permits(self, request: AclRequest) -> bool:
-        """Return whether the policies permit a request. Raises Malformed for a malformed request."""
+        """Return whether the policies permit a request. Raises Malformed if two of its parameters differ only in
+        case.
+        """
         context = _context_of(request)
         path = self._find_path(request.path, is_list=request.capability == "list" or request.is_check)
         return path is not None and self._is_permitted(path, request.capability, context)
 
     def find_capabilities(self, path: str) -> frozenset[str]:
-        """Return the capabilities that the policies permit on a path, regardless of parameters."""
+        """Return the capabilities that the policies permit on a path, regardless of parameters; empty if no rule
+        applies or the path is denied.
+        """
         rule_path = self._find_path(path, is_list=True)
         if rule_path is None:
             return frozenset()

@@ -91,7 +91,9 @@ class ArnScope(NamedTuple):
         return next((name for start, name in partitions.items() if self.region.startswith(start)), "aws")
 
     def make_arn(self, name: str) -> str:
-        """Return the ARN of a name. Its suffix is computed from the name, so every server returns the same ARN."""
+        """Return the ARN of the secret `name`. Its suffix is computed from the name, so every server returns the same
+        ARN.
+        """
         suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
         return f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{name}-{suffix}"
 
@@ -205,16 +207,17 @@ def without_deletion(custom: Mapping[str, str]) -> dict[str, str]:
 
 
 def token_version(key: str) -> int | None:
-    """Return the number of the version whose token is stored under the name `key` of custom metadata; None for any
-    other name.
+    """Return the number of the version whose `ClientRequestToken` is stored under the name `key` of custom metadata;
+    None for any other name.
     """
     number = key.removeprefix(VERSION)
     return int(number) if number != key and _NUMBER.fullmatch(number) else None
 
 
 def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
-    """Return the token of a request, which becomes the id of the new version. If the request has no token, return a
-    random one. Raises Invalid for a token of another length, or with characters that are not printable.
+    """Return the `ClientRequestToken` of a request, which becomes the id of the new version; if `token` is None, a
+    random token. Raises Invalid for a token that does not have 32 to 64 characters, or has characters that are not
+    printable.
     """
     if token is None:
         return random(16).hex()
@@ -227,7 +230,7 @@ def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
 
 def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     """Return the id of a version: the token of the request that stored the version. If the version was stored by
-    another API, return an id that is computed from name and number.
+    another API, return an id that is computed from the name of the secret and the number of the version.
     """
     computed = sha256(f"version {version} of {name}".encode()).hexdigest()[:32]
     return custom.get(f"{VERSION}{version}", computed)

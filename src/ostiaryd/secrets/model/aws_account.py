@@ -149,19 +149,27 @@ def check_role(role: AwsRole) -> AwsRole:
     if not is_user and (role.groups or role.user_path != "/" or role.permissions_boundary):
         raise Invalid("`iam_groups`, `user_path` and `permissions_boundary_arn` are only for users (`iam_user`)")
     if len(role.groups) > MAX_ARNS or not all(_NAME.fullmatch(group) for group in role.groups):
-        raise Invalid(f"`iam_groups` may have at most {MAX_ARNS} names of groups")
+        raise Invalid(
+            f"`iam_groups` may have at most {MAX_ARNS} names, each of 1 to 64 letters, digits and characters of _+=,.@-"
+        )
     if not _PATH.fullmatch(role.user_path):
-        raise Invalid("`user_path` must begin and end with a slash")
+        raise Invalid(
+            "`user_path` must begin and end with a slash, and have at most 4 segments between, of letters, digits and"
+            " characters of _+=,.@-"
+        )
     if not assumes and not (role.policy_arns or role.policy_document or role.groups):
         raise Invalid("the role permits nothing", hint="give `policy_document`, `policy_arns` or `iam_groups`")
     if not is_user and not SHORTEST_S * SECOND <= role.default_ttl <= role.max_ttl <= LONGEST_S * SECOND:
-        raise Invalid(f"`default_sts_ttl` and `max_sts_ttl` must be {SHORTEST_S} to {LONGEST_S} seconds, in this order")
+        raise Invalid(
+            f"`default_sts_ttl` and `max_sts_ttl` must be {SHORTEST_S} to {LONGEST_S} seconds, and the first at most as"
+            " long as the second"
+        )
     return role
 
 
 def check_policy(document: Any) -> str:
-    """Return an AWS policy document as text; empty if there is none. Raises Invalid for other text, and for a document
-    that is too long.
+    """Return an AWS policy document as JSON text; empty if `document` is None or empty. Raises Invalid if `document` is
+    not JSON with the member `Statement`, or is too long.
     """
     if document in ("", None):
         return ""

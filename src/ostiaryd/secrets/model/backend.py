@@ -123,8 +123,8 @@ def check_name(name: str) -> str:
     """Return `name` if it is a valid name of a back end. Raises Invalid otherwise."""
     if not _NAME.fullmatch(name) or name == RESERVED:
         raise Invalid(
-            "the name of a back end must have 1 to 64 lower-case letters, digits, hyphens and underscores",
-            hint=f"choose another name, and not {RESERVED}",
+            "the name of a back end must have 1 to 64 lower-case letters, digits, hyphens and underscores, and must not"
+            f" be {RESERVED}"
         )
     return name
 
@@ -139,13 +139,16 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
         case BackendKind.VAULT_V2 | BackendKind.VAULT_V1 | BackendKind.AWS:
             parts = urlsplit(config.address)
             if not is_url or parts.path or parts.query or parts.fragment or parts.username is not None:
-                raise Invalid("`address` must be https://HOST[:PORT]")
+                raise Invalid(f"`address` of the kind {config.kind} must be https://HOST[:PORT] or http://HOST[:PORT]")
         case BackendKind.KUBERNETES | BackendKind.FILES:
             if not is_folder:
-                raise Invalid("`address` must be an absolute folder")
+                raise Invalid(f"`address` of the kind {config.kind} must be the absolute path of a folder")
         case BackendKind.ENVIRONMENT:
             if not _PREFIX.fullmatch(config.address) or config.address.startswith("env:OSTIARY_"):
-                raise Invalid("`address` must be env:PREFIX_, and not the prefix of the server's own settings")
+                raise Invalid(
+                    "`address` of the kind environment must be env:PREFIX_, and not the prefix of the server's own"
+                    " settings"
+                )
         case _:
             assert_never(config.kind)
     is_vault = config.kind in (BackendKind.VAULT_V1, BackendKind.VAULT_V2)
@@ -165,8 +168,8 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
 
 
 def check_address(address: str, *, permitted: Sequence[str], setting: str = "secret_backends") -> None:
-    """Check that the setting `setting` names the address of another system. Raises Forbidden, whose message has no
-    user and no password of the address.
+    """Check that the setting `setting`, whose addresses are `permitted`, names the address of another system. Raises
+    Forbidden if it does not; the message contains no user and no password of the address.
     """
     if address not in permitted:
         raise Forbidden(

@@ -52,7 +52,9 @@ class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_role(role: CertificateRole) -> None:
-    """Check the settings of a role of a cert login method. Raises Invalid if the check fails."""
+    """Check the settings of a role of a cert login method. Raises Invalid if its certificates cannot be read, or a list
+    is too long.
+    """
     try:
         count = len(role.anchors)
     except Malformed:

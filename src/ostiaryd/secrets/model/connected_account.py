@@ -78,11 +78,12 @@ class ProviderDown(Unavailable):
 class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A provider at which persons connect accounts, and the registration of this server at the provider.
 
-    `scopes`: the scopes to which a person can consent. `parameters`: additional parameters of the authorization
-    request. `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests.
-    `shares_tokens`: a refresh ends the previous access token, so all agents must share the present one. `revokes_each`:
-    the revocation of an access token leaves the refresh token valid, which RFC 7009 section 2.1 does not promise.
-    `roles`: the roles that may connect accounts; empty: every person.
+    `states_issuer`: the provider announces that its authorization responses have the parameter `iss`. `scopes`: the
+    scopes to which a person can consent. `parameters`: additional parameters of the authorization request.
+    `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests. `shares_tokens`:
+    a refresh ends the previous access token, so all agents must share the present one. `revokes_each`: the revocation
+    of an access token leaves the refresh token valid, which RFC 7009 section 2.1 does not promise. `roles`: the roles
+    that may connect accounts; empty: every person.
     """
 
     name: str
@@ -272,9 +273,11 @@ _RESERVED = frozenset(
 
 
 def check_scopes(scopes: tuple[str, ...], *, separator: str = " ") -> None:
-    """Check the scopes of a configuration or a request. Raises Invalid if the check fails."""
+    """Check the scopes of a configuration or a request. Raises Invalid for too many or too long scopes, and for a text
+    that is not one scope.
+    """
     if len(scopes) > MAX_SCOPES or len(" ".join(scopes)) > MAX_SCOPE_TEXT:
-        raise Invalid(f"`scopes` may have at most {MAX_SCOPES} scopes with {MAX_SCOPE_TEXT} characters in all")
+        raise Invalid(f"`scopes` may have at most {MAX_SCOPES} scopes, with {MAX_SCOPE_TEXT} characters together")
     for scope in scopes:
         if not _SCOPE.fullmatch(scope) or separator in scope:
             raise Invalid(
@@ -366,8 +369,8 @@ def check_response(answer: Mapping[str, str], attempt: ConnectAttempt, provider:
     """Return the authorization code in an authorization response. Raises AccountRefused if the provider refused, or a
     check fails.
 
-    1. `state` must equal the state of the attempt. 2. `iss` must be the issuer of the provider (RFC 9207 section 2.4).
-    3. The response must not be an error.
+    1. `state` must equal the state of the attempt. 2. `iss`, if present, must be the issuer of the provider; it must be
+    present if the provider `states_issuer` (RFC 9207 section 2.4). 3. The response must not be an error.
     """
     if not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
         raise _again("the response belongs to another attempt", code="wrong_state")
@@ -440,7 +443,8 @@ def check_token_answer(
     provider: AccountProvider, answer: TokenAnswer, *, requested: frozenset[str], now: int
 ) -> AccessToken:
     """Return the access token in a token response. Raises AccountRefused if the token has another type than the
-    provider's, no expiry or too late a one, a scope that was not requested, or none of the requested scopes.
+    provider's, no expiry or an expiry that is too late, a scope that was not requested, or none of the requested
+    scopes.
     """
     if answer.token_type.lower() != provider.token_type:
         raise AccountRefused(
@@ -467,9 +471,9 @@ def check_token_answer(
 
 def choose_scopes(account: ConnectedAccount, provider: AccountProvider, requested: frozenset[str]) -> frozenset[str]:
     """Return the scopes of a new access token: `requested`; if empty, all scopes of the consent that the provider still
-    has. Raises Invalid for a scope outside the consent, or for only a part of the scopes if the provider has one token
-    that all agents share; NotConnected if no scope is left, or, for a shared token, if the provider's configuration
-    lost one.
+    has. Raises Invalid for a scope outside the consent, or, if the provider has one token that all agents share, for
+    only a part of the scopes; NotConnected if an administrator removed all scopes of the consent from the provider's
+    settings, or, for a shared token, any of them.
     """
     granted = account.scopes & frozenset(provider.scopes)
     if granted != account.scopes and (provider.shares_tokens or not granted):

@@ -62,8 +62,8 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """the connection URL as the request stated it; the URL contains no password"""
     is_verified: bool
-    """True if the connection requires TLS with a verified certificate: always, except for loopback addresses and Unix
-    sockets
+    """True if the connection requires TLS with a verified certificate; may be false only for loopback addresses and
+    Unix sockets
     """
     tls_ca: str = ""
     allowed_roles: tuple[str, ...] = ()
@@ -188,7 +188,7 @@ def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
 
 def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
     """Return the parts of a connection URL in the format of Go's MySQL driver, which Vault uses. Raises Invalid for
-    other text, and for an address other than a loopback address or Unix socket with `tls=false`.
+    other text, and for `tls=false` with an address that is neither a loopback address nor a Unix socket.
     """
     match = _MYSQL_URL.fullmatch(url)
     if match is None:
@@ -200,7 +200,7 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
     _, network, place, name, mode = match.groups()
     database = unquote(name)
     if database and not _TEXT.fullmatch(database):
-        raise Invalid("`connection_url` does not name a database")
+        raise Invalid("the database in `connection_url` must have at most 63 characters, and no control characters")
     if network == "unix":
         if not place.startswith("/"):
             raise Invalid("the Unix socket of `connection_url` is not an absolute path", hint="write unix(/PATH)")
@@ -222,8 +222,9 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
 def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     """Return the parts of a PostgreSQL connection URL. Raises Invalid for other text.
 
-    User and password must be Vault's templates, so that the URL contains no password. Options other than `sslmode` and
-    `host` (the folder of a Unix socket) are refused, because they make libpq read files or connect to another server.
+    User and password must be absent or Vault's templates, so that the URL contains no password. Options other than
+    `sslmode` and `host` (the folder of a Unix socket) are refused, because they make libpq read files or connect to
+    another server.
     """
     try:
         parts = urlsplit(url.replace("{{", "%7B%7B").replace("}}", "%7D%7D"))
@@ -239,7 +240,8 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     names = [name for name, _ in options]
     if unfit := next((name for name in names if name not in ("sslmode", "host") or names.count(name) > 1), None):
         raise Invalid(
-            f"the option {unfit[:40]!a} of `connection_url` is not supported", hint="use only the option `sslmode`"
+            f"the option {unfit[:40]!a} of `connection_url` is not supported, or is repeated",
+            hint="use only `sslmode`, and `host` for the folder of a Unix socket",
         )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if user not in ("", "{{username}}") or password not in ("", "{{password}}"):
@@ -265,7 +267,7 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
         raise Invalid("`sslmode` must be verify-full, or disable for a loopback address or a Unix socket")
     database = unquote(parts.path.removeprefix("/"))
     if not _TEXT.fullmatch(database):
-        raise Invalid("`connection_url` does not name a database")
+        raise Invalid("`connection_url` must name a database with 1 to 63 characters, and no control characters")
     is_verified = mode == "verify-full" or bool(tls_ca) or not is_local
     return ConnectionParts(socket or _join(host, port), database, is_verified)
 

@@ -39,7 +39,9 @@ class Token(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A top-level member: its key, its labels (the block `path "x"` has the label `x`), its value, and the line."""
+    """A top-level member: its key, its labels (the block `path "x"` has the label `x`), its value, and the line (0 in a
+    policy in JSON).
+    """
 
     key: str
     labels: tuple[str, ...]
@@ -155,7 +157,7 @@ class _Reader:
     def _count(self, token: Token) -> None:
         self._items += 1
         if self._items > MAX_ITEMS:
-            raise Malformed(f"line {token.line}: more than {MAX_ITEMS} members and elements")
+            raise Malformed(f"line {token.line}: the policy has more than {MAX_ITEMS} members and elements")
 
     def read_block(self) -> Block:
         """Return the next top-level block of the policy text. Raises Malformed if the text is no block."""
@@ -168,7 +170,7 @@ class _Reader:
             labels.append(str(self._next().value))
         if self._skip("="):
             if labels:
-                raise Malformed(f"line {token.line}: `{token.value}` has labels and a value")
+                raise Malformed(f"line {token.line}: `{token.value}` has labels, so `{{` must follow, not `=`")
             value = self._read_value(1)
         elif self._skip("{"):
             value = self._read_object(1)
@@ -179,7 +181,7 @@ class _Reader:
     def _read_object(self, depth: int) -> dict[str, Value]:
         """Return the members up to the closing brace."""
         if depth > MAX_DEPTH:
-            raise Malformed(f"line {self._peek().line}: nested deeper than {MAX_DEPTH}")
+            raise Malformed(f"line {self._peek().line}: values are nested deeper than {MAX_DEPTH} levels")
         members: dict[str, Value] = {}
         while not self._skip("}"):
             token = self._next()
@@ -213,7 +215,7 @@ class _Reader:
 
     def _read_list(self, depth: int) -> list[Value]:
         if depth > MAX_DEPTH:
-            raise Malformed(f"line {self._peek().line}: nested deeper than {MAX_DEPTH}")
+            raise Malformed(f"line {self._peek().line}: values are nested deeper than {MAX_DEPTH} levels")
         elements: list[Value] = []
         while not self._skip("]"):
             elements.append(self._read_value(depth + 1))

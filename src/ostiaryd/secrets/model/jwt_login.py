@@ -45,15 +45,15 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Return the URL of the keys, or of the discovery document that contains it; an empty text if the configuration
-        contains the keys.
+        """Return the URL of the key set, or of the discovery document that names the key set; an empty text if the
+        configuration itself contains the keys.
         """
         return self.jwks_url or self.oidc_discovery_url
 
     @property
     def ca_pem(self) -> str:
-        """Return the certificate authorities, in PEM, that the server at `url` must have; an empty text for the
-        authorities of the system.
+        """Return the certificate authorities, in PEM, of which one must have issued the certificate of the server at
+        `url`; an empty text for the authorities of the system.
         """
         return self.jwks_ca_pem or self.oidc_discovery_ca_pem
 
@@ -86,9 +86,9 @@ def check_config(config: JwtConfig) -> None:
         raise Invalid(
             "exactly one of `jwt_validation_pubkeys`, `jwks_url` or `oidc_discovery_url` must be set",
         )
-    for name, url in (("oidc_discovery_ca_pem", config.oidc_discovery_url), ("jwks_ca_pem", config.jwks_url)):
-        if getattr(config, name) and not url:
-            raise Invalid(f"`{name}` is set without the URL that it is for", hint=f"leave `{name}` out, or set the URL")
+    for name, url in (("oidc_discovery_ca_pem", "oidc_discovery_url"), ("jwks_ca_pem", "jwks_url")):
+        if getattr(config, name) and not getattr(config, url):
+            raise Invalid(f"`{name}` is set without `{url}`", hint=f"leave `{name}` out, or set `{url}`")
     if len(config.jwt_validation_pubkeys) > MAX_KEYS:
         raise Invalid(f"`jwt_validation_pubkeys` may have at most {MAX_KEYS} keys")
     if unknown := set(config.jwt_supported_algs) - jose.ALGS:
@@ -117,7 +117,9 @@ def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
 
 
 def check_role(role: JwtRole) -> None:
-    """Check the settings of a role of a JWT login method. Raises Invalid if the check fails."""
+    """Check the settings of a role of a JWT login method. Raises Invalid without a user claim or without any bound on
+    the token, and for a member that is not valid.
+    """
     if not role.user_claim:
         raise Invalid("a user claim must be defined on the role", hint="set `user_claim`")
     if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):
@@ -137,7 +139,8 @@ def check_role(role: JwtRole) -> None:
         values = value if isinstance(value, list) else [value]
         if not 0 < len(values) <= MAX_VALUES or not all(isinstance(one, (str, int, float, bool)) for one in values):
             raise Invalid(
-                f"a value of `bound_claims` must be a text, a number, true, false, or a list of 1 to {MAX_VALUES}"
+                "a value of `bound_claims` must be a text, a number, true, false, or a list of 1 to"
+                f" {MAX_VALUES} of these"
             )
         if role.bound_claims_type == "glob" and not all(isinstance(one, str) for one in values):
             raise Invalid("with `bound_claims_type` glob, the values of `bound_claims` must be texts")
@@ -152,8 +155,8 @@ def verify_token(
     """Verify the signature of a token with the keys, and return its claims. The times and the audience are not checked
     here.
 
-    Raises InvalidToken if no key verifies the signature; with the code `unknown_kid` if `keys` is a key set without a
-    key for the token, so that the caller can fetch the set again.
+    Raises InvalidToken if the configuration does not permit the algorithm, or no key verifies the signature; with the
+    code `unknown_kid` if `keys` is a key set without a key for the token, so that the caller can fetch the set again.
     """
     header = jose.parse_jws(unverified_token).header
     if config.jwt_supported_algs and header["alg"] not in config.jwt_supported_algs:
@@ -176,7 +179,8 @@ def _choose(key: jose.PublicKey, header: jose.Header) -> jose.PublicKey:
 
 def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, now: int) -> tuple[str, dict[str, str]]:
     """Check the claims of a verified token against a role; return the user, and the metadata that the role maps from
-    claims. Raises InvalidToken if the check fails.
+    claims. Raises InvalidToken for a token that has expired or is not valid yet, and for a claim that is missing or
+    that the role does not admit.
 
     `issuer`: the required `iss`; empty: any.
     """

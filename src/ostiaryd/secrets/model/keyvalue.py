@@ -225,15 +225,16 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
             raise Invalid("a tag or description contains a control character")
         if len(key.encode()) > MAX_ATTRIBUTE_KEY or len(value.encode()) > MAX_ATTRIBUTE_VALUE:
             raise Invalid(
-                f"an attribute of the API of AWS has a key of more than {MAX_ATTRIBUTE_KEY} bytes, or a value"
-                f" of more than {MAX_ATTRIBUTE_VALUE}"
+                f"the attribute {key[:40]!a} of the API of AWS must have a key of at most {MAX_ATTRIBUTE_KEY} bytes,"
+                f" and a value of at most {MAX_ATTRIBUTE_VALUE}"
             )
     for key, value in custom.items():
         if key in attributes:
             continue
         if not 0 < len(key.encode()) <= MAX_CUSTOM_KEY or len(value.encode()) > MAX_CUSTOM_VALUE:
             raise Invalid(
-                f"a key of `custom_metadata` must have 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"
+                f"the key {key[:40]!a} of `custom_metadata` must have 1 to {MAX_CUSTOM_KEY} bytes, and its value at"
+                f" most {MAX_CUSTOM_VALUE}"
             )
         if not (key.isprintable() and value.isprintable()):
             raise Invalid(f"the key or the value of {key[:40]!a} in `custom_metadata` has an unprintable character")
@@ -241,8 +242,8 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
 
 
 def names_below(value: Mapping[str, object], depth: int) -> dict[str, object]:
-    """Return the names of the members of a value, each with the names below it, or None. `depth`: the number of levels;
-    0: all.
+    """Return the names of the members of a value, each with the names of its own members, or with None if it has none
+    or is at the last level. `depth`: the number of levels; 0: all.
     """
     return {
         name: names_below(below, depth - 1) if isinstance(below, dict) and below and depth != 1 else None

@@ -69,7 +69,9 @@ def check_config(config: KubernetesConfig) -> None:
 
 
 def check_role(role: KubernetesRole) -> None:
-    """Check the settings of a role of a kubernetes login method. Raises Invalid if the check fails."""
+    """Check the settings of a role of a kubernetes login method. Raises Invalid for a list of patterns that is empty or
+    too long, and for an unknown `alias_name_source`.
+    """
     for name in ("bound_service_account_names", "bound_service_account_namespaces"):
         texts = getattr(role, name)
         if not texts:

@@ -58,8 +58,9 @@ class LeaseStatements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """A lease: a credential of limited lifetime that the server created for an agent, such as a database account. A
-    renewal moves `expires_at`, at most to `max_at`. `due_at`: the time of the next attempt to remove the account. Times
-    are microseconds since the epoch.
+    renewal moves `expires_at`, at most to `max_at`. `due_at`: the time of the next attempt to remove the account; for a
+    lease in the state `creating`, an attempt that is made only if the creation was not confirmed. Times are
+    microseconds since the epoch.
     """
 
     lease_id: str
@@ -107,8 +108,8 @@ def next_try(attempts: int, *, now: int) -> int:
 
 
 def choose_end(lease: Lease, increment_us: int | None, *, default_ttl: int, now: int) -> int:
-    """Return the new end (microseconds) of a lease that is renewed now: by the requested increment, or, if it is None
-    or 0, by `default_ttl`, but at most to the maximum end of the lease.
+    """Return the new end (microseconds) of a lease that is renewed now: `now` plus the requested increment, or, if that
+    is None or 0, `now` plus `default_ttl`; but at most the maximum end of the lease.
 
     Raises Invalid if the lease has reached its maximum lifetime.
     """

@@ -37,8 +37,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class LoginRole(NamedTuple):
-    """A role that an agent wrote at a login method of the Vault API, and whose logins act as this agent. `settings`:
-    the members of the API, which were checked when the role was written.
+    """A role that an agent wrote at a login method of the Vault API, and whose logins act as this agent. `role_id`: the
+    id by which a login names the role: the role ID of AppRole, or the name for `ROLE_METHODS`; None for an agent's
+    configuration of the method (`CONFIG`). `settings`: the members of the API, which were checked when the role was
+    written.
     """
 
     mount: str
@@ -85,7 +87,7 @@ TOKEN_DEFAULTS: Mapping[str, object] = {
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):
     """A secret ID (the password of an AppRole login) without its text, with the scopes and bounds of the token that
-    generated it.
+    generated it; or the authority of a role of `ROLE_METHODS`, with those of the token that wrote the role.
 
     `uses_left`: 0: no limit; -1: no uses left.
     """

@@ -291,13 +291,13 @@ def check_key_type(role: PkiRole, key_type: str) -> None:
     kind, _, bits = key_type.partition("-")
     kind = {"P": "ec", "RSA": "rsa", "Ed25519": "ed25519"}[kind]
     if role.key_type not in ("any", kind) or (role.key_bits and bits and int(bits) < role.key_bits):
-        required = f"{role.key_type} with {role.key_bits or 'any number of'} bits"
+        required = f"{role.key_type} with {f'at least {role.key_bits}' if role.key_bits else 'any number of'} bits"
         raise Invalid(f"role requires keys of type {required}; the key is {key_type}")
 
 
 def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
-    """Return the key usage extension for names of Vault such as `DigitalSignature`. Raises Invalid for an unknown name,
-    or a usage that only authorities have.
+    """Return the key usage extension for names of Vault such as `DigitalSignature`; without names, the usage for
+    signatures. Raises Invalid for an unknown name, or a usage that only authorities have.
     """
     chosen: set[str] = set()
     for name in names:
@@ -337,7 +337,7 @@ def check_role(role: PkiRole) -> PkiRole:
     parse_usages(role, role.ext_key_usage)
     build_subject("", role)
     if role.max_ttl and role.ttl > role.max_ttl:
-        raise Invalid('"ttl" value must be less than "max_ttl" value')
+        raise Invalid('"ttl" must not be greater than "max_ttl"')
     if role.not_before_duration > 3600:
         raise Invalid("`not_before_duration` must be at most an hour")
     return role
@@ -384,7 +384,7 @@ def read_common_name(subject: x509.Name) -> str:
 
 
 def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateName, ...]:
-    """Return the alternative names of the certificate that a request states, and, unless `exclude_cn_from_sans`, the
+    """Return the alternative names that a request states for its certificate, and, unless `exclude_cn_from_sans`, the
     common name if it is a host or a mailbox. Raises Invalid for a malformed name, or too many names.
     """
     names = [*map(parse_host, order.alt_names)]
@@ -402,8 +402,9 @@ def parse_host(text: str) -> CertificateName:
 
 
 def check_common_name(role: PkiRole, common_name: str) -> None:
-    """Check that a role allows a common name. Raises Invalid for a missing or malformed name, Forbidden for a name that
-    the role does not allow.
+    """Check that a role allows a common name. Raises Invalid for a missing name if the role requires one, and for a
+    name that is no host or mailbox, unless the role allows any name without `enforce_hostnames`; Forbidden for a name
+    that the role does not allow.
     """
     if not common_name:
         if role.require_cn:

@@ -47,7 +47,7 @@ MAX_DURATION_TEXT = 64
 
 
 class SecretAction(StrEnum):
-    """An action on a secret or a key, by the name that policies use."""
+    """An action on a secret, a key, an account token or the seal; its value is the name that Cedar policies use."""
 
     READ = "read_secret"
     WRITE = "write_secret"
@@ -106,14 +106,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     data: Any = None
     status: int = 200
     lease_s: int = 0
-    """the member `lease_duration` of the envelope, in seconds"""
+    """the member `lease_duration` of the response, in seconds"""
     auth: Any = None
     wrap_info: Any = None
     """the wrapping token, if the answer is wrapped"""
     lease_id: str = ""
     is_renewable: bool = False
     upstream: Any = None
-    """the request to another system that must follow the act (`model.upstream`); its result replaces this response"""
+    """the request to another system that the server sends after the transaction (`model.upstream`); its result replaces
+    this response
+    """
 
     def __repr__(self) -> str:
         """Return only the status: the data is secret."""
@@ -130,7 +132,7 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: Mapping[str, Any]
     query: Mapping[str, str]
     private_key: PrivateKey | None = None
-    """the private key that the server generated for the request before the act (`key_generation.KeyNeeded`)"""
+    """the private key that the server generated for the request before the transaction (`key_generation.KeyNeeded`)"""
 
     def __repr__(self) -> str:
         """Return only method and path: the body is secret."""
@@ -243,7 +245,7 @@ def parse_pairs(value: dict[str, str] | str | list[str], *, field: str) -> dict[
     for text in [value] if isinstance(value, str) else value:
         name, equals, content = text.partition("=")
         if not equals or name in pairs:
-            raise Invalid(f"`{field}` must be an object, or texts of the form NAME=VALUE, each with another name")
+            raise Invalid(f"`{field}` must be an object, or texts of the form NAME=VALUE, each with a different name")
         pairs[name] = content
     return pairs
 

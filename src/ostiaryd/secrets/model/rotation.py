@@ -65,7 +65,8 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `longest`: the period that the administrator has set, if an agent has set a shorter one; otherwise 0. `expression`,
     `window`: the schedule in the form of AWS, if an agent has set one; the period of a cron expression is the longest
-    time between two rotations. `begun_at`: the time from which the first rotation counts then, in microseconds.
+    time between two rotations. `begun_at`: the time (microseconds) from which the first rotation of that schedule is
+    computed.
     """
 
     member: str
@@ -117,8 +118,8 @@ _decode_answer = json_decoder(CommandAnswer)
 
 
 def check_config(path: str, config: RotationConfig) -> RotationConfig:
-    """Return the configuration of a rotation if it is valid. Whether the server may connect to its URL is checked at
-    each call instead. Raises Malformed for a malformed `path`, Invalid for another member that is not valid.
+    """Return the configuration of a rotation if it is valid. Whether the server may connect to its URL is not checked
+    here. Raises Malformed for a malformed `path`, Invalid for another member that is not valid.
     """
     mount, rest = split_path(check_path(path))
     if mount != MOUNT or not rest or rest.endswith("/"):

@@ -106,8 +106,8 @@ def parse_schedule(expression: str, window: str = "") -> Schedule:
         hours = int(window[:-1]) if re.fullmatch("[0-9]{1,2}h", window) else 0
         if not 0 < hours <= min(24 - last_hour, shortest // HOUR_S):
             raise Invalid(
-                "`RotationRules.Duration` must be hours as `3h`, and the window must end before the next window and "
-                "before the next UTC day"
+                "`RotationRules.Duration` must be a number of hours such as `3h`, and the window must end before the "
+                "next window and before the next UTC day"
             )
     return Schedule(period, shortest, expression, window)
 

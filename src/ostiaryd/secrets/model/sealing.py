@@ -105,7 +105,7 @@ def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes
 
 
 def damaged() -> Conflict:
-    """Return the refusal for a stored value that cannot be decrypted."""
+    """Return the error for a stored value that cannot be decrypted."""
     return Conflict(
         "a stored secret cannot be decrypted: it was changed, or another server stored it",
         hint="restore the database and the root key from the same backup",

@@ -106,7 +106,10 @@ def read_request(
         )
     signed = names.split(";")
     if signed != sorted(set(signed)) or len(signed) > MAX_HEADERS or not set(values) >= set(signed) >= REQUIRED:
-        raise SignatureRefused(f"the signature must cover the headers {', '.join(sorted(REQUIRED))}")
+        raise SignatureRefused(
+            f"`SignedHeaders` must name at most {MAX_HEADERS} headers of the request, sorted, among them"
+            f" {', '.join(sorted(REQUIRED))}"
+        )
     if values["host"].lower() != host.lower():
         raise SignatureRefused(f"the request is signed for another host than {host}")
     date = values["x-amz-date"]

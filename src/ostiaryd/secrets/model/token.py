@@ -16,9 +16,9 @@ TOKEN_KIND = "vault_token"
 TOKEN_PREFIX = "hvs."
 DEFAULT_S = 3600
 MAX_BOUNDS = MAX_ABOVE = 16
-"""Maximum number of tokens above a child token."""
+"""Maximum number of tokens above a child token, and of lists of Vault policies that limit a token."""
 LONGEST_S = 86_400
-"""Maximum seconds of a token after its login; no renewal extends a token beyond."""
+"""Maximum seconds from the issue of a token to its end, with all renewals."""
 
 
 class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,11 +27,17 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     policies: tuple[str, ...] | None = None
     """names of the Vault policies that limit the token; None: no Vault policy limits the token"""
     bounds: tuple[tuple[str, ...], ...] = ()
-    """the lists of Vault policies of the tokens above; each list must permit a request, too"""
+    """the lists of Vault policies of the tokens above (the parent, the parent's parent); each list must permit a
+    request, too
+    """
     metadata: dict[str, str] = {}
     display_name: str = ""
     path: str = ""
+    """the path of the request that created the token, such as `auth/token/create`; empty for a login at a fixed
+    method
+    """
     role: str = ""
+    """the role for child tokens under which the token was created"""
     period_s: int = 0
     explicit_max_s: int = 0
     uses: int = 0
@@ -45,9 +51,9 @@ NO_OPTIONS = TokenOptions()
 
 
 class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A Vault token without its text. `holding`: the id of the record with which the token ends together with its
-    agent, task or parent. `source`: the login method. `network`: the addresses from which it is valid. Times are
-    microseconds since the epoch.
+    """A Vault token without its text. `holding`: the id of the token's record among the holdings of its agent, by which
+    the token ends with its agent, task or parent. `source`: the login method, or `token` for a child token. `network`:
+    the addresses from which the token is valid. Times are microseconds since the epoch.
     """
 
     holding: str
@@ -74,7 +80,7 @@ def render_token(random: bytes) -> str:
 
 
 def network_of_address(address: str) -> str:
-    """Return the network that consists of this one address. Raises Forbidden if the text is not an address."""
+    """Return the network that consists of this one address. Raises Forbidden if `address` is not an IP address."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -87,7 +93,7 @@ def network_of_address(address: str) -> str:
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
     """Return the end (microseconds) of a token that is renewed now. The token is extended by its period; without a
     period, by `increment_s` seconds, or, if that is None, by its first lifetime. The end is at most the token's own
-    maximum lifetime, and `LONGEST_S`, after the login.
+    maximum lifetime, and at most `LONGEST_S`, after the issue of the token.
     """
     seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
     longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)

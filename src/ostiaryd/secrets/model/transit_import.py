@@ -54,8 +54,8 @@ def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorith
 
 def unwrap_material(kind: str, wrapping: bytes, content: bytes, method: hashes.HashAlgorithm) -> bytes:
     """Return the key material in `content`, unwrapped with the key pair `wrapping`. Raises Invalid for an unknown type
-    `kind`, if `content` is not wrapped for this key pair, or if its key has another type; the message contains no part
-    of the material.
+    `kind`, if `content` is not wrapped for this key pair, or if the unwrapped key is not of the type `kind`; the
+    message contains no part of the material.
     """
     if kind not in KINDS:
         raise Invalid("unknown key type", hint=f"use one of {', '.join(sorted(KINDS))}")

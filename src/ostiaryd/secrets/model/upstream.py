@@ -1,4 +1,5 @@
-"""Requests to another system that follow the act of an API request. The act has already recorded the intent.
+"""Requests to another system that follow the transaction of an API request. The transaction has already recorded the
+intent.
 
 The text form of each value contains no passwords.
 """
