@@ -169,5 +169,5 @@ def _check_exempt(act: Act, agent: str, name: str, config: Config) -> None:
 
 
 async def forget_access_keys(world: World) -> None:
-    """Delete the expired access keys of all agents."""
+    """Delete expired access keys of all agents, at most 1,000 in one call."""
     await world.writer.submit(store.access_keys.prune)

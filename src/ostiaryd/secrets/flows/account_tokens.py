@@ -1,8 +1,8 @@
 """Operations on access tokens of connected accounts: leases, and refreshes.
 
 Only one refresh at a time, which has the claim, changes the refresh token of an account. The refresh stores the new
-refresh token and the access token of the lease in one act. With the claim, the refresh gets data keys for both tokens,
-so that the provider's response can be stored even if the secrets were sealed meanwhile.
+refresh token and the access token of the lease in one transaction. With the claim, the refresh gets data keys for both
+tokens, so that the provider's response can be stored even if the secrets were sealed meanwhile.
 """
 
 from __future__ import annotations

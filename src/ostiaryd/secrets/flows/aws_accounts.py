@@ -212,13 +212,13 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
 
 
 def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | None) -> CreateCredentials:
-    """Store the lease of new credentials for the caller that the act's ledger entry names; return the request to AWS
-    that follows the act.
+    """Store the lease of new credentials for the caller that the act's ledger entry names; return the credentials that
+    the server must create at AWS after the transaction.
 
     `is_session`: whether the path of the request is `sts/ROLE` (not `creds/ROLE`). `arn`: the ARN of the role to
     assume; empty: the only ARN of the role. `ttl`: the requested lifetime in microseconds; None: the default. Raises
-    Invalid for an unknown role, for a role of users at `sts/ROLE`, for an `arn` that the role does not have, and for a
-    `ttl` out of range; Conflict for too many leases.
+    Invalid without an access to AWS, for an unknown role, for a role of users at `sts/ROLE`, for an `arn` that the role
+    does not have, and for a `ttl` out of range; Conflict for too many leases.
     """
     act.check_granting()
     if (role := store.aws_accounts.role(act.tx, name)) is None:

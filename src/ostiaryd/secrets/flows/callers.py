@@ -68,9 +68,9 @@ class VaultCredentials(msgspec.Struct, frozen=True):
 
 
 class VaultCaller(msgspec.Struct, frozen=True):
-    """An authenticated, active agent under a live task. `details`: the bounds of its access token, besides the bounds
-    of the task. `holding`: the id of the token or access key that authenticated the agent. `token`: its Vault token,
-    None for other credentials.
+    """An authenticated, active agent under a live task. `details`: the bounds of the token that authenticated the
+    agent, besides the bounds of the task. `holding`: the id of the token or access key that authenticated the agent.
+    `token`: its Vault token, None for other credentials.
     """
 
     agent: Agent
@@ -95,7 +95,7 @@ class CallerOperation(NamedTuple):
     exists: Callable[[Act, VaultCaller], bool] | None = None
 
     def bind(self, caller: VaultCaller) -> Operation:
-        """Return the operation with its function bound to the caller `caller`."""
+        """Return the operation with its functions bound to `caller`."""
         exists = self.exists
         return Operation(
             self.action,

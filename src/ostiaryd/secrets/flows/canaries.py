@@ -1,4 +1,6 @@
-"""Canary secrets: secrets that no honest agent reads. The act that reads a canary secret quarantines the agent."""
+"""Canary secrets: secrets that no honest agent reads. The transaction that reads a canary secret quarantines the
+agent.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from ostiaryd.registry.model import ADMIN, AgentState, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent that reads a canary secret, which no honest agent reads, at the end of the act; mark the
-    act's ledger entry, so that a detector raises a finding. The agent gets the value as of any other secret.
+    """Quarantine the agent that reads a canary secret, which no honest agent reads, at the end of the transaction; mark
+    the ledger entry of the read, so that a detector raises a finding. The read still returns the value.
 
     An agent with the administrator scope is not quarantined while no person can sign in with a key, because the server
     must keep an administrator.

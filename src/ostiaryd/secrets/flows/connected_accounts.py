@@ -394,7 +394,9 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
-    """Return the connected accounts of persons who have left since `since` (microseconds)."""
+    """Return at most `ENDED_AT_ONCE` connected accounts, not yet ending, of persons who have left since `since`
+    (microseconds).
+    """
     return store.connected_accounts.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
 
 

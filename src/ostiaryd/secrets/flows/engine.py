@@ -1,7 +1,7 @@
 """The contract of a secret engine, and the mounts.
 
 An engine is a module in the folder `engines/`. `find_operation` parses a request and returns the operation. The
-operation runs in an act after task and policies have permitted its action.
+operation runs in a transaction after task and policies have permitted its action.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The generation of private keys that takes too long for an act: the server generates the key before the act."""
+"""The generation of private keys that takes too long for a transaction: the server generates the key before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class KeyNeeded(Refused):
     is_challenge = True
 
     def __init__(self, key_type: str, agent: str) -> None:
-        super().__init__("the server must generate a private key before the act")
+        super().__init__("the server must generate a private key before the transaction")
         self.key_type, self.agent = key_type, agent
 
 
@@ -43,8 +43,8 @@ class KeyGenerator:
 
 def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
     """Return a new private key of the type `key_type`: for RSA, the key `generated` that the server generated before
-    the act, because the generation takes long; for other types, a key that is generated now. Raises KeyNeeded for RSA
-    if `generated` is None or has another type.
+    the transaction, because the generation takes long; for other types, a key that is generated now. Raises KeyNeeded
+    for RSA if `generated` is None or has another type.
     """
     if not key_type.startswith("RSA"):
         return generate_key(key_type)

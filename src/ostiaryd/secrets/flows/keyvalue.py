@@ -51,8 +51,9 @@ def put_value(
     new current version cancels a scheduled deletion of the secret.
 
     `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
-    version, which becomes current only with the label for it. Raises Invalid if `cas` is required (`cas_required`) or
-    does not match (`cas_mismatch`) or the value is too long (`too_large`), and StagesExceeded for too many labels.
+    version, which becomes current only with the label `CURRENT` or as the first version. Raises Invalid if `cas` is
+    required (`cas_required`) or does not match (`cas_mismatch`) or the value is too long (`too_large`), and
+    StagesExceeded for too many labels.
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:
@@ -86,7 +87,7 @@ def put_value(
 
 def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, number: int | None) -> None:
     """Move a staging label of a secret to the version `number`; None removes the label. The caller must have checked
-    that a label to remove is not the label of the current version. Raises StagesExceeded for too many labels.
+    that a label to remove is not `CURRENT`. Raises StagesExceeded for too many labels.
     """
     registry.fill_entry(act, object=f"{mount}/{path}", stage=label, version=number)
     moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
@@ -121,7 +122,7 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
     secret is a canary, which no honest agent reads, quarantine the agent.
 
     The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
-    if the stored value cannot be decrypted.
+    if the stored value cannot be decrypted, and Sealed while the secrets are sealed.
     """
     secret, version, value = examine_value(act, mount, path, number)
     if secret.is_canary:
@@ -134,7 +135,7 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     the reader of a canary secret.
 
     The value is None if the version is deleted or destroyed. Raises NothingStored if there is no such version, Conflict
-    if the stored value cannot be decrypted.
+    if the stored value cannot be decrypted, and Sealed while the secrets are sealed.
     """
     act.entry.object = f"{mount}/{path}"
     if number:
@@ -153,7 +154,7 @@ def open_current(act: Act, mount: str, path: str, *, may_be_deleted: bool = Fals
     """Return the current value as JSON for the server itself; this read does not count as a use of the secret.
 
     The value is None if the version is destroyed, or is deleted unless `may_be_deleted`. Raises NothingStored if there
-    is no such secret, Conflict if the stored value cannot be decrypted.
+    is no such secret, Conflict if the stored value cannot be decrypted, and Sealed while the secrets are sealed.
     """
     _, version = find_version(act.tx, mount, path)
     if version.is_destroyed or (version.is_deleted(act.now) and not may_be_deleted):

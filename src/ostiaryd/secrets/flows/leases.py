@@ -36,7 +36,7 @@ from ostiaryd.secrets.model.upstream import CreateAccount
 MAX_LEASES = 10_000
 """Maximum number of leases of one agent."""
 REVOKED_AT_ONCE = 200
-"""Maximum number of leases that one act revokes, so that other acts wait only for milliseconds."""
+"""Maximum number of leases that one transaction revokes, so that others wait only for milliseconds."""
 NAMED = 100
 """Maximum number of leases whose ids a ledger entry names."""
 
@@ -57,7 +57,7 @@ class RenewedMeanwhile(Conflict):
 
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
     """Store the lease of new database credentials for the caller that the act's ledger entry names; return the account
-    to create at the database after the act.
+    that the server must create at the database after the transaction.
 
     Raises Invalid for an unknown role, and for a role that its connection does not allow; Conflict for too many leases.
     """
@@ -197,7 +197,9 @@ def find_own(act: Act, lease_id: str) -> Lease:
 
 
 def has_ended(act: Act, lease_id: str) -> bool:
-    """Return whether a lease of the caller that the act's ledger entry names is not live any more."""
+    """Return whether a lease of the caller that the act's ledger entry names is not live any more; False for an unknown
+    lease, and for a lease of another agent.
+    """
     lease = store.leases.get(act.tx, lease_id)
     return lease is not None and lease.agent == act.entry.agent and not _is_live(act, lease)
 
@@ -256,7 +258,8 @@ def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
 
 
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
-    """End a lease by its id, and schedule the removal of its account now, also if a later attempt is scheduled already.
+    """End a lease by its id, and make the removal of its account due now, even if the next attempt was scheduled for
+    later.
 
     `is_forgotten`: delete the lease even if its account may still exist. A lease whose account is being created is not
     deleted; the server then removes the account afterwards. Raises NotFound for an unknown lease.

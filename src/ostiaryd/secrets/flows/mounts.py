@@ -94,7 +94,7 @@ def find_mount(reader: Reader, path: str) -> Mount:
 
 def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int | None, max_ttl: int | None) -> None:
     """Change the description (text) and the lifetimes (seconds) of a mount; None leaves a member as it is. Raises
-    Invalid for an unknown or a fixed mount.
+    Invalid for an unknown or a fixed mount, and for a `description` or lifetimes that are not valid.
     """
     registry.fill_entry(act, object=path)
     if path in _FIXED:
@@ -130,8 +130,9 @@ def move_mount(act: Act, source: str, target: str) -> None:
 
 
 def disable_mount(act: Act, path: str) -> None:
-    """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid for a fixed mount,
-    and for a mount with too much content to delete in one transaction.
+    """Disable a mount, and delete its content: its secrets, keys, roles and issuers; its secret IDs and certificates
+    end. Do nothing if there is no such mount. Raises Invalid for a fixed mount, and for a mount with too much content
+    to delete in one transaction.
     """
     registry.fill_entry(act, object=path)
     if path in _FIXED:
@@ -141,7 +142,9 @@ def disable_mount(act: Act, path: str) -> None:
     counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.mounts.count_content, store.pki.count)]
     if max(counts) > MAX_CLEARED:
         raise Invalid(
-            f"the mount contains more than {MAX_CLEARED} secrets, versions and keys", hint="delete some of them first"
+            f"the mount contains more than {MAX_CLEARED} secrets, versions and keys, or more than {MAX_CLEARED}"
+            " issuers, roles and certificates",
+            hint="delete some of them first",
         )
     store.mounts.clear(act.tx, path)
     login_roles.clear(act, path)

@@ -82,9 +82,9 @@ def list_names(reader: Reader, folder: str) -> list[str]:
 def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     """Mark a secret as a canary secret (an agent that reads it is quarantined), or remove the mark.
 
-    A secret that an agent has read cannot become a canary secret, because its honest readers would be quarantined.
-    Raises NothingStored if there is no such secret, Conflict (`secret_in_use`) if an agent has read it, Malformed for a
-    malformed path, Invalid for a path outside of the key-value mounts.
+    A secret whose value was ever read cannot become a canary secret, because its honest readers would be quarantined.
+    Raises NothingStored if there is no such secret, Conflict (`secret_in_use`) if an agent or a person has read it,
+    Malformed for a malformed path, Invalid for a path outside of the key-value mounts.
     """
     act.entry.object = path
     registry.fill_entry(act, object=path, marked=is_canary)
@@ -94,9 +94,9 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
             "no value is stored at this path", hint="list the paths: ostiary secret list FOLDER", code="not_found"
         )
     if is_canary and secret.reader is not None:
-        hint = "store a secret at another path, and mark that secret before agents read it"
+        hint = "store a secret at another path, and mark that secret before it is read"
         raise Conflict(
-            "an agent has read the secret, so it cannot become a canary secret", hint=hint, code="secret_in_use"
+            "the secret was read already, so it cannot become a canary secret", hint=hint, code="secret_in_use"
         )
     store.keyvalue.set_canary(act.tx, mount, rest, is_canary)
 

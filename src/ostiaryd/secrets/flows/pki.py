@@ -81,8 +81,8 @@ def sign_intermediate(
 ) -> SignedCertificate:
     """Sign the certificate of an authority below the issuer `ref` (an id, a name or `default`), from its certificate
     request; return the certificate with its chain. Raises Invalid for a member of `order` or `csr` that is not valid;
-    IssuerNotFound for an unknown issuer; Forbidden if the agent, the task or the token of the caller ends before the
-    certificate begins.
+    IssuerNotFound for an unknown issuer; Forbidden if the certificate could not end later than now, because the agent
+    or the task of the caller ends.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -200,7 +200,8 @@ def sign_certificate(
     `ttl`: seconds; 0: the lifetime of the role or of the mount. `lease`: the path with which the id of the
     certificate's lease begins; empty: no lease. Raises Invalid for a name or a key that the issuer may not certify, for
     no name at all, and for an end after that of the issuer; IssuerNotFound for an unknown issuer; Forbidden if the
-    agent, the task or the token of the caller ends before the certificate begins.
+    certificate could not end later than now, because the agent, the task or (with a lease) the Vault token of the
+    caller ends.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -294,7 +295,7 @@ def _choose_end(act: Act, signer: Signer, seconds: int, *, has_lease: bool = Fal
         roots.append(login.expires_at)
     end = min([end, last, *(one for one in roots if one is not None)]) // SECOND * SECOND
     if end <= act.now:
-        raise Forbidden("the certificate would end before it begins: its agent, task or token ends", code="ending")
+        raise Forbidden("the certificate would end at once, because its agent, task or token ends", code="ending")
     return end
 
 

@@ -152,8 +152,8 @@ def _place(issuer_id: str) -> Place:
 
 def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
     """Create an issuer with a new key and a self-signed certificate; return the certificate. `generated`: the RSA key
-    that the server generated before the act, or None (see `take_key`). Raises Invalid for a member of `order` that is
-    not valid, KeyNeeded if an RSA key must be generated first.
+    that the server generated before the transaction, or None (see `take_key`). Raises Invalid for a member of `order`
+    that is not valid, KeyNeeded if an RSA key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -194,8 +194,8 @@ def request_intermediate(
     act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None
 ) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
     """Create an issuer with a new key and no certificate yet; return the issuer and its certificate request.
-    `generated`: the RSA key that the server generated before the act, or None (see `take_key`). Raises Invalid for a
-    member of `order` that is not valid, KeyNeeded if an RSA key must be generated first.
+    `generated`: the RSA key that the server generated before the transaction, or None (see `take_key`). Raises Invalid
+    for a member of `order` that is not valid, KeyNeeded if an RSA key must be generated first.
     """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
@@ -336,7 +336,7 @@ def _read_key(text: str) -> PrivateKey | None:
             "the private key of the bundle cannot be read", hint="send the private key without a password"
         ) from None
     if not isinstance(key, PrivateKey):
-        raise Invalid("keys of this algorithm cannot sign certificates here")
+        raise Invalid("the private key has an algorithm with which this server cannot sign certificates")
     return key
 
 
@@ -398,7 +398,9 @@ def find_max_ttl(act: Act, mount: str) -> int:
 
 
 def read_mount(act: Act, path: str) -> Mount:
-    """Return the record of the PKI mount to which the request of this act goes."""
+    """Return the record of the PKI mount `path`. The caller must have checked in this transaction that the mount is
+    enabled.
+    """
     mount = store.mounts.find(act.tx, [path])
     assert mount is not None  # its accessor was checked in this act
     return mount
@@ -454,7 +456,7 @@ def check_path_length(above: int | None, requested: int) -> int | None:
 
 
 def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
-    """Revoke a certificate, unless it is revoked already; return the certificate as it is then."""
+    """Revoke a certificate, unless it is revoked already; return the revoked certificate."""
     if certificate.revoked_at is not None:
         return certificate
     why = RevocationReason.UNSPECIFIED.value

@@ -113,15 +113,15 @@ def choose_policies(
     Return None if no Vault policy limits the new token: `names` is only `ostiary`, or is empty and none limits the
     caller.
 
-    `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid for a name
-    such as `root`, for `ostiary` with other names, or for too many names.
+    `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid for `root`,
+    for a malformed name, for `ostiary` with other names, or for too many names.
     """
     present = policies_of(caller)
     if not names:
         return present
     chosen = {check_name(name) for name in names}
     if ROOT in chosen:
-        raise Invalid("root tokens do not exist here", hint="leave `policies` out")
+        raise Invalid("this server has no root tokens", hint="leave `policies` out")
     if chosen == {UNRESTRICTED}:
         return None
     if UNRESTRICTED in chosen:
@@ -138,7 +138,8 @@ def policies_of(caller: VaultCaller) -> tuple[str, ...] | None:
 
 
 def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
-    """Return the lists of Vault policies that limit a caller: the list of its token, and the lists of the tokens above.
+    """Return the lists of Vault policies that limit a caller: the list of its token, and the lists of the tokens above;
+    empty if no Vault policy limits the caller.
 
     Each list must permit a request. The lists are not merged: without a policy that has `deny`, a merged list could
     permit more.
@@ -151,7 +152,8 @@ def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
 
 def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
     """Check that a caller may give these policies to a new token: only policies that the caller's own token has (None:
-    no limit, which only a caller without a limit may give). Raises Invalid otherwise.
+    no limit, which only a caller without a limit may give). Raises Invalid otherwise, and if too many lists of policies
+    limit the caller already.
     """
     if len(lists_of(caller)) > MAX_BOUNDS:
         raise Invalid(
@@ -168,8 +170,8 @@ def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> N
 
 
 def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> None:
-    """Check that the Vault policies of a caller permit a request. Raises Forbidden if they do not, Malformed for a
-    malformed request.
+    """Check that the Vault policies of a caller permit a request. Raises Forbidden if one of its lists of policies does
+    not, or does not permit `sudo` on a path that needs it; Malformed if two parameters differ only in case.
     """
     for names in lists_of(caller):
         access = _access_of(act.tx, caller, names)
@@ -184,13 +186,17 @@ def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> Non
 
 
 def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str]:
-    """Return the capabilities that all lists of Vault policies of a caller permit on a path."""
+    """Return the capabilities that all lists of Vault policies of a caller permit on a path; all capabilities if no
+    Vault policy limits the caller.
+    """
     each = [_access_of(act.tx, caller, names).find_capabilities(path) for names in lists_of(caller)]
     return acl.CAPABILITIES.intersection(*each)
 
 
 def may_reach_below(act: Act, caller: VaultCaller, path: str) -> bool:
-    """Return whether the Vault policies of a caller permit anything at a path or below it."""
+    """Return whether the Vault policies of a caller may permit anything at a path or below it; True if no Vault policy
+    limits the caller.
+    """
     return all(_access_of(act.tx, caller, names).reaches(path) for names in lists_of(caller))
 
 

@@ -196,8 +196,8 @@ def cancel_rotation(act: Act, path: str) -> None:
 
 def begin_call(act: Act, path: str) -> RotationCall | None:
     """Return the call that must be sent to the service of a secret: in the grace period of the previous value, the call
-    that ends it; otherwise the call with a new value. Return None without a call if the secret is scheduled for
-    deletion (the rotation is skipped), or does not exist (the rotation is removed).
+    that ends it; otherwise the call with a new value. Return None without a call if a new value is due but the secret
+    is scheduled for deletion (the rotation is skipped), or if the secret does not exist (the rotation is removed).
 
     A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the
     provider of an OAuth client has no new value, because the provider makes it. Raises NotFound for an unknown

@@ -136,8 +136,8 @@ def _open(stored: store.seal.StoredKey, keys: Keyring) -> WrappingKey:
 
 
 def examine_keys(reader: Reader, keys: Keyring) -> int:
-    """Decrypt each wrapping key as a check; return the number of wrapping keys. Raises Conflict if a key cannot be
-    decrypted.
+    """Decrypt each wrapping key as a check; return the number of wrapping keys. The caller must have checked that the
+    secrets are not sealed. Raises Conflict if a key cannot be decrypted.
     """
     return len([_open(key, keys) for key in store.seal.keys(reader)])
 

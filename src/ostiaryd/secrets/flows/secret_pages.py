@@ -21,7 +21,7 @@ character.
 
 
 class SecretPage(NamedTuple):
-    """The paths of a page, and the place after which the next page begins; None: there is no next page."""
+    """The paths of a page, and the cursor (`after`) with which the next page begins; None: there is no next page."""
 
     paths: list[str]
     place: bytes | None

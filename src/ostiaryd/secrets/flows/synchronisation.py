@@ -28,7 +28,7 @@ NAMED = 100
 
 class Change(StrEnum):
     """The result of a synchronisation at a path of the target: `same` if the values are equal already, `failed` if the
-    target refused the value, `skipped` if an earlier failure ended the synchronisation.
+    target refused the value, `skipped` if an earlier failure or the time limit ended the synchronisation.
     """
 
     CREATE = "create"
@@ -61,7 +61,9 @@ class SyncPlace(NamedTuple):
         return not self.path or self.path.endswith("/")
 
     def full(self, below: str = "") -> str:
-        """Return the path `below` this place with its mount, as policies and entries show the path."""
+        """Return the full path of `below`, a path relative to this place, with the mount at its beginning, as policies
+        and ledger entries show it.
+        """
         return f"{f'{BACKEND_MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
 
 

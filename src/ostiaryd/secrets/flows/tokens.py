@@ -49,8 +49,8 @@ class LoginGrant(NamedTuple):
     """The authority of a new token, which comes from a login or from the parent token: its agent, task, scopes and
     bounds.
 
-    `source`: the login method. `above`: the access token, secret ID or parent token with which the new token ends;
-    None: none. `end`: the latest end of the token, in microseconds; None: no such limit.
+    `source`: the login method, or `token` for a child token. `above`: the access token, secret ID or parent token with
+    which the new token ends; None: none. `end`: the latest end of the token, in microseconds; None: no such limit.
     """
 
     agent: AgentId
@@ -140,7 +140,8 @@ def issue_token(
     seconds: int = DEFAULT_S,
     options: TokenOptions = NO_OPTIONS,
 ) -> Login:
-    """Issue a token that is valid for `seconds` from the addresses in `network`, and return it.
+    """Issue a token that is valid from the addresses in `network`, and return it. The token lasts `seconds`, or its
+    period if `options` has one, but at most until `grant.end` and for its maximum lifetime.
 
     The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key. Raises
     LoginRefused if the agent has none.
@@ -194,9 +195,10 @@ def issue_token(
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
-    """Extend a token by its period; without one, by `increment_s` seconds, or (None) by its first lifetime. The token
-    ends at the latest with its parent or login, and at its maximum lifetime. The caller of this function must have
-    checked that the token is live. Return the token. Raises Invalid if the token is not renewable.
+    """Renew a token: the new end is one period from now, or, for a token without a period, `increment_s` seconds from
+    now (None: its first lifetime). The token ends at the latest with its parent or login, and at its maximum lifetime.
+    The caller of this function must have checked that the token is live. Return the token. Raises Invalid if the token
+    is not renewable.
     """
     registry.fill_entry(act, object=token.holding)
     if not token.options.is_renewable:
@@ -243,8 +245,9 @@ def is_gone(act: Act, unverified: str, *, is_accessor: bool) -> bool:
 
 
 def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -> None:
-    """End a token, and all tokens and leases below the token. `keeps_children`: the tokens directly below the token
-    become orphans, and live on.
+    """End a token, and all holdings below it: tokens, leases, certificates with a lease, and wrapped answers.
+    `keeps_children`: the tokens directly below it become orphans instead, so these tokens and the holdings below them
+    stay valid.
     """
     registry.fill_entry(act, object=token.holding)
     if keeps_children:

@@ -54,9 +54,9 @@ def create_key(
     generated: PrivateKey | None = None,
 ) -> TransitKey:
     """Create a key, and return it; if a key with this name and type exists, return that key. `generated`: the RSA key
-    that the server generated before the act, or None (see `take_key`). Raises Invalid if a key with this name has
-    another type, or other values of `derived` and `convergent_encryption`, or if a setting is not valid; KeyNeeded if
-    an RSA key must be generated first.
+    that the server generated before the transaction, or None (see `take_key`). Raises Invalid if a key with this name
+    has another type, or other values of `derived` and `convergent_encryption`, or if a setting is not valid; KeyNeeded
+    if an RSA key must be generated first.
     """
     registry.fill_entry(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.transit.get(act.tx, name)) is not None:
@@ -84,7 +84,9 @@ def create_key(
 
 
 def check_new(act: Act, key: TransitKey) -> None:
-    """Check the settings of a new key, and that the server may have one more key. Raises Invalid if the check fails."""
+    """Check the settings of a new key. Raises Invalid if they do not fit the type of the key, or the server has the
+    maximum number of keys.
+    """
     check_derivation(key.kind, is_derived=key.is_derived, is_convergent=key.is_convergent)
     _check_period(key.auto_rotate_s)
     _check_count(act)
@@ -106,9 +108,9 @@ def _check_count(act: Act) -> None:
 
 def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> TransitKey:
     """Add a version to a key, and return the key. Ciphertexts and signatures use the new version unless a request names
-    another one. `generated`: the RSA key that the server generated before the act, or None (see `take_key`). Raises
-    Invalid if the key is unknown, has too many versions, or is imported and does not allow rotation; KeyNeeded if an
-    RSA key must be generated first.
+    another one. `generated`: the RSA key that the server generated before the transaction, or None (see `take_key`).
+    Raises Invalid if the key is unknown, has too many versions, or is imported and does not allow rotation; KeyNeeded
+    if an RSA key must be generated first.
     """
     key = find_key(act, name)
     if key.is_imported and not key.allows_rotation:
@@ -131,9 +133,9 @@ def next_version(key: TransitKey) -> TransitKey:
 
 
 def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> None:
-    """Rotate a key whose automatic rotation is due. `generated`: the RSA key that the server generated before the act,
-    or None (see `take_key`). Raises Conflict if the rotation is not due any more, Sealed if the secrets are sealed;
-    Invalid and KeyNeeded as `rotate_key` does.
+    """Rotate a key whose automatic rotation is due. `generated`: the RSA key that the server generated before the
+    transaction, or None (see `take_key`). Raises Conflict if the rotation is not due any more, Sealed if the secrets
+    are sealed; Invalid and KeyNeeded as `rotate_key` does.
     """
     check_open(act.tx)
     key = find_key(act, name)
@@ -197,7 +199,9 @@ def configure_key(
 
 
 def delete_key(act: Act, name: str) -> None:
-    """Delete a key permanently. Raises Invalid if the settings of the key do not allow its deletion."""
+    """Delete a key permanently. Raises Invalid for an unknown key, and if the settings of the key do not allow its
+    deletion.
+    """
     key = find_key(act, name)
     if not key.deletion_allowed:
         raise Invalid("deletion is not allowed for this key", hint="set `deletion_allowed` in its config")

@@ -15,9 +15,9 @@ from ostiaryd.secrets.model.transit_keys import TransitKey, object_of, render_pu
 
 
 def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str:
-    """Return the public key, in PEM, for which keys are wrapped that are imported into a mount. The first request
-    creates the key pair. `generated`: the RSA key that the server generated before the act, or None. Raises KeyNeeded
-    if the key pair must be generated first.
+    """Return the public part, in PEM, of a mount's wrapping key, with which clients wrap the keys that they import. The
+    first request creates the wrapping key. `generated`: the RSA key that the server generated before the transaction,
+    or None. Raises KeyNeeded if the wrapping key must be generated first.
     """
     name = wrapping_name(mount)
     key = store.transit.get(act.tx, name) or transit.create_key(act, name, WRAPPING_KIND, generated=generated)
@@ -26,8 +26,8 @@ def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str
 
 def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
     """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid if a key
-    of this name exists, or if `content` is not wrapped for the wrapping key of the mount or has no key of the type of
-    `new`.
+    of this name exists, if the settings of `new` are not valid, or if `content` is not wrapped for the wrapping key of
+    the mount or has no key of the type of `new`.
     """
     registry.fill_entry(act, object=object_of(new.name), type=new.kind[:32])
     if store.transit.get(act.tx, new.name) is not None:
