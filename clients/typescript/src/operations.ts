@@ -1437,7 +1437,7 @@ export type LeaseBody = {
   username: string;
 };
 
-/** A lease to revoke. `forget`: delete the lease even if its account may still exist at the database. */
+/** A lease to revoke. `forget`: delete the lease even if its account may still exist at the database or AWS. */
 export type LeaseToRevoke = {
   lease_id: string;
   forget?: boolean;
@@ -1581,9 +1581,9 @@ export type NewAccessKeyBody = {
 
 /**
  * A provider at which persons can connect accounts, described by an issuer with metadata, by a preset, or by
- * endpoints. If there is no client secret, this server authenticates with a key that it publishes at /jwks.
- * `revokes_single_tokens`: the revocation of an access token at the provider leaves the refresh token valid. `roles`:
- * the roles that may connect accounts; none: every person.
+ * endpoints. Without `client_secret` and `authentication`, this server authenticates with a key that it publishes at
+ * /jwks. `revokes_single_tokens`: the revocation of an access token at the provider leaves the refresh token valid.
+ * `roles`: the roles that may connect accounts; none: every person.
  */
 export type NewAccountProvider = {
   name: string;
@@ -1864,7 +1864,10 @@ export type NewRotationBody = {
   url: string;
 };
 
-/** A value to store. `cas`: the number that the current version must have; 0: the secret must be new. */
+/**
+ * A value to store. `cas`: the number that the current version must have; 0: the secret must be new; left out: any
+ * number.
+ */
 export type NewSecretValue = {
   path: string;
   data: Record<string, unknown>;
@@ -2689,7 +2692,7 @@ export type SealBody = {
 
 /**
  * A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); if it is left out,
- * the unseal key of the previous seal.
+ * the server seals for the unseal key of the previous seal.
  */
 export type SealOrder = {
   unseal_public_key?: string | null;
@@ -2720,8 +2723,8 @@ export type SearchedText = {
 };
 
 /**
- * A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` permanently
- * deletes the secret with all versions.
+ * A request to delete. `versions`: `current` deletes the current version, which can be restored (in the mount `kv`,
+ * the secret is deleted permanently); `all` permanently deletes the secret with all versions.
  */
 export type SecretDeletion = {
   path: string;
@@ -4791,7 +4794,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Revoke a lease, and remove its account now. If the removal fails, the server tries again until it succeeds. */
+  /** Revoke a lease, and make the removal of its account due now; a failed removal is tried again until done. */
   "POST /api/v1/leases/revoke": {
     path: {};
     query: {};
@@ -5555,7 +5558,7 @@ export interface Operations {
     body: UnsealOrder;
     answer: SealBody;
   };
-  /** List the secrets below a folder with their last reads and rotations. */
+  /** List the secrets below a folder with their last reads and changes. */
   "GET /api/v1/secrets/uses": {
     path: {};
     query: {

@@ -415,7 +415,9 @@ async def _revoke_account(world: World, account: ConnectedAccount) -> None:
 
 
 async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAnswer) -> None:
-    """Revoke the tokens of a connection that was refused. If the provider does not answer, the tokens stay valid."""
+    """Revoke the tokens in `answer`, which no connected account uses. If the provider does not answer, the tokens stay
+    valid.
+    """
     for token, hint in ((answer.refresh_token, "refresh_token"), (answer.access_token, "access_token")):
         try:
             if token:

@@ -35,7 +35,9 @@ UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
 
 class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
-    """A value to store. `cas`: the number that the current version must have; 0: the secret must be new."""
+    """A value to store. `cas`: the number that the current version must have; 0: the secret must be new; left out: any
+    number.
+    """
 
     path: str
     data: dict[str, Any]
@@ -50,8 +52,8 @@ class SecretReading(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` permanently
-    deletes the secret with all versions.
+    """A request to delete. `versions`: `current` deletes the current version, which can be restored (in the mount `kv`,
+    the secret is deleted permanently); `all` permanently deletes the secret with all versions.
     """
 
     path: str
@@ -69,7 +71,7 @@ class CanaryMark(msgspec.Struct, forbid_unknown_fields=True):
 
 class SealOrder(msgspec.Struct, forbid_unknown_fields=True):
     """A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); if it is left out,
-    the unseal key of the previous seal.
+    the server seals for the unseal key of the previous seal.
     """
 
     unseal_public_key: str | None = None
@@ -174,7 +176,7 @@ async def mark_canary(call: Call) -> Reply:
 
 
 async def list_uses(call: Call) -> Reply:
-    """List the secrets below a folder with their last reads and rotations."""
+    """List the secrets below a folder with their last reads and changes."""
     mount, rest = split_path(check_path(call.query_one("folder") or "secret/"))
     unread = call.query_one("never_read")
     if unread not in (None, "true", "false"):

@@ -1,5 +1,5 @@
-"""Requests to AWS that follow acts of the Vault API: credentials of leases, and the server's own key; and the loop that
-deletes users.
+"""Requests to AWS that follow transactions of the Vault API: credentials of leases, and the server's own key; and the
+loop that deletes users.
 
 AWS has no lock for the creation and deletion of a user. The server therefore sends a request that creates a user only
 within `CREATE_S` of the lease. A user that does not exist counts as deleted only `TAKEOVER_S` after the lease, so that
@@ -49,7 +49,7 @@ class AwsRevokers(RunningTasks):
 
 async def create_credentials(call: Call, upstream: CreateCredentials) -> Answer:
     """Create the credentials of a lease at AWS, and return the response of the Vault API. If Refused is raised, the
-    lease has ended, and its user is deleted.
+    lease has ended, and the server deletes its user at AWS, if one was created.
     """
     world, lease = call.world, upstream.lease
     try:

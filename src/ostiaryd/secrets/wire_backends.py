@@ -1,7 +1,8 @@
 """Reading from back ends, their configuration in the admin API, and a cache of values in memory.
 
-The act of a request decides and records the read. Afterwards, the server reads the value from the back end or from the
-cache, whose size is limited. The cache is emptied when the secrets are sealed, and for a back end that is replaced.
+The transaction of a request decides and records the read. Afterwards, the server reads the value from the back end or
+from the cache, whose size is limited. The cache is emptied when the secrets are sealed, and for a back end that is
+replaced.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ class BackendReader:
 
 
 def forget_values(world: World) -> None:
-    """Remove all values of back ends from this process's cache, after the secrets were sealed."""
+    """Remove all values of back ends from this process's cache, because the secrets were sealed or a synchronisation
+    may have changed values.
+    """
     world.get_singleton(BackendReader).clear()
 
 
@@ -154,10 +157,10 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
     """Return the value at a path of a back end, from the cache or the back end. An earlier transaction must have
-    permitted the read. Raises BackendFailed if the back end fails or was replaced meanwhile; NothingStored if the path
-    has no value; TokenRefused if the caller was stopped meanwhile; Sealed if the secrets are sealed; Conflict if the
-    stored credentials cannot be decrypted; Forbidden if the configuration does not name the address of the back end any
-    more.
+    permitted the read. Raises BackendFailed if the back end fails or was replaced meanwhile; NothingStored if there is
+    no such back end, or the path has no value; TokenRefused if the caller was stopped meanwhile; Sealed if the secrets
+    are sealed; Conflict if the stored credentials cannot be decrypted; Forbidden if the configuration does not name the
+    address of the back end any more.
     """
     world = call.world
     reader, stored = world.get_singleton(BackendReader), backends.find_backend(world.db.read(), upstream.name)
@@ -192,7 +195,7 @@ async def list_names(call: Call, upstream: ListBackend) -> list[str]:
 
 
 async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
-    """Write a ledger entry for a request that failed after its act. Always raises `refusal`."""
+    """Write a ledger entry for a request that failed after its transaction. Always raises `refusal`."""
 
     def refuse(act: Act) -> NoReturn:
         act.entry.object = path[:200]

@@ -1,5 +1,5 @@
-"""Requests to databases that follow acts of the Vault API, the loops that remove accounts and rotate passwords, and
-leases in the admin API.
+"""Requests to databases that follow transactions of the Vault API, the loops that remove accounts and rotate passwords,
+and leases in the admin API.
 
 An account is created and removed under an advisory lock of its database. It is created only while its lease waits for
 the creation, within `CREATE_S`, so that no account appears after the server has found that there is none.
@@ -425,7 +425,7 @@ class LeaseBody(TypedDict):
 
 
 class LeaseToRevoke(msgspec.Struct, forbid_unknown_fields=True):
-    """A lease to revoke. `forget`: delete the lease even if its account may still exist at the database."""
+    """A lease to revoke. `forget`: delete the lease even if its account may still exist at the database or AWS."""
 
     lease_id: str
     forget: bool = False
@@ -448,7 +448,7 @@ async def list_leases(call: Call) -> Reply:
 
 
 async def revoke_lease(call: Call) -> Reply:
-    """Revoke a lease, and remove its account now. If the removal fails, the server tries again until it succeeds."""
+    """Revoke a lease, and make the removal of its account due now; a failed removal is tried again until done."""
     body = call.json(LeaseToRevoke)
     await act_as(
         call,

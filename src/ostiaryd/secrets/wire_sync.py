@@ -60,8 +60,9 @@ async def sync_secrets(call: Call) -> Reply:
     """Copy values from a back end to the key-value store, or from the key-value store to a back end.
 
     Equal values are not written. All changes of the key-value store are made in one transaction. Values for a back end
-    are written one by one; after a failure, the remaining values are skipped. A Vault of version 2 refuses to replace a
-    value that has changed since the comparison; other stores replace it.
+    are written one by one; after a failure other than a conflict about one value, or after 60 seconds, the remaining
+    values are skipped. A Vault of version 2 refuses to replace a value that has changed since the comparison; other
+    stores replace it.
     """
     order = call.json(SyncOrder)
     source, target = parse_place(order.source), parse_place(order.target)

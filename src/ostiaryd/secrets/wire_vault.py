@@ -178,7 +178,7 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
 
 def render(refusal: Refused) -> Reply:
     """Return the response to a refusal in the format of Vault: the kind of the refusal determines the status; message
-    and hint are in `errors`.
+    and hint are in `errors`, which is empty if the path has no value.
 
     Vault has no DPoP proofs; a refused proof has the status of RFC 9449.
     """

@@ -185,7 +185,7 @@ def _make_lease(name: str, request: VaultRequest, *, is_session: bool) -> Callab
             f"the parameter {min(unknown)[:64]!a} is unknown", hint="the supported parameters are `role_arn` and `ttl`"
         )
     if parameters.get("role_session_name"):
-        raise Invalid("`role_session_name` is not supported: the server names each session after its agent and lease")
+        raise Invalid("`role_session_name` is not supported: the server names each session after its agent and role")
     arn = parameters.get("role_arn") or ""
     if not isinstance(arn, str):
         raise Invalid("`role_arn` must be a text")

@@ -280,7 +280,7 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 
 def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None) -> Answer:
     if body.key_size not in (0, transit_keys.KEY_BYTES["hmac"] if body.type == "hmac" else 0):
-        raise Invalid("`key_size` must be 32, for a key of the type hmac", hint="leave `key_size` out")
+        raise Invalid("`key_size` is only for keys of the type hmac, and must be 32", hint="leave `key_size` out")
     period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
     options = {
         "is_exportable": body.exportable,
