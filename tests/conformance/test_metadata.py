@@ -160,3 +160,52 @@ async def test_published_keys_have_one_algorithm_each_and_verify_a_token(world: 
     token = (await Client(app, world, agent.agent_id, key).token())["access_token"]
     claims = jose.verify_jwt(token, key_for=keys.key_for, typ={"at+jwt"}, now=world.now(), issuer=ISSUER)
     assert claims["client_id"] == agent.agent_id
+
+
+MEMBERS = {
+    "oauth-authorization-server": {
+        # RFC 8414 section 2
+        *("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "introspection_endpoint"),
+        *("revocation_endpoint", "registration_endpoint", "response_types_supported", "response_modes_supported"),
+        *("grant_types_supported", "code_challenge_methods_supported"),
+        *(
+            f"{endpoint}_endpoint_auth_{what}_supported"
+            for endpoint in ("token", "introspection", "revocation")
+            for what in ("methods", "signing_alg_values")
+        ),
+        # RFC 9207, RFC 9126, RFC 8628, RFC 9101, RFC 9396, RFC 9470, RFC 9449, RFC 9728, RFC 8705
+        *("authorization_response_iss_parameter_supported", "pushed_authorization_request_endpoint"),
+        *("device_authorization_endpoint", "request_parameter_supported", "request_uri_parameter_supported"),
+        *("request_object_signing_alg_values_supported", "authorization_details_types_supported"),
+        *("acr_values_supported", "dpop_signing_alg_values_supported", "protected_resources"),
+        *("tls_client_certificate_bound_access_tokens", "mtls_endpoint_aliases"),
+        # Client ID metadata documents, and CIBA section 4
+        "client_id_metadata_document_supported",
+        *("backchannel_authentication_endpoint", "backchannel_token_delivery_modes_supported"),
+        "backchannel_user_code_parameter_supported",
+    },
+    "oauth-protected-resource": {
+        # RFC 9728 section 2
+        *("resource", "resource_name", "authorization_servers", "scopes_supported", "bearer_methods_supported"),
+        *("dpop_signing_alg_values_supported", "dpop_bound_access_tokens_required"),
+        "tls_client_certificate_bound_access_tokens",
+    },
+    "ssf-configuration": {
+        # Shared Signals Framework section 7.1
+        *("spec_version", "issuer", "jwks_uri", "delivery_methods_supported", "configuration_endpoint"),
+        *("status_endpoint", "add_subject_endpoint", "remove_subject_endpoint", "verification_endpoint"),
+        *("authorization_schemes", "default_subjects"),
+    },
+}
+MEMBERS["openid-configuration"] = MEMBERS["oauth-authorization-server"] | {
+    # OpenID Connect Discovery section 3, RP-Initiated Logout section 2.1, Back-Channel Logout section 2.1
+    *("userinfo_endpoint", "end_session_endpoint", "scopes_supported", "claims_supported", "claim_types_supported"),
+    *("claims_parameter_supported", "subject_types_supported", "id_token_signing_alg_values_supported"),
+    *("prompt_values_supported", "backchannel_logout_supported", "backchannel_logout_session_supported"),
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_a_metadata_document_has_the_members_of_its_specifications(world: World, name: str) -> None:
+    complete = reconfigured(world, client_registration="open", mtls_listen="127.0.0.1:8743")
+    assert set((await send(build_app(complete), "GET", f"/.well-known/{name}")).json) == MEMBERS[name]

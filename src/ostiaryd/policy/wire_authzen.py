@@ -378,7 +378,7 @@ _NEXT = {
 """
 
 
-_UNSAID = {
+_MESSAGES_FOR_USERS = {
     "no_permit": "You are not permitted to do this.",
     "policy_error": "The request could not be decided. Please tell your administrator.",
 }
@@ -394,7 +394,7 @@ def _for_admin(decision: Decision) -> str:
 
 
 def _for_user(reason: Reason) -> str:
-    return _UNSAID.get(reason.code, reason.message)
+    return _MESSAGES_FOR_USERS.get(reason.code, reason.message)
 
 
 AUTHZEN = RouteProtocol("AuthZEN", render, str, parses_bodies=True)

@@ -16,7 +16,7 @@ from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
 from ostiaryd.registry.model.role import ADMINISTRATOR
 
 T = TypeVar("T")
-OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
+OWNER_VERBS = frozenset({Verb.SUSPEND, Verb.REVOKE})
 """Verbs that an owner may use for the owner's agents: stopping them. Only an administrator can make an agent active
 again.
 """
@@ -74,13 +74,13 @@ def fill_entry(act: Act, *, object: str, owner: str | None = None, **detail: Any
 
 def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:
     """Check that the caller may use this verb for the agent: an administrator may use all verbs, the owner those in
-    `OWNER_MAY`. Raises Forbidden otherwise.
+    `OWNER_VERBS`. Raises Forbidden otherwise.
 
     A caller of None is the server itself: an expiry, or a detector.
     """
     if caller is None or caller.is_admin:
         return
-    if verb in OWNER_MAY and answers_for(act.tx, caller.id, agent):
+    if verb in OWNER_VERBS and answers_for(act.tx, caller.id, agent):
         return
     raise Forbidden(
         f"you may not {verb} the agent `{agent.name}`",

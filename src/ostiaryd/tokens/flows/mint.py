@@ -264,7 +264,7 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     return is_own
 
 
-_WAYS = {
+_ACR_HINTS = {
     assurance.TWO_KEYS: "prove a second registered key with a DPoP proof",
     assurance.PERSON: "ask the person at `/bc-authorize`",
 }
@@ -276,7 +276,7 @@ def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
     Raises Unmet otherwise.
     """
     if demand.acr_values and proved.acr not in demand.acr_values:
-        hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
+        hint = "; ".join(_ACR_HINTS[value] for value in demand.acr_values if value in _ACR_HINTS)
         raise Unmet(f"the request does not accept the `acr` of the authentication, {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
         raise Unmet(
