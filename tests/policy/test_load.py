@@ -112,6 +112,7 @@ def test_a_policy_on_an_action_group_applies_to_the_actions_of_the_group() -> No
         (one(PERMIT + '@id("named")' + when("principal.nothing == 1")), r"a\.cedar: policy named: attribute `nothing`"),
         (one(f'@id("x") {PERMIT} @id("x") {PERMIT}'), "two policies"),
         ({"a.cedar": f'@id("x") {PERMIT}', "b.cedar": f'@id("x") {PERMIT}'}, "two policies"),
+        (one(f'@id("policy1") {PERMIT} {PERMIT}'), "the @id 'policy1' is reserved"),
         (one(f'@id("") {PERMIT}'), "1 to 200"),
         (one(f'@mode("wacth") {PERMIT}'), "@mode"),
         (one(PERMIT, a_cedarschema="entity"), "the schema: "),

@@ -170,7 +170,7 @@ WRONG = {
     "two modes": ({"levels.rego": PERMITS + 'mode := "watch"\nmode := "watch"'}, "sets `mode` more than once"),
     "a Cedar policy of that name": (
         {"levels.rego": PERMITS, "a.cedar": '@id("levels") ' + CEDAR_PERMITS},
-        "two policies have the @id 'levels'",
+        "two policies have the name 'levels'",
     ),
     "deep": ({"levels.rego": HEAD + "permit := " + "[" * 200_000}, "max parsing recursion depth exceeded"),
     "deep, and Rego": (

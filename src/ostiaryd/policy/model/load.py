@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -93,8 +94,8 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
     an engine, a set with such policies is refused.
 
     The checks are, in this order: the limits of the files, the schema, each Cedar file against the schema, the
-    entities, the policies in Rego or OPA, the test cases. Raises Malformed, Invalid, NotModelled, each with the file
-    and the place; for a failed test case, the code is `policy_test_failed`.
+    entities, the policies in Rego or OPA, the test cases. Raises Malformed, Invalid or NotModelled for a set that fails
+    a check; for a failed test case, the code is `policy_test_failed`.
     """
     own = own_files(files)
     check_files(own)
@@ -271,13 +272,16 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             f"the set has {len(policies)} policies, which is over the limit of {MAX_POLICIES}",
             hint="combine policies, or move values into entities",
         )
-    names: set[str] = set(program.watching if program else ())
+    uses = Counter(policy.annotations.get("id", policy.id) for policy in policies)
+    uses.update(program.watching.keys() if program else ())
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
         if not 0 < len(name) <= 200:
             raise Invalid(f"the @id {name[:50]!a} has {len(name)} characters", hint="use 1 to 200 characters")
-        if name in names or policy.id != name:
-            raise Invalid(f"two policies have the @id {name!a}")
+        if uses[name] > 1:
+            raise Invalid(f"two policies have the name {name!a}", hint="give each policy an @id of its own")
+        if policy.id != name:
+            raise Invalid(f"the @id {name!a} is reserved", hint="choose an @id that is not `policy` with a number")
         if policy.annotations.get("mode", "watch") != "watch":
             raise Invalid(f"policy {name!a}: @mode must be `watch` or left out")
         _check_step_up(policy, name)
@@ -294,7 +298,6 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"policy {name!a}: @covers must be `counterpart` or left out")
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
-        names.add(name)
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
