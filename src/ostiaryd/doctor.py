@@ -143,14 +143,14 @@ class _Visit:
 
     async def guards(self) -> str:
         if self.committed is None:
-            raise Conflict("no change was sent to the guards, because `record` failed")
+            raise Conflict("no change was sent to the guards, because the experiment `record` failed")
         seq, since = self.committed
         guards = await self.world.get_singleton(Guards).settled(seq, within_s=MAX_LAG_S)
         applied = [(guard.resource, guard.applied_at(seq)) for guard in guards]
-        lagging = sorted({name for name, at in applied if at is None})
-        if lagging:
+        if lagging := sorted({name for name, at in applied if at is None}):
+            names, count = ", ".join(lagging), len(applied)
             raise Conflict(
-                f"a change was not in force within {MAX_LAG_S:.0f} s at {', '.join(lagging)}, of {len(applied)} guards",
+                f"a change was not in force within {MAX_LAG_S:.0f} s at {names}; connected guards: {count}",
                 hint="guards with an old feed deny every call: restart them, or check the network",
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)

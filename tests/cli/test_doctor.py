@@ -296,7 +296,7 @@ def test_a_guard_with_a_stalled_feed_fails_the_guards_line(patient: Server, tmp_
             assert "slow" in ostiary("feed", "list").out
             os.kill(guard.pid, signal.SIGSTOP)
             check_only_red(patient, "guards")
-            assert "slow, of 1 guards" in ostiary("doctor").out
+            assert "slow; connected guards: 1" in ostiary("doctor").out
             revoked = ostiary("revoke", "owner", "sam")
             assert (revoked.code, "has not answered" in revoked.out) == (5, True)
             os.kill(guard.pid, signal.SIGCONT)

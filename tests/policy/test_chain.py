@@ -200,4 +200,12 @@ def test_the_delegation_chain_of_a_test_case_must_consist_of_agents() -> None:
     text = CASE.replace('type = "agent", id = "ag_2"', 'type = "user", id = "ag_2"').replace("EXPECTED", "deny")
     with pytest.raises(Refused) as refused:
         load(starter_files().files | {"a.test.toml": text})
-    assert "behind" in refused.value.message
+    assert "`behind` names user" in refused.value.message
+
+
+def test_a_test_case_of_a_response_must_be_about_an_agent() -> None:
+    text = CASE.replace('type = "agent", id = "ag_1"', 'type = "user", id = "ada"').replace("EXPECTED", "deny")
+    text = text.replace('action = "call"', 'action = "quarantine"')
+    with pytest.raises(Refused) as refused:
+        load(starter_files().files | {"a.test.toml": text})
+    assert "`subject` names user::'ada', which is not an agent" in refused.value.message

@@ -260,11 +260,11 @@ async def test_streams_are_bounded_per_caller_and_per_server(world: World, monke
     opened = [follow(world, first), follow(world, first)]
     for stream in opened:
         await anext(stream)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="the caller has 2 live streams"):
         follow(world, first)
     opened.append(follow(world, second))
     await anext(opened[2])
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="the server has 3 live streams"):
         follow(world, second)  # another agent of the owner who has all streams
     await opened[0].aclose()
     late = follow(world, first)

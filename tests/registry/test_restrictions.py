@@ -84,11 +84,11 @@ async def test_a_lifted_restriction_ends_at_once_and_other_restrictions_stay(
     assert lifted.kind == "throttle"
     assert in_force(world) == [(bot.agent_id, narrow)]
     assert get_agent(world, "bot").restricted_until == narrow.until
-    with pytest.raises(Conflict, match="not restricted"):
+    with pytest.raises(Conflict, match="no such restriction of the agent `bot`"):
         await run_act(world, lambda a: flows.lift_restrictions(a, "bot", "throttle"))
     await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
     assert in_force(world) == []
-    with pytest.raises(Conflict, match="not restricted"):
+    with pytest.raises(Conflict, match="no such restriction of the agent `bot`"):
         await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
 
 

@@ -59,7 +59,7 @@ async def test_bounds_that_the_agent_can_reach_are_recorded_exactly(world: World
 @pytest.mark.parametrize(
     ("detail", "scopes", "refusal", "why"),
     [
-        ({"locations": [FILES], "actions": ["put_file"]}, None, Forbidden, "lacks the scope files:write"),
+        ({"locations": [FILES], "actions": ["put_file"]}, None, Forbidden, "the task lacks the scope files:write"),
         ({"locations": [FILES], "actions": ["read_file", "put_file"]}, None, Forbidden, "files:write"),
         ({"locations": [FILES], "actions": ["no_tool"]}, None, InvalidDetails, "has no tool 'no_tool'"),
         ({"locations": [MAIL]}, ["files:read"], Forbidden, "no scope of `mail`"),

@@ -135,6 +135,12 @@ async def test_a_renewal_never_moves_the_expiry_of_a_task_to_an_earlier_time(wor
     assert live(world, task.task_id) == renewed
 
 
+async def test_a_standing_task_has_no_end_that_could_be_renewed(world: World) -> None:
+    agent = await register_agent(world)
+    with pytest.raises(Invalid, match="a standing task has no end"):
+        await run_act(world, lambda a: flows.renew(a, standing_id(agent.agent_id)))
+
+
 @pytest.mark.parametrize("ttl", [0, 1, 30 * 86_400, 30 * 86_400 + 1])
 async def test_the_ttl_of_a_task_is_one_second_to_thirty_days(world: World, ttl: int) -> None:
     await register_agent(world)

@@ -213,6 +213,19 @@ async def test_a_request_without_resource_and_scope_is_refused_even_with_one_res
     assert "neither a `resource` nor a `scope`" in answer["error_description"]
 
 
+async def test_a_request_for_a_resource_at_which_the_client_can_get_no_scope_is_refused(
+    world: World, flow: CodeFlow
+) -> None:
+    uri = "https://mail.example/mcp"
+    await act(world, "test.resource", lambda act: registry.create_resource(act, name="mail", uri=uri))
+    await flow.open(scope=None, resource=uri)
+    assert flow.arrived()["error_description"].startswith("the client can get no scope of `mail`")
+    await flow.open(scope="mail:read", resource=uri)
+    assert flow.arrived()["error_description"].startswith(
+        "the client can get none of these scopes of `mail`: mail:read"
+    )
+
+
 FOREIGN_URIS = [
     None,
     "https://app.example/callback/",
@@ -430,6 +443,16 @@ async def test_a_consent_to_scopes_or_durations_that_were_not_offered_is_refused
         await flow.open()
         await flow.allow(**fields)
         assert flow.arrived()["error"] == "invalid_request", fields
+
+
+async def test_a_consent_without_a_ticked_scope_or_bound_names_the_missing_kind(flow: CodeFlow) -> None:
+    await flow.open()
+    await flow.allow(**{"scope.files:read": None})
+    assert flow.arrived()["error_description"].startswith("no scope is ticked")
+    bounds = [{"type": "tool", "locations": [FILES], "actions": ["read"]}]
+    await flow.open(authorization_details=json.dumps(bounds))
+    await flow.allow(**{"detail.0": None})
+    assert flow.arrived()["error_description"].startswith("no bound is ticked")
 
 
 async def test_a_denied_authorization_request_leaves_no_consent(world: World, flow: CodeFlow) -> None:

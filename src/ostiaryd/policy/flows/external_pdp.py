@@ -78,10 +78,13 @@ _decode_document = json_decoder(_Document)
 _decode_policy = json_decoder(bool | _Policy)
 
 
+_ROUND = "round the number, or send it as a string"
+
+
 def _exact(text: str) -> float:
     number = float(text)
     if Decimal(repr(number)) != Decimal(text):
-        raise ValueError(f"a 64-bit float cannot represent the number {text[:40]} exactly")
+        raise Malformed(f"a 64-bit float cannot represent the number {text[:40]} exactly", hint=_ROUND)
     return number
 
 
@@ -152,7 +155,7 @@ class Engines:
             return
         if find_spec("opa_bindings") is None:
             raise Invalid(
-                "the set has Rego, and OPA's library is not installed",
+                "the policy set has policies in Rego, and OPA's library is not installed on this server",
                 hint='pip install "ostiary[server,rego]"; see docs/reference/policies.md',
             )
         try:
@@ -239,7 +242,7 @@ def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
 
 
 class Latest:
-    """The active policy set as this process knows it: the set of its latest decision. A request can so be prepared
+    """The active policy set as this process knows it: the set of its latest decision. With it, a request is prepared
     without a read of the database.
 
     If another process activates another set, this process learns it from its next decision. That decision is denied if
@@ -283,8 +286,10 @@ def check_numbers(body: bytes) -> None:
     if _LONG_NUMBER.search(body):
         try:
             json.loads(body, parse_float=_exact)
-        except (ValueError, RecursionError) as error:
-            raise Malformed(str(error), hint="round the number, or send it as a string") from None
+        except ValueError:  # Python parses no integer of more than 4,300 digits
+            raise Malformed("a number of the request has too many digits", hint=_ROUND) from None
+        except RecursionError:
+            raise Malformed("the JSON text is nested too deeply") from None
 
 
 async def ask_ahead(
@@ -293,8 +298,8 @@ async def ask_ahead(
     """Return the verdicts of Rego and OPA policies that an evaluation needs, before the act that decides; None if the
     active set has only Cedar policies.
 
-    `evaluate` evaluates the request, which finds the questions for these policies. `check` checks the numbers of the
-    body before that; then the caller is authenticated.
+    First `check` checks the numbers of the body, then the caller is authenticated, then `evaluate` evaluates the
+    request, so that the questions for these policies become known.
     """
     world = call.world
     ready = world.get_singleton(Latest).get(world.db.read)

@@ -133,18 +133,27 @@ class LiveEntries:
         now on.
 
         `is_live` returns true while the credential of the caller is valid. Raises Conflict (`too_many_streams`) if the
-        server or the caller has too many streams.
+        caller has MAX_OF_CALLER streams, or if the server has MAX_STREAMS and no other stream can be replaced.
         """
+        if self._is_at_limit(caller):
+            raise Conflict(
+                f"the caller has {MAX_OF_CALLER} live streams, which is the limit",
+                hint="close another stream, for example a page of the console",
+                code="too_many_streams",
+            )
         if not self._has_room(caller):
             raise Conflict(
-                f"the caller has {MAX_OF_CALLER} live streams already, or the server has {MAX_STREAMS}",
-                hint="close another page of the console, or try again later",
+                f"the server has {MAX_STREAMS} live streams, which is the limit",
+                hint="try again later",
                 code="too_many_streams",
             )
         return self._events(caller, place, is_live)
 
+    def _is_at_limit(self, caller: Caller) -> bool:
+        return sum(stream.caller == caller.id for stream in self._streams) >= MAX_OF_CALLER
+
     def _has_room(self, caller: Caller) -> bool:
-        if sum(stream.caller == caller.id for stream in self._streams) >= MAX_OF_CALLER:
+        if self._is_at_limit(caller):
             return False
         return self.count < MAX_STREAMS or self._find_replaced(_holder(caller)) is not None
 

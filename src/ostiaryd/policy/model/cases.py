@@ -53,9 +53,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Names of exactly the policies that must decide the case; None if this is not checked."""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
-        """Run the test case, and return in words how the verdict differs from the expected one; empty if it does not
-        differ. `elsewhere` returns verdicts of Rego and OPA policies. Raises Unanswerable for a type or value that
-        policies cannot represent.
+        """Run the test case, and return in words how the verdict, or the deciding policies, differ from the expected;
+        empty if they do not differ. `elsewhere` returns verdicts of Rego and OPA policies. Raises Unanswerable for a
+        type or value that policies cannot represent.
         """
         judgement = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judgement.allowed else "ask" if judgement.because == "approval_needed" else "deny"
@@ -102,7 +102,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def _ask_playbooks(self, playbooks: Playbooks) -> Judgement:
         """Return the judgement of the playbooks on one response. Facts that the case leaves out have neutral values."""
-        agent = agent_of(_link(self.subject))
+        agent = agent_of(_link(self.subject, member="subject"))
         stated = record(self.context)
         context = {**_RESPONSE, "now": _instant(self.now)} | stated
         context["risk"] = _completed(_RISK, stated.get("risk"))
@@ -165,7 +165,9 @@ def _completed(whole: Record, stated: object) -> Record:
 
 
 def parse_cases(name: str, text: str) -> list[Case]:
-    """Return the test cases in a TOML file, whose name `name` errors state. Raises Malformed for any other text."""
+    """Return the test cases in the text of a TOML file; `name`: the name of the file, for errors. Raises Malformed for
+    any other text.
+    """
     try:
         return convert(tomllib.loads(text), _File).case
     # errors of TOML syntax, of types, or of numbers with thousands of digits
@@ -217,10 +219,10 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
     return entity(Uid("Tool", thing.id), attrs | properties, resource.lineage)
 
 
-def _link(thing: Thing) -> Link:
-    """Return an agent with the properties of a case."""
+def _link(thing: Thing, *, member: str = "behind") -> Link:
+    """Return an agent with the properties of a case. `member`: the member of the case that names the agent."""
     if REGISTERED.get(thing.type) != "Agent":
-        raise Unanswerable(f"`behind` names {thing.type[:70]}::{thing.id[:70]!a}, which is not an agent")
+        raise Unanswerable(f"`{member}` names {thing.type[:70]}::{thing.id[:70]!a}, which is not an agent")
     properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
     properties |= {name: str(value) for name, value in record(thing.properties).items() if name in properties}
     return Link(thing.id, 0, "", **properties)

@@ -52,7 +52,7 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
     ]
     fill_entry(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])
     if not lifted:
-        raise Conflict(f"the agent `{agent.name}` is not restricted", code="not_held")
+        raise Conflict(f"no such restriction of the agent `{agent.name}` is in force", code="not_held")
     for one in lifted:
         store.restrictions.end(act.tx, agent.agent_id, one.kind)
         queue_for_guards(act, RestrictionDelta(agent.agent_id, *one._replace(until=act.now)))

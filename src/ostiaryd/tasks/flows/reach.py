@@ -66,7 +66,7 @@ def _check_registered(
 ) -> None:
     if resource.name != OWN_API and not any(scope.startswith(f"{resource.name}:") for scope in scopes):
         raise Forbidden(
-            f"the agent has no scope of `{resource.name}`",
+            f"the task has no scope of `{resource.name}`",
             hint="leave the location out: a task only narrows",
             code="widens",
         )
@@ -78,5 +78,5 @@ def _check_registered(
             raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}", hint=nearest_hint(name, may_list))
         if (scope := catalogue.scope(tool)) not in scopes:
             raise Forbidden(
-                f"the agent lacks the scope {scope}", hint="leave the tool out: a task only narrows", code="widens"
+                f"the task lacks the scope {scope}", hint="leave the tool out: a task only narrows", code="widens"
             )

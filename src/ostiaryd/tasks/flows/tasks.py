@@ -131,7 +131,8 @@ def _check_room(act: Act, task: Task) -> None:
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
     """Set the end of a live task to `ttl_s` seconds from now, but no later than the end of its agent and of the task
     above, and return the task. Raises as `live` does; Forbidden if the caller may not change the task; Conflict for an
-    elevation or a task without a holder; Invalid if the end would be earlier than the present end.
+    elevation, or a task with a heartbeat but without a holder; Invalid for a standing task, or if the end would be
+    earlier than the present end.
     """
     task, doer = _task_of_caller(act, id, by=by)
     live(act.tx, id, now=act.now)
@@ -145,7 +146,9 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     registry.fill_entry(act, object=task.task_id, was=task.expires_at, until=until)
     if task.heartbeat is not None and not store.holders.list_live(act.tx, task.task_id, after=act.now - task.heartbeat):
         raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
-    if task.expires_at is None or until < task.expires_at:
+    if task.expires_at is None:
+        raise Invalid("a standing task has no end, so it cannot be renewed", hint="start another task")
+    if until < task.expires_at:
         raise Invalid("the new end is earlier than the present end", hint="end the task instead")
     store.tasks.renew(act.tx, task.task_id, expires_at=until)
     return replace(task, expires_at=until)
@@ -208,8 +211,11 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
         code = ELEVATION_ENDED if task.elevated else "task_ended"
         raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another task", code=code)
     if task.person is not None and not (person := registry.find_person(reader, task.person)).is_active:
-        why = f"the person on whose behalf the task runs {person.absence}"
-        raise Forbidden(why, hint=person.return_hint, code=person.absence_code)
+        raise Forbidden(
+            f"the person on whose behalf the task runs {person.absence}",
+            hint=person.return_hint,
+            code=person.absence_code,
+        )
     return with_chain(reader, task, doer, now=now)
 
 

@@ -138,9 +138,9 @@ def make_offer(
     a request.
 
     An agent that an administrator registered can get the scopes that the administrator gave it. Any other client can
-    get the scopes that the resource declares; the person decides about them. Raises InvalidScope if the client can get
-    none of the scopes, InvalidTarget for this server's API or an unregistered resource, to which a person cannot
-    consent, InvalidDetails for bounds at another resource.
+    get the scopes that the resource declares; the person decides about them. For a sign-in without a resource, the
+    offer is empty. Raises InvalidScope if the client can get none of the scopes, InvalidTarget for this server's API or
+    an unregistered resource, to which a person cannot consent, InvalidDetails for bounds at another resource.
     """
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):
@@ -161,7 +161,15 @@ def make_offer(
     declared = None if is_agent else registry.declared_scopes(reader, target.resource)
     available = frozenset(filter(target.owns, own if declared is None else declared)) - {ADMIN}
     if not (scopes := request.scopes & available if request.scopes else available):
-        raise InvalidScope(f"the client cannot get any of these scopes: {render_scope(request.scopes)}")
+        name = target.resource.name
+        if not request.scopes:
+            raise InvalidScope(
+                f"the client can get no scope of `{name}`", hint="ask an administrator for a scope of this resource"
+            )
+        raise InvalidScope(
+            f"the client can get none of these scopes of `{name}`: {render_scope(request.scopes)}",
+            hint="request other scopes, or ask an administrator for them",
+        )
     return Offer(resource=target.uri, scopes=scopes, details=narrow_details(bounds, task=(), target=target))
 
 
@@ -179,8 +187,9 @@ def choose_step(
     first).
 
     A login after `requested_at` (microseconds) satisfies a demand for a new login, so the person is not asked to sign
-    in twice for one request. Raises LoginRequired and ConsentRequired if `prompt=none` forbids the step, Unmet if the
-    login is too weak, Forbidden (`role_required`) if the roles of the person do not permit the client.
+    in twice for one request. Raises LoginRequired and ConsentRequired if `prompt=none` forbids the step, Forbidden
+    (`role_required`) if the roles of the person do not permit the client. For a new login that does not satisfy the
+    request, raises LoginRequired if the request names another person, otherwise Unmet.
     """
     is_silent = "none" in request.prompt
     assurance = None if session is None else _meet(request, session, requested_at=requested_at, now=now)
@@ -304,8 +313,8 @@ def issue_code(
 ) -> str:
     """Issue an authorization code on an existing consent, and return the code.
 
-    `requested_at` is in microseconds. Raises PersonNeeded if the person has to sign in or to consent, InvalidRequest,
-    InvalidClient, and the errors of `make_offer` and `choose_step`.
+    `requested_at`: the time of the request in microseconds. Raises PersonNeeded if the person has to sign in or to
+    consent, InvalidRequest, InvalidClient, and the errors of `make_offer` and `choose_step`.
     """
     act.entry.person = session.person
     _check_unchanged(act, client, digest=client.digest)
@@ -344,9 +353,9 @@ def agree(
         raise InvalidRequest("the form has a scope or a bound that this page did not offer", hint="reload the page")
     details = tuple(detail for place, detail in enumerate(offer.details) if place in choice.details)
     if offer.details and not details:
-        raise InvalidRequest("no scope and no bound is ticked", hint="leave a line ticked, or deny the request")
+        raise InvalidRequest("no bound is ticked", hint="leave a bound ticked, or deny the request")
     if offer.scopes and not details and not choice.scopes & offer.scopes:
-        raise InvalidRequest("no scope and no bound is ticked", hint="leave a line ticked, or deny the request")
+        raise InvalidRequest("no scope is ticked", hint="leave a scope ticked, or deny the request")
     agent = agent_of(act, client, session.person, scopes=choice.scopes & offer.scopes)
     consent = remember(
         act,
