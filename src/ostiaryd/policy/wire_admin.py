@@ -155,7 +155,7 @@ def _check_active(act: Act, call: Call) -> None:
     if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
         raise PreconditionFailed(
             f"`If-Match` does not name the active policy set {active}",
-            hint="another set may have become active: make a new plan, and send its hash",
+            hint="another set may have become active: repeat the dry run, and send the hash of the active set",
         )
 
 
@@ -308,11 +308,11 @@ PUT_QUERY = (
     *ACTIVATE_QUERY,
     Query("watch", "`true` lets the set decide beside the active set, without enforcement.", Flag),
     Query("whatif", "Ticket of a what-if: the set is refused if more verdicts change than `max_changes`."),
-    Query("max_changes", "Verdicts that may change: 0 by default.", int),
+    Query("max_changes", "Maximum number of verdicts that may change; 0 by default.", int),
 )
 
 CHANGED = PreconditionFailed(
-    "`If-Match` does not name the active policy set", hint="another set became active: plan again"
+    "`If-Match` does not name the active policy set", hint="another set became active: repeat the dry run"
 )
 
 ROUTES = (

@@ -192,8 +192,8 @@ def read_batch(call: Call) -> Batch:
     """Return the batch in the body of a request. Raises Malformed if anything but an item of the batch is not
     well-formed.
 
-    An item that is not well-formed becomes None, and only this item is denied (section 7.2.1). The same applies to an
-    item without a member of its own, if the member of the batch is not well-formed, such as an empty one.
+    An item that is not well-formed becomes None, and only this item is denied (section 7.2.1). An item that takes a
+    member from the batch is denied too, if this member of the batch is not well-formed.
     """
     try:
         return read(call, Batch)

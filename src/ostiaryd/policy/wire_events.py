@@ -27,7 +27,7 @@ async def stream_events(call: Call) -> Reply:
     """
     place = call.header(b"last-event-id") or call.query_one("place")
     if place is not None and len(place) > MAX_PLACE:
-        raise Invalid("`place` is not the id of an event", hint="send the id of the last event")
+        raise Invalid("`Last-Event-ID` or `place` is not the id of an event", hint="send the id of the last event")
     caller, cookie, now = call.caller, session_cookie(call), call.world.now
     claims = None if caller.token is None else trust.read_claims(call.header(b"authorization"), keys=call.world.keys)
 

@@ -19,7 +19,7 @@ from ostiaryd.trust.model import SECOND
 
 
 class NewRole(msgspec.Struct, forbid_unknown_fields=True):
-    """A role to grant or to revoke. `subject`: the name or id of a person or team."""
+    """A role to grant. `subject`: the name or id of a person or team."""
 
     subject: str
     role: str

@@ -55,7 +55,7 @@ async def start_task(call: Call) -> Reply:
     A part is delegated to the agent of the parent, or to another agent.
     """
     if len(call.body) > MAX_BODY:
-        raise TooLarge(f"the task has more than {MAX_BODY} bytes", hint="name fewer tools, values or words")
+        raise TooLarge(f"the request has more than {MAX_BODY} bytes", hint="name fewer tools, values or words")
     new = call.json(NewTask)
     classes = call.world.config.classes
     bounds, budget = parse_details(new.bounds, classes=classes), parse_limits(new.budget, classes=classes)

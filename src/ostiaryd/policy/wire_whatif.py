@@ -67,7 +67,7 @@ class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asking:
-    """The limit of one what-if at a time in this server process."""
+    """The one place for a what-if in this server process, which runs at most one what-if at a time."""
 
     def __init__(self, _: World) -> None:
         self.is_busy = False

@@ -75,7 +75,7 @@ _reader = Opa()
 
 
 def answer(body: bytes) -> bytes:
-    """Return the answer to one request."""
+    """Return the answer of the confined process to one request of the server, both as JSON."""
     request = _decode(body)
     if request.program is not None:
         return _encode(_compile(request.program))
@@ -128,7 +128,7 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
         modes[policy] += [head.get("value", {}).get("value") for head in heads if head["ref"][0]["value"] == "mode"]
     expected = {policy: program.watching[policy] for policy in program.policies}
     if expected != {policy: modes[policy] == ["watch"] for policy in rules}:
-        raise _Invalid("OPA reads another `package` or `mode`: write each on a line of its own")
+        raise _Invalid("OPA reads another `package` or `mode` than this server: write each on a line of its own")
     for policy, names in rules.items():
         if not names.intersection(_RULES):
             raise _Invalid(f"the package ostiary.{policy} defines neither `permit` nor `forbid`")

@@ -122,7 +122,8 @@ def _decide(act: Act, evaluator: Evaluator, question: EvaluationRequest) -> tupl
     any other request, and steps 3 to 7 do not apply to it. 3. Secrets. A call with a secret that a proxy used for an
     agent in its chain is denied. 4. Approval. If only an approval is missing, the call spends the approval that the
     request shows. 5. Rate. A call beyond the rate of a throttled agent is denied. 6. Budget. The call is charged to the
-    budgets of its task, or denied. 7. History. The call is added to the memory of its task.
+    budgets of its task, or denied. 7. History. The call is added to the history of its task, if a policy reads
+    histories.
     """
     try:
         resolved = evaluator.resolve(question)  # 1

@@ -64,8 +64,8 @@ def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, Res
 
 
 def widest_claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """Return the claims that a token of the agent for the resource would have, with all scopes and bounds that the task
-    allows. No token is issued.
+    """Return the claims that a token of the agent for the resource would have, with all scopes and bounds that the
+    agent may use under the task. No token is issued.
     """
     line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)

@@ -170,7 +170,8 @@ class Evaluator:
 
     def check_secrets(self, resolved: ToolCall) -> None:
         """Check that the arguments of a call contain no secret that a proxy inserted into requests of an agent in the
-        call's delegation chain. Raises SecretSent otherwise.
+        call's delegation chain. Raises SecretSent otherwise, and if there are such secrets, but the arguments are too
+        long to be searched. Without the keys of the server, nothing is checked.
         """
         if self._keys is not None:
             principal, arguments = resolved.call.principal, resolved.call.arguments
@@ -181,8 +182,9 @@ class Evaluator:
             )
 
     def settle(self, act: Act, resolved: ToolCall, decision: Decision) -> Decision:
-        """Charge an allowed call to the budgets of its task, and add the call to the memory of the task; return the
-        decision. The decision becomes a denial if the call exceeds a budget, or the rate of an agent that is throttled.
+        """Charge an allowed call to the budgets of its task, and add the call to the history of the task, if a policy
+        reads histories; return the decision. The decision becomes a denial if the call exceeds a budget, or the rate of
+        an agent that is throttled. If `decision` is a denial, nothing changes.
         """
         if not decision.allowed:
             return decision

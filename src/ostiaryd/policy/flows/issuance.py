@@ -1,4 +1,6 @@
-"""Policies on issuance: tokens, delegated tasks, certificates, secrets, and elevations."""
+"""Policies on issuance: tokens, delegated tasks, certificates, secrets, and elevations. If a verdict of a Rego or OPA
+policy is missing, each check raises RemotePoliciesNeeded.
+"""
 
 from __future__ import annotations
 

@@ -73,11 +73,13 @@ def search(
     certain: bool = False,
     names_agents: bool = False,
 ) -> SearchPage:
-    """Return a page of up to `limit` permitted results of the search, from at most MAX_EXAMINED candidates that follow
-    the place `after`. Slow: call it in a thread.
+    """Return a page of up to `limit` permitted results of the search. A page examines at most MAX_EXAMINED candidates
+    that follow the place `after`; for a set with Rego or OPA policies, at most MAX_EXAMINED_REMOTE. Slow: call this
+    function in a thread.
 
     `certain` leaves out results whose verdict depends on unknown arguments. `names_agents`: an error may suggest the
-    name of an agent to the caller. Raises NotFound if an agent, resource, tool or action in the search does not exist.
+    name of an agent to the caller. Raises NotFound for an unknown agent, resource or tool, and for an unknown action in
+    a search for or about one of these; `why` of the page states any other unknown name.
     """
     _check_names(reader, ready, sought, names_agents=names_agents)
     page = SearchPage(ready.policies.hash, limit)

@@ -108,7 +108,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     if store.active_hash(act.tx) != plan.against:
         raise Conflict(
             "another policy set has become active since the plan was made",
-            hint="make a new plan",
+            hint="repeat the request: it is then compared with the set that is active now",
             code="policy_changed",
         )
     if unnamed := [id for id in plan.loses if id not in loses]:

@@ -23,11 +23,11 @@ class Span(NamedTuple):
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
     """Record in the ledger entry that a caller replays recorded decisions under the policy set in `files` (a what-if);
     return the range of entries to replay, between the times `since` and `until` (microseconds; None: until now). Raises
-    Forbidden for an agent without the scope `DECIDE`, Malformed or Invalid for unusable files, Invalid for an empty
-    period.
+    Forbidden for an agent that has neither the scope `DECIDE` nor `ostiary:admin`, Malformed or Invalid for unusable
+    files, Invalid for an empty period.
 
-    A caller could learn values of arguments by specially written policy sets. An agent therefore needs the scope of the
-    decision point besides the scope to read; for a person, role policies have decided already.
+    A caller could learn values of arguments by specially written policy sets. An agent therefore needs the scope
+    `DECIDE` besides the scope to read; for a person, role policies have decided already.
     """
     if not (by.kind == "person" or by.is_admin or DECIDE in by.scopes):
         raise Forbidden(

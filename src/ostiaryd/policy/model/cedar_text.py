@@ -32,9 +32,9 @@ _TOKEN = re.compile(
 
 
 def check_policies(name: str, text: str) -> int:
-    """Check the size and the nesting in a file of Cedar policies, before Cedar parses it. Return the number of
-    semicolons, which is an upper limit for the number of policies. `name`: the name of the file, for errors. Raises
-    Malformed for a string without an end, Invalid for text beyond a limit.
+    """Check the size, the nesting and the number of operators of the policies in a Cedar file, before Cedar parses it.
+    Return the number of semicolons, which is an upper limit for the number of policies. `name`: the name of the file,
+    for errors. Raises Malformed for a string without an end, Invalid for text beyond a limit.
     """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
@@ -50,8 +50,10 @@ def check_policies(name: str, text: str) -> int:
             if depth > MAX_BRACKETS:
                 raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
             if operators > MAX_OPERATORS:
-                message = f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators"
-                raise Invalid(message, hint="divide the policy into several policies")
+                raise Invalid(
+                    f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators",
+                    hint="divide the policy into several policies",
+                )
         elif kind == "quote":
             raise Malformed(f"{_at(name, text, token)}: a string does not end")
     return policies

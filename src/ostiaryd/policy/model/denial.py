@@ -55,8 +55,9 @@ _decode = json_decoder(Denial)
 
 
 def denial(question: EvaluationRequest, *, id: str, issuer: str, now: int) -> Denial:
-    """Return the signed content of the denial of a call, with which its caller can request an approval; `id`: the id of
-    the evaluation; `now`: microseconds. Raises Malformed for arguments without a canonical JSON form.
+    """Return the content of a denial token. `seal_denial` makes the token from it; with the token, the denied caller
+    can request an approval. `id`: the id of the evaluation; `now`: microseconds. Raises Malformed for arguments without
+    a canonical JSON form.
     """
     ends = now // SECOND + LIFETIME_S
     return Denial(

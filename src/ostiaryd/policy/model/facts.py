@@ -74,8 +74,8 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     which the caller stated.
 
     `question`: None for a call of a tool, an issuance or a delegation, which the other members describe completely.
-    `context` is in Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments; `hidden`: the
-    names of arguments whose values were not stored.
+    `context` is in Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments, None if none
+    were stored; `hidden`: the names of arguments whose values were not stored.
     """
 
     question: EvaluationRequest | None = None

@@ -73,10 +73,10 @@ def check_same(place: Place, *, search: str, policies: str, limit: int | None) -
     means the limit of the token. Raises Invalid otherwise.
     """
     if place.search != search:
-        message = "the search differs from the search of the page token"
-        raise Invalid(message, hint=_SAME, code="page_changed")
+        raise Invalid("the search differs from the search of the page token", hint=_SAME, code="page_changed")
     if limit is not None and limit != place.limit:
-        message = f"`page.limit` was {place.limit} and is {limit}"
-        raise Invalid(message, hint=_SAME, code="page_changed")
+        raise Invalid(
+            f"`page.limit` was {place.limit} on the page before, and is {limit}", hint=_SAME, code="page_changed"
+        )
     if place.policies != policies:
         raise Invalid("the policies have changed since the page before", hint=_ANEW, code="page_changed")

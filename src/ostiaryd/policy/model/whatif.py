@@ -55,8 +55,8 @@ class Recorded(msgspec.Struct, gc=False):
 
 
 class Verdict(NamedTuple):
-    """A recorded verdict: whether the request was allowed, the policies that decided it, and the policies that failed,
-    with their errors.
+    """A recorded verdict: whether the request was allowed, the policies that decided it, the policies that failed, with
+    their errors, and the policies in watch mode whose conditions held.
     """
 
     allowed: bool
@@ -285,7 +285,9 @@ def subject_of(posed: Posed) -> str:
 
 
 def target_of(posed: Posed) -> str:
-    """Return the target of a request as text: for a call `RESOURCE/TOOL`, otherwise the action and its resource."""
+    """Return the target of a request as text: for a call `RESOURCE/TOOL`, otherwise the action and its resource (the
+    type alone, if the resource is not registered).
+    """
     match posed:
         case Posed(question=None, resource=ToolSeen(name=name, tool=tool)):
             return f"{name}/{tool}"
