@@ -28,7 +28,10 @@ class SigningKeyBody(TypedDict):
 
 
 async def rotate_key(call: Call) -> Reply:
-    """Replace a signing key with a new key. `/jwks` lists the old key until the last token that it signed expires."""
+    """Replace a signing key with a new key.
+
+    `/jwks` lists an old key for tokens until the last token that it signed expires.
+    """
     rotation = call.json(SigningKeyRotation)
     kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=rotation.use, alg=rotation.alg))
     load_keys(call.world.keys, call.world.db.read())

@@ -15,7 +15,7 @@ from ostiaryd.tokens import flows
 
 
 class Suspension(msgspec.Struct, forbid_unknown_fields=True):
-    """The reason for the suspension, which the ledger records."""
+    """The reason for the suspension or the resumption, which the ledger records."""
 
     why: str = ""
 

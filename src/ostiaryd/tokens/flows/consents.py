@@ -78,10 +78,10 @@ def remember(
     """Store a person's consent to `scopes` and `details` (bounds) for `seconds`, and return it. `offered` are all
     scopes that the page showed.
 
-    Scopes of an earlier consent that the page did not offer remain if the new bounds lie within the earlier bounds and
-    the client has not changed. The consent then ends no later than the earlier one. If the new consent permits less
-    than the earlier one or ends sooner, every grant on the earlier one ends. Raises InvalidRequest for a lifetime that
-    is not offered.
+    Scopes of an earlier consent in force that the page did not offer remain if the new bounds lie within the earlier
+    bounds and the client has not changed. The consent then ends no later than the earlier one. If the new consent
+    permits less than the earlier one or ends sooner, every grant on the earlier one ends. Raises InvalidRequest for a
+    lifetime that is not offered.
     """
     if seconds not in LIFETIMES:
         raise InvalidRequest("the page does not offer this lifetime", hint="reload the page")
@@ -126,7 +126,7 @@ def check_person(
     reader: Reader, client: OAuthClient, *, person: str, uri: str, scopes: frozenset[str], now: int
 ) -> None:
     """Check that the role policies permit a person to let a client act for them at the resource `uri`. With an empty
-    `uri` (identity only), do nothing.
+    `uri` (identity only), or the `uri` of no registered resource, do nothing.
 
     Raises Forbidden (`role_required`) if the check fails.
     """

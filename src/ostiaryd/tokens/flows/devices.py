@@ -70,7 +70,7 @@ def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
     device = store.devices.by_user_code(reader, code) if code else None
     if device is None or now >= device.expires_at or device.answered_at is not None:
         raise NotFound(
-            "this code is not valid, or has expired",
+            "this code is not valid, has expired, or was answered before",
             hint="compare the code with the display of the device, or start again on the device",
         )
     return device
@@ -79,8 +79,8 @@ def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
 def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
     """Redeem a device code that the person has approved, and return the tokens (RFC 8628 section 3.4).
 
-    Raises Pending before the person's answer, or SlowDown if the device polls too often; ExpiredToken, Forbidden
-    (`access_denied`) if the person denied, and the errors of `redeem_code`.
+    Raises Pending before the person's answer, or SlowDown if the device polls too often; ExpiredToken if the device
+    code expired without an answer, Forbidden (`access_denied`) if the person denied, and the errors of `redeem_code`.
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=DEVICE_CODE)
     device = store.devices.get(act.tx, digest_of(token_request.secret))

@@ -78,8 +78,8 @@ _BEGIN = "begin with a new authorization request"
 
 
 class Reused(InvalidGrant):
-    """Raised if the client sent a code or a refresh token that was used before. The caller must end its grant with
-    `end_reused`.
+    """Raised if the client sent a code or a refresh token that was used before. The caller must then end the grant with
+    the id `grant` by `end_reused`.
     """
 
     def __init__(self, message: str, *, grant: str) -> None:
@@ -89,7 +89,9 @@ class Reused(InvalidGrant):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The tokens that a grant gives to its client. `identity` holds the granted scopes of OpenID Connect."""
+    """The tokens that a grant gives to its client. `refresh_token`: None if the client gets none; `id_token`: None
+    without the scope `openid`; `identity`: the granted scopes of OpenID Connect.
+    """
 
     access: Issued
     refresh_token: str | None = field(repr=False)
@@ -98,8 +100,8 @@ class Granted:
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The parsed parameters of a token request with a code or refresh token. Nothing in the request has
-    been verified.
+    """The parsed parameters of a token request with an authorization code, a device code or a refresh token. Nothing in
+    the request has been verified.
     """
 
     sender: Sender

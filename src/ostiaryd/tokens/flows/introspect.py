@@ -33,8 +33,8 @@ class Asker:
 
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
-    """Authenticate the client that wants to introspect or revoke a token by its client assertion. Raises InvalidClient
-    for an invalid assertion.
+    """Authenticate, by its client assertion, the client that wants to introspect or revoke a token. Raises
+    InvalidClient for an invalid assertion.
     """
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)

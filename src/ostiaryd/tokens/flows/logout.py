@@ -59,7 +59,7 @@ async def deliver_logouts(world: World) -> None:
     """Deliver the logout tokens that are due. A token is dropped after delivery, after status 400, or after the last
     attempt.
 
-    If the service of a client fails or does not answer, all tokens for the client wait `RETRY_S[0]`. This
+    If the service of a client fails or does not answer, all tokens for the client wait `RETRY_S[0]`. Such a client
     delays tokens for other clients by at most `DELIVERY_S`.
     """
     due = await world.db.scan(lambda reader: store.logout.due(reader, now=world.now(), limit=AT_ONCE, share=SHARE))

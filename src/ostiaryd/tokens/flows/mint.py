@@ -170,11 +170,11 @@ def _identify(act: Act, sender: Sender, *, config: Config, path: str) -> Identif
         else:
             agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
         if agent.id != client.client_id:
-            raise InvalidClient("the client assertion was made by another client")
+            raise InvalidClient("the credentials of the request belong to another client than `client_id`")
         return Identified(client, agent.jkt, possession, agent)
     proved = trust.authenticate_oauth_client(act, sender.credentials, sender.keys, config=config)
     if proved.client.client_id != client.client_id:
-        raise InvalidClient("the client assertion was made by another client")
+        raise InvalidClient("the credentials of the request belong to another client than `client_id`")
     possession = Possession()
     if unverified_proof is not None:
         possession = _prove_possession(act, unverified_proof, path=path, config=config)

@@ -37,8 +37,11 @@ def restrict_scopes(
     for name in (*own, *task.restricted):
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
             if restriction.kind == "throttle" and not registry.count_call(act.tx, name):
-                message = f"agent {name} is limited to {restriction.limit} calls a minute"
-                raise Forbidden(message, hint="try again in a minute", code="access_denied")
+                raise Forbidden(
+                    f"agent {name} is limited to {restriction.limit} calls a minute",
+                    hint="try again in a minute",
+                    code="access_denied",
+                )
             if (
                 restriction.kind == "step_up"
                 and (reason := find_unproved(acr, at, restriction, now=act.now)) is not None
@@ -47,9 +50,11 @@ def restrict_scopes(
             if restriction.kind == "narrow" and target.agent is None and target.uri != config.api:
                 scope &= _reading(act, target)
                 if not scope:
-                    message = f"agent {name} is restricted to reading for now"
-                    hint = "request scopes of tools that only read, or ask an administrator to end the restriction"
-                    raise Forbidden(message, hint=hint, code="access_denied")
+                    raise Forbidden(
+                        f"agent {name} is restricted to reading for now",
+                        hint="request scopes of tools that only read, or ask an administrator to end the restriction",
+                        code="access_denied",
+                    )
     return scope
 
 

@@ -31,7 +31,7 @@ def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[
     holding = registry.get_holding(act.tx, caller.token or "")
     grant = None if holding is None or holding.parent is None else store.authorization.get_grant(act.tx, holding.parent)
     if grant is None:
-        raise AccessRefused("the access token was issued without a person")
+        raise AccessRefused("the access token was issued to a client that acts for no person")
     act.entry.person = grant.person
     person = registry.find_person(act.tx, grant.person)
     claims = claims_about(person, scopes=caller.scopes, names=grant.request.userinfo_claims)

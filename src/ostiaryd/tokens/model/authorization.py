@@ -66,8 +66,8 @@ _THUMBPRINT = _CHALLENGE
 
 
 class LoginRequired(Refused):
-    """The request forbids a login page (`prompt=none`), but the person is not signed in (OpenID Connect Core 1.0
-    section 3.1.2.6).
+    """The request forbids a login page (`prompt=none`), but the person is not signed in; or another person signed in
+    than the person whom the request names (OpenID Connect Core 1.0 section 3.1.2.6).
     """
 
     code = "login_required"
@@ -326,8 +326,8 @@ def _parse_challenge(values: Mapping[str, str]) -> str:
 
 
 def check_verifier(verifier: str, challenge: str) -> None:
-    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant for a verifier that does
-    not match, and InvalidRequest if the verifier is missing.
+    """Check that a verifier matches its challenge (RFC 7636 section 4.6). If both are empty, the check passes. Raises
+    InvalidGrant for a verifier that does not match, and InvalidRequest if only the verifier is empty.
 
     A verifier without a challenge is refused, because an attacker may have removed the challenge from the request (RFC
     9700 section 4.8.2).

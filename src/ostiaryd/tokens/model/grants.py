@@ -212,7 +212,8 @@ def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) ->
 
 def scopes_at(target: Target, requested: frozenset[str], *, available: frozenset[str]) -> frozenset[str]:
     """Return the requested scopes; if none is requested, all available scopes that the target accepts. Raises
-    InvalidTarget for a scope of another resource.
+    InvalidTarget for a scope that a registered resource as target does not accept; for an unregistered resource,
+    `find_target` has checked the scopes.
     """
     if not requested:
         return frozenset(filter(target.owns, available))

@@ -80,7 +80,7 @@ def _check_bounds(claims: Mapping[str, object], *, client_id: str, issuer: str, 
     if claims.get("client_id") != client_id:
         raise jose.InvalidToken("`client_id` does not name the client of the request")
     if claims.get("sub") == client_id:
-        raise jose.InvalidToken("`sub` names the client, as in a client assertion")
+        raise jose.InvalidToken("`sub` names the client, which only a client assertion may do")
     if jose.numeric_date(claims, "exp") > now + LONGEST_REQUEST_OBJECT + AHEAD:
         raise jose.InvalidToken("`exp` is more than an hour ahead")
     if "nbf" in claims and jose.numeric_date(claims, "nbf") < now - LONGEST_REQUEST_OBJECT:

@@ -211,8 +211,8 @@ def delete_grant(tx: Tx, id: str) -> None:
 
 
 def grant_of_task(reader: Reader, task: str, *, person: str, client_id: str) -> PersonGrant | None:
-    """Return the grant of this person and client that began a task; None if there is none or its consent
-    was withdrawn.
+    """Return a grant of this person and client whose task is `task`; None if there is none, or if its consent was
+    withdrawn.
     """
     row = reader.one(_OF_TASK, task=task, person=person, client_id=client_id)
     return None if row is None else _grant(row)

@@ -71,13 +71,15 @@ def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
 
 
 def put(tx: Tx, consent: Consent) -> None:
-    """Store a new consent. A consent to the client at the resource that the person gave before leaving ends."""
+    """Store a new consent. An earlier consent of the person to the same client and resource, which is void since the
+    person left, ends.
+    """
     tx.send(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
     tx.send(_PUT, **_values(consent))
 
 
 def change(tx: Tx, consent: Consent) -> None:
-    """Store the changed scopes, bounds and end of an existing consent."""
+    """Store the changed scopes, bounds, client metadata and times of an existing consent."""
     values = _values(consent)
     tx.send(_CHANGE, **{name: values[name] for name in _CHANGE.names})
 
