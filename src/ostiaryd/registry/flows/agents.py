@@ -40,8 +40,8 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
     """Register and return an agent. The agent is pending until its first key is registered; an agent without keys
     (`is_keyless`) is active immediately.
 
-    Raises NotFound for an unknown owner or deputy, Conflict for a taken name or an owner without an active person,
-    Invalid for a property that is not valid.
+    Raises NotFound for an unknown owner or deputy, Conflict for a taken name, an owner without an active person or a
+    deputy who is not active, Invalid for a property that is not valid.
     """
     owner = find_owner(act.tx, spec.owner)
     agent = Agent(
@@ -85,7 +85,8 @@ def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by:
     `active`, its holdings (such as tokens and leases) end.
 
     Raises NotFound for an unknown agent, Forbidden if the caller may not use the verb, and Conflict if the verb does
-    not apply in this state, or if the agent cannot become active: no accountable owner, no key, or expired.
+    not apply in this state, or if the agent cannot become active: no accountable owner, no key, expired, or waiting for
+    a person's decision on an incident.
     """
     agent, _ = _move(act, find_agent(act.tx, id_or_name), verb, why=why, by=by)
     return agent
@@ -93,7 +94,7 @@ def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by:
 
 def revoke_agent(act: Act, id_or_name: str, *, by: Caller | None = None) -> Counter[str]:
     """Apply the emergency verb `revoke` to an agent in any state, and end its holdings; return the number of ended
-    objects by kind.
+    objects by kind. A pending or active agent becomes suspended; in any other state, the state stays.
     """
     _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why="revoked", by=by)
     return ended
@@ -246,7 +247,7 @@ def check_end(end: int, *, now: int) -> int:
     """
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid(
-            "the end of the agent must be in the future, at most ten years from now", hint="state another end"
+            "the end of an agent or a key must be in the future, at most ten years from now", hint="state another end"
         )
     return end
 

@@ -25,8 +25,8 @@ KEPT = 86_400 * 1_000_000
 
 
 def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
-    """Return the ids of agents that have expired and whose holdings have not been ended, the agent with the earliest
-    end first.
+    """Return the ids of at most `LISTED` agents that have expired and are not suspended yet, the agent with the
+    earliest end first.
     """
     return store.agents.list_due(reader, now=now, limit=LISTED)
 
@@ -50,8 +50,8 @@ def expire_key(act: Act, jkt: str) -> None:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Suspend expired agents and revoke expired keys, each in a separate act, at most `limit`; return their number.
-    Holdings that expired more than a day ago are deleted.
+    """Suspend at most `limit` expired agents and revoke at most `limit` expired keys, each in a separate act; return
+    the number of both. Holdings that expired more than a day ago are deleted.
     """
     now = world.now()
     due_agents = await world.db.scan(lambda reader: store.agents.list_due(reader, now=now, limit=limit))

@@ -42,8 +42,8 @@ def add_holding(act: Act, holding: Holding) -> None:
 
 
 def release_holdings(act: Act, holding: Holding, kind: str) -> None:
-    """Give the live holdings of the kind `kind` that are direct children of `holding` the parent of `holding`, so that
-    they do not end when `holding` ends.
+    """Move the live holdings of the kind `kind` that are direct children of `holding` up to the parent of `holding`, so
+    that they do not end when `holding` ends. Without that parent, they then have no parent.
     """
     store.holdings.move(act.tx, holding.id, kind, above=holding.parent)
 

@@ -36,7 +36,7 @@ def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = N
 
 def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600) -> AgentKey:
     """Register and return a new key of an agent. All other keys end after `overlap_s` seconds (0 to 30 days) at the
-    latest.
+    latest. Raises Invalid for another overlap, and the errors of `add_key`.
     """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")

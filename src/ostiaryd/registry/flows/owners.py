@@ -49,9 +49,9 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
 
 
 def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
-    """Set the person who takes over the agents when this person or team leaves; return the owner. Raises NotFound for
-    an unknown owner or person, Conflict for a deputy who is not active, Invalid for a person who would be their own
-    deputy.
+    """Set the person who takes over the agents when this person or team leaves (None: no deputy), and return the owner.
+    Raises NotFound for an unknown owner or person, Conflict for a deputy who is not active, Invalid for a person who
+    would be their own deputy.
     """
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
@@ -63,7 +63,9 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
 
 
 def add_member(act: Act, team: str, person: str) -> Team:
-    """Add a person to a team, and return the team. If the person is already a member, nothing changes."""
+    """Add a person to a team, and return the team. If the person is already a member, nothing changes. Raises NotFound
+    for an unknown team or person, Conflict for a full team or a person who is not active.
+    """
     into, member = find_team(act.tx, team), active_person(act, person)
     fill_entry(act, object=into.team_id, member=member.person_id)
     if len(store.owners.list_members(act.tx, into.team_id)) >= MAX_MEMBERS:

@@ -19,7 +19,7 @@ from ostiaryd.registry.model import PersonId, PersonKey, Root
 
 def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
     """Register and return a public key of a person. Raises NotFound for an unknown person, InvalidKey for an unusable
-    key, and Conflict if the person has left, the key is known, or there are too many keys.
+    key, and Conflict if the person is not active, the key was registered before, or there are too many keys.
     """
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
@@ -43,7 +43,7 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     """Revoke a key of a person, and end every unused approval that was signed with it and all tokens of the person;
     return the number of ended objects by kind.
 
-    All tokens end, because they may have been requested with any key. Raises NotFound if there is none.
+    All tokens end, because they may have been requested with any key. Raises NotFound if the person never had the key.
     """
     person = find_person(act.tx, id_or_name)
     key = store.person_keys.get(act.tx, jkt)

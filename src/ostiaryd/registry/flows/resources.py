@@ -57,7 +57,9 @@ def create_resource(
             "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
         )
     if store.resources.get_resource_by_uri(act.tx, resource.uri) is not None:
-        raise Conflict("this URI is already registered", hint="ostiary resource list", code="uri_taken")
+        raise Conflict(
+            "this URI is already registered", hint="list the resources: ostiary resource list", code="uri_taken"
+        )
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
     store.resources.insert(act.tx, resource)
@@ -78,7 +80,7 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
 
 def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     """Replace the key of a resource's guard, end the tokens of the old key, and return the resource. Raises NotFound
-    for an unknown resource, InvalidKey for an unusable key, Conflict for a key that is in use.
+    for an unknown resource, InvalidKey for an unusable key, Conflict for a key that was registered before.
     """
     resource = find_resource(act.tx, id_or_name)
     public = jose.parse_public_jwk(jwk)

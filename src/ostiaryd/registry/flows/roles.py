@@ -32,7 +32,7 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
 
 def revoke_role(act: Act, subject: str, role: str) -> Owner:
     """Take a role from a person or team (id or name), including assignments by identity providers, and return the
-    owner. Raises NotFound if there is none.
+    owner. Raises NotFound for an unknown owner, or an owner without the role.
     """
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])

@@ -36,7 +36,7 @@ class StateChange(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AgentBody(TypedDict):
-    """An agent as in lists."""
+    """The summary of an agent, which lists show."""
 
     agent_id: str
     client_id: str

@@ -38,8 +38,8 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
 
 
 def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
-    """Return a text for people after checking it: 1 to `limit` characters, none of them invisible or a control
-    character. `of` names the text in errors. Raises Invalid for any other text.
+    """Return a text for people after checking it: 1 to `limit` characters, not only spaces, and no invisible or control
+    characters except line breaks and tabs. `of` names the text in errors. Raises Invalid for any other text.
     """
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")

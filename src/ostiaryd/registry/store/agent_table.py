@@ -75,7 +75,7 @@ class Examined(NamedTuple, Generic[T]):
 
 
 def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limit: int) -> Examined[AgentRow]:
-    """Return the next rows of the table after the cursor `after`, at most `limit`."""
+    """Return rows of the table: at most `limit` of the `MAX_EXAMINED` agents that follow the cursor `after`."""
     parameters = chosen.parameters()
     column = "name" if sort in (Sort.NAME, Sort.NAME_DESCENDING) else "agent_id"
     leading = next((name for name in _LEADING if name in parameters), None) if column == "name" else None
@@ -105,7 +105,9 @@ def _row_statement(names: tuple[str, ...]) -> Sql:
 
 
 def counts(reader: Reader) -> dict[str, dict[str, int]]:
-    """Return the number of agents by state, kind, tier and segment. Reads one index for each."""
+    """Return the number of agents by state, kind, tier and segment (the `MAX_SEGMENTS` largest). Reads one index for
+    each.
+    """
     return {name: dict(reader.all(statement)) for name, statement in _COUNTS.items()}
 
 

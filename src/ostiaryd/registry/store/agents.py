@@ -83,12 +83,12 @@ def insert(tx: Tx, agent: Agent) -> None:
 
 
 def read_of(id_or_name: str) -> Read:
-    """Return the read that `get` makes."""
+    """Return the read that `get_agent` makes."""
     return Read(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, {"key": id_or_name}, _agent)
 
 
 def get_agent(reader: Reader, id_or_name: str) -> Agent | None:
-    """Return an agent by id, in any state; None if there is none."""
+    """Return an agent by id or name, in any state; None if there is none."""
     return reader.one_as(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
@@ -232,10 +232,10 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
 
 
 def list_agent_exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, AgentState, int]]:
-    """Return the agents that left `active` after `since` (microseconds), with state and epoch, for a snapshot of a
-    guard.
+    """Return the id, the state and the epoch of each agent that `set_state` changed after `since` (microseconds) and
+    whose epoch is above 0, so that earlier tokens are invalid. For a snapshot of a guard.
 
-    If `since` is as long ago as the longest lifetime of a token, the guard needs no earlier ones: all tokens from
+    If `since` is as long ago as the longest lifetime of a token, the guard needs no earlier changes: all tokens from
     before have expired, because only active agents get tokens.
     """
     return [(id, AgentState(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]

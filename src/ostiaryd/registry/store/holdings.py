@@ -168,7 +168,7 @@ def end_all_holdings(tx: Tx, *, why: str) -> int:
 
 
 def read_of(id: str) -> Read:
-    """Return the read that `get` makes."""
+    """Return the read that `get_holding` makes."""
     return Read(_GET, {"id": id}, _holding)
 
 
@@ -196,7 +196,7 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
 
 
 def move(tx: Tx, parent: str, kind: str, *, above: str | None) -> None:
-    """Give the live holdings of a kind whose parent is `parent` the parent `above`; None: no parent."""
+    """Change the parent of the live holdings of a kind from `parent` to `above` (None: no parent)."""
     for (id,) in tx.all(_MOVE, parent=parent, kind=kind, above=above, now=tx.now):
         tx.touch("holding", id)
 

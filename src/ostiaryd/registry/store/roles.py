@@ -69,12 +69,12 @@ def list_person_roles(reader: Reader, person: str) -> frozenset[str]:
 
 
 def list_roles(reader: Reader, page: Page) -> list[RoleAssignment]:
-    """Return a page of all assignments, in the order of `cursor`."""
+    """Return a page of all assignments, in the order of `role_cursor`."""
     return [RoleAssignment(*row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
 
 
 def role_cursor(one: RoleAssignment) -> str:
-    """Return the cursor of an assignment: the position from which the next page of `page` continues."""
+    """Return the cursor of an assignment: the position from which the next page of `list_roles` continues."""
     return _key(one.subject, one.role, one.source)
 
 

@@ -22,7 +22,7 @@ _DONE = sql("delete from awaiting where agent = :agent")
 
 
 def read_of_stops() -> Read:
-    """Return the read that `stops` makes."""
+    """Return the read that `list_stops` makes."""
     return Read(_ALL, {})
 
 

@@ -67,7 +67,10 @@ async def show_person(call: Call) -> Reply:
 
 
 async def set_person_deputy(call: Call) -> Reply:
-    """Set the deputy, who becomes the owner of the person's agents when this person leaves."""
+    """Set the deputy, who becomes the owner of the person's agents when this person leaves.
+
+    An agent with an active deputy of its own passes to that deputy instead.
+    """
     body = call.json(Deputy)
     await flows.act_as(
         call,
@@ -145,7 +148,10 @@ async def show_team(call: Call) -> Reply:
 
 
 async def set_team_deputy(call: Call) -> Reply:
-    """Set the deputy, who becomes the owner of the team's agents when the team has no members left."""
+    """Set the deputy, who becomes the owner of the team's agents when the team has no active member left.
+
+    An agent with an active deputy of its own passes to that deputy instead.
+    """
     body = call.json(Deputy)
     await flows.act_as(
         call,

@@ -74,8 +74,8 @@ class HoldingBody(TypedDict):
 
 
 class HoldingsBody(TypedDict):
-    """A page of the live holdings of an agent. It also states how many holdings of each kind a stop of the agent would
-    end; these include the holdings of all agents to which it delegated.
+    """A page of the live holdings of an agent. `ends`: the number of holdings that a stop of the agent would end, by
+    kind; these include the holdings of all agents to which the agent delegated.
     """
 
     holdings: list[HoldingBody]

@@ -44,7 +44,7 @@ DAYS_KEPT_US = 7 * 86_400_000_000
 
 def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     """Return all budgets to which a call under the task is charged: those of the task, of the tasks above it, and the
-    daily budgets of the agents.
+    daily budgets of the agents. A budget from which a nearer budget took its units is left out.
     """
     if not store.budgets.is_there_any(reader):
         return ()
@@ -271,7 +271,9 @@ def settle(tx: Tx, spool: str) -> dict[str, int]:
 
 
 async def forget_days(world: World) -> int:
-    """Delete the accounts of past days that are no longer needed; return the number of deleted accounts."""
+    """Delete at most 1,000 accounts of daily budgets, each opened more than `DAYS_KEPT_US` ago; return the number of
+    deleted accounts.
+    """
     return await world.writer.submit(lambda tx: store.budgets.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
 
 

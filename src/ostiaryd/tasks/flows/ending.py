@@ -22,7 +22,8 @@ PRUNED_AT_ONCE = 100
 
 def end_task(act: Act, task: Task, state: TaskState) -> Counter[str]:
     """Set the state of a task, end all tasks under it and their holdings (such as tokens), and return the number of
-    ended objects by kind. The tasks under it become expired if `state` is expired, otherwise cancelled.
+    ended objects by kind. The tasks under it become expired if `state` is expired, otherwise cancelled. If the task has
+    ended before, nothing changes.
 
     Guards are only notified of the task itself, because every token under it contains the task.
     """
@@ -59,7 +60,7 @@ def expire(act: Act, id: str) -> Task:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """End at most `limit` tasks that have expired or are lost, each in a separate act; return the number of ended
+    """End at most `limit` expired and at most `limit` lost tasks, each in a separate act; return the number of ended
     tasks.
     """
     now = world.now()

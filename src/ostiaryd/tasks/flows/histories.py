@@ -55,9 +55,7 @@ def record_call(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
 
 
 def record_created(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
-    """Add the objects that a call created, by the hashes of their ids, to the history of the task (policies read
-    histories).
-    """
+    """Add the objects that a call created, as hashes of their ids, to the history of the task, for policies."""
     place, _ = _keys_of_histories(task, task.agent, now=tx.now)
     row = store.histories.lock(tx, *place)
     store.histories.write(tx, *place, store.histories.HistoryRow(row.seq + 1, created(row.history, values)))

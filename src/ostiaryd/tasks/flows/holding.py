@@ -44,7 +44,9 @@ def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
     """
     task, heartbeat = _live_task_of_caller(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
-        raise NotFound("the heartbeat of this holder came too late", hint="hold the task again", code="no_holder")
+        raise NotFound(
+            "this holder left the task, or its last heartbeat is too old", hint="hold the task again", code="no_holder"
+        )
     store.holders.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 

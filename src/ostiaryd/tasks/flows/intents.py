@@ -32,7 +32,8 @@ def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Call
     without a plan (the effects that it needs) gets the plan that the person's words suggest.
 
     For a task under another one, the intent must lie within the intent of that task. Raises Forbidden if the caller may
-    not state the intent or it goes beyond the task above, InvalidIntent for an intent that is not valid.
+    not state the intent, or if the intent goes beyond that of the task above; InvalidIntent for an intent that is not
+    valid.
     """
     outer = intent_of(act.tx, task)
     if intent.plan is None:

@@ -17,7 +17,7 @@ from ostiaryd.tasks.model.budget import Balance
 
 
 class TaskBody(TypedDict):
-    """A task as in lists. Times are in seconds since the epoch."""
+    """The summary of a task, which lists show. Times are in seconds since the epoch."""
 
     task_id: str
     agent: str

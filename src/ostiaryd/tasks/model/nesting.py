@@ -52,8 +52,11 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
     chain that is longer than `MAX_LINKS` tasks or than one of the agents permits.
     """
     if len(above) > MAX_LINKS:
-        why = f"the delegation chain has more than {MAX_LINKS} tasks"
-        raise Forbidden(why, hint="let an agent nearer to the first task delegate", code="too_deep")
+        raise Forbidden(
+            f"the delegation chain has more than {MAX_LINKS} tasks",
+            hint="let an agent nearer to the first task delegate",
+            code="too_deep",
+        )
     line = list({agent.agent_id: agent for agent in above}.values())
     if doer.agent_id == line[0].agent_id:
         line = line[1:]
@@ -65,12 +68,14 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
         )
     for distance, agent in enumerate(line, 1):
         if agent.segment != doer.segment:
-            why = f"`{doer.name}` is in another segment than `{agent.name}`"
-            raise Forbidden(why, hint="a task cannot be delegated to another segment", code="widens")
+            raise Forbidden(
+                f"`{doer.name}` is in another segment than `{agent.name}`",
+                hint="a task cannot be delegated to another segment",
+                code="widens",
+            )
         if distance > agent.max_depth:
-            hint = f"permit more with `ostiary agent depth {agent.name} N`"
             raise Forbidden(
                 f"`{agent.name}` allows at most {agent.max_depth} agents after it in a delegation chain",
-                hint=hint,
+                hint=f"permit more with `ostiary agent depth {agent.name} N`",
                 code="too_deep",
             )

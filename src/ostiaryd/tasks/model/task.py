@@ -250,7 +250,9 @@ def check_ttl(seconds: int) -> int:
 
 
 class Elevation(msgspec.Struct, frozen=True):
-    """The record of an elevation: its task, its scopes, its approval, and its times."""
+    """The record of an elevation: its task, whether it is break-glass access, the id of its approval (None if no
+    approval was needed), and the time of its grant in microseconds.
+    """
 
     task: TaskId
     is_break_glass: bool

@@ -172,7 +172,9 @@ def drop_slices(tx: Tx, spool: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete at most `limit` accounts of days before the day `before`; return the number of deleted accounts."""
+    """Delete at most `limit` accounts of daily budgets that were opened before `before` (microseconds) and of which no
+    guard has a slice; return the number of deleted accounts.
+    """
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

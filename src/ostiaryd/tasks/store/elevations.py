@@ -55,7 +55,7 @@ def insert(tx: Tx, elevation: Elevation) -> None:
 
 
 def list_elevations(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:
-    """Return a page of elevations, the newest first."""
+    """Return a page of the elevations of an agent, or of all agents for None, the newest first."""
     before = page.after or _LAST
     if agent is None:
         rows = reader.all(_LIST, before=before, limit=page.limit)
@@ -65,7 +65,7 @@ def list_elevations(reader: Reader, *, agent: AgentId | None, page: Page) -> lis
 
 
 def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
-    """Return the live elevations of an agent."""
+    """Return the ids of the tasks of an agent's live elevations."""
     return [row[0] for row in reader.all(_LIVE, agent=agent, now=now)]
 
 

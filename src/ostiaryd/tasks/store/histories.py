@@ -50,7 +50,9 @@ def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
 
 
 def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
-    """Insert or replace the history of allowed calls of a holder (a task, or an agent on a day)."""
+    """Replace the history of allowed calls of a holder (a task, or an agent on a day), which `lock` returned in this
+    act.
+    """
     tx.send(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack_history(row.history))
 
 

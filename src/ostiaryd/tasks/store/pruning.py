@@ -40,8 +40,8 @@ _INTENT = sql("delete from intent where digest = :digest and not exists (select 
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> list[TaskId]:
-    """Delete at most `limit` tasks that ended before `before` (microseconds) and have no live task under them; return
-    their ids.
+    """Delete at most `limit` tasks that ended before `before` (microseconds) and to which no stored task, no unexpired
+    holding and no open or recent incident refers; return their ids.
     """
     rows = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
     for statement in _IN_ORDER:

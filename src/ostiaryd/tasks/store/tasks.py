@@ -122,7 +122,7 @@ def live_page(reader: Reader, page: Page) -> list[Task]:
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
-    """Return a page of tasks, the newest first, without their bounds."""
+    """Return a page of the tasks of an agent, or of all agents for None, the newest first, without their bounds."""
     before = page.after or _LAST
     if agent is None:
         return [_task(row) for row in reader.all(_LIST, before=before, limit=page.limit)]
