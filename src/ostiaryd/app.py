@@ -687,8 +687,8 @@ async def move_log(world: World) -> None:
 
 
 async def collect_garbage(world: World) -> None:
-    """Search recently created objects for reference cycles, but only while the event loop is quiet, because the search
-    delays every request.
+    """Search recently created objects for reference cycles if there are more than `QUIET_GARBAGE` of them and the event
+    loop is quiet. Under load, the search would delay every request.
     """
     is_quiet = world.get_singleton(LoopUse).take_share() <= QUIET_SHARE and not world.writer.waiting
     if is_quiet and gc.get_count()[0] > QUIET_GARBAGE:

@@ -93,7 +93,9 @@ SECURITY_SCHEMES: Schema = {
 
 
 def describe_routes(routes: Iterable[Route], config: Config, *, version: str) -> Schema:
-    """Return the OpenAPI 3.1 document of these routes."""
+    """Return the OpenAPI 3.1 document of these routes. Routes with the method LIST, which OpenAPI 3.1 cannot describe,
+    are left out.
+    """
     routes = tuple(routes)
     types = {id(kind): kind for route in routes for kind in _types(route)}
     schemas, components = msgspec.json.schema_components(types.values(), ref_template="#/components/schemas/{name}")
@@ -330,8 +332,8 @@ class _Examples:
 
     def of(self, schema: Schema, name: str = "", depth: int = 0) -> Any:
         """Return an example that the schema accepts: the schema's own example or first enumerated value, else the
-        example in `EXAMPLES` for a member of this `name`, else a value of the type. From the nesting `depth` 6 on,
-        optional members are left out.
+        example in `EXAMPLES` for a member of this `name`, else a value of the type. Optional members with a default are
+        left out, and from the nesting `depth` 6 on all optional members.
         """
         if "$ref" in schema:
             return self.of(self._components[schema["$ref"].rpartition("/")[2]], name, depth)

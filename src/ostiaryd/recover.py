@@ -67,7 +67,8 @@ def recover(
 
     Args:
         from_: Spool folder of a guard; replay the stops in it, such as suspensions. May be repeated.
-        evidence: Checkpoint, receipt or folder of `audit export` of this log; compare it with the database.
+        evidence: Checkpoint, receipt or `audit export` folder of this server; compare it with the database. May be
+            repeated.
         lost: Enter recovery although nothing shows the loss, because you know that the database is an older copy.
         confirm: Agent that stays active; may be repeated. All others are suspended, and the recovery ends.
         confirm_all: Number of the active agents, which the command shows. All stay active, and the recovery ends.
@@ -144,8 +145,8 @@ def _notes(content: bytes) -> Iterator[bytes]:
 
 async def replay_spool(world: World, folder: Path) -> Delivered:
     """Compare the checkpoints in a guard's spool folder with the database, and apply the stops in the folder (such as
-    suspensions) that the database has lost. Return the number of applied stops, and of messages whose signature cannot
-    be verified. Raises NotFound for a folder without files of stops.
+    suspensions) that the database has lost. Return the number of applied stops, and of messages of the lost part whose
+    signature cannot be verified. Raises NotFound for a folder with neither stops nor checkpoints of a guard.
     """
     replayed = unverified = count = 0
     files = _stop_files(folder)
@@ -279,8 +280,8 @@ def _confirmed(
 
 
 def describe(world: World, reader: Reader) -> dict[str, Any]:
-    """Return a description of the recovery: the parts of the history that are known to be missing, the replayed stops,
-    and the active agents, each list at most `SHOWN` long.
+    """Return a description of the recovery: the parts of the history that are known to be missing, and at most `SHOWN`
+    each of the replayed stops and of the active agents, with the number of all.
     """
     replayed, active = ledger.list_replayed(reader), registry.list_active_agents(reader)
     return {

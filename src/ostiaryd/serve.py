@@ -91,7 +91,8 @@ def serve(
         tls_key: PEM file of the private key of the certificate.
         mtls_listen: HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705).
         workload_socket: Unix socket of the SPIFFE Workload API, which gives processes of this machine their SVIDs.
-        starter_policies: Activate the starter policies first, if the active policies let no administrator in.
+        starter_policies: Activate the starter policies first; for a server whose active policies let no administrator
+            in.
         log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
     log_to(sys.stderr, log_format)

@@ -95,7 +95,10 @@ def _read_assets(folder: Traversable) -> dict[str, Asset]:
 
 
 async def show_console(call: Call) -> Reply:
-    """Show the console to a person who is signed in; redirect any other browser to the login page."""
+    """Show the console to a person who is signed in; redirect any other browser to the login page.
+
+    A browser that opened a loopback address, such as `127.0.0.1`, is first redirected to `localhost`.
+    """
     if call.params.get("path", "").startswith("assets/"):
         raise NotFound("not found")
     if (url := find_page_host(call)) is not None:

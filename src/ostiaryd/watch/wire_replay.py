@@ -28,7 +28,7 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
 
     Args:
         file: Folder of `ostiary audit export`, or file with the JSON of an entry in each line.
-        narrow_budget: Tasks in 10,000 that statistical detectors may narrow by mistake.
+        narrow_budget: Tasks in 10,000 in which statistical detectors may restrict an agent by mistake.
     """
     if not can_detect():
         raise Unavailable("numpy is not installed; the detectors need numpy", hint=INSTALL)

@@ -60,9 +60,9 @@ class ThreatListBody(TypedDict):
 
 
 class ThreatListTest(TypedDict):
-    """The change that a fetch of the list would make now: the number of values (`count`), of values that the stored
-    list lacks (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`).
-    If the server would not accept the content, `failed` is the reason, and the numbers are null.
+    """The change that a fetch of the list would make now: the number of values in the fetched list (`count`), only in
+    the fetched list (`new`) and only in the stored list (`gone`), and of items that the server cannot check
+    (`skipped`). If the server would not accept the content, `failed` is the reason, and the numbers are null.
     """
 
     name: str

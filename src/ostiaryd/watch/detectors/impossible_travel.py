@@ -34,7 +34,9 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each agent whose requests come from two places within a shorter time than an aircraft needs."""
+    """Report each agent whose requests come from two places within a shorter time than an aircraft needs, unless the
+    agent or its peers usually work at the second place.
+    """
     findings = []
     for row, _, _, left in changes(batch, kept.agents):
         state, at, place = kept.agents[batch.agent[row]], int(batch.at[row]), batch.events[row].place

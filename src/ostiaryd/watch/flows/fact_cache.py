@@ -14,8 +14,8 @@ _NOTHING = ToolSeen()
 
 
 class FactCache:
-    """Facts of the registry that detectors need, about tools, agents and networks. Each is read once, and again after
-    `forget`.
+    """Facts of the registry that detectors need, about tools, agents and networks. Each fact, except the group of
+    peers, is read once, and again after `forget`.
     """
 
     def __init__(self, reader: Reader) -> None:

@@ -31,9 +31,9 @@ OLD = 86_400 * SECOND
 
 
 class ListChange(msgspec.Struct, frozen=True):
-    """The change that a fetched threat list would make: the numbers of its values, of values that the stored list lacks
-    (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`). `failed`:
-    the reason for which the server would not accept the list; the numbers are then None.
+    """The change that a fetched threat list would make: the number of values in the fetched list (`count`), only in the
+    fetched list (`new`) and only in the stored list (`gone`), and of items that the server cannot check (`skipped`).
+    `failed`: the reason for which the server would not accept the list; the numbers are then None.
     """
 
     count: int | None = None
@@ -87,7 +87,7 @@ def remove(act: Act, name: str) -> None:
 def find(reader: Reader, name: str) -> ThreatSource:
     """Return a threat list by name. Raises NotFound if there is none."""
     if (source := store.threats.by_name(reader, name)) is None:
-        raise NotFound("there is no threat list with this name", hint="list the threat lists: ostiary threats list")
+        raise NotFound(f"there is no threat list {name[:70]!a}", hint="list the threat lists: ostiary threats list")
     return source
 
 

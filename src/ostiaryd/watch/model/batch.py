@@ -212,7 +212,7 @@ class Batch:
 
     @cached_property
     def is_canary(self) -> Flags:
-        """True for each event that is a call of a decoy."""
+        """True for each event that is a call of a decoy, or a read of a canary secret."""
         return np.array([event.canary for event in self.events], np.bool_)
 
 

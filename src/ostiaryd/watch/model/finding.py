@@ -17,8 +17,8 @@ OPEN_DAYS = 7
 
 
 class Verdict(StrEnum):
-    """A person's verdict on a finding. A finding that is real gives back the alarm that it spent of the budget of
-    statistical detectors.
+    """A person's verdict on a finding. The verdict `real` returns the cost of the finding to the budget of statistical
+    detectors (see `Narrowing`).
     """
 
     REAL = "real"
@@ -54,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incident: str | None = None
     resource: str | None = None
     score: float = 0.0
-    """Ratio to the usual value; 0 if a guard made the observation."""
+    """Ratio to the usual value; 0 if a guard or the server itself made the observation."""
     judgement: Judgement | None = None
     is_proved: bool = True
     """False if only a guard reported the call, without the agent's own proof."""

@@ -61,7 +61,7 @@ class Memory:
         return len(self._rows) - 1
 
     def row(self, agent: str) -> int:
-        """Return the row of an agent's records, given the hash of its id. An unknown agent gets a free row, filled with
+        """Return the row of the records of the agent with the id `agent`. An unknown agent gets a free row, filled with
         zeros.
         """
         short = _short(agent)
@@ -78,8 +78,8 @@ class Memory:
         return _long(self._names[row])
 
     def peers(self, group: int) -> int:
-        """Return the row of the records of a group of peers. `group` is the hash of the name of the group; an unknown
-        group gets a free row.
+        """Return the row of the records of a group of peers. `group` is the hash of the name of the group. An unknown
+        group gets a free row, or, after `MAX_PEERS` groups, the shared row `OTHERS`.
         """
         row = self._peers.get(group)
         if row is None:

@@ -114,7 +114,8 @@ class Narrowing:
 
     def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
         """Start a trial (an agent's work on one task on one day): count it, and add the budget of one trial to the
-        accounts of the agent and of all agents.
+        accounts of the agent and of all agents. After `MOST_A_DAY` trials of the agent on a day, further trials are not
+        counted.
 
         `row` and `peers` are the rows of the agent and its group of peers, `task` is the hash of the task, and `at` is
         in microseconds.
@@ -145,9 +146,10 @@ class Narrowing:
         """Return whether playbooks may restrict the agent because of a finding, and add the finding's `points` to the
         score of its trial (the agent's work on one task on one day).
 
-        A `certain` finding always may; any other finding only if the score is rare and the accounts have a budget left.
-        Of the findings `by_guard`, which a guard observed, only the highest points count: a long task with many
-        questions to a person is no rarer than a short one.
+        A `certain` finding always may, and its trial leaves the counts. Any other finding may if an earlier finding of
+        the trial did, or if the score is rare and the accounts have a budget left. Of the findings `by_guard`, which a
+        guard observed, only the highest points count: a long task with many questions to a person is no rarer than a
+        short one.
         """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1

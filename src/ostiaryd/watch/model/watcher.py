@@ -49,7 +49,8 @@ person about the call.
 
 def combine(event: Event) -> Noticed:
     """Return one observation in place of all observations of a guard about one call: with the name of the strongest,
-    the points of all together, and all texts.
+    the points of all together, and all texts. If a person is asked about the call, and no observation is sufficient
+    evidence alone, half of the points remain.
     """
     strongest, *others = sorted(event.noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]

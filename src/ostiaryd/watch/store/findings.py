@@ -170,8 +170,8 @@ def _finding(row: Row) -> Finding:
 
 
 def claimed(reader: Reader, agent: str, resource: str) -> Risk:
-    """Return the risk points, decayed until now, that the guard of this resource has added to the agent's risk by
-    reports without proofs.
+    """Return the decaying risk points that the guard of this resource has added to the agent's risk by reports without
+    proofs.
     """
     row = reader.one(_CLAIMED, agent=agent, resource=resource)
     return CALM if row is None else Risk(*row)
