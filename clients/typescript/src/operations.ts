@@ -114,7 +114,7 @@ export type ActivityBody = {
   waiting: number;
 };
 
-/** An agent as in lists. */
+/** The summary of an agent, which lists show. */
 export type AgentBody = {
   agent_id: string;
   client_id: string;
@@ -1197,8 +1197,8 @@ export type HoldingBody = {
 };
 
 /**
- * A page of the live holdings of an agent. It also states how many holdings of each kind a stop of the agent would
- * end; these include the holdings of all agents to which it delegated.
+ * A page of the live holdings of an agent. `ends`: the number of holdings that a stop of the agent would end, by kind;
+ * these include the holdings of all agents to which the agent delegated.
  */
 export type HoldingsBody = {
   ends: Record<string, number>;
@@ -1826,7 +1826,7 @@ export type NewResourceKey = {
   jwk: Record<string, unknown>;
 };
 
-/** A role to grant or to revoke. `subject`: the name or id of a person or team. */
+/** A role to grant. `subject`: the name or id of a person or team. */
 export type NewRole = {
   subject: string;
   role: string;
@@ -2985,7 +2985,7 @@ export type SubscriptionBody = {
   subscription_id: string;
 };
 
-/** The reason for the suspension, which the ledger records. */
+/** The reason for the suspension or the resumption, which the ledger records. */
 export type Suspension = {
   why?: string;
 };
@@ -3005,7 +3005,7 @@ export type SyncOrder = {
   dry_run?: boolean;
 };
 
-/** A task as in lists. Times are in seconds since the epoch. */
+/** The summary of a task, which lists show. Times are in seconds since the epoch. */
 export type TaskBody = {
   agent: string;
   agent_id: string;
@@ -3103,8 +3103,8 @@ export type ThreatListBody = {
 };
 
 /**
- * The change that a fetch of the list would make now: the number of values (`count`), of values that the stored list
- * lacks (`new`), of stored values that it lacks (`gone`), and of items that the server cannot check (`skipped`). If
+ * The change that a fetch of the list would make now: the number of values in the fetched list (`count`), only in the
+ * fetched list (`new`) and only in the stored list (`gone`), and of items that the server cannot check (`skipped`). If
  * the server would not accept the content, `failed` is the reason, and the numbers are null.
  */
 export type ThreatListTest = {
@@ -4736,7 +4736,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Replace a signing key with a new key. `/jwks` lists the old key until the last token that it signed expires. */
+  /** Replace a signing key with a new key. */
   "POST /api/v1/keys/rotate": {
     path: {};
     query: {};
@@ -5868,7 +5868,7 @@ export interface Operations {
     body: undefined;
     answer: TeamBody;
   };
-  /** Set the deputy, who becomes the owner of the team's agents when the team has no members left. */
+  /** Set the deputy, who becomes the owner of the team's agents when the team has no active member left. */
   "PUT /api/v1/teams/{name}/deputy": {
     path: {
       name: string;
