@@ -44,8 +44,8 @@ def test_the_responses_and_numbers_on_the_page_are_those_of_the_code() -> None:
     assert {"freeze"} == HALTS - STOPS
     assert (ALERT_EVERY // SECOND, MAX_ENTRIES) == (600, 1000)
     points = re.findall(r"context\.risk\.score >= (\d+)", "".join(safeguards().values()))
-    said = r"open an incident at (\d+) points, let the agent only read at (\d+), and quarantine it\s+at (\d+)"
-    assert re.findall(said, PAGE) == [tuple(points)]
+    said = r"open an incident at (\d+) points, let the agent only read at (\d+), and quarantine it at (\d+)"
+    assert re.findall(said, " ".join(PAGE.split())) == [tuple(points)]
     assert points[:2] == [str(streams.TOLD), str(streams.NARROWED)]
 
 
