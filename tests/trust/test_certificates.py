@@ -24,6 +24,7 @@ from harness.client_certificates import (
     of_unknown_version,
     self_signed,
 )
+from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import jose
@@ -235,6 +236,17 @@ async def test_a_certificate_with_a_revoked_key_of_the_client_is_refused(tls: Tl
     assert (await tls.ask(made)).status == 200, "it is the client's own"
     await act(tls.world, "key.revoke", lambda act: registry.revoke_key(act, key.jkt))
     assert await tls.refuse(made, "was revoked")
+
+
+async def test_a_certificate_with_an_expired_key_of_the_client_is_refused(tls: TlsClient, clock: Clock) -> None:
+    await tls.register()
+    made = tls.issue()
+    jwk, ends = jose.render_public_jwk(made.key.public_key()), tls.world.now() + 60 * SECOND
+    await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", jwk, not_after=ends))
+    clock.advance(us=60 * SECOND - 1)
+    assert (await tls.ask(made)).status == 200
+    clock.advance(us=1)
+    assert await tls.refuse(made, "the registered key of the certificate was revoked or has expired")
 
 
 async def test_a_certificate_with_a_key_of_another_client_is_refused(tls: TlsClient) -> None:

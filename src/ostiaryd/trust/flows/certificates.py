@@ -193,7 +193,7 @@ def remove_certificate_client(act: Act, agent: str) -> None:
 
 def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
     """Replace the self-signed certificates of a client. Raises InvalidCertificate for an unusable certificate, Conflict
-    if another client has registered a certificate or the maximum for all clients is reached.
+    if another client has registered one of these certificates or the maximum for all clients is reached.
 
     A certificate whose subject is that of a trust anchor is refused, because OpenSSL could take it for the anchor.
     """
@@ -235,7 +235,7 @@ def prove_certificate(
     1. The client registered a method; an agent without a method may show a certificate that this server's own authority
     issued to it. 2. For `tls_client_auth`, the certificate path leads to a trust anchor, and has the subject of the
     client; for `self_signed_tls_client_auth`, the certificate is registered for the client. 3. The certificate is valid
-    now, and neither the certificate nor its key was revoked.
+    now, neither the certificate nor its key was revoked, and the key belongs to no other client.
     """
     try:
         certificate = parse_shown(shown)
@@ -263,17 +263,23 @@ def refuse_handshake(act: Act, why: str) -> NoReturn:
 
 
 def check_key(act: Act, client_id: str, jkt: str) -> bool:
-    """Check that a key does not belong to another client and was not revoked. Return whether the key is a registered
-    key of the client. Raises InvalidClient for a revoked key, and for a key of another client.
+    """Check a key with which a client authenticates: return true if the key is registered for this client, and false if
+    it is registered nowhere. Raises InvalidClient for a registered key of the client that was revoked or has expired,
+    and for a key of another client, a person or a guard.
     """
-    registered = registry.get_key(act.tx, jkt)
-    is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
-    if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
-        hint = "generate a new key"
+    owner = registry.find_key_owner(act.tx, jkt)
+    if owner is None:
+        return False
+    if owner != client_id:
         raise InvalidClient(
-            "mutual TLS: the key of the certificate was revoked, or belongs to another client", hint=hint
+            "mutual TLS: the key of the certificate belongs to another client", hint="generate a key for this client"
         )
-    return is_own
+    key = registry.get_key(act.tx, jkt)
+    if key is None or not key.is_active(act.now):
+        raise InvalidClient(
+            "mutual TLS: the registered key of the certificate was revoked or has expired", hint="generate a new key"
+        )
+    return True
 
 
 def _check_issued(
@@ -332,8 +338,9 @@ def _check_not_ended(act: Act, certificate: x509.Certificate) -> None:
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
-    """Check that a token of a client may be bound to a certificate: this server has not ended the certificate, and
-    neither the certificate nor its key belongs to another client. Raises InvalidClient otherwise.
+    """Check that a token of a client may be bound to a certificate: the certificate is valid now, this server has not
+    ended it, neither the certificate nor its key belongs to another client, and the key was not revoked. Raises
+    InvalidClient otherwise.
     """
     try:
         certificate = parse_shown(shown)
