@@ -274,7 +274,7 @@ def _keys(world: World, reader: Reader) -> str:
 
 
 def _clients(world: World, reader: Reader) -> str:
-    if names := trust.exempt(reader):
+    if names := trust.list_exempt_names(reader):
         words = f"tokens of {_join_names(names)} need no key: a stolen token can be used"
         if holders := trust.secret_holders(reader):
             words += f"; {_join_names(holders)} authenticates with a client secret"
@@ -321,7 +321,7 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 async def _replay_memory(world: World) -> str:
-    if not await trust.survives(world):
+    if not await trust.are_proofs_durable(world):
         raise Conflict(
             "a used DPoP proof is not stored on the disk",
             hint="after a restart the server would accept the proof again: see the log of the server",

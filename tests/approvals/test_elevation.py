@@ -139,7 +139,7 @@ async def test_an_approver_can_reduce_the_minutes_of_an_elevation(stage: Stage) 
     _, question = await stage.request(minutes=60)
     assert question is not None
     for name, wrong in (("dan", "61"), ("eve", "0"), ("fay", "1.5")):
-        with pytest.raises(Invalid):
+        with pytest.raises(Invalid, match="`minutes` must be a whole number from 1 to 60"):
             await stage.answer(question, by=name, at_most={"minutes": wrong})
     await stage.answer(question, at_most={"minutes": "5"})
     task, _ = await stage.request(minutes=60)

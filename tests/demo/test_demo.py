@@ -122,7 +122,7 @@ def test_the_demo_shows_each_documented_step_and_leaves_no_process_or_file(tmp_p
     assert "to = 'collector@attacker.example', which comes from outside" in asked
     assert re.search(r'cleo@partner\.example +denied\n +"Q3 was a disaster\."\n', asked), "what it would send"
     assert re.search(r"a person denied the approval request\s+\(ap_\w{32}\s+\(question 1\)\)", asked)
-    assert "the approval of this call was already used" not in asked, "a repeated call asks again"
+    assert "the approval of this request was already used" not in asked, "a repeated call asks again"
     assert "sent messages: ben@example.org, cleo@partner.example\n" in asked
     recorded = re.findall(r"(\w+) +(approval\.\w+)", asked.partition("the newest first")[2])
     assert {("ok", "approval.deny"), ("ok", "approval.approve"), ("ok", "approval.spend")} <= set(recorded)

@@ -117,7 +117,7 @@ async def test_a_setup_link_sets_a_password_once_and_signs_in(world: World, app:
     other = PageClient(app)
     answer = await other.get(url.removeprefix("https://ostiary.example.org"))
     assert answer.status == 404
-    assert "used before, or has expired" in other.text
+    assert "was replaced by a newer one, or has expired" in other.text
 
 
 async def test_name_and_password_sign_in_and_logout_ends_the_session(

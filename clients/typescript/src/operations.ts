@@ -106,7 +106,10 @@ export type ActivationPlan = {
   plan: Plan;
 };
 
-/** The agents with the highest risk scores, and the numbers of open incidents, stops and entries. */
+/**
+ * The agents with the highest risk scores, and the numbers of open incidents (`waiting`), of stops, and of entries of
+ * the ledger (`size`).
+ */
 export type ActivityBody = {
   doubted: RiskBody[];
   size: number;
@@ -807,8 +810,9 @@ export type ClientSecretsBody = {
 export type ClientState = "active" | "pending" | "stopped";
 
 /**
- * State of the clock. `time` (server time) and `wall` (wall clock) are in seconds since the epoch. `difference_s` is
- * in seconds.
+ * State of the clock. `state`: `jumped` after a jump forward of the wall clock that an operator must confirm, `behind`
+ * if the wall clock is behind server time. `time` (server time) and `wall` (wall clock) are in seconds since the
+ * epoch. `difference_s`: wall clock minus server time, in seconds. `is_granting`: false in the state `jumped`.
  */
 export type ClockBody = {
   difference_s: number;
@@ -952,7 +956,7 @@ export type DeviceForm = {
   scope?: string;
 };
 
-/** The result of a removal: whether the stream at the issuer was ended, too. */
+/** The result of the removal of an issuer. `stream_ended`: whether the issuer has ended its stream to this server. */
 export type DistrustedBody = {
   stream_ended: boolean;
 };
@@ -1161,8 +1165,8 @@ export type GuardBody = {
 };
 
 /**
- * The number of connected guards, of guards in which the newest change is not in force, and of resources with a key
- * but without a connected guard.
+ * The number of connected guards, the number of guards that have received a change which is not in force there yet
+ * (`behind`), and the names of resources with a guard's key but without a connected guard (`missing`).
  */
 export type GuardsBody = {
   behind: number;
@@ -1345,8 +1349,9 @@ export type IssuedPepKey = {
 };
 
 /**
- * A trusted issuer of signals and the state of its stream. For a stream by push, only the response to the creation
- * contains the secret.
+ * A trusted issuer of signals and the state of its stream. `heard` and `heard_at`: the number of valid tokens, and the
+ * time of the last one. For a stream by push, only the response to the creation contains `endpoint_url` and
+ * `authorization_header`, the secret that the issuer must send.
  */
 export type IssuerBody = {
   agents: boolean;
@@ -1407,8 +1412,8 @@ export type Kill = {
 };
 
 /**
- * A stop: its incident (if an agent was stopped), `seq` and `committed_at`, the number of the change in the guards'
- * feed and the time of its commit in microseconds, and the command that lifts the stop.
+ * A new stop. `incident`: its incident if an agent was stopped, otherwise null. `seq`: the number of the change in the
+ * guards' feed. `committed_at`: the time of the commit in microseconds. `undo`: the command that lifts the stop.
  */
 export type KillBody = {
   committed_at: number;
@@ -1717,7 +1722,9 @@ export type NewIncidentNote = {
 
 /**
  * An issuer to trust. `authorization` is the Authorization header (`Bearer ...`) with which this server creates the
- * stream at the issuer. Without `authorization`, an operator of the issuer creates the stream.
+ * stream at the issuer. Without `authorization`, an operator of the issuer creates the stream. `endpoint`: the URL to
+ * poll, if the stream exists already. `domains`: the issuer may speak for persons whose mail address is in one of
+ * these. `agents`: the issuer may also speak for agents of this server.
  */
 export type NewIssuer = {
   issuer: string;
@@ -2189,9 +2196,10 @@ export type ProblemBody = {
 };
 
 /**
- * A proposed policy that would permit calls which persons approved repeatedly and never denied. `named` and `amounts`:
- * the values, and the largest amounts, of these calls; `occasions`: the number of different tasks or days of the
- * approvals.
+ * A proposed policy that would permit calls which persons approved repeatedly and never denied. `named`: the values of
+ * the arguments that all these calls share; `amounts`: the largest approved amount of each amount argument; `others`:
+ * further arguments of the tool, which the approved calls left out; `occasions`: the number of different tasks (days,
+ * for the standing task) in which people approved.
  */
 export type Proposal = {
   agent: string;
@@ -2590,7 +2598,10 @@ export type RevokedBody = {
 
 export type RevokedKind = "agent" | "key" | "owner" | "task" | "token";
 
-/** An agent and its risk score. */
+/**
+ * An agent and its risk score. `held`: the kinds of its restrictions in force, such as `throttle`; `incident`: its
+ * open incident.
+ */
 export type RiskBody = {
   agent: string;
   agent_id: string;
@@ -3797,7 +3808,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Allow an agent to use bearer tokens at a resource; its guards then accept them. */
+  /** Allow an agent to use bearer tokens at a resource; the guards of the resource then accept these tokens. */
   "PUT /api/v1/agents/{name}/bearer/{resource}": {
     path: {
       name: string;
@@ -3853,7 +3864,7 @@ export interface Operations {
     body: undefined;
     answer: ClientBody;
   };
-  /** Set the redirect URIs of an agent, so that it can send people to the authorization endpoint. */
+  /** Set the redirect URIs of an agent, so that the agent can send people to the authorization endpoint. */
   "PUT /api/v1/agents/{name}/client": {
     path: {
       name: string;
@@ -4030,7 +4041,7 @@ export interface Operations {
     body: StateChange;
     answer: MovedAgent;
   };
-  /** Create a client secret for an agent with a bearer exemption. */
+  /** Create a client secret for an agent. */
   "POST /api/v1/agents/{name}/secrets": {
     path: {
       name: string;
@@ -4093,7 +4104,7 @@ export interface Operations {
     body: ApprovalAnswers;
     answer: AnswersBody;
   };
-  /** Show an approval request: in full to persons who answer, in brief to the agent that asked. */
+  /** Show an approval request. */
   "GET /api/v1/approvals/{id}": {
     path: {
       id: string;
@@ -4376,7 +4387,7 @@ export interface Operations {
     body: undefined;
     answer: RegisteredClientBody;
   };
-  /** Show server time, the wall clock, their difference, and whether the server grants requests. */
+  /** Show server time, the wall clock, their difference, and whether the server gives out access (`is_granting`). */
   "GET /api/v1/clock": {
     path: {};
     query: {};
@@ -4560,7 +4571,7 @@ export interface Operations {
     body: undefined;
     answer: FindingDetail;
   };
-  /** List incidents, newest first. */
+  /** List incidents, the newest first. */
   "GET /api/v1/incidents": {
     path: {};
     query: {
@@ -4588,7 +4599,7 @@ export interface Operations {
     body: undefined;
     answer: IncidentDetail;
   };
-  /** Decommission an incident, with a reason. */
+  /** Decommission the agent of an incident, and close the incident. */
   "POST /api/v1/incidents/{id}/decommission": {
     path: {
       id: string;
@@ -4597,7 +4608,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Narrow an incident, with a reason. */
+  /** Restrict the agent of an incident to reading for some hours, and close the incident. */
   "POST /api/v1/incidents/{id}/narrow": {
     path: {
       id: string;
@@ -4615,7 +4626,7 @@ export interface Operations {
     body: NewIncidentNote;
     answer: IncidentNoteBody;
   };
-  /** Release an incident, with a reason. */
+  /** Release the agent of an incident, and close the incident. */
   "POST /api/v1/incidents/{id}/release": {
     path: {
       id: string;
@@ -4633,7 +4644,7 @@ export interface Operations {
     body: undefined;
     answer: RotatedSecrets;
   };
-  /** Take an incident, with a reason. */
+  /** Take an incident, in order to work on it. */
   "POST /api/v1/incidents/{id}/take": {
     path: {
       id: string;
@@ -4689,7 +4700,7 @@ export interface Operations {
     body: undefined;
     answer: DistrustedBody;
   };
-  /** List the persons behind the subjects of an issuer. */
+  /** List the `sub`s of an issuer that are linked to persons. */
   "GET /api/v1/issuers/{id}/links": {
     path: {
       id: string;
@@ -4709,7 +4720,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Link a subject of an issuer to a person. */
+  /** Link a `sub` of an issuer to a person, so that signals about this `sub` concern the person. */
   "POST /api/v1/issuers/{id}/links": {
     path: {
       id: string;
@@ -4718,7 +4729,7 @@ export interface Operations {
     body: Link;
     answer: LinkBody;
   };
-  /** Unlink a subject of an issuer from its person. */
+  /** Remove the link between a `sub` of an issuer and a person. */
   "POST /api/v1/issuers/{id}/unlink": {
     path: {
       id: string;
@@ -5039,7 +5050,7 @@ export interface Operations {
     body: undefined;
     answer: LoginBody;
   };
-  /** Remove every passkey, password, authenticator app and setup link of a person, and end every session. */
+  /** Remove every credential and setup link of a person, and end every session. */
   "DELETE /api/v1/persons/{name}/login": {
     path: {
       name: string;
@@ -5258,7 +5269,7 @@ export interface Operations {
     body: undefined;
     answer: BearerClassesBody;
   };
-  /** Forbid a class of registration to use bearer tokens at a resource, and revoke its bearer tokens there. */
+  /** Forbid a class of registration to use bearer tokens at a resource, and revoke the bearer tokens there. */
   "DELETE /api/v1/resources/{name}/bearer/{registration}": {
     path: {
       name: string;
@@ -5313,7 +5324,7 @@ export interface Operations {
     body: NewMode;
     answer: ResourceBody;
   };
-  /** Create a client secret for a resource, with which a server without a guard introspects the tokens for it. */
+  /** Create a client secret with which a resource, such as one without a guard, introspects the tokens that it gets. */
   "POST /api/v1/resources/{name}/secrets": {
     path: {
       name: string;
@@ -5697,7 +5708,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Enable, pause or disable a stream; the receiver gets an event about the change (SSF 8.1.5). */
+  /** Enable, pause or disable a stream; if the status changes, the receiver gets an event about this (SSF 8.1.5). */
   "POST /api/v1/streams/{id}": {
     path: {
       id: string;

@@ -486,7 +486,10 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
             raise Invalid(f"this approval has no limit `{name[:64]}`", hint=hint)
         least = 1 if question.kind == ELEVATE else 0
         if not least <= Decimal(value) <= Decimal(limits[name]) or (least and not value.isdecimal()):
-            raise Invalid(f"`{name}` must be {least} to {limits[name]}", hint="answer with the requested limit or less")
+            raise Invalid(
+                f"`{name}` must be {'a whole number from 1' if least else '0'} to {limits[name]}",
+                hint="answer with the requested limit or less",
+            )
     if question.kind == ELEVATE:
         minutes = {name: int(value) for name, value in narrowing.at_most.items()}
         about = replace(about, arguments=about.arguments | minutes)

@@ -229,13 +229,13 @@ def answers(reader: Reader, id: str) -> list[Answer]:
 
 
 def list_open(reader: Reader, task: str, *, now: int) -> list[Question]:
-    """Return the open approval requests of a task at `now` (microseconds), the oldest first."""
+    """Return the approval requests of a task that are open at `now` (microseconds), the oldest first."""
     return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
 
 
 def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Question]:
-    """Return at most `limit` approval requests about calls of an agent since `since` (microseconds),
-    the newest first.
+    """Return at most `limit` approval requests about calls that an agent made since `since` (microseconds), in any
+    state, the newest first.
     """
     return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 

@@ -97,7 +97,11 @@ async def list_approvals(call: Call) -> Reply:
 
 
 async def show_approval(call: Call) -> Reply:
-    """Show an approval request: in full to persons who answer, in brief to the agent that asked."""
+    """Show an approval request.
+
+    Persons with the scope to answer, and callers that may read everything, see the whole request. The agents in its
+    delegation chain see only the state.
+    """
     now, by = call.world.now(), call.caller
 
     def read(reader: Reader) -> ApprovalBody | ApprovalDetail:
@@ -136,8 +140,8 @@ def answer(says: Says) -> Wire:
 async def answer_all(call: Call) -> Reply:
     """Approve and deny several approval requests.
 
-    Each answer is a transaction of its own: a refused answer does not affect the others. If more than one request is
-    approved, none of them may be a dangerous call (`approve_alone`).
+    Each answer is a transaction of its own: a refused answer does not affect the others. If `approve` names more than
+    one request, the approval of a dangerous call among them is refused (`approve_alone`).
     """
     body, world = call.json(ApprovalAnswers), call.world
     ids = [*body.approve, *body.deny]

@@ -107,7 +107,7 @@ ROUTES = (
         errors=(
             UnknownUser("no person has this name"),
             InvalidBindingMessage("the message is too long"),
-            BackchannelDenied("a person denied the approval request", hint="continue without this call"),
+            BackchannelDenied("a person denied the approval request", hint="continue without the denied action"),
         ),
         grants=True,
         body=Content(BackchannelForm, FORM),

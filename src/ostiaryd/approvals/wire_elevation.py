@@ -40,8 +40,8 @@ class EligibleBody(TypedDict):
 async def request_elevation(call: Call) -> Reply:
     """Request additional scopes for a limited time, as the agent that needs them.
 
-    The status is 201 with the task of the elevation, or 202 with the approval request that waits for a person. An agent
-    that sends the same request again gets the state at that time.
+    The status is 201 with the task of the elevation, or 202 with the approval request that waits for a person. After
+    the approval, the agent sends the same request again, and the elevation begins.
     """
     requested = call.json(flows.ElevationRequest)
 
@@ -90,7 +90,7 @@ async def show_eligible(call: Call) -> Reply:
 async def set_eligible(call: Call) -> Reply:
     """Set the scopes that an agent may request for a limited time.
 
-    An elevation of the agent that uses another scope ends.
+    A running elevation of the agent ends if it has a scope that is no longer among these.
     """
     body = call.json(Eligible)
 

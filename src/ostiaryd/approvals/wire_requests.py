@@ -104,8 +104,8 @@ class RequestBody(TypedDict):
 async def submit(call: Call) -> Reply:
     """Submit an access request for a denied evaluation.
 
-    The status is 201 if the same request has an approval that is not used yet, and otherwise 202: a person must answer
-    first.
+    The status is 201 if an approval of the same request is there already and is not used yet, and otherwise 202; the
+    member `task.status` then says whether a person must still answer (`pending`).
     """
     sent = call.json(Submission)
     question = EvaluationRequest(sent.subject, sent.action, sent.resource, sent.context)
@@ -145,7 +145,9 @@ async def status(call: Call) -> Reply:
     """Show the state of an access request."""
     question = store.get_question(call.world.db.read(), call.params["id"])
     if question is None:
-        raise NotFound("access request not found", hint="use the `status_endpoint` of the answer to the request")
+        raise NotFound(
+            "access request not found", hint="use the `task.status_endpoint` in the response to the submitted request"
+        )
     return _task(call, question)
 
 

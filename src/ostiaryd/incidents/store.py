@@ -69,19 +69,21 @@ def get(reader: Reader, id: str) -> Incident | None:
 
 
 def find_open(reader: Reader, agent: str) -> Incident | None:
-    """Return the open incident of this agent; None if there is none."""
+    """Return the incident of this agent that no person has closed, in the state `open` or `taken`; None if there is
+    none.
+    """
     row = reader.one(_WAITING, agent=agent)
     return None if row is None else _incident(row)
 
 
 def page(reader: Reader, *, is_waiting: bool, page: Page) -> list[Incident]:
-    """Return a page of incidents, the newest first; with `is_waiting`, only open incidents."""
+    """Return a page of incidents, the newest first; with `is_waiting`, only incidents that no person has closed."""
     statement = _PAGE_WAITING if is_waiting else _PAGE
     return [_incident(row) for row in reader.all(statement, before=page.after, limit=page.limit)]
 
 
 def count_waiting(reader: Reader) -> int:
-    """Return the number of open incidents."""
+    """Return the number of incidents that no person has closed, in the state `open` or `taken`."""
     row = reader.one(_COUNT_WAITING)
     return 0 if row is None else int(row[0])
 

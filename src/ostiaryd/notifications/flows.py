@@ -56,7 +56,7 @@ def add(
     act: Act, *, url: str, actions: tuple[str, ...], form: Form = "signed", private: Collection[str] = ()
 ) -> tuple[Webhook, bytes]:
     """Add a webhook that receives the ledger entries with one of `actions` (empty: the actions in `TITLES`) from now
-    on; return the webhook and the secret that signs its messages.
+    on; return the webhook and its secret, which signs messages of the form `signed` and has no use for other forms.
 
     `private`: hosts with private addresses that the operator's configuration allows.
 

@@ -83,8 +83,8 @@ async def verify_token(world: World, issuer: Issuer, unverified_set: str) -> Sec
 
 
 async def accept_token(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
-    """Verify a security event token, apply its event, and record it. Return False if the token was received before, so
-    that it has no effect.
+    """Verify a security event token, apply its event, and write a ledger entry. Return false if the token was received
+    before: its event is not applied again, and no entry is written.
 
     Raises SetRefused for a token that is not valid, Unavailable if the issuer's keys cannot be fetched, and TooMuch
     above the limit of the issuer.
@@ -113,7 +113,7 @@ async def receive(call: Call) -> Reply:
     """Receive a signal from a trusted issuer (RFC 8935)."""
     issuer = store.issuers.get(call.world.db.read(), call.params["id"])
     if issuer is None or issuer.secret_digest is None:
-        raise NotFound("issuer not found")
+        raise NotFound("no trusted issuer with this id delivers by push")
     shown = sha256((call.header(b"authorization") or "").encode()).digest()
     if not hmac.compare_digest(shown, issuer.secret_digest):
         await _refuse_stranger(call, issuer)

@@ -68,8 +68,9 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
-    """Fetch the waiting signals of an issuer and apply them; return whether a signal was new. False without a poll if
-    the issuer has reached its limit, or another process has the claim.
+    """Fetch the waiting signals of an issuer and apply them; return whether a signal was new. False also if the poll
+    failed, and if there was no poll: the issuer has reached its limit, the poll is not due, or another process has the
+    claim.
     """
     # the signals stay at the issuer until the next poll
     if not world.get_singleton(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):

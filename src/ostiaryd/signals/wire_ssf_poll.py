@@ -125,8 +125,9 @@ async def _list_pending(world: World, id: StreamId, most: int) -> tuple[list[tup
 
 
 async def skip_unconcerned(world: World, stream: Stream) -> None:
-    """Store a later position of a stream if no signal is pending for the stream, and many signals that do not concern
-    it follow the stored position. Later polls then begin after these signals.
+    """Store a later position of a stream if no signal is pending for the stream, and more than `delivery.PASSED`
+    signals for other receivers follow the stored position. The next search for pending signals then begins after these
+    signals.
     """
     if await world.db.scan(lambda reader: delivery.has_passed(reader, stream)):
         await world.writer.submit(lambda tx: delivery.record_settled(tx, stream.stream_id, ()))

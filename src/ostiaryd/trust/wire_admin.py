@@ -130,7 +130,7 @@ async def show_bearer(call: Call) -> Reply:
 
 
 async def allow_bearer(call: Call) -> Reply:
-    """Allow an agent to use bearer tokens at a resource; its guards then accept them."""
+    """Allow an agent to use bearer tokens at a resource; the guards of the resource then accept these tokens."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, agent, resource))
     return await show_bearer(call)
@@ -144,9 +144,10 @@ async def forbid_bearer(call: Call) -> Reply:
 
 
 async def create_secret(call: Call) -> Reply:
-    """Create a client secret for an agent with a bearer exemption.
+    """Create a client secret for an agent.
 
-    Only this response shows the secret.
+    Only this response shows the secret. For itself, an agent gets with a secret only bearer tokens, at resources where
+    the agent has a bearer exemption.
     """
     ttl = call.json(SecretRequest).ttl
     made = await act_as(
@@ -179,7 +180,7 @@ def _list_secrets(secrets: Sequence[Secret]) -> Reply:
 
 
 async def create_resource_secret(call: Call) -> Reply:
-    """Create a client secret for a resource, with which a server without a guard introspects the tokens for it.
+    """Create a client secret with which a resource, such as one without a guard, introspects the tokens that it gets.
 
     Only this response shows the secret.
     """
@@ -239,7 +240,10 @@ async def allow_bearer_class(call: Call) -> Reply:
 
 
 async def forbid_bearer_class(call: Call) -> Reply:
-    """Forbid a class of registration to use bearer tokens at a resource, and revoke its bearer tokens there."""
+    """Forbid a class of registration to use bearer tokens at a resource, and revoke the bearer tokens there.
+
+    The bearer tokens of agents with their own exemption at the resource stay valid.
+    """
     resource, registration = call.params["name"], _class_of(call)
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer_class(act, resource, registration))
     return await show_bearer_classes(call)

@@ -42,7 +42,7 @@ class ClientBody(TypedDict):
 
 
 async def set_agent_client(call: Call) -> Reply:
-    """Set the redirect URIs of an agent, so that it can send people to the authorization endpoint."""
+    """Set the redirect URIs of an agent, so that the agent can send people to the authorization endpoint."""
     new, name = call.json(AgentClient), call.params["name"]
     await act_as(
         call,

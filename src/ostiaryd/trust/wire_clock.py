@@ -31,7 +31,7 @@ class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def show_clock(call: Call) -> Reply:
-    """Show server time, the wall clock, their difference, and whether the server grants requests."""
+    """Show server time, the wall clock, their difference, and whether the server gives out access (`is_granting`)."""
     return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
 
 

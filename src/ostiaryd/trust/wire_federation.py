@@ -140,7 +140,7 @@ def end_attempt(call: Call, provider: Provider, unverified_state: str) -> Attemp
     return open_attempt(cookie, provider=provider.provider_id, secret=secret, now=call.world.now())
 
 
-async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
+async def refuse_attempt(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
     """Raise the refusal of a login. The refusal is recorded in the ledger, unless the limit on entries that
     unauthenticated callers cause is reached.
     """

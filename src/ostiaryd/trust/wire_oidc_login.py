@@ -63,8 +63,8 @@ from ostiaryd.trust.wire_federation import (
     callback_uri,
     end_attempt,
     find_provider_of,
-    leave_refusal,
     log_in_identity,
+    refuse_attempt,
 )
 
 log = logging.getLogger("ostiary")
@@ -154,9 +154,9 @@ async def begin_login(call: Call) -> Reply:
 async def finish_login(call: Call) -> Reply:
     """Receive the response of an OpenID provider, and begin a session.
 
-    1. The response belongs to the attempt of this browser. 2. The provider exchanges the code for an ID token. 3. The
-    token is valid. 4. Further claims come from userinfo, if the settings of the provider demand it. 5. The person is
-    admitted.
+    1. Check that the response belongs to the attempt of this browser. 2. Exchange the code for an ID token at the
+    provider. 3. Verify the token. 4. If the token lacks groups, required claims or a name, and the settings of the
+    provider allow it, read further claims from userinfo. 5. Admit the person.
     """
     provider, settings = _find(call)
     try:
@@ -172,7 +172,7 @@ async def finish_login(call: Call) -> Reply:
         check_required(provider, claims)
         identity = _identify(provider, claims)
     except ProviderRefused as refusal:
-        await leave_refusal(call, provider, refusal)
+        await refuse_attempt(call, provider, refusal)
         raise
     return await log_in_identity(call, provider, identity, attempt)
 

@@ -124,7 +124,7 @@ async def show_person_login(call: Call) -> Reply:
 
 
 async def reset_person_login(call: Call) -> Reply:
-    """Remove every passkey, password, authenticator app and setup link of a person, and end every session.
+    """Remove every credential and setup link of a person, and end every session.
 
     To sign in again, the person needs a new setup link.
     """

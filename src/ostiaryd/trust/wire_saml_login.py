@@ -40,8 +40,8 @@ from ostiaryd.trust.wire_federation import (
     callback_uri,
     end_attempt,
     find_provider_of,
-    leave_refusal,
     log_in_identity,
+    refuse_attempt,
 )
 from ostiaryd.trust.wire_oidc_login import DEMANDS, ERRORS
 
@@ -74,8 +74,8 @@ async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
 async def begin_login(call: Call) -> Reply:
     """Redirect the browser to a SAML identity provider.
 
-    The parameters `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` have the meaning that they have at
-    `/login`.
+    The parameters `return_to`, `prompt`, `max_age` and `acr_values` have the meaning that they have at `/login`;
+    `login_hint` has no effect.
     """
     provider, settings = _find(call)
     begun = begin_attempt(call, provider)
@@ -111,7 +111,7 @@ async def finish_login(call: Call) -> Reply:
         assert response.assertion is not None
         check_required(provider, claims_of(response.assertion))
     except ProviderRefused as refusal:
-        await leave_refusal(call, provider, refusal)
+        await refuse_attempt(call, provider, refusal)
         raise
     return await log_in_identity(call, provider, identity, attempt, spend=spend)
 

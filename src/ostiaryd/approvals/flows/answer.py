@@ -38,8 +38,8 @@ from ostiaryd.tokens import flows as tokens
 
 DAY = 86_400_000_000
 LONGEST_YES_DAYS = 2
-"""Maximum number of days for which an approval is valid after the end of its approval request, rounded up (the maximum
-of `approval_lifetime_s` is a day).
+"""Days after the end of an approval request after which no approval of the request is valid any more: the maximum of
+`approval_lifetime_s` is a day, and one day is a reserve.
 """
 FORGOTTEN_AT_ONCE = 1000
 WHOLE = Narrowing()
@@ -184,9 +184,9 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def forget(world: World) -> int:
-    """Delete at most `FORGOTTEN_AT_ONCE` settled approval requests whose approvals have expired and whose time ended
-    more than `replay_days` ago; return the number of deleted requests. The ledger keeps the digest of each request, and
-    the person who answered.
+    """Delete at most `FORGOTTEN_AT_ONCE` settled approval requests whose time ended more than `replay_days` days ago
+    (at least two days, so that no approval of them is still valid); return the number of deleted requests. The ledger
+    keeps the digest of each request, and the person who answered.
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

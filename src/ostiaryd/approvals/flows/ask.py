@@ -26,10 +26,11 @@ SECOND = 1_000_000
 
 
 def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: About, config: Config) -> Question:
-    """Return the newest approval request about the call with this `digest`, if that request is open, or approved and
-    not spent; otherwise create and return a new approval request.
+    """Return the newest approval request with this `digest`. If that request is neither open nor has an unused
+    approval, create and return a new request.
 
-    `digest` is the digest of the exact call, to which an approval is bound; `needs`: approval by one `person` or `two`;
+    `kind`: the kind of the request: for a call, a plan, an elevation or a backchannel authentication. `digest`: the
+    digest of exactly this call or other object, to which the approval is bound. `needs`: one `person` or `two`.
     `about`: the content of a new request. Raises Forbidden as `check_not_again` does; if persons denied this tool to
     the task `MAX_DENIED_OF_TOOL` times (`approval_denied`); and if the agent or the task has too many open requests, or
     the agent made too many within an hour (`too_many_questions`).
@@ -77,14 +78,16 @@ def check_not_again(act: Act, question: Question) -> None:
     state, id = question.state_at(act.now), question.approval_id
     if state is ApprovalState.DENIED and act.now < question.ends_at:
         raise Forbidden(
-            f"a person denied the approval request ({id})", hint="continue without this call", code="approval_denied"
+            f"a person denied the approval request ({id})",
+            hint="continue without the denied action",
+            code="approval_denied",
         )
     if state is ApprovalState.SPENT and (
         store.count_spent(act.tx, question.digest, now=act.now) >= question.about.max_spent
     ):
         raise Forbidden(
-            f"the approval of this call was already used ({id})",
-            hint="an approval is for one call; request another after the used approval has expired",
+            f"the approval of this request was already used ({id})",
+            hint="an approval can be used once; request another after the used approval has expired",
             code="approval_spent",
         )
 
@@ -123,6 +126,6 @@ def _check_denied(act: Act, made: Question, task: Task) -> None:
     if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
             f"{MAX_DENIED_OF_TOOL} approval requests about `{made.tool}` were denied in this task",
-            hint="continue without the tool, or start a task in whose words the person states the values",
+            hint="continue without the tool, or start a new task in which the person's own words state the values",
             code="approval_denied",
         )

@@ -52,11 +52,13 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tuple[str, int]:
     """Begin a backchannel authentication (CIBA): create an approval request for the person in `login_hint`, or use the
-    open request with the same content. Return the `auth_req_id`, and its remaining lifetime in seconds.
+    request with the same content that is open, or approved and not spent. Return the `auth_req_id`, and its remaining
+    lifetime in seconds.
 
     Raises InvalidClient or UnauthorizedClient for the client; UnknownUser for `login_hint`; InvalidRequest,
     InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge or InvalidBindingMessage for a parameter;
-    BackchannelDenied if persons or a limit on approval requests exclude the request.
+    BackchannelDenied if `ask` refuses: the person denied the same request, its approval was used, or the agent has too
+    many approval requests.
     """
     client = trust.authenticate_client(act, request.credentials, config=config)
     if (agent := client.agent) is None:

@@ -116,10 +116,11 @@ def _covered(
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
-    """Return the live task of a live token for this resource, with its delegation chain. `token` is the id of the
-    token. Raises Forbidden if the token or its task is unknown or has ended.
+    """Return the live task of a live token for this resource, with the token's holder as its agent and with its
+    delegation chain. `token` is the id of the token. Raises Forbidden if the token is for another resource, or if the
+    token or its task is unknown or has ended.
 
-    If the token came by token exchange, the chain includes the holders of all exchanged tokens.
+    If the token came by token exchange, the chain includes the agents that held the tokens before the exchange.
     """
     holding, task_id = registry.find_token(reader, token, resource, now=now)
     task, parent = tasks.live(reader, task_id, now=now), holding.parent

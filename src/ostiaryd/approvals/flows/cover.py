@@ -30,9 +30,10 @@ def measure(
     call: AskedCall,
     ours: Policies,
 ) -> tuple[Extent | None, bool]:
-    """Return the extent of a call: the limits (counterpart, amounts) within which an approval of it can cover similar
-    calls; None if an approval can only be for this one call. The second value is true if untrusted content mentions a
-    value that identifies the object of the call. Raises Malformed for arguments without a digest.
+    """Return the extent of a call: the limits (counterpart, amounts) within which an approval of the call can cover
+    similar calls; None if an approval can only be for this one call. The second value is true if untrusted content
+    mentions a recipient or an object of the call, or if the task's memory has lost some of that content. Raises
+    Malformed for arguments without a digest.
     """
     task, tool, arguments = call.task, call.ready.tool, call.arguments
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
@@ -58,8 +59,8 @@ def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned
     once, and return the id of its approval; None if there is no such cover.
 
     `policy`: the hash of the active policy set. A cover is valid only while the set is active under which its approval
-    was requested. `is_mentioned`: untrusted content mentions the object of the call; then only covers of plans are
-    used.
+    was requested. `is_mentioned`: the second value of `measure`. If true, a cover is used only if it comes from a plan,
+    or if the task has read no further untrusted content since the approval was requested.
     """
     for cover in store.find_covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned

@@ -52,9 +52,10 @@ def request(
     is granted, or None and the open approval request.
 
     1. The caller must be an agent that requests the elevation for itself. 2. An administrator must have made the agent
-    eligible for the scopes. 3. The policies permit or refuse the elevation; otherwise a person must approve, and for
-    break-glass access two. 4. An approval that was given is spent, and the elevation begins; without one, an approval
-    request is created.
+    eligible for the scopes. 3. If a policy forbids the elevation, it is refused. If the policies permit it, it begins
+    at once; otherwise a person must approve, or two if a policy says so. Break-glass access always needs the approval
+    of two persons. 4. An approval that was given is spent, and the elevation begins; without one, an approval request
+    is created.
 
     Raises Invalid for a member that is not valid; Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask`
     does); Conflict if the agent has too many elevations; RemotePoliciesNeeded if verdicts of Rego or OPA policies must

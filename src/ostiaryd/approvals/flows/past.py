@@ -30,8 +30,9 @@ MAX_LOOKED_AT = 500
 
 @dataclass(slots=True)
 class Agreed:
-    """Calls of one tool with one counterpart (the same recipients and objects) that people approved. `amounts` has the
-    largest approved amount of each argument.
+    """Calls of one tool with one counterpart (the same recipients and objects) that people approved. `named`: the
+    arguments that identify the counterpart; `amounts`: the largest approved amount of each argument; `policies`: the
+    policies that asked for these approvals.
     """
 
     resource: str

@@ -25,8 +25,8 @@ from ostiaryd.tasks.model import Task
 
 MIN_LINES, MAX_LINES = 2, 8
 MIN_OCCASIONS = 2
-"""Minimum number of earlier approvals for a line: a single approval may be a mistake, from which an attack must not
-profit.
+"""Minimum number of earlier tasks (for the standing task: days) in which people approved the calls of a line: a single
+approval may be a mistake, from which an attack must not profit.
 """
 
 

@@ -18,9 +18,10 @@ from ostiaryd.registry.model import Agent
 
 
 class Proposal(TypedDict):
-    """A proposed policy that would permit calls which persons approved repeatedly and never denied. `named` and
-    `amounts`: the values, and the largest amounts, of these calls; `occasions`: the number of different tasks or days
-    of the approvals.
+    """A proposed policy that would permit calls which persons approved repeatedly and never denied. `named`: the values
+    of the arguments that all these calls share; `amounts`: the largest approved amount of each amount argument;
+    `others`: further arguments of the tool, which the approved calls left out; `occasions`: the number of different
+    tasks (days, for the standing task) in which people approved.
     """
 
     agent: str

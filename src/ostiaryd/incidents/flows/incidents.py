@@ -84,8 +84,8 @@ def close(
     only step 1 applies.
 
     1. Check that the state of the incident permits the decision, and that the caller may decide. 2. Undo the responses,
-    or decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
-    findings were real: `is_real`, or by default true unless the agent is released.
+    or decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record for each
+    finding that has no judgement yet whether it was real: `is_real`, or by default true unless the agent is released.
 
     Raises NotFound for an unknown incident, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`,
     `incident_taken`, `incident_open`, or an agent that may not become active), Invalid for `hours` or the reason.

@@ -27,7 +27,7 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
     the stop is lifted. Return the incident for an agent, and None for any other subject.
 
     Raises NotFound for an unknown subject, Invalid for a name or a reason that is not valid, Conflict for a subject
-    that is stopped already (`stopped_already`) or an agent that could not be released (`would_lock_out`).
+    that is stopped already (`stopped_already`), and for the resource of the server's own API (`would_lock_out`).
     """
     registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
@@ -38,10 +38,10 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 
 
 def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
-    """Lift a stop: guards accept the subject's tokens again, unless they have ended meanwhile.
+    """Lift a stop: guards accept the subject's tokens again, unless the tokens have ended meanwhile.
 
-    Raises NotFound for an unknown subject, Conflict for an agent and for a stop that an incident made, Invalid for a
-    name or a reason that is not valid.
+    Raises NotFound for an unknown subject; Conflict (`awaits_person`) for an agent and for a stop that an incident
+    made, which a decision about the incident lifts; Invalid for a name or a reason that is not valid.
     """
     registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)

@@ -85,8 +85,9 @@ def find_defects(path: Path, *, within_s: float | None = None, with_indexes: boo
 
 
 async def check_pages(world: World, *, within_s: float | None = None, with_indexes: bool = False) -> None:
-    """Check all pages of the database if the last check is older than `EVERY`, or if a request read a damaged page. A
-    background loop calls this function. `with_indexes`: also compare each index with its table.
+    """Check all pages of the SQLite database if the last complete check is older than `EVERY`, or if a request read a
+    damaged page. Stop everything if a page is damaged. A background loop calls this function. `within_s`: seconds after
+    which an unfinished check ends without a result; `with_indexes`: also compare each index with its table.
     """
     pages = world.get_singleton(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect

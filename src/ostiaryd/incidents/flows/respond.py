@@ -78,9 +78,10 @@ def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     """Carry out the responses of the playbooks to this finding; return the incident, or None if there is nothing to do.
 
-    1. The playbooks propose responses. 2. If there is a proposal, a playbook failed, or the agent read a canary secret
-    and was quarantined for that, an incident is opened or continued. 3. Each response that is not in effect yet is
-    carried out, the strongest first, within `limits`.
+    1. The playbooks propose responses; a proposal in watch mode is only recorded. 2. If there is another proposal, a
+    playbook failed, or the agent read a canary secret and was quarantined for that, an incident is opened or continued.
+    3. Each response that is not in effect yet is carried out, the strongest first, within `limits`. Without enough
+    evidence, a response that restricts or stops the agent waits for a person.
     """
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None

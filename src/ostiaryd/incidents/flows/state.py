@@ -203,8 +203,8 @@ async def check_at_start(world: World) -> None:
 
 
 async def check_deeply(world: World) -> str:
-    """Compare all rows with the whole ledger from the first entry on; return a sentence about the result. Raises
-    Conflict if there is a difference.
+    """Compare all rows with the whole ledger from the first entry on, and stop the subjects of new differences; return
+    a sentence about the result. Raises Conflict if there is a difference.
     """
     check = StateCheck(world.keys, reported=world.get_singleton(state_check).reported)
     while check.is_behind and not check.differences:

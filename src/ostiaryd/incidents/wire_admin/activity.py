@@ -20,7 +20,9 @@ MAX_DOUBTED = 10
 
 
 class RiskBody(TypedDict):
-    """An agent and its risk score."""
+    """An agent and its risk score. `held`: the kinds of its restrictions in force, such as `throttle`; `incident`: its
+    open incident.
+    """
 
     agent: str
     agent_id: str
@@ -31,7 +33,9 @@ class RiskBody(TypedDict):
 
 
 class ActivityBody(TypedDict):
-    """The agents with the highest risk scores, and the numbers of open incidents, stops and entries."""
+    """The agents with the highest risk scores, and the numbers of open incidents (`waiting`), of stops, and of entries
+    of the ledger (`size`).
+    """
 
     size: int
     waiting: int

@@ -154,7 +154,7 @@ class RotatedSecrets(TypedDict):
 
 
 async def list_incidents(call: Call) -> Reply:
-    """List incidents, newest first."""
+    """List incidents, the newest first."""
     _check_may_see(call.caller)
     now = call.world.now()
     state = call.query_one("state") or "all"
@@ -241,6 +241,14 @@ async def add_note(call: Call) -> Reply:
     return reply(_note(call.world.db.read(), written), status=201)
 
 
+_SUMMARIES = {
+    Verb.TAKE: "Take an incident, in order to work on it.",
+    Verb.RELEASE: "Release the agent of an incident, and close the incident.",
+    Verb.NARROW: "Restrict the agent of an incident to reading for some hours, and close the incident.",
+    Verb.DECOMMISSION: "Decommission the agent of an incident, and close the incident.",
+}
+
+
 def make_decision_handler(verb: Verb) -> Wire:
     """Return the wire function (HTTP handler) by which a person decides about an incident with the verb `verb`."""
 
@@ -257,7 +265,7 @@ def make_decision_handler(verb: Verb) -> Wire:
         body: AnsweredIncident = {**incident, "seq": seq, "committed_at": call.world.now()}
         return reply(body, headers=[NO_STORE])
 
-    wire.__doc__ = f"{verb.capitalize()} an incident, with a reason."
+    wire.__doc__ = _SUMMARIES[verb]
     return wire
 
 
@@ -365,7 +373,11 @@ ROUTES = (
         allows_people=True,
         answers={200: PageBody("incidents", IncidentBody)},
         query=(
-            Query("state", "`open` lists only open incidents; `all` is the default.", Literal["open", "all"]),
+            Query(
+                "state",
+                "`open` lists only incidents that no person has closed; `all` is the default.",
+                Literal["open", "all"],
+            ),
             *PAGE,
         ),
     ),

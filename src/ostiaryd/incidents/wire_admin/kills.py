@@ -25,8 +25,8 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KillBody(TypedDict):
-    """A stop: its incident (if an agent was stopped), `seq` and `committed_at`, the number of the change in the guards'
-    feed and the time of its commit in microseconds, and the command that lifts the stop.
+    """A new stop. `incident`: its incident if an agent was stopped, otherwise null. `seq`: the number of the change in
+    the guards' feed. `committed_at`: the time of the commit in microseconds. `undo`: the command that lifts the stop.
     """
 
     incident: str | None
@@ -58,9 +58,9 @@ class StopBody(TypedDict):
 async def kill(call: Call) -> Reply:
     """Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything.
 
-    The stop lasts until an administrator lifts it.
+    The stop lasts until an administrator lifts it, for an agent until a person decides about its incident.
 
-    A guard that has the change number `seq` of the feed in force denies every stopped call.
+    From the change number `seq` of the feed on, a guard denies every stopped call.
     """
     order = call.json(Kill)
 

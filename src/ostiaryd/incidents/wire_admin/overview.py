@@ -70,8 +70,8 @@ class DecisionsBody(TypedDict):
 
 
 class GuardsBody(TypedDict):
-    """The number of connected guards, of guards in which the newest change is not in force, and of resources with a key
-    but without a connected guard.
+    """The number of connected guards, the number of guards that have received a change which is not in force there yet
+    (`behind`), and the names of resources with a guard's key but without a connected guard (`missing`).
     """
 
     connected: int
@@ -120,9 +120,9 @@ async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
     `changes` counts the acts of the last 24 hours that were not refused, for some actions such as registrations, stops
-    and logins, each up to 1,000. `findings` counts the
-    findings of the last seven days without a judgement, up to 1,000. The numbers of agents are at most five seconds
-    old. A person gets only the members, changes and steps whose lists the person's roles permit.
+    and logins, each up to 1,000. `findings` counts the findings of the last seven days without a judgement, up to
+    1,000. The numbers of agents are at most five seconds old. A person gets only the members, changes and steps whose
+    lists the person's roles permit.
     """
     world, caller, now = call.world, call.caller, call.world.now()
     counts = await world.get_singleton(registry.AgentCounts).read()

@@ -29,8 +29,8 @@ SHOWN = 16
 
 
 def list_pending(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
-    """Return at most `limit` pending signals of the stream, oldest first, as (number, time in microseconds, signal),
-    and whether there are more.
+    """Return at most `limit` pending signals of the stream (signals that concern the stream and are not settled),
+    oldest first, as (number, time in microseconds, signal), and whether there are more.
     """
     window = [one for one in _window(reader, stream)[0] if stream.last is None or one[0] <= stream.last]
     return window[:limit], len(window) > limit
@@ -39,7 +39,7 @@ def list_pending(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tu
 def record_settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
     """Record that the receiver has the signals with the numbers `done`, or, with `is_lost`, that these signals are
     lost: they could not be delivered because of the error `failed`, and are never sent again. Numbers that are not
-    pending are ignored.
+    pending are ignored. The stored position of the stream moves on, also past signals for other receivers.
     """
     stream = store.streams.get(tx, id)
     if stream is None:

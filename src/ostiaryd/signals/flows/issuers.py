@@ -154,7 +154,7 @@ def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
 
 def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
     """End the claimed poll and schedule the next poll. `why`: the error of a failed poll, after which the next poll
-    waits (`POLL_DELAYS_S`).
+    waits (`POLL_DELAYS_S`); empty if the poll succeeded, and the next poll is due at once.
     """
     issuer = store.issuers.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:

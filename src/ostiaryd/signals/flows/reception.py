@@ -55,9 +55,9 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
     """Apply an event of the issuer; return the number of agents that the event changed.
 
     1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
-    about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak. 5. Apply the
-    event's effect to these subjects. Raises SetRefused if the issuer is not trusted, or the event is about another
-    stream or has a `state` that this server did not request.
+    about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak; none if a
+    critical member of the subject is not supported. 5. Apply the event's effect to these subjects. Raises SetRefused if
+    the issuer is not trusted, or the event is about another stream or has a `state` that this server did not request.
     """
     issuer = store.issuers.get(act.tx, id)
     if issuer is None:

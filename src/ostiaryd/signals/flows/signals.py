@@ -64,8 +64,8 @@ _decode = json_decoder(Signal)
 
 
 async def make_signals(world: World) -> int:
-    """Make signals of the new changes in the feed; return the number of signals. While no stream exists, the changes
-    are not read.
+    """Make signals of the new changes in the guards' feed, such as a stopped agent; return the number of signals. While
+    no stream exists, the changes are not read.
     """
     count = 0
     while await world.db.scan(store.streams.count):
@@ -92,8 +92,8 @@ def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
 
 
 async def send_lower_levels(world: World) -> int:
-    """Send the new risk level of at most `AT_ONCE` agents whose risk score has decayed to a lower level; return the
-    number of signals.
+    """Queue a signal with the new risk level for each of at most `AT_ONCE` agents whose risk score has decayed to a
+    lower level; return the number of signals.
     """
     now = world.now()
 
@@ -120,8 +120,8 @@ async def delete_old_signals(world: World) -> None:
 
 
 def start_at_end_of_feed(tx: Tx) -> None:
-    """Set the position to the present end of the feed, so that earlier changes become no signals, and forget the sent
-    risk levels.
+    """Set the stored position to the present end of the guards' feed, so that earlier changes become no signals, and
+    forget the risk levels that were sent.
     """
     store.signals.set_position(tx, outbox.highest_number(tx))
     store.signals.forget_levels(tx)

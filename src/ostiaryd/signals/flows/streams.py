@@ -128,7 +128,8 @@ def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
     """
     stream = store.streams.get(reader, id)
     if stream is None or (by is not None and stream.receiver != by.id):
-        raise NotFound("stream not found")
+        lister = "`ostiary signal streams`" if by is None else "GET /api/v1/ssf/streams"
+        raise NotFound("stream not found", hint=f"{lister} lists the streams")
     return stream
 
 

@@ -32,8 +32,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     digest of the Authorization header that the issuer sends with a push; `sealed` is the encrypted Authorization header
     that this server sends.
 
-    `state` is the state of a requested verification; `trouble` describes the present error. `received` counts applied
-    tokens. Times are microseconds since the epoch.
+    `state` is the state of a requested verification; `trouble` describes the present error. `received` counts the valid
+    tokens, each only once. Times are microseconds since the epoch.
     """
 
     issuer_id: IssuerId

@@ -50,9 +50,9 @@ def session_subject(issuer: str, agent: str, task: str) -> Subject:
 
 
 def subject_of_stop(issuer: str, trust_domain: str, target_kind: BroadStop, value: str) -> Subject:
-    """Return the subject of a kill-switch stop whose target is not a task: the person's subject for an owner; otherwise
-    a complex subject whose members must all match (SSF 8.1.3.1). `value`: the id or name of the target; empty for
-    `everything`.
+    """Return the subject of a kill-switch stop whose target is not a task: for an owner, `iss_sub` with the id of the
+    person or team; otherwise a complex subject whose members must all match (SSF 8.1.3.1). `value`: the id or name of
+    the target; empty for `everything`.
     """
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
     match target_kind:

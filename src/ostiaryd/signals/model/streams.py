@@ -172,8 +172,8 @@ def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Sig
 def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to: int) -> Stream:
     """Return the stream with the signals `done` marked as settled.
 
-    `waiting`: the numbers of the pending signals of the stream, in order. `seen_to`: the number of the last signal that
-    was examined.
+    `done` includes the numbers in `stream.beyond`. `waiting`: the numbers of the stream's pending signals and those in
+    `stream.beyond`, in order. `seen_to`: the number of the last signal that was examined.
     """
     left = [number for number in waiting if number not in done]
     settled_to = left[0] - 1 if left else max(stream.settled_to, seen_to)

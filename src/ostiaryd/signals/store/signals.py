@@ -17,7 +17,7 @@ _DROP_LEVELS = sql("delete from ssf_level")
 
 
 def position(reader: Reader) -> int:
-    """Return the number of the last change in the feed that was made into signals."""
+    """Return the number of the last change in the guards' feed that was made into signals; 0 if there is none."""
     row = reader.one(_MARK)
     return 0 if row is None else int(row[0])
 

@@ -33,7 +33,9 @@ WORDS = {uri: word for word, uri in METHODS.items()}
 
 class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
     """An issuer to trust. `authorization` is the Authorization header (`Bearer ...`) with which this server creates the
-    stream at the issuer. Without `authorization`, an operator of the issuer creates the stream.
+    stream at the issuer. Without `authorization`, an operator of the issuer creates the stream. `endpoint`: the URL to
+    poll, if the stream exists already. `domains`: the issuer may speak for persons whose mail address is in one of
+    these. `agents`: the issuer may also speak for agents of this server.
     """
 
     issuer: str
@@ -47,8 +49,9 @@ class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IssuerBody(TypedDict):
-    """A trusted issuer of signals and the state of its stream. For a stream by push, only the response to the creation
-    contains the secret.
+    """A trusted issuer of signals and the state of its stream. `heard` and `heard_at`: the number of valid tokens, and
+    the time of the last one. For a stream by push, only the response to the creation contains `endpoint_url` and
+    `authorization_header`, the secret that the issuer must send.
     """
 
     issuer_id: str
@@ -66,7 +69,9 @@ class IssuerBody(TypedDict):
 
 
 class DistrustedBody(TypedDict):
-    """The result of a removal: whether the stream at the issuer was ended, too."""
+    """The result of the removal of an issuer. `stream_ended`: whether the issuer has ended its stream to this
+    server.
+    """
 
     stream_ended: bool
 
@@ -82,7 +87,7 @@ async def trust(call: Call) -> Reply:
     """Trust the signals of an issuer. For a stream by push, the response contains the secret that the issuer must send.
 
     The server fetches the issuer's metadata (SSF 7.2) if the request contains no `jwks_uri`, creates a stream at the
-    issuer if the request contains `authorization`, and fetches the issuer's keys.
+    issuer if the request contains `authorization` and no `endpoint`, and fetches the issuer's keys.
     """
     new, world = call.json(NewIssuer), call.world
     check_named(new.issuer, of="the issuer", private=world.config.private)
@@ -179,7 +184,7 @@ class Link(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def link(call: Call) -> Reply:
-    """Link a subject of an issuer to a person."""
+    """Link a `sub` of an issuer to a person, so that signals about this `sub` concern the person."""
     body = call.json(Link)
     person = await registry.act_as(
         call, "issuer.link", lambda act: issuers.link(act, call.params["id"], body.sub, body.person)
@@ -188,14 +193,14 @@ async def link(call: Call) -> Reply:
 
 
 async def unlink(call: Call) -> Reply:
-    """Unlink a subject of an issuer from its person."""
+    """Remove the link between a `sub` of an issuer and a person."""
     body = call.json(Link)
     await registry.act_as(call, "issuer.unlink", lambda act: issuers.unlink(act, call.params["id"], body.sub))
     return reply({})
 
 
 async def list_links(call: Call) -> Reply:
-    """List the persons behind the subjects of an issuer."""
+    """List the `sub`s of an issuer that are linked to persons."""
     issuer = issuers.find(call.world.db.read(), call.params["id"])
     return await reply_page(
         call,

@@ -50,7 +50,7 @@ class StreamState(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def set_stream(call: Call) -> Reply:
-    """Enable, pause or disable a stream; the receiver gets an event about the change (SSF 8.1.5)."""
+    """Enable, pause or disable a stream; if the status changes, the receiver gets an event about this (SSF 8.1.5)."""
     new = call.json(StreamState)
     stream = await registry.act_as(
         call,

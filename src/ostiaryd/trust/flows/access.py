@@ -199,7 +199,7 @@ async def spend_at_once(world: World, proof: Spend, claims: AccessClaims | None 
     _check_new(spent)
 
 
-async def survives(world: World) -> bool:
+async def are_proofs_durable(world: World) -> bool:
     """Mark a random proof as used, and return whether the database on the disk then contains it. If so, used proofs
     survive a restart.
     """
@@ -230,8 +230,8 @@ def read_claims(authorization: str | None, *, keys: Keyring) -> AccessClaims:
 
 
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
-    """Return the claims of a token that this server signed. Its times and its status are not checked. Raises
-    AccessRefused for an unknown key and for an invalid signature.
+    """Return the claims of a token that this server signed. Whether the token is expired or ended is not checked.
+    Raises AccessRefused for an unknown key and for an invalid signature.
     """
     good = keys.public("token")
     if (verified := keys.verified.get(unverified_token)) is not None and verified[0] in good:

@@ -87,8 +87,8 @@ def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> No
 def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Withdraw the exemption of a class at a resource.
 
-    The bearer tokens for the resource are revoked, except tokens of agents with their own exemption there. Raises
-    NotFound for an unknown resource.
+    All bearer tokens for the resource are revoked, also those of the other class, except tokens of agents with their
+    own exemption there. Raises NotFound for an unknown resource.
     """
     at = _find_resource(act, resource, registration)
     store.exemptions.set_exempt_class(act.tx, at.resource_id, registration, False)
@@ -125,9 +125,9 @@ def exemptions(reader: Reader, agent: str) -> list[Exemption]:
     return [Exemption(resource.name, resource.uri, since) for resource, since in pairs]
 
 
-def exempt(reader: Reader) -> list[str]:
+def list_exempt_names(reader: Reader) -> list[str]:
     """Return the names of all agents that have a bearer exemption at any resource."""
-    return sorted(registry.find_agent(reader, id).name for id in store.exemptions.exempt(reader))
+    return sorted(registry.find_agent(reader, id).name for id in store.exemptions.list_all_exempt(reader))
 
 
 def _api(reader: Reader) -> str:

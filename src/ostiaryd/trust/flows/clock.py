@@ -121,8 +121,9 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
 
 
 class ClockBody(TypedDict):
-    """State of the clock. `time` (server time) and `wall` (wall clock) are in seconds since the epoch. `difference_s`
-    is in seconds.
+    """State of the clock. `state`: `jumped` after a jump forward of the wall clock that an operator must confirm,
+    `behind` if the wall clock is behind server time. `time` (server time) and `wall` (wall clock) are in seconds since
+    the epoch. `difference_s`: wall clock minus server time, in seconds. `is_granting`: false in the state `jumped`.
     """
 
     state: Literal["ok", "behind", "jumped"]

@@ -117,7 +117,9 @@ class Fetches:
         buckets = [self._world.get_singleton(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
         if not all(bucket.has(COST) for bucket in buckets):
             raise Unavailable(
-                "too many metadata documents are being fetched", hint="try again in a minute", code="too_many_lookups"
+                "too many documents and keys of clients were fetched for this network or from this host",
+                hint="try again in a minute",
+                code="too_many_lookups",
             )
         for bucket in buckets:
             bucket.take(COST)
@@ -170,8 +172,9 @@ def keep_document(
 ) -> OAuthClient:
     """Store the metadata of a fetched document, and return the client. `fresh_until` is in microseconds.
 
-    Unless the setting `client_documents` is `open`, an active client whose new metadata the earlier approval does not
-    cover waits for approval again. Raises Unavailable if too many clients wait for their first consent.
+    Unless the setting `client_documents` is `open`, a new client waits for approval, and so does an active client whose
+    new metadata the earlier approval does not cover. Raises Unavailable if too many clients wait for their first
+    consent.
     """
     digest = metadata.digest()
     before = store.clients.get_oauth_client(act.tx, client_id)
@@ -321,9 +324,9 @@ async def find_client_keys(
 ) -> tuple[jose.PublicKey, ...] | None:
     """Return the published keys of the client with this (claimed) id, as `authenticate_oauth_client` needs them.
 
-    Return None for a public client, and for an agent, whose keys the transaction reads. Call this function outside of a
-    transaction: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient for an unknown client or
-    unusable keys, Unavailable if a fetch fails.
+    Return None for a public client, and for an agent, whose keys the transaction reads. The keys at a `jwks_uri` are
+    returned only if the request has an assertion. Call this function outside of a transaction: it may fetch a metadata
+    document or a `jwks_uri`. Raises InvalidClient for an unknown client or unusable keys, Unavailable if a fetch fails.
     """
     if is_agent_id(client_id):
         return None

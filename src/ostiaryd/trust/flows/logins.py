@@ -76,8 +76,8 @@ class Proven(NamedTuple):
 
 
 def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
-    """Return the throttle slot of `text` for a kind of limit: the typed name of an account (known or unknown), a
-    network, a browser, or the person for wrong codes.
+    """Return the throttle slot in which failures under `limit` are counted for `text`: the typed name of an account
+    (known or unknown), a network, a browser, or, for wrong codes, a person. Two texts can share a slot.
     """
     digest = hmac.digest(keys.derive("throttle"), f"{limit.name} {text}".encode("utf-8", "surrogatepass"), "sha256")
     return Slot(f"{limit.name} {int.from_bytes(digest[:8]) % SLOTS}", limit)
@@ -153,7 +153,8 @@ async def log_in(
     and returns a further proof.
 
     `replaces` is the earlier session of the browser. Raises LoginRefused if `prove` returns None, NotFound for an
-    unknown person, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
+    unknown person, Conflict for a person who has left or is suspended, Forbidden for a person whom the kill switch
+    stops.
     """
     world = call.world
 

@@ -88,8 +88,8 @@ class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
 def authenticate_oauth_client(
     act: Act, credentials: Credentials, keys: Sequence[jose.PublicKey] | None, *, config: Config
 ) -> AuthenticatedClient:
-    """Authenticate the document or dynamic client that sent a form by its registered method, and return the client.
-    Raises InvalidClient if the authentication fails.
+    """Authenticate the document or dynamic client that sent a form, by the method that the client registered, and
+    return the client. Raises InvalidClient if the authentication fails.
 
     A public client is accepted without authentication: the caller must check its code with PKCE, or the key of its
     refresh token. `keys` are the result of `find_client_keys`. The caller must mark the assertion as used with `spend`.

@@ -128,7 +128,10 @@ def verify_pep(
             f"the API key of `{match.name}` has expired", hint="issue a new key: ostiary pep rotate NAME"
         )
     if not is_within_networks(address, match.networks):
-        raise AccessRefused(f"the address of the sender is in no network of the PEP `{match.name}`")
+        raise AccessRefused(
+            f"the address {address[:64]!a} of the sender is in no network of the PEP `{match.name}`",
+            hint="send from one of these networks (ostiary pep list), or create a PEP with this network",
+        )
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
     caller = Caller(kind="pep", id=match.pep_id, name=match.name, owner=None, scopes=frozenset({DECIDE}))
     return caller, None if is_noted else digest

@@ -63,8 +63,8 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
 
 
 def remove_provider(act: Act, name: str) -> Provider:
-    """Remove and return a login provider. The provider's sessions end, and the roles that its rules gave. Raises
-    NotFound for an unknown provider.
+    """Remove and return a login provider. End the sessions that began with a login by the provider, and the roles that
+    its rules gave; memberships in teams stay. Raises NotFound for an unknown provider.
     """
     provider = find_provider(act.tx, name)
     _note(act, provider)
@@ -83,8 +83,8 @@ def find_provider(reader: Reader, name: str) -> Provider:
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     """Link an account at a provider (by its subject) to a person (id or name), and return the person. An earlier link
-    of the account is replaced; if it led to another person, the sessions that this person began by the provider end.
-    Raises NotFound for an unknown provider or person, Invalid for a malformed subject.
+    of the account is replaced. If the earlier link led to another person, the sessions that the other person began by
+    the provider end. Raises NotFound for an unknown provider or person, Invalid for a malformed subject.
     """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.fill_entry(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])

@@ -83,7 +83,9 @@ def register_client(
     """Register a client, and return it with its registration access token (RFC 7591 section 3).
 
     1. Check the initial access token and the software statement, if they were sent. 2. Check that the setting
-    `client_registration` admits the client. 3. Check its metadata. 4. Check the number of unused clients.
+    `client_registration` admits the client. 3. Check its metadata. 4. Check the number of unused clients. With an
+    initial access token or a software statement, or if the setting is `open`, the client is active at once; otherwise
+    it waits for approval.
 
     Raises InvalidRegistrationToken, InvalidSoftwareStatement or UnapprovedSoftwareStatement at step 1,
     InvalidRegistrationToken at step 2, InvalidClientMetadata or InvalidRedirectUri at step 3, and Unavailable at step
@@ -95,7 +97,7 @@ def register_client(
     if unverified_token is not None:
         if (id := store.clients.use_registration_token(act.tx, _digest(unverified_token))) is None:
             raise InvalidRegistrationToken(
-                "the initial access token is not valid", hint="create a token: ostiary client invite"
+                "the initial access token is unknown, used up or expired", hint="create a token: ostiary client invite"
             )
         registry.fill_entry(act, object="", token=id)
         is_vouched = True

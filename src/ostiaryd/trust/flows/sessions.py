@@ -52,7 +52,7 @@ USE_INTERVAL = 60 * SECOND
 
 
 class ForgedForm(Forbidden):
-    """The form was not sent by a page of this server in the browser that it was made for."""
+    """The form was not sent by a page of this server in the browser for which the page was made."""
 
     code = "forged_form"
 
@@ -86,7 +86,9 @@ _decode = json_decoder(Login)
 
 
 def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
-    """Return the live session of a cookie; None if there is none, or if its person has left or is stopped."""
+    """Return the live session of a cookie; None if there is none, or if its person is suspended, has left or is stopped
+    by the kill switch.
+    """
     if not cookie or len(cookie) > 128:
         return None
     return store.people.find_session(reader, _digest(cookie), now=now)
@@ -135,7 +137,8 @@ def begin_session(
 
     If the earlier session belongs to the same person, it continues under its id with a new cookie and the new proofs,
     so that a step-up does not log the person out of clients. If it belongs to another person, it ends. Raises NotFound
-    for an unknown person, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
+    for an unknown person, Conflict for a person who has left or is suspended, Forbidden for a person whom the kill
+    switch stops.
     """
     registry.active_person(act, person)
     registry.check_none_stopped(act.tx, "owner", [person])
@@ -266,8 +269,8 @@ def login_headers(call: Call, login: Login) -> Headers:
 
 
 def form_token(call: Call, holder: Session | Login) -> str:
-    """Return the token that makes a form acceptable: it is derived from the session cookie or the login cookie of the
-    browser.
+    """Return the field `form_token` of a form for this browser, without which `read_form` refuses the form. The token
+    is derived from the id of the session, or from the random value of the login cookie.
     """
     name = holder.id if isinstance(holder, Session) else holder.nonce
     return b64u(hmac.digest(call.world.keys.derive("form"), name.encode(), "sha256"))

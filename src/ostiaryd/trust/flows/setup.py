@@ -53,7 +53,7 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
     person = store.people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
-            "the setup link was used before, or has expired",
+            "the setup link was used before, was replaced by a newer one, or has expired",
             hint="ask an administrator for a new one: `ostiary person invite NAME`",
             code="setup_link_ended",
         )
@@ -62,7 +62,7 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
 
 def use_setup_link(act: Act, unverified_code: str) -> str:
     """Delete a setup link, so that it cannot be used again, and return the id of its person. Raises NotFound if the
-    link is unknown, was used or has expired.
+    link is unknown, was used or replaced, or has expired.
     """
     person = find_setup_link(act.tx, unverified_code, now=act.now)
     store.people.drop_setup_links(act.tx, person)

@@ -49,7 +49,7 @@ AHEAD = 10 * SECOND
 
 
 class InvalidClient(Unauthenticated):
-    """Client authentication failed (RFC 6749 section 5.2)."""
+    """The authentication of the client failed (RFC 6749 section 5.2)."""
 
     code = "invalid_client"
 
@@ -66,7 +66,9 @@ class NonceNeeded(dpop.UseNonce):
 
 
 class AccessRefused(Unauthenticated):
-    """The access token is invalid, expired or revoked, or for another resource (RFC 6750 section 3.1)."""
+    """The access token or API key is invalid, expired, revoked or for another resource, or its holder may not act now
+    (RFC 6750 section 3.1).
+    """
 
     code = "invalid_token"
 
@@ -188,7 +190,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
         hint = "send `client_assertion` (private_key_jwt), or `client_id` with a client certificate (mutual TLS)"
         raise InvalidClient("the client did not authenticate", hint=hint)
     if credentials.assertion_type != ASSERTION_TYPE:
-        raise InvalidClient("`client_assertion_type` is not supported", hint=ASSERTION_TYPE)
+        raise InvalidClient("`client_assertion_type` is not supported", hint=f"send {ASSERTION_TYPE}")
     try:
         unverified_jws = jose.parse_jws(credentials.unverified_assertion, max_bytes=MAX_ASSERTION_BYTES)
     except jose.InvalidToken as error:
@@ -307,7 +309,8 @@ def challenge(
     refusal: Refused, *, resource: str, scope: str = "", accepts_bearer: bool = False
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell the client how to authenticate: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728
-    section 5.1. A resource that `accepts_bearer` has a challenge of both schemes.
+    section 5.1. There is a challenge of the scheme DPoP, with `accepts_bearer` also one of the scheme Bearer; none for
+    a refusal that does not concern the credentials.
     """
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(refusal, NonceNeeded):

@@ -126,7 +126,7 @@ class ClientState(StrEnum):
 
 
 class InvalidRedirectUri(Invalid):
-    """A redirect URI of the registration is not accepted (RFC 7591 section 3.2.2)."""
+    """A redirect URI of a client is not accepted (RFC 7591 section 3.2.2)."""
 
     code = "invalid_redirect_uri"
 
@@ -138,7 +138,7 @@ class InvalidClientMetadata(Invalid):
 
 
 class InvalidSoftwareStatement(Invalid):
-    """The software statement of the registration is not valid (RFC 7591 section 3.2.2)."""
+    """The software statement of a registration is not valid (RFC 7591 section 3.2.2)."""
 
     code = "invalid_software_statement"
 
@@ -191,8 +191,8 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     default_acr_values: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Return the digest of the metadata on which a consent relies: the name, the redirect URIs, the authentication
-        method and its keys.
+        """Return the digest of the metadata on which a consent relies: the name, the redirect URIs, and the
+        authentication method with its keys or certificate subject.
 
         A consent is valid only while this digest is the same as at the time of the consent.
         """

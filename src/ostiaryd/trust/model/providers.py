@@ -109,7 +109,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     phishing_resistant: tuple[str, ...]
     created_at: int
     sealed: bytes | None = None
-    """The client secret, encrypted with the root key; None without a secret."""
+    """The client secret, encrypted with a key derived from the root key; None without a secret."""
 
     @property
     def protocol(self) -> Protocol:
@@ -356,7 +356,7 @@ def suggest_name(*candidates: Any) -> str:
 
 def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
     """Return the level and the methods of a login, as the provider's configuration translates the provider's `acr` and
-    `amr`. The level is empty if they count only as one factor.
+    `amr`. The level is empty if none of these values is in `mfa` or `phishing_resistant`: the login is a single factor.
     """
     amr = tuple(one for one in identity.amr if one in provider.mfa or one in provider.phishing_resistant)
     stated = {identity.acr, *amr}

@@ -148,8 +148,8 @@ class Assurance(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """The session of a person in one browser. Times are in microseconds. `expires_at` is the end of the session, even
-    if it is used.
+    """The session of a person in one browser. Times are in microseconds. `expires_at` is the end of the session, which
+    further use does not postpone.
     """
 
     id: str

@@ -73,7 +73,7 @@ def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
     return [(id, agent) for id, agent in reader.all(_UNBOUND_AT, uri=uri)]
 
 
-def exempt(reader: Reader) -> list[str]:
+def list_all_exempt(reader: Reader) -> list[str]:
     """Return the ids of all agents that have a bearer exemption at any resource."""
     return [agent for (agent,) in reader.all(_EXEMPT)]
 

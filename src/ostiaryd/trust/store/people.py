@@ -288,7 +288,7 @@ def find_passkey(reader: Reader, id: str) -> Passkey | None:
 
 
 def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
-    """Return the passkeys of an active person, the oldest first; none for another person."""
+    """Return the passkeys of a person, the oldest first; an empty list if the person is not active."""
     return [_passkey(row) for row in reader.all(_PASSKEYS_OF, person=person)]
 
 
