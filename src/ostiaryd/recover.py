@@ -72,7 +72,7 @@ def recover(
         lost: Enter recovery although nothing shows the loss, because you know that the database is an older copy.
         confirm: Agent that stays active; may be repeated. All others are suspended, and the recovery ends.
         confirm_all: Number of the active agents, which the command shows. All stay active, and the recovery ends.
-        database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
+        database: sqlite:///PATH or postgresql://USER@HOST/NAME; by default, a file in the data folder.
         config: TOML file; docs/reference/configuration.md lists the keys.
     """
     data_dir = str(session.data_dir) if session.data_dir is not None else None

@@ -82,7 +82,7 @@ def serve(
 
     Args:
         listen: HOST:PORT; port 0 takes a free port, and the same port again at the next start.
-        database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
+        database: sqlite:///PATH or postgresql://USER@HOST/NAME; by default, a file in the data folder.
         config: TOML file; docs/reference/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.

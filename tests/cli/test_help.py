@@ -258,7 +258,7 @@ def _parameters(command: App) -> list[str]:
 
 def test_the_help_of_a_command_has_its_description_and_its_examples() -> None:
     shown = run("protect", "--help").out
-    assert "from an MCP server. Shows each object, and how to undo it." in " ".join(shown.split())
+    assert "Shows each object, and the command that undoes it." in " ".join(shown.split())
     assert "\n    ostiary protect https://search.example/mcp --name search\n" in shown
 
 

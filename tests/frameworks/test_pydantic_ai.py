@@ -186,6 +186,13 @@ async def test_an_approval_in_the_deferred_results_alone_passes_no_call(people: 
             assert paid == []
 
 
+async def test_requests_of_the_program_itself_are_not_answered(people: People) -> None:
+    own = DeferredToolRequests(approvals=[ToolCallPart("pay", {"amount": 1, "to": "ann"}, "call-1")])
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        results = await answered(own, asker)
+    assert results.approvals == {}
+
+
 def paying(paid: list[str]) -> Any:
     def pay(amount: int, to: str) -> str:
         paid.append(to)

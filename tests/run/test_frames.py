@@ -115,7 +115,7 @@ INNER = json.dumps(CALL)
         (line({"jsonrpc": "2.0", "id": 1, "result": {}, "METHOD": "tools/call"}), "differs only in case"),
         (changed(params={"name": "a", "Name": "b"}), "differs only in case"),
         (changed(params={"name": "a", "argument\u017f": {"path": "/b"}}), "differs only in case"),
-        (changed(params={"name": "a", "arguments": {"path": "/a", "Path": "/b"}}), "differ only in case"),
+        (changed(params={"name": "a", "arguments": {"path": "/a", "Path": "/b"}}), "'path' and 'Path'.*only in case"),
         (changed(params={"name": "a", "arguments": {"x": [{"key": 1, "\u212aey": 2}]}}), "differ only in case"),
         (f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{INNER}\r}}}}\n'.encode(), "carriage return"),
         (changed(params={"name": "a", "arguments": 0}), "`arguments`"),  # which a server may take for no arguments

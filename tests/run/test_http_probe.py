@@ -86,10 +86,10 @@ def test_a_stream_of_events_is_read_with_each_kind_of_line_ending() -> None:
 @pytest.mark.parametrize(
     ("parts", "kind", "why"),
     [
-        ((b"event: endpoint\ndata: http://a:b/\n\n",), Malformed, "URL for messages"),
-        ((b"event: endpoint\ndata: /\0\n\n",), Malformed, "URL for messages"),
-        ((b"event: endpoint\ndata: http://elsewhere.example/\n\n",), Malformed, "URL for messages"),
-        ((), Malformed, "URL for messages"),
+        ((b"event: endpoint\ndata: http://a:b/\n\n",), Malformed, "does not begin with the URL"),
+        ((b"event: endpoint\ndata: /\0\n\n",), Malformed, "does not begin with the URL"),
+        ((b"event: endpoint\ndata: http://elsewhere.example/\n\n",), Malformed, "has another origin"),
+        ((), Malformed, "does not begin with the URL"),
     ],
 )
 def test_a_hostile_stream_is_refused_with_the_reason(parts: tuple[bytes, ...], kind: type[Refused], why: str) -> None:

@@ -86,6 +86,8 @@ for line in sys.stdin:
         ("os.close(0); time.sleep(60)", Unavailable, "does not answer|reads nothing"),
         ('capabilities = "all"', Malformed, "capabilities"),
         ("def greet(id): say(id, error={'code': 1, 'message': 'go away\\x1b[2J'})", Invalid, "no such method"),
+        ("def greet(id): say(id)", Invalid, "no such method"),
+        ("listed = lambda _: None", Invalid, "answer to tools/list has no object `result`"),
         ("listed = lambda _: {}", Malformed, "no `tools`"),
         ("listed = lambda _: {'tools': {}}", Malformed, "no `tools`"),
         ("listed = lambda _: {'tools': [], 'nextCursor': 5}", Malformed, "nextCursor"),

@@ -55,12 +55,13 @@ def test_an_option_for_a_secret_names_a_variable_a_path_and_a_member() -> None:
         (["=secret/x"], []),
         (["1A=secret/x"], []),
         (["A-B=secret/x"], []),
-        (["OSTIARY_URL=secret/x"], []),
         (["A=secret/x", "A=secret/y"], []),
         (["A=secret/x"], ["A=secret/x"]),
     ):
         with pytest.raises(Usage):
             parse_variables(words, descriptors)
+    with pytest.raises(Usage, match="the variable OSTIARY_URL is reserved"):
+        parse_variables(["OSTIARY_URL=secret/x"], [])
 
 
 def test_a_member_of_a_secret_is_a_text_and_must_be_named_if_there_are_several() -> None:

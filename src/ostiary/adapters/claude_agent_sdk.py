@@ -71,8 +71,8 @@ def guarded(
     change arguments after the decision.
 
     `names`: the name of a tool in the catalogue, by its name in the session (`Bash`, `mcp__server__tool`), if the two
-    differ. `unguarded`: tools that run without a decision, by the session's name; and sources of undecided hooks, as
-    `settings:project` and `plugin:PATH`.
+    differ. `unguarded`: tools that run without a decision, by the session's name; and settings files and plugins whose
+    hooks are accepted without a check, such as `settings:project` and `plugin:PATH`.
     """
     sources = list(options.setting_sources or ())  # None means all sources of settings
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]

@@ -63,7 +63,7 @@ def protect(
     suspends: bool = False,
 ) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict for a server with
-    `auth` settings, and for tools of another guard.
+    `auth` settings or an extension that could change a decided call, and for tools of another guard.
 
     `stdio`: the tools of the agent whose calls come over standard input and output; without `stdio`, these calls are
     denied. `origin`: the public origin, if it differs from that of the resource's URI. `proxies`: networks of reverse

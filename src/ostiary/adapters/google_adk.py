@@ -53,8 +53,8 @@ OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
 
 
 class Guarded(BasePlugin):
-    """A plugin that decides every tool call. `unguarded`: names of tools and agents that may run without a decision,
-    as a refusal states them. `suspends`: true if a run ends when a person must be asked.
+    """A plugin that decides every tool call. `unguarded`: tools and agents that may run without a decision, by the
+    names in the error that refuses them. `suspends`: true if a run ends when a person must be asked.
     """
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
@@ -69,7 +69,8 @@ class Guarded(BasePlugin):
         """
         function = getattr(tool, "func", None)
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            return _denial(Conflict(f"`{tool.name}` is a generator, which runs after its call has returned"))
+            why = f"`{tool.name}` is a generator, which would run after its call has returned"
+            return _denial(Conflict(why, hint="return the values from a function without `yield`"))
         if isinstance(tool, AgentTool) and not tool.include_plugins:
             return _denial(Conflict(f"the agent behind `{tool.name}` is not guarded", hint="include_plugins=True"))
         if not isinstance(tool, _Decided):
@@ -128,10 +129,10 @@ def _decided(kind: type[BaseTool]) -> type[_Decided]:
 
 
 async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 600) -> types.Content:
-    """Return the message with which a session continues, when people have decided the approvals of these events, or
-    after `within` seconds. Other confirmations are not included. Each call is repeated whether it was approved or
-    denied, and the model gets the result. Raises ServerRefused if the server refuses the question about an approval,
-    Unavailable if the server does not answer.
+    """Wait until people have decided the approvals of these events, at most `within` seconds, and return the message
+    with which the session continues. The message contains no other confirmations. The session repeats each call,
+    approved or not; the model gets its result or its denial. Raises ServerRefused if the server refuses the question
+    about an approval, Unavailable if the server does not answer.
     """
     waiting = dict(_waiting_approvals(events))
     await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))

@@ -125,10 +125,10 @@ def guarded_node(
 
 
 async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: float = 600) -> Command[Any]:
-    """Return the command with which a graph continues, when people have decided the approvals, or after `within`
-    seconds. Other interrupts stay. Each call is repeated whether it was approved or denied, and the model gets the
-    result. Raises ServerRefused if the server refuses the question about an approval, Unavailable if the server does
-    not answer.
+    """Wait until people have decided the approvals of these interrupts, at most `within` seconds, and return the
+    command with which the graph continues. Other interrupts stay. The graph repeats each call, approved or not; the
+    model gets its result or its denial. Raises ServerRefused if the server refuses the question about an approval,
+    Unavailable if the server does not answer.
     """
     waiting = {
         one.id: one.value[APPROVAL] for one in interrupts if isinstance(one.value, dict) and APPROVAL in one.value

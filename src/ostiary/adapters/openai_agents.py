@@ -51,8 +51,8 @@ Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
 
 def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> A:
-    """Decide every tool call of this agent, and of the agents that it hands off to. Raises Conflict for an agent that
-    other tools guard.
+    """Decide from now on every tool call of this agent, and of the agents that it hands off to. Return the agent, which
+    is changed in place. Raises Conflict for an agent that other tools guard.
 
     `unguarded`: names of tools that are not functions, and run without a decision. `suspends`: true if a run is
     interrupted when a person must be asked.
@@ -73,9 +73,10 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
 
 
 async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float = 600) -> None:
-    """Continue a run when people have decided the approvals of its state, or after `within` seconds. Other approvals of
-    the state stay. Each call is repeated whether it was approved or denied, and the model gets the result. Raises
-    ServerRefused if the server refuses the question about an approval, Unavailable if the server does not answer.
+    """Wait until people have decided the approvals of a state, at most `within` seconds, and change the state so that
+    its run can continue. Other approvals of the state stay. The run repeats each call, approved or not; the model gets
+    its result or its denial. Raises ServerRefused if the server refuses the question about an approval, Unavailable if
+    the server does not answer.
     """
     ours = [(item, approval) for item in state.get_interruptions() if (approval := approval_of(state, item))]
     await asyncio.gather(*(by.ask(approval, within=within) for _, approval in ours))

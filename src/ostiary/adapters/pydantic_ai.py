@@ -86,14 +86,17 @@ class Guarded(AbstractCapability[Any]):
 
 
 async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: float = 600) -> DeferredToolResults:
-    """Return the results with which a run continues, when people have decided the approvals, or after `within` seconds.
-    Each call is repeated whether it was approved or denied, and the model gets the result. Raises ServerRefused if the
-    server refuses the question about an approval, Unavailable if the server does not answer.
+    """Wait until people have decided the approvals of these requests, at most `within` seconds, and return the results
+    with which the run continues. Add the results of other requests. The run repeats each call, approved or not; the
+    model gets its result or its denial. Raises ServerRefused if the server refuses the question about an approval,
+    Unavailable if the server does not answer.
     """
     waiting = {
-        call.tool_call_id: requests.metadata.get(call.tool_call_id, {}).get(APPROVAL) for call in requests.approvals
+        call.tool_call_id: approval
+        for call in requests.approvals
+        if (approval := requests.metadata.get(call.tool_call_id, {}).get(APPROVAL))
     }
-    await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values() if approval))
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))
     return DeferredToolResults(approvals=dict.fromkeys(waiting, True))
 
 

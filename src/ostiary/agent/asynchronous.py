@@ -215,7 +215,7 @@ class AsyncAgent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """Return a task that is declared when its block is entered."""
+        """Return a task that is declared when its block is entered. Arguments and errors as in `Agent.task`."""
         flow = self._start(
             purpose,
             scopes=scopes,
@@ -292,8 +292,9 @@ class AsyncAgent(Identity):
 
 
 class AsyncTask:
-    """A task of an agent, with asynchronous methods. Entering its block declares the task, and leaving the block ends
-    the task. `Task` is the same for blocking code, but is declared at once.
+    """A task of an agent, with asynchronous methods. Entering its block declares the task. Leaving the block ends the
+    task; a task with `end_with_last` ends when its last holder leaves. `Task` is the same for blocking code, but is
+    declared at once.
     """
 
     def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo], info: TaskInfo | None = None) -> None:
@@ -311,7 +312,9 @@ class AsyncTask:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Return the task as the server states it. Raises Invalid before the block of the task is entered."""
+        """Return the members of the task as the server returned them when the block was entered, for example `state`.
+        Raises Invalid before the block of the task is entered.
+        """
         return self._declared.facts
 
     @property

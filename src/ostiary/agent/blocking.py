@@ -143,7 +143,8 @@ class Agent(Identity):
         **rest: Any,
     ) -> httpx2.Response:
         """Send an HTTP request with a token and a DPoP proof of this agent, and return the response, whatever its
-        status. `rest`: further arguments of `httpx2.Client.request`. Raises TokenRefused if the server issues no token,
+        status. `resource`, `scope`, `task`, `subject`: the token, as in `auth`. `rest`: further arguments of
+        `httpx2.Client.request`. Raises TokenRefused if the server issues no token,
         and Unavailable if the server cannot be reached.
         """
         auth = self.auth(resource, scope, task=task, subject=subject)
@@ -168,13 +169,13 @@ class Agent(Identity):
         key_type: str = "P-256",
         replaces: str | None = None,
     ) -> AgentCertificate:
-        """Generate a key in this process, and return a certificate for it.
+        """Generate a key in this process, and return a certificate for the key, with the key.
 
         Args:
             profile: Certificate profile: `agent`, `server`, or a profile in the server's configuration.
             names: Names such as `dns:api.example.com`; without names, the certificate has the names of the profile.
             lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
-            task: Task with which the certificate ends.
+            task: Id of the task with which the certificate ends; None for the standing task.
             key_type: `P-256`, `P-384`, `Ed25519`, `RSA-2048`, `RSA-3072` or `RSA-4096`.
             replaces: Serial number of the certificate that the new one renews.
 
@@ -246,17 +247,18 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Declare a task, and return it as a context manager. `heartbeat`: seconds after which the server ends the task
-        as lost if no process that works under it has reported; inside the block, a thread sends the reports.
-        `data_classes`: the task may call only tools all of whose data classes are in this list. Raises ServerRefused if
-        the server does not start the task.
+        """Declare a task, and return it as a context manager. `ttl`: seconds until the task expires. `heartbeat`:
+        seconds without a report of any process that works under the task after which the server ends the task as lost;
+        inside the block, a thread sends the reports. `end_with_last`: the task ends when the last such process leaves
+        its block. `data_classes`: the task may call only tools all of whose data classes are in this list. Raises
+        ServerRefused if the server does not start the task.
 
         `words`: the request of the person; `own`: the person's own record; `endorse`: documents that the person named
-        (see `ostiary.provenance.intent`). The server accepts these three from an agent only if an operator has allowed
-        it (`ostiary agent allow-words AGENT`). `plan`: the effects that the task needs, such as `{"tool": "bank/pay",
-        "most": "50"}`; without it, the server plans the effects that the words suggest. `ask_plan`: ask people once,
-        at the start, to approve the planned effects; `facts["plan_question"]` is then the id of the approval for
-        `ask`, or None if the plan needs no approval.
+        (see `ostiary.provenance.intent`). The server refuses a task with these three from an agent, unless an operator
+        has allowed them (`ostiary agent allow-words AGENT`). `plan`: the effects that the task needs, such as `{"tool":
+        "bank/pay", "most": "50"}`; without it, the server plans the effects that the words suggest. `ask_plan`: ask
+        people once, at the start, to approve the planned effects; `facts["plan_question"]` is then the id of the
+        approval for `ask`, or None if the plan needs no approval.
         """
         flow = self._start(
             purpose,
@@ -338,7 +340,9 @@ class Agent(Identity):
 
 
 class Task:
-    """A declared task of an agent. Leaving its block ends the task: as `done`, or as `failed` after an exception."""
+    """A declared task of an agent. Leaving its block ends the task: as `done`, or as `failed` after an exception. A
+    task with `end_with_last` ends when its last holder leaves.
+    """
 
     def __init__(self, agent: Agent, info: TaskInfo) -> None:
         self._agent, self._info = agent, info
@@ -354,7 +358,9 @@ class Task:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Return the members of the task as the server last returned them, for example `state` and `expires_at`."""
+        """Return the members of the task as the server returned them at the start of the task or at `resume`, for
+        example `state` and `expires_at`.
+        """
         return self._info.facts
 
     def __enter__(self) -> Task:

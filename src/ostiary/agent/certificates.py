@@ -146,7 +146,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def load_certificate(folder: Path) -> AgentCertificate | None:
-    """Return the certificate of a folder; None if the folder has none. Raises Invalid for a damaged one."""
+    """Return the certificate of a folder; None if the folder has none. Raises Invalid for a damaged certificate."""
     version = folder / _CURRENT
     try:
         facts = msgspec.json.decode((version / _FACTS).read_bytes())

@@ -80,7 +80,7 @@ class Approval:
 
     @property
     def is_granted(self) -> bool:
-        """Return whether a person has approved the call, and no call has spent the approval yet."""
+        """Return whether people have approved the call, and the approval is neither spent nor expired."""
         return self.state == "approved"
 
 
@@ -111,7 +111,7 @@ class AccountToken:
 
 
 class Identity:
-    """The identity of an agent, and the requests for tasks."""
+    """The identity of an agent, and its requests to the server as flows. `Agent` and `AsyncAgent` run the flows."""
 
     def __init__(
         self,

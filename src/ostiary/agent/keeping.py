@@ -41,7 +41,9 @@ class CertificateOrder:
     key_type: str = "P-256"
 
     def fits(self, certificate: AgentCertificate) -> bool:
-        """Return whether a certificate has the profile, the key type and the names of this order."""
+        """Return whether a certificate has the profile and the key type of this order, and its names if it states
+        names.
+        """
         if (certificate.profile, certificate.key_type) != (self.profile, self.key_type):
             return False
         return not self.names or set(map(_fold, self.names)) == set(map(_fold, certificate.names))
@@ -83,8 +85,9 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 
 
 class CertificateKeeper:
-    """Renews the certificate in a folder before it expires, and replaces a certificate that is revoked or belongs to
-    another agent. `run` blocks until `stop` is called, or until the agent is decommissioned.
+    """The keeper of the certificate in one folder: issues a missing certificate, renews it before it expires, and
+    replaces a certificate that is revoked or belongs to another agent. `run` blocks until `stop` is called, or until
+    the agent is decommissioned.
 
     Keepers of one folder have the same order; a keeper with another order waits until they have ended, because each
     would replace the certificate of the other.
@@ -120,7 +123,7 @@ class CertificateKeeper:
         self._claim: TextIO | None = None
 
     def stop(self) -> None:
-        """Let `run` return as soon as possible; it renews no further certificate."""
+        """Let `run` return as soon as possible, without another renewal."""
         self._stopped.set()
 
     def run(self) -> None:

@@ -159,7 +159,9 @@ _decode = json_decoder(Schema)
 
 
 class EntryCheck:
-    """Check of entries in the order of the log. `now` is the auditor's clock, in microseconds since the epoch."""
+    """The check of the entries of one log, in the order of the log. `now` is the auditor's clock, in microseconds since
+    the epoch.
+    """
 
     def __init__(self, now: int) -> None:
         self._now = now
@@ -167,8 +169,8 @@ class EntryCheck:
         self._latest_index = 0
 
     def check(self, index: int, body: bytes) -> str:
-        """Return the errors of the entry number `index` in words; an empty text if there are none. `body`: its
-        bytes.
+        """Return the errors of the entry number `index` in words; an empty text if there are none. `body`: the bytes of
+        the entry.
         """
         try:
             entry = _decode(body)

@@ -44,7 +44,7 @@ class Evidence:
         self.findings.append(finding)
 
     def keys(self) -> list[NoteKey]:
-        """Return the public keys of the log that the export contains."""
+        """Return the public keys of the log that the export contains; an empty list if their file cannot be used."""
         data = self._read("key", limit=MAX_KEY_BYTES)
         try:
             return [] if data is None else parse_keys(data.decode())
@@ -127,8 +127,8 @@ class Evidence:
 
 
 def parse_keys(text: str) -> list[NoteKey]:
-    """Return the vkeys of one log from a text with one per line. Raises Malformed for a text without keys, and for keys
-    of several logs.
+    """Return the vkeys of one log from a text with one per line. Raises Malformed for a text without keys, a
+    malformed key, and keys of several logs.
     """
     keys = [parse_vkey(line) for line in text.split("\n") if line]
     if not keys:

@@ -61,8 +61,8 @@ class Report:
 
     @property
     def wrong_entries(self) -> tuple[int, int] | None:
-        """Return the index of the first entry that no server writes, and the number of such entries; None
-        without one.
+        """Return (index of the first entry with content that no server writes, number of such entries); None if there
+        is no such entry.
         """
         wrong = [finding for finding in self.findings if finding.kind is Kind.ENTRY and finding.index is not None]
         return (wrong[0].index or 0, self.wrong_count) if wrong else None

@@ -40,7 +40,8 @@ class Settlement:
 
     def settle(self, root: bytes, progress: Callable[[int, int], None]) -> None:
         """Choose the right version of each tile of the log, and record the damaged files as findings. `root` is the
-        signed root; `progress` gets the number of settled entries and of all. Raises Enough at the limit of findings.
+        signed root; `progress` gets the number of settled entries and of all. Raises Enough at the limit of findings,
+        or of misplaced entries.
         """
         for number in range(self.size >> TILE_HEIGHT):
             leaves = self.evidence.leaves(number, WIDTH)

@@ -200,7 +200,7 @@ _IRREGULAR: dict[str, tuple[str, ...]] = {
 
 
 def verb(word: str) -> str | None:
-    """Return the verb in the table of which `word` is a form; None if there is none."""
+    """Return the verb in VERBS of which `word` is a form; None if there is none."""
     return next((stem for stem in stems(word) if stem in VERBS), None)
 
 

@@ -39,7 +39,7 @@ COMMANDS = (
     ("telemetry", "ostiary.cli.telemetry:telemetry", "Forward an agent's OpenTelemetry to the server.", SERVER),
     ("doctor", "ostiary.cli.doctor:doctor", "Check by experiments that the server works correctly.", SERVER),
     ("keys", "ostiary.cli.keys:keys", "List and rotate the signing keys of the server.", SERVER),
-    ("feed", "ostiary.cli.feed:feed", "List guards and their feed age.", SERVER),
+    ("feed", "ostiary.cli.feed:feed", "List the connected guards.", SERVER),
     ("clock", "ostiary.cli.clock:clock", "Show the server's time, and confirm it after a clock jump.", SERVER),
     ("completion", "ostiary.cli.completion:completion", "Print a completion script for a shell.", SERVER),
     ("help", "ostiary.cli.topics:help_topic", "Show the help of a command or a topic.", SERVER),
@@ -213,7 +213,9 @@ for _name, _place, _help, _group in COMMANDS:
 
 
 def load_help(name: str) -> None:
-    """Load the command `name`, so that its help is the whole docstring in place of the line of `COMMANDS`."""
+    """Load the command `name`, so that its help is the docstring of its function in place of the line in `COMMANDS`.
+    The help of a group of commands stays.
+    """
     if app[name].default_command is not None:
         app[name].help = None
 

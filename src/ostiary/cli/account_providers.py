@@ -44,17 +44,18 @@ def add(
         name: Name of the provider in paths: lower-case letters, digits, `.`, `_` and `-`.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
-        preset: Known product, such as `github`, whose settings apply except where you state others: label, issuer or
-            endpoints, and what is special about its requests and tokens. With `microsoft`, state the issuer.
+        preset: Known product, such as `github`, whose settings apply unless you state others: label, issuer or
+            endpoints, and the peculiarities of its requests and tokens. With `microsoft`, state the issuer.
         issuer: Issuer URL of the provider, exactly as the provider states it; the server reads the endpoints from the
             metadata of the issuer.
         authorization_endpoint: Authorization endpoint; replaces the endpoint of the preset or the issuer.
         token_endpoint: Token endpoint; replaces the endpoint of the preset or the issuer.
         revocation_endpoint: Revocation endpoint (RFC 7009); replaces the endpoint of the issuer.
         scope: Scope that people can consent to; may be given several times.
-        revokes_single_tokens: Whether the revocation of an access token at the provider leaves the refresh token in
-            force; then access tokens are revoked when their task ends.
-        role: Role that people need to connect an account; may be given several times. One of the roles is enough.
+        revokes_single_tokens: The provider can revoke an access token and leave the refresh token in force; the server
+            then revokes access tokens there when their task ends.
+        role: Role that people need to connect an account; may be given several times. One of the roles is enough. By
+            default, every person can connect an account.
         label: Name of the provider on web pages.
     """
     body: dict[str, Any] = {
@@ -109,7 +110,8 @@ def change(
     Args:
         name: Name of the provider.
         client_secret_file: File that holds the new client secret.
-        scope: Scope that people can consent to; may be given several times. The given scopes replace all earlier ones.
+        scope: Scope that people can consent to; may be given several times. The given scopes replace all earlier ones;
+            connected accounts lose the others.
         role: Role that people need; may be given several times. The given roles replace all earlier ones.
     """
     body: dict[str, Any] = {}

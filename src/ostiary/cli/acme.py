@@ -33,7 +33,7 @@ def create_key(
         agent: Name or id of the agent that the account is for.
         person: Name or id of the person that the account is for.
         name: Pattern of names that the account may order, such as dns:*.example.com; may be given several times.
-        profile: Profile of the certificates.
+        profile: Profile of the certificates: server, agent, or a profile in the server's configuration.
         days: Days until the key expires, 1 to 366; the ACME client must create the account before that.
     """
     if bool(agent) is bool(person):
@@ -47,7 +47,7 @@ def create_key(
 
 @key.command(name="list")
 def list_keys(*, limit: int = PAGE, session: Here) -> None:
-    """List the keys with their accounts.
+    """List the keys of ACME clients with their accounts, including used and revoked keys.
 
     Args:
         limit: Largest number of rows.
@@ -62,7 +62,9 @@ def list_keys(*, limit: int = PAGE, session: Here) -> None:
 
 @key.command(name="revoke")
 def revoke_key(kid: str, /, *, session: Here) -> None:
-    """Revoke a key, and deactivate the account that it created; certificates of the account stay valid.
+    """Revoke a key of an ACME client, and deactivate the account that was created with it.
+
+    Certificates of the account stay valid.
 
     Args:
         kid: Id of the key.

@@ -70,7 +70,7 @@ def activity(*, all: bool = False, once: bool = False, limit: int = LINES, sessi
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
-    """Return `decision`, `finding` or `action`; an empty text for any other entry."""
+    """Return the kind of a ledger entry: `decision`, `finding` or `action`; an empty text for any other entry."""
     first = entry["action"].partition(".")[0]
     if entry["action"] == "watch.find":
         return "finding"

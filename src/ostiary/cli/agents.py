@@ -59,10 +59,10 @@ def create(
         generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
         kind: Kind of agent.
-        risk_tier: Damage that the agent could do.
+        risk_tier: How much damage the agent could do.
         provider: Provider of the model.
         model: Name of the model.
-        deputy: Name of the person who takes over when the owner leaves.
+        deputy: Name of the person who becomes the owner of the agent when the owner leaves.
         segment: Segment of the agent.
         max_depth: Largest number of agents that may follow this agent in a delegation chain.
         expires_in: Seconds until the agent expires.
@@ -107,7 +107,7 @@ def list_agents(
     limit: int = PAGE,
     session: Here,
 ) -> None:
-    """List agents with their last use. Each option narrows the list.
+    """List agents with their last use. An agent is listed if it matches every given option.
 
     Args:
         owner: Name of the accountable person or team.
@@ -165,7 +165,7 @@ def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) ->
 
 @agent.command(name="disallow")
 def disallow(name: str, /, *scope: str, session: Here) -> None:
-    """Remove scopes from the standing task of an agent.
+    """Remove scopes from the standing task of an agent. The agent's tokens, leases and other holdings end.
 
     Args:
         name: Name or id.
@@ -189,7 +189,7 @@ def depth(name: str, max_depth: int, /, *, session: Here) -> None:
 
 @agent.command(name="segment")
 def segment(name: str, segment: str, /, *, session: Here) -> None:
-    """Move an agent into another segment. Tokens of the agent, and of agents that work for it, are revoked.
+    """Move an agent into another segment. Tokens of the agent, and of agents to which it delegated, are revoked.
 
     Args:
         name: Name or id.
@@ -200,12 +200,13 @@ def segment(name: str, segment: str, /, *, session: Here) -> None:
 
 @agent.command(name="transfer")
 def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: Here) -> None:
-    """Transfer an agent to another accountable person or team.
+    """Transfer an agent to another accountable person or team. The agent's tokens, leases and other holdings end.
 
     Args:
         name: Name or id of the agent.
         owner: Name of the new owner.
-        deputy: Name of the person who takes over when the new owner leaves.
+        deputy: Name of the person who becomes the owner of the agent when the new owner leaves; without it, the earlier
+            deputy is removed.
     """
     session.show(session.api("PATCH", f"/agents/{name}", {"owner": owner, "deputy": deputy}), _print)
 
@@ -256,11 +257,11 @@ def mutual_tls(
     remove: bool = False,
     session: Here,
 ) -> None:
-    """Set or show how an agent authenticates by certificate: mutual TLS (RFC 8705).
+    """Set the method by which an agent authenticates by certificate (mutual TLS); without an option, show the method.
 
-    Either a trust anchor (`ostiary trust-anchor`) has signed the certificate, and the certificate has the subject that
-    one of the options names; or the certificate is a self-signed one of the agent. A pending agent becomes active. A
-    change revokes the tokens of the agent.
+    Either a trust anchor (`ostiary trust-anchor`) must have signed the certificate, and the certificate must have the
+    subject that one of the options names; or `--certificate` must name the certificate itself (RFC 8705). A pending
+    agent becomes active. A change revokes the tokens of the agent.
 
     Args:
         name: Name or id of the agent.
@@ -349,11 +350,11 @@ def decommission(name: str, /, *, reason: str = "", session: Here) -> None:
 
 @agent.command(name="budget")
 def budget(name: str, /, *, limits: Path | None = None, session: Here) -> None:
-    """Show the daily budget of an agent (UTC) with the rest for today, or set it.
+    """Set the daily budget of an agent; without `--limits`, show the budget and its rest for today. Days are in UTC.
 
     Args:
         name: Name or id.
-        limits: JSON file of all limits, such as [{"kind": "calls", "limit": 100}]; [] removes them.
+        limits: JSON file of all limits, such as [{"kind": "calls", "limit": 100}]; [] removes all limits.
     """
     path = f"/agents/{name}/budget"
     shown = session.api("GET", path) if limits is None else session.api("PUT", path, {"limits": read_json(limits)})
@@ -363,11 +364,11 @@ def budget(name: str, /, *, limits: Path | None = None, session: Here) -> None:
 
 @agent.command(name="join-token")
 def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
-    """Create a one-time join token, with which a workload enrols the key of a pending agent. It is shown once.
+    """Create a one-time join token, with which a workload enrols the key of a pending agent. The token is shown once.
 
     Args:
         name: Name or id.
-        ttl: Seconds until the token expires.
+        ttl: Seconds until the token expires, at most 86400.
     """
     session.show(session.api("POST", f"/agents/{name}/join-token", {"ttl": ttl}), facts)
 
@@ -401,10 +402,10 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 
 @agent.command(name="create-secret")
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
-    """Create a client secret for an agent whose client cannot use a key. It is shown once.
+    """Create a client secret for an agent whose client cannot use a key. The secret is shown once.
 
-    For the agent itself, the secret gets only bearer tokens, for resources at which `ostiary agent allow-bearer`
-    exempts the agent. The secret also authenticates an agent that signs people in (docs/how-to/clients.md).
+    For the agent's own work, the secret gets only bearer tokens, and only for resources that `ostiary agent
+    allow-bearer` named. The secret also authenticates an agent that signs people in (docs/how-to/clients.md).
 
     Args:
         name: Name or id.
@@ -418,7 +419,7 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
 
 @agent.command(name="revoke-secret")
 def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
-    """Revoke a client secret of an agent, all bearer tokens of the agent, and the tokens that it got with a secret.
+    """Revoke a client secret, all bearer tokens of its agent, and the tokens that the agent got with any client secret.
 
     Args:
         name: Name or id.
@@ -430,7 +431,7 @@ def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
 
 @agent.command(name="allow-words")
 def allow_words(name: str, /, *, session: Here) -> None:
-    """Let an agent itself state the words of the person when it starts a task. A hijacked agent can state false words.
+    """Let an agent itself state the person's words when the agent starts a task. A hijacked agent can state any words.
 
     Args:
         name: Name or id.
@@ -440,7 +441,7 @@ def allow_words(name: str, /, *, session: Here) -> None:
 
 @agent.command(name="forbid-words")
 def forbid_words(name: str, /, *, session: Here) -> None:
-    """Ignore words of the person that an agent itself states, in tasks that start from now on.
+    """Refuse later tasks in which an agent itself states the person's words. Present tasks stay.
 
     Args:
         name: Name or id.

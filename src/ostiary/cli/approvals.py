@@ -44,13 +44,13 @@ COLUMNS = {
 def list_approvals(
     *, all: bool = False, watch: bool = False, limit: int = PAGE, as_: Path | None = None, session: Here
 ) -> None:
-    """List the approvals that wait for an answer.
+    """List the approvals (requests of agents to people) that wait for an answer.
 
     Args:
         all: List answered and expired approvals too.
         watch: Show each new approval in full when it arrives, until Ctrl-C.
         limit: Largest number of rows.
-        as_: Credential of the person who asks; without, the administrator's.
+        as_: Credential of the person who asks; by default, the administrator's.
     """
     session.act_as(as_)
     if watch:
@@ -67,7 +67,7 @@ def show(approval: str, /, *, as_: Path | None = None, session: Here) -> None:
 
     Args:
         approval: Id of the approval, `ap_..`, or of a task, `tk_..`.
-        as_: Credential of the person who asks; without, the administrator's.
+        as_: Credential of the person who asks; by default, the administrator's.
     """
     session.act_as(as_)
     if approval.startswith("tk_"):
@@ -97,15 +97,15 @@ def approve(
         approval: Id of the approval, `ap_..`.
         more: Ids of other approvals with the same answer.
         reason: Reason; it is recorded in the ledger.
-        covers: `call`: this call, once; `task`: also similar calls, until the task ends; without, the approval's
-            default.
+        covers: `call`: this call, once; `task`: also similar calls, until the task ends. By default, `task` if the
+            policies allow that and the call does not pay, destroy or administer.
         strike: Number of a plan's line that is not approved; may be given several times.
         uses: Number of further calls, or of calls of each line of a plan; the approval states the largest number.
         at_most: NAME=NUMBER: smaller limit of an amount in further calls, or of the `minutes` of an elevation; may be
             given several times.
         value: Value of the argument that the approval asks you to state, from a source that you trust.
         deny: Id of an approval that is denied at the same time; may be given several times.
-        as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+        as_: Credential of the person who answers (`ostiary person create`); by default, that in OSTIARY_CREDENTIAL.
     """
     answer: dict[str, Any] = {"reason": reason} | ({"covers": covers} if covers else {})
     if more or deny:
@@ -130,7 +130,7 @@ def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, ses
         approval: Id of the approval, `ap_..`.
         more: Ids of other approvals with the same answer.
         reason: Reason; the agent receives it, and it is recorded in the ledger.
-        as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+        as_: Credential of the person who answers (`ostiary person create`); by default, that in OSTIARY_CREDENTIAL.
     """
     if more:
         body = {"reason": reason, "deny": [approval, *more]}
@@ -141,7 +141,7 @@ def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, ses
 
 @approvals.command(name="propose")
 def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
-    """Propose a policy for calls that people always approve. The policies in force do not change.
+    """Propose a policy for calls that people approved often and never denied. The policies in force do not change.
 
     Each proposal is limited to one agent, one tool and one counterpart (recipient or payee), up to the largest approved
     amount, and names its approvals. The setting `approvals_to_propose` is the number of approvals that a proposal

@@ -68,7 +68,8 @@ def search(
         data_class: Data class that the tool handles, or that the call touched.
         since: Start of the period: a time (2026-01-31T12:00:00Z) or a span before now (90s, 15m, 24h, 7d).
         until: End of the period, in the same form.
-        reads: Include reads: tokens for this server's own API. `--action` and `--resource` include them too.
+        reads: Include entries about tokens for this server's own API, such as those of each `ostiary` command. With
+            `--action` or `--resource`, these entries are always included.
         limit: Largest number of entries.
         receipts: Write the receipts of the entries to this new file, a bundle for `ostiary audit check`.
     """
@@ -109,7 +110,7 @@ def tail(
     Args:
         follow: Show new entries as they come, until Ctrl-C.
         limit: Number of entries to begin with.
-        reads: Include reads: tokens for this server's own API.
+        reads: Include entries about tokens for this server's own API, such as those of each `ostiary` command.
     """
     names, query = Names(session), {"reads": _reads(reads)}
     entries = _complete(session.pages("/audit", "entries", limit=limit, query=query, cursor="before"))[::-1]
@@ -137,7 +138,9 @@ def show(index: int, /, *, session: Here) -> None:
 
 
 def hints_of(entry: Mapping[str, Any]) -> list[str]:
-    """Return the commands that would let a denied call pass, for the operator."""
+    """Return the commands by which an operator could let such a denied call pass, one for each reason of the entry that
+    has a known command.
+    """
     resource = str(entry.get("tool") or "").rpartition("/")[0] or "NAME"
     hints = []
     for reason in entry.get("reasons") or []:
@@ -169,7 +172,9 @@ def prove(index: int, /, *, session: Here) -> None:
 
 @audit.command(name="checkpoints")
 def list_checkpoints(*, limit: int = PAGE, session: Here) -> None:
-    """List the signed checkpoints that the server has kept, one an hour, newest first; `--json` has the notes.
+    """List the signed checkpoints that the server has kept, at most one an hour, newest first.
+
+    With `--json`, the list contains the checkpoints themselves, as signed notes (C2SP).
 
     Args:
         limit: Largest number of rows.
@@ -184,8 +189,8 @@ def check(receipt: Source, /, *, key: str, session: Here) -> None:
     """Check a receipt, or a bundle of receipts, offline; exits with 5 if a receipt does not verify.
 
     Args:
-        receipt: Output of `ostiary audit prove INDEX --json`, or a bundle that the console exports; `-` reads standard
-            input.
+        receipt: Output of `ostiary audit prove INDEX --json`, or a bundle from `ostiary audit search --receipts` or the
+            console; `-` reads standard input.
         key: Trusted public key of the log (name+id+base64), or a file of it.
     """
     hint = "create a receipt: ostiary audit prove INDEX --json > FILE"
@@ -240,8 +245,8 @@ def verify(
     """Verify the ledger: recompute its tree, and report what differs; exits with 5 if anything is wrong.
 
     Args:
-        folder: Folder of an export; without, the command exports the ledger of the running server.
-        key: Trusted public key of the log (name+id+base64), or a file of it; without, the exported key.
+        folder: Folder of an export; without it, the command exports the ledger of the running server.
+        key: Trusted public key of the log (name+id+base64), or a file of it; by default, the exported key.
         earlier_checkpoint: File of an earlier checkpoint, which shows truncation, rollback and forks.
     """
     trusted = key and _key(key)

@@ -23,8 +23,8 @@ def init(*, key_type: KeyType | None = None, permit: tuple[str, ...] = (), sessi
 
     Args:
         key_type: Type of both keys.
-        permit: DNS name such as example.com. Of DNS names, the intermediate then certifies only this name and names
-            below it; names of other kinds are not limited. May be given several times.
+        permit: DNS name such as example.com; may be given several times. The intermediate then certifies no other DNS
+            names than the given ones and names below them. Names of other kinds are not limited.
     """
     permitted = [name if ":" in name else f"dns:{name}" for name in permit]
     body = {"key_type": key_type, "permitted": permitted}
@@ -54,7 +54,7 @@ def rotate(
 
     Args:
         kind: The authority to replace.
-        key_type: Type of the new key; without, the type of the replaced key.
+        key_type: Type of the new key; by default, the type of the replaced key.
         overlap: Seconds for which a new root is published before it signs, 0 to 2592000.
     """
     body = {"kind": kind, "key_type": key_type, "overlap": overlap}
@@ -104,8 +104,9 @@ def export(*, write: Path | None = None, chain: bool = False, session: Here) -> 
     """Print the trust bundle: the certificates of all roots that clients must trust, in PEM.
 
     Args:
-        write: File for the certificates.
-        chain: Export the active intermediate and the certificates above it, without the root.
+        write: New file for the certificates, which are then not printed.
+        chain: Instead of the trust bundle, export the active intermediate and the authorities above it without the
+            root.
     """
     rows = session.pages("/authorities", "authorities")
     text = _chain(rows) if chain else "".join(row["certificate"] for row in rows if row["kind"] == "root")

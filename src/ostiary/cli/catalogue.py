@@ -54,7 +54,8 @@ SKIP, STOP = "s", "q"
 def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = "30d", session: Here) -> None:
     """Review and confirm the proposed catalogue of a resource, tool by tool.
 
-    Shows each unconfirmed tool with its proposal, the reasons and its use, and asks at most three questions about it.
+    Shows each unconfirmed tool with its proposal, the reasons and its use, and asks at most three questions about the
+    tool.
     Enter accepts the suggestion, `s` skips the tool, `q` ends the review and keeps the answers. A confirmed tool needs
     fewer approvals, and its calls with values that only untrusted sources name are denied.
 
@@ -63,8 +64,8 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
     Args:
         name: Name or id of the resource.
         answers: JSON file of answers by tool and member, as in the list of questions:
-            {"send": {"effect": "send", "kinds.to": "address"}}. Each tool in the file is confirmed, with the suggestion
-            for each question without an answer; other tools stay as they are.
+            {"send": {"effect": "send", "kinds.to": "address"}}. Each tool in the file is confirmed; for a question
+            that the file does not answer, the suggestion counts. Other tools stay as they are.
         since: Start of the period of recorded calls: a span before now (90s, 15m, 24h, 7d) or a time.
     """
     target = resource(session, name)

@@ -25,7 +25,7 @@ Reason = Literal[
     "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
 ]
 BATCH = 100
-"""Number of certificates in one request."""
+"""Maximum number of certificates in one request."""
 RELOAD_S = 60
 """Maximum duration of a command of `--reload` in seconds."""
 Folder = Annotated[Path, Parameter(name="--dir")]
@@ -50,11 +50,11 @@ def issue(
 
     Args:
         folder: Folder for the files; the key is readable by you alone.
-        credential: Credential of the agent that gets the certificate; without, your own.
+        credential: Credential of the agent that gets the certificate; by default, your own.
         profile: Certificate profile: agent, server, or a profile in the server's configuration.
-        name: Name such as dns:api.example.com; without, the names of the profile. May be given several times.
+        name: Name such as dns:api.example.com; by default, the names of the profile. May be given several times.
         lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
-        task: Id of the task with which the certificate ends; without, the standing task.
+        task: Id of the task with which the certificate ends; by default, the standing task.
         key_type: Type of the key.
     """
     from ostiary.agent.certificates import prepare_folder
@@ -85,7 +85,7 @@ def issue_many(
     Args:
         orders: File with a line for each certificate: the name of its folder, then its names, separated by spaces.
         folder: Folder in which the folders of the certificates are made.
-        credential: Credential of the agent that gets the certificates; without, your own.
+        credential: Credential of the agent that gets the certificates; by default, your own.
         profile: Certificate profile: agent, server, or a profile in the server's configuration.
         lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         key_type: Type of the keys.
@@ -129,7 +129,7 @@ def renew(*, folder: Folder, credential: Credential = None, session: Here) -> No
 
     Args:
         folder: Folder that `ostiary cert issue` wrote.
-        credential: Credential of the agent; without, your own.
+        credential: Credential of the agent; by default, your own.
     """
     from ostiary.agent.keeping import renew_certificate
 
@@ -149,15 +149,15 @@ def keep(
     reload: str | None = None,
     session: Here,
 ) -> None:
-    """Renew a certificate in a folder, each time after two thirds of its life.
+    """Keep a valid certificate in a folder: issue a missing one, and renew it after two thirds of its life.
 
-    A failed renewal and a failed command of `--reload` are tried again. If the certificate expired while this command
-    was not running, the command replaces it at once; a revoked certificate is replaced within 5 minutes. Several of
-    these commands may keep one folder: one renews the certificate, and each runs its own command of `--reload`.
+    A failed renewal and a failed command of `--reload` are tried again. A certificate that has expired is replaced at
+    once, and a revoked certificate within 5 minutes. Runs until Ctrl-C. Several processes may keep one folder with the
+    same options: one of them renews the certificate, and each runs its own command of `--reload`.
 
     Args:
         folder: Folder for the files.
-        credential: Credential of the agent; without, your own.
+        credential: Credential of the agent; by default, your own.
         profile: Certificate profile: agent, server, or a profile in the server's configuration.
         name: Name such as dns:api.example.com; may be given several times.
         lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
@@ -210,7 +210,7 @@ def show(serial: str, /, *, session: Here) -> None:
 
 @cert.command(name="revoke")
 def revoke(serial: str, /, *, reason: Reason = "unspecified", session: Here) -> None:
-    """Revoke a certificate, with everything that was obtained with it.
+    """Revoke a certificate, and the tokens and other things that were obtained with it.
 
     Args:
         serial: Serial number in hexadecimal.

@@ -16,7 +16,7 @@ State = Literal["pending", "active", "stopped"]
 
 @client.command(name="list")
 def list_clients(*, state: State | None = None, limit: int = PAGE, session: Here) -> None:
-    """List OAuth clients.
+    """List OAuth clients, including agents for which people log in.
 
     Args:
         state: State of the clients.
@@ -72,7 +72,7 @@ def delete(id: str, /, *, session: Here) -> None:
 
 @client.command(name="invite")
 def invite(*, days: int = 1, uses: int = 1, session: Here) -> None:
-    """Create an initial access token, with which clients register themselves. It is shown once.
+    """Create an initial access token, with which clients register themselves. The token is shown once.
 
     Args:
         days: Days until the token expires, at most 90.

@@ -19,7 +19,7 @@ def show(*, as_: Path | None = None, session: Here) -> None:
     """Show the server's time, its wall clock, and whether the server grants access.
 
     Args:
-        as_: Credential of a person; without, the administrator's.
+        as_: Credential of a person; by default, the administrator's.
     """
     session.act_as(as_)
     session.show(session.api("GET", "/clock"), _print)
@@ -29,11 +29,11 @@ def show(*, as_: Path | None = None, session: Here) -> None:
 def accept(*, as_: Path | None = None, session: Here) -> None:
     """Confirm that the server's wall clock is right, after a jump. Check the wall clock first.
 
-    After a jump forward the server's time follows at once, and everything that has expired by then stays expired. After
-    a jump back the server's time goes at half of its speed until the wall clock has caught up.
+    After a jump forward, the server's time jumps to the wall clock, and everything that has expired by then stays
+    expired. After a jump back, the server's time runs at half speed until the wall clock has caught up.
 
     Args:
-        as_: Credential of the person who confirms; without, the administrator's.
+        as_: Credential of the person who confirms; by default, the administrator's.
     """
     session.act_as(as_)
     shown = session.api("GET", "/clock")

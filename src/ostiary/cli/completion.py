@@ -91,7 +91,9 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 
 def complete(app: App, words: list[str]) -> list[str]:
-    """Return the candidates for the last of `words`; none if the shell should complete the name of a file."""
+    """Return the candidates for the last of `words`, the words of the command line without `ostiary`. Without a
+    candidate, the shell completes the name of a file.
+    """
     place = _Place(app)
     *before, begun = words or [""]
     for word in before:

@@ -28,7 +28,7 @@ def list_accounts(*, person: str | None = None, limit: int = PAGE, session: Here
     """List the connected accounts. A person connects accounts in a browser, on the page /accounts.
 
     Args:
-        person: Name or id of a person; without, the accounts of all persons.
+        person: Name or id of a person; by default, the accounts of all persons.
         limit: Largest number of rows.
     """
     query = {} if person is None else {"person": person}
@@ -38,11 +38,11 @@ def list_accounts(*, person: str | None = None, limit: int = PAGE, session: Here
 
 @connected_account.command(name="revoke")
 def revoke(account: str, /, *, forget: bool = False, session: Here) -> None:
-    """End a connected account: its access tokens end now, and its refresh token is revoked at the provider.
+    """End a connected account: its access tokens end now, and its refresh token is then revoked at the provider.
 
     Args:
         account: Id of the connected account.
-        forget: Delete the account although the provider has not revoked its token. Revoke the token by hand first.
+        forget: Delete the account even if the provider has not revoked its token. Revoke the token by hand first.
     """
     path, state = f"/connected-accounts/{account}/revoke", "deleted" if forget else "ending"
     session.show(session.api("POST", path, {"forget": forget}), lambda _: facts({"account": account, "state": state}))

@@ -42,7 +42,8 @@ def doctor(*, deep: bool = False, session: Here) -> None:
     Exits with 5 if an experiment fails.
 
     Args:
-        deep: Compare every row behind decisions and the search of the ledger with the whole ledger; check every page.
+        deep: Compare every database row that decisions or the search of the ledger use with the whole ledger, and check
+            every page of the database.
     """
     lines = examine(session, deep=deep)
     session.show(lines, _print)
@@ -53,7 +54,9 @@ def doctor(*, deep: bool = False, session: Here) -> None:
 
 
 def examine(session: Session, *, now: Callable[[], int] = ambient.now, deep: bool = False) -> list[Line]:
-    """Run each experiment, and return a row for each: name, state (ok, weak, fail), observation, hint, milliseconds."""
+    """Run each experiment, and return a row for each: name, state (ok, weak, fail), observation (`saw`), hint,
+    milliseconds. If the server does not answer, return only the first row.
+    """
     url = session.url
     lines = [_perform("server", lambda: _answers(session))]
     if lines[0]["state"] == "fail":

@@ -52,7 +52,8 @@ def add_destination(
 ) -> None:
     """Create the destination of a secret: the server that owns the secret, and the place of the secret in requests.
 
-    Without --header, --query and --body, the proxy only replaces the placeholder `OSTIARY:NAME` by the secret.
+    Give one of --header, --query and --body. Without them, the proxy replaces only the placeholder `OSTIARY:NAME`,
+    which the agent writes into a request, by the secret.
 
         ostiary egress add github --origin https://api.github.com --secret secret/shared/github#token \\
             --header 'Authorization: Bearer {secret}'
@@ -66,8 +67,9 @@ def add_destination(
             the secret, `{base64}` for the value in base64.
         query: `NAME=TEMPLATE`, a parameter of the query that each request gets.
         body: `NAME=TEMPLATE`, a member of the JSON object or of the form in the body of each request.
-        scopes: Scopes of the access token of a connected account, separated by spaces; without, all consented scopes.
-        private: The addresses of the server may be private.
+        scopes: Scopes of the access token of a connected account, separated by spaces; by default, all consented
+            scopes.
+        private: The server may have private addresses; otherwise the proxy does not connect to them.
     """
     texts = [(place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text]
     if len(texts) > 1:
@@ -96,7 +98,7 @@ def list_destinations(*, session: Here) -> None:
 
 @egress.command(name="remove")
 def remove_destination(name: str, /, *, session: Here) -> None:
-    """Delete a destination: its secret is put into no further request.
+    """Remove a destination: its secret is put into no further request. The stored secret stays.
 
     Args:
         name: Name of the destination.
@@ -130,7 +132,7 @@ def serve_proxy(
         as_: Credential of the agent.
         guard: Credential of the proxy: the key of the resource http://localhost/egress/AGENT.
         ca_out: File to which the proxy writes the certificate of its authority (PEM), for SSL_CERT_FILE of the agent.
-        listen: HOST:PORT, where port 0 takes a free one.
+        listen: HOST:PORT on which the proxy listens; for port 0, the system chooses a free port.
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task.
         on_behalf_of: Name of the person for whom the task is, whose connected accounts the agent then uses.

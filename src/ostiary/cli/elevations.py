@@ -16,7 +16,7 @@ elevation = App(name="elevation", help="Allow, request and list additional acces
 
 @elevation.command(name="allow")
 def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -> None:
-    """Set the scopes to which an agent may be elevated. Elevations beyond them end at once.
+    """Set the additional scopes that an agent may request for a limited time. Elevations to other scopes end at once.
 
     Args:
         agent: Name or id.
@@ -29,14 +29,14 @@ def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -
 
 @elevation.command(name="request")
 def request(*scope: str, reason: str, as_: Path, minutes: int = 30, break_glass: bool = False, session: Here) -> None:
-    """Request additional access as an agent. If a person must approve, repeat the request after the approval.
+    """Request additional access as an agent. If a person must approve it first, repeat the command after the approval.
 
     Args:
         scope: One or more scopes, as RESOURCE:CLASS.
         reason: Reason; people read it, and it is recorded in the ledger.
         as_: Credential of the agent.
         minutes: Minutes until the elevation ends.
-        break_glass: Emergency access: two people must approve, whatever policies require, and all are notified.
+        break_glass: Emergency access: two people must approve, even if policies require fewer, and webhooks report it.
     """
     session.act_as(as_)
     body: dict[str, Any] = {
@@ -54,7 +54,7 @@ def list_elevations(*, limit: int = PAGE, as_: Path | None = None, session: Here
 
     Args:
         limit: Largest number of rows.
-        as_: Credential of an agent, which sees its own elevations; without, the administrator's.
+        as_: Credential of an agent, which sees its own elevations; by default, the administrator's.
     """
     session.act_as(as_)
     columns = {

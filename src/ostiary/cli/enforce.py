@@ -43,8 +43,9 @@ def enforce(
 ) -> None:
     """Switch between watch mode and enforcement.
 
-    The command works on a resource, or on all stdio servers of an agent. First it shows the recorded calls that present
-    scopes and policies would deny. With your yes, you also confirm a catalogue that the server proposed.
+    The command works on a resource, or on all resources that `ostiary run` registered for an agent. First it shows the
+    recorded calls that the present scopes and policies would deny. If you then confirm, each resource is enforced, and
+    its catalogue counts as confirmed if it was only proposed.
 
     Args:
         name: Name or id of a resource or an agent.
@@ -86,11 +87,14 @@ def _targets(session: Session, name: str) -> list[Resource]:
             own = [resource(session, one["name"]) for one in listed if is_own(one["uri"], agent["name"])]
             if not own:
                 raise Usage(
-                    f"`{agent['name']}` has no stdio server", hint="name a resource, or: ostiary run -- COMMAND"
+                    f"`ostiary run` has registered no resource for the agent `{agent['name']}`",
+                    hint="name a resource, or: ostiary run -- COMMAND",
                 )
             return own
         case _:
-            raise Usage(f"`{name}` is a resource and an agent", hint="give the id: rs_.. or ag_..")
+            raise Usage(
+                f"`{name}` is the name of a resource and of an agent", hint="give the id instead: rs_.. or ag_.."
+            )
 
 
 def _find(session: Session, path: str) -> dict[str, Any] | None:
@@ -116,8 +120,8 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the value of every argument was recorded, so that the verdict of present
-        policies is certain.
+        """Return whether the value of every argument was recorded, so that the present policies give this call a
+        certain verdict.
         """
         return not any(isinstance(value, dict) for value in self.arguments.values())
 

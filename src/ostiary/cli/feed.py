@@ -7,12 +7,12 @@ from cyclopts import App
 from ostiary.cli.output import table
 from ostiary.cli.session import Here
 
-feed = App(name="feed", help="List guards and their feed age.")
+feed = App(name="feed", help="List the connected guards.")
 
 
 @feed.command(name="list")
 def list_guards(*, session: Here) -> None:
-    """List the connected guards. `ostiary doctor` measures how far they lag."""
+    """List the connected guards. `ostiary doctor` measures after how many milliseconds a change is in force at them."""
     columns = {"guard": "GUARD", "since_at": "SINCE", "applied": "UP TO DATE", "seq": "SEQ", "resource_id": "ID"}
     rows = session.pages("/feeds", "guards")
     session.show(

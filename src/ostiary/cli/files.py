@@ -38,8 +38,8 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, *, hint: str = "correct the JSON in the file") -> Any:
-    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage if the file
-    cannot be read, or has malformed JSON; for malformed JSON without a hint of its own, with `hint`.
+    """Return the JSON value in a file. Raises Usage if the file cannot be read, or has malformed JSON, such as an
+    object with a repeated member. `hint`: the hint of the error for malformed JSON, unless the parser gives another.
     """
     data = read_bytes(path)
     try:
@@ -68,7 +68,9 @@ class NewKey:
 
     @classmethod
     def generate(cls, path: Path) -> NewKey:
-        """Generate a key pair. Raises Usage if the file could not be written after the registration."""
+        """Generate a key pair, and check that `save` can write the file `path`. Raises Usage if the file exists, or if
+        its folder is not writable.
+        """
         if os.path.lexists(path):
             raise Usage(f"{path} exists", hint="name another file; keys are never overwritten")
         if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -81,7 +83,7 @@ class NewKey:
         return dict(self.private.public.jwk)
 
     def save(self, client_id: str, *, issuer: str) -> None:
-        """Write the credential file (0600)."""
+        """Write the credential to the file `path` (mode 0600): `client_id`, private key and `issuer`."""
         save_key(self.path, self.private, client_id=client_id, issuer=issuer)
 
 
@@ -112,4 +114,5 @@ def key_of(*, generate: Path | None, jwk: Path | None) -> NewKey | PublicKey:
         return NewKey.generate(generate)
     if jwk is not None and generate is None:
         return PublicKey.read(jwk)
-    raise Usage("no key is named", hint="give one of --generate-key FILE and --jwk FILE")
+    problem = "no key is named" if generate is None else "`--generate-key` and `--jwk` exclude each other"
+    raise Usage(problem, hint="give one of --generate-key FILE and --jwk FILE")

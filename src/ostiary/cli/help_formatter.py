@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class HelpFormatter:
-    """Cyclopts' own formatter without the line breaks of docstrings. Examples, which are indented, keep their lines.
+    """The formatter of Cyclopts for help texts, without the line breaks of docstrings. Examples, which are indented,
+    keep their lines.
 
     Cyclopts' module is loaded only when help is printed. `root` returns the application.
     """
@@ -44,7 +45,9 @@ class HelpFormatter:
 
 
 def name_arguments(app: App, usage: str) -> str:
-    """Return a line such as `ostiary team deputy NAME [ARGS]` with the names of its optional arguments: `[DEPUTY]`."""
+    """Return a usage line such as `ostiary team deputy NAME [ARGS]` with the names of the optional arguments, such as
+    `[DEPUTY]`, in place of `[ARGS]`.
+    """
     if "[ARGS" not in usage:
         return usage
     command: Any = app

@@ -23,8 +23,9 @@ _MEMBERS = ("agent", "approve", "deny", "id", "name", "on_behalf_of", "owner", "
 
 
 class IdList(NamedTuple):
-    """A list of the admin API in which ids of one kind are searched: its path, the member with the rows, the
-    member with the id, the order of the rows, and the query.
+    """A list of the admin API in which ids of one kind are searched. `path`: path of the list; `kind`: the member of
+    the response with the rows; `member`: the member of a row with the id; `order`: the order of the rows, `short` for a
+    list of few pages and `whole` for a list without pages; `query`: parameters of the request.
 
     `parameters`: names of parameters of commands that name an object of this kind, for the completion of names.
     `is_named`: whether the objects have names. An object of another kind may have a name such as `in_2024`, which looks
@@ -133,7 +134,7 @@ def resolve_query(search: Search, query: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve_body(search: Search, body: Any) -> Any:
-    """Return the body of a request with whole ids in place of prefixes, in the members that contain ids."""
+    """Return the body of a request with whole ids in place of prefixes, in the members that contain names or ids."""
     if not isinstance(body, dict):
         return body
     return {name: _resolve_member(search, name, value) for name, value in body.items()}

@@ -44,7 +44,7 @@ def list_incidents(*, all: bool = False, limit: int = PAGE, as_: Path | None = N
     Args:
         all: List closed incidents too.
         limit: Largest number of rows.
-        as_: Credential of the person who asks; without, the administrator's.
+        as_: Credential of the person who asks; by default, the administrator's.
     """
     session.act_as(as_)
     query = {"state": "all" if all else "open"}
@@ -58,7 +58,7 @@ def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
 
     Args:
         id: Id of the incident, `in_..`.
-        as_: Credential of the person who asks; without, the administrator's.
+        as_: Credential of the person who asks; by default, the administrator's.
     """
     session.act_as(as_)
     names = Names(session)
@@ -69,15 +69,15 @@ def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
 def show_timeline(
     id: str, /, *, agent: str | None = None, limit: int = 100, as_: Path | None = None, session: Here
 ) -> None:
-    """Show what the agent of an incident and the connected agents did, and what was found and done, newest first.
+    """Show the acts of an incident's agent and of connected agents, the findings and the responses, newest first.
 
-    Connected are the agents of its delegations, and agents of the same owner or model.
+    Connected agents are the agents to and from which the agent delegated, and agents of the same owner or model.
 
     Args:
         id: Id of the incident, `in_..`.
         agent: Only the rows of this agent: name or id.
-        limit: Pages of the timeline are read until they have this number of rows or more.
-        as_: Credential of the person who asks; without, the administrator's.
+        limit: Least number of rows: whole pages of the timeline are read until they have so many rows.
+        as_: Credential of the person who asks; by default, the administrator's.
     """
     session.act_as(as_)
     rows = session.pages(f"/incidents/{id}/timeline", "rows", limit=limit, query={"agent": agent})
@@ -91,7 +91,7 @@ def add_note(id: str, text: str, /, *, as_: Path | None = None, session: Here) -
     Args:
         id: Id of the incident, `in_..`.
         text: The note, at most 2,000 characters; it is recorded in the ledger.
-        as_: Credential of the person who writes (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+        as_: Credential of the person who writes (`ostiary person create`); by default, that in OSTIARY_CREDENTIAL.
     """
     session.act_as(as_)
     written = _post_as_person(session, f"/incidents/{id}/notes", {"text": text})
@@ -100,12 +100,12 @@ def add_note(id: str, text: str, /, *, as_: Path | None = None, session: Here) -
 
 @incident.command(name="take")
 def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Take an incident: you work on it. Its agent is no longer counted among the agents that wait for a person.
+    """Take an incident: record that you work on it. The incident stays open.
 
     Args:
         id: Id of the incident, `in_..`.
         reason: Reason; it is recorded in the ledger.
-        as_: Credential of the person who decides (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+        as_: Credential of the person who decides (`ostiary person create`); by default, that in OSTIARY_CREDENTIAL.
     """
     _decide(session, id, "take", {"reason": reason}, as_)
 
@@ -117,7 +117,7 @@ def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = N
     Args:
         id: Id of the incident, `in_..`.
         reason: Reason; it is recorded in the ledger.
-        real: The findings were right; without, the detectors count them as a false alarm.
+        real: The findings were right; without this option, the detectors count them as a false alarm.
         as_: Credential of the person who decides, who must not be accountable for the agent.
     """
     _decide(session, id, "release", {"reason": reason, "is_real": real}, as_)
@@ -125,7 +125,7 @@ def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = N
 
 @incident.command(name="narrow")
 def narrow(id: str, /, *, reason: str, hours: int = 24, as_: Path | None = None, session: Here) -> None:
-    """Restrict the agent to reads for a time, or until `release`.
+    """Restrict the agent to reads until the time is over, or until `ostiary incident release`.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -143,7 +143,7 @@ def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: H
     Args:
         id: Id of the incident, `in_..`.
         reason: Reason; it is recorded in the ledger.
-        as_: Credential of the person who decides (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
+        as_: Credential of the person who decides (`ostiary person create`); by default, that in OSTIARY_CREDENTIAL.
     """
     _decide(session, id, "decommission", {"reason": reason}, as_)
 
@@ -154,7 +154,7 @@ def rotate_secrets(id: str, /, *, as_: Path | None = None, session: Here) -> Non
 
     Args:
         id: Id of the incident, `in_..`.
-        as_: Credential of the person who orders the rotation; without, the administrator's.
+        as_: Credential of the person who orders the rotation; by default, the administrator's.
     """
     session.act_as(as_)
     session.show(session.api("POST", f"/incidents/{id}/rotate-secrets"), _print_rotation)
@@ -185,7 +185,7 @@ def _post_as_person(session: Session, path: str, body: Mapping[str, Any]) -> Any
             "--as FILE: the key of a person, from `ostiary person add-key NAME --generate-key FILE`, "
             "or from `ostiary person create NAME --generate-key FILE` for a new person"
         )
-        raise ServerRefused("only a person works on an incident", hint=hint, code=refusal.code) from None
+        raise ServerRefused("only a person can work on an incident", hint=hint, code=refusal.code) from None
 
 
 def _print_decided(done: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ def add(
         agent: Name or id.
         generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        expires_in: Seconds until the key expires; without, the key does not expire.
+        expires_in: Seconds until the key expires; without it, the key does not expire.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     _register(session, f"/agents/{agent}/keys", made, {"expires_in": expires_in})
@@ -60,8 +60,9 @@ def rotate(
     overlap: int = 3600,
     session: Here,
 ) -> None:
-    """Rotate the key of an agent: add a new key, and end the others after the overlap at the latest. Give
-    one of --generate-key and --jwk.
+    """Rotate the key of an agent: add a new key; its other keys end after the overlap, or earlier if they expire.
+
+    Give one of --generate-key and --jwk.
 
     Args:
         agent: Name or id.
@@ -75,7 +76,9 @@ def rotate(
 
 @key.command(name="revoke")
 def revoke(agent: str, kid: Word, /, *, session: Here) -> None:
-    """Revoke a key with everything obtained with it. `ostiary revoke key KID` also prints when each guard denies.
+    """Revoke a key, and everything that was obtained with it.
+
+    `ostiary revoke key KID` does the same, and also prints when each guard denied the key.
 
     Args:
         agent: Name or id.
@@ -99,7 +102,7 @@ def list_server_keys(*, session: Here) -> None:
 
 @keys.command(name="rotate")
 def rotate_server_key(*, use: Literal["token", "feed"] = "token", alg: str | None = None, session: Here) -> None:
-    """Rotate a signing key. The old key verifies until everything that it signed has expired.
+    """Replace a signing key of the server. The old key stays published until everything that it signed has expired.
 
     Args:
         use: Use of the key.

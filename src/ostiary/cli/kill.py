@@ -52,7 +52,7 @@ def list_stops(*, session: Here) -> None:
 
 @kill.command(name="lift")
 def lift(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Lift a stop. An agent is released by a person instead: `ostiary incident release`.
+    """Lift a stop that `ostiary kill` began. For an agent, use `ostiary incident release` instead.
 
     Args:
         kind: Kind of thing.

@@ -23,7 +23,7 @@ _COLUMNS = {
 
 @lease.command(name="list")
 def list_leases(*, stuck: bool = False, limit: int = PAGE, session: Here) -> None:
-    """List live leases, and ended leases whose account at the database is not removed yet.
+    """List live leases, and ended leases whose account at the database or at AWS is not removed yet.
 
     Args:
         stuck: List only ended leases whose account could not be removed in several attempts.
@@ -40,7 +40,7 @@ def revoke(lease_id: str, /, *, forget: bool = False, session: Here) -> None:
 
     Args:
         lease_id: Id of the lease.
-        forget: Delete the lease although its account may still exist. Remove the account by hand first.
+        forget: Delete the lease even if its account may still exist. Remove the account by hand first.
     """
     body = {"lease_id": lease_id, "forget": forget}
     state = "ended" if forget else "revoking"

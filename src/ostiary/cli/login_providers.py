@@ -50,7 +50,7 @@ def add(
             issuers of the product. `google` also demands `--require hd=DOMAIN`.
         label: Text on the button.
         scope: Scope to request besides `openid profile email`; may be given several times.
-        group_claim: Claim that has the groups of a person; `realm_access.roles` for a nested one.
+        group_claim: Claim with the groups of a person; for a nested claim, a path such as `realm_access.roles`.
         role: GROUP=ROLE: members of the group get the role; may be given several times.
         team: GROUP=TEAM: members of the group join the team; may be given several times.
         require: CLAIM=VALUE that an account must have; may be given several times.
@@ -144,7 +144,7 @@ def change(
 
 @login_provider.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Remove a login provider; its sessions and the roles that its rules gave end.
+    """Remove a login provider. Logins by the provider are refused; its sessions and the roles from its rules end.
 
     Args:
         name: Name or id.

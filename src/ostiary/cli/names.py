@@ -46,7 +46,7 @@ def id_of(session: Session, kind: str, name: str | None) -> str | None:
     """Return the text by which the ledger refers to the object `name` of this kind: the id of an agent or a person, the
     URI of a resource; None without a name. Raises ServerRefused if there is no such object.
 
-    A prefix of an id is returned unchanged: the request that follows completes it.
+    An id, a prefix of an id and a URI are returned unchanged: the request that follows completes a prefix.
     """
     if name is None or name.startswith(("ag_", "pe_")) or "://" in name:
         return name

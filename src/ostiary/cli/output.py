@@ -79,7 +79,9 @@ err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def remark(message: str, *, as_json: bool, kind: Literal["note", "warning"] = "note") -> None:
-    """Print a message beside the result on standard error. With `as_json`, the message is a line of JSON."""
+    """Print a message on standard error, beside the result of the command. With `as_json`, print a JSON object whose
+    member is named by `kind`.
+    """
     if as_json:
         err.print(json.dumps({kind: message}), markup=False)
     elif kind == "warning":
@@ -254,7 +256,7 @@ def _shorten_times(lines: list[list[str]], this_year: str) -> None:
 
 
 def facts(value: Mapping[str, Any]) -> None:
-    """Print a line for each member of `value` that has a value."""
+    """Print a line for each member of `value`, except members that are None or empty."""
     shown = [(spell_out(key), _text(key, item)) for key, item in value.items() if item not in (None, "", [], {})]
     if not out.is_terminal:
         for pair in shown:
@@ -270,15 +272,15 @@ def facts(value: Mapping[str, Any]) -> None:
 
 def hang(text: str, indent: int, *, width: int | None = None) -> str:
     """Return `text` in lines that fit `width` (by default the width of the terminal) behind `indent` columns; each line
-    but the first begins with as many blanks. A longer word is divided.
+    but the first begins with `indent` blanks. A word that does not fit into a line is divided.
     """
     lines = Text(spell_out(text)).wrap(out, max((width or out.width) - indent, MIN_WIDTH))
     return f"\n{' ' * indent}".join(line.plain.rstrip() for line in lines)
 
 
 def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: str, key: str = "task_id") -> None:
-    """Print the rows as a tree. The member `of` of a row names its parent; the parent comes before its children
-    in `rows`.
+    """Print the rows as a tree; `line` returns the text of a row. The member `key` of a row is its id, and the member
+    `of` the id of its parent, which precedes it in `rows`. The first row is the root.
     """
     first, *rest = rows
     drawn = {first[key]: Tree(escape(line(first)))}

@@ -28,7 +28,7 @@ def create(
     jwk: Path | None = None,
     session: Here,
 ) -> None:
-    """Register a person, who can own agents.
+    """Register a person, who can then own agents.
 
     With a key, the person also answers approvals and incidents on the command line. `ostiary person invite` lets the
     person sign in to the web console.
@@ -36,7 +36,7 @@ def create(
     Args:
         name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
         email: Mail address of the person.
-        deputy: Name of the person who takes over the agents when this person leaves.
+        deputy: Name of the person who becomes the owner of the agents when this person leaves.
         generate_key: Generate a key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
     """
@@ -79,11 +79,11 @@ def show(name: str, /, *, session: Here) -> None:
 
 @person.command(name="deputy")
 def set_deputy(name: str, deputy: str | None = None, /, *, session: Here) -> None:
-    """Set the deputy, who takes over the agents when a person leaves.
+    """Set the deputy, who becomes the owner of a person's agents when the person leaves.
 
     Args:
         name: Name or id of the person.
-        deputy: Name of the deputy; without, the deputy is removed.
+        deputy: Name of the deputy; without it, the deputy is removed.
     """
     session.show(session.api("PUT", f"/persons/{name}/deputy", {"deputy": deputy}), facts)
 
@@ -127,7 +127,7 @@ def add_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None 
 
 @person.command(name="revoke-key")
 def revoke_key(name: str, kid: Word, /, *, session: Here) -> None:
-    """Revoke a key of a person, and every token of the person.
+    """Revoke a key of a person, every token of the person, and every unused approval that was signed with the key.
 
     Args:
         name: Name or id.
@@ -140,7 +140,7 @@ def revoke_key(name: str, kid: Word, /, *, session: Here) -> None:
 def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
     """Print a link with which a person sets up a passkey or a password.
 
-    The link works once. It replaces every earlier link of the person.
+    The link works once. Every earlier link of the person becomes invalid.
 
     Args:
         name: Name or id.
@@ -152,9 +152,9 @@ def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
 
 @person.command(name="suspend")
 def suspend(name: str, /, *, reason: str = "", session: Here) -> None:
-    """Suspend a person: their sessions, and their consents with tasks and tokens, end. Undo: `ostiary person resume`.
+    """Suspend a person: sessions end, and consents with their tasks and tokens. Undo: `ostiary person resume`.
 
-    The person keeps their agents, teams, roles, keys and login, and can use none of them.
+    The person keeps agents, teams, roles, keys and login, and cannot use them until `ostiary person resume`.
 
     Args:
         name: Name or id.
@@ -200,7 +200,7 @@ def end_sessions(name: str, id: str | None = None, /, *, session: Here) -> None:
 
     Args:
         name: Name or id.
-        id: Id of one session, from `ostiary person sessions`; without, all sessions end.
+        id: Id of one session, from `ostiary person sessions`; without it, all sessions end.
     """
     path = f"/persons/{name}/sessions" + ("" if id is None else f"/{id}")
     session.show(session.api("DELETE", path), facts)
@@ -218,7 +218,9 @@ def show_login(name: str, /, *, session: Here) -> None:
 
 @person.command(name="reset-login")
 def reset_login(name: str, /, *, session: Here) -> None:
-    """Remove every passkey and password of a person and end every session, such as after a loss of devices.
+    """Remove every passkey, password, authenticator app and setup link of a person, and end every session.
+
+    Use this after a loss of devices; then print a new link with `ostiary person invite`.
 
     Args:
         name: Name or id.

@@ -55,7 +55,7 @@ def put(
             .safeguards.toml, .test.toml.
         whatif: Refuse the set if it would change recorded verdicts since this time: a span before now (24h, 7d) or a
             time.
-        max_changes: Largest number of changed verdicts with which `--whatif` accepts the set; 0 by default.
+        max_changes: Largest number of changed verdicts with which `--whatif` accepts the set; by default, 0.
         lock_out: Activate the set even if its policies would refuse your own next token.
         watch: Evaluate the set beside the active set, record its verdicts (`candidate`), and enforce nothing.
         yes: Remove safeguards without a question.
@@ -93,9 +93,7 @@ def put(
 
 @policy.command(name="unwatch")
 def unwatch(*, session: Here) -> None:
-    """Stop the evaluation of the set that `ostiary policy put --watch` put beside the active set. The set stays
-    stored.
-    """
+    """Stop the evaluation that `ostiary policy put --watch` began beside the active set. The set stays stored."""
     session.show(session.api("DELETE", "/policies/watching"), facts)
 
 
@@ -136,7 +134,7 @@ def show(hash: Word | None = None, /, *, session: Here) -> None:
     """Show the files of a policy set.
 
     Args:
-        hash: Hash of the set; without, the active set.
+        hash: Hash of the set; by default, the active set.
     """
     session.show(_fetch(session, hash), _print)
 
@@ -149,7 +147,7 @@ def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
 
     Args:
         folder: New folder.
-        hash: Hash of the set; without, the active set.
+        hash: Hash of the set; by default, the active set.
     """
     exported = _fetch(session, hash)
     folder.mkdir(parents=True)
@@ -294,7 +292,9 @@ def active_set(session: Session) -> Any:
 
 
 def active_files(session: Session) -> dict[str, str]:
-    """Return the files of the active set by name. Raises Usage for a name that leads outside of a folder."""
+    """Return the files of the active set by name. Raises Usage if a name, such as `../x`, leads outside of the set's
+    folder.
+    """
     files: dict[str, str] = active_set(session)["files"]
     for name in files:
         if not Path("/set", name).resolve().is_relative_to("/set"):
@@ -303,8 +303,8 @@ def active_files(session: Session) -> dict[str, str]:
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """Return the policy files in a folder, by their path in the folder. Raises Usage for a folder without policy
-    files.
+    """Return the texts of the policy files in and below a folder, by their path in the folder. Raises Usage for a
+    folder without policy files.
     """
     if not folder.is_dir():
         raise Usage(f"{folder} is not a folder", hint="name the folder of a policy set: ostiary policy export DIR")

@@ -57,9 +57,10 @@ def proxy(
     Args:
         to: URL of the server; a path that clients append to the printed URL is appended to this URL.
         as_: Credential of the agent, or of a client at another authorization server.
-        listen: HOST:PORT, where port 0 takes a free one, or unix:PATH, a socket that only you can open.
-        resource: Resource identifier (RFC 8707) of the tokens; without, the URL of `--to`.
-        scope: Scope to request; without, all scopes of the task. May be given several times.
+        listen: HOST:PORT on which the proxy listens (for port 0, the system chooses a free port), or unix:PATH, a
+            socket that only you can open.
+        resource: Resource identifier (RFC 8707) of the tokens; by default, the URL of `--to`.
+        scope: Scope to request; by default, all scopes of the task. May be given several times.
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
         guard: Credential of the resource, for an MCP server without a guard of its own. This command then decides calls

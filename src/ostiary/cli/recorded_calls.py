@@ -37,8 +37,8 @@ class Resource:
 
 
 def entries(session: Session, *, since: int, **filters: str | None) -> list[dict[str, Any]]:
-    """Return the ledger entries of calls since `since` (microseconds), newest first. Raises Usage if there are
-    too many.
+    """Return the ledger entries of calls since `since` (microseconds), newest first. `filters`: parameters of the
+    search, such as `agent`. Raises Usage for more than MAX_ENTRIES calls.
     """
     calls = list[dict[str, Any]]()
     with progress() as shown:

@@ -86,7 +86,7 @@ def show(name: str, /, *, session: Here) -> None:
 
 @resource.command(name="create-secret")
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
-    """Create a client secret with which a server without a guard introspects the tokens for it. It is shown once.
+    """Create a client secret, with which a server without a guard introspects its tokens. The secret is shown once.
 
     Args:
         name: Name or id of the resource.
@@ -175,7 +175,7 @@ def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) 
 
 @resource.command(name="diff")
 def show_diff(name: str, file: Path, /, *, session: Here) -> None:
-    """Compare the present tools of a server with its approved catalogue. Changed tools are denied.
+    """Compare the present tools of a server with its approved catalogue. Calls of new and changed tools are denied.
 
     Args:
         name: Name or id.
@@ -190,12 +190,12 @@ def show_diff(name: str, file: Path, /, *, session: Here) -> None:
 
 @resource.command(name="accept")
 def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), session: Here) -> None:
-    """Accept the present tools of a server. Statements of the owner in the catalogue about a tool stay.
+    """Accept the new and changed tools of a server into its catalogue. The owner's statements about a tool stay.
 
     Args:
         name: Name or id.
         file: JSON file of the results of MCP list methods, as given to `ostiary resource diff`.
-        tool: Name of a tool; may be given several times. Without, all new and changed tools.
+        tool: Name of a tool; may be given several times. By default, all new and changed tools.
     """
     approved, listed, was = _approved_and_listed(session, name, file)
     body = {"catalogue": accept(approved, listed, tool).render(), "was": was}
@@ -208,7 +208,8 @@ def classify(name: str, /, *data_class: str, session: Here) -> None:
 
     Args:
         name: Name or id.
-        data_class: All data classes, such as personal health; none removes them. A tool's catalogue may add others.
+        data_class: All data classes, such as personal health; without one, the resource has none. The catalogue may add
+            classes to single tools.
     """
     body = {"data_classes": split_words(data_class)}
     session.show(session.api("PUT", f"/resources/{name}/data-classes", body), facts)

@@ -31,8 +31,9 @@ def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /,
     An agent is suspended. `ostiary help stopping` compares all commands that stop.
 
     Args:
-        kind: Kind of thing; an owner leaves, and the owner's agents pass to their deputies or are suspended.
-        id: Name or id; the `jti` of a token, or the thumbprint of a key.
+        kind: Kind of thing to revoke. An owner counts as having left: the owner's agents pass to their deputies, or are
+            suspended.
+        id: Name or id of an agent, a task or an owner; `jti` of a token; thumbprint of a key.
     """
     done = session.api("POST", "/revoke", {"kind": kind, "id": id})
     done["guards"] = guards_after(session, done)
@@ -53,15 +54,17 @@ def _print(kind: str, id: str, done: dict[str, Any]) -> None:
 
 
 def guards_after(session: Session, done: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each guard: whether the guard has applied the committed act `done`, and how many milliseconds
-    after the commit.
+    """Return a row for each connected guard: whether the committed act `done` is in force there (`applied`), and how
+    many milliseconds after the commit (`ms`). Waits at most WAIT_MS for the guards.
     """
     query = {"seq": done["seq"], "since": done["committed_at"], "wait_ms": WAIT_MS}
     return session.pages("/feeds", "guards", query=query)
 
 
 def print_guards(guards: Sequence[Mapping[str, Any]], *, does: str = "denies") -> None:
-    """Print how many milliseconds after its commit each guard applied an act; `does`: the verb for the guard."""
+    """Print for each guard how many milliseconds after the commit the act was in force there; `does`: the verb for the
+    effect, such as `denies`.
+    """
     if not guards:
         out.print("  no guard is connected", style="dim")
     for guard in guards:

@@ -75,12 +75,12 @@ def run(
     """Run an agent that you have, with a guard in front of its MCP servers.
 
     Registers a missing agent with a key, and a resource for each server, in watch mode: every call passes, and a line
-    shows the verdict that enforcement would give. Your files stay unchanged: COMMAND gets a copy of its configuration
-    of MCP servers. COMMAND gets the path of the copy in one of four places: in place of `{mcp_config}` in its words, in
-    place of the file after its option `--mcp-config`, in the environment variable that --config-env names, or in the
-    option of a program that this command knows. HTTP APIs are guarded as well: COMMAND gets the local address of an API
-    in the environment variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with the exit code of
-    COMMAND.
+    shows the verdict that enforcement would give. If a server of the agent is enforced already, a new one is too. Your
+    files stay unchanged: COMMAND gets a copy of its configuration of MCP servers. COMMAND gets the path of the copy in
+    one of four places: in place of `{mcp_config}` in its words, in place of the file after its option `--mcp-config`,
+    in the environment variable that --config-env names, or in the option of a program that this command knows. HTTP
+    APIs are guarded as well: COMMAND gets the local address of an API in the environment variable NAME_URL, and in
+    place of `{http:NAME}` in its words. Exits with the exit code of COMMAND.
 
         ostiary run -- claude
         ostiary run -- python my_agent.py --mcp-config mcp.json
@@ -94,20 +94,23 @@ def run(
         config: Configuration of the MCP servers of COMMAND. Default: .mcp.json, .cursor/mcp.json or .vscode/mcp.json,
             or the configuration of the user.
         config_env: Environment variable in which COMMAND expects the path of its configuration.
-        agent: Name of the agent. Default: the name of the program.
-        owner: Name of the person or team that is responsible for the agent, when it is registered.
+        agent: Name of the agent. Default: the name of the program or of the script that it runs; for a name such as
+            main.py, the name of the folder.
+        owner: Name of the person or team that is responsible for an agent that this command registers. Default: the
+            owner of the agent whose credential you use.
         purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
         on_behalf_of: Name of the person on whose behalf the agent runs; the run can use the person's connected
             accounts.
         http: NAME=URL of an HTTP API that COMMAND calls; may be given several times.
         openapi: NAME=FILE, the OpenAPI document (JSON) of the API that --http names NAME: each operation is a tool.
-            Without, each HTTP method is a tool.
+            Without it, each HTTP method is a tool.
         secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be given
             several times.
         secret_fd: Like --secret, but the variable NAME contains the path of a file in memory that has the value; the
             value itself is not in the environment.
-        refresh: Read the tools of the servers again. The servers must be in watch mode.
+        refresh: List the tools of the servers again, and propose them as new catalogues. All servers must be in watch
+            mode.
         quiet: Print neither a line for each call nor a summary.
         egress: Options of the egress proxy.
     """
@@ -125,7 +128,10 @@ def run(
     else:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     if user is not None and source.servers:
-        raise Usage("guards of MCP servers need the keys that --user hides", hint="leave out --user, or --config")
+        raise Usage(
+            "--user hides the keys of guards from COMMAND, which needs them to start the guards of its MCP servers",
+            hint="leave out --user, or --config",
+        )
     place = place_of(session, agent or agent_name(command, Path.cwd()))
     output = RunOutput(place.agent, quiet=quiet)
     servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))

@@ -15,8 +15,8 @@ from pathlib import Path
 def run_folder(prefix: str) -> Iterator[Path]:
     """Create a temporary folder whose name begins with `prefix`, and delete the folder at the end of the context.
 
-    A killed process leaves its folder. The folders of ended processes of this user are therefore deleted first. A
-    process locks its folder, under another name, before other processes can find it.
+    A killed process leaves its folder. Folders with this prefix that ended processes of this user have left are
+    therefore deleted first. A process locks its folder before it renames the folder to a name that others look for.
     """
     _delete_left(prefix)
     unlocked = Path(tempfile.mkdtemp(prefix=f".{prefix}"))

@@ -37,8 +37,8 @@ secret = App(name="secret", help="Store, read, copy, rotate and delete secrets; 
 def put(path: str, /, *members: Word, source: Source | None = None, cas: int | None = None, session: Here) -> None:
     """Store a value as a new version of a secret.
 
-    A value is an object. NAME=VALUE sets a member, NAME=@FILE reads it from a file, and NAME=- from standard input:
-    other users of the machine can see the words of a command.
+    A value is an object. NAME=VALUE sets a member, NAME=@FILE reads the member from a file, and NAME=- from standard
+    input. Prefer the last two, because other users of the machine can see the words of a command.
 
         ostiary secret put secret/shared/shop api_key=@key.txt
 
@@ -46,10 +46,11 @@ def put(path: str, /, *members: Word, source: Source | None = None, cas: int | N
         path: Path with its mount, such as secret/app/db or kv/app/db.
         members: Members of the value, NAME=VALUE.
         source: JSON file with the whole value; - is standard input.
-        cas: Version that must be current; 0: the secret must be new.
+        cas: Number that the current version must have, otherwise nothing is stored; 0: the secret must be new.
     """
     if (source is None) == (not members):
-        raise Usage("no value is given", hint="give NAME=VALUE .., or --source FILE")
+        problem = "no value is given" if source is None else "`--source` and NAME=VALUE exclude each other"
+        raise Usage(problem, hint="give NAME=VALUE .., or --source FILE")
     data = _parse_members(members) if source is None else read_json(source)
     if not isinstance(data, dict):
         raise Usage(f"{source} does not contain a JSON object", hint='write an object such as {"password": ".."}')
@@ -58,11 +59,11 @@ def put(path: str, /, *members: Word, source: Source | None = None, cas: int | N
 
 @secret.command(name="get")
 def get(path: str, /, *, version: int = 0, field: str | None = None, session: Here) -> None:
-    """Print the value of a secret. The ledger shows who read which secret.
+    """Print the value of a secret. The read is recorded in the ledger.
 
     Args:
         path: Path with its mount.
-        version: Version to print; without, the current version.
+        version: Version to print; by default, the current version.
         field: Print only the value of this member, without quotes.
     """
     stored = session.api("POST", "/secrets/get", {"path": path, "version": version})
@@ -100,7 +101,7 @@ def list_secrets(
         details: List the secrets below the folder with their last reads and rotations.
         never_read: List secrets whose value was never read.
         read_by: List secrets whose value this agent or person read last.
-        not_rotated_for: List secrets whose value has not changed for this number of days.
+        not_rotated_for: List secrets whose value has not changed for at least this number of days.
         limit: Largest number of secrets with details; a list of names has no limit.
     """
     query = {"never_read": "true" if never_read else None, "read_by": read_by, "not_rotated_for": not_rotated_for}
@@ -158,8 +159,8 @@ def seal(*, key_file: Path | None = None, session: Here) -> None:
     the secrets are lost: keep its file in a safe place, away from the server.
 
     Args:
-        key_file: File of the unseal key; if the file does not exist, a new key is written to it. Without, the secrets
-            are sealed with the key of the last seal.
+        key_file: File of the unseal key; if the file does not exist, a new key is written to it. By default, the
+            secrets are sealed for the unseal key of the last seal.
     """
     public = None if key_file is None else b64u(_unseal_key(key_file).public_key().public_bytes_raw())
     session.show(session.api("POST", "/secrets/seal", {"unseal_public_key": public}), facts)
@@ -167,7 +168,7 @@ def seal(*, key_file: Path | None = None, session: Here) -> None:
 
 @secret.command(name="unseal")
 def unseal(*, key_file: Path, session: Here) -> None:
-    """Open sealed secrets by the unseal key.
+    """Open the sealed secrets with the unseal key: values can be read and written again.
 
     Args:
         key_file: File of the unseal key.
@@ -178,7 +179,7 @@ def unseal(*, key_file: Path, session: Here) -> None:
 
 @secret.command(name="rotate-keys")
 def rotate_keys(*, session: Here) -> None:
-    """Rotate the wrapping key, and renew the data key of each value, while requests run."""
+    """Create a new wrapping key. Each value is then encrypted again with a new data key, while requests run."""
     session.show(session.api("POST", "/secrets/rotate-keys"), facts)
 
 
@@ -186,7 +187,7 @@ def rotate_keys(*, session: Here) -> None:
 def sync(source: str, target: str, /, *, dry_run: bool = False, session: Here) -> None:
     """Copy secrets from a back end to the server, or from the server to a back end.
 
-    A path that ends with a slash is a folder with everything below. Nothing is deleted at the target.
+    A path that ends with a slash names a folder, and stands for everything below. Nothing is deleted at the target.
 
         ostiary secret sync backend/legacy/app/ secret/app/ --dry-run
 
@@ -238,7 +239,8 @@ def put_rotation(
         member: Member that gets new values.
         url: URL of the service that accepts new values.
         command: Command in the server's setting `rotation_commands` that sets new values at the service.
-        registration: URL of the registration of an OAuth client, whose provider makes a new client secret (RFC 7592).
+        registration: URL of the registration of an OAuth client; the provider there creates the new client secret
+            (RFC 7592).
         period: Seconds between rotations, at least 60.
         grace: Seconds for which the old value stays valid beside the new value, less than the period.
     """

@@ -36,7 +36,7 @@ MAX_COUNTED = 100_000
 """Maximum number of rows that the server counts for a search of the ledger."""
 SILENCE_S = 5
 """Seconds without an answer after which a command warns that the server has not answered."""
-_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def _singular(kind: str) -> str:
@@ -68,7 +68,7 @@ class Rows(list[Any]):
 
     @property
     def is_cut(self) -> bool:
-        """Return whether the list has more rows."""
+        """Return whether the list has more rows than these."""
         return self.count_rest is not None and self.total != str(len(self))
 
 
@@ -117,7 +117,9 @@ class Session:
 
     @property
     def credential(self) -> Path:
-        """Return the path of the administrator's credential file. Raises Usage if none is named."""
+        """Return the path of the credential file: `admin.json` in the data folder, or OSTIARY_CREDENTIAL. Raises Usage
+        if neither is named.
+        """
         if (folder := self._folder) is not None:
             return folder / "admin.json"
         if path := ambient.environ("OSTIARY_CREDENTIAL"):
@@ -149,8 +151,8 @@ class Session:
             self.__dict__["agent"] = self._open(credential, self.url)
 
     def explain(self, refusal: TokenRefused) -> TokenRefused:
-        """Return the refusal of a token, to show to the user. If the credential belongs to another server, the hint
-        names both servers.
+        """Return the refusal of a token to show to the user: `refusal`, or if the credential belongs to another server,
+        a refusal whose hint names both servers.
         """
         if refusal.code != "invalid_client" or not self._issuer or self._issuer == (server := self.agent.issuer):
             return refusal
@@ -265,9 +267,10 @@ class Session:
         remark(message, as_json=self.as_json, kind="warning")
 
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
-        """Post to the admin API, and yield each line of the streamed answer; raise an error that is among the lines.
+        """Post to the admin API, and yield each line of the streamed answer.
 
-        Raises ServerRefused with the server's message if the server refuses, Unavailable if the server does not answer.
+        Raises ServerRefused with the server's message if the server refuses the request, Unavailable if the server does
+        not answer or a line reports an error.
         """
         _check_path(path)
         with self._watch_silence():
@@ -304,7 +307,8 @@ class Session:
         """Return the first `limit` rows of a list of the admin API. `cursor` names the parameter of the next page.
 
         `progress` is called with the number of rows after each page. With `counts`, the server counts the rows of a
-        list that is longer than `limit`. Raises Usage for a limit below 1.
+        list that is longer than `limit`; otherwise further pages are counted, at most COUNTED. Raises Usage for a limit
+        below 1.
         """
         if limit < 1:
             raise Usage("`--limit` must be 1 or more", hint="leave `--limit` out for the default")
@@ -384,10 +388,10 @@ def ask(prompt: str) -> str:
 
 
 def _check_path(path: str) -> None:
-    """Check the names and ids in a path. Raises Usage if the check fails."""
-    if not _PATH.fullmatch(path):
-        name = path.rpartition("/")[2]
-        raise Usage(f"{name!r} is not a name or an id", hint="names consist of a-z, 0-9, `.`, `_` and `-`")
+    """Check the names and ids in a path. Raises Usage for the first that is malformed."""
+    for name in path.split("/")[1:]:
+        if not _NAME.fullmatch(name):
+            raise Usage(f"{name!r} is not a name or an id", hint="names consist of a-z, 0-9, `.`, `_` and `-`")
 
 
 Here = Annotated[Session, Parameter(parse=False)]

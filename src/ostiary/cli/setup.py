@@ -93,8 +93,8 @@ def init(
 ) -> None:
     """Register the first owner, resource and agent.
 
-    Asks for missing options on a terminal. Without a terminal, registers the objects that the options name. If
-    repeated, leaves objects unchanged that are as requested.
+    On a terminal and without `--owner`, `--resource` and `--agent`, asks for the values. Otherwise registers the
+    objects that the options name. If repeated, leaves objects unchanged that are as requested.
 
         ostiary init
         ostiary init --owner ada --email ada@example.org --agent writer --purpose "takes notes" --scope notes:read
@@ -159,9 +159,9 @@ def protect(
 ) -> None:
     """Register a resource with its tools.
 
-    Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and how to undo it.
-    If repeated, leaves unchanged objects as they are; new or changed tools are shown, and approved with --yes or at the
-    terminal.
+    Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and the command that
+    undoes it. If repeated, leaves objects unchanged that are as requested. New or changed tools of a registered
+    resource, and further scopes of a registered agent, must be confirmed with --yes or at the terminal.
 
         ostiary protect notes_server:server --uri http://127.0.0.1:8701/mcp
         ostiary protect shop:api --uri https://shop.example --agent buyer --owner ada --purpose "orders paper"
@@ -171,9 +171,9 @@ def protect(
         target: module:application (FastAPI, Starlette, an MCP server, a list of tools), a file of JSON (an OpenAPI
             document, the results of MCP list methods), or the URL of an MCP server.
         uri: Resource identifier (RFC 8707); needed unless the target is a URL or the resource is registered.
-        name: Name of the resource; without, a name derived from the target.
+        name: Name of the resource; by default, a name derived from the target.
         mode: `watch` decides, records and allows every call; `enforce` denies.
-        key: File to which the private key of the resource's guard is written; without, NAME.json.
+        key: File to which the private key of the resource's guard is written; by default, NAME.json.
         agent: Name of an agent that is registered too and can call the resource.
         owner: Name of the person who is responsible for the agent.
         email: Mail address of the owner, if this command also registers the owner.

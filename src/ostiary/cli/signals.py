@@ -30,15 +30,15 @@ def trust(
     """Trust the signals of an issuer about persons with a mail address in a `--domain`, persons linked to the issuer
     (`ostiary signal link`), and, with `--agents`, agents.
 
-    With OSTIARY_SIGNAL_AUTHORIZATION in the environment (as `Bearer ...`) this command creates the stream at the
-    issuer. Without it, create the stream by hand; the values that the issuer needs to push are shown once.
+    With OSTIARY_SIGNAL_AUTHORIZATION in the environment (as `Bearer ...`), this server creates the stream at the
+    issuer. Without this variable, create the stream by hand; the values that the issuer needs to push are shown once.
 
     Args:
         issuer: https://HOST[:PORT][/PATH], as in the `iss` of the signals.
         method: `push` by the issuer, or `poll` by this server.
         domain: Mail domain of persons whom the issuer manages; may be given several times.
         agents: Accept signals about agents too.
-        audience: Audience of the signals; without, the audience of the stream, or the public URL of this server.
+        audience: Audience of the signals; by default, the audience of the stream, or the public URL of this server.
         jwks_uri: URL of the issuer's keys, for an issuer without an ssf-configuration.
         endpoint: URL to poll, for a stream that was created by hand.
     """
@@ -82,7 +82,7 @@ def distrust(issuer_id: str, /, *, session: Here) -> None:
 
 @signal.command(name="verify")
 def verify(issuer_id: str, /, *, session: Here) -> None:
-    """Request a verification event from an issuer. `ostiary signal issuers` shows when it arrived.
+    """Request a verification event from an issuer. `ostiary signal issuers` shows the time of its arrival.
 
     Args:
         issuer_id: Id from `ostiary signal issuers`.

@@ -41,7 +41,7 @@ def suggest_least(
     Args:
         agent: Name or id.
         since: Start of the period: a span before now (90s, 15m, 24h, 7d) or a time.
-        task: Id of a task; without, all calls count.
+        task: Id of a task; without it, all calls count.
         write: New folder for bounds.json, policies/ (the active set with one more policy) and why.txt.
     """
     shown = session.api("GET", f"/agents/{agent}")

@@ -52,7 +52,7 @@ def start(
     Args:
         agent: Name or id of the agent.
         purpose: Purpose of the task, in words.
-        scope: Scope of the agent that the task allows; without, all scopes of the agent. May be given several times.
+        scope: Scope of the agent that the task allows; by default, all scopes of the agent. May be given several times.
         parent: Id of the parent task; the new task only narrows it, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow the task further.
         data_class: Allow only tools that handle this data class; may be given several times.
@@ -60,12 +60,14 @@ def start(
         words: Request of the person, verbatim; it cannot be changed, and its values count as the person's.
         own: Value of the person's own record, as NAME=VALUE (mail=ada@example.org); may be given several times.
         endorse: Document that the person named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount).
-            Results of the tool for this value count as the person's, for these kinds; without, for all kinds but
+            Results of the tool for this value count as the person's, for these kinds; by default, for all kinds but
             secret and text.
-        draft: Reviewed file from `ostiary task draft --write`, instead of words, own, endorse, bounds and budget.
+        draft: File from `ostiary task draft --write` that you have reviewed; excludes --words, --own, --endorse,
+            --bounds and --budget.
         on_behalf_of: Name of the person for whom the agent acts.
         ttl: Seconds until the task expires.
-        heartbeat: Seconds after which the task is lost, if no instance that works under the task has reported in.
+        heartbeat: Seconds without a report of any instance (running copy of the agent) under the task after which the
+            task counts as lost and ends.
         end_with_last: End the task when the last instance leaves the task.
         ask_plan: Ask people once, at the start, to approve the probable calls of the task.
     """
@@ -79,7 +81,10 @@ def start(
     body["intent"] = intent_of(words, _own(own), [_document(text) for text in endorse])
     if draft is not None:
         if bounds or budget or body["intent"]:
-            raise Usage("`--draft` excludes bounds, budget, words, own and endorse", hint="edit the draft instead")
+            raise Usage(
+                "`--draft` cannot be combined with `--bounds`, `--budget`, `--words`, `--own` or `--endorse`",
+                hint="edit the draft instead",
+            )
         body |= _accepted(draft)
     started = session.api("POST", "/tasks", body)
     if ask_plan:
@@ -106,7 +111,7 @@ def draft_task(
 
     Args:
         words: Request of the person, verbatim.
-        agent: Name or id of the agent, whose scopes limit the draft; without, the catalogues limit it.
+        agent: Name or id of the agent, whose scopes limit the draft; without it, the catalogues limit the draft.
         catalogue: JSON file with the catalogue of a resource, used instead of the catalogue at the server; may be given
             several times.
         own: Value of the person's own record, as NAME=VALUE; may be given several times.
@@ -185,7 +190,7 @@ def renew(id: str, /, *, ttl: int = 3600, session: Here) -> None:
 
 @task.command(name="end")
 def end(id: str, /, *, outcome: Literal["done", "failed", "cancelled"] = "done", session: Here) -> None:
-    """End a task. Every token under the task is revoked when this command returns.
+    """End a task and its child tasks. All tokens of these tasks are revoked when this command returns.
 
     Args:
         id: Id of the task.
@@ -208,11 +213,11 @@ def token(
     """Get an access token as an agent, bound to the agent's key.
 
     Args:
-        agent: Id of the agent, or its name if your credential may read agents.
-        key: File of the private key: a credential, or any private JWK.
-        scope: Scope to request; without, all scopes of the task. May be given several times.
+        agent: Id of the agent, or its name if your own credential may read agents.
+        key: File with the agent's private key: its credential, or a private JWK.
+        scope: Scope to request; by default, all scopes of the task. May be given several times.
         resource: Resource identifier (RFC 8707) of the token.
-        task: Id of the task; without, the standing task.
+        task: Id of the task; by default, the standing task.
     """
     credential = _read_key(key, session)
     agent_id = _id_of(agent, session, id_in_file=credential.client_id)

@@ -19,7 +19,7 @@ def create_team(name: str, /, *, member: tuple[str, ...] = (), deputy: str | Non
     Args:
         name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
         member: Name of a member; may be given several times.
-        deputy: Name of the person who takes over when the last member leaves.
+        deputy: Name of the person who becomes the owner of the team's agents when the last member leaves.
     """
     body: dict[str, Any] = {"name": name, "members": member, "deputy": deputy}
     session.show(session.api("POST", "/teams", body), facts)
@@ -71,10 +71,10 @@ def remove_member(name: str, person: str, /, *, session: Here) -> None:
 
 @team.command(name="deputy")
 def set_team_deputy(name: str, deputy: str | None = None, /, *, session: Here) -> None:
-    """Set the deputy, who takes over the agents when the last member of a team leaves.
+    """Set the deputy, who becomes the owner of a team's agents when the last member leaves.
 
     Args:
         name: Name or id of the team.
-        deputy: Name of the deputy; without, the deputy is removed.
+        deputy: Name of the deputy; without it, the deputy is removed.
     """
     session.show(session.api("PUT", f"/teams/{name}/deputy", {"deputy": deputy}), facts)

@@ -16,11 +16,12 @@ from ostiary.telemetry import PORT, relay
 def telemetry(*, as_: Path, port: int = PORT, session: Here) -> None:
     """Forward an agent's OpenTelemetry to the server.
 
-    Adds a proof of the agent's key. Listens for OTLP over HTTP on this machine only, until Ctrl-C.
+    Receives OTLP over HTTP on this machine only, and adds a proof of the agent's key to each request to the server.
+    Runs until Ctrl-C.
 
     Args:
         as_: Credential of the agent.
-        port: Port for exporters; 0 takes a free one.
+        port: Port to which the agent's exporters send; for 0, the system chooses a free port.
     """
     with (
         Agent(parse_credential(read_bytes(as_), of=as_), url=session.url) as agent,

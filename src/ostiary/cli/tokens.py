@@ -52,7 +52,7 @@ class TokenFile:
         self._loaded = dict[Target, str]()
 
     def load(self) -> None:
-        """Add the stored tokens of this credential and server to the client, except tokens that must be renewed."""
+        """Add the stored tokens of this credential and server to the client, except tokens that are due for renewal."""
         for row in self._rows:
             token = self._token(row)
             if token is not None and self._client.is_fresh(token):
@@ -60,8 +60,8 @@ class TokenFile:
         self._loaded = {target: token.text for target, token in self._client.tokens().items()}
 
     def save(self) -> None:
-        """Write the client's present tokens to the file, if a token has changed. Rows of other servers and keys stay in
-        the file.
+        """Write the client's present tokens to the file, if a token has changed. Tokens of other servers and keys stay
+        in the file until they are due for renewal.
         """
         mine = [
             self._row(target, token)

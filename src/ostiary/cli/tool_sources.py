@@ -36,8 +36,9 @@ ADAPTERS = {
 
 
 def read_listing(target: str) -> dict[str, Any]:
-    """Return the tools of a target in the form of MCP's `tools/list`. Raises Usage for a target without tools, Refused
-    if a file or an MCP server cannot be read.
+    """Return the tools of a target (see the table above) in the form of MCP's `tools/list`. Raises Usage for a target
+    of another form, a file that cannot be read, and code whose tools cannot be read; Refused for an MCP server whose
+    tools cannot be listed.
     """
     if target.startswith(("http://", "https://")):
         return probe_http(target)
@@ -49,7 +50,7 @@ def read_listing(target: str) -> dict[str, Any]:
     module, colon, name = target.partition(":")
     if not colon or not name:
         raise Usage(
-            f"`{target}` names no tools",
+            f"`{target}` is no module:application, no file that ends in .json and no URL",
             hint="name module:application, a file of JSON, or the URL of an MCP server",
         )
     program, source = _imported(module, name)

@@ -72,7 +72,7 @@ STOPPING = (
     },
     {
         "command": "revoke owner",
-        "effect": "Remove a person. The agents pass to the deputy, or are suspended.",
+        "effect": "Record that a person left. The person's agents pass to deputies, or are suspended.",
         "state": "left",
         "undo": "person return, then agent resume",
     },
@@ -207,7 +207,7 @@ def help_topic(*words: str, session: Here) -> None:
     Topics: stopping.
 
     Args:
-        words: Words of a command, such as agent list, or a topic; without, the list of commands.
+        words: Words of a command, such as agent list, or a topic; by default, the list of commands.
     """
     if (print_topic := TOPICS.get(" ".join(words))) is not None:
         print_topic(session)

@@ -19,7 +19,7 @@ _COLUMNS = {"name": "NAME", "subject": "SUBJECT", "ends": "ENDS", "thumbprint": 
 
 @anchor.command(name="add")
 def add(name: str, certificate: Path, /, *, session: Here) -> None:
-    """Trust an authority. `ostiary agent mutual-tls` then lets an agent authenticate with a certificate of it.
+    """Trust an authority. `ostiary agent mutual-tls` then lets an agent authenticate with a certificate that it signed.
 
     Args:
         name: Name of the trust anchor: lower-case letters, digits, `.`, `_` and `-`.

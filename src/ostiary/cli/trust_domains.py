@@ -30,8 +30,8 @@ def add(
     Args:
         name: Name of the trust domain, such as example.org, as its operator told you.
         bundle_url: https://HOST/PATH where the trust domain publishes its bundle.
-        endpoint_spiffe_id: SPIFFE ID in the certificate of the server at this URL (profile https_spiffe). Without, the
-            certificate must have the host name of the URL (https_web).
+        endpoint_spiffe_id: SPIFFE ID in the certificate of the server at this URL (profile https_spiffe). Without this
+            option, the certificate must have the host name of the URL (https_web).
         bundle: File with the first bundle; needed if the endpoint's SPIFFE ID is in the trust domain that is added.
     """
     new: dict[str, object] = {"name": name, "bundle_url": bundle_url, "endpoint_spiffe_id": endpoint_spiffe_id}

@@ -22,10 +22,10 @@ def add(url: str, /, *, event: tuple[str, ...] = (), form: Form | None = None, s
 
     Args:
         url: https://HOST[:PORT][/PATH][?QUERY], http on this machine only; or mailto:ADDRESS.
-        event: Action of the ledger, such as approval.ask; may be given several times. Without, the events that the page
-            about alerts lists.
+        event: Action of the ledger, such as approval.ask; may be given several times. By default, the events in the
+            list of docs/how-to/alerts.md.
         form: Form of the messages: signed for a program; slack, teams, mattermost or plain for a chat; mail for a
-            mailto address. Without, mail for a mailto address, and signed for any other URL.
+            mailto address. By default, mail for a mailto address, and signed for any other URL.
     """
     how = form or ("mail" if url.startswith("mailto:") else "signed")
     session.show(session.api("POST", "/webhooks", {"url": url, "events": list(event), "form": how}), facts)
@@ -49,7 +49,7 @@ def list_webhooks(*, session: Here) -> None:
 
 @webhook.command(name="test")
 def test(*, session: Here) -> None:
-    """Send a test event to every webhook. `ostiary webhook list` then counts it as delivered or failed."""
+    """Send a test event to every webhook. `ostiary webhook list` then counts the event as delivered or failed."""
     _done(session, session.api("POST", "/webhooks/test", {}))
 
 

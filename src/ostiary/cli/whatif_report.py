@@ -26,8 +26,9 @@ _COLUMNS = {
 def fetch_report(
     session: Session, files: Mapping[str, str], *, since: int, until: int | None = None, by: str = ""
 ) -> dict[str, Any]:
-    """Return the report of the server with its ticket, and show the progress. Raises Unavailable if the server ends its
-    answer before the report, ServerRefused if the server refuses the request.
+    """Return the report of the server, and show the progress. The member `ticket` proves the report to `ostiary policy
+    put --whatif`. `by`: group the changes by `agent` or `owner` too. Raises Unavailable if the server ends its answer
+    before the report, ServerRefused if the server refuses the request.
     """
     question = {"files": files, "since": since, "until": until, "by": by}
     with progress() as shown:

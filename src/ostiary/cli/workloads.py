@@ -28,7 +28,7 @@ def add(
 ) -> None:
     """Register a workload: processes that match all the selectors get SVIDs of the agent.
 
-    A workload with `--uid` alone is every process of the user; a user can be the workload of one agent only.
+    With `--uid` alone, every process of the user matches; a user can be registered so for one agent only.
 
     Args:
         name: Name or id of the agent.

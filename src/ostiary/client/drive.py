@@ -65,7 +65,7 @@ class Auth(httpx2.Auth):
 
 def describe_unreachable(error: httpx2.RequestError, ostiary: str = "") -> Unavailable:
     """Return the failure of a request as a refusal that names the server. `ostiary`: the URL of the Ostiary server;
-    empty if the request was sent to it.
+    empty if the request was sent to the Ostiary server.
     """
     server = find_origin(error.request.url)
     is_ostiary = not ostiary or server == find_origin(httpx2.URL(ostiary))
@@ -84,8 +84,8 @@ def describe_unreachable(error: httpx2.RequestError, ostiary: str = "") -> Unava
 
 @contextmanager
 def failures_as_unavailable(ostiary: str = "") -> Iterator[None]:
-    """Raise Unavailable in place of the failure of a request (`describe_unreachable`). An UnsupportedProtocol is raised
-    as it is: the caller gave a wrong URL.
+    """Raise Unavailable in place of the failure of a request (`describe_unreachable`). An UnsupportedProtocol stays
+    unchanged: the caller gave a URL that is not an http or https URL.
     """
     try:
         yield

@@ -69,8 +69,8 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """A client of one issuer: its metadata, the known resources, and the tokens. `url`: address at which the issuer is
-    reached, if it differs from the issuer's name. Threads and tasks may share a client.
+    """A client of one issuer, with the metadata of the issuer, the known resources, and the tokens. `url`: address at
+    which the client reaches the issuer, if it differs from the issuer's name. Threads and tasks may share a client.
     """
 
     def __init__(
@@ -369,9 +369,7 @@ class Client:
         resource = _decode(described, _ResourceMetadata, of="the resource's metadata").resource
         url = str(request.url).partition("?")[0]
         if url != resource and not url.startswith(resource.rstrip("/") + "/"):
-            raise Forbidden(
-                f"{url} belongs to no resource: its server names {resource}, and the URL is not below that", hint=hint
-            )
+            raise Forbidden(f"{url} is not below the resource {resource}, which its server names for it", hint=hint)
         metadata = yield from self.discover()
         if not metadata.offers_dpop:
             raise Forbidden(

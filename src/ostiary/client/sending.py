@@ -50,10 +50,12 @@ class Sender:
         self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
     ) -> Flow[httpx2.Response]:
         """Send the request that `make` returns for a nonce, and return the response. If the response has
-        `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3).
+        `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3). `method`: the
+        method of the request, or `token` for a token request. `server`: the name under which the server's nonces are
+        stored; None for a request without a nonce.
 
-        After 503, only idempotent methods and token requests are repeated, because it does no harm if the server has
-        processed the first one too. After 429 (RFC 6585 section 4), and after 503 with the challenge of a guard that
+        After 503, only idempotent methods and token requests are repeated, because a second request does no harm if the
+        server has processed the first. After 429 (RFC 6585 section 4), and after 503 with the challenge of a guard that
         could not judge the token, every method is repeated, because the server has not processed the request.
         """
         for left in reversed(range(MAX_PAUSES + 1)):
@@ -120,7 +122,9 @@ class Sender:
 
 
 def error_of(response: httpx2.Response) -> str | None:
-    """Return the error code of a token response (RFC 6749 section 5.2); None for a response that is no refusal."""
+    """Return the error code of a token response (RFC 6749 section 5.2), an empty text for a refusal without a code, and
+    None for a response that is no refusal.
+    """
     return str(read_object(response.content).get("error", "")) if response.status_code in (400, 401) else None
 
 

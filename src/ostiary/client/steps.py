@@ -71,8 +71,8 @@ Flow = Generator[Step, Any, T]
 
 
 class SharedFlows:
-    """Flows that share work: for each key, one flow runs at a time; other callers with the key wait for it and get its
-    outcome.
+    """Flows that share work: for each key, one flow runs at a time; other callers with the same key wait for this flow,
+    and get its outcome.
     """
 
     def __init__(self) -> None:

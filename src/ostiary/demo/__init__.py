@@ -19,7 +19,7 @@ def demo(*, exit: bool = False) -> None:
     """Demonstrate Ostiary on a temporary folder, with an explanation of each step.
 
     Args:
-        exit: End after the last step, instead of leaving the server up to look around.
+        exit: End after the last step. Otherwise the server keeps running until Ctrl-C, so that you can look around.
     """
     from ostiary.demo.story import tell
 

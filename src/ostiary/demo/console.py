@@ -49,7 +49,9 @@ def has_browser() -> bool:
 
 
 async def keep_working(stage: Stage) -> None:
-    """Let the helper call tools until this coroutine is cancelled, also after a person has stopped and released it."""
+    """Let the helper call tools until this coroutine is cancelled, also after a person has stopped and released the
+    helper.
+    """
     for number in itertools.count(1):
         try:
             async with asyncio.timeout(PATIENCE_S), stage.client("helper") as helper:

@@ -22,7 +22,7 @@ CHUNK = 64 << 10
 
 
 class ClientConnection(ABC):
-    """The requests and responses of one client connection."""
+    """A connection of one client with a proxy: its requests and responses."""
 
     ends: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
     """Errors of `run` that are expected and only end the connection: the client has disconnected, or has sent nothing

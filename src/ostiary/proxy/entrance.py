@@ -177,7 +177,7 @@ def has_dot_segments(path: str) -> bool:
 
 def capability_of(credential: Credential, upstream: str) -> str:
     """Return the capability, a secret that clients of a proxy for the server `upstream` must send as the first segment
-    of the path. The capability is equal at each start of the proxy with the same credential.
+    of the path. The capability is equal at each start of the proxy with the same credential and `upstream`.
 
     The capability is derived from the private key or the client secret of the credential. Therefore no file is needed,
     and only the holder of the credential can compute the capability.

@@ -69,7 +69,7 @@ STATUSES = {
 
 
 class GuardedUpstream(Upstream):
-    """An MCP server at exactly `url`; a gate decides its calls."""
+    """An MCP server at exactly `url`; a gate decides the calls of its tools."""
 
     def __init__(self, url: str, gate: Gate) -> None:
         """Guard the MCP server at `url`. Raises Invalid if `url` is not an http or https URL."""
@@ -85,7 +85,7 @@ class GuardedUpstream(Upstream):
         a request that is not of MCP.
         """
         if path.partition("?")[0]:
-            raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
+            raise Rejected(404, "not_found", "not found", hint="use the URL of the proxy without a further path")
         if method not in ("GET", "POST", "DELETE"):
             raise Rejected(405, "method_not_allowed", "a request to an MCP server has the method GET, POST or DELETE")
         session = next((value.decode("latin-1") for name, value in headers if name == b"mcp-session-id"), None)
@@ -107,7 +107,9 @@ class GuardedUpstream(Upstream):
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise Rejected(
-                        502, "upstream_failed", "the server compresses an answer that was requested uncompressed"
+                        502,
+                        "upstream_failed",
+                        "the server compresses an answer that was requested uncompressed: the proxy cannot read it",
                     )
                 _is_stream(response)
                 is_over |= method == "DELETE" and response.is_success
@@ -128,8 +130,9 @@ class GuardedUpstream(Upstream):
         ]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
-        """Return the status and the headers for the client, as `Upstream.answer` does. A response that the guard
-        decided keeps its status and its `WWW-Authenticate`, and has no `Content-Length`.
+        """Return the status and the headers for the client, as `Upstream.answer` does. A response of the server keeps
+        the status 401 and its `WWW-Authenticate`, because the client itself authenticates at the server. The response
+        has no `Content-Length`, because the proxy may replace a result.
         """
         status, headers = super().answer(response, base=base)
         if EXCHANGE not in response.extensions:
@@ -341,9 +344,11 @@ def _unreadable(headers: Headers) -> Malformed | None:
     """
     types = [value.decode("latin-1").lower() for name, value in headers if name == b"content-type"]
     if len(types) > 1 or any(_JSON_TYPE.fullmatch(value) is None for value in types):
-        return Malformed("the `Content-Type` is not `application/json` in UTF-8")
+        return Malformed(
+            "the `Content-Type` is not `application/json` in UTF-8", hint="send `Content-Type: application/json`"
+        )
     if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
-        return Malformed("the body has a `Content-Encoding`")
+        return Malformed("the body has a `Content-Encoding`", hint="send the body uncompressed")
     return None
 
 

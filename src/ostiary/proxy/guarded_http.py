@@ -58,7 +58,9 @@ def _method_tool(method: str) -> HttpTool:
 
 
 def table_of(document: Mapping[str, Any] | None) -> OpenApiTable | MethodTable:
-    """Return the tools of an API. Raises Malformed for an OpenAPI document without paths."""
+    """Return the tools of an API: the operations of its OpenAPI document; without a document (None), one tool for each
+    HTTP method. Raises Malformed for a document without paths.
+    """
     return MethodTable() if document is None else OpenApiTable(document)
 
 
@@ -72,7 +74,9 @@ class GuardedHttpUpstream(Upstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
-        """Decide a request, and yield the response of the API, or the response with the denial."""
+        """Decide a request, and yield the response of the API, or the response with the denial. Raises Rejected for a
+        body of more than MAX_JUDGED bytes, or if the API cannot be reached.
+        """
         text = b"".join([part async for part in body]) if body is not None else b""
         if len(text) > MAX_JUDGED:
             raise too_large(MAX_JUDGED)
@@ -122,7 +126,10 @@ class GuardedHttpUpstream(Upstream):
         return (response.status_code if VERDICT in response.extensions else status), headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; if the body is added to the memory of the task, yield it after that."""
+        """Yield the body in parts as they arrive. A body whose size is limited, or that is added to the memory of the
+        task, is yielded as a whole after that. Raises ConnectionAbortedError for such a body if it is withheld, or has
+        more than MAX_JUDGED bytes.
+        """
         verdict: Verdict | None = response.extensions.get(VERDICT)
         call = verdict.call if verdict is not None else None
         if call is None or (call.watched is None and call.most_bytes is None):
@@ -134,8 +141,8 @@ class GuardedHttpUpstream(Upstream):
             whole += part
             if len(whole) > MAX_JUDGED:
                 raise ConnectionAbortedError(
-                    f"the answer is withheld: it has over {MAX_JUDGED >> 20} MiB, and the task must remember it;"
-                    " request a smaller part"
+                    f"the answer is withheld: it has over {MAX_JUDGED >> 20} MiB, and the guard must read all of it"
+                    " before the client does; request a smaller part"
                 )
         try:
             call.result(ok=response.is_success, bytes=len(whole))

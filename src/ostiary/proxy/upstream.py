@@ -81,11 +81,14 @@ class Upstream:
     """The server behind a proxy. `url`: the URL at the server that corresponds to the base URL of the proxy."""
 
     def __init__(self, url: str, auth: httpx2.Auth | None) -> None:
-        """Prepare requests to the server at `url`. Raises Invalid if `url` is not an http or https URL."""
+        """Prepare requests to the server at `url`. Raises Invalid if `url` is not an http or https URL, or if it has a
+        user, a query or a fragment.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
             raise Invalid(
-                f"{url!a} is not the http or https URL of a server", hint="give a URL such as https://files.example/mcp"
+                f"{url!a} is not an http or https URL without user, query and fragment",
+                hint="give a URL such as https://files.example/mcp",
             )
         self._exact, self.url, self._auth = url, url.rstrip("/"), auth
         self._http = httpx2.AsyncClient(
@@ -101,7 +104,7 @@ class Upstream:
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
         """Send a client's request and yield the response, whose body is not read yet. Raises Rejected if there is no
-        token for the request, or the server cannot be reached.
+        token for the request, the server cannot be reached, or the path is not valid.
         """
         try:
             request = httpx2.Request(method, self._target(path), headers=self._requested(headers), content=body)
@@ -133,7 +136,8 @@ class Upstream:
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return the status and the headers for the client of the proxy at `base`.
 
-        A 401 of the server becomes 403, because after a 401 the client itself would request a token.
+        A 401 of the server becomes 403, because after a 401 the client itself would request a token. Raises Rejected
+        for a redirect to an invalid URL.
         """
         status = 403 if response.status_code == 401 else response.status_code
         headers = filter_response_headers([(name.lower(), value) for name, value in response.headers.raw])

@@ -14,8 +14,8 @@ from ostiary.run.delivery import Delivery
 
 
 def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ...]:
-    """Return the APIs that `--http NAME=URL` and `--openapi NAME=FILE` name. Raises Usage if `--openapi` names another
-    API, or a file that is not JSON.
+    """Return the APIs that `--http NAME=URL` names, with the documents of `--openapi NAME=FILE`. Raises Usage for an
+    option of another form, for a repeated name, if no `--http` names the NAME of `--openapi`, or if FILE is not JSON.
     """
     urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
     if unknown := files.keys() - urls.keys():
@@ -28,8 +28,8 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
 
 
 def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return (words of the command with local addresses in place of `{http:NAME}`, environment variables `NAME_URL`
-    with these addresses). `local`: the local address of each API, by its name.
+    """Return (words of the command with local addresses in place of `{http:NAME}`, environment variables with these
+    addresses). The variable of the API `my-shop` is `MY_SHOP_URL`. `local`: the local address of each API, by its name.
     """
     named = list(words)
     for name, url in local.items():

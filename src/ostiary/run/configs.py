@@ -8,8 +8,9 @@
 | Claude Desktop | `claude_desktop_config.json` in its folder | `mcpServers` |
 
 A server with a `command` is a stdio server. A server with a `url` is a remote server: its transport is streamable HTTP,
-or HTTP with Server-Sent Events if its `type` is `sse` or its path ends in `/sse`. Variables in a command (`${HOME}`)
-stay: the program that starts the server expands them, as before. The original files stay unchanged.
+or HTTP with Server-Sent Events if its `type` is `sse`, or if it has no `type` and its path ends in `/sse`. Variables in
+a command (`${HOME}`) stay: the program that starts the server expands them, as before. The original files stay
+unchanged.
 """
 
 from __future__ import annotations
@@ -30,19 +31,20 @@ API = "openapi"
 EGRESS = "egress"
 """The `type` with which a configuration names the egress proxy of the run."""
 IN_FOLDER = (".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json")
+"""Configurations in the present folder, in the order in which they are read."""
 IN_HOME = (
     ".claude.json",
     ".cursor/mcp.json",
     ".config/Claude/claude_desktop_config.json",
     "Library/Application Support/Claude/claude_desktop_config.json",
 )
-"""Configurations in the present folder, then those of the user, in the order in which they are read."""
+"""Configurations in the home folder of the user, in the order in which they are read after those of IN_FOLDER."""
 MEMBERS = ("mcpServers", "servers")
 """Members of a configuration that contain its servers."""
 URLS = ("url", "serverUrl")
 """Members of a remote server's entry that contain its URL."""
-KINDS = {None, "stdio", "local"}
-"""The values of `type` in a configuration for an MCP server that is started by a command (stdio)."""
+KINDS = (None, "stdio", "local")
+"""The values of `type` for an MCP server that is started by a command (stdio); None stands for a missing `type`."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -60,13 +62,15 @@ class Server:
 
     @property
     def url(self) -> str | None:
-        """The URL of a remote server; None for a stdio server."""
+        """The URL of a remote server or an HTTP API; None for a stdio server and for the egress proxy."""
         url = self.entry.get(_url_member(self.entry))
         return url if isinstance(url, str) and "command" not in self.entry else None
 
     @property
     def is_sse(self) -> bool:
-        """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05)."""
+        """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05): its `type` or
+        `transport` is `sse`, or it has neither and its path ends in `/sse`.
+        """
         kind = str(self.entry.get("type", self.entry.get("transport", "")))
         return kind == "sse" or (not kind and urlsplit(self.url or "").path.rstrip("/").endswith("/sse"))
 
@@ -93,7 +97,9 @@ class Server:
 
     @property
     def command(self) -> list[str]:
-        """The registered command line of the server. For a remote server, the list contains only the URL."""
+        """The command line with which the server is registered. The only item is the URL for a remote server and an
+        HTTP API, and `egress` for the egress proxy.
+        """
         if self.is_egress:
             return [EGRESS]
         if self.url is not None:
@@ -107,7 +113,7 @@ class Server:
 
     @property
     def cwd(self) -> str | None:
-        """The working directory of the server's command."""
+        """The working directory of the server's command; None for the directory of the program that starts it."""
         return self.entry.get("cwd")
 
 
@@ -124,13 +130,13 @@ class Config:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """Return all MCP servers that the configuration names."""
+        """Return all MCP servers of the configuration, without servers that the configuration disables."""
         return (*self.stdio, *self.remote)
 
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
         """Return the configuration with a guard in front of each server. For a stdio server, the words that `front`
         returns are put before the command. For a remote server, the URL is replaced by the URL in `local` for the
-        server's name.
+        server's name; without such a URL, the server keeps its own.
         """
         entries = dict(self.text[self.member])
         for server in self.remote:
@@ -161,19 +167,26 @@ def parse_config(text: object, *, of: str) -> Config:
     stdio, remote = list[Server](), list[Server]()
     for name, entry in entries.items():
         if not isinstance(entry, dict):
-            raise Usage(f"{of}: the server {name!a} is not an object")
+            raise Usage(
+                f"{of}: the server {name!a} is not an object", hint="write an object with a `command` or a `url`"
+            )
         if entry.get("disabled") is True:
             continue
         if "command" in entry and entry.get("type") in KINDS:
             stdio.append(_stdio(name, entry, of=of))
         elif isinstance(entry.get(_url_member(entry)), str):
             remote.append(_remote(name, entry, of=of))
+        elif "command" in entry:
+            raise Usage(
+                f"{of}: the server {name!a} has a `command`, and the `type` {entry['type']!a} instead of `stdio`",
+                hint="leave out `type`, or give a `url` instead of the `command`",
+            )
         else:
-            raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`")
+            raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`", hint="give one of them")
     words = [one.word for one in (*stdio, *remote)]
     if twice := [one.name for one in (*stdio, *remote) if words.count(one.word) > 1]:
         raise Usage(
-            f"{of}: the servers {', '.join(map(ascii, twice))} would get the same name",
+            f"{of}: the resources of the servers {', '.join(map(ascii, twice))} would get the same name",
             hint="rename one of these servers",
         )
     return Config(text, member, tuple(stdio), tuple(remote))
@@ -187,7 +200,7 @@ def _url_member(entry: Mapping[str, Any]) -> str:
 def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
     command, args = entry["command"], entry.get("args", [])
     if not isinstance(command, str) or not command:
-        raise Usage(f"{of}: the `command` of {name!a} is not a string")
+        raise Usage(f"{of}: the `command` of {name!a} is empty or not a string")
     if not isinstance(args, list) or not all(isinstance(word, str) for word in args):
         raise Usage(f"{of}: the `args` of {name!a} are not a list of strings")
     env, cwd = entry.get("env") or {}, entry.get("cwd")
@@ -206,15 +219,16 @@ def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Return the text with `${NAME}`, `${env:NAME}` and `${NAME:-DEFAULT}` expanded. A variable without a value
-    and a default stays unchanged.
+    """Return the text with the values of `environment` in place of `${NAME}`, `${env:NAME}` and `${NAME:-DEFAULT}`. A
+    variable that has neither a value nor a default stays unchanged.
     """
     return _VARIABLE.sub(lambda match: environment.get(match[1], match[2] or match[0]), text)
 
 
 def to_word(name: str, *, of: str) -> str:
-    """Return a name in lower-case ASCII letters, digits, `.`, `_` and `-`; each run of other characters becomes `-`.
-    Raises Usage for a name without an ASCII letter or digit.
+    """Return a name in lower-case ASCII letters, digits, `.`, `_` and `-`. Each run of other characters becomes `-`;
+    `.`, `_` and `-` at the ends are removed. Raises Usage for a name without an ASCII letter or digit. `of`: the
+    kind of thing that has the name, for the error.
     """
     word = _NO_LETTER.sub("-", name.lower()).strip("._-")
     if not word:
@@ -223,8 +237,8 @@ def to_word(name: str, *, of: str) -> str:
 
 
 def find_config(folder: Path, home: Path) -> tuple[object, str]:
-    """Return the content and the path of the first configuration that has servers: of the folder, else of the user.
-    Raises Usage if no configuration has servers.
+    """Return (content, path) of the first configuration that has servers: of a file of IN_FOLDER in `folder`, else of a
+    file of IN_HOME in `home`. Raises Usage if no configuration has servers, or if an earlier file is not JSON.
     """
     for place in (*(folder / name for name in IN_FOLDER), *(home / name for name in IN_HOME)):
         if not place.is_file():

@@ -25,8 +25,9 @@ Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 def source_of(
     command: Sequence[str], *, config: Path | None, config_env: str | None, environment: Mapping[str, str]
 ) -> Config:
-    """Return the configuration that the command would use without a guard. Raises Usage if there is none, or the text
-    is no configuration.
+    """Return the configuration that the command would use without a guard: the file `config`, else the value of the
+    command's `--mcp-config`, else the file that the variable `config_env` of `environment` names, else the
+    configuration of this folder or of the user. Raises Usage if there is none, or if the text is no configuration.
     """
     if config is not None:
         return read_config(config)
@@ -45,8 +46,8 @@ def source_of(
 
 
 def has_config(command: Sequence[str], *, config_env: str | None) -> bool:
-    """Return whether the command gets a configuration of MCP servers: by an option, a placeholder or a
-    variable, or as a known program.
+    """Return whether the command gets a configuration of MCP servers: by the option `--mcp-config`, by the placeholder
+    `{mcp_config}`, by the variable `config_env`, or because the program is one of KNOWN.
     """
     named = _after_option(command) is not None or any(PLACE in word for word in command)
     return named or config_env is not None or Path(command[0]).name in KNOWN

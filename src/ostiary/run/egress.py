@@ -96,7 +96,7 @@ def find_user(name: str) -> CommandUser:
 
 def explain_visibility(user: CommandUser | None, files: Iterable[Path]) -> str:
     """Return the reason why the command can read the keys of the proxy; an empty text if the command
-    cannot read them.
+    cannot read them. `user`: None if the command runs as the user of the proxy. `files`: the files with the keys.
     """
     if user is None:
         return "the command runs as the same user as the proxy"
@@ -118,8 +118,8 @@ def forbid_dumps() -> bool:
 
 
 def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
-    """Return the environment variables by which programs use the proxy, and trust the certificate authority of
-    the proxy.
+    """Return the environment variables by which programs use the proxy for all hosts, and trust the certificate
+    authority of the proxy.
     """
     return {
         **dict.fromkeys(PROXY_VARIABLES, url),
@@ -130,8 +130,8 @@ def egress_variables(url: str, ca_file: Path) -> dict[str, str]:
 
 
 def upstream_tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Return the TLS context that verifies upstream servers, with the authorities of the system and of the file. Raises
-    Usage if the file cannot be read.
+    """Return the TLS context that verifies upstream servers, with the authorities of the system and of the file (None:
+    of the system alone). Raises Usage if the file cannot be read, or is not in PEM.
     """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

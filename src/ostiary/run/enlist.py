@@ -68,15 +68,15 @@ class Place:
         return self.folder / "servers" / f"{server.word}.cmd"
 
     def resource(self, server: Server) -> str:
-        """Return the name of the resource that stands for an MCP server of this agent."""
+        """Return the name of the resource that represents a server of this agent: `<agent>.<server>`."""
         return f"{self.agent}.{server.word}"
 
     def uri(self, server: Server) -> str:
-        """Return the resource identifier (URI) of an MCP server of this agent."""
+        """Return the resource identifier (URI) of a server of this agent, or of its egress proxy."""
         return egress_uri(self.agent) if server.is_egress else f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:
-        """Return whether the credentials of the agent and of all guards exist."""
+        """Return whether the credential files of the agent and of the guards of all `servers` exist."""
         return self.credential.exists() and all(self.guard(server).exists() for server in servers)
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
@@ -112,7 +112,9 @@ def is_own(uri: str, agent: str) -> bool:
 
 
 def place_of(session: Session, agent: str) -> Place:
-    """Return the folder of an agent's keys. Creates the folder with mode 0700."""
+    """Return the Place of an agent: the folder `run/<agent>` beside the credential of the session. Creates missing
+    folders with mode 0700.
+    """
     folder = session.credential.resolve().parent / "run" / agent
     for made in (folder.parent, folder, folder / "servers"):
         made.mkdir(mode=0o700, exist_ok=True)
@@ -130,7 +132,9 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
 
 
 def list_changed_servers(place: Place, servers: Sequence[Server]) -> list[Server]:
-    """Return the servers whose command differs from the command with which the server was registered."""
+    """Return the registered servers whose command differs from the stored command of the registration, or that have no
+    stored command. A server whose guard has no credential file is not registered.
+    """
     registered = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
     return [server for server, file in registered if not file.exists() or read_json(file) != server.command]
 
@@ -144,9 +148,12 @@ def enlist(
     command: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Register the missing objects, report them with `say`, and update the stored modes of the known servers. Raises
-    Usage if the owner or a name is not clear, ServerRefused if the server refuses a registration, Unavailable if the
-    server does not answer.
+    """Register the agent and the servers whose credential files are missing, report them with `say`, and store the
+    present modes of the other servers. `owner`: owner of a new agent; None for the owner of the session's agent.
+
+    Raises Usage if an agent of this name exists without its credential file, or if the resource of a known server is
+    not registered; ServerRefused if the Ostiary server refuses a request, Unavailable if the Ostiary server does not
+    answer.
     """
     if not place.credential.exists():
         _enlist_agent(session, place, owner or _owner(session), command)
@@ -164,8 +171,9 @@ def enlist(
 def refresh_catalogues(
     session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]
 ) -> None:
-    """List the tools of the servers again, and propose the new catalogues. Raises Usage for a server that is
-    not in mode `watch`, before any server is listed.
+    """List the tools of the servers again, and propose the new catalogues. A server that cannot be listed keeps its
+    catalogue, and is reported with `say`. Raises Usage for a server that is not in mode `watch`, before any server is
+    listed.
     """
     for server in servers:
         name = place.resource(server)

@@ -21,7 +21,9 @@ MAX_BYTES = 4096
 
 
 class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="called"):
-    """A call. `verdict` is the verdict of the rules; `passed` is whether the call ran."""
+    """The event of one call. `verdict` is the verdict of the rules; `passed` is whether the call was forwarded: in
+    mode `watch`, also after `deny` or `undecided`.
+    """
 
     server: str
     tool: str
@@ -35,7 +37,7 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="trouble"):
-    """A problem that is shown to the user of `ostiary run`."""
+    """The event of a problem of a proxy, or of the end of a problem; `text` is shown to the user of `ostiary run`."""
 
     server: str
     text: str

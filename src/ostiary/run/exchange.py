@@ -19,7 +19,9 @@ MAX_IN_FLIGHT = 10_000
 
 
 class Exchange:
-    """Decides the requests of a client, and records the outcomes of its calls. Thread-safe."""
+    """The traffic between one client and one MCP server. Decides the client's requests, and records the outcomes of its
+    calls. Thread-safe.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -31,10 +33,11 @@ class Exchange:
         """(line of the answer, call, answer) for each answered call whose answer was not yet delivered to the client"""
 
     def admit(self, line: bytes, answer: Callable[[bytes], None], *, why: Malformed | None = None) -> bool:
-        """Decide and record every request in a line of the client. Return whether the line may be forwarded to the
-        server; if not, `answer` is called with each line that answers the client.
+        """Decide and record every request in a line of the client that needs a decision. Return whether the line may be
+        forwarded to the server; if not, `answer` is called with each line that answers the client.
 
-        `why`: a refusal if the server may read the line differently than the guard; then the line is refused.
+        `why`: a refusal if the server may read the line differently than the guard. The line is then refused; in mode
+        `watch` it is forwarded.
         """
         try:
             if why is not None:
@@ -116,10 +119,11 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return the part of a server's line that the client gets. After delivering it, call `record_outcomes`.
+        """Return the lines for the client in place of `line`, a line of the server. After the delivery, call
+        `record_outcomes` with `line`.
 
-        The result is empty for a notification to an agent whose token, task or registration has ended, because
-        subscriptions end with them.
+        The result is the line itself, or lines with errors if the client must not get the answers in the line. The
+        result is empty if the line has a notification that may not reach the agent (`Gate.is_alive`).
         """
         try:
             messages = frames.server_messages(line)
@@ -143,7 +147,7 @@ class Exchange:
         return line
 
     def record_outcomes(self, line: bytes) -> None:
-        """Record the outcomes of the calls that the line answers."""
+        """Record the outcomes of the calls that `line` answers; `line` is the same object that `receive` got."""
         if not self._heard:
             return
         with self._counting:
@@ -153,7 +157,9 @@ class Exchange:
             self._gate.finish(call, ok=answer.is_ok, bytes=answer.size)
 
     def end(self) -> None:
-        """Record all calls that have no answer as failed. Call this when the server sends no further answers."""
+        """Record all calls as failed whose answers were not received or not delivered. Call this when the server sends
+        no further answers.
+        """
         for call in self._take_all():
             self._gate.finish(call, ok=False)
 
@@ -238,7 +244,10 @@ def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None
     for answer, call, method in matched:
         is_matched = (call is not None or method) and (answer.result or answer.error)
         if not is_matched and (answer.result or answer.id is not None):
-            raise Unavailable("the server answers a request that is not in flight")
+            raise Unavailable(
+                "the MCP server sent an answer for which no request is waiting",
+                hint="the answers of this message are withheld; repeat the calls",
+            )
 
 
 def _id(answer: Answer) -> Id:

@@ -60,7 +60,9 @@ _BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff", b"\0")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The members of a server's message that determine the outcome of a call. `id` is as the server sent it."""
+    """The members of a server's message that determine the outcome of a call. `id` can be any JSON value: it is not
+    checked.
+    """
 
     id: Any = None
     method: Any = None
@@ -94,8 +96,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def returned(self) -> list[object]:
-        """Return the outputs of the tool, and the whole error. A client may read either if an answer has both. Raises
-        Malformed for an answer that no client can read.
+        """Return the outputs in the result, and the whole error; [None] for an answer without both. If an answer has
+        both, a client may read either. Raises Malformed for an answer that no client can read.
         """
         outputs: list[object] = []
         if self.result:
@@ -153,7 +155,8 @@ def lines(descriptor: int) -> Iterator[bytes]:
 
 def read(unverified_line: bytes) -> list[Message]:
     """Return the messages of a line from the agent; none for a blank line. Raises Malformed for a line that is not
-    JSON-RPC, and InvalidParams for a single request with an id and invalid parameters.
+    JSON-RPC. Raises InvalidParams for a request with an id and invalid parameters; in a batch, such a request raises
+    Malformed.
     """
     text = unverified_line.rstrip(b"\r\n")
     if not text.strip(b" \t"):
@@ -174,8 +177,9 @@ def read(unverified_line: bytes) -> list[Message]:
 def server_messages(line: bytes) -> list[Answer]:
     """Return the messages of a line from the server; none for a line that is not JSON.
 
-    Some clients accept invalid JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for a message
-    that a client may accept and this parser cannot read.
+    Some clients accept invalid JSON, such as `NaN`, half a surrogate pair or a byte order mark, so the line is read as
+    such clients read it. Raises Malformed for a line that begins like JSON and that these clients cannot
+    read either.
     """
     try:
         return _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
@@ -248,7 +252,7 @@ def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
     if method == "tools/call":
         _check_names(params, _PARAMS)
         if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments"), dict | None):
-            raise Malformed("`tools/call` must have a `name` and an object `arguments`")
+            raise Malformed("`tools/call` must have a `name` that is a text; `arguments` must be an object or left out")
     tool, arguments = map_request(method, params)
     _check_alike(arguments)
     return tool, arguments
@@ -269,8 +273,10 @@ def _check_names(value: Mapping[str, Any], allowed: set[str]) -> None:
 def _check_alike(value: object) -> None:
     """Check that no two names of the same object differ only in case. Raises Malformed otherwise."""
     if isinstance(value, dict):
-        if len({name.casefold() for name in value}) != len(value):
-            raise Malformed("the names of two arguments differ only in case")
+        folded = dict[str, str]()
+        for name in value:
+            if (other := folded.setdefault(name.casefold(), name)) != name:
+                raise Malformed(f"the members {other[:64]!a} and {name[:64]!a} of an object differ only in case")
         for item in value.values():
             _check_alike(item)
     elif isinstance(value, list):

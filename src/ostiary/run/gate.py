@@ -55,9 +55,11 @@ DEAD = frozenset({"invalid_client", "invalid_grant"})
 
 
 class Injection(NamedTuple):
-    """A request that needs a secret: the facts by which the server decides whether the request may have the secret.
+    """The facts of a request that needs a secret. The Ostiary server gets all of them except `decided`, and decides
+    whether the request may have the secret.
+
     `decided`: token id and policy hash with which the guard has allowed the request; empty if the rules do not allow
-    the request.
+    the request. The proxy reuses a secret only for a request with the same facts that the rules allow.
     """
 
     destination: str
@@ -68,7 +70,9 @@ class Injection(NamedTuple):
 
 
 class InjectedSecret(NamedTuple):
-    """The value of a secret for one request, and the time at which it expires, in seconds since the epoch; 0: never."""
+    """The value of a secret for one request, and the time at which the secret expires, in seconds since the epoch; 0
+    for a secret that does not expire.
+    """
 
     value: str
     expires_at: int = 0
@@ -99,8 +103,9 @@ _decode_destinations, _decode_secret = json_decoder(_Destinations), json_decoder
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a call. `passes`: true if the call runs. `why`: the reason for a denial, stated even if the call
-    passes in mode `watch`; None if the rules allow the call. `call`: the recorded call; None if the record failed.
+    """The verdict on a call. `passes`: true if the call is forwarded. `why`: the reason for a denial, stated even if
+    the call passes in mode `watch`; None if the rules allow the call. `call`: the recorded call; None if the record
+    failed. `caller`: the agent with its verified token; None if no token could be verified.
     """
 
     passes: bool
@@ -110,11 +115,11 @@ class Verdict:
 
 
 class Gate:
-    """The guard of one MCP server or API of a run, with the token of the agent. Thread-safe."""
+    """The guard of one MCP server, HTTP API or egress proxy of a run, with the token of the agent. Thread-safe."""
 
     def __init__(self, plan: Plan) -> None:
-        """Prepare the guard of a plan; `start` connects it. Raises Invalid for a credential or a catalogue that cannot
-        be used, SpoolFailed if the spool cannot be used.
+        """Prepare the guard of a plan; `start` connects it. Raises Invalid for a credential that cannot be used,
+        SpoolFailed if the spool cannot be used.
         """
         self._plan, self._event_sender = plan, EventSender(plan.events)
         self._credential: Credential = load_key(plan.agent)
@@ -193,8 +198,8 @@ class Gate:
         return self._undecided(None, tool, {}, why)
 
     def listed(self, tools: list[dict[str, Any]] | None) -> None:
-        """Store the definitions of the tools that the server lists (None: the listing was unreadable), and report tools
-        that are not in the catalogue.
+        """Store the definitions of the tools that the MCP server lists (None: the listing was unreadable), and report
+        tools that are not in the catalogue to the user of `ostiary run`, each tool once.
         """
         self._guard.listing.store_definitions(tools)
         names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
@@ -207,20 +212,25 @@ class Gate:
                 self._event_sender.send(Trouble(server=self._plan.server, text=text))
 
     def basis(self, verdict: Verdict) -> str:
-        """Return the token id and the policy hash by which a call is allowed; empty if the rules do not allow it."""
+        """Return the token id and the policy hash by which a call is allowed, separated by a blank; an empty text if
+        the rules do not allow the call.
+        """
         caller, call = verdict.caller, verdict.call
         if verdict.why is not None or call is None or caller is None:
             return ""
         return f"{caller.principal.claims.jti} {call.decision.policy_hash}"
 
     def serving(self, verdict: Verdict) -> AbstractAsyncContextManager[object]:
-        """Return a context in which an allowed call runs. Its block is cancelled as soon as the token of the agent is
-        revoked. Raises InvalidToken if the token is not valid any more, Unavailable if the feed is too old to tell.
+        """Return a context in which a call runs that passes. The block of the context is cancelled as soon as the token
+        of the agent is revoked; for a call without a verified token, never. Raises InvalidToken if the token is not
+        valid any more, Unavailable if the feed is too old to tell.
         """
         return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
     def list_destinations(self) -> list[Destination]:
-        """Return the destinations of secrets. Raises Refused if the server refuses, or does not answer."""
+        """Return all destinations of secrets that the Ostiary server knows. Raises Refused if the server refuses, or
+        does not answer.
+        """
         return _decode_destinations(self._guard.request("GET", "destinations")).destinations
 
     def use_secret(self, injection: Injection) -> InjectedSecret:
@@ -242,9 +252,9 @@ class Gate:
         return self._mode != "watch"
 
     def is_alive(self) -> bool:
-        """Return whether notifications of the server may reach the agent. The result is false if the token is revoked,
-        because subscriptions end with the token, the task or the agent; then the renewal of the token is started. If
-        the feed is stale, the result is true only in mode `watch`.
+        """Return whether notifications of the MCP server may reach the agent. The result is false if the token has
+        ended, because subscriptions end with the token, the task or the agent; then the renewal of the token is
+        started. If the feed is too old to tell, the result is true only in mode `watch`.
         """
         if (caller := self._verified) is None:
             return True  # no call was made yet

@@ -22,9 +22,10 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bool = False) -> dict[str, Any]:
-    """Return the lists of the server, all pages together, and its capabilities.
+    """Return the lists of the MCP server, all pages together, and its capabilities (`read_lists`).
 
-    Raises Unavailable if the server does not answer, Malformed or Invalid for answers that are not lists of MCP.
+    Raises Unavailable if the server does not answer, or answers with status 401 or 403; Malformed or Invalid for
+    answers that are not lists of MCP.
     """
     try:
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
@@ -116,15 +117,23 @@ class _SseProbe(_Probe):
 
 
 def _message_url(stream: httpx2.URL, named: str) -> str:
-    """Return the URL for messages, as the first event states it. Raises Malformed if the URL has another origin
-    than the stream.
+    """Return the URL for messages that the first event states. Raises Malformed if the event has no valid URL, or if
+    the URL has another origin than the stream.
     """
     try:
         url = stream.join(named)
     except httpx2.InvalidURL:
         url = None
-    if not named or url is None or (url.scheme, url.host, url.port) != (stream.scheme, stream.host, stream.port):
-        raise Malformed("the stream does not begin with the URL for messages")
+    if not named or url is None:
+        raise Malformed(
+            f"the stream of {stream} does not begin with the URL for messages",
+            hint="check that the URL is that of an MCP server with the transport SSE",
+        )
+    if (url.scheme, url.host, url.port) != (stream.scheme, stream.host, stream.port):
+        raise Malformed(
+            f"the URL for messages, {named[:200]!a}, has another origin than the stream {stream}",
+            hint="correct the URL for messages in the configuration of the MCP server",
+        )
     return str(url)
 
 

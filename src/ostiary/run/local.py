@@ -97,8 +97,8 @@ class LocalServers:
     def open_egress(
         self, plan: Plan, *, tls: ssl.SSLContext, private: Collection[str], alarm: Callable[[str], None]
     ) -> EgressAddress:
-        """Start the egress proxy, after the local proxies; return its address. Raises Refused if the guard
-        cannot be created.
+        """Start the egress proxy, and return its address. Call this after the last `open`: requests to local proxies
+        that were opened before are forwarded without a decision. Raises Refused if the guard cannot be created.
         """
         gate = Gate(plan)
         capability, ready = b64u(ambient.random(18)), Future[Listen]()

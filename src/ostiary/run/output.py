@@ -27,6 +27,8 @@ _AGENT = re.compile(r"`(ag_[0-9a-f]{32})`")
 
 
 class RunOutput:
+    """The output of one run of an agent on standard error."""
+
     def __init__(self, agent: str, *, quiet: bool) -> None:
         self._agent, self._quiet = agent, quiet
         self._counts = Counter[str]()

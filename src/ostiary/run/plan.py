@@ -37,7 +37,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def read_plan(path: Path) -> Plan:
-    """Return the plan that `ostiary run` wrote for a proxy into a file. Raises Invalid for an unreadable file."""
+    """Return the plan that `ostiary run` wrote for a proxy into a file. Raises Invalid for a file that cannot be read
+    or is not a plan.
+    """
     try:
         with path.open("rb") as file:
             return json_decoder(Plan)(file.read(MAX_BYTES))

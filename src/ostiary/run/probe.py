@@ -47,9 +47,9 @@ LISTS = {
 def probe(
     command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """Start an MCP server by `command`, and return its capabilities and its complete lists of tools, resources and
-    prompts, for `Catalogue.from_mcp`. The server ends before the function returns. Raises Unavailable if the server
-    does not start or answer, Malformed or Invalid for answers that are not lists of MCP.
+    """Start an MCP server by `command`, and return its capabilities and its lists of tools, resources and prompts
+    (`read_lists`), for `Catalogue.from_mcp`. The server ends before the function returns. Raises Unavailable if the
+    server does not start or answer, Malformed or Invalid for answers that are not lists of MCP.
     """
     try:
         server = subprocess.Popen(
@@ -77,11 +77,12 @@ def probe(
 def read_lists(
     request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], capabilities: object, *, asks_tools: bool = False
 ) -> dict[str, Any]:
-    """Return the capabilities, and the complete lists that they announce.
+    """Return the capabilities, and all pages of the lists that they announce.
 
-    `request` returns the result of a method, and raises Invalid for an error of the server. `asks_tools`: true if the
-    tools are requested even if the server does not announce them. Raises Malformed, Invalid, and the errors of
-    `request`.
+    The list of tools is complete. A list of resources or prompts is cut at MAX_TOOLS members, and before a page for
+    which the server answers with an error. `request` returns the result of a method, and raises Invalid for an error of
+    the server. `asks_tools`: true if the tools are requested even if the server does not announce them. Raises
+    Malformed or Invalid for answers that are not lists of MCP or exceed a limit, and the errors of `request`.
     """
     if not isinstance(capabilities, dict):
         raise Malformed(
@@ -109,7 +110,7 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
             return members
         page = result.get(member)
         if not isinstance(page, list):
-            raise Malformed(f"the answer to {method} has no `{member}`")
+            raise Malformed(f"the MCP server's answer to {method} has no `{member}` that is a list")
         members += page
         if len(members) > MAX_TOOLS:
             if member == "tools":
@@ -119,15 +120,19 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
         if cursor is None:
             return members
         if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR:
-            raise Malformed(f"a `nextCursor` is not a text of at most {MAX_CURSOR} characters")
+            raise Malformed(f"the `nextCursor` of {method} is not a text of at most {MAX_CURSOR} characters")
         params = {"cursor": cursor}
-    raise Invalid(f"{method} has more than {MAX_PAGES} pages")
+    raise Invalid(f"the MCP server answers {method} with more than {MAX_PAGES} pages")
 
 
 def error_of(method: str, message: Mapping[str, Any]) -> Invalid:
-    """Return the error for an answer of a server without a result. The error quotes the server's message."""
+    """Return the error for an answer of an MCP server that has no object `result`. If the answer has an `error`, the
+    error quotes its message.
+    """
     error = message.get("error")
-    text = error.get("message") if isinstance(error, dict) else None
+    if error is None:
+        return Invalid(f"the MCP server's answer to {method} has no object `result`")
+    text = error.get("message") if isinstance(error, dict) else error
     return Invalid(f"the MCP server answers {method} with an error: {str(text)[:200]!a}")
 
 

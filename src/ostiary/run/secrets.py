@@ -19,8 +19,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 class SecretVariable(NamedTuple):
     """A variable in which the command gets a secret. `path`: path of the secret; `member`: name of the member of its
-    value, empty if the value has only one. `in_descriptor`: true if the variable contains the path of a file in memory
-    with the secret, instead of the secret itself.
+    value, or an empty text for the only member. `in_descriptor`: true if the variable contains the path of a file in
+    memory with the secret, instead of the secret itself.
     """
 
     name: str
@@ -47,14 +47,17 @@ class CommandSecrets(NamedTuple):
 
 def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[SecretVariable]:
     """Return the variables of the options `--secret` and `--secret-fd`: NAME=PATH or NAME=PATH#MEMBER. Raises Usage for
-    an option of another form, and for a repeated name.
+    an option of another form, for a repeated NAME or a NAME that begins with `OSTIARY_`, and for `--secret-fd` on a
+    system without files in memory.
     """
     variables: list[SecretVariable] = []
     for word, is_descriptor in [*((word, False) for word in words), *((word, True) for word in in_descriptor)]:
         name, _, place = word.partition("=")
         path, _, member = place.partition("#")
-        if not (_NAME.fullmatch(name) and path) or name.startswith("OSTIARY_"):
+        if not (_NAME.fullmatch(name) and path):
             raise Usage(f"{word!r} does not name a variable and a secret", hint="API_KEY=secret/shared/shop#api_key")
+        if name.startswith("OSTIARY_"):
+            raise Usage(f"the variable {name} is reserved for Ostiary", hint="choose a name without OSTIARY_")
         if name in {one.name for one in variables}:
             raise Usage(f"the variable {name} is named twice", hint="give each variable one secret")
         variables.append(SecretVariable(name, path, member, is_descriptor))

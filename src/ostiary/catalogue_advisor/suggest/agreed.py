@@ -22,8 +22,8 @@ _RESERVED = frozenset({"true", "false", "if", "then", "else", "in", "is", "like"
 
 @dataclass(frozen=True, slots=True)
 class Exempted:
-    """`files`: new and changed files of the policy set, by name. `left_out`: proposals that Cedar cannot
-    express or that name an unknown policy, with the reason.
+    """The exceptions for proposals. `files`: new and changed files of the policy set, by name. `left_out`: proposals
+    for which no exception is possible, each with the reason.
     """
 
     files: dict[str, str]
@@ -31,7 +31,9 @@ class Exempted:
 
 
 def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], safeguards: Mapping[str, str]) -> Exempted:
-    """Return the files of the policy set with an exception for each proposed call. `safeguards`: policy texts by id."""
+    """Return the new and changed files of the policy set `files`, with an exception for each proposal of calls that
+    need no further question. `safeguards`: texts of the server's safeguards by id.
+    """
     changed, copies, left_out = dict(files), dict[str, str](), list[tuple[Mapping[str, Any], str]]()
     for proposal in proposals:
         condition = _condition(proposal)

@@ -17,8 +17,8 @@ def policy_files(
     name: str,
     segments: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the texts of the files by file name. `segments`: the segment of the agent under its id, and of
-    each resource under its URI.
+    """Return a policy that forbids the agent all tools except those of its recorded calls, and tests of the policy: the
+    texts by file name. `segments`: the segment of the agent under its id, and of each resource under its URI.
     """
     called = [(uri, catalogues[uri], catalogues[uri].tools[tool]) for uri, tool in suggestion.tools]
     ids = [f"{catalogue.resource}/{tool.name}" for _, catalogue, tool in called]

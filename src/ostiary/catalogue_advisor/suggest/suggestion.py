@@ -19,7 +19,8 @@ LASTING = frozenset({"bad_arguments", "forbidden_by_policy", "no_permit", "polic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCall:
-    """A call as the ledger recorded it. `uri`: the identifier of the resource. `codes`: the reasons for which
+    """A call that passed, as the ledger recorded it. `index`: the index of the entry. `uri`: the identifier of the
+    resource. `arguments`: a summary by dotted path; None if none was recorded. `codes`: the reasons for which
     enforcement would deny the call.
     """
 
@@ -57,7 +58,9 @@ def count_in_words(calls: int) -> str:
 
 
 def recorded_call(entry: Mapping[str, Any]) -> RecordedCall | None:
-    """Return the call in a ledger entry; None for an entry about something else."""
+    """Return the call in a ledger entry about a call that passed; None for any other entry, such as that of a denied
+    call.
+    """
     if entry["action"] not in ("tool.call", "tool.undecided") or entry["outcome"] != "allow":
         return None
     codes = tuple(reason["code"] for reason in entry.get("reasons", ()))

@@ -24,15 +24,16 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Dialer:
-    """Opens connections. `private`: the hosts for which private addresses are permitted."""
+    """The opener of connections to servers. `private`: the hosts for which private addresses are permitted."""
 
     def __init__(self, tls: ssl.SSLContext, private: Collection[str] = ()) -> None:
         """`tls`: the context that verifies certificates and host names."""
         self._tls, self._private = tls, frozenset(private)
 
     async def connect(self, at: Authority, *, is_tls: bool, may_be_private: bool) -> Connection:
-        """Return a connection to a server. Raises Rejected if the server cannot be reached, does not answer in time, or
-        has a certificate that is not trusted.
+        """Return a connection to a server. `may_be_private`: private addresses are permitted, also if the host is not
+        in `private`. Raises Rejected if the server cannot be reached, does not answer in time, has an address that is
+        not permitted, or has a certificate that is not trusted.
         """
         is_open = may_be_private or at.host in self._private
         try:

@@ -23,7 +23,7 @@ class Unsearchable(Rejected):
 
 
 class InflatedBody:
-    """The body of a request with a content coding, decompressed part by part. `is_compressed`: whether it has one."""
+    """The body of a request, decompressed part by part if it has a content coding (`is_compressed`)."""
 
     def __init__(self, headers: Headers) -> None:
         """Read the coding in the headers of a request."""

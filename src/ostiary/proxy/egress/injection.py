@@ -40,8 +40,9 @@ class OutgoingRequest(NamedTuple):
 
     def with_secrets(self, destinations: Sequence[Destination], secret_of: Callable[[str], str]) -> OutgoingRequest:
         """Return the request with the secrets of `destinations`: in place of placeholders, and in the field of each
-        destination. All destinations belong to the server of the request. Raises Rejected if a destination sets a
-        member of a body that is not a JSON object.
+        destination. `secret_of`: function that returns the secret of a destination by its name. All destinations belong
+        to the server of the request. Raises Rejected if a destination sets a member of a body that is neither a JSON
+        object nor a form.
         """
         filled = self._replace(
             headers=[(name, _fill_header(name, value, secret_of)) for name, value in self.headers],

@@ -268,8 +268,8 @@ class MaskedStream:
         return bytes(self._masked[start : self._shown])
 
     def release(self) -> bytes:
-        """Return all held bytes, where no byte may be held back. If they begin a secret, only the rest of the secret is
-        masked.
+        """Return all held bytes, for a caller that may hold back none. If the bytes begin a secret, the caller gets
+        this beginning, and only the rest of the secret is masked later.
         """
         start, self._shown = self._shown, len(self._raw)
         return bytes(self._masked[start:])

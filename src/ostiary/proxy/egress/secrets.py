@@ -73,8 +73,8 @@ class SecretSource:
             return self._destinations
 
     def known_secret(self, injection: Injection) -> str | None:
-        """Return the secret for a request that the server decided within USE_US; None if the server must decide
-        again.
+        """Return the secret for a request if the server has decided an equal request in the last USE_US microseconds;
+        None if the server must decide.
         """
         use = self._uses.get(injection)
         return use[0] if use is not None and ambient.tick() < use[1] else None

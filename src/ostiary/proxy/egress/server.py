@@ -75,7 +75,9 @@ _PIN_ALERTS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNSUPPOR
 
 
 class EgressProxy:
-    """The egress proxy of one run. `open_origins`: the local guards of the run, to which requests pass unchanged."""
+    """The egress proxy of one run. `open_origins`: the addresses of the other local proxies of the run, to which
+    requests pass without a decision of this proxy.
+    """
 
     def __init__(
         self,
@@ -363,7 +365,7 @@ class _Conversation(ClientConnection):
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _reject(self, refusal: Rejected) -> None:
-        """Answer with a refusal in JSON. The message is also the reason phrase, which programs show for a failed
+        """Answer with a refusal in JSON. The code is also the reason phrase, which programs show for a failed
         CONNECT.
         """
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

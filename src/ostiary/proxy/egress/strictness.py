@@ -35,7 +35,9 @@ class Authority(NamedTuple):
 
 
 def check_head(head: bytes) -> None:
-    """Check the bytes of a request head, with the empty line at its end. Raises Rejected if the check fails."""
+    """Check that every server understands a request head in the same way. `head`: its bytes, with the empty line at the
+    end. Raises Rejected otherwise.
+    """
     if len(head) > MAX_HEAD:
         raise Rejected(431, "head_too_large", f"the head of the request has over {MAX_HEAD >> 10} KiB")
     if b"\0" in head:
@@ -44,7 +46,7 @@ def check_head(head: bytes) -> None:
         raise _malformed("a line does not end with CRLF")
     lines = head[:-4].split(b"\r\n")
     if not _LINE.fullmatch(lines[0]):
-        raise _malformed("the request line is not `METHOD TARGET HTTP/1.1`")
+        raise _malformed("the request line is not `METHOD TARGET HTTP/1.1` with a TARGET of at most 16,384 characters")
     if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
         raise _malformed("a header continues in the next line")
     names = [line.partition(b":")[0].lower() for line in lines[1:]]
@@ -71,8 +73,9 @@ def check_answer_head(data: bytes) -> None:
 
 
 def normalize_path(path: bytes) -> bytes:
-    """Return a path in the form that policies and the server see: characters that need no percent-encoding are
-    not encoded (RFC 3986 section 6.2.2). Raises Rejected for a `%` without two hexadecimal digits.
+    """Return a path in the form that policies and the server see: characters that need no percent-encoding are not
+    encoded, and hexadecimal digits are upper case (RFC 3986 section 6.2.2). Raises Rejected for a `%` without two
+    hexadecimal digits.
     """
 
     def normalize(match: re.Match[bytes]) -> bytes:
@@ -99,7 +102,9 @@ def check_framing(headers: Headers) -> None:
 
 
 def parse_authority(text: str, *, default_port: int | None) -> Authority:
-    """Return host and port of a request target or a `Host` header. Raises Rejected if the text is not HOST:PORT."""
+    """Return host and port of a request target or a `Host` header. `default_port`: the port for a text without one;
+    None if the port is required. Raises Rejected if the text is not HOST:PORT.
+    """
     match = _AUTHORITY.fullmatch(text)
     port = default_port if match is None or match[2] is None else int(match[2])
     if match is None or port is None or not 0 < port < 65536:
