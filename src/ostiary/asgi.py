@@ -98,7 +98,7 @@ class Answer:
 
 
 class Door:
-    """Authenticates requests, and renders refusals.
+    """The entrance of an application behind a guard: authenticates requests, and renders refusals.
 
     `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
     separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For` are trusted. `origins`: web origins whose
@@ -319,7 +319,9 @@ def _check_trailer(scope: Scope) -> None:
 
 
 class LengthRequired(Malformed):
-    """A request must state the length of its body (RFC 9110 section 15.5.12)."""
+    """A request without `Content-Length` has fields that a trusted proxy forwards, and that could come from a trailer
+    of the client (RFC 9110 section 15.5.12).
+    """
 
     code = "length_required"
 
@@ -343,8 +345,8 @@ CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHA
 
 
 def check_origins(origins: Collection[str]) -> Collection[str]:
-    """Return the web origins after checking their form: `"*"`, or `https://HOST[:PORT]` as browsers send it. Raises
-    Malformed for other text.
+    """Return the web origins after checking their form: `"*"`, or scheme, host and perhaps port in lower case, such as
+    `https://HOST[:PORT]`. Raises Malformed for other text.
     """
     if isinstance(origins, str):
         raise Malformed("`origins` is a text instead of a list", hint='give a list: origins=["https://app.example"]')
@@ -480,7 +482,9 @@ class GuardASGI:
 
 
 class Meter:
-    """The sender of an application's response. It counts the bytes, and adds the next nonce to the headers."""
+    """An ASGI `send` for the response of an application. The meter counts the bytes and limits their number, adds the
+    body to the memory of the task, and adds the next nonce to the headers.
+    """
 
     def __init__(self, send: Send, caller: Verified) -> None:
         self._send, self._caller = send, caller

@@ -129,7 +129,8 @@ class Caller:
                     raise
                 threading.Event().wait(UNHEARD_RETRY_S)
         raise Unavailable(
-            "the guard asked twice for a new DPoP nonce", hint="try again; if this repeats, the clock jumps"
+            "the guard asked twice for a new DPoP nonce",
+            hint="try again; if this repeats, check whether the clock of this machine jumps",
         )
 
 
@@ -155,5 +156,7 @@ class VerifiedCaller:
 
 
 def caller_of(guard: Guard, caller: AnyCaller) -> Caller | VerifiedCaller:
-    """Return the caller for the tools of a guard."""
+    """Return the caller for the tools of a guard: for an agent or a task, a caller that gets tokens for the guard's
+    resource.
+    """
     return VerifiedCaller(caller) if isinstance(caller, Verified) else Caller(guard, caller)

@@ -214,7 +214,7 @@ class OpenApiTable:
         names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
             raise Malformed(
-                f"two operations have the `operationId` {twice[0][:64]!a}",
+                f"two operations have the name {twice[0][:64]!a} (from `operationId`, or else from method and path)",
                 hint="give each operation a different `operationId`",
             )
         return [rule.tool for rule in self._rules]
@@ -262,7 +262,7 @@ def check_path(raw_path: str) -> None:
     """
     if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
         raise Malformed(
-            "the path has an encoded separator, a semicolon or an empty segment",
+            "the path has an encoded `/`, `\\`, `%` or NUL, a semicolon, or an empty segment",
             hint="send the value in the query or in the body",
         )
 
@@ -307,7 +307,9 @@ def listing(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def slug(text: str) -> str:
-    """Return the text with each run of characters other than letters and digits replaced by `_`."""
+    """Return the text with each run of characters other than letters and digits replaced by `_`, and without `_` at its
+    beginning and end; `root` if nothing is left.
+    """
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "root"
 
 
@@ -389,7 +391,9 @@ def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
         raise Malformed("the body is not in UTF-8", hint="send UTF-8")
     looks_like_json = body.lstrip()[:1] in (b"{", b"[")
     if kind == _FORM_TYPE and looks_like_json:
-        raise Malformed("the body is both a form and JSON", hint="send the `Content-Type` of the body")
+        raise Malformed(
+            "the body is JSON, and `Content-Type` names a form", hint="send the type `application/json`, or a form"
+        )
     if _JSON_TYPE.fullmatch(kind) or looks_like_json:
         return kind, canonical.parse(body, max_bytes=len(body), max_depth=canonical.MAX_ARGUMENTS_DEPTH)
     if kind == _FORM_TYPE:

@@ -32,7 +32,9 @@ _HERE = frozenset({"127.0.0.1", "localhost"})
 
 @contextmanager
 def relay(agent: Agent, *, port: int = 0) -> Iterator[str]:
-    """Start the relay, and yield its URL; port 0 selects a free port."""
+    """Run a local HTTP server that forwards OpenTelemetry data to the Ostiary server as `agent`, and yield its URL; the
+    relay ends with the block. `port`: 0 selects a free port.
+    """
     with ThreadingHTTPServer(("127.0.0.1", port), _handler(agent)) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -74,11 +74,12 @@ class Tools:
         another Refused, and no other exception.
 
         If the authentication of the agent is too weak or too old for the call, the agent first gets another token for
-        the same task.
+        the same task. If a person's approval is requested, the call waits at most `self.wait` seconds, and is then
+        decided again.
 
         `arguments`: the final arguments of the tool, with its defaults; `json_argument` defines the allowed Python
-        values.
-        `says`: function that returns the present definition of the tool, which is compared with the approved one.
+        values. `says`: function that returns the present definition of the tool, which is compared with the approved
+        one.
         """
         with fail_closed():
             caller = self._caller()

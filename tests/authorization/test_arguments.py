@@ -305,6 +305,29 @@ def test_an_empty_schema_converts_any_json_as_without_a_schema(value: Any) -> No
     assert spell(Arguments({}).type_({"a": value})) == spell(plain_record({"a": value}))
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (922337203685477, ""),
+        (-922337203685477, ""),
+        (922337203685477.5, ""),
+        (922337203685478, "is a number beyond the range of Cedar's decimals"),
+        (-922337203685478, "is a number beyond the range of Cedar's decimals"),
+        (922337203685477.6, "is a number beyond the range of Cedar's decimals"),
+        (10**400, "is a number beyond the range of Cedar's decimals"),
+        (1e300, "is a number beyond the range of Cedar's decimals"),
+        (0.00001, "is a number with more than four decimal places"),
+        (1.23456, "is a number with more than four decimal places"),
+        (1.2345, ""),
+    ],
+)
+def test_a_number_beyond_cedars_decimals_and_a_number_with_too_many_places_have_errors_of_their_own(
+    value: float, problem: str
+) -> None:
+    made = typed({"type": "number"}, value)
+    assert (made.problem if type(made) is Unusable else "") == problem
+
+
 @given(st.integers(-(10**15), 10**15), st.integers(0, 4))
 def test_decimals_of_four_places_are_converted_exactly(units: int, places: int) -> None:
     value = units / 10**places

@@ -210,7 +210,7 @@ def test_policies_read_arguments_by_their_declared_type() -> None:
     assert codes(call(tool="pay", arguments={"amount": 10}, policies=policies)) == ["no_permit"]
     unreadable = call(tool="pay", arguments={"amount": 9.99999}, policies=policies)
     assert codes(unreadable) == ["policy_error"]
-    assert "`context.arguments.amount` is a number of more than four decimal places" in unreadable.reasons[0].message
+    assert "`context.arguments.amount` is a number with more than four decimal places" in unreadable.reasons[0].message
     assert call(tool="pay", arguments={"amount": 9.99999}, policies=rules(PERMIT)).allowed
     assert codes(call(tool="pay", arguments={"amount": None}, policies=policies)) == ["policy_error"]
 

@@ -13,7 +13,7 @@ from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.decision.recall import MAX_RECALL, HistoryVersion, Next, Recall, Recalled, parse_recall, render_recall
 from ostiary.protocol.errors import Refused
-from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, PriorHistory, created_by, is_created
+from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, PriorHistory, created_by, list_created
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
@@ -161,7 +161,7 @@ async def test_an_object_that_a_call_created_is_known_in_its_task(world: World, 
     tool = Tool(name="create", effect=Effect.WRITE, creates={"id": "output.id"})
     made = created_by(start.key, "files/create", tool, {}, {"id": "24"})
     known, _ = await tell(at, tool="create", made=made)
-    assert is_created(known.task, known.key, "files/delete", {"id": "24"}) == {"id"}
+    assert list_created(known.task, known.key, "files/delete", {"id": "24"}) == {"id"}
     assert known.seq > start.seq
     with pytest.raises(Refused) as refused:
         await tell(at, tool="send", made=made)

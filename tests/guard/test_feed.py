@@ -391,7 +391,7 @@ def test_a_stream_of_another_history_cannot_resume(feeder: Feeder) -> None:
     feeder.begin()
     feeder.snapshot(head=head(10))
     feeder.begin()
-    with pytest.raises(FeedBroken, match="a history that this guard does not know"):
+    with pytest.raises(FeedBroken, match="a history of its database that this guard does not know"):
         feeder.say(head=head(10, TWO))
     assert is_closed(feeder)
 

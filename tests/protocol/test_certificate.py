@@ -59,5 +59,7 @@ def test_an_unreadable_part_is_malformed(kind: str) -> None:
 
 
 def test_text_without_a_certificate_is_malformed() -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed, match="the text contains no certificate in PEM"):
         load_pem_certificates("no certificate")
+    with pytest.raises(Malformed, match="a certificate in PEM cannot be read"):
+        load_pem_certificates("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")

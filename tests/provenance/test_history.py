@@ -27,9 +27,9 @@ from ostiary.provenance.history import (
     created_by,
     done_of,
     history_context,
-    is_created,
     is_news,
     joined,
+    list_created,
     plan_of,
 )
 
@@ -220,8 +220,8 @@ def created(output: Any, uid: str = "calendar/create", tool: Tool = EVENT, **arg
 )
 def test_an_object_whose_name_the_tool_returned_counts_as_created(output: Any) -> None:
     made = created(output)
-    assert is_created(made, KEY, "calendar/delete", {"event_id": "24"}) == {"event_id"}
-    assert is_created(made, KEY, "calendar/delete", {"event_id": ["24", 24]}) == {"event_id"}
+    assert list_created(made, KEY, "calendar/delete", {"event_id": "24"}) == {"event_id"}
+    assert list_created(made, KEY, "calendar/delete", {"event_id": ["24", 24]}) == {"event_id"}
     others: list[dict[str, Any]] = [
         {"event_id": "13"},
         {"event_id": ["24", "13"]},
@@ -230,8 +230,8 @@ def test_an_object_whose_name_the_tool_returned_counts_as_created(output: Any) -
         {},
     ]
     for other in others:
-        assert not is_created(made, KEY, "calendar/delete", other), other
-    assert not is_created(made, KEY, "files/delete", {"event_id": "24"})
+        assert not list_created(made, KEY, "calendar/delete", other), other
+    assert not list_created(made, KEY, "files/delete", {"event_id": "24"})
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_name_outside_of_the_declared_place_does_not_count_as_created(output: 
 
 def test_a_name_in_the_arguments_counts_as_created_if_the_catalogue_declares_the_place() -> None:
     made = created(None, path="notes.txt")
-    assert is_created(made, KEY, "calendar/delete", {"path": "notes.txt"}) == {"path"}
+    assert list_created(made, KEY, "calendar/delete", {"path": "notes.txt"}) == {"path"}
     assert created(None, tool=Tool(name="create", effect=Effect.WRITE), path="notes.txt") == NOTHING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -135,6 +136,24 @@ def test_an_intent_that_widens_the_parent_intent_is_refused(part: dict[str, Any]
     with pytest.raises(Forbidden) as refusal:
         parse_intent(part).check_within(parse_intent(WHOLE))
     assert refusal.value.code == "widens"
+
+
+@pytest.mark.parametrize(
+    ("planned", "why"),
+    [
+        ({"tool": "mail/send"}, "does not have `mail/send`"),
+        ({"tool": "bank/pay", "most": "50.01"}, "the maximum of `bank/pay` is higher"),
+        ({"tool": "bank/pay"}, "the maximum of `bank/pay` is higher"),
+        ({"tool": "bank/pay", "most": "50.00"}, ""),
+        ({"tool": "files/read", "most": "1000"}, ""),
+    ],
+)
+def test_a_plan_is_within_the_plan_of_the_parent_intent_or_refused_with_the_reason(
+    planned: dict[str, Any], why: str
+) -> None:
+    outer = parse(plan=[{"tool": "bank/pay", "most": "50"}, {"tool": "files/read"}])
+    with pytest.raises(Forbidden, match=why) if why else nullcontext():
+        parse(plan=[planned]).check_within(outer)
 
 
 def test_an_intent_without_a_parent_intent_above_is_refused() -> None:

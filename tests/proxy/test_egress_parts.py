@@ -818,6 +818,23 @@ def test_origins_and_hosts_are_normalized_to_one_form() -> None:
     assert parse_host("A.Example.") == "a.example"
 
 
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        (destination("query").check, "`field` is empty for the place `query`"),
+        (destination(field="A").check, "`field` must be empty for the place `placeholder`"),
+        (destination("header", "Host").check, "`field` must not be Host, which"),
+        (lambda: parse_origin("https://é.example"), "the origin is not in ASCII"),
+        (lambda: parse_origin("https://a.example/x"), "the origin must not have a path"),
+        (lambda: parse_origin("https://a.example#x"), "a fragment"),
+        (lambda: parse_origin("ftp://a.example"), "the scheme of the origin must be https"),
+    ],
+)
+def test_each_fault_of_a_destination_has_an_error_of_its_own(check: Callable[[], object], why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        check()
+
+
 def test_a_secret_can_be_put_into_a_request_and_removed_again() -> None:
     for good in ("x" * MIN_SECRET, "x" * MAX_SECRET, VALUE):
         assert check_secret(good) == good

@@ -144,7 +144,7 @@ for _ in range(40):
         ([tool(inputSchema=DEEP)], "nested|deep"),
         ([tool(inputSchema={"type": "object", "description": "x" * (65 << 10)})], "tool `a`: the schema has"),
         ([tool(inputSchema={"type": "string"})], "tool `a`"),
-        ([tool(inputSchema={"$ref": "https://evil.example/schema"})], "tool `a`: a `\\$ref` leads outside"),
+        ([tool(inputSchema={"$ref": "https://evil.example/schema"})], "tool `a`: a `\\$ref` must be `#`"),
         ([tool(annotations={"readOnlyHint": "yes"})], "readOnlyHint"),
     ],
 )

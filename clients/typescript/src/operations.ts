@@ -1175,7 +1175,7 @@ export type GuardsBody = {
 };
 
 /**
- * The version of the guard's copy of the history (see `PriorHistory`); all members are 0 if the guard has no copy.
+ * The version of the guard's copy of the history (see `PriorHistory`); `seq` and `day` are 0 if the guard has no copy.
  * `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
  */
 export type HistoryVersion = [number, number, number];
@@ -2110,7 +2110,7 @@ export type PersonStateBody = {
   state: string;
 };
 
-/** The place of a secret in a request. `placeholder`: only where the program sends the placeholder. */
+/** The place of a secret in a request. `placeholder`: only where the program sends the placeholder `OSTIARY:NAME`. */
 export type Place = "body" | "header" | "placeholder" | "query";
 
 /**

@@ -72,7 +72,7 @@ _ACR = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 
 
 class StepUp(NamedTuple):
-    """A requirement on a token: a level of `acr_values` (any level if empty), and authentication (`auth_time`)
+    """A requirement on a token: one of the levels `acr_values` (any level if empty), and authentication (`auth_time`)
     at most `max_age` seconds ago (at any time if None).
     """
 
@@ -114,8 +114,8 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
     words = tuple(text.split(" ")) if text else ()
     if len(words) > 16 or not all(map(_ACR.fullmatch, words)):
         raise Invalid(
-            "`acr_values` must have at most 16 words of 1 to 256 ASCII characters without quotes, separated by one "
-            "space each"
+            "`acr_values` must have at most 16 words, separated by one space each, of 1 to 256 visible ASCII characters"
+            " other than quotes and backslashes"
         )
     return words
 
@@ -123,13 +123,13 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
 def parse_max_age(text: str) -> int:
     """Return `max_age` in whole seconds, from 0 to MAX_AGE. Raises Invalid for any other value."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_AGE):
-        raise Invalid(f"`max_age` must be a number of seconds from 0 to {MAX_AGE}")
+        raise Invalid(f"`max_age` must be a whole number of seconds from 0 to {MAX_AGE}")
     return int(text)
 
 
 def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
-    """Return the step-up that the annotations of a policy require (level and maximum age); None if they require none.
-    Raises Invalid for malformed annotations.
+    """Return the step-up that the annotations `@step_up` (levels) and `@max_age` of a policy require; None if the
+    policy has neither. Raises Invalid for malformed annotations.
     """
     if "step_up" not in annotations and "max_age" not in annotations:
         return None

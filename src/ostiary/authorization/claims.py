@@ -68,8 +68,8 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """An agent of the delegation chain that delegated authority, with its epoch at the time of the delegation, its
-    task, and its attributes.
+    """An agent of the delegation chain that delegated authority, with its task, its attributes, and its epoch at the
+    time of the delegation. An increase of the agent's epoch invalidates all earlier tokens.
     """
 
     agent: str
@@ -141,8 +141,8 @@ _TIMES = ("exp", "iat", "nbf", "auth_time")
 
 
 def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, leeway: int = 0) -> None:
-    """Check the issuer and the audience of a token, and that the token is valid at `now`. `now`, `leeway`:
-    microseconds.
+    """Check the issuer and the audience of a token, that the token is valid at `now`, and that its claims are within
+    their limits. `now`, `leeway`: microseconds.
 
     The function does not check the signature, the key binding, or revocation. Raises InvalidToken if a check fails.
     """

@@ -21,7 +21,9 @@ _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 @lru_cache(maxsize=8)  # called for each request
 def all_classes(others: str) -> tuple[str, ...]:
-    """Return the standard classes together with those of the configuration, `others`, which is separated by spaces."""
+    """Return the standard classes together with those of the configuration. `others`: the names of the latter,
+    separated by spaces.
+    """
     return tuple(dict.fromkeys((*STANDARD, *others.split())))
 
 

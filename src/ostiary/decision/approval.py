@@ -81,7 +81,7 @@ def binding(
     needs: str,
 ) -> str:
     """Return the digest that identifies the call to which an approval is bound. `resource`: name of the resource.
-    Raises Malformed for arguments without a digest.
+    Raises Malformed for arguments without a canonical JSON form.
     """
     shown = {name: value for name, value in arguments.items() if name not in presentation}
     value = {
@@ -114,8 +114,8 @@ def divide_arguments(
 
 
 def render_ask(ask: ApprovalRequest) -> bytes:
-    """Return the request as JSON. Raises Malformed for arguments without a digest, and for more than MAX_ASKED
-    bytes.
+    """Return the request as JSON. Raises Malformed for arguments without a canonical JSON form, and for more than
+    MAX_ASKED bytes.
     """
     body = canonical.encode(msgspec.to_builtins(ask), floats=True)
     _check_length(body)
@@ -140,4 +140,4 @@ def parse_ask(body: bytes) -> ApprovalRequest:
     try:
         return json_decoder(ApprovalRequest)(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+        raise Malformed(f"the body is not a request for an approval: {error}") from None

@@ -72,4 +72,4 @@ def parse_ask(body: bytes) -> tuple[RemotePolicyRequest, Question]:
         ask = json_decoder(RemotePolicyRequest)(body)
         return ask, json_decoder(Question)(ask.question)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+        raise Malformed(f"the body is not a request for the verdict of remote policies: {error}") from None

@@ -93,7 +93,9 @@ class KeyFact(_Fact, frozen=True, tag="key"):
 
 
 class RiskFact(_Fact, frozen=True, tag="risk"):
-    """The risk score of an agent or a task: see `ostiary.provenance.noticing.Risk`."""
+    """The risk score of the agent or the task `subject`: `millis` thousandths of a point at the time `at`
+    (microseconds).
+    """
 
     subject: Id
     millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
@@ -135,7 +137,9 @@ class ThreatFact(_Fact, frozen=True, tag="threats"):
 
 
 class StopFact(_Fact, frozen=True, tag="stop"):
-    """A stop of the kill switch, or the end of a stop: see `ostiary.decision.access.stops`."""
+    """A stop of the kill switch, or its end (`is_lifted`): of all tokens that contain the name `value` of the kind
+    `stop_kind`, such as a model or an owner.
+    """
 
     stop_kind: What = msgspec.field(name="what")
     value: Annotated[str, Meta(max_length=1024)]

@@ -44,8 +44,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
-    """The version of the guard's copy of the history (see `PriorHistory`); all members are 0 if the guard has no copy.
-    `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
+    """The version of the guard's copy of the history (see `PriorHistory`); `seq` and `day` are 0 if the guard has no
+    copy. `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
     """
 
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
@@ -146,6 +146,6 @@ def parse_recall(body: bytes) -> Recall:
     try:
         recall = json_decoder(Recall)(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
+        raise Malformed(f"the body is not a request about the memory or the history of a task: {error}") from None
     check_observed(recall.parts)
     return recall

@@ -40,8 +40,8 @@ _decode = json_decoder(list[tuple[str, str, str]])
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The need for a person's approval of one call, which a decision yields. The driver of the decision sends an
-    `ApprovalOutcome` back.
+    """The need for a person's approval of one call. The generator of a decision yields this need, and is sent an
+    `ApprovalOutcome`.
     """
 
     policies: tuple[str, ...]
@@ -78,8 +78,9 @@ class ApprovalOutcome:
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
-        """Return `decision` with the id of the requested approval and the message "a person is asked"; or, if no person
-        could be asked, with the reason why not.
+        """Return `decision` with the id of the requested or spent approval. If the decision still lacks the approval,
+        each reason without a hint gets the hint that a person is asked. If no person could be asked, the reason why not
+        replaces the reasons.
         """
         if self.refusal is not None:
             why = self.refusal
@@ -93,7 +94,7 @@ class ApprovalOutcome:
 
 
 def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Memory | None) -> Approval:
-    """Return the need for a person's approval of a call that only asking policies deny."""
+    """Return the need for a person's approval of a call that only policies with `@ask` deny."""
     claims, ready = call.principal.claims, call.ready
     assert ready is not None
     origins, warnings = origins_by_argument(decision.call_context), warnings_of(decision.call_context)
@@ -177,7 +178,9 @@ class PendingApprovals:
                 log.warning("%s", error)
 
     def inherit(self, spool: Spool) -> None:
-        """Take over the numbers in `spool`, the spool of a guard that has ended. A failure is logged."""
+        """Take over the numbers of calls in the file `asked` of `spool`, the spool of a guard that has ended. If the
+        machine has rebooted since, the file is deleted and the numbers are not used. A failure is logged.
+        """
         try:
             left = spool.requested_approvals.read_bytes()
             recorded = spool.approvals()

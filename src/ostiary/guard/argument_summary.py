@@ -46,8 +46,9 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECA
 
 
 def summarize_arguments(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Return the recorded form of the arguments, as the module describes. `kinds`: the kinds that the catalogue states,
-    by path of the argument. Raises nothing.
+    """Return the recorded form of the arguments by path: numbers, booleans and short texts unchanged, and the type and
+    length of secrets and other values. `kinds`: the kinds that the catalogue states, by path of the argument. Raises
+    nothing.
     """
     return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
 

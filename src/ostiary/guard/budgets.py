@@ -60,7 +60,9 @@ _NOTHING = _Part()
 
 
 class BudgetCache:
-    """Slices of budgets that this guard has drawn, and their spent parts. Thread-safe."""
+    """The slices of budgets (units that this guard has drawn from the server in advance), and the spent part of each
+    slice. Thread-safe.
+    """
 
     def __init__(self, *, tick: Callable[[], int]) -> None:
         self._tick = tick
@@ -73,8 +75,8 @@ class BudgetCache:
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
         """Charge a call: subtract `costs` (units by account) from the drawn slices, store the record of the call with
         `record`, and return the number of the record. If an account has too few units, return None and change nothing.
-        For the accounts in `ahead`, the cost is a maximum, whose unused part `take_back` returns. Raises Unavailable,
-        and the errors of `record`.
+        For the accounts in `ahead`, the cost is a maximum, whose unused part `take_back` returns. Raises Unavailable if
+        the guard is closed, and the errors of `record`.
         """
         with self._mutex:
             if self._is_closed:
@@ -132,8 +134,8 @@ class BudgetCache:
                 raise exhausted(budget, left[account])
 
     def expect(self, accounts: Iterable[str]) -> None:
-        """Record that a draw from these accounts begins, so that the accounts are returned to the server later even if
-        the answer is lost.
+        """Record that a draw from these accounts begins. Even if the answer is lost, the units that the server may have
+        counted as drawn are returned later.
         """
         with self._mutex:
             for account in accounts:
@@ -179,7 +181,7 @@ class BudgetCache:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the guard has no account: it has returned every slice that it drew."""
+        """Return whether the guard has no account of a budget: every slice that it drew is returned."""
         return not self._parts
 
 

@@ -51,7 +51,9 @@ class Withheld(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The caller of a request: the guard has verified the token, that it is live, and the proof of its key."""
+    """The caller of a request. The guard has verified the token, that the token is neither expired nor revoked, and the
+    DPoP proof, unless the token may be used without one.
+    """
 
     principal: access.Principal
     next_nonce: str | None = None
@@ -87,8 +89,8 @@ class Call:
         """State the facts of the result for the record and the budgets: success (`ok`), size in bytes, number of
         records, and data class. Call this before the result is returned to the agent.
 
-        Raises Withheld if the result must not be returned: the result is larger than one call may return, or has a data
-        class that the catalogue does not state for the tool.
+        Raises Withheld if the resource enforces and the result must not be returned: the result is larger than one call
+        may return, or has a data class that the catalogue does not state for the tool.
         """
         self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
         try:
@@ -152,8 +154,8 @@ def call_record(
     proof: str = "",
 ) -> report.CallRecord:
     """Return the record to store before the tool runs. `spent`: the units that the call takes from budgets, by account;
-    `approved`: ids of the policies that require an approval, for which this call has spent one. Raises Malformed for
-    an allowed call whose arguments have no digest.
+    `approved`: ids of the policies that require an approval, for which this call has spent one. Raises Malformed for an
+    allowed call whose arguments have no canonical JSON form, and so no digest.
     """
     principal, ready = call.principal, call.ready
     claims = principal.claims
@@ -264,8 +266,9 @@ def _digest_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def shorten(arguments: Mapping[str, Any], secrets: frozenset[str] | None) -> dict[str, Any]:
-    """Return the arguments for the record: numbers and booleans unchanged, strings cut to 100 characters, and `...` in
-    place of any other value and of each argument in `secrets` (None: all arguments).
+    """Return at most 64 arguments for the record: integers up to 2^53-1, other numbers and booleans unchanged, strings
+    cut to 100 characters, and `...` in place of any other value and of each argument in `secrets` (None: all
+    arguments).
     """
     return {
         name[:64]: "..." if secrets is None or name in secrets else _short(value)

@@ -50,8 +50,9 @@ class _Anchor(NamedTuple):
 
 
 class FeedClock:
-    """The time of the guard, in microseconds since the epoch. Before the first message it is the wall clock's time,
-    with which nothing is decided. Only one thread may call `set_from_message`; any thread may call the other methods.
+    """The time of the guard, in microseconds since the epoch. Without a stored time and before the first message, the
+    time is that of the wall clock, and no call is decided with it. Only one thread may call `set_from_message`; any
+    thread may call the other methods.
     """
 
     def __init__(
@@ -76,20 +77,24 @@ class FeedClock:
         return last
 
     def late(self, at: int) -> int:
-        """Return by how many microseconds a message that the server made at `at` is older than the guard's time; 0
-        before the first message.
+        """Return by how many microseconds a message that the server made at `at` is older than the guard's time:
+        negative for a newer message, 0 without a stored time and before the first message.
         """
         anchor = self._anchor
         return 0 if anchor is None else anchor.time + self._tick() - anchor.tick - at
 
     @property
     def difference(self) -> int:
-        """Return the wall clock minus the guard's time, in microseconds; 0 before the first message."""
+        """Return the wall clock minus the guard's time, in microseconds; 0 without a stored time and before the first
+        message.
+        """
         return -self.late(self._now())
 
     def set_from_message(self, at: int, *, is_proof: bool) -> None:
-        """Set the time from a fresh message that the server made at `at` (microseconds). `is_proof`: the message
-        answers a request that the guard has just sent.
+        """Follow a fresh message that the server made at `at` (microseconds): set the time to `at` if no time is set
+        yet, if the message is newer than the guard's time, or if `is_proof`. The time never decreases: after an older
+        proof, the time stands still until the server has caught up. `is_proof`: the message answers a request that the
+        guard has just sent.
         """
         self()  # remember the present time, so that time never decreases
         if self._anchor is None or is_proof or self.late(at) < 0:

@@ -31,13 +31,17 @@ def withholding(call: Call) -> Iterator[None]:
 
 @contextmanager
 def fail_closed() -> Iterator[None]:
-    """Run the block. Raise every exception of the block as a refusal."""
+    """Run the block. A refusal in the block is raised unchanged; any other exception is logged, and raised as
+    Unavailable (code `guard_failed`).
+    """
     try:
         yield
     except Refused:
         raise
     except Exception as error:
-        log.exception("the guard failed, and refuses")
+        log.exception("the guard failed, and refuses a request")
         raise Unavailable(
-            "the guard failed, and refuses", hint="the log of the guard has the error", code="guard_failed"
+            "the guard failed because of an internal error, and refuses the request",
+            hint="read the error in the log of the guard",
+            code="guard_failed",
         ) from error

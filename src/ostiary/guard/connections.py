@@ -17,7 +17,9 @@ from ostiary.protocol.jose import InvalidToken
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection whose request is served now. `cut` ends it; `why` is the reason once it was cut, None before."""
+    """A connection whose request is served now. `cut`: function that cancels the request; `why`: the reason for the
+    cut, None while the connection is not cut.
+    """
 
     principal: access.Principal
     cut: Callable[[], None]
@@ -65,7 +67,7 @@ class Connections:
         finally:
             self._open.discard(connection)
 
-    def look(self, facts: access.Facts) -> None:
+    def cut_revoked(self, facts: access.Facts) -> None:
         """Cut each open connection whose token is revoked or stopped, or whose task or agent has ended, by `facts`."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)

@@ -124,7 +124,7 @@ class Feed:
                 must |= {"aud": self._resource_id, "seq": self.seq, "private": []}
         for name, value in must.items():
             if getattr(message, name) != value:
-                raise FeedBroken(f"a message does not have the `{name}` that must come next")
+                raise FeedBroken(f"the `{name}` of a message is not the `{name}` that must come next")
         if message.seq < message.prev:
             raise FeedBroken("a message goes back in the history: its `seq` is less than its `prev`")
         self._check_history(message)
@@ -137,7 +137,7 @@ class Feed:
         history, size = unverified_place(message.head)
         if self._place is _Place.OPENING:
             if not message.snapshot and history != kept.history:
-                raise FeedBroken("the server resumes in a history that this guard does not know")
+                raise FeedBroken("the server resumes in a history of its database that this guard does not know")
         elif history != self.history:
             raise FeedBroken("a message is of another history than its stream")
         if history == kept.history and size < kept.size:

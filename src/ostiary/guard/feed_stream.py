@@ -33,7 +33,7 @@ def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def is_recovering(response: httpx2.Response) -> bool:
-    """Return whether the server answers that it is in recovery."""
+    """Return whether the server answers that it is in recovery: its database has lost a part of its history."""
     return response.status_code == 503 and read_object(response.content).get("error") == RECOVERY
 
 

@@ -106,7 +106,7 @@ class Guard:
         )
         self._now, self._learns = self.feed.clock, learn
         self.connections = Connections()
-        self.feed.listeners.append(self.connections.look)
+        self.feed.listeners.append(self.connections.cut_revoked)
         self._tokens = Tokens(now=self._now, leeway=round(max_skew * SECOND))
         self._proofs = Proofs(secret=random(32), now=self._now)
         self._budgets, self.listing = BudgetCache(tick=tick), Listing()
@@ -184,9 +184,9 @@ class Guard:
 
         `uri`: the URI of the request with the public host name of the resource, not the host of the `Host` header.
         Raises Unauthenticated (code `no_credentials`) without a token; InvalidToken for a token that is not valid here;
-        InvalidProof for the proof, NonceNeeded if it is missing or has no recent nonce; Unavailable if the feed is too
-        old; KeyUnheard (an Unavailable) for a token that is newer than the feed, by a key that the feed has not
-        announced yet.
+        NonceNeeded for a missing proof or a proof without a recent nonce, InvalidProof for any other proof that is not
+        valid; Unavailable if the feed is too old; KeyUnheard (an Unavailable) for a token that is newer than the feed,
+        by a key that the feed has not announced yet.
         """
         with fail_closed():
             scheme, token = access_token(authorization)
@@ -199,7 +199,10 @@ class Guard:
                 check_bearer(principal.claims, exempt=present.exempt)
                 proof = nonce = None
             elif principal.jkt is None:
-                raise InvalidToken("the token is not bound to a key", hint="send a DPoP proof with the token request")
+                raise InvalidToken(
+                    "`Authorization: DPoP` was sent with a token that is not bound to a key",
+                    hint="request a token with a DPoP proof",
+                )
             elif proof is None:
                 raise NonceNeeded(self._proofs.nonce())
             else:
@@ -227,8 +230,9 @@ class Guard:
         """Decide a call, charge its budgets, record the call and return it; the call may be denied. Blocks while the
         server must be asked.
 
-        `says`: function that returns the present definition of the tool. Raises Unavailable if the feed is too old, the
-        server does not give a needed answer, or the record cannot be stored.
+        `says`: function that returns the present definition of the tool; None: the definition in the last `tools/list`
+        counts. Raises Unavailable if the feed is too old, the server does not give a needed answer, or the record
+        cannot be stored.
         """
         return run(self.decide_in_steps(caller, tool, arguments, says))
 

@@ -141,8 +141,8 @@ class Knowledge:
                 assert_never(fact)
 
     def learn_stop(self, fact: Fact) -> None:
-        """Add a stop that was stored under another history of the server's database to the facts. A fact that lifts a
-        stop is ignored.
+        """Add a stop that was stored under another history of the server's database, before the database was restored,
+        to the facts. A fact that lifts a stop is ignored.
         """
         match fact:
             case AgentFact(agent, state, epoch, until):

@@ -1,10 +1,10 @@
 """The present list of a server's tools, compared with the definitions that the owner approved: calls of a tool whose
 definition changed are denied.
 
-Every component that sees an answer to `tools/list` reports it (`note`): the proxy of `ostiary run`, the middleware of
-MCP servers. In the process of an adapter, two tools may have the same name; therefore an adapter states the definition
-of the tool with each call (`says`). The comparison is skipped for a tool without a definition in the catalogue, and for
-a tool that no answer has listed.
+Every component that sees an answer to `tools/list` reports the answer (`Listing.store_definitions`): the proxy of
+`ostiary run`, the middleware of MCP servers. In the process of an adapter, two tools may have the same name; therefore
+an adapter states the definition of the tool with each call (`says`). The comparison is skipped for a tool without a
+definition in the catalogue, and for a tool that no answer has listed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AMBIGUOUS = "?"
 
 Says = Callable[[], Mapping[str, Any]] | None
 """Function that returns the present definition of a tool, as a member of `tools` in a response to `tools/list`.
-None: the definition that `note` stored is compared.
+None: the definition that `Listing.store_definitions` stored is compared.
 """
 
 

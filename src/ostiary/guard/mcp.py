@@ -52,9 +52,10 @@ def is_free(method: str, params: object) -> bool:
 
 
 def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return the tool and the arguments of a request.
+    """Return the tool and the arguments of a request. For `tools/call`, the tool is the called one; any other method is
+    a tool with the name of the method.
 
-    A catalogue entry with the name of an MCP method describes the method; no tool has such a name.
+    A called tool with the name of an MCP method gets the name `tools/call NAME`, which no catalogue has.
     """
     if method == "tools/call":
         arguments, name = params.get("arguments"), str(params.get("name", ""))

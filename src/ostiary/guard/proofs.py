@@ -22,7 +22,10 @@ class NonceNeeded(dpop.UseNonce):
     """The proof needs a nonce of the guard; the error has the nonce to use."""
 
     def __init__(self, nonce: str) -> None:
-        super().__init__("the DPoP proof needs a nonce of this server", hint="send the proof again with `DPoP-Nonce`")
+        super().__init__(
+            "the DPoP proof needs a nonce of this server",
+            hint="repeat the request with a new proof that has the nonce in `DPoP-Nonce` of this answer",
+        )
         self.nonce = nonce
 
 

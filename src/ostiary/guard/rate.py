@@ -33,15 +33,17 @@ Limits = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class RateCheck:
-    """The need to count a call at the server, because agents of its delegation chain are throttled. The answer is true
-    if the call is within the limits of all these agents.
+    """The need to count a call at the server, because agents of its delegation chain are throttled (limited to a number
+    of calls in each minute). The answer is true if the call is within the limits of all these agents.
     """
 
     limits: Limits
 
 
 class RateLimiter:
-    """The calls of throttled agents at this guard, and the agents that were denied a moment ago. Thread-safe."""
+    """The requests that count calls of throttled agents at the server, and the agents that this guard denies for
+    QUIET_US after the server has refused a call of them. Thread-safe.
+    """
 
     def __init__(self, rpc: ServerRpc, *, now: Callable[[], int]) -> None:
         self._rpc, self._now = rpc, now
@@ -49,8 +51,8 @@ class RateLimiter:
         self._denied: dict[Limits, tuple[int, access.Reason]] = {}
 
     def check(self, call: access.ResolvedCall, decision: access.Decision) -> access.Decision | RateCheck:
-        """Return the decision on a call, a denial if an agent has just exceeded its limit, or the need to count the
-        call.
+        """Return `decision` if no agent of the call is throttled; a denial if the server has just refused a call of
+        these agents; or else the need to count the call.
 
         A call that is denied anyway is not counted, unless a person is asked about it.
         """

@@ -74,5 +74,5 @@ def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[acce
 
 
 def _unsearched(why: str) -> SecretsUnsearched:
-    message = f"the arguments cannot be searched for secrets that the agent used: {why}"
+    message = f"the arguments cannot be searched for secrets that a proxy used for the agent: {why}"
     return SecretsUnsearched(message, hint="try again")

@@ -173,8 +173,8 @@ class ServerRpc:
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
         """Send a request, and return the parsed answer, whose signature covers this request. `until`: time at which the
-        call stops waiting, in microseconds. Raises Refused if the server refuses the request, httpx2.HTTPError or
-        OSError if the server cannot be reached.
+        call stops waiting, in microseconds. Raises Refused if the server refuses the request or its answer is not
+        valid, httpx2.HTTPError or OSError if the server cannot be reached.
         """
         return parse_answer(
             self.post(verb, body, until),
@@ -192,7 +192,8 @@ class ServerRpc:
     def request(self, method: str, verb: str, body: bytes, until: int) -> bytes:
         """Send a request with the HTTP method `method` to the path `verb` of the feed API, and return the body of the
         response. If the idle connection was closed, the request is sent again on a new connection. `until`: time at
-        which the call stops waiting, in microseconds. Raises the errors of `_send`.
+        which the call stops waiting, in microseconds. Raises Refused if the server refuses the request,
+        httpx2.HTTPError or OSError if the server cannot be reached.
         """
         try:
             return self._send(method, verb, body, until)
@@ -214,7 +215,7 @@ class ServerRpc:
             for chunk in response.iter_bytes():
                 answer += chunk
                 if len(answer) > MAX_ANSWER:
-                    raise Unavailable(f"the answer has more than {MAX_ANSWER} bytes")
+                    raise Unavailable(f"the answer of the server has more than {MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
             raise RpcRefused(response.status_code, answer)
@@ -278,7 +279,7 @@ def _unasked(why: str) -> Unavailable:
 
 class RpcRefused(Unavailable):
     """The server answered a request of the guard with an error status. `own`: the refusal in the body of the answer;
-    None if the body has none.
+    None if the body states none, and for a status from 500 on.
     """
 
     def __init__(self, status: int, content: bytes) -> None:

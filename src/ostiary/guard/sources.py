@@ -20,8 +20,8 @@ MAX_TASKS = 64
 
 
 class Sources:
-    """The fields of records that each task has read. Thread-safe. If there are more than MAX_TASKS, the task that has
-    read nothing for the longest time is deleted.
+    """The fields of data records (such as `customer.id` in the output of a tool) that each task has read. Thread-safe.
+    If there are more than MAX_TASKS, the task that has read nothing for the longest time is deleted.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class Sources:
         self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
 
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
-        """Return the record of a call, with the record fields from which values of the call came as `sources`. Each
-        source is added once for each task.
+        """Return the record of a call, with `sources`: the fields of outputs that the task has read and that have the
+        values of the call's arguments. Each source is added once for each task.
         """
         task, tool = watched.principal.claims.memory, watched.ready.tool
         sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)

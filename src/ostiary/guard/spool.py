@@ -75,8 +75,8 @@ class Batch:
 
 
 class Spool:
-    """A spool that this process has locked. Any thread may call `append`; one thread at a time may call the other
-    methods.
+    """A spool, the folder of records that the server may not have yet, locked by this process. Any thread may call
+    `append`; one thread at a time may call the other methods.
     """
 
     def __init__(self, folder: Path, lock: int, *, limit: int, is_whole: bool = True) -> None:
@@ -284,8 +284,9 @@ class Spool:
             return all((first, size) <= self._confirmed or size == 0 for first, size in self._sizes.items())
 
     def close(self, *, keep: bool = False) -> None:
-        """Close the spool. Unconfirmed records stay for the next guard. A spool without them is deleted, unless `keep`
-        is true (the server does not know yet that the spool has ended), or a requested approval is not recorded.
+        """Close the spool. Unconfirmed records stay for the next guard. If the server has confirmed all records, the
+        spool is deleted, unless `keep` is true (the server does not know yet that the spool has ended), or a requested
+        approval is not recorded.
         """
         is_empty = self.is_empty and not keep and not self.requested_approvals.exists()
         with self._mutex:

@@ -9,8 +9,8 @@ If the server has restored an older copy of its database, the checkpoint shows t
 show the lost stops (`ostiary recover`). Messages that announce a new key of the feed are stored as well, because the
 server may have lost the key. A snapshot of another history does not delete a stored stop until the server has received
 the messages of the earlier history. Each run of a guard writes its own files, and takes over the files of guards that
-have ended. When `keep` returns, the data are in the kernel's buffers, so a power loss may destroy the last writes. If
-the disk refuses the write, the stops stay in memory until the next message that can be written.
+have ended. When `KeptStops.store_message` returns, the data are in the kernel's buffers, so a power loss may destroy
+the last writes. If the disk refuses the write, the stops stay in memory until the next message that can be written.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class _Kept:
 
 
 class KeptStops:
-    """The stops that one guard stores in a file, so that they stay in force after a restart, or if the server loses
-    them. The reporting thread uses `batches` and `settle`; the feed thread uses all other methods.
+    """The stops (revocations, ends of tasks, kill switches) that one guard stores in a file, so that they stay in force
+    after a restart, or if the server loses them. The reporting thread uses `batches` and `settle`; the feed thread uses
+    all other methods.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ class KeptStops:
         self._log, self._is_behind = file, False
 
     def facts(self, *, other_than: str) -> list[Fact]:
-        """Return the newest unexpired stop of each stopped subject, from all histories except `other_than`."""
+        """Return, for each history except `other_than`, the newest unexpired stop of each stopped subject."""
         now, newest = self._now(), dict[tuple[str, Subject], Fact]()
         for kept in list(self._kept):
             if kept.history != other_than:

@@ -18,8 +18,9 @@ SECOND = 1_000_000
 
 def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
     """Check that a verified token may be used without a DPoP proof. Either the token is bound only to a client
-    certificate, which `check_certificate` compares; or an administrator has exempted its agent, or all clients with its
-    type of registration, at this resource (`exempt`).
+    certificate, which `check_certificate` compares; or the token is bound to nothing, valid for at most MAX_BEARER_S,
+    and an administrator has exempted its agent, or all clients with its type of registration, at this resource
+    (`exempt`).
 
     A token that is bound to a DPoP key always needs a proof (RFC 9449 section 7.2). Raises InvalidToken if the check
     fails.

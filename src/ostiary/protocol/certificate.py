@@ -27,9 +27,11 @@ def load_certificate(der: bytes) -> x509.Certificate:
 
 
 def load_pem_certificates(text: str) -> list[x509.Certificate]:
-    """Return the certificates in a PEM text, at least one. Raises Malformed if one of them cannot be read
+    """Return the certificates in a PEM text. Raises Malformed if there is none, or if one of them cannot be read
     completely.
     """
+    if " CERTIFICATE-----" not in text:
+        raise Malformed("the text contains no certificate in PEM")
     try:
         return [_check_readable(one) for one in x509.load_pem_x509_certificates(text.encode())]
     except Exception as error:  # noqa: BLE001 as above

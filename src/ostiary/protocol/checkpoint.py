@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """Return the checkpoint in the text of a note, which must be canonical. Raises Malformed for any other text."""
+    """Return the checkpoint in `text`, the text of a note, in canonical form. Raises Malformed for any other text."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
         raise Malformed("a checkpoint must have three or more lines, none of them empty")
@@ -65,14 +65,15 @@ def _check_tree(size: int, root: bytes) -> None:
 def parse_count(text: str) -> int:
     """Return a decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed for any other text."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
-        raise Malformed("not a decimal number without leading zeros")
+        raise Malformed(f"{text[:32]!a} is not a decimal number without sign and leading zeros")
     if (count := int(text)) > MAX_SIZE:
         raise Malformed(f"the number of entries of the tree must be at most {MAX_SIZE}")
     return count
 
 
 def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
-    """Return the signed note. Raises Malformed if the origin or an extension is not one line.
+    """Return the signed note. Raises Malformed if the origin or an extension is not one line, or if no tree has this
+    size and root hash.
 
     The caller has checked that the log never signed a checkpoint that contradicts this one, and that `sign` is the
     private half of `key`.

@@ -40,7 +40,8 @@ class ClientCertificate:
 
 
 def forwarded_certificate(headers: Iterable[tuple[bytes, bytes]]) -> ClientCertificate | None:
-    """Return the certificate in the fields `Client-Cert` and `Client-Cert-Chain`; None without one.
+    """Return the certificate in the fields `Client-Cert` and `Client-Cert-Chain`; None if the request has neither
+    field.
 
     Call this function only for requests of proxies that the configuration names, because any client can send the
     fields. Raises Malformed for malformed or repeated fields.

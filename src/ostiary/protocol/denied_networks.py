@@ -71,8 +71,8 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Return whether `address` is a public address: it belongs to no denied network. An IPv6 address that contains an
-    IPv4 address counts as this IPv4 address.
+    """Return whether `address` is public: no denied network contains it and, for IPv6, 2000::/3 does. An IPv4-mapped
+    address and an address of a NAT64 gateway (64:ff9b::/96) count as the IPv4 address in them.
     """
     address = _unwrap(address)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
@@ -82,7 +82,7 @@ def is_public(address: Address) -> bool:
 
 def is_private(address: Address) -> bool:
     """Return whether `address` belongs to a private network that the operator may open for a host by its name
-    (`private_hosts`).
+    (`private_hosts`). False for the metadata services of cloud vendors in such networks.
     """
     address = _unwrap(address)
     return _is_in(address, PRIVATE) and not _is_in(address, METADATA)

@@ -27,6 +27,7 @@ MAX_SECRET = 4096
 MAX_TEMPLATE = 256
 PLAIN, BASE64 = "{secret}", "{base64}"
 """The parts of a template that are replaced by the secret: unchanged, or in base64, as the scheme `Basic` needs it."""
+_FORM = "write the origin as https://HOST[:PORT]"
 _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
@@ -41,7 +42,7 @@ change the request.
 
 
 class Place(StrEnum):
-    """The place of a secret in a request. `placeholder`: only where the program sends the placeholder."""
+    """The place of a secret in a request. `placeholder`: only where the program sends `OSTIARY:NAME`."""
 
     HEADER = "header"
     QUERY = "query"
@@ -71,15 +72,20 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if parse_origin(self.origin) != self.origin:
             raise Invalid("`origin` is not in its usual form", hint=f"write {parse_origin(self.origin)}")
-        if (self.place is Place.PLACEHOLDER) != (not self.field):
+        if self.place is Place.PLACEHOLDER and self.field:
+            raise Invalid("`field` must be empty for the place `placeholder`", hint="leave out `field`")
+        if self.place is not Place.PLACEHOLDER and not self.field:
             raise Invalid(
-                "`field` must name the header, the parameter or the member",
-                hint="leave `field` empty for the place `placeholder`",
+                f"`field` is empty for the place `{self.place}`",
+                hint="name the header, the parameter of the query or the member of the body",
             )
         if self.field and not _FIELD.fullmatch(self.field):
             raise Invalid("`field` has a character that a name of a header cannot have")
         if self.place is Place.HEADER and self.field.lower() in _FRAMING:
-            raise Invalid("`field` is a header that frames the request", hint="use a header such as Authorization")
+            raise Invalid(
+                f"`field` must not be {self.field}, which determines the server or the end of the request",
+                hint="use a header such as Authorization",
+            )
         parts = len(re.findall(r"\{secret\}|\{base64\}", self.template))
         if parts != 1 or not (0 < len(self.template) <= MAX_TEMPLATE) or not is_visible(self.template):
             raise Invalid(
@@ -108,11 +114,13 @@ def parse_origin(url: str) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise Invalid("the origin is not a valid URL", hint="https://HOST[:PORT]") from None
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url or not url.isascii():
-        raise Invalid("the origin must not have a path, a query or a user", hint="https://HOST[:PORT]")
+        raise Invalid("the origin is not a valid URL", hint=_FORM) from None
+    if not url.isascii():
+        raise Invalid("the origin is not in ASCII", hint="write an international name in its form `xn--`")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
+        raise Invalid("the origin must not have a path, a query, a fragment or a user", hint=_FORM)
     if parts.scheme not in ("http", "https"):
-        raise Invalid("the origin must have the form https://HOST[:PORT]")
+        raise Invalid("the scheme of the origin must be https", hint=_FORM)
     host = parse_host(host)
     if parts.scheme == "http" and not is_loopback_host(host):
         raise Invalid(
@@ -160,12 +168,16 @@ def is_loopback_host(host: str) -> bool:
 
 
 def is_visible(text: str) -> bool:
-    """Return whether a text has only visible ASCII and single spaces inside: it cannot end a line or a header."""
+    """Return whether a text has only visible ASCII, and spaces between other characters: it cannot end a line or a
+    header.
+    """
     return text.isascii() and text.isprintable() and text == text.strip()
 
 
 def check_secret(value: object) -> str:
-    """Return a value that can be put into a request. Raises Invalid, without the value."""
+    """Return `value` if it can be put into a request. Raises Invalid for any other value, which the error does not
+    quote.
+    """
     if not isinstance(value, str) or not MIN_SECRET <= len(value) <= MAX_SECRET or not is_visible(value):
         raise Invalid(
             f"the secret is not a text of {MIN_SECRET} to {MAX_SECRET} visible ASCII characters",

@@ -91,7 +91,9 @@ def make_proof(
     nonce: str | None = None,
     access_token: str | None = None,
 ) -> str:
-    """Return the value of a `DPoP` header. `jti` has at least 96 random bits. Raises Malformed for a bad `uri`."""
+    """Return the value of a `DPoP` header. `jti`: a text with at least 96 random bits, new for each proof; `now` in
+    microseconds. Raises Malformed for a `uri` that is not an absolute http(s) URI.
+    """
     claims: dict[str, object] = {"jti": jti, "htm": method, "htu": normalise_uri(uri), "iat": now // 1_000_000}
     if nonce is not None:
         claims["nonce"] = nonce
@@ -117,10 +119,12 @@ def check_proof(
     this request, UseNonce if it lacks a current nonce.
 
     `unverified_proof`: the value of the `DPoP` header, which must occur once. `uri`: the requested URI with the
-    server's configured name, or several URIs if the server has several names; the `Host` header must not be used.
-    Query and fragment are ignored. `nonces`: function that returns whether the nonce in the proof (None: no nonce) is
-    a fresh nonce of this server. `jkt`: thumbprint of the expected key, such as `cnf.jkt` of the access token; None:
-    any key. `verify`: function that verifies the signature, for callers that may have verified it before.
+    server's configured name, or several URIs if the server has several names; the `Host` header must not be used. Query
+    and fragment are ignored. `nonces`: function that returns whether the nonce in the proof (None: no nonce) is a fresh
+    nonce of this server; without the function, no nonce is required. `access_token`: the token of the request, whose
+    hash the proof must have (`ath`); None: not checked. `jkt`: thumbprint of the expected key, such as `cnf.jkt` of the
+    access token; None: any key. `verify`: function that verifies the signature, for callers that may have verified it
+    before.
     """
     key, unverified_jws = parse_proof(unverified_proof)
     try:

@@ -25,7 +25,7 @@ HashAt = Callable[[int, int], bytes]
 
 
 class ProofFailed(Refused):
-    """The proof does not lead to the root: the entry is not in the tree."""
+    """The proof does not lead from the entry to the root hash, so it does not show that the entry is in the tree."""
 
     code = "proof_failed"
 
@@ -141,7 +141,7 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
     if last != 0:
         raise ProofFailed(f"the proof is too short for a tree of {size} entries")
     if len(leaf) != HASH_BYTES or computed != root:
-        raise ProofFailed(f"entry {index} does not match the root")
+        raise ProofFailed(f"the proof does not lead from entry {index} to the root hash")
 
 
 def _split(count: int) -> int:

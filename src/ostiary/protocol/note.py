@@ -26,7 +26,7 @@ _CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")
 
 
 class Unsigned(Refused):
-    """No trusted key signed the note, or a trusted key's signature does not match the text."""
+    """No trusted key signed the note, a trusted key's signature does not match, or the note is of another log."""
 
     code = "unsigned"
 
@@ -124,7 +124,7 @@ def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others
 
 
 def parse_note(unverified_note: bytes) -> Note:
-    """Return the parts of a note; nothing is verified. Raises Malformed for any other text."""
+    """Return the parts of a note; nothing is verified. Raises Malformed for text that is not a note."""
     if len(unverified_note) > MAX_NOTE_BYTES:
         raise Malformed(f"a note must have at most {MAX_NOTE_BYTES} bytes")
     try:

@@ -17,7 +17,8 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 def client_address(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
     """Return the address of the client. Candidates are `address`, the peer of the connection, and then the values in
-    `forwarded`, the last one first. The first candidate that is not in `proxies` is the client.
+    `forwarded`, the last one first. The first candidate that is not in `proxies` is the client; if all are, the client
+    is the last candidate.
 
     `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address of its own peer, so the last value
     comes from the proxy that is connected to this server. Values before the returned address are not trusted.

@@ -46,7 +46,7 @@ def make_receipt(index: int, *, size: int, note: bytes, hash_at: HashAt) -> Rece
 
 
 def parse_receipt(unverified_receipt: bytes) -> Receipt:
-    """Parse a receipt of an entry. Raises Malformed for any other text."""
+    """Parse a receipt of an entry; nothing is verified. Raises Malformed for text that is not a receipt."""
     if len(unverified_receipt) > MAX_RECEIPT_BYTES:
         raise Malformed(f"a receipt must have at most {MAX_RECEIPT_BYTES} bytes")
     head, blank, note = unverified_receipt.partition(b"\n\n")
@@ -60,7 +60,7 @@ def parse_receipt(unverified_receipt: bytes) -> Receipt:
         raise Malformed("a receipt must name the index of the entry")
     index, proof = parse_count(lines[0][6:]), tuple(map(decode_base64, lines[1:]))
     if any(len(sibling) != HASH_BYTES for sibling in proof):
-        raise Malformed(f"the hashes of a proof have {HASH_BYTES} bytes")
+        raise Malformed(f"each hash of a proof must have {HASH_BYTES} bytes")
     return Receipt(index, proof, note, extra)
 
 
@@ -69,8 +69,8 @@ def verify_receipt(
 ) -> tuple[int, Checkpoint]:
     """Return the index of `entry` in the log `origin`, and the checkpoint that covers it.
 
-    Raises Malformed if the receipt has another form; Unsigned if none of `keys` signed the checkpoint; ProofFailed if
-    the checkpoint does not cover the entry.
+    Raises Malformed if the receipt has another form; Unsigned if none of `keys` signed the checkpoint, or if the
+    checkpoint is of another log; ProofFailed if the checkpoint does not cover the entry.
     """
     receipt = parse_receipt(unverified_receipt)
     checkpoint = open_checkpoint(receipt.note, keys, origin=origin)

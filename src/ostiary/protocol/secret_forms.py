@@ -96,7 +96,7 @@ _BLOCK = 128
 
 
 class SecretSent(Forbidden):
-    """A call contains a secret that the agent must not have."""
+    """A call contains a secret that the agent must not have, or is too long to search (code `too_long_to_search`)."""
 
     code = "secret_sent"
 
@@ -215,14 +215,16 @@ def texts_of(data: bytes) -> set[bytes]:
 
 
 def begun_escape(data: bytes) -> int:
-    """Return the number of bytes at the end of a text that begin an escape."""
+    """Return the number of bytes at the end of a text that are the beginning of an incomplete escape; 0 if there is
+    none.
+    """
     match = _ESCAPES.begun.search(data, max(len(data) - MAX_TAG, 0))
     return 0 if match is None else len(match[0])
 
 
 def texts_in(arguments: Mapping[str, Any]) -> str:
-    """Return the values in the arguments of a call, in order, then the names of their members, in lines without null
-    characters.
+    """Return the values in the arguments of a call, in order, then the names of their members, each in a line of its
+    own, and without null characters.
     """
     values, names, left = list[str](), list[str](), list[object]([arguments])
     while left:
@@ -244,7 +246,7 @@ def check_searchable(text: str, *, limit: int = MAX_SEARCHED) -> bytes:
     data = text.encode()
     if len(data) > limit:
         raise SecretSent(
-            f"the arguments have over {limit} bytes, and cannot be searched for secrets that the agent used",
+            f"the arguments are over {limit} bytes, and cannot be searched for secrets that a proxy used for the agent",
             hint="send less in one call or batch",
             code=TOO_LONG,
         )

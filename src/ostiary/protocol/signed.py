@@ -47,8 +47,8 @@ def parse_answer(
     unverified_answer: bytes, kind: type[T], *, body: bytes, keys: JwkSet, issuer: str, resource_id: str
 ) -> T:
     """Return the answer after verifying its signature, and that it answers exactly the question `body`. Raises
-    InvalidToken for an invalid signature, Malformed for another type of answer, Unauthenticated for the answer to
-    another question.
+    InvalidToken for an invalid signature or another `typ`, Malformed for other content, Unauthenticated for an answer
+    to another question, of another issuer or for another resource.
     """
     try:
         payload = verify_jws(

@@ -23,8 +23,8 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 @lru_cache(maxsize=1024)
 def normalise_uri(uri: str) -> str:
-    """Return the normal form of a URI: scheme and host in lower case, no default port, escapes only where needed, no
-    dot segments, no empty path.
+    """Return the normal form of a URI, without query and fragment: scheme and host in lower case, no default port,
+    escapes only where needed, no dot segments, no empty path.
 
     Raises Malformed unless the text is an absolute http(s) URI without user information.
     """

@@ -155,11 +155,18 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             return
         if self.plan is None:
             raise Forbidden("the parent task has a plan, and this intent has none", hint="add `plan`", code="widens")
+        allowed = {one.tool: one for one in outer.plan}
         for planned in self.plan:
-            if not any(planned.is_within(one) for one in outer.plan):
+            if planned.tool not in allowed:
                 raise Forbidden(
-                    f"the plan of the parent task does not allow as much for `{planned.tool}`",
-                    hint="copy the entry of the tool from the plan of the parent task, or narrow it",
+                    f"the plan of the parent task does not have `{planned.tool}`",
+                    hint="leave the tool out of `plan`",
+                    code="widens",
+                )
+            if not planned.is_within(allowed[planned.tool]):
+                raise Forbidden(
+                    f"the maximum of `{planned.tool}` is higher than in the plan of the parent task",
+                    hint=f"set `most` to at most {allowed[planned.tool].most}",
                     code="widens",
                 )
 
@@ -207,7 +214,8 @@ def _check_seen(text: str, *, of: str) -> None:
     for character in text:
         if unicodedata.category(character) in _UNSEEN and character not in _WRITTEN:
             name = unicodedata.name(character, "unnamed").lower()
-            raise InvalidIntent(f"the {of}: U+{ord(character):04X} ({name})", hint="remove invisible characters")
+            problem = f"the invisible character U+{ord(character):04X} ({name}) in the {of}"
+            raise InvalidIntent(problem, hint="remove invisible characters")
 
 
 def _is_run(inner: list[str], outer: list[str]) -> bool:

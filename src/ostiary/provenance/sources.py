@@ -61,8 +61,10 @@ NO_FIELDS = Fields()
 
 
 def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> Fields:
-    """Return `fields` extended with the fields of an output of `tool` (JSON, or a text with structure)."""
-    if tool.is_outside or not teaches(memory):
+    """Return `fields` extended with the fields of an output of `tool` (JSON, or a text with structure); unchanged if
+    the tool returns untrusted content, or if the task has read such content.
+    """
+    if tool.is_outside or not may_report_sources(memory):
         return fields
     layout = layout_of(output) if isinstance(output, str) else None
     places: dict[bytes, tuple[str, str] | None] = {}
@@ -75,14 +77,14 @@ def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> F
     return Fields(dict(islice(newest_first.items(), MAX_FIELDS)), fields.reported)
 
 
-def teaches(memory: Memory) -> bool:
+def may_report_sources(memory: Memory) -> bool:
     """Return whether the task may report sources of values: true as long as it has read no untrusted content."""
     return all(part.origin != Origin.OUTSIDE for part in memory.parts)
 
 
 def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Source, ...]:
     """Return the sources of a call's values that the guard has not reported for this task yet, at most MAX_SOURCES."""
-    if not fields.at or not teaches(memory):
+    if not fields.at or not may_report_sources(memory):
         return ()
     sources: dict[Source, None] = {}
     for path, value in islice(_leaves(arguments), MAX_FIELDS):

@@ -13,8 +13,8 @@ from ostiary.protocol.errors import Invalid
 
 
 def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """Return a function that tells whether a value is among the values of `enum` and `const`; None if the schema has
-    neither keyword.
+    """Return a function that tells whether the schema's `enum` and `const` both permit a value; None if the schema has
+    neither keyword. Raises Invalid for an `enum` that is not a list.
     """
     listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
     if listed is None:

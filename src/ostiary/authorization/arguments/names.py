@@ -67,8 +67,8 @@ _LOOKALIKES = str.maketrans(
 
 
 def skeleton(name: str) -> str:
-    """Return a form that is equal for all names that look alike: without case, width, accents, separators and
-    invisible characters, and with similar letters of other alphabets replaced by Latin letters.
+    """Return a form that is equal for all names that look alike: only letters and digits, without case, width and
+    accents, and with each similar letter of another alphabet (and `0` and `1`) replaced by a Latin letter.
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_LOOKALIKES)
     return "".join(filter(str.isalnum, folded))

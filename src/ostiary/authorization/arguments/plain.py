@@ -30,7 +30,9 @@ class BadArguments(Invalid):
 
 
 class Unrepresentable(BadArguments):
-    """A JSON value that Cedar cannot represent. The request is valid, but no policy can read this value."""
+    """A JSON value that Cedar cannot represent. The object that contains the value stores an Unusable in its place, so
+    the request stays valid, and only a policy that reads the value fails.
+    """
 
 
 def plain(value: object, depth: int = MAX_DEPTH) -> Value:
@@ -52,7 +54,7 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Value:
         return to_set(plain(item, depth - 1) for item in value if item is not None)  # type: ignore[attr-defined]
     if isinstance(value, dict):
         return plain_record(value, depth - 1)
-    raise BadArguments(f"is {'null' if value is None else kind.__name__}, which JSON has no type for")
+    raise BadArguments("is null" if value is None else f"is a {kind.__name__}, which is not a JSON type")
 
 
 def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Record:
@@ -77,9 +79,7 @@ def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
 
 
 def to_set(elements: Iterable[Value]) -> Value:
-    """Return the Cedar set of the elements. Raises Unrepresentable if Cedar cannot represent an element or a
-    part of it.
-    """
+    """Return the Cedar set of the elements. Raises Unrepresentable if an element is an Unusable or contains one."""
     try:
         return make_set(elements)
     except Unreadable as error:
@@ -94,15 +94,17 @@ def to_long(value: int) -> int:
 
 
 def to_decimal(value: int | float) -> Decimal:
-    """Return the Cedar decimal of a number. Raises BadArguments for NaN and infinities, Unrepresentable for a
-    number that is out of range or has more than four decimal places.
+    """Return the Cedar decimal of a number. Raises BadArguments for NaN and infinities, Unrepresentable for a number
+    beyond the range of Cedar's decimals or with more than four decimal places.
     """
-    if type(value) is int:
-        return Decimal(to_long(value * 10_000))
-    if not math.isfinite(value):
+    if type(value) is float and not math.isfinite(value):
         raise BadArguments("is not a finite number")
+    if not LONG_MIN <= value * 10_000 <= LONG_MAX:
+        raise Unrepresentable("is a number beyond the range of Cedar's decimals")
+    if type(value) is int:
+        return Decimal(value * 10_000)
     try:
         # `repr` returns the shortest decimal text of the float, which is the text that the caller has sent
         return decimal(repr(value))
     except EvaluationError:
-        raise Unrepresentable("is a number of more than four decimal places, or out of range") from None
+        raise Unrepresentable("is a number with more than four decimal places") from None

@@ -104,7 +104,8 @@ class _Compiler:
     def _ref(self, ref: object, depth: int) -> Typer:
         if type(ref) is not str or not (ref == "#" or ref.startswith("#/")):
             raise Invalid(
-                "a `$ref` leads outside of its schema", hint='copy the schema to "$defs", and refer to the copy'
+                "a `$ref` must be `#` or begin with `#/`, which means the schema itself",
+                hint='copy the schema to which `$ref` refers to "$defs", and refer to the copy',
             )
         if ref not in self._refs:
             self._refs[ref] = typers.never  # replaced below, after the target is compiled
@@ -197,7 +198,7 @@ class _Compiler:
             that looks like a listed name: a tool that ignores case or width would read it as the listed name.
             """
             if (like := listed.get(skeleton(name))) is not None:
-                raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in spelling")
+                raise BadArguments(f"has a name that looks like `{like[:64]}`, which the schema lists")
             return other
 
         def record(value: Any, depth: int, fuel: Fuel) -> Value:

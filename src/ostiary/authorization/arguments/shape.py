@@ -14,8 +14,9 @@ MAX_BRANCHES = 256
 
 
 class Shape:
-    """The names and the values that a schema lists at one place. The branches of the schema at this place are the
-    schema itself and all schemas that it combines (`anyOf`, `oneOf`, `allOf`) or refers to (`$ref`).
+    """The names and the values that a schema lists at one place, which is a position in the arguments such as
+    `filter.name`. The branches of the schema at this place are the schema itself and all schemas that it combines
+    (`anyOf`, `oneOf`, `allOf`) or refers to (`$ref`).
     """
 
     __slots__ = ("_elements", "_members", "_root", "_schemas")
@@ -55,7 +56,7 @@ class Shape:
 
     @property
     def elements(self) -> Shape:
-        """Return the shape of the elements of a list."""
+        """Return the one shape of all elements of a list (`items` and `prefixItems` together)."""
         if self._elements is None:
             values: list[Any] = []
             for one in self._schemas:
@@ -67,7 +68,9 @@ class Shape:
 
 
 def shape_of(schemas: list[Any], root: Mapping[str, Any]) -> Shape:
-    """Return the shape at a place that all of `schemas` describe. References (`$ref`) are resolved in `root`."""
+    """Return the shape at a place. `schemas`: the schemas that describe this place, whose names and values all count;
+    `root`: the schema in which references (`$ref`) are resolved.
+    """
     return Shape(list(branches(schemas, root)), root)
 
 
@@ -96,6 +99,6 @@ def _resolve(ref: str, root: Mapping[str, Any]) -> object:
 
 
 def properties_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the members that a schema lists itself; none if its `properties` is malformed."""
+    """Return the `properties` of a schema; empty if they are absent or malformed."""
     properties = schema.get("properties")
     return properties if isinstance(properties, Mapping) else {}

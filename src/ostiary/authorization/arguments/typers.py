@@ -19,8 +19,8 @@ Check: TypeAlias = Callable[[Any], None]
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:
-    """Subtract `steps` from the remaining steps of the conversion. Raises BadArguments if no steps or no levels of
-    nesting remain.
+    """Subtract `steps` from the remaining steps of the conversion (`fuel`). Raises BadArguments if fewer than `steps`
+    steps remain, or if no levels of nesting remain (`depth` is 0).
     """
     fuel[0] -= steps
     if fuel[0] < 0:
@@ -105,8 +105,8 @@ def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bo
 
 
 def checked(convert: Typer, checks: list[Check]) -> Typer:
-    """Return a typer that applies `convert`, then all of `checks`. The checks also apply to a number that Cedar
-    cannot represent.
+    """Return a typer that applies `convert`, then all of `checks` to the JSON value itself, even if Cedar cannot
+    represent the value.
     """
     if not checks:
         return convert
@@ -158,8 +158,8 @@ def every(parts: list[Typer]) -> Typer:
 
 
 def merge(left: Value, right: Value) -> Value:
-    """Return one Cedar value for the conversions of one JSON value by two schemas. A decimal or an Unusable on
-    the left takes precedence.
+    """Return one Cedar value for the conversions of one JSON value by two schemas. Records are merged member by member.
+    Otherwise the result is `left` if it is a decimal or an Unusable, and `right` if not.
     """
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}

@@ -145,11 +145,11 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return prefix if self.glob is None else (*prefix, glob_pattern(self.glob))
 
     def is_within(self, outer: Condition) -> bool:
-        """Return whether `outer` holds for every value for which this condition holds.
+        """Return whether `outer` holds for every value for which this condition holds. True is always correct. If this
+        condition has `eq` or `one_of`, False is correct too.
 
-        The result is exact if this condition has `eq` or `one_of`. Otherwise each member of `outer` must follow from
-        the members of the same type in this condition. An inclusion that only several types of members prove together
-        is not recognised, and the result is False.
+        Without these members, False may be wrong, for example if `outer` has `eq` or `one_of`, or if a member of
+        `outer` follows only from several members of this condition together.
         """
         choices = self.choices()
         if choices is not None:
@@ -182,7 +182,8 @@ def is_same(value: object, expected: Scalar) -> bool:
 
 
 def decimal(value: object) -> Decimal | None:
-    """Return the exact number that `value` is, or that it spells as a string; None for any other value.
+    """Return the exact number that `value` is, or that it spells as a string of at most MAX_DIGITS characters; None for
+    any other value, such as a boolean.
 
     A float counts as its shortest decimal form, which equals the JSON text (up to 15 digits).
     """
@@ -199,8 +200,9 @@ def decimal(value: object) -> Decimal | None:
 
 
 def climbs(text: str) -> bool:
-    """Return whether the text has `..` or NUL, after any number of percent-decodings: a reader of paths or URLs could
-    leave a prefix through this text.
+    """Return whether the text has a segment `..` or a NUL, plain or percent-encoded, also several times: a reader of
+    paths or URLs could leave a prefix through this text. True also for a text that 8 decodings do not decode
+    completely.
     """
     if text.count(".") < 2 and "%" not in text and "\0" not in text:
         return False  # this quick check settles nearly all texts, at a tenth of the cost
@@ -217,9 +219,9 @@ def climbs(text: str) -> bool:
 def _check_scalar(scalar: Scalar) -> None:
     if isinstance(scalar, str):
         if len(scalar) > MAX_TEXT:
-            raise InvalidDetails(f"a string of a condition has more than {MAX_TEXT} characters")
+            raise InvalidDetails(f"a string in `eq` or `one_of` has more than {MAX_TEXT} characters")
     elif not -MAX_INT <= scalar <= MAX_INT:
-        raise InvalidDetails("an integer of a condition is beyond 2^53-1")
+        raise InvalidDetails("an integer in `eq`, `one_of`, `min` or `max` is beyond 2^53-1")
 
 
 def _check_text(text: str, name: str, most: int) -> None:

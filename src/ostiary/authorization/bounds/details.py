@@ -85,8 +85,8 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
 
     def admits(self, classes: frozenset[str]) -> bool:
-        """Return whether the detail permits a tool that handles the data classes `classes`. A detail that lists data
-        classes must list each of them; a tool without a class is then not permitted.
+        """Return whether the detail permits a tool that handles the data classes `classes`. If the detail lists data
+        classes, all of `classes` must be among them, and a tool without a data class is not permitted.
         """
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
@@ -206,7 +206,7 @@ def _explain_classes(tool: str, classes: frozenset[str], details: Iterable[ToolD
 def argument_at(arguments: Mapping[str, object], path: str) -> object:
     """Return the value at a dotted path; ABSENT if there is none.
 
-    Elements of arrays have no path. A path is also absent if the object has a name with a dot that the path could mean,
+    Elements of arrays have no path. The path `a.b` is also absent if the object has a member `a` and a member `a.b`,
     because it is unknown which of the two the tool reads.
     """
     value: object = arguments

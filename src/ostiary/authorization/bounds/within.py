@@ -23,7 +23,10 @@ def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tupl
     """
     for detail in requested:
         if (outside := _outside(detail, outer)) is not None:
-            raise InvalidDetails(f"the requested bounds are wider than the available ones: {outside}")
+            raise InvalidDetails(
+                f"the requested bounds are wider than the available ones: {outside}",
+                hint="request only tools, data classes and values of arguments that the available bounds permit",
+            )
     return tuple(requested) or tuple(outer)
 
 

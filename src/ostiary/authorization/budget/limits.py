@@ -44,9 +44,7 @@ class BadAmount(Invalid):
 
 
 class Meter(NamedTuple):
-    """The quantity that a limit counts, such as calls of certain tools. Limits with equal meters differ only in the
-    maximum number of units.
-    """
+    """The quantity that a limit counts, such as calls of certain tools. Two limits with equal meters count the same."""
 
     kind: str
     tools: frozenset[str]
@@ -103,7 +101,7 @@ class Amount(
         """Check the form of the limit and its number of digits. Raises InvalidBudget for another form."""
         if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
             raise InvalidBudget(
-                "the `limit` of an amount is a decimal number above zero, as a string",
+                "the `limit` of an amount must be a decimal number above zero, as a string",
                 hint='such as "250.00": up to six digits after the point, at most 2^53-1 of the smallest unit',
             )
 
@@ -217,8 +215,9 @@ class Volume(
         return self.data_class in classes and (not self.tools or tool in self.tools)
 
     def returned(self, *, records: int | None, bytes: int | None, data_class: str) -> int | None:
-        """Return the reported size of a result in units; 0 if the result is of another data class, None if not
-        reported.
+        """Return the reported size of a result in units; None if it was not reported. `data_class`: the class of the
+        result; for another class than that of the limit, the size is 0, and an empty text counts as the class of the
+        limit.
         """
         if data_class not in ("", self.data_class):
             return 0

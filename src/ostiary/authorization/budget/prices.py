@@ -19,8 +19,8 @@ class Exhausted(Forbidden):
 
 
 class Price(NamedTuple):
-    """The price of a call of one tool for one budget. Computed once for a token and a tool, so that
-    each call is cheap.
+    """The rule by which calls of one tool are charged to one budget, with the function that returns the cost of a call.
+    Made once for a token and a tool, so that each call is cheap.
     """
 
     id: str
@@ -58,8 +58,8 @@ def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int)
 
 
 def slice_of(left: int, need: int) -> int:
-    """Return the size of the slice for a guard that needs `need` units of a budget with `left` units; 0 if fewer than
-    `need` are left.
+    """Return the number of units (the slice) that the server hands to a guard that needs `need` units of a budget with
+    `left` units; 0 if fewer than `need` are left.
     """
     return 0 if need > left else max(need, left // SLICES)
 

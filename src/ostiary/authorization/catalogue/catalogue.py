@@ -76,7 +76,7 @@ class Catalogue:
         cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     ) -> Catalogue:
         """Return the catalogue of a resource with these tools. `classes`: data classes of the resource; UNSET: not
-        stated. Raises Invalid for a malformed tool, or for two tools with one name.
+        stated. Raises Invalid for a malformed name of a resource, a malformed tool, or two tools with one name.
         """
         if not _RESOURCE.fullmatch(resource):
             raise Invalid(
@@ -106,14 +106,14 @@ class Catalogue:
             check_known(tool.data_classes or (), allowed)
 
     def after(self, before: Catalogue) -> Catalogue:
-        """Return this catalogue as the successor of `before`.
+        """Return this catalogue as the successor of `before`. Tools that only `before` has are dropped.
 
-        For members that this catalogue omits (scopes, data classes, kinds, untrusted content, created things,
-        decoys, definitions), the statements of `before` stay in force: MCP has no members for most of them, and
-        a tool must not become harmless because a server lists it again. `[]` removes data classes,
+        For members that this catalogue omits (scopes, data classes, kinds, untrusted content, created things, decoys,
+        offers, descriptions, definitions), the statements of `before` stay in force: MCP has no members for most of
+        them, and a tool must not become harmless because a server lists it again. `[]` removes data classes,
         `{"argument": "none"}` removes kinds. A stated scope ends if the new effect requires a more powerful one
-        (`Tool.scope_for`). A confirmed tool stays confirmed while its definition is the same; a changed
-        definition ends the confirmation.
+        (`Tool.scope_for`). The confirmed entry of a tool stays as it is while the tool's definition is the same; a
+        changed definition ends the confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool

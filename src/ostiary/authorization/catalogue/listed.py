@@ -114,15 +114,18 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
 
 
 def definition_of(unverified: Mapping[str, Any]) -> str:
-    """Return base64url(SHA-256) of the definition of a tool, one member of `tools`. Null members count as absent.
-    Raises Malformed for a definition without a canonical JSON form.
+    """Return base64url(SHA-256) of the definition of a tool, one member of `tools`: its name, title, description,
+    schemas and annotations. Null members count as absent. Raises Malformed for a definition without a canonical JSON
+    form.
     """
     shown = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
     return canonical.digest(shown, floats=True)
 
 
 def visible(text: str) -> str:
-    """Return the text cut to MAX_DESCRIPTION characters, with U+FFFD in place of each invisible character."""
+    """Return the text cut to MAX_DESCRIPTION characters, with U+FFFD in place of each invisible character except line
+    feeds and tabs.
+    """
     cut = text[:MAX_DESCRIPTION]
     return "".join(one if one in "\n\t" or unicodedata.category(one)[0] != "C" else "\ufffd" for one in cut)
 

@@ -114,8 +114,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return _class_of(self.effect) if self.scope is msgspec.UNSET else self.scope
 
     def scope_for(self, effect: Effect) -> str | msgspec.UnsetType:
-        """Return the scope that the owner stated for the tool, if the tool now has this effect. A stated scope ends if
-        the new effect requires a more powerful class than the old one.
+        """Return the stated `scope` that stays if the tool gets the effect `effect`; UNSET if none is stated, or if
+        `effect` requires a more powerful class than the present effect.
         """
         is_more = _POWER.index(_class_of(effect)) > _POWER.index(_class_of(self.effect))
         return msgspec.UNSET if is_more else self.scope

@@ -91,7 +91,7 @@ class _Bucket:
         table.setdefault(key, []).append(policy)
 
     def close(self) -> None:
-        """Finish this group of policies with equal scope, after all its policies are added."""
+        """Finish the index after all policies for the action are added."""
         for side in (self._principal, self._resource):
             side.groups = frozenset(side.within)
         sides = ((False, self._principal), (True, self._resource))
@@ -178,7 +178,7 @@ class Compiled:
 
     def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
         """Return whether the scope of any policy may match this principal, action and resource. If not, the verdict is
-        equal for every context.
+        a denial without reasons, whatever the context.
         """
         return bool(self.question(principal, action, resource, entities).candidates)
 
@@ -204,8 +204,8 @@ def compile_set(policies: ir.PolicySetIR) -> Compiled:
 
 
 def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
-    """Return the group of policies with equal scope (bucket) in which the policy is stored, and the rest of its scope,
-    which the policy's function must test.
+    """Return the place of the policy in the index of its action, and the rest of its scope, which the policy's function
+    must test.
     """
     scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
     scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")

@@ -238,7 +238,7 @@ def _check_expression(root: Expr, policy_id: str) -> None:
             raise Invalid(f"policy {policy_id}: a record has the same name twice")
         if isinstance(node, ArityError) and len(node.args) == node.expected:
             raise Invalid(
-                f"policy {policy_id}: a call is marked as having the wrong number of arguments, but its number is right"
+                f"policy {policy_id}: an `arity_error` has {node.expected} arguments, which is the expected number"
             )
         open_.extend((child, depth + 1) for child in children(node))
 

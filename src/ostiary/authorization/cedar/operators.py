@@ -146,7 +146,9 @@ def _as_set(operator: str, value: object) -> frozenset[object]:
 
 
 def attribute(base: object, name: str, entities: Entities) -> object:
-    """Return `base.name`. Raises EvaluationError if the entity does not exist, KeyError if it lacks the attribute."""
+    """Return `base.name`. Raises EvaluationError if the entity `base` does not exist, KeyError if the record or entity
+    lacks the attribute.
+    """
     if type(base) is dict:
         return base[name]
     if type(base) is Uid:

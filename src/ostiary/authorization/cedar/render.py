@@ -23,7 +23,7 @@ few levels.
 
 
 def render_value(value: object, depth: int = MAX_DEPTH) -> object:
-    """Return a Cedar value in Cedar's JSON. `depth`: the number of levels of sets and records that are left.
+    """Return a Cedar value in Cedar's JSON. `depth`: the maximum number of levels of sets and records in the value.
 
     Raises Invalid for an IP address, a duration, a time outside of the years 1 to 9999, a record with a reserved name,
     and a value with more levels than `depth`.

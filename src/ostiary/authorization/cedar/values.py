@@ -198,8 +198,8 @@ def parse_uid(unverified: object) -> Uid:
 
 
 def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
-    """Return the Cedar value of a parsed JSON value. Raises Malformed for null, floats and bad escapes, Invalid
-    beyond the limits.
+    """Return the Cedar value of a parsed JSON value. Raises Malformed for null, floats and malformed escapes
+    (`__entity`, `__extn`), Invalid for an integer beyond 64 bits and for more than `depth` levels.
     """
     kind = type(unverified)
     if kind is str or kind is bool:
@@ -266,7 +266,7 @@ def _extension(call: object, depth: int) -> Value:
 
 
 def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
-    """Return a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed for other
+    """Return a store from Cedar's entity JSON: a list of `{uid, attrs?, parents?, tags?}`. Raises Malformed for other
     JSON, Invalid for an entity that occurs twice.
 
     The ancestors of each entity are computed from the parents. Cycles, duplicates and too many ancestors are refused.
@@ -277,7 +277,7 @@ def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) ->
     bodies: dict[Uid, tuple[Record, Record]] = {}
     for item in unverified:
         if type(item) is not dict or not {"uid"} <= item.keys() <= {"uid", "attrs", "parents", "tags"}:
-            raise Malformed("an entity must be an object with `uid`, `attrs`, `parents` and perhaps `tags`")
+            raise Malformed("an entity must be an object with `uid`, and perhaps `attrs`, `parents` and `tags`")
         name = parse_uid(item["uid"])
         if name in parents:
             raise Invalid(f"the entity {name} occurs twice")

@@ -48,8 +48,8 @@ behind the principal.
 
 class ChainEvaluator:
     """A compiled policy set in four parts, by the inputs on which the verdict of a policy for an agent depends.
-    `common`: the verdict is the same for all agents; `steady`: it depends on the agent only; `scoped`: on agent and
-    context, for the agents in the policy's scope; `varying`: on agent and context, for all agents.
+    `common`: the verdict is the same for all agents; `steady`: the verdict depends on the agent only; `scoped`: on
+    agent and context, for the agents in the policy's scope; `varying`: on agent and context, for all agents.
     """
 
     __slots__ = ("_again", "_common", "_scoped", "_steady", "_varying", "compiled")

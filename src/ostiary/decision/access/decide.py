@@ -41,8 +41,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     `verdict`: the result of the rules; `allowed`: the enforced result, which differs only in mode `watch`. `policies`:
     ids of the policies that decided; `watched`: ids of policies in mode `watch` whose conditions hold; `errors`:
-    (policy id, message) of failed policies. `asks`: the number of required approvals if only approvals are missing,
-    otherwise None; `approval`: id of the approval that was requested or spent, or empty.
+    (policy id, message) of failed policies. `asks`: if only approvals are missing, `person` (one person must approve)
+    or `two` (two persons), otherwise None; `approval`: id of the approval that was requested or spent, or empty.
     """
 
     allowed: bool
@@ -331,5 +331,7 @@ def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
 
 
 def refuse(facts: Facts, refusal: Refused) -> Decision:
-    """Return the decision that denies a call because of a refusal outside of these rules, for example by a budget."""
+    """Return the decision that denies a call because of a refusal outside of the rules of `decide`, for example by a
+    budget.
+    """
     return deny(facts.resource, facts.policies, Reason(refusal.code, refusal.message, refusal.hint))

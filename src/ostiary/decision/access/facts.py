@@ -31,7 +31,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Principal:
-    """A verified token, prepared once so that each of its calls is cheap. Store it by the token's digest.
+    """A verified token, prepared once so that each of its calls is cheap. Cache the principal by the digest of the
+    token.
 
     Its Cedar entity is `Agent::"ag_.."`, a member of its `Owner` and its `Segment`, with exactly the attributes that
     the token states.
@@ -174,7 +175,9 @@ class ReadyTool(NamedTuple):
 
 
 class Protected:
-    """A resource with its tools, prepared once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
+    """A resource with its tools, prepared once per catalogue, with the Cedar entities of both, such as
+    `Resource::"files"` and `Tool::"files/read_file"`.
+    """
 
     __slots__ = ("catalogue_hash", "entities", "mode", "name", "segment", "tools", "uid", "uri")
 
@@ -227,7 +230,10 @@ class AgentStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The present state. The containers may belong to a running feed, which changes them; decisions only read them."""
+    """The present state on which decisions at one resource depend: the resource, its policies, revocations,
+    restrictions, risks and stops. The containers may belong to a running feed, which changes them; decisions only read
+    them.
+    """
 
     resource: Protected
     policies: Policies

@@ -44,7 +44,9 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reads_history(self) -> bool:
-        """Return whether a policy reads earlier calls (`context.history`)."""
+        """Return whether a policy reads earlier calls (`context.history`). False for an unknown tool, whose calls no
+        policy decides.
+        """
         return self.facts.policies.reads_history and self.ready is not None
 
 

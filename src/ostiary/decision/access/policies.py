@@ -80,9 +80,10 @@ class Policies:
     """A compiled policy set, named by its `hash`. Immutable, so that many threads may use it at once.
 
     `actions`: the actions of the set's schema, each with all its groups; `entities`: the entities that the set states;
-    `known`: both. `remote`: the remote policies, and whether each only watches. `asks`: the asking policies with the
-    number of approvals; `approvers`: the persons who may answer them (empty: those accountable for the agent);
-    `covers`: asking policies whose approval may cover more than one call.
+    `known`: both. `remote`: the remote policies, and whether each only watches. `asks`: the asking policies (with
+    `@ask`: persons must approve the call), each with the number of approvals; `approvers`: the persons who may answer
+    them (empty: those accountable for the agent); `covers`: asking policies whose approval may cover more than one
+    call.
     """
 
     __slots__ = (
@@ -153,8 +154,8 @@ class Policies:
 
     def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:
         """Return the requirement on a token that satisfies all policies in `forbidding`; None if one of them has no
-        step-up annotation, or no token can satisfy all. Asking policies in `forbidding` are ignored, because a person
-        is asked after the step-up.
+        step-up annotation, or no token can satisfy all. Policies with `@ask` in `forbidding` are ignored, because a
+        person is asked after the step-up.
         """
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
         if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
@@ -164,8 +165,8 @@ class Policies:
     def asking(
         self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> tuple[str, ...]:
-        """Return the ids of the asking policies whose conditions hold for the principal, whether or not a policy
-        permits the request.
+        """Return the ids of the asking policies (with `@ask`: persons must approve the call) whose conditions hold for
+        the principal, whether or not a policy permits the request.
         """
         return tuple(
             policy
@@ -177,7 +178,8 @@ class Policies:
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: PartialRecord, entities: Entities
     ) -> Foresight:
         """Return the possible results for a request with unknown parts. The first of `principals` makes the request;
-        the others are the agents behind it. An asking policy counts as a policy that forbids.
+        the others are the agents behind it. A policy that requires an approval (`@ask`) counts as a policy that
+        forbids.
         """
         may, must, inputs = True, not any(not watches for watches in self.remote.values()), set[str]()
         is_open = not must  # the results of remote policies are unknown
@@ -199,8 +201,8 @@ class Policies:
         return Foresight(may, must, frozenset() if must else frozenset(inputs))
 
     def named_resources(self, kind: str) -> list[str]:
-        """Return the ids of all resources of the entity type `kind` that policies name, in their scopes
-        or conditions.
+        """Return the ids of all resources of the entity type `kind` that enforced policies name, in their scopes or
+        conditions.
         """
         uids: list[Uid | None] = []
         for policy in self._sources.values():
@@ -229,8 +231,8 @@ class Policies:
         """Return the judgement of the set on a request. `entities` must also contain the actions and the agents
         `behind` the principal.
 
-        `remote`: function that answers the question to the remote policies; `approved`: ids of asking policies for
-        which the call has an approval; `cache`: the cache for these agents and these entities.
+        `remote`: function that answers the question to the remote policies; `approved`: ids of the policies with `@ask`
+        for which the call has an approval; `cache`: the cache for these agents and these entities.
         """
         if self.reads_history and self.remote and HISTORY in context:
             context[HISTORY]  # computed here, because the question to remote policies has the whole context

@@ -34,8 +34,8 @@ def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
 
 
 def needs_of(asking: Iterable[str], policies: Policies) -> Needs:
-    """Return how many persons must approve for these asking policies together: `two` if one of the policies needs two,
-    otherwise `person`.
+    """Return how many persons must approve a call that the policies `asking` (with `@ask`) forbid: `two` if one of
+    these policies needs two persons, otherwise `person`.
     """
     return "two" if any(policies.asks[policy] == "two" for policy in asking) else "person"
 
@@ -45,7 +45,7 @@ _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
     """Return the reasons of a denial, each with a code, a message and a hint. If the policy that forbids has the
-    annotation `@reason` or `@hint`, its text is used.
+    annotation `@reason` or `@hint`, the text of the annotation is used.
     """
     suffix = f" (for agent {judgement.of} of the delegation chain)" if judgement.of else ""
     match judgement.because:

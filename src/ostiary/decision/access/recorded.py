@@ -53,8 +53,8 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
 
 
 def arguments_to_record(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
-    """Return the arguments to record. `typed`: the arguments of a call, as policies see them; `secrets`: the result of
-    `secrets_of`. Raises nothing.
+    """Return the arguments to record; secret and long arguments are hidden. `typed`: the arguments of a call, as
+    policies see them; `secrets`: the result of `secrets_of`. Raises nothing.
     """
     if secrets is None or len(typed) > MAX_NAMES:
         return ALL_HIDDEN

@@ -51,7 +51,9 @@ def fail_all(policies: Mapping[str, bool], error: str) -> RemoteVerdict:
 
 
 def question(principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> bytes:
-    """Return the question as JSON. Raises ValueError for more than MAX_QUESTION bytes."""
+    """Return the question to the remote policies about a request, as JSON. Raises ValueError for more than MAX_QUESTION
+    bytes.
+    """
     verb: dict[str, object] = {"name": action.id}
     if "action" in context:
         verb["properties"] = _plain(context["action"])
@@ -63,7 +65,7 @@ def question(principal: Uid, action: Uid, resource: Uid, context: Record, entiti
     }
     encoded = _encode(members)
     if len(encoded) > MAX_QUESTION:
-        raise ValueError(f"the question has {len(encoded)} bytes; the limit is {MAX_QUESTION}")
+        raise ValueError(f"the question to remote policies has {len(encoded)} bytes; the limit is {MAX_QUESTION}")
     return encoded
 
 

@@ -16,7 +16,7 @@ Named: TypeAlias = tuple[str, str]
 
 
 def names_of(claims: AccessClaims) -> frozenset[Named]:
-    """Return the names by which the kill switch can stop the token."""
+    """Return the (kind, name) pairs, such as `("model", "m-1")`, by which the kill switch can stop the token."""
     links = [(claims.task, claims.owner, claims.segment, claims.model)]
     links += [(link.task, link.owner, link.segment, link.model) for link in claims.chain]
     names = [("everything", ""), ("resource", claims.aud), ("owner", claims.sub)]

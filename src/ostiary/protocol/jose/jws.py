@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Jws(msgspec.Struct, frozen=True):
-    """The parts of a compact JWS. Parsing does not verify the signature: until it is verified, the name of a variable
+    """The parts of a compact JWS. Parsing does not verify the signature: until the verification, the name of a variable
     with these parts must begin with `unverified_`.
     """
 
@@ -41,8 +41,8 @@ class Jws(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1024)  # a token is parsed when it is verified, and again in the act
 def parse_jws(unverified_token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws:
-    """Return the parts of a token. Its header must have a string `alg`, known and well-formed members, and no
-    extension.
+    """Return the parts of a token; nothing is verified. The header must have `alg` and no extension (`crit`, `b64`);
+    `alg`, `kid`, `typ` and `cty` must be strings.
 
     Raises InvalidToken for any other token.
     """
@@ -96,7 +96,8 @@ def verify_jwt(
     """Return the claims of a token with a valid signature, valid times, and the expected issuer and audience. Raises
     InvalidToken if one of these checks fails.
 
-    `now` and `leeway` are microseconds. `typ` as in `verify_jws`.
+    `now` and `leeway` are microseconds. `typ` as in `verify_jws`. `issuer`, `audience`: None: not checked. `required`:
+    names of claims that the token must have.
     """
     payload = verify_jws(unverified_token, key_for=key_for, typ=typ, max_bytes=max_bytes).payload
     claims = parse_claims(payload)
@@ -173,7 +174,9 @@ def numeric_date(claims: Mapping[str, object], name: str) -> int:
 
 
 def media_type(header: Header) -> str | None:
-    """Return the `typ` of a header in lower case and without `application/`: RFC 7515 section 4.1.9."""
+    """Return the `typ` of a header in lower case and without `application/` (RFC 7515 section 4.1.9); None without
+    `typ`.
+    """
     typ = header.get("typ")
     return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 

@@ -18,8 +18,8 @@ class JwkSet:
 
     @classmethod
     def parse(cls, value: object) -> JwkSet:
-        """Parse a JWK Set from `{"keys": [...]}`. Raises InvalidKey for other JSON, and for a set with a private
-        key.
+        """Parse a JWK Set from `{"keys": [...]}`; unusable keys are skipped. Raises InvalidKey for other JSON, for more
+        than MAX_KEYS keys, and for a set with a private key.
         """
         jwks = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(jwks, list):
@@ -48,8 +48,8 @@ class JwkSet:
         return candidates[0]
 
     def key_for(self, header: Mapping[str, object]) -> PublicKey:
-        """Return the key for a header, for `verify_jwt`: by `kid`, or the only key with its `alg` if the header
-        has no `kid`.
+        """Return the key for a header, for `verify_jwt`: the only key with the header's `alg` and, if the header has a
+        `kid`, with this id. Raises InvalidToken (code `unknown_kid`) for none or several.
         """
         alg, kid = header.get("alg"), header.get("kid")
         candidates = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]

@@ -13,7 +13,7 @@ memory.
 For all tasks of an owner's agents, `counterparts` stores the recipients, with first use, last use and number of uses.
 """
 
-from ostiary.provenance.history.calls import Plan, created_by, done_of, is_created, plan_of, recipients_of
+from ostiary.provenance.history.calls import Plan, created_by, done_of, list_created, plan_of, recipients_of
 from ostiary.provenance.history.counterparts import (
     MAX_COUNTERPARTS,
     MAX_MET,
@@ -69,9 +69,9 @@ __all__ = [
     "done_of",
     "history_context",
     "in_passing",
-    "is_created",
     "is_news",
     "joined",
+    "list_created",
     "pack_history",
     "plan_of",
     "recipients_of",

@@ -20,8 +20,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Plan(NamedTuple):
-    """The form in which the history stores calls of a tool: `call` has no recipients; `paths` are the arguments
-    that name them.
+    """The form in which the history stores calls of one tool. `call`: the entry of such a call, without recipients;
+    `paths`: the arguments that name recipients.
     """
 
     call: Done
@@ -114,7 +114,7 @@ def _opened(output: object) -> object:
     return output
 
 
-def is_created(history: History, key: bytes, uid: str, arguments: Mapping[str, Any]) -> frozenset[object]:
+def list_created(history: History, key: bytes, uid: str, arguments: Mapping[str, Any]) -> frozenset[object]:
     """Return the names of the arguments whose values all name things that this task created with tools of the
     same resource.
     """

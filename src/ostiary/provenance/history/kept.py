@@ -46,7 +46,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The facts of all calls in a history, sorted. `counts`: the number of calls by effect; reads are not counted."""
+    """The facts of all calls in a history: names of tools, data classes, recipients and created things, each tuple
+    sorted, and `counts`, the number of calls by effect; reads are not counted.
+    """
 
     tools: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -101,7 +103,7 @@ def joined(one: History, other: History) -> History:
 
 
 def created(history: History, values: Iterable[bytes]) -> History:
-    """Return the history with the hashed names of things that one of its calls created."""
+    """Return the history extended by the hashed names of things that one of its calls created."""
     return joined(history, History(created=tuple(values)))
 
 

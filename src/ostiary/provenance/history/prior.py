@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.budget import DAY_US
 from ostiary.authorization.cedar.values import Record
-from ostiary.provenance.history.calls import is_created
+from ostiary.provenance.history.calls import list_created
 from ostiary.provenance.history.counterparts import Counterparts
 from ostiary.provenance.history.kept import EFFECTS, Done, History, is_news
 
@@ -73,7 +73,7 @@ class PriorHistory:
         context: Record = {
             **fixed,
             "new_recipients": len({*done.recipients} - recipients),
-            "created": is_created(self.task, self.key, done.tool, arguments),
+            "created": list_created(self.task, self.key, done.tool, arguments),
         }
         if self.met is not None:
             context["counterparts"] = self.met.counterparts.recipient_context(met, is_more=done.is_more, day=self.day)

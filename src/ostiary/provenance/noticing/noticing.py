@@ -48,7 +48,9 @@ FIRM = 4
 
 
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
-    """Return the findings about a call that is about to be decided, or that was denied as outside its task."""
+    """Return the findings about a call that is about to be decided, or that was denied as outside its task. A call that
+    only reads has none, unless its tool is a decoy.
+    """
     if event.canary:
         says = f"calls {event.tool[:128]}, which is a decoy"
         return [Noticed(detector="canary", points=CANARY, says=says)]

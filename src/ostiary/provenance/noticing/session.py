@@ -51,8 +51,8 @@ BEGUN = Session()
 def extend_session(
     session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object
 ) -> Session:
-    """Return the session after a call that returned `output` (JSON or a text). `memory`: the task's memory
-    before the call.
+    """Return the session after a call that returned `output` (JSON or a text); unchanged for a tool that returns no
+    untrusted content. `memory`: the task's memory before the call; without it, the session stays unchanged.
     """
     if memory is None or not tool.is_outside:
         return session

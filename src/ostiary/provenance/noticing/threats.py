@@ -101,16 +101,16 @@ def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
 
 
 def find_list(text: str, threats: Threats) -> ThreatList | None:
-    """Return the threat list that contains an indicator in the short text; of several lists, the one with most
-    points.
+    """Return the threat list that contains an indicator in the short text; of several lists, the one with most points.
+    None if no list contains an indicator.
     """
     marks = {mark for _, mark in _indicators(text, _prefixes(threats))} if threats else set()
     return max((one for one in threats.values() if not one.marks.isdisjoint(marks)), key=_points, default=None)
 
 
 def find_network_list(network: str, threats: Threats) -> ThreatList | None:
-    """Return the threat list that contains an entire network such as `198.51.100.0/24`; of several lists, the
-    one with most points.
+    """Return the threat list that contains an entire network such as `198.51.100.0/24`; of several lists, the one with
+    most points. None if no list contains the network, or if `network` is empty.
     """
     if not threats or not network:
         return None

@@ -28,8 +28,9 @@ _HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
 
 
 def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
-    """Return the origins of arguments that together are one identifier from the person's words or own record,
-    by path. `named`: the arguments that name recipients and objects.
+    """Return the origins, by path, of arguments that together are one identifier from the person's words or own record
+    (such as their mail address): `owner`, `repo` and `number` for `octo/hello#12`. `named`: the arguments that name
+    recipients and objects.
     """
     properties = schema.get("properties")
     order = {name: at for at, name in enumerate(properties)} if isinstance(properties, dict) else {}

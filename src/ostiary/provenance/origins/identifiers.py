@@ -88,7 +88,9 @@ _HYPHENS = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
 def identifiers(text: str, decoded: Decoded | None = None) -> Iterator[tuple[str, str]]:
-    """Yield each identifier in a text as (kind, identifier), at most MAX_FOUND."""
+    """Yield each secret or personal identifier in a text, such as a card number, an IBAN or an access key, as (kind,
+    identifier), at most MAX_FOUND.
+    """
     yielded: set[tuple[str, str]] = set()
     for reading in readings(text, decoded):
         if not _DIGIT.search(reading) and "-----BEGIN" not in reading and "eyJ" not in reading:

@@ -150,8 +150,9 @@ def is_effect(tool: Tool) -> bool:
 
 
 def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether policies need the origins or the labels of a call. True if the call has an effect, or is a
-    read in an open world with a link, a host or a long text.
+    """Return whether policies need the origins of a call (`judge_origins`) or the labels of its outgoing text
+    (`judge_outgoing`). True if the call has an effect, or is a read in an open world with an address, a link, a host or
+    a long text.
     """
     return reaches_out(tool, arguments) or (
         tool.open_world and any(_may_carry(leaf) for leaf in tool.coverage.leaves(arguments))
@@ -159,8 +160,8 @@ def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
 
 
 def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether policies on origins apply to a call. True if the call has an effect, or is a read in an
-    open world with a link or a host in a text.
+    """Return whether policies on origins apply to a call. True if the call has an effect, or is a read in an open world
+    with an argument of the kind `address`, or with a link or a host in a text.
     """
     if _acts(tool, arguments):
         return True
@@ -624,10 +625,11 @@ def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the person named or described the content that a call returns. True if a value that selects the
-    content is the person's, has a word of the person, or is in content that the person named or described; and no such
-    value is from other untrusted content. Search words count as such values. Of a call with an effect, which a plan or
-    a person permits, one word of the person in a value is enough (a command, a link with a query).
+    """Return whether the person named or described the content that a call returns. The values that select the content
+    are names of recipients and objects, and search words. True if one of these values is the person's, consists at
+    least half of words of the person, or is in content that the person named or described; and none of them is from
+    other untrusted content. Of a call with an effect, which a plan or a person permits, one word of the person in a
+    value is enough (a command, a link with a query).
     """
     is_named = False
     for leaf in tool.coverage.leaves(arguments):
@@ -669,8 +671,9 @@ def _describes(memory: Memory, search: object) -> bool:
 
 
 def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether each value that selects the content of a call is the person's, and the catalogue declares the
-    kind of one of them (a page, a channel). Search words do not name content: anyone can write a text with them.
+    """Return whether each value that selects the content of a call is the person's, and an owner declared the kind of
+    one of them (a page, a channel) in the catalogue. Search words do not name content: anyone can write a text with
+    them.
     """
     is_declared = False
     for leaf in tool.coverage.leaves(arguments):
@@ -685,9 +688,9 @@ def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 
 def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
-    """Return the memory for a call of the tool with the id `id` (`bank/pay`). In this memory, values of
-    endorsed documents count only if the plan has the tool or the task has no plan, and never count for objects if the
-    effect is grave (GRAVE). For a read, return `memory` unchanged.
+    """Return the memory for a call of the tool with the id `id` (`bank/pay`). In this memory, values of endorsed
+    documents (whose values the person accepts as their own) count only if the plan has the tool or the task has no
+    plan, and never count for objects if the effect is grave (GRAVE). For a read, return `memory` unchanged.
     """
     if not memory.documents or tool.effect is Effect.READ:
         return memory

@@ -89,8 +89,9 @@ def label_output(
     *,
     has_only_names: bool,
 ) -> list[Part]:
-    """Return the labels to store after a call: of the content that the call returned, of the texts that it sent, and a
-    mark if untrusted content may have requested the call.
+    """Return the labels to store after a call, as parts of the memory: fingerprints of the content that the call
+    returned, the last words of the texts that the call sent, and a mark if untrusted content may have requested the
+    call.
 
     `texts`: returned content that the person did not name; `fields`: values of a layout in this content;
     `has_only_names`: true if all of the output are names.
@@ -125,8 +126,9 @@ def judge_outgoing(
     arguments: Mapping[str, Any],
     values: CallValues | None = None,
 ) -> Record:
-    """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person.
-    `values`: the values of the call, if other rules use them too.
+    """Return the attributes `carries`, `unrequested` and `reveals` of a call's outgoing text for policies, as the
+    module describes. Empty if no text goes to anyone but the person. `values`: the values of the call, if other rules
+    use them too.
     """
     if not goes_out(tool):
         return {}

@@ -69,7 +69,9 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 
 def layout_of(text: str) -> Layout | None:
-    """Return the layout of a text; None if the text as a whole has none, or if its records have different fields."""
+    """Return the layout of a text: the records that a tool wrote as lines, as a table, as markup or as JSON. None if
+    the text as a whole has no layout, or if its records have different fields.
+    """
     if len(text) > MAX_LAYOUT:
         return None
     if (fenced := _FENCE.fullmatch(text)) is not None:
@@ -91,9 +93,9 @@ def layout_of(text: str) -> Layout | None:
 
 
 def certain(value: object, texts: Container[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a layout without escapes, in which a free text could imitate further fields, as (name,
-    value), up to the first field that could have done so: one with free text in any record, or with a name in `texts`
-    (lower case).
+    """Yield the fields of a layout without escapes that no value can have forged, as (name, value): those before the
+    first field that has free text in any record, or a name in `texts` (lower case). Free text may contain line breaks,
+    and so imitate further fields.
     """
     free = {name for name, text in fields(value) if is_free(text) or name.lower() in texts}
     return takewhile(lambda field: field[0] not in free, fields(value))

@@ -127,8 +127,8 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def links(text: str, decoded: Decoded | None = None) -> set[str]:
-    """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could
-    decode. If the text is not decoded as a whole, its beginning counts as a link too.
+    """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could decode.
+    If the text has more encoded parts than `decode` decodes, its first MAX_UNCLEAR characters count as a link too.
     """
     forms, is_whole = decode(text) if decoded is None else decoded[text]
     collected: set[str] = set() if is_whole else {text[:MAX_UNCLEAR]}
@@ -173,7 +173,9 @@ def is_page(word: str) -> bool:
 
 
 def spellings(one: str) -> Iterator[str]:
-    """Yield the forms of a link that count as equal in a source: the link itself, with `http`, and without a scheme."""
+    """Yield the forms of a link that count as equal in a source: the link itself and, for a link with `https`, the link
+    with `http` and without a scheme.
+    """
     yield one
     if one.startswith("https://"):
         yield f"http://{one[8:]}"

@@ -271,7 +271,9 @@ class Memory:
 
     @cached_property
     def without_derived(self) -> Memory:
-        """A copy of the memory without addresses that follow from addresses of the person."""
+        """A copy of the memory without addresses that follow from addresses of the person: their domains, and short
+        addresses such as `info@` with the person's domain.
+        """
         derived = (Origin.KNOWN, DERIVED)
         return replace(self, parts=tuple(part for part in self.parts if (part.origin, part.kinds) != derived))
 
@@ -335,8 +337,8 @@ class Memory:
 
 
 def remember(key: bytes, intent: Intent) -> Memory:
-    """Return the memory of a new task: the person's words, the values of their own record, and the endorsed
-    documents.
+    """Return the memory of a new task: the person's words, the values of their own record (such as name and mail
+    address), the endorsed documents and the plan.
     """
     blank, scribe, stated_text = Memory(key), Scribe(key), separate_sentences(intent.words)
     documents = tuple(
@@ -487,17 +489,17 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Check that a guard is permitted to state these parts of an output: their origins and kinds. Raises Malformed
-    otherwise.
+    """Check that a guard is permitted to state these parts of an output: their origins, kinds and sizes. Raises
+    Malformed otherwise.
     """
     for part in more:
         if part.kinds in LABEL_ROOM:
             if part.origin not in LABELLED:
-                raise Malformed("a label of an output has an origin that no label has")
+                raise Malformed(f"a label of an output has the origin {part.origin}, which no label has")
             _check_size(part, LABEL_ROOM[part.kinds])
             continue
         if part.origin not in OBSERVED:
-            raise Malformed("a part of an output has an origin that no output has")
+            raise Malformed(f"a part of an output has the origin {part.origin}, which no output has")
         _check_size(part, ROOM[Origin(part.origin)])
         is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
         is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (

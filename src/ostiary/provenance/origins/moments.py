@@ -40,7 +40,9 @@ def moments(words: Sequence[str]) -> list[str]:
 
 
 def list_moments(words: Sequence[str]) -> Iterator[list[str]]:
-    """Yield each date and each time among words, in normal form; both readings of an ambiguous date."""
+    """Yield each date and each time among words, as the list of its readings in normal form: two for an ambiguous date,
+    otherwise one.
+    """
     for place in [at for at, word in enumerate(words) if not word.isalpha() and word[:1].isdigit()]:
         word = words[place]
         if len(word) > 2 and word.replace(".", "", 1).isdigit():
@@ -143,7 +145,9 @@ def is_moment(text: str) -> bool:
 
 
 def is_interval(text: str) -> bool:
-    """Return whether a text in lower case is an interval (ISO 8601): dates, times or durations with `/` between."""
+    """Return whether a text in lower case is an interval (ISO 8601): dates, times or durations with `/` between. True
+    also for a single date, time or duration.
+    """
     return all(_STAMP.fullmatch(one) for one in text.split("/"))
 
 

@@ -59,7 +59,7 @@ from ostiary.provenance.origins.memory import (
     holds,
 )
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
-from ostiary.provenance.origins.slots import MAX_SPACES, rows, says_amount, slots
+from ostiary.provenance.origins.slots import MAX_SPACES, amount_parts, rows, slots
 from ostiary.provenance.origins.system_fields import (
     MAX_LISTED,
     WRITTEN,
@@ -181,7 +181,7 @@ def _slots(
         return []
     if kinds:
         has_amount = kinds & BIT[Kind.AMOUNT] and any(map(_DIGIT.search, _texts(output)))
-        return says_amount(memory) if has_amount else []
+        return amount_parts(memory) if has_amount else []
     is_named = _points(memory, tool, arguments) <= Origin.RECORD and not has_substitute(memory, tool, arguments)
     is_record = not tool.is_outside
     return slots(memory, uid, output, scribe, stated, is_named=is_named and is_record, is_record=is_record)

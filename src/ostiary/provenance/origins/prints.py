@@ -159,7 +159,7 @@ def is_telling(word: str) -> bool:
 
 
 def has_digits(text: str) -> bool:
-    """Return whether a text has as many digits as a word that has meaning alone (`is_telling`)."""
+    """Return whether a text has at least MIN_DIGITS digits."""
     return len(_DIGITS.findall(text)) >= MIN_DIGITS
 
 

@@ -92,7 +92,7 @@ def slots(
     return [Part(origin, SLOT, b"".join(facts)) for origin, facts in by_origin if facts]
 
 
-def says_amount(memory: Memory) -> list[Part]:
+def amount_parts(memory: Memory) -> list[Part]:
     """Return the parts to add to `memory` after reading a document that is endorsed for amounts and states an amount:
     one part, or none if `memory` already records such a document.
     """

@@ -43,7 +43,9 @@ _MARKED = re.compile(r"[_\\=<>|$^~{}#@]|://|\w/.*/")
 
 
 def kind_of(text: str) -> Kind:
-    """Return the kind of a value that is not prose."""
+    """Return the kind of a value that is not prose, by its form: a time, an address, an account or, for any other form,
+    an object.
+    """
     if is_moment(text):
         return Kind.TIME
     if ("@" in text or "://" in text) and links(text):

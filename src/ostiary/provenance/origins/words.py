@@ -120,8 +120,8 @@ def thousands(word: str) -> str:
 
 
 def list_stems(word: str) -> list[str]:
-    """Return the beginnings of a word that may be its stem. The first one, without MAX_ENDING letters, is stored. Never
-    equal to a word of a text.
+    """Return the beginnings of a word that may be its stem, marked so that none equals a word of a text; empty for a
+    short word. The first one, without MAX_ENDING letters, is stored.
     """
     if not _INFLECTED.fullmatch(word) or UNSPACED.match(word):
         return []
@@ -130,8 +130,8 @@ def list_stems(word: str) -> list[str]:
 
 
 def is_particle(text: str) -> bool:
-    """Return whether a text is a word that English sentences have whatever they are about. The words of a person do
-    not name a thing that a stranger called so.
+    """Return whether a text is a common English word such as `the` or `please`, which sentences have whatever their
+    subject. If a stranger gives a thing such a name, the words of the person do not name this thing.
     """
     return text.lower() in _PARTICLES
 
@@ -160,8 +160,8 @@ def is_mail(text: str) -> bool:
 
 
 def words(text: str, *, is_source: bool) -> list[str]:
-    """Return the words of a text, in order and in normal form. `is_source`: true to read the text leniently, as
-    a source.
+    """Return the words of a text, in order and in normal form. `is_source`: true for a text in which values are
+    searched, so that punctuation beside a word does not count; false for a value that is searched.
     """
     is_ascii = text.isascii()
     if not is_ascii:
