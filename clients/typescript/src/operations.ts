@@ -2110,7 +2110,7 @@ export type PersonStateBody = {
   state: string;
 };
 
-/** The place of a secret in a request. `placeholder`: only where the program sends the placeholder `OSTIARY:NAME`. */
+/** The place of a secret in a request. `placeholder`: only where the program sends `OSTIARY:NAME`. */
 export type Place = "body" | "header" | "placeholder" | "query";
 
 /**
