@@ -345,6 +345,7 @@ export type Applied = {
   filled?: number;
 };
 
+/** An answer to an approval request. A denial uses only the `reason`. */
 export type ApprovalAnswer = {
   reason: string;
   covers?: "call" | "task" | null;
@@ -354,6 +355,10 @@ export type ApprovalAnswer = {
   value?: string | null;
 };
 
+/**
+ * Answers to several approval requests with one reason: the ids of the requests to approve, and of those to deny.
+ * `covers` applies to each approval, as in an answer to one request.
+ */
 export type ApprovalAnswers = {
   reason: string;
   approve?: string[];
@@ -910,6 +915,7 @@ export type DeliveryError = {
   err: string;
 };
 
+/** The denial for which a person is asked, with the members that the decision of the evaluation contained. */
 export type Denied = {
   expires_at: string;
   binding_token?: string | null;
@@ -1003,6 +1009,7 @@ export type ElevationRequest = {
   break_glass?: boolean;
 };
 
+/** All scopes that an agent may request for a limited time; scopes that are left out are no longer among them. */
 export type Eligible = {
   scopes: string[];
   undeclared?: boolean;
@@ -1241,6 +1248,10 @@ export type ImportBody = {
   subject: string;
 };
 
+/**
+ * The decision of a person about an incident. `hours`: the duration of the restriction to reading. `is_real`: whether
+ * the findings were real; null stands for false if the agent is released, and otherwise for true.
+ */
 export type IncidentAnswer = {
   reason: string;
   hours?: number;
@@ -1405,6 +1416,10 @@ export type KeySetBody = {
   keys: Record<string, unknown>[];
 };
 
+/**
+ * The subject of a stop. `name`: the name or id of an agent, an owner or a resource, the id of a task, or the name of
+ * a segment or a model; empty for `everything`. `why`: the reason.
+ */
 export type Kill = {
   what: "everything" | "model" | "owner" | "resource" | "segment" | "task" | "agent";
   why: string;
@@ -1737,6 +1752,7 @@ export type NewIssuer = {
   endpoint?: string;
 };
 
+/** A request for a join token. `ttl`: its lifetime in seconds. */
 export type NewJoinToken = {
   ttl?: number;
 };
@@ -1936,6 +1952,7 @@ export type NewTrustDomain = {
   bundle?: Record<string, unknown> | null;
 };
 
+/** A webhook to add. `events`: actions of the ledger, such as `approval.ask`; empty for the default actions. */
 export type NewWebhook = {
   url: string;
   events?: string[];

@@ -65,6 +65,8 @@ REQUEST_ACTIONS = ("approval.ask", "elevation.request")
 
 
 class ApprovalState(StrEnum):
+    """The state of an approval request. `spent`: the approval was used; `lapsed`: the approval ended unused."""
+
     OPEN = "open"
     APPROVED = "approved"
     DENIED = "denied"
@@ -75,6 +77,8 @@ class ApprovalState(StrEnum):
 
 
 class Says(StrEnum):
+    """The content of an answer: a person approves or denies the request."""
+
     APPROVE = "approve"
     DENY = "deny"
 

@@ -27,6 +27,8 @@ from ostiaryd.registry.model import APPROVE, READ, SELF
 
 
 class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """An answer to an approval request. A denial uses only the `reason`."""
+
     reason: str
     covers: Literal["call", "task"] | None = None
     """Extent of an approval: this call, or similar calls of the task. By default, as the approval request proposes."""
@@ -43,6 +45,10 @@ class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
+    """Answers to several approval requests with one reason: the ids of the requests to approve, and of those to deny.
+    `covers` applies to each approval, as in an answer to one request.
+    """
+
     reason: str
     approve: list[str] = []
     deny: list[str] = []

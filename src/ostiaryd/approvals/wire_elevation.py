@@ -25,6 +25,8 @@ from ostiaryd.tasks.model import Elevation, Task
 
 
 class Eligible(msgspec.Struct, forbid_unknown_fields=True):
+    """All scopes that an agent may request for a limited time; scopes that are left out are no longer among them."""
+
     scopes: list[str]
     undeclared: bool = False
     """True if the scopes may contain scopes that no resource declares."""

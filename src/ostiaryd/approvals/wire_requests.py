@@ -64,6 +64,8 @@ class Problem(TypedDict):
 
 
 class Denied(msgspec.Struct, frozen=True):
+    """The denial for which a person is asked, with the members that the decision of the evaluation contained."""
+
     expires_at: str
     binding_token: str | None = None
 

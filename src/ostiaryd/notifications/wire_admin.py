@@ -18,6 +18,8 @@ from ostiaryd.registry.model import ADMIN
 
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
+    """A webhook to add. `events`: actions of the ledger, such as `approval.ask`; empty for the default actions."""
+
     url: str
     events: tuple[str, ...] = ()
     form: Form = "signed"

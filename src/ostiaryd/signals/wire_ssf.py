@@ -296,7 +296,7 @@ ROUTES = (
         errors=(NOT_FOUND,),
         protocol=SSF,
         answers={200: Either(StreamConfiguration, list[StreamConfiguration])},
-        query=(Query("stream_id", "Id of the stream."),),
+        query=(Query("stream_id", "Id of the stream; by default, all streams of the caller."),),
     ),
     Route(
         "PATCH",

@@ -21,6 +21,8 @@ from ostiaryd.trust.model import SECOND, Secret
 
 
 class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
+    """A request for a join token. `ttl`: its lifetime in seconds."""
+
     ttl: int = flows.DEFAULT_LIFETIME_S
 
 

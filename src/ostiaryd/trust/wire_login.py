@@ -416,8 +416,8 @@ def _next_path(return_to: str) -> str:
 
 DEMAND = (
     Query("return_to", "Path of this server to which the login leads."),
-    Query("acr_values", "Acceptable levels of assurance, separated by spaces."),
-    Query("max_age", "Maximum age of the login, in seconds."),
+    Query("acr_values", "Levels of assurance, separated by spaces; a session that reaches none needs another login."),
+    Query("max_age", "Maximum age, in seconds, of the proofs by which the person signed in."),
     Query("prompt", "`login`: authenticate again, even if there is a session."),
     Query("login_hint", "Name of the person who should sign in."),
 )

@@ -392,8 +392,8 @@ def _name_of(claims: dict[str, Any]) -> str:
 DEMANDS = (
     Query("return_to", "Path of this server to which the login leads."),
     Query("prompt", "`login`: the person must authenticate again."),
-    Query("max_age", "Maximum age of the login, in seconds.", int),
-    Query("acr_values", "Demanded levels of assurance."),
+    Query("max_age", "Maximum age of the login, in seconds; the provider must authenticate the person again.", int),
+    Query("acr_values", "Demanded levels of assurance, separated by spaces; the provider is asked for one of them."),
     Query("login_hint", "Name of the person at the provider."),
 )
 ERRORS = (
@@ -419,9 +419,9 @@ ROUTES = (
         "",
         protocol=PAGES,
         query=(
-            Query("code", "The code of the provider."),
-            Query("state", "The state of the login."),
-            Query("iss", "The issuer (RFC 9207)."),
+            Query("code", "Authorization code of the provider."),
+            Query("state", "The `state` of the authentication request, which the provider repeats."),
+            Query("iss", "The issuer that sent the response (RFC 9207)."),
             Query("error", "Error code of the provider's refusal."),
         ),
         answers={303: None, 200: Content(media_types=("text/html",))},

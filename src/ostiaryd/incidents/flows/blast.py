@@ -113,7 +113,7 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -> tuple[set[AgentId], set[AgentId]]:
     """Return two sets of agent ids: the agents to which the incident's agent delegated parts of its tasks, and the
-    agents from whose tasks it got parts.
+    agents that delegated parts of their tasks to the incident's agent.
 
     Considered are the agent's live tasks, and the tasks of `entries` and of the incident's findings, which may have
     ended.

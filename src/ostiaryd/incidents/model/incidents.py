@@ -43,6 +43,8 @@ MAX_NOTE = 2000
 
 
 class IncidentState(StrEnum):
+    """The state of an incident. An incident that is neither `open` nor `taken` is closed."""
+
     OPEN = "open"
     TAKEN = "taken"
     RELEASED = "released"
@@ -80,6 +82,8 @@ class Limits(NamedTuple):
 
 
 class Outcome(StrEnum):
+    """The outcome of a response that a playbook proposed or a person ordered. `failed`: an error prevented it."""
+
     DONE = "done"
     LIMITED = "limited"
     """the response waits for a person, because a limit on automatic responses prevented it, or evidence is lacking"""

@@ -30,6 +30,10 @@ from ostiaryd.watch.model import Finding
 
 
 class IncidentAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """The decision of a person about an incident. `hours`: the duration of the restriction to reading. `is_real`:
+    whether the findings were real; null stands for false if the agent is released, and otherwise for true.
+    """
+
     reason: str
     hours: int = 24
     is_real: bool | None = None
@@ -193,11 +197,11 @@ async def show_incident(call: Call) -> Reply:
 async def show_timeline(call: Call) -> Reply:
     """Show a page of the timeline of an incident, newest first.
 
-    The timeline has the agent of the incident, the agents to and from which it delegated, and agents of the same owner
-    or model. The timeline begins a day before the incident, and ends an hour after the incident's end. Only callers
-    that may read the ledger see entries, and only callers that may read findings see findings outside the incident. A
-    page has at most `limit` entries (200 at most), the responses and notes of the same span of time, and the newest 20
-    findings of each agent.
+    The timeline has the agent of the incident, the agents to which it delegated tasks or that delegated tasks to it,
+    and agents of the same owner or model. The timeline begins a day before the incident, and ends an hour after the
+    incident's end. Only callers that may read the ledger see entries, and only callers that may read findings see
+    findings outside the incident. A page has at most `limit` entries (200 at most), the responses and notes of the same
+    span of time, and the newest 20 findings of each agent.
     """
     caller, now = call.caller, call.world.now()
     _check_may_see(caller)

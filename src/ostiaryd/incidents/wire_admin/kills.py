@@ -19,6 +19,10 @@ from ostiaryd.registry.model import ADMIN, READ, Stop
 
 
 class Kill(msgspec.Struct, forbid_unknown_fields=True):
+    """The subject of a stop. `name`: the name or id of an agent, an owner or a resource, the id of a task, or the name
+    of a segment or a model; empty for `everything`. `why`: the reason.
+    """
+
     target_kind: kills.Killed = msgspec.field(name="what")
     why: str
     name: str = ""

@@ -30,6 +30,8 @@ class InvalidJoin(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
+    """A new join token, which is shown once; `agent` is an id, `expires_at` in microseconds."""
+
     agent: str
     secret: str = field(repr=False)
     expires_at: int
