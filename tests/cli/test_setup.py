@@ -188,7 +188,7 @@ def test_unwritable_key_files_are_refused_before_any_registration(ostiary: Comma
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("protect", "nothing"), "names no tools"),
+        (("protect", "nothing"), "is no module:application"),
         (("protect", "no_such_module:app"), "cannot import no_such_module"),
         (("protect", "no_such_module:app"), "run the command in the folder of the module"),
         (("protect", "needs_another:app"), "install `no_such_module` into the environment"),
