@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.ocsp import OCSPResponseStatus
 from msgspec.structs import replace
@@ -29,7 +31,7 @@ from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
 from ostiaryd.doctor import _hsm
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.crypto.hsm import ANSWER_S, LABEL, Hsm, _generate
+from ostiaryd.ground.crypto.hsm import ANSWER_S, LABEL, Hsm, HsmRsaKey, _generate
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from tests.support.api_fixtures import send
@@ -89,6 +91,9 @@ async def test_authorities_sign_in_the_hsm_and_no_private_key_is_exported(world:
         key = flows.open_sealed(one, keys=world.keys)
         with pytest.raises(TypeError, match="in an HSM"):
             key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        if isinstance(key, HsmRsaKey):
+            with pytest.raises(TypeError, match="only by PKCS #1 1.5"):
+                key.sign(b"", padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
     assert "signed with 3 keys" in await _hsm(world)
 
 

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry, run_act
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.certs import flows, wire_trust_domains
 from ostiaryd.certs.flows import trust_domains
 from ostiaryd.certs.model.bundle import parse_bundle
+from ostiaryd.certs.model.spiffe_id import parse_spiffe_id
 from ostiaryd.certs.model.trust_domain import TrustDomain
+from ostiaryd.certs.model.x509_svid import check_x509_svid
 from ostiaryd.ground.world import World
 from tests.certs.svid_fixtures import document, root, x509_jwk
 from tests.support.role_fixtures import administrator, ask
@@ -50,10 +52,12 @@ class ForeignAuthority:
         context.load_cert_chain(file)
         return context
 
-    def _sign(self, key: ec.EllipticCurvePrivateKey, names: list[str], *, is_authority: bool) -> x509.Certificate:
+    def _sign(
+        self, key: ec.EllipticCurvePrivateKey, names: list[str], *, is_authority: bool, signs: bool = True
+    ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
-        usage |= {"encipher_only": False, "decipher_only": False, "digital_signature": True}
+        usage |= {"encipher_only": False, "decipher_only": False, "digital_signature": signs}
         alternatives = [x509.DNSName("localhost"), *map(x509.UniformResourceIdentifier, names)]
         builder = x509.CertificateBuilder(
             subject_name=x509.Name(
@@ -175,6 +179,17 @@ async def test_another_endpoint_certificate_of_the_trust_domain_is_refused(
     refused = await refreshed(world, clock)
     assert words in refused.failed
     assert (refused.sequence, refused.refreshed_at, refused.bundle.x509) == (1, None, (authority.der,))
+
+
+def test_a_certificate_whose_key_may_not_sign_is_no_x509_svid() -> None:
+    authority, key, spiffe_id = ForeignAuthority(), ec.generate_private_key(ec.SECP256R1()), parse_spiffe_id(ENDPOINT)
+    signing, other = (
+        authority._sign(key, [ENDPOINT], is_authority=False, signs=signs).public_bytes(Encoding.DER)
+        for signs in (True, False)
+    )
+    check_x509_svid(signing, spiffe_id)
+    with pytest.raises(Invalid, match="its key usage lacks `digitalSignature`"):
+        check_x509_svid(other, spiffe_id)
 
 
 async def test_an_endpoint_certificate_of_another_authority_is_refused(

@@ -300,7 +300,7 @@ def test_a_command_with_an_unread_output_pipe_exits_with_0(server: Server, words
         (("--listen", "127.0.0.1:²"), 2, "is not HOST:PORT"),
         (("--listen", "no.such.host.invalid:0"), 3, "cannot listen on no.such.host.invalid"),
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
-        (("--database", "mysql://x"), 2, "unknown database `mysql`"),
+        (("--database", "mysql://x"), 2, "the database URL has the unknown scheme `mysql`"),
         (("--database", "sqlite:////nowhere/x.db"), 3, "cannot open the database: /nowhere/x.db"),
         (("--database", "postgresql://nobody@127.0.0.1:1/x"), 3, "cannot connect to PostgreSQL"),
     ],

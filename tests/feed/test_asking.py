@@ -133,6 +133,7 @@ async def test_a_request_about_another_agent_tool_or_task_is_refused(
     with pytest.raises(Refused) as refused:
         await ask(world, bank, hash, question(world, bot, task, **FOREIGN[case]))
     assert refused.value.code == "foreign_question"
+    assert ("the time of the question" in refused.value.message) is (case == "no instant")
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.token) == ("policy.ask", "refused", "tok_1")
     assert entry.agent is None, "nobody has shown that it was that agent's call"

@@ -65,6 +65,9 @@ def test_the_error_about_a_missing_data_folder_names_its_option() -> None:
         ("trust_domain", "Example", False),
         ("trust_domain", "example.org", True),
         ("trust_domain", "a/b", False),
+        ("trust_domain", "-a", False),
+        ("trust_domain", "a" * 255, True),
+        ("trust_domain", "a" * 256, False),
         ("public_url", "https://id.example", True),
         ("public_url", "https://id.example/", False),
         ("public_url", "http://id.example", False),
@@ -81,6 +84,13 @@ def test_a_value_outside_of_its_limits_is_refused(key: str, value: Any, good: bo
     else:
         with pytest.raises(Invalid):
             load_config(environ={}, data_dir="d", **{key: value})
+
+
+@pytest.mark.parametrize("name", ["mtls_url", "status_url"])
+def test_the_error_for_a_malformed_url_names_its_setting(name: str) -> None:
+    given: dict[str, Any] = {name: "https://id.example/"}
+    with pytest.raises(Invalid, match=f"^{name} must not end in a slash"):
+        load_config(environ={}, data_dir="d", **given)
 
 
 @pytest.mark.parametrize(("name", "other"), [("trust_domain", "else.example"), ("public_url", "https://else.example")])

@@ -403,6 +403,16 @@ def test_a_malformed_or_insecure_url_is_refused(url: str) -> None:
         check_named(url, of="the URL")
 
 
+def test_the_error_for_a_url_names_the_part_that_is_wrong() -> None:
+    for url in ("ftp://example.org/", "https:///x"):
+        with pytest.raises(Invalid, match="must be http") as refused:
+            check_named(url, of="the URL")
+        assert refused.value.hint == "begin with https:// and a host"
+    for url in ("https://a@example.org/", "https://example.org/#x"):
+        with pytest.raises(Invalid, match="must not contain a user or a fragment"):
+            check_named(url, of="the URL")
+
+
 def test_a_private_host_is_accepted_only_if_the_operator_names_the_host() -> None:
     assert check_named("https://example.org:8443/a?b=c", of="the URL")
     assert check_named("https://10.0.0.1/", of="the URL", private={"10.0.0.1"})

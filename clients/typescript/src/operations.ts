@@ -1158,8 +1158,8 @@ export type GroupRule = {
 
 /**
  * A connected guard. `since`: when the guard connected, in seconds since the epoch. `seq`: the last change that the
- * guard acknowledged. `applied`: whether the requested change is in force at the guard, and `ms`: the milliseconds
- * from the request's `since` until the change was in force.
+ * guard acknowledged. `applied`: whether the requested change is in force at the guard; without a requested change,
+ * whether all changes sent so far are. `ms`: the milliseconds from the request's `since` until then.
  */
 export type GuardBody = {
   applied: boolean;
@@ -2541,7 +2541,7 @@ export type ResourceSearch = {
 
 /**
  * The use of one resource by one agent. `tasks`: the number of the agent's recent tasks at the resource. `peers`: the
- * number of peers.
+ * number of peers, which are the other agents of the same kind among the 200 last active agents at the resource.
  */
 export type ResourceUse = {
   peers: number;

@@ -79,7 +79,7 @@ class Validations:
 
 
 async def keep_validating(world: World) -> None:
-    """Start the validations that are due. Then wait until a client responds or a validation ends, at most a second."""
+    """Wait until a client responds or a validation ends, at most `LOOK_S`. Then start the validations that are due."""
     changed = world.get_singleton(Validations).changed
     with suppress(TimeoutError):
         await asyncio.wait_for(changed.wait(), LOOK_S)

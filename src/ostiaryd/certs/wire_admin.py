@@ -242,8 +242,8 @@ async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refuse
 
 
 def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:
-    """Check that the caller may request certificates for a holder. Raises NotFound for an unknown holder, Forbidden
-    otherwise.
+    """Check that the caller may request certificates for a holder. Raises NotFound for an unknown holder, Forbidden if
+    the caller may not.
     """
     if caller.is_admin:
         return

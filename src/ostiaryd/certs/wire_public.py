@@ -47,7 +47,7 @@ async def _ocsp_reply(call: Call, request: bytes) -> Reply:
 
 
 async def show_bundle(call: Call) -> Reply:
-    """Return the trust bundle: the certificates of all roots in force, in PEM, the active root first."""
+    """Return the trust bundle: the certificates of all roots that clients must trust, in PEM, the active root first."""
     bundle = encode_pem(store.authorities.trust_bundle(call.world.db.read()))
     if not bundle:
         raise NotFound(

@@ -65,8 +65,8 @@ class Caller(NamedTuple):
         return [workload.agent for workload in self.workloads]
 
     def check_identity(self) -> None:
-        """Check that the process has an identity: a workload with an active agent. Raises the first refusal
-        otherwise.
+        """Check that the process has an identity: a workload with an active agent. Otherwise raises the first of its
+        refusals, or Forbidden if it matches no workload.
         """
         if not self.workloads:
             raise first_refusal(self.refusals)

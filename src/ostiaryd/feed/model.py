@@ -61,7 +61,9 @@ def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
 
 
 def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
-    """Return the fact of a change that needs no read of the database. `at`: the time of the change, in microseconds."""
+    """Return the fact (the statement of the feed to guards) of a change that needs no read of the database. `at`: the
+    time of the change, in microseconds.
+    """
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -138,7 +140,12 @@ def tell_call(
     statements are kept as detail.
     """
     if holding is None or holding.audience != entries.by.uri or holding.agent != record.agent:
-        problem = "the token is unknown" if holding is None else "the token is not for the resource of the reporter"
+        if holding is None:
+            problem = "the token is unknown"
+        elif holding.audience != entries.by.uri:
+            problem = "the token is not for the resource of the reporter"
+        else:
+            problem = "the token is not of the reported agent"
         entries.add(
             "report.refused",
             number,

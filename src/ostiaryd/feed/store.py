@@ -137,8 +137,8 @@ def drop_servers(tx: Tx, servers: list[str]) -> None:
 
 
 def position(reader: Reader) -> tuple[int, str]:
-    """Return the number of the newest change in the outbox, and the ledger's signed checkpoint, both as of the same
-    commit.
+    """Return the number of the newest message in the outbox (of any topic), and the ledger's signed checkpoint, both as
+    of the same commit.
     """
     row = reader.one(_POSITION)
     assert row is not None

@@ -23,8 +23,8 @@ SECOND = 1_000_000
 
 class GuardBody(TypedDict):
     """A connected guard. `since`: when the guard connected, in seconds since the epoch. `seq`: the last change that the
-    guard acknowledged. `applied`: whether the requested change is in force at the guard, and `ms`: the milliseconds
-    from the request's `since` until the change was in force.
+    guard acknowledged. `applied`: whether the requested change is in force at the guard; without a requested change,
+    whether all changes sent so far are. `ms`: the milliseconds from the request's `since` until then.
     """
 
     guard: str

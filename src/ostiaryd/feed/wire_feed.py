@@ -276,7 +276,8 @@ async def find_secret(call: Call) -> Reply:
 async def memory(call: Call) -> Reply:
     """Add the results of a tool to the task's memory as hashed words, or read the memory.
 
-    The response contains the memory unless the guard has its newest version.
+    The response contains the memory unless the guard has its newest version. A request with `past` instead reads the
+    history of allowed calls, or adds a call to the history.
     """
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id

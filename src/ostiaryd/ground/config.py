@@ -308,8 +308,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=1000,
-            description="Limit on mistaken restrictions: the number of 10,000 tasks (of one agent, and of all agents "
-            "together) in which a finding of a statistical detector may restrict an honest agent before a person "
+            description="Limit on mistaken restrictions: in how many of 10,000 tasks (counted for each agent, and for "
+            "all agents together) a finding of a statistical detector may restrict an honest agent before a person "
             "decides. 0: such findings restrict no agent. Findings with certain evidence do not depend on this setting",
         ),
     ] = 5
@@ -332,8 +332,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         Meta(
             description="PEM file of certificate authorities that the server trusts, in addition to those of the "
-            "system, when it fetches metadata documents and keys of clients, and when it reads "
-            "secrets of back ends"
+            "system, in requests to OAuth clients (metadata documents, keys, logout notices), to bundle endpoints of "
+            "federated trust domains, to back ends of the vault, and to services whose secrets it rotates"
         ),
     ] = ""
     acme_networks: Annotated[
@@ -421,7 +421,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def mtls_base(self) -> str:
-        """Return the URL at which clients with certificates reach the server; empty if that is the public URL."""
+        """Return the URL at which clients with certificates reach the server; empty if they use the public URL, or if
+        no listener or proxy asks for certificates.
+        """
         if self.mtls_url or not self.mtls_listen:
             return self.mtls_url
         public = urlsplit(self.public_url)
@@ -466,8 +468,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def private(self) -> frozenset[str]:
-        """Return the hosts in `private_hosts`, to which the server sends requests that other parties cause by naming a
-        URL, although the addresses of the hosts are not public.
+        """Return the hosts in `private_hosts`. If another party names a URL, such as that of a webhook, the server
+        sends requests to these hosts although their addresses are not public.
         """
         return frozenset(self.private_hosts.split())
 
@@ -491,7 +493,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **options: Any) -> Config:
     """Return the configuration from the file, the environment and the command line (`options`). Each of them overrides
-    the ones before. Raises Invalid for an unreadable file, or an unknown or invalid setting.
+    the ones before. Raises Invalid for an unreadable file, a missing data folder, an invalid setting, or an unknown
+    setting in the file.
     """
     values: dict[str, Any] = {}
     if file is not None:
@@ -519,7 +522,7 @@ def read_environment(prefix: str) -> dict[str, str]:
 
 def read_places(file: str) -> Places:
     """Return the places of networks in the configured file; none if `file` is empty. Raises Invalid for an unreadable
-    file.
+    or malformed file.
     """
     if not file:
         return Places({})
@@ -531,8 +534,8 @@ def read_places(file: str) -> Places:
 
 
 def read_statement_issuers(file: str) -> dict[str, object]:
-    """Return the JWK Set of each trusted issuer of software statements in the configured file, not parsed, by issuer;
-    none if `file` is empty. Raises Invalid for an unreadable file.
+    """Return the configured file as a dict: for each trusted issuer of software statements, its JWK Set, which is not
+    checked yet. The dict is empty if `file` is empty. Raises Invalid for an unreadable file.
     """
     if not file:
         return {}
@@ -618,19 +621,21 @@ def _checked(config: Config) -> Config:
         raise Invalid(f"data_classes: more than {MAX_CLASSES} classes", hint="remove classes")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(
-            f"the trust domain `{config.trust_domain}` may contain only lower-case letters, digits, `.`, `-` and `_`",
+            f"the trust domain `{config.trust_domain}` must be 1 to 255 lower-case letters, digits, `.`, `-` and `_`, "
+            "and begin with a letter or a digit",
             hint="use a name such as example.org",
         )
-    for url in filter(None, (config.public_url, config.mtls_url)):
-        check_public_url(url)
-    if config.status_url:
-        _check_base_url(config.status_url, name="status_url")
+    if config.public_url:
+        check_public_url(config.public_url)
+    for name in ("mtls_url", "status_url"):
+        if url := getattr(config, name):
+            _check_base_url(url, name=name)
     return config
 
 
 def check_public_url(public_url: str) -> str:
-    """Return the public URL after checking it. The public URL is also the issuer identifier. Raises Invalid for http to
-    another machine, or a malformed URL.
+    """Check the setting `public_url`, which is also the issuer identifier, and return it. Raises Invalid for http to
+    another machine, a final slash, or another malformed URL.
     """
     url = _check_base_url(public_url, name="the public URL")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):

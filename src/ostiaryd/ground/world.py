@@ -91,8 +91,7 @@ async def open_world(
     If `config` leaves out the trust domain or the public URL, the values of the first start are used; different values
     are refused. `now` is the wall clock; if it is not the system's clock, it also serves as boot clock unless `boot` is
     given. Raises Conflict if the data folder was used before and its database or root key is missing. Without `create`,
-    raises NotFound if the folder was neither used before nor restored, and a server may use the folder at the same
-    time.
+    a server may use the folder at the same time; NotFound is raised if the folder was neither used before nor restored.
     """
     if boot is None:
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")

@@ -134,7 +134,8 @@ def _parse_search(call: Call, names: AbstractSet[str]) -> tuple[dict[str, str | 
 async def list_receipts(call: Call) -> Reply:
     """Return the receipts of the entries that match a search, newest entry first, all under the same checkpoint.
 
-    The filters are the filters of the search, except `after` and `total`. A page has at most 200 receipts.
+    The filters are the filters of the search, except `after` and `total`. A page has at most 200 receipts, and fewer if
+    the receipts are large.
     """
     filters, limit = _parse_search(call, _NAMES - {"total"})
     if "after" in filters:

@@ -199,7 +199,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
 
     `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused if a
     lookup finds no account, if the external account binding is missing or wrong, if its MAC key is unknown, used,
-    revoked or expired, or if the account or its holder may not act.
+    revoked or expired, if a contact is invalid, or if the account or its holder may not act.
     """
     if (account := store.acme.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
@@ -716,7 +716,8 @@ def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: RevocationR
 def _find_presented(act: Act, der: bytes) -> Certificate:
     certificate = find_presented(act.tx, der, now=act.now)
     if certificate is None:
-        raise AcmeRefused("malformed", "this server has not issued the certificate", status=404)
+        message = "this server has not issued the certificate, or the certificate expired more than a day ago"
+        raise AcmeRefused("malformed", message, status=404)
     registry.fill_entry(act, object=certificate.serial)
     return certificate
 

@@ -66,8 +66,8 @@ class Issuer(NamedTuple):
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """Return the active intermediate with its key. If there is none, create the intermediate, and the root if there is
-    no root. After a revocation, the intermediate has the limits of the revoked intermediate. Raises Conflict if the key
-    of the root is not on this server, Unavailable if the HSM fails.
+    no root. If the previous intermediate was revoked, the new intermediate is limited to the same names. Raises
+    Conflict if the key of the root is not on this server, Unavailable if the HSM fails.
     """
     active = store.authorities.active(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
@@ -84,7 +84,8 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
     """Return an authority with its private key and chain. Raises Conflict if this server does not have the key or the
-    certificate of the authority, and Unavailable if the HSM with the key does not answer or has another key.
+    certificate of the authority, NotFound if the HSM does not contain the key, and Unavailable if the HSM does not
+    answer or has another key in its place.
     """
     if not authority.has_key or not authority.certificate:
         lack = "certificate yet" if authority.has_key else "key on this server"
@@ -97,8 +98,8 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
 
 
 def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
-    """Return the private key of an authority, decrypted or from the HSM. Raises Unavailable if the key is in an HSM
-    that cannot be reached, or that has another key in its place.
+    """Return the private key of an authority, decrypted or from the HSM. Raises NotFound if the HSM does not contain
+    the key, Unavailable if the HSM cannot be reached, or has another key in its place.
     """
     if authority.hsm_key is not None:
         if keys.hsm is None:
@@ -115,11 +116,12 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
 
 
 def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float = GENERATION_S) -> list[PrivateKey]:
-    """Generate `count` new keys, in the HSM if an HSM is configured, which makes each within `within_s` seconds. The
-    default is three keys: for a root, for an intermediate, and for the intermediate's OCSP responder.
+    """Generate `count` new keys: if an HSM is configured, in the HSM, each within `within_s` seconds. The default is
+    three keys: for a root, for an intermediate, and for the intermediate's OCSP responder.
 
     RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid for an unsupported
-    type of key; Unavailable if the HSM fails, after the keys that were already generated are deleted.
+    type of key, Unavailable if the HSM fails, Conflict if the HSM would allow a private key to be read. After a
+    failure, the keys that were already generated are deleted from the HSM.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
@@ -156,8 +158,9 @@ def find_unreplaced(reader: Reader) -> Authority | None:
 async def new_keys(
     world: World, key_type: str, count: int = 3, *, within_s: float = GENERATION_S
 ) -> AsyncIterator[list[PrivateKey]]:
-    """Provide new keys for acts on authorities. When the block ends, delete the keys in the HSM that no authority uses.
-    `within_s` is the time in seconds that the HSM has for each key.
+    """Provide new keys for acts on authorities. When the block ends, delete from the HSM those of the new keys, and of
+    the keys that authorities used before, that no authority uses any more. `within_s` is the time in seconds that the
+    HSM has for each key.
 
     If the task is cancelled, no key is deleted, because the act that uses the keys may still be committed.
     """

@@ -110,7 +110,8 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
             )
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:
-        raise Forbidden("the certificate would end before it begins: its agent, task or issuer ends", code="ending")
+        message = "the certificate would have no lifetime: its agent, its task or the issuing authority ends now"
+        raise Forbidden(message, code="ending")
     not_before = max(act.now - BACKDATED_S * SECOND, issuer.authority.not_before) // SECOND * SECOND
     der = build_certificate(
         issuer=issuer.certificate,

@@ -43,12 +43,13 @@ class OwnCertificate(NamedTuple):
 
 
 def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
-    """Return the oldest neglected certificates without a warning so far, each with its number of failed renewals.
+    """Return neglected certificates without a warning so far, each with its number of failed renewals: at most
+    `WARNED_AT_ONCE` for each of the two reasons.
 
     A certificate is neglected if its renewal failed `MAX_FAILED` times, or if less than `days` and less than a sixth of
-    its lifetime are left. The second case counts only certificates that live at least a day or replaced another
-    certificate, and not certificates that end with a declared task. A certificate is not neglected if its holder has a
-    newer certificate with the same profile and names.
+    its lifetime are left. The second reason applies only to certificates that live at least a day or replaced another
+    certificate, and not to certificates that end with a declared task. A certificate is not neglected if its holder has
+    a newer, unrevoked certificate with the same profile and names.
     """
     return store.certificates.neglected(
         reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE
@@ -56,8 +57,8 @@ def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certifi
 
 
 def count_neglected(reader: Reader, *, now: int, days: int) -> int:
-    """Return the number of neglected certificates, with and without a warning. The two cases of `list_neglected` are
-    counted separately, each up to `MAX_COUNTED`.
+    """Return the number of neglected certificates, with and without a warning. At most `MAX_COUNTED` are counted for
+    each of the two reasons of `list_neglected`; a certificate with both counts once.
     """
     return len(
         store.certificates.neglected(

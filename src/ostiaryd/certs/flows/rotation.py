@@ -73,8 +73,8 @@ def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str]
 def rotate_authority(
     act: Act, kind: AuthorityKind, keys: list[PrivateKey], *, overlap_s: int = OVERLAP_S, config: Config
 ) -> Authority:
-    """Replace the active intermediate now, or publish a new root that signs after `overlap_s` seconds (0 to 30 days).
-    Return the new authority.
+    """Replace the active intermediate now, or, if `kind` is root, publish a new root that signs after `overlap_s`
+    seconds (0 to 30 days). Return the new authority.
 
     With a new root, a new intermediate is created, too. Certificates of the replaced authorities stay valid. Raises
     Invalid for another overlap; raises Conflict if no root or no intermediate is active, if another root is pending, or
@@ -134,7 +134,8 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
 
     The act makes and uses no key, so that an HSM that does not answer delays no revocation: an active intermediate is
     replaced by a later act (`replace_revoked`). The owner of an external root must revoke the intermediate as well.
-    Raises NotFound; raises Conflict for an authority that is not an intermediate, is pending, or is revoked already.
+    Raises NotFound for an unknown authority, Conflict for an authority that is not an intermediate, is pending, or is
+    revoked already.
     """
     revoked = find_authority(act.tx, id)
     fill_entry(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)

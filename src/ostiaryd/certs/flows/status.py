@@ -178,8 +178,8 @@ class _Crl(NamedTuple):
 
 
 class RevocationLists:
-    """The revocation lists of one server process: each is built at the first request, and built again after a
-    revocation.
+    """The revocation lists of one server process. Each is built at the first request, and built again after a
+    revocation, after a change of the stops of the kill switch, and after half of its validity.
     """
 
     def __init__(self, world: World) -> None:

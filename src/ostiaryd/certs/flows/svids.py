@@ -127,7 +127,8 @@ def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
     try:
         registry.active_agent(reader, subject.path.removeprefix("/agent/"), now=now)
     except Refused as refusal:
-        raise Invalid(f"the subject of the JWT-SVID: {refusal.message}", code=refusal.code) from None
+        message = f"the subject of the JWT-SVID is not an active agent: {refusal.message}"
+        raise Invalid(message, code=refusal.code) from None
 
 
 def _active_agent(act: Act, workload: Workload) -> Agent:

@@ -127,8 +127,9 @@ def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
 
 
 def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> tuple[bytes, ...]:
-    """Return the X.509 authorities, in the latest bundle, of the trust domain of a bundle endpoint (SPIFFE Federation,
-    5.2.2.4). Raises NotFound for an unknown trust domain, Unavailable if this server has no bundle of its own yet.
+    """Return the X.509 authorities that authenticate a bundle endpoint: those in the latest bundle of the endpoint's
+    trust domain (SPIFFE Federation, 5.2.2.4). Raises NotFound for an unknown trust domain, Unavailable if this server
+    has no bundle of its own yet.
     """
     if endpoint.trust_domain == config.trust_domain:
         return own_bundle(reader, config).x509
@@ -148,9 +149,10 @@ def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
 
 
 def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> TrustDomain:
-    """Store a fetched bundle of a trust domain, and wake the streams of workloads; return the trust domain. Raises
-    NotFound if the trust domain was removed, BackwardBundle for an older bundle than the stored one, OwnAuthority for a
-    bundle with an authority of this server.
+    """Store a fetched bundle of a trust domain, and wake the streams of workloads; return the trust domain. If the
+    bundle equals the stored bundle, store only the time of the next fetch. Raises NotFound if the trust domain was
+    removed, BackwardBundle for an older bundle than the stored one, OwnAuthority for a bundle with an authority of this
+    server.
     """
     domain = find_trust_domain(act.tx, name)
     registry.fill_entry(

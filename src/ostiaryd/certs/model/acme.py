@@ -144,8 +144,8 @@ class AuthorizationStatus(StrEnum):
 
 
 class Problem(NamedTuple):
-    """The reason why the validation of an ACME authorization failed: the form in which the server stores the reason and
-    shows it to clients.
+    """The reason why an ACME authorization or order became invalid, in the form in which the server stores the reason
+    and shows it to clients.
     """
 
     kind: str
@@ -268,7 +268,7 @@ class UnverifiedJws(NamedTuple):
 
     def verify(self, jwk: object) -> jose.PublicKey:
         """Verify the signature with the public key `jwk`, and return the key. Raises AcmeRefused if the signature is
-        wrong.
+        wrong, or the key is unusable or not for the algorithm of the JWS.
         """
         key = _parse_key_with(msgspec.json.encode(jwk), self.alg)
         try:
@@ -333,11 +333,10 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
     if header.alg not in algorithms:
         raise BadAlgorithm(f"the algorithm {header.alg[:20]!a} is not one of {', '.join(algorithms)}", algorithms)
     if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
-        raise AcmeRefused(
-            "malformed", "the JWS lacks a `nonce`, a string" if has_nonce else "the JWS must not have a `nonce`"
-        )
+        rule = "must have a `nonce` that is a string" if has_nonce else "must not have a `nonce`"
+        raise AcmeRefused("malformed", f"the JWS {rule}")
     if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
-        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid`, a string, and `jwk`")
+        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid` (a string) and `jwk`")
     signing_input = f"{jws.protected}.{jws.payload}".encode()
     return UnverifiedJws(
         header.alg, header.nonce, header.url, header.kid, header.jwk, payload, signing_input, signature
@@ -424,8 +423,8 @@ def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[CertificateName, ...]:
-    """Return the names of an order, each once: clients repeat a name, or state it in upper case too. Raises
-    AcmeRefused, with a subproblem for each invalid identifier.
+    """Return the names of an order, each once, because some clients state a name twice, for example also in upper case.
+    Raises AcmeRefused, with a subproblem for each invalid identifier.
     """
     if not 1 <= len(identifiers) <= MAX_IDENTIFIERS:
         raise AcmeRefused("malformed", f"an order must have 1 to {MAX_IDENTIFIERS} identifiers")

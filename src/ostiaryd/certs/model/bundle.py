@@ -114,7 +114,9 @@ class TrustBundle(NamedTuple):
 
     @property
     def refresh_s(self) -> int:
-        """Return the number of seconds after which the bundle must be fetched again."""
+        """Return the number of seconds after which the bundle must be fetched again: its refresh hint, but from 10 to
+        86,400; `REFRESH_S` without a hint.
+        """
         return min(max(self.refresh_hint_s or REFRESH_S, MIN_REFRESH_S), MAX_REFRESH_S)
 
 
@@ -122,7 +124,9 @@ EMPTY = TrustBundle((), ())
 
 
 def parse_bundle(body: bytes) -> TrustBundle:
-    """Return the bundle in a JSON document. Raises Malformed for other JSON, Invalid for unusable keys."""
+    """Return the bundle in a JSON document. Keys that cannot be used are ignored. Raises Malformed for other JSON,
+    Invalid for too many keys, a private key, or a sequence number or refresh hint that is not an integer of 64 bits.
+    """
     content = canonical.parse(body, max_bytes=MAX_BUNDLE)
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list):

@@ -68,7 +68,7 @@ def verify_jwt_svid(
     try:
         subject = parse_spiffe_id(str(unverified_claims.get("sub")))
     except Invalid as error:
-        raise InvalidToken(f"`sub` of the JWT-SVID: {error.message}") from None
+        raise InvalidToken(f"`sub` of the JWT-SVID is not a SPIFFE ID: {error.message}") from None
     if not subject.path:
         raise InvalidToken("`sub` of the JWT-SVID names a trust domain, not a workload")
     authority = bundle_of(subject).find(header.get("kid"), alg)

@@ -66,7 +66,9 @@ _SMALL_ORDER = frozenset(
 
 
 class BadKey(Invalid):
-    """The public key is weak, known to be bad, or of a type that is not certified."""
+    """The public key is weak, known to be bad, of a type that is not certified, or blocked after a report of
+    compromise.
+    """
 
     code = "bad_public_key"
 
@@ -88,8 +90,8 @@ class CheckedKey(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def check_public_key(der: bytes) -> CheckedKey:
-    """Return the properties of the key in a SubjectPublicKeyInfo (DER). Raises BadKey for a key that cannot be read, a
-    weak key, or a key that is known to be bad.
+    """Return the properties of the key in a SubjectPublicKeyInfo (DER). Raises BadKey for a key that cannot be read, is
+    weak or known to be bad, or has a type that is not certified.
 
     The result is cached, because one issuance calls this function several times.
     """
@@ -154,7 +156,9 @@ def parse_private_key(der: bytes) -> PrivateKey:
 
 
 def parse_public_key(der: bytes) -> PublicKey:
-    """Return the public key in a SubjectPublicKeyInfo (DER). Raises BadKey if keys of its type are not certified."""
+    """Return the public key in a SubjectPublicKeyInfo (DER). Raises BadKey if the key cannot be read, is too long, or
+    has an algorithm that is not certified.
+    """
     key = _load(der)
     if not isinstance(key, PublicKey):
         raise BadKey("keys of this algorithm are not certified", hint=_KNOWN_TYPES)
@@ -201,7 +205,9 @@ def key_type_of(key: PublicKey) -> str:
 
 
 def check_key(key: PublicKey) -> str:
-    """Return the type of a key. Raises BadKey for a weak key, or a key known to be bad."""
+    """Return the type of a key. Raises BadKey for a key that is weak or known to be bad, or has a type that is not
+    certified.
+    """
     key_type = key_type_of(key)
     match key:
         case rsa.RSAPublicKey():

@@ -90,9 +90,7 @@ def parse_name(text: str) -> CertificateName:
 
 
 def make_name(kind: NameKind, value: str) -> CertificateName:
-    """Return the name of a kind and a value, in its normal form. Raises Invalid for an unknown kind or a malformed
-    value.
-    """
+    """Return the name of a kind and a value, in its normal form. Raises Invalid for a malformed value."""
     match kind:
         case NameKind.DNS:
             return CertificateName(kind, _normalise_host(value, wildcard=True))

@@ -143,7 +143,7 @@ def choose_names(
     profile.
 
     Cached, since an agent mostly requests the same names again. Raises ForeignName for a name that the profile does not
-    allow; Invalid if there are no names or too many.
+    allow; Invalid if there are no names or too many, or another URI beside a SPIFFE ID.
     """
     if not requested:
         requested = tuple(_default_names(profile, holder=holder, trust_domain=trust_domain))

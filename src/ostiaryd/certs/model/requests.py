@@ -94,7 +94,8 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
     ignored, since the profile states the usages.
 
     `may_be_authority`: accept a request for a CA certificate, whose common name does not count as a name. Raises
-    BadRequest for a malformed request or an unsupported extension, BadKey for a weak or compromised key.
+    BadRequest for a malformed request or an unsupported extension, BadKey for a key that is weak, known to be bad, or
+    of a type that is not certified.
     """
     if len(der) > MAX_CSR_BYTES:
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")

@@ -91,7 +91,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
     if algorithm not in _HASHES:
         raise Malformed(f"the OCSP request uses the hash {algorithm} instead of one of {', '.join(_HASHES)}")
     if not 0 <= serial < 1 << 160:
-        raise Malformed("the serial number in the OCSP request is not positive, or has more than 20 bytes")
+        raise Malformed("the serial number in the OCSP request is negative, or has more than 20 bytes")
     return parsed._replace(serial=serial_text(serial))
 
 

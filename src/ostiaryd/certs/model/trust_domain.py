@@ -28,15 +28,15 @@ class BackwardBundle(Conflict):
 
 class OwnAuthority(Conflict):
     """The fetched bundle has a key of this server's own trust domain, so it is refused: the endpoint is this server, or
-    the other trust domain copies its bundle.
+    the other trust domain copies this server's bundle.
     """
 
     code = "own_authority"
 
 
 class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
-    """A federated trust domain. `content` is its last fetched bundle as JSON; None before the first fetch. Times are
-    microseconds since the epoch.
+    """A federated trust domain. `content` is its last fetched bundle as JSON; before the first fetch, the first bundle
+    that an administrator stated, or None. Times are microseconds since the epoch.
     """
 
     name: str
@@ -54,7 +54,7 @@ class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bundle(self) -> TrustBundle:
-        """Return the last fetched bundle. Before the first fetch, return an empty bundle, so that no identity of the
+        """Return the bundle in `content`. Without a bundle so far, return an empty bundle, so that no identity of the
         trust domain is trusted.
         """
         return EMPTY if self.content is None else parse_stored(self.content)

@@ -46,9 +46,7 @@ class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     @property
     def is_user_alone(self) -> bool:
-        """Return whether every process of the user matches, because the selectors name no fact except the user and the
-        group.
-        """
+        """Return whether the selectors name a user, and nothing else except possibly a group."""
         return self == Selectors(uid=self.uid, gid=self.gid) and self.uid is not None
 
 
@@ -139,7 +137,9 @@ def is_match(selectors: Selectors, facts: WorkloadFacts, *, with_digest: bool = 
 
 
 def is_ambiguous(one: Selectors, other: Selectors) -> bool:
-    """Return whether both selectors name the same user, and at least one of them matches every process of that user."""
+    """Return whether both selectors name the same user, and at least one of them names nothing else except possibly a
+    group.
+    """
     return (one.is_user_alone or other.is_user_alone) and one.uid == other.uid
 
 

@@ -67,7 +67,7 @@ def encode_jwt_bundles(bundles: Mapping[str, bytes]) -> bytes:
 
 
 def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
-    """Return the audiences and the SPIFFE ID of a JWTSVIDRequest. Raises Malformed for other bytes."""
+    """Return the audiences and the SPIFFE ID (empty for none) of a JWTSVIDRequest. Raises Malformed for other bytes."""
     audiences, spiffe_id = [], ""
     for number, value in parse_fields(message):
         if number == 1:
@@ -105,7 +105,9 @@ def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
 
 
 def check_empty_request(message: bytes) -> None:
-    """Check that the message is a valid encoding of a request without fields. Raises Malformed otherwise."""
+    """Check that the message of a request without fields is valid Protocol Buffers. Unknown fields are ignored. Raises
+    Malformed if the check fails.
+    """
     for _ in parse_fields(message):
         pass
 
@@ -151,7 +153,7 @@ def _encode_value(value: object) -> bytes:
 def _text(value: int | memoryview) -> str:
     """Return the string of a field. Raises Malformed for a field of another type."""
     if isinstance(value, int):
-        raise Malformed("a field of the message has another type")
+        raise Malformed("a field of the message is a number instead of a string")
     try:
         return bytes(value).decode()
     except UnicodeDecodeError:

@@ -23,7 +23,9 @@ def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
         is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         is_authority = False
-    if is_authority or usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
+    if is_authority or usage.key_cert_sign or usage.crl_sign:
         raise Invalid("the server presents the certificate of an authority, not an X509-SVID")
+    if not usage.digital_signature:
+        raise Invalid("the certificate is not an X509-SVID: its key usage lacks `digitalSignature`")
     if names.get_values_for_type(x509.UniformResourceIdentifier) != [str(spiffe_id)]:
         raise Invalid(f"the server does not present the SPIFFE ID {spiffe_id}", code="foreign_spiffe_id")

@@ -258,7 +258,7 @@ def get_authorization(reader: Reader, id: str) -> Authorization | None:
 
 
 def list_authorizations(reader: Reader, order: str) -> list[Authorization]:
-    """Return the authorizations of an order, in the order of its identifiers."""
+    """Return the authorizations of an order, sorted by their ids."""
     return [_authorization(row) for row in reader.all(_AUTHORIZATIONS, order_id=order)]
 
 

@@ -81,7 +81,7 @@ def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
 
 
 def certify(tx: Tx, authority: Authority) -> None:
-    """Store the certificate, and the other new values, of an authority that was pending."""
+    """Store the certificate, the parent, the permitted names and the validity of an authority that was pending."""
     tx.touch("authority", authority.authority_id)
     tx.run(
         _CERTIFY,

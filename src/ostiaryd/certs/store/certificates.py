@@ -115,7 +115,9 @@ ALL = 1 << 62
 
 
 class CertificateStatus(NamedTuple):
-    """The status of a certificate, from its row and its holding. `ended_at`: None while the certificate is in force."""
+    """The status of a certificate, from its row and its holding. `ended_at`: the time of its revocation, or of the end
+    of its holding; None before both.
+    """
 
     authority: str
     holder: str | None
@@ -195,7 +197,7 @@ def find_holder(reader: Reader, serial: str, *, now: int) -> str | None:
 
 
 def find_key_use(reader: Reader, key: CheckedKey, *, holder: str) -> KeyUse:
-    """Return the present use of a key. An empty `holder` is the server."""
+    """Return the present use of a key. Every holder except `holder` (empty: the server) counts as another holder."""
     row = reader.one(_KEY_USE, key_digest=key.digest, jkt=key.jkt, holder=holder)
     assert row is not None
     return KeyUse(row[0], bool(row[1]), row[2])
@@ -258,8 +260,8 @@ def count_failed_renewal(tx: Tx, serial: str, *, holder: str) -> None:
 def neglected(
     reader: Reader, *, now: int, until: int, long: int, failures: int, limit: int, is_warned: bool = False
 ) -> list[tuple[Certificate, int]]:
-    """Return at most `limit` neglected certificates (`renewals.list_neglected`), each with its number of failed
-    renewals.
+    """Return neglected certificates (`renewals.list_neglected`), at most `limit` for each of the two reasons, each
+    certificate with its number of failed renewals.
 
     `until`, `long`: microseconds; the latest end, and the shortest lifetime, of a certificate whose renewal is overdue.
     `failures`: the number of failed renewals. `is_warned`: include certificates for which a warning was sent.

@@ -32,9 +32,15 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     """
     resource = registry.find_resource(reader, resource_id)
     holding, _ = registry.find_token(reader, ask.token, resource, now=now)
-    if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
+    if not _is_about(question, resource, holding):
         raise Forbidden(
-            "the agent, the task, the resource or the time of the question is not that of a call with the token",
+            "the question is not about a call with the token: its agent, its task or its resource is another",
+            code="foreign_question",
+        )
+    if not _is_of(question.context.get("now"), now):
+        raise Forbidden(
+            f"the time of the question differs from the server's time by more than {FRESH // 1_000_000} s",
+            hint="set the clock of the guard's machine right",
             code="foreign_question",
         )
     ready = policy.active_set(reader)

@@ -50,7 +50,7 @@ class ToolUse(TypedDict):
 
 class ResourceUse(TypedDict):
     """The use of one resource by one agent. `tasks`: the number of the agent's recent tasks at the resource. `peers`:
-    the number of peers.
+    the number of peers, which are the other agents of the same kind among the 200 last active agents at the resource.
     """
 
     resource: str

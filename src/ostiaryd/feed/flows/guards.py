@@ -50,8 +50,8 @@ class Guard(msgspec.Struct, frozen=True, array_like=True):
     applied: list[tuple[int, int]]
 
     def applied_at(self, seq: int) -> int | None:
-        """Return the time (microseconds) from which all changes up to `seq` are in force at this guard; None if one is
-        not in force yet.
+        """Return the time (microseconds) from which all changes up to `seq` are in force at this guard; None if at
+        least one of them is not in force yet.
         """
         if self.position < seq:
             return None

@@ -37,8 +37,8 @@ def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, no
 def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     """Add the results of a tool of this resource to the memory of the token's task, and return the memory.
 
-    Raises Forbidden if the token is not live or not for this resource, if the task has no memory, or if a result claims
-    an origin that the tool cannot return.
+    Raises Forbidden if the token is not live or not for this resource, if the task has no memory, if the catalogue has
+    no such tool, or if a result claims an origin that the tool cannot return.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, query.token
@@ -67,10 +67,10 @@ def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now:
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[PriorHistory, bool]:
     """Add a call that a guard is about to allow to the history of the token's task and agent, and the objects that an
-    earlier call created. Return the history after the addition, and whether the call was added.
-
-    The call is added only if the guard has the newest history. This function writes no ledger entry, because the
-    guard's report about the call will.
+    earlier call created. Return the history after the addition, and whether the call was added (True for a query
+    without a call). The call is added only if the guard has the newest history. This function writes no ledger entry,
+    because the guard's report about the call will. Raises Forbidden if the token is not live or not for this resource,
+    or if the catalogue has no such tool or does not declare that the tool creates objects.
     """
     resource = registry.find_resource(tx, resource_id)
     holding, task_id = registry.find_token(tx, query.token, resource, now=tx.now)
@@ -123,7 +123,7 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden(
                 f"the results of `{ready.uid.id}` come from an untrusted source and cannot have the origin `{origin}`",
-                hint="update the guard: its catalogue of the resource is another",
+                hint="update the guard: its catalogue of the resource differs from the catalogue of the server",
                 code="outside",
             )
         elif part.kinds in LABEL_ROOM:  # labels make no value more trusted

@@ -139,8 +139,8 @@ def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
 
 
 def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
-    """Carry out the lost stops that were not carried out again before; return the number of stops carried out. A stop
-    whose subject (agent, task, token or key) is lost too is skipped, and named in the entry.
+    """Carry out the lost stops that no earlier replay has carried out; return their number. A stop is skipped, and
+    named in the entry, if its subject (agent, task, token or key) is lost too or is already stopped.
     """
     done, missing = list[str](), list[str]()
     for stop in lost:

@@ -19,8 +19,8 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     result has for each budget the guard's units in total and the units left for other guards.
 
     Raises Forbidden if the token is not live or not for this resource, if a budget is not in force for the token today,
-    or if the spool (the guard's numbered records) is closed or belongs to another resource; Conflict if a later request
-    of the spool was handled before.
+    or if the spool (the guard's numbered records) is closed or belongs to another resource; Conflict if a request of
+    the spool with this number or a higher number was handled before.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
@@ -40,10 +40,12 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
 
 
 def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
-    """Take back unused units of a guard, which keeps `keep` units of each budget. A repeated request changes nothing.
+    """Take back unused units of a guard, which keeps `keep` units of each budget. A repetition under a new number
+    changes nothing.
 
     The result names the budgets of which the guard has no units left. Raises Forbidden if the spool is closed or
-    belongs to another resource; Conflict if a later request of the spool was handled before.
+    belongs to another resource; Conflict if a request of the spool with this number or a higher number was handled
+    before.
     """
     act.entry.detail = {"spool": returned.spool, "keep": returned.keep}
     _own_spool(act, returned.spool, resource_id)
@@ -89,7 +91,7 @@ def _take_turn(act: Act, spool: str, turn: int) -> None:
     """
     if not store.take_turn(act.tx, spool, turn):
         raise Conflict(
-            "the server has already handled a later request of this guard",
+            "the server has already handled this or a later request of this guard",
             hint="send a new request",
             code="out_of_turn",
         )

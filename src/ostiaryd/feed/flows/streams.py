@@ -52,8 +52,8 @@ class Stream:
     """The stream to one connected guard. `relevant` is the number of the last change that concerns the guard.
 
     `applied` has acknowledgements (change number, time in microseconds): from this time on, all changes up to the
-    number are in force at the guard. `sending_since` is the loop time since when a line is being sent; None if no line
-    is.
+    number are in force at the guard. `sending_since` is the time of the event loop at which the sending of the present
+    line began; None if no line is being sent.
     """
 
     id: str
@@ -116,8 +116,9 @@ class Streams:
         return list(self._streams.values())
 
     def follow(self, resource: Resource, id: str, after: int | None) -> AsyncGenerator[bytes, None]:
-        """Return a generator of the lines of a new stream without an end. `after`: the last change that
-        the guard has; None: send a snapshot.
+        """Return a generator of the lines of a new stream without an end. `after`: the last change that the guard has.
+        The stream begins with the changes after it; without `after`, or if these changes are too many or deleted, with
+        a snapshot.
 
         Raises Conflict if a stream with this id is open or the resource has `MAX_STREAMS` streams; InRecovery if the
         server is in recovery.
@@ -185,8 +186,8 @@ class Streams:
                 self.pump()
 
     def cut_all(self) -> None:
-        """Disconnect every guard, because the ledger's history that their facts belong to has ended; each guard then
-        gets a snapshot.
+        """Disconnect every guard, because the facts of the guards may belong to a lost part of the ledger's history. A
+        guard that connects again gets a snapshot.
         """
         for stream in self.connected:
             stream.cut()

@@ -55,7 +55,8 @@ _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512
 
 class Hsm:
     """A token of an HSM, used through a PKCS #11 library. `module` is the path of the library; `pin_file` is the file
-    with the PIN of the user. Each operation raises Conflict if other users can read that file.
+    with the PIN of the user. An operation that opens a session (the first one, and the first one after a failure)
+    raises Conflict if other users can read that file.
     """
 
     def __init__(self, module: str, token: str, pin_file: Path) -> None:
@@ -73,8 +74,8 @@ class Hsm:
 
     def generate(self, key_type: str, *, within_s: float = GENERATION_S) -> HsmKey:
         """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid for an
-        unknown type; Unavailable if the HSM does not answer within `within_s` seconds, after which a late key is
-        deleted; Conflict if the HSM would allow the private key to be read.
+        unknown type; Unavailable if the HSM does not answer within `within_s` seconds (a key that the HSM generates
+        later is deleted); Conflict if the HSM would allow the private key to be read.
         """
         made: list[str] = []
 
@@ -91,8 +92,8 @@ class Hsm:
         return self._run(generate, within_s=within_s, undo=undo)
 
     def find(self, key_id: str) -> HsmKey:
-        """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable if the HSM
-        does not answer.
+        """Return the key with this id. Raises NotFound if the token has no such key, or more than one; Unavailable if
+        the HSM does not answer.
         """
         from pkcs11 import ObjectClass
 
@@ -129,7 +130,7 @@ class Hsm:
         return self._run(sign)
 
     def close(self) -> None:
-        """Close the session with the HSM. If the HSM does not answer, its thread is left behind."""
+        """Close the session with the HSM. If an operation still runs after `ANSWER_S`, its thread is left behind."""
         with self._lock:
             worker, jobs, self._worker, self._jobs = self._worker, self._jobs, None, None
         if worker is not None and jobs is not None:
@@ -412,7 +413,7 @@ class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
 
 
 class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
-    """An RSA key in an HSM, for signatures of PKCS #1 1.5."""
+    """An RSA private key that never leaves an HSM, for signatures of PKCS #1 1.5 with SHA-256, SHA-384 or SHA-512."""
 
     def __init__(self, hsm: Hsm, key_id: str, public: rsa.RSAPublicKey) -> None:
         self.hsm, self.key_id, self._public = hsm, key_id, public
@@ -433,7 +434,7 @@ class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
         from pkcs11 import Mechanism
 
         if not isinstance(padding, PKCS1v15) or algorithm.name not in _RSA_HASHES:
-            self._refuse()
+            raise TypeError("an RSA key in an HSM signs only by PKCS #1 1.5, with SHA-256, SHA-384 or SHA-512")
         return self.hsm.sign(self.key_id, bytes(data), Mechanism[_RSA_HASHES[algorithm.name]])
 
 

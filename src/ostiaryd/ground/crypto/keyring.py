@@ -47,7 +47,9 @@ class Verified:
         self._keep(hash_token(token), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
-        """Return the `kid` and the claims of a token if the cache contains the token; otherwise None."""
+        """Return the `kid` and the claims of a token if the cache contains the token; otherwise None. The caller checks
+        whether the key with this `kid` and the token are still valid.
+        """
         if len(unverified_token) > jose.MAX_TOKEN_BYTES or not unverified_token.isascii():
             return None
         digest = hash_token(unverified_token)
@@ -62,7 +64,9 @@ class Verified:
 
 
 class RootKey:
-    """The key that encrypts all other keys. `source` describes where the key was loaded from."""
+    """An AES key that encrypts stored keys (the root key), or the stored values of one purpose (`Keyring.value_key`).
+    `source` describes where the key was loaded from.
+    """
 
     def __init__(self, key: bytes, *, source: str) -> None:
         if len(key) != 32:
@@ -72,17 +76,17 @@ class RootKey:
         self.source = source
 
     def seal(self, plain: bytes, *, context: bytes, random: Callable[[int], bytes]) -> bytes:
-        """Return `plain` encrypted with the root key. `context` must be the same at decryption."""
+        """Return `plain` encrypted with this key. `context` must be the same at decryption."""
         nonce = random(12)
         return nonce + self._aead.encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        """Return the decrypted bytes. Raises Conflict if another root key or another `context` encrypted them."""
+        """Return the decrypted bytes. Raises Conflict if they were encrypted with another key or another `context`."""
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], context)
         except InvalidTag:
             raise Conflict(
-                "this root key cannot decrypt a stored key",
+                "the root key cannot decrypt a stored key or secret",
                 hint="restore the root key that belongs to this database",
             ) from None
 
@@ -91,8 +95,8 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
     """Load `OSTIARY_ROOT_KEY` (base64) if set, otherwise `root.key` in the data folder (0600).
 
     `create`: if `root.key` is missing, create it. Use this only if nothing is encrypted yet. Raises Conflict for a file
-    that is missing or that other users can read, Invalid for another value, Unavailable if the file cannot be read or
-    written.
+    that is missing without `create` or that other users can read, Invalid for a value that is not 32 bytes in base64,
+    Unavailable if the file cannot be read or written.
     """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
         return RootKey(_decode(text, of="OSTIARY_ROOT_KEY"), source="environment")

@@ -16,16 +16,16 @@ class Silent(psycopg.OperationalError):
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end after `limit_s` seconds, or immediately when `is_current` returns false because the
-    database is down.
+    """A connection whose waits end after `limit_s` seconds (0: no limit), or immediately when `is_current` returns
+    false because the database is down.
     """
 
     limit_s = 0.0
     is_current: Callable[[], bool] = staticmethod(lambda: True)
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
-        """Wait for the server as `psycopg` does, at most `limit_s` seconds. Raises Silent, and closes
-        the connection.
+        """Wait for the server as `psycopg` does. After `limit_s` seconds, or if `is_current` returns false, close the
+        connection and raise Silent. If `limit_s` is 0, wait without a limit.
         """
         if not self.limit_s:
             return super().wait(gen, interval, timeout)

@@ -99,7 +99,9 @@ class DatabaseConnection(Protocol):
         ...
 
     def begin(self, *, write: bool) -> None:
-        """Begin a transaction. If `write`, it first waits for the lock of the writer, which only one process holds."""
+        """Begin a transaction. A write transaction first waits for the lock of the writer, which only one process
+        holds.
+        """
         ...
 
     def commit(self) -> None:
@@ -260,8 +262,8 @@ class SqliteConnection:
         return True
 
     def commit(self) -> None:
-        """Commit the transaction. Raises LostDatabase if a file of the database was replaced; the commit is then lost
-        too.
+        """Commit the transaction. Raises LostDatabase if a file of the database was replaced or changed by another
+        program; the commit is then lost too.
         """
         with self._files.committing():
             if is_long := self._is_log_long:
@@ -273,9 +275,9 @@ class SqliteConnection:
                 self._raw.execute(MOVE_AT.format(LONGEST_LOG))
 
     def move_log(self) -> None:
-        """Move committed pages from the log to the database file. This can run in any thread while the connection
-        writes. If the log is long, the next commit moves the remaining pages and empties the log. Raises LostDatabase
-        if a file of the database was replaced, removed or cut, DatabaseUnavailable if SQLite fails.
+        """Move committed pages from the write-ahead log to the database file. This can run in any thread while the
+        connection writes. If the log is long, the next commit moves the remaining pages and empties the log. Raises
+        LostDatabase if a file of the database was replaced, removed or cut, DatabaseUnavailable if SQLite fails.
         """
         try:
             with self._files.moving() as may_move, closing(sqlite3.connect(self._uri, uri=True)) as mover:
@@ -286,11 +288,13 @@ class SqliteConnection:
                         self._is_log_long = True
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(
-                "cannot move pages from the log to the database", detail=f"{self._path}: {error}"
+                "cannot move pages from the write-ahead log to the database", detail=f"{self._path}: {error}"
             ) from error
 
     def rollback(self) -> None:
-        """Roll back the open transaction, if there is one. After a write transaction, also check the files."""
+        """Roll back the open transaction, if there is one. After a write transaction, also check the files; raise
+        LostDatabase if the check fails.
+        """
         if self._raw.in_transaction:
             self._raw.execute("rollback")
         if self._writes:

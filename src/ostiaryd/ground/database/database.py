@@ -30,9 +30,9 @@ where statements may take longer.
 
 
 class Database:
-    """A database by its URL: `sqlite:///PATH` or `postgresql://HOST/NAME`.
-    `timeout_s` is the maximum time that PostgreSQL may take to answer, in seconds. `is_shared`: a server may write to
-    the SQLite file at the same time.
+    """A database by its URL: `sqlite:///PATH` or `postgresql://HOST/NAME`. `timeout_s` is the time without an answer
+    after which PostgreSQL counts as down, in seconds; a statement outside the event loop may take a multiple of it.
+    `is_shared`: a server may write to the SQLite file at the same time.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, is_shared: bool = False) -> None:
@@ -40,7 +40,8 @@ class Database:
         self.is_sqlite = url.startswith("sqlite:")
         if not self.is_sqlite and not url.startswith(("postgresql:", "postgres:")):
             raise Invalid(
-                f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
+                f"the database URL has the unknown scheme `{urlsplit(url).scheme}`",
+                hint="use sqlite:///PATH or postgresql://HOST/NAME",
             )
         self.loss: StorageFailed | None = None
         """Reason for which all reads are refused: a file of the database was replaced, or is damaged. None while reads
@@ -92,7 +93,7 @@ class Database:
 
     def read(self) -> Reader:
         """Return the reader of this thread. Each statement sees the newest commit. Raises StorageFailed if the database
-        is lost or damaged.
+        is lost or damaged, Unavailable if a first connection of the thread cannot be opened.
         """
         return self._reader(times=ON_LOOP)
 

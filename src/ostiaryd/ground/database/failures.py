@@ -29,7 +29,9 @@ internal_error, data_corrupted and index_corrupted. `PostgresConnection` handles
 
 
 class StorageFailed(Unavailable):
-    """The files of the database could not be read or written, or PostgreSQL refuses to do so. Nothing was changed."""
+    """The files of the database could not be read or written, or PostgreSQL refuses to read or write the tables.
+    Nothing was changed.
+    """
 
     code = "storage_failed"
     problem = "the database cannot be read or written"
@@ -41,7 +43,7 @@ class StorageFailed(Unavailable):
 
 
 class DamagedDatabase(StorageFailed):
-    """A page of the SQLite database differs from its checksum."""
+    """SQLite reports that a page of the database is malformed, or that the file is not a database."""
 
     code = "database_damaged"
     problem = "the database is damaged"

@@ -31,15 +31,15 @@ _LIMITS = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
 
 
 class LostDatabase(StorageFailed):
-    """A file of the database was replaced, or another program changed it."""
+    """A file of the database was replaced, removed or cut, or another program changed it."""
 
     code = "database_lost"
     problem = "a file of the database was lost or changed while the server runs"
 
 
 class FileWatch:
-    """Notices each write(2) to a file, of which Linux keeps a queue. On other systems, nothing is noticed; nor if this
-    user has as many watches as the system permits, which the log then says.
+    """A watch that notices each write(2) to a file (inotify of Linux). On other systems nothing is noticed. If the
+    system permits this user no further watch, nothing is noticed either, and the server logs a warning.
     """
 
     _MODIFIED = 0x2
@@ -99,11 +99,12 @@ class DatabaseFiles:
 
     @contextmanager
     def moving(self) -> Iterator[bool]:
-        """Permit another thread to move pages from the log to the database in this block; otherwise a change of the
-        database between two commits counts as a loss. Raises LostDatabase if a file was replaced, removed or cut.
+        """Permit another thread to move pages from the write-ahead log to the database in this block; otherwise a
+        change of the database between two commits counts as a loss. Raises LostDatabase if a file was replaced, removed
+        or cut.
 
-        Yields false if the database has changed since the last commit: then nothing may be moved. The next batch
-        determines whether another process has committed or the database is lost.
+        Yields false if the database has changed since the last commit and no other process is known to write: then
+        nothing may be moved. The next batch determines whether another process has committed or the database is lost.
         """
         with self._mutex:
             was_written, states = self._was_index_written(), self._look()
@@ -120,7 +121,8 @@ class DatabaseFiles:
     def check_begun(self, *, is_alone: bool) -> None:
         """Check the files before a batch writes. Raises LostDatabase if the check fails.
 
-        `is_alone`: no other connection has committed since the last batch.
+        `is_alone`: no other connection has committed since the last batch. After a commit of another connection,
+        changes of the files by other programs no longer count as a loss.
         """
         with self._mutex:
             was_written, states = self._was_index_written(), self._look()
@@ -135,7 +137,7 @@ class DatabaseFiles:
         """Check the files before the block, which commits, and again after the block. Raises LostDatabase if a check
         fails.
 
-        Before the commit only the log may have grown, by pages that did not fit into memory.
+        Before the commit, only the write-ahead log may have grown: by pages that did not fit into memory.
         """
         with self._mutex:
             was_written, states = self._was_index_written(), self._look()
@@ -146,8 +148,8 @@ class DatabaseFiles:
             self._check_written()
 
     def check_rolled_back(self) -> None:
-        """Check the files after a rollback: a part of the transaction may be in the log, without a commit. Raises
-        LostDatabase if the check fails.
+        """Check the files after a rollback: a part of the transaction may be in the write-ahead log, without a commit.
+        Raises LostDatabase if the check fails.
 
         After a loss, nothing is checked.
         """

@@ -157,7 +157,9 @@ def row_name(kind: str, key: str) -> str:
 
 
 def has_ended(digest: str) -> bool:
-    """Return whether the digest of a guarded row says that the row has ended permanently."""
+    """Return whether the digest of a guarded row says that the row has ended permanently, or may be deleted after its
+    expiry (a token).
+    """
     return ENDED in digest
 
 

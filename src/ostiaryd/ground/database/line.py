@@ -37,10 +37,10 @@ class Priority(msgspec.Struct):
     """The lane and the limits of the jobs of one request.
 
     `lane` is the lane of the jobs now. `wants` is the lane of the route: the jobs move there when the caller has
-    authenticated (`queue_proven`). `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `is_essential`:
-    the job may use the reserve of a full disk, because the request only reads, or gets a token with which its caller
-    can stop something. `reports`: the request delivers records of a guard; its jobs do not expire after the guard has
-    authenticated.
+    authenticated (`queue_proven`). `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `is_essential`: the
+    job may use the reserve of a full disk, because the request only reads, or gets a token with which its caller can
+    stop something. `reports`: the request delivers records of a guard; after the guard has authenticated, the jobs do
+    not expire, within a rate (`Reports`).
     """
 
     client: Client = ("", "")
@@ -63,8 +63,8 @@ priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
 
 @contextmanager
 def overtaking() -> Iterator[None]:
-    """Put the jobs for the database writer that this task submits in the block into the lane `STOP`, as jobs of the
-    server.
+    """Put the jobs that the current asyncio task submits to the database writer in this block into the lane `STOP`, as
+    jobs of the server.
     """
     before = priority.set(Priority(SERVER.client, lane=Lane.STOP))
     try:
@@ -167,7 +167,9 @@ class Line(Generic[T]):
             self._lanes[lane].push(client, item)
 
     def pop(self, last: Lane = Lane.ORDINARY) -> T | None:
-        """Remove and return the next item of the lanes up to `last`; None if these lanes are empty."""
+        """Remove and return the next item of the lanes up to `last` (`STOP` is the first lane); None if these lanes are
+        empty.
+        """
         with self._mutex:
             for queue in self._lanes[: last + 1]:
                 if queue.count:
@@ -175,7 +177,7 @@ class Line(Generic[T]):
         return None
 
     def has(self, last: Lane) -> bool:
-        """Return whether an item waits in one of the lanes up to `last`."""
+        """Return whether an item waits in one of the lanes up to `last` (`STOP` is the first lane)."""
         with self._mutex:
             return any(queue.count for queue in self._lanes[: last + 1])
 

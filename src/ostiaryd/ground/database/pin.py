@@ -53,7 +53,9 @@ class Head(NamedTuple):
 
 
 class HistoryLost(InRecovery):
-    """The database lacks a head of the ledger that this server, a guard or a client has seen."""
+    """The database lacks a head of the ledger (a size with its root hash) that this server, a guard or a client has
+    seen.
+    """
 
     missing: Head | None = None
 
@@ -138,8 +140,8 @@ class Pin:
 
 
 def read_pin(folder: Path) -> Head | None:
-    """Return the pinned head of a data folder; None if nothing was pinned yet. Raises Conflict if no slot of the file
-    is complete.
+    """Return the pinned head of a data folder; None if nothing was pinned yet. Raises Conflict if neither of the two
+    slots of its file is complete.
     """
     try:
         return _newest((folder / NAME).read_bytes())[1]

@@ -103,8 +103,8 @@ class PostgresConnection:
     """A connection that is replaced after a loss. An advisory lock ensures that only one process writes at a time.
 
     Each commit writes its number to a row of `writer_commit` that belongs to this connection. By these numbers, the
-    connection can determine whether another one has committed since, and whether its own commit took place if the
-    answer was lost.
+    connection determines whether another connection has committed since its own last commit, and, if the answer to its
+    commit was lost, whether this commit took place.
     """
 
     WRITER_LOCK = 0x0571A12
@@ -188,8 +188,8 @@ class PostgresConnection:
             self._opened.pop((read.statement, *read.params.items()), None)
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row of parameters, after the queued statements. A few rows are queued, too,
-        and sent in one message with the next statement.
+        """Execute a statement once for each row of parameters, after the queued statements. Up to `QUEUED_ROWS` rows
+        are queued, too, and sent in one message with the next statement.
         """
         self._has_written = True
         self._forget_opened(statement)
@@ -242,8 +242,8 @@ class PostgresConnection:
             raw.limit_s = self.times * self._server.timeout_s
 
     def begin(self, *, write: bool) -> None:
-        """Begin a transaction, in the same round trip as the next statement. If `write`, it waits for the lock of the
-        writer.
+        """Begin a transaction, in the same round trip as the next statement. A write transaction first waits for the
+        lock of the writer.
         """
         self._current()
         self._in_transaction, self._may_write, self._has_written = True, write, False
@@ -347,8 +347,8 @@ class PostgresConnection:
         return was == newest
 
     def lacks_reserve(self) -> bool:
-        """Return true if the reserve on the disk was whole in an earlier transaction, and was not when this one began:
-        another server has used it, or PostgreSQL has recovered from a crash.
+        """Return true if the reserve on the disk was whole in an earlier transaction, but not when the present
+        transaction began: another server has used it, or PostgreSQL has recovered from a crash.
         """
         return self._had_reserve and self._reserve_bytes < STEP_BYTES
 
@@ -372,8 +372,8 @@ class PostgresConnection:
         return bool(is_ours)
 
     def run_text(self, text: str) -> Any:
-        """Execute statements without parameters outside of a transaction, as one transaction, and return the cursor of
-        the last one.
+        """Execute statements without parameters as one transaction of their own, and return the cursor of the last
+        statement.
         """
         return self._execute(text)
 

@@ -76,7 +76,7 @@ class PostgresReserve:
 
     def build(self) -> bool:
         """Create the missing tables, if the disk has space for them and a quarter more. Return false if it has no
-        space, or had none less than `PAUSE_S` ago; true if all tables exist.
+        space, had none less than `PAUSE_S` ago, or another server is creating the tables; true if all tables exist.
 
         If PostgreSQL refuses the tables for another reason (`defect`), there is no reserve, and the disk does not count
         as full: return true.

@@ -39,7 +39,7 @@ class PostgresServer:
 
     `timeout_s` is the time without an answer after which the database counts as down, in seconds. After a loss,
     `checks` run on a new connection, in the monitor thread, before the database counts as up. If a check raises, the
-    monitor starts again.
+    monitor connects again and repeats the checks.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:

@@ -57,7 +57,9 @@ class QueryCache:
         reader: object,
         make: Callable[..., Any] | None = None,
     ) -> Any:
-        """Return the rows of `read(reader, statement, **params)`, converted by `make`, and cache this result."""
+        """Return the rows of `read(reader, statement, **params)`, converted by `make`, and cache this result. A result
+        above `MAX_BYTES` and an empty result of a `lasting` statement are not cached.
+        """
         if (results := self.results.get(statement)) is None:
             results = self.results[statement] = {}
             for table in statement.tables:

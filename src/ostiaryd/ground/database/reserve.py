@@ -96,7 +96,7 @@ class Reserve(Protocol):
 
 
 class FileReserve:
-    """The preallocated file. No method except `build` waits for the disk."""
+    """A reserve in a preallocated file of the data folder (SQLite). No method except `build` waits for the disk."""
 
     defect = ""
 

@@ -43,8 +43,10 @@ def save_course(tx: Tx, boot_id: str, course: Course) -> None:
 
 
 def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
-    """Return the clock of a starting server. After a restart within the same boot, it continues the stored course;
-    otherwise it begins at the wall clock or at the latest stored time.
+    """Return the clock of a starting server. After a restart within the same boot, server time continues the stored
+    course. Otherwise it begins at the wall clock, or at the latest stored time if that is later. If the wall clock is
+    more than `LIMIT` ahead of the latest stored time and not synchronised, server time begins at the latest stored
+    time.
 
     A step back that an operator confirmed before a reboot stays confirmed, as far as it was not made up for.
     """

@@ -52,7 +52,9 @@ class Sql:
 
 
 class Read(NamedTuple):
-    """A statement with its parameters. `make` is the function that converts the first row, for `Reader.made`."""
+    """A statement with its parameters. `make` is the function that converts the first row, for a read that
+    `Reader.one_as` makes; None for other reads.
+    """
 
     statement: Sql
     params: dict[str, Any]
@@ -60,8 +62,8 @@ class Read(NamedTuple):
 
 
 def opening_sql(text: str) -> Sql:
-    """Return a statement without parameters that nearly every batch reads once. On PostgreSQL, it shares the round trip
-    of the begin.
+    """Return a statement without parameters that nearly every batch reads once. On PostgreSQL, its rows arrive in the
+    round trip that begins the write transaction.
     """
     Sql.opening.append(statement := Sql(text))
     return statement

@@ -80,9 +80,9 @@ class Reader:
 class Tx(Reader):
     """A transaction of the writer, for one batch of jobs.
 
-    `now` is the time of the whole batch, in microseconds. `known` is the cache of the last transaction, if that was
-    committed and no other process has written since. `head` is the ledger's head after the entries of the batch are
-    appended, which the writer pins after the commit.
+    `now` is the time of the whole batch, in microseconds. `cache` has the results of earlier reads, as long as every
+    transaction was committed and no other process has written since. `head` is the ledger's head after the entries of
+    the batch are appended, which the writer pins after the commit.
     """
 
     __slots__ = (

@@ -87,7 +87,9 @@ another request on the same connection.
 
 
 class Busy(Unavailable):
-    """The client has too many jobs in the line. The request was not processed, and nothing was changed."""
+    """The client has too many jobs in the line (the queue before the database writer). The request was not processed,
+    and nothing was changed.
+    """
 
     code = "busy"
 
@@ -106,8 +108,8 @@ class Raised:
         self.error = error
 
     def drop_frames(self) -> None:
-        """Remove the traceback from a refusal that is not logged. The frames in it refer to the batch; only the garbage
-        collector would free such a cycle.
+        """Remove the traceback from the error if it is a refusal, because refusals are not logged. The frames of a
+        traceback refer to the batch; only the garbage collector would free such a cycle.
         """
         if isinstance(self.error, Refused):
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
@@ -242,8 +244,8 @@ class Writer:
         """
 
     def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
-        """Add a job to the line with the priority of this task. The awaitable returns the result of the job when its
-        changes are durable. Call it on the event loop.
+        """Add a job to the line, the queue before this writer, with the `Priority` of the current asyncio task. The
+        awaitable returns the result of the job when its changes are durable. Call it on the event loop.
 
         The awaitable raises the error of the job; Busy if the job expires; DiskFull if the disk is full and the job may
         not use the reserve; DatabaseUnavailable.
@@ -261,13 +263,15 @@ class Writer:
         return future
 
     async def rebuild(self) -> None:
-        """Restore the reserve if the disk has space for it; otherwise the disk counts as full."""
+        """Restore the reserve if the disk has space for it; the disk then no longer counts as full. Without that space,
+        the disk counts as full if it did before, or if nearly no space is free.
+        """
         is_whole = await asyncio.to_thread(self.reserve.build)
         self.is_full = not is_whole and (self.is_full or self.reserve.open_room())
 
     async def move_log(self) -> None:
-        """Move committed pages from SQLite's log to the database file, while batches continue. Raises LostDatabase if
-        the file was replaced, DatabaseUnavailable if SQLite fails.
+        """Move committed pages from SQLite's log to the database file, while batches continue. Do nothing on
+        PostgreSQL. Raises LostDatabase if a file was replaced, removed or cut, DatabaseUnavailable if SQLite fails.
         """
         if isinstance(self._connection, SqliteConnection):
             await asyncio.to_thread(self._connection.move_log)
@@ -294,7 +298,9 @@ class Writer:
         return oldest is not None and oldest.priority.expires
 
     def take_refusal(self) -> bool:
-        """Use up one of the refusals that may still be sent in this sweep. Return false if there is none left."""
+        """Use up one of the refusals that may still be sent before the next search of the line (`SWEEP_S`). Return
+        false if there is none left.
+        """
         has_left = self._refusals_left > 0
         self._refusals_left -= has_left
         return has_left

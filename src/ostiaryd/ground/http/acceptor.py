@@ -74,7 +74,7 @@ class _Accepted(NamedTuple):
 
 class Acceptor:
     """The listening socket of a server. `make` returns a new protocol object for a connection; its argument is whether
-    this may be the connection of an administrator.
+    the connection counts as one of an administrator until its first bytes are parsed.
 
     While `turns` are paused, no connection is accepted.
     """

@@ -32,20 +32,25 @@ STRANGERS = ""
 
 
 class Stops(Buckets):
-    """Rate limit of one caller for requests in the lane `STOP`. Further requests wait in the ordinary lane."""
+    """Rate limit of each caller for requests in the lane `STOP`, whose jobs the database writer runs before all others.
+    Further requests wait in the ordinary lane.
+    """
 
     burst, per_second = 50, 20
 
 
 class Reports(Buckets):
-    """Rate limit of one guard for reports that do not expire in the line. Further reports expire like other jobs."""
+    """Rate limit of each guard for reports that do not expire in the line (the queue before the database writer).
+    Further reports expire like other jobs.
+    """
 
     burst, per_second = 100, 50
 
 
 class Essentials(Buckets):
-    """Rate limit of one network for token requests that name an administrator, a person or a guard. Within this rate,
-    they do not expire in the line and may use the reserve of a full disk. Further requests expire like other jobs.
+    """Rate limit of each network for token requests that name an administrator, a person or a guard. Within this rate,
+    the requests do not expire in the line (the queue before the database writer) and may use the reserve of a full
+    disk. Further requests expire like other jobs.
     """
 
     burst, per_second = 30, 3
@@ -60,15 +65,15 @@ _decode = json_decoder(_Claims)
 
 
 def queue_unproven(call: Call, *, wants: Lane, reports: bool = False) -> None:
-    """Let the jobs of this task wait in the line as jobs of an unauthenticated caller. `wants` is their lane after
-    authentication. `reports`: the request delivers records of a guard.
+    """Let the jobs that the current asyncio task submits to the database writer wait as jobs of an unauthenticated
+    caller. `wants` is their lane after authentication. `reports`: the request delivers records of a guard.
     """
     priority.set(Priority(client_of(call), wants=wants, expires=True, reports=reports))
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Let the jobs of a request that stops something wait in the lane `STOP`, within the rate of `Stops`. The caller of
-    the request is authenticated only in its act.
+    """Let the jobs of a request that stops something wait in the lane `STOP`, within the rate of `Stops`. The caller is
+    authenticated only later, in the act of the request.
     """
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
@@ -77,7 +82,8 @@ def queue_stop_unproven(call: Call) -> None:
 
 
 def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) -> None:
-    """Let the further jobs of this task wait in the line as jobs of the authenticated caller `id`.
+    """Let the further jobs that the current asyncio task submits to the database writer wait as jobs of the
+    authenticated caller `id`.
 
     `is_privileged` means an administrator or a person. Their reads, and the feed of a guard, may use the reserve of a
     full disk. Reports of a guard do not expire, within the rate of `Reports`.
@@ -95,11 +101,11 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
 
 
 def admit_essential(call: Call, is_privileged: Callable[[str], bool]) -> bool:
-    """Let a token request of an administrator, a person or a guard wait without expiry, and use the reserve of a full
-    disk. Return whether it may.
+    """Let a token request wait without expiry and use the reserve of a full disk, if the client that it names is an
+    administrator, a person or a guard (`is_privileged`) and the rate permits it. Return whether both conditions hold.
 
-    They need a token to stop something, to report, or to follow the feed. The name in the request is not verified, so
-    `Essentials` limits the number of such requests.
+    Such clients need a token to stop something, to report, or to follow the feed. The name in the request is not
+    verified, so `Essentials` limits the number of such requests.
     """
     mine = priority.get()
     share, name = mine.client
@@ -111,8 +117,8 @@ def admit_essential(call: Call, is_privileged: Callable[[str], bool]) -> bool:
 
 async def check_admission(call: Call) -> None:
     """Refuse a request while the line (the queue before the database writer) is crowded, if the oldest ordinary job of
-    its client in the line can expire. Raises Busy, after a wait: the number of refusals that are sent in each sweep has
-    a limit, so that refusals do not delay the writer.
+    its client in the line can expire. Raises Busy, after a wait: at most `REFUSED_AT_ONCE` refusals are sent in each
+    `SWEEP_S`, so that refusals do not delay the writer.
     """
     writer = call.world.writer
     share, name = priority.get().client

@@ -32,7 +32,7 @@ SECOND = 1_000_000
 
 
 class Arrivals:
-    """The connections of administrators and persons, of which the kernel reports the arrival of bytes."""
+    """The connections of administrators and persons, with a question to the kernel whether new bytes have arrived."""
 
     def __init__(self) -> None:
         # without epoll (macOS), work is not interrupted
@@ -72,8 +72,8 @@ class Arrivals:
             self._poll.unregister(descriptor)
 
     def has_new(self) -> bool:
-        """Return whether bytes have arrived that the event loop reads in its next round. Ask the kernel at most once in
-        `ASK_EVERY_S`.
+        """Return whether bytes have arrived on a watched connection, which the event loop reads in its next round. Ask
+        the kernel at most once in `ASK_EVERY_S`. Always false on a system without epoll.
         """
         if self._poll is not None and (now := time.monotonic()) >= self._asked_at + ASK_EVERY_S:
             self._asked_at = now

@@ -34,9 +34,9 @@ class TooMuch(Refused):
 
 @dataclass(slots=True)
 class Bucket:
-    """The bucket of a sender. `left` is the remaining content at the time `at`, in millionths of a message. `refused`
-    is the number of refusals since `since`. `told_at` is the time at which a flood was last recorded. Times are in
-    microseconds.
+    """The token bucket that limits the rate of one sender. `left` is the remaining content at the time `at`, in
+    millionths of a message. `refused` is the number of refusals since `since`. `told_at` is the time at which a flood
+    was last recorded. Times are in microseconds.
     """
 
     burst: int
@@ -60,7 +60,9 @@ class Bucket:
         return self.left >= count * SECOND
 
     def take(self, count: int) -> None:
-        """Remove `count` messages. The content may become negative; it must then refill first."""
+        """Remove `count` messages. The content may become negative; it must then refill before the sender may send
+        again.
+        """
         self.left -= count * SECOND
 
     def after_s(self, count: int) -> int:
@@ -68,7 +70,9 @@ class Bucket:
         return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
 
     def refuse(self) -> bool:
-        """Count a refusal; return true if a flood must be recorded now."""
+        """Count a refusal; return true if a flood must be recorded now: `FLOODING` refusals within a minute, and no
+        record of this sender within the last `QUIET_S`.
+        """
         if self.at - self.since > WINDOW_S * SECOND:
             self.since, self.refused = self.at, 0
         self.refused += 1
@@ -79,8 +83,8 @@ class Bucket:
 
 
 class Buckets:
-    """The buckets of the most recent senders. Use it only on the event loop. Subclasses set `burst` and
-    `per_second`.
+    """The token buckets (rate limits) of the most recent senders. Use it only on the event loop. Subclasses set `burst`
+    and `per_second`.
     """
 
     burst: ClassVar[int]

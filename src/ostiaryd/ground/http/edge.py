@@ -92,7 +92,8 @@ class Failed(Refused):
 class Call(msgspec.Struct):
     """A request. `answer_headers` are added to its response, also to a refusal, but not after an internal error.
 
-    `caller` is set by the gate of the route, or by `prove` if the act of the request authenticates the caller.
+    `caller` is set by the gate of the route (the function that authenticates the caller), or by `prove` if the act of
+    the request authenticates the caller.
     """
 
     world: World
@@ -176,7 +177,9 @@ class Call(msgspec.Struct):
 
     @property
     def origin(self) -> str:
-        """Return the address of the caller, which a configured proxy may have forwarded."""
+        """Return the address of the caller. For a request of a configured proxy, it is the address that the proxy
+        forwards.
+        """
         if not (proxies := self.world.config.proxy_networks):
             return self.address
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
@@ -220,7 +223,7 @@ class Call(msgspec.Struct):
             raise Malformed(str(error)) from None
 
     def parse_json(self) -> object:
-        """Parse the body as strict JSON. Raises Malformed for other text."""
+        """Parse the body as strict JSON: no duplicate keys, limited depth and size. Raises Malformed for other text."""
         return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
 
     def form(self) -> dict[str, list[str]]:
@@ -446,9 +449,10 @@ class Endpoint:
         """Return the reply to a request, and all its headers except the length.
 
         `body` may be cut off after `max_body` bytes. `shown` is the client certificate of the connection. `read`
-        returns the body of a request that is authenticated first. `note_proven` is called when the caller has
-        authenticated: with true for an administrator or a person, and then with true for a guard. If an administrator
-        or a person stops something, the work runs in the block `overtaking`.
+        returns the body of a request that is authenticated first. If the caller has authenticated and the status is
+        below 400, `note_proven` is called with two arguments: whether the caller is an administrator or a person, and
+        whether the caller is a guard. If an administrator or a person stops something, the work runs in the block
+        `overtaking`.
         """
         world = self._world
         request_id = request_id_of(headers, world)
@@ -456,8 +460,10 @@ class Endpoint:
         try:
             if not self._bounds_body:
                 self._check_size(body)
-            if "\0" in path or "\r" in path or "\n" in path or "%00" in query:
-                raise Malformed("the path contains a null character or a line break, or the query a null character")
+            if "\0" in path or "\r" in path or "\n" in path:
+                raise Malformed("the path contains a null character or a line break")
+            if "%00" in query:
+                raise Malformed("the query contains a null character (`%00`)")
             if read is not None and self._check is not None:
                 await self._check(call)
                 call.body = await read()
@@ -515,14 +521,14 @@ class Endpoint:
 
 
 def retry_after_s(world: World) -> int:
-    """Return after how many seconds a client should try again. The number is random, so that not all clients return at
-    the same time.
+    """Return after how many seconds (1 to 4) a client should try again. The number is random, so that not all clients
+    return at the same time.
     """
     return 1 + world.random(1)[0] % RETRY_SPREAD_S
 
 
 def request_id_of(headers: Headers, world: World) -> str:
-    """Return the `x-request-id` in the headers if it is valid; otherwise a new id."""
+    """Return the `x-request-id` in the headers if it is 1 to 128 visible ASCII characters; otherwise a new id."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
             return text

@@ -11,14 +11,14 @@ MAX_PARAMETERS = 100
 
 
 def parse_form(body: bytes) -> dict[str, list[str]]:
-    """Parse application/x-www-form-urlencoded: strict UTF-8, at most 100 parameters; a parameter without `=`
-    has the empty value.
+    """Parse application/x-www-form-urlencoded, a form body or a query: strict UTF-8, at most 100 parameters; a
+    parameter without `=` has the empty value. Raises Malformed for other text.
     """
     form: dict[str, list[str]] = {}
     try:
         pairs = body.decode("ascii").split("&") if body else []
         if len(pairs) > MAX_PARAMETERS:
-            raise ValueError(f"the form has more than {MAX_PARAMETERS} parameters")
+            raise ValueError(f"more than {MAX_PARAMETERS} parameters")
         for pair in filter(None, pairs):
             name, _, value = pair.partition("=")
             if "%" in pair or "+" in pair:  # no escapes are in tokens, which are the longest values
@@ -28,7 +28,7 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
             else:
                 form[name] = [value]
     except ValueError as error:
-        raise Malformed(f"the form cannot be parsed: {error}") from None
+        raise Malformed(f"the form or query cannot be parsed: {error}") from None
     return form
 
 

@@ -125,7 +125,7 @@ STATUS: dict[type[Refused], GrpcStatus] = {
 
 
 def grpc_status(refusal: Refused) -> GrpcStatus:
-    """Return the gRPC status (code and message) with which a call is refused."""
+    """Return the gRPC status code with which a refusal ends a call, by the class of the refusal."""
     return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
 
 
@@ -298,8 +298,10 @@ def _listen(path: Path) -> socket.socket:
 
     Raises Invalid for an unusable path, Unavailable if another server listens there.
     """
-    if not path.is_absolute() or len(os.fsencode(path)) > MAX_PATH:
-        raise Invalid(f"the socket path `{path}` is not absolute, or longer than {MAX_PATH} bytes")
+    if not path.is_absolute():
+        raise Invalid(f"the socket path `{path}` is not absolute", hint="begin the path with a slash")
+    if (size := len(os.fsencode(path))) > MAX_PATH:
+        raise Invalid(f"the socket path `{path}` has {size} bytes; at most {MAX_PATH} are possible", hint="shorten it")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists() or path.is_symlink():

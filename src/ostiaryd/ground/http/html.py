@@ -97,8 +97,8 @@ def page(
 
 
 def continue_page(call: Call, url: str, *, title: str) -> Reply:
-    """Return a page from which the browser continues immediately to `url`. This also works for another origin after a
-    form.
+    """Return a page from which the browser continues immediately to `url`. Use this page instead of a redirect if a
+    form leads to another origin: browsers apply `form-action` to redirects after a form.
     """
     return page(call, "ground/continue.html", url=url, title=title)
 
@@ -162,8 +162,8 @@ def page_renderer(config: Config) -> Render:
 
 
 def accepts_html(accept: Sequence[str]) -> bool:
-    """Return whether the values of the header `Accept` name HTML, as those of browsers do. A client that accepts
-    everything does not read pages.
+    """Return whether the values of the header `Accept` name HTML, as those of browsers do. `*/*` alone does not count:
+    programs send it too.
     """
     ranges = [one.strip().lower().replace(" ", "") for value in accept for one in value.split(",")]
     return any(_HTML.fullmatch(one) is not None for one in ranges)

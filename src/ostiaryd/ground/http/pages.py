@@ -40,7 +40,10 @@ class Page:
 def parse_page(limit: str | None, after: str | None) -> Page:
     """Return the requested page, parsed from the query parameters. Raises Invalid for a malformed parameter."""
     if after is not None and len(after) > MAX_CURSOR:
-        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
+        raise Invalid(
+            f"`after` has more than {MAX_CURSOR} characters, so it is not a cursor",
+            hint="send the `next` of the previous page",
+        )
     if limit is None:
         return Page(DEFAULT_ROWS, after or "")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= MAX_ROWS):
@@ -58,7 +61,8 @@ def fill_page(
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null after the last row. A
-    full page always has a `next`, even if the following page is empty.
+    full page always has a `next`, even if the following page is empty. A page also ends before the first row that would
+    exceed `MAX_PAGE_BYTES`.
 
     `read` returns the rows after the cursor of its page, at most as many as the page requests.
     """

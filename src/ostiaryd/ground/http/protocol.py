@@ -276,8 +276,8 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def close_if_slow(self, now: float) -> None:
-        """Close the connection if its request has not arrived in time, or its response was not read in time. `now` is
-        the time of the event loop, in seconds.
+        """Close the connection if its request has not arrived in time, or if an unauthenticated client has not read its
+        response in time. `now` is the time of the event loop, in seconds.
         """
         may_stall = self._is_proven and not self.transport.is_closing()
         if self._stalls_since is not None and not may_stall and now - self._stalls_since > SLOWEST_S:
@@ -292,7 +292,9 @@ class Protocol(HttpToolsProtocol):
             self._refuse(408, "too_slow", f"the request did not arrive within {SLOWEST_S:g} s")
 
     def close_if_streaming(self) -> None:
-        """Close the connection if its response has begun and has no end of its own, such as the feed of a guard."""
+        """Close the connection if its response has begun and is not complete: the feed of a guard, for example, never
+        ends.
+        """
         cycle: Any = self.cycle
         if getattr(cycle, "response_started", False) and not cycle.response_complete:
             self.transport.close()
@@ -584,7 +586,9 @@ class Protocol(HttpToolsProtocol):
         return method != "GET" and endpoint.max_body > SMALL_BODY and endpoint.proves_first(self.headers)
 
     def on_chunk_header(self) -> None:
-        """Count a chunk of the request's body, as its header arrives."""
+        """Record that the parser has read the header of a chunk, whose bytes then no longer count for the size of the
+        head.
+        """
         self._unseen = 0
 
     def on_body(self, body: bytes) -> None:

@@ -50,8 +50,8 @@ than 512 wait, a sixteenth of them is closed.
 
 
 def share_of(address: str) -> Client:
-    """Return the share of the line to which an address belongs. For IPv6 it is the share of the network, because one
-    client has many addresses.
+    """Return the share of a `FairQueue` to which an address belongs: shares take turns. All addresses of an IPv6
+    network have one share, because one client has many of them.
     """
     return (network_of(address) if ":" in address else address), ""
 

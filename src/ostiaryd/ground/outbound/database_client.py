@@ -52,7 +52,7 @@ class _Pool:
             return self._idle.pop() if self._idle else None
 
     def give(self, raw: Any) -> None:
-        """Return a connection to the pool's idle connections."""
+        """Put a connection back among the idle connections of the pool."""
         with self._mutex:
             self._idle.append((time.monotonic(), raw))
 
@@ -90,13 +90,17 @@ class DatabaseClient:
         if pool is None:
             pool = self._pools[target] = _Pool(target)
         if pool.waiting >= MAX_WAITING:
-            raise DatabaseDown("too many requests wait for the database", hint="try again in a moment")
+            raise DatabaseDown(
+                "too many requests wait for a connection to the external database", hint="try again in a moment"
+            )
         pool.waiting += 1
         try:
             async with asyncio.timeout(WAIT_S):
                 await pool.slots.acquire()
         except TimeoutError:
-            raise DatabaseDown("the database is busy", hint="try again in a moment") from None
+            raise DatabaseDown(
+                f"no connection to the external database became free within {WAIT_S:g} s", hint="try again in a moment"
+            ) from None
         finally:
             pool.waiting -= 1
         pool.in_use += 1
@@ -107,7 +111,7 @@ class DatabaseClient:
 
     @property
     def targets(self) -> list[DatabaseTarget]:
-        """Return the database servers to which a pool of connections exists."""
+        """Return the targets (server, database and user) for which a pool of connections exists."""
         return list(self._pools)
 
     async def close_idle(self, *, within_s: float = IDLE_S) -> None:

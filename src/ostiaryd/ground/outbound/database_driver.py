@@ -24,8 +24,8 @@ DatabaseKind = Literal["postgresql", "mysql"]
 
 
 class DatabaseRefused(Invalid):
-    """The server refused a statement. The transaction was rolled back if the server has transactions for such
-    statements.
+    """The external database server refused a statement. The transaction was rolled back if the server has transactions
+    for such statements.
     """
 
     code = "database_refused"
@@ -38,8 +38,8 @@ class DatabaseConflict(DatabaseRefused):
 
 
 class DatabaseDown(Unavailable):
-    """The server is unreachable or refuses the login, or the connection was lost. After a loss, the outcome of a
-    transaction is unknown.
+    """The external database server is unreachable or refuses the login, no connection became free in time, or the
+    connection was lost. After a loss, the outcome of a transaction is unknown.
     """
 
     code = "database_down"
@@ -48,8 +48,8 @@ class DatabaseDown(Unavailable):
 class DatabaseTarget(NamedTuple):
     """A database on a server, with a user and its possible passwords (the old and the new one during a rotation).
 
-    `address` is HOST:PORT, or the Unix socket: its folder for PostgreSQL, its path for MySQL. `tls_ca` is PEM, empty
-    for the authorities of the system.
+    `address` is HOST:PORT, or the Unix socket: its folder for PostgreSQL, its path for MySQL. `is_verified`: use TLS,
+    and verify the server's certificate; otherwise use no TLS. `tls_ca` is PEM, empty for the authorities of the system.
     """
 
     kind: DatabaseKind

@@ -60,11 +60,12 @@ class Answer(NamedTuple):
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
-    """Check that a URL that another party named is https, or http to a host of this machine that `private` names, and
-    leads to no address that is not public; return the URL. Raises Invalid if the check fails.
+    """Check a URL that another party named, and return the URL. Raises Invalid unless it is https, or http to a host of
+    this machine that is in `private`.
 
     `of` names the URL in errors. `private` are hosts that the operator permits although their addresses are not public.
-    The addresses of a host name are checked later, at each request, because they can change.
+    An IP address in the URL must be public, or in `private`. The addresses of a host name are checked later, at each
+    request, because they can change.
     """
     parts = check_url(url, of=of)
     host = parts.hostname or ""
@@ -77,8 +78,8 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
 
 
 def check_url(url: str, *, of: str) -> SplitResult:
-    """Return the parts of an http or https URL, after checking that its host is in its usual spelling. Raises Invalid
-    otherwise.
+    """Return the parts of an http or https URL. Raises Invalid for a malformed or too long URL, a user, a fragment, or
+    an IP address that is not in its usual spelling.
     """
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         limit = f"at most {MAX_URL} characters, all printable ASCII, without spaces and backslashes"
@@ -89,8 +90,10 @@ def check_url(url: str, *, of: str) -> SplitResult:
         httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL):
         raise Invalid(f"{of} is not a valid URL", hint="use https://HOST[:PORT][/PATH][?QUERY]") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
-        raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="remove the user and the fragment")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="begin with https:// and a host")
+    if parts.fragment or parts.username is not None:
+        raise Invalid(f"{of} must not contain a user or a fragment", hint="remove `USER@` and `#FRAGMENT`")
     _literal(parts.hostname, of=of)
     return parts
 
@@ -225,7 +228,8 @@ async def send_request(
     ca_pem: str = "",
 ) -> Answer:
     """Send a request to a URL that another party named, and return the response, with any status. Raises Invalid for a
-    URL that the server must not call, Unavailable if the remote server fails or answers with too much.
+    URL that the server must not call (`check_named`, also for `private`), Unavailable if the remote server fails or
+    answers with more than `max_bytes` bytes.
 
     The authorities in `ca_file` are trusted in addition to those of the system, the authorities in `ca_pem` instead of
     them. With `peer`, the server is authenticated only by `peer`, before its response is read.
@@ -256,8 +260,9 @@ async def deliver(
     private: Collection[str] = (),
     ca_file: str = "",
 ) -> tuple[int, int]:
-    """Send a POST request with a JSON body to a URL that another party named; return the status, and the seconds of
-    the header `Retry-After` of the response (0 without it, or if it is a date).
+    """Send a POST request to a URL that another party named; its body is JSON unless `headers` states another content
+    type. Return the status, and the seconds of the header `Retry-After` of the response (0 without it, or if it is a
+    date).
 
     The body of the response is not read. `ca_file` has the meaning that it has in `send_request`. Raises Invalid for a
     URL that the server must not call, Unavailable if the remote server fails.

@@ -73,8 +73,8 @@ async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "
         "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private, ca_pem=ca_pem
     )
     if answer.status != 200:
-        raise Unavailable(f"the keys of the issuer: the remote server answers {answer.status}")
+        raise Unavailable(f"the remote server answers {answer.status}, not 200 with the keys of the issuer")
     try:
         return jose.JwkSet.parse(canonical.parse(answer.body, max_bytes=MAX_JWKS))
     except (Malformed, jose.InvalidKey) as error:
-        raise Unavailable(f"the keys of the issuer: {error.message}") from None
+        raise Unavailable(f"the fetched keys of the issuer are malformed: {error.message}") from None

@@ -37,7 +37,7 @@ def messages_after(reader: Reader, topic: str, seq: int, *, count: int = 1000) -
 
 
 def highest_number(reader: Reader) -> int:
-    """Return the highest number of all messages so far, in all topics."""
+    """Return the highest number of all messages so far, in all topics; 0 if there was none."""
     row = reader.one(_HEAD)
     assert row is not None
     return int(row[0])

@@ -92,8 +92,8 @@ async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_
     in total.
 
     Raises DnsFailed or ConnectionFailed if the host does not answer, Denied for an address or a port that the server
-    must not call, and Invalid for a response that is neither 200 nor a redirect. Too many redirects, and a body of more
-    than `max_bytes` bytes, are ConnectionFailed.
+    must not call, and Invalid for a response that is neither 200 nor a redirect to a valid URL. Too many redirects, and
+    a body of more than `max_bytes` bytes, are ConnectionFailed.
     """
     try:
         async with asyncio.timeout(within_s):
@@ -102,7 +102,7 @@ async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_
                 if status == 200:
                     return body
                 if status not in REDIRECTS or not location:
-                    raise Invalid(f"the server answers {status}")
+                    raise Invalid(f"the server answers {status} instead of 200 or a redirect with `Location`")
                 url = follow(url, location)
             raise ConnectionFailed(f"the server redirects more than {max_redirects} times")
     except TimeoutError:

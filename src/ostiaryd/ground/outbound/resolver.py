@@ -55,8 +55,8 @@ class Resolver:
         return addresses
 
     async def texts(self, name: str) -> list[bytes]:
-        """Return the TXT records of a name, at most `MAX_RECORDS`, each with its strings joined. Raises DnsFailed if
-        the name servers fail.
+        """Return the TXT records of a name, at most `MAX_RECORDS`, each with its strings joined. Raises NoSuchName if
+        the name does not exist, DnsFailed if the lookup fails.
         """
         return [b"".join(record.strings) for record in await self._records(name, "TXT")]
 

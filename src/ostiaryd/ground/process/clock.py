@@ -124,28 +124,30 @@ class Course(NamedTuple):
         return self.time + (min(boot, self.until) - self.boot) * self.speed // 100 + max(0, boot - self.until)
 
     def rebased(self, boot: int) -> Course:
-        """Return the same course, described from the boot time `boot` (microseconds) on."""
+        """Return the same course, described from the moment on at which the boot clock is `boot` (microseconds)."""
         return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
 
     def left(self, boot: int) -> int:
-        """Return the largest forward correction that the budget permits at boot time `boot`, in microseconds."""
+        """Return the largest forward correction of server time that the budget permits when the boot clock is `boot`,
+        in microseconds.
+        """
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
     def confirmed_lag(self, boot: int) -> int:
-        """Return how far the wall clock may be behind server time at boot time `boot`, because an operator has
-        confirmed a step back, in microseconds; 0 without such a step.
+        """Return how far the wall clock may be behind server time when the boot clock is `boot`, because an operator
+        has confirmed a step back, in microseconds; 0 without such a step.
         """
         return max(0, self.until - boot) * (FULL - self.speed) // FULL if self.speed <= HALVED else 0
 
     def is_jump(self, *, wall: int, boot: int) -> bool:
-        """Return whether the wall clock (`wall`) is further ahead of server time at boot time `boot` than the budget
-        and `SLACK` permit to correct. Times are in microseconds.
+        """Return whether the wall clock (`wall`) is further ahead of server time than the budget and `SLACK` permit to
+        correct, when the boot clock is `boot`. Times are in microseconds.
         """
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
-        """Return the course from the boot time `boot` on, corrected by the wall clock `wall`; this same course if no
-        correction is needed. Times are in microseconds.
+        """Return the course from the moment on at which the boot clock is `boot`, corrected by the wall clock `wall`;
+        this same course if no correction is needed. Times are in microseconds.
 
         After a jump of the wall clock (`is_jump`), the course continues at full speed without a correction.
         """
@@ -202,7 +204,7 @@ class Clock:
     @property
     def lag(self) -> int:
         """Return how far the wall clock is behind server time beyond the difference that an operator has confirmed, in
-        microseconds; 0 if it is not.
+        microseconds; 0 if it is not behind.
         """
         wall, boot = self.read()
         return max(0, max(self.course.at(boot), self._last) - wall - self.course.confirmed_lag(boot))

@@ -67,7 +67,7 @@ outside.
 
 
 class CommandFailed(Unavailable):
-    """The command did not complete its work: it failed, or exceeded a limit."""
+    """The command could not be started or confined, or exceeded a limit of time or output."""
 
     code = "command_failed"
 
@@ -92,8 +92,9 @@ async def run_command(
     status. All processes that it started are ended with it.
 
     `is_confined`: limit its access to files by Landlock. `readable` are then further files and folders that the command
-    may read; none of them may be in `secret_folder` or contain it. Raises CommandFailed if the command cannot start,
-    fails, prints too much or takes too long.
+    may read; none of them may be in `secret_folder` or contain it. Raises CommandFailed if no process can be started,
+    the command cannot be confined so, prints more than `MAX_OUTPUT` bytes or takes too long. The status is
+    `CANNOT_BEGIN` if the process could not execute the command.
     """
     if is_confined:
         _check_confinement(readable, secret_folder)

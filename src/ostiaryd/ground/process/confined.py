@@ -75,8 +75,8 @@ class TooCostly(Invalid):
 
 
 class Confined:
-    """A confined child process, which is replaced if it fails. Thread-safe. Its methods block, so call them in a
-    thread.
+    """A confined child process that runs one function, and that is replaced if it fails. Thread-safe. Its methods
+    block, so call them in a thread.
     """
 
     def __init__(
@@ -252,8 +252,8 @@ def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
 
 class Parser:
-    """Parses uploads in a confined process, one at a time, each within `PARSE_CPU_S`. An upload is refused while
-    it has `MAX_UPLOADS` others.
+    """Parses uploads in a confined process, one at a time, each within `PARSE_CPU_S`. An upload is refused while the
+    parser has `MAX_UPLOADS` others.
     """
 
     def __init__(self, target: str, *, of: str) -> None:
@@ -267,8 +267,8 @@ class Parser:
     async def parse(self, body: bytes) -> bytes:
         """Return the result of the function for an upload.
 
-        Raises Malformed and Invalid if the function does, Invalid if the function fails by a defect, TooCostly if it
-        exceeds its limits, and Unavailable if too many uploads wait, or no child can be started.
+        Raises Malformed and Invalid if the function does, Invalid if the function fails by a defect, TooCostly if the
+        function exceeds its limits, and Unavailable if too many uploads wait, or no child can be started.
         """
         if self._waiting >= MAX_UPLOADS:
             raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed or wait", hint="try again later", code="busy")

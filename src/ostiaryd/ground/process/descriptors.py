@@ -62,8 +62,8 @@ def select_idle(connections: Iterable[C], *, most: int) -> list[C]:
     """Return the idle connections that must be closed so that at most `most` stay open; all idle ones if they are too
     few.
 
-    First come connections of unauthenticated callers. Among them, and among the others, first come connections after a
-    completed request, then connections that have waited longest for their first request.
+    Connections of unauthenticated callers are closed before all others. Among the connections of each kind, connections
+    after a completed request are closed first, then connections that have waited longest for their first request.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:

@@ -74,7 +74,8 @@ class PeerProcess:
         self._is_closed = False
 
     async def read_facts(self, *, has_digest: bool = False) -> ProcessFacts:
-        """Read the facts of the process in a thread, and return them.
+        """Read the facts of the process in a thread, and return them. `has_digest`: also compute the digest of its
+        executable.
 
         Raises PeerGone if the process has ended; Forbidden if its user or group has changed since it connected;
         Unavailable if the server has no descriptor or memory for this.
@@ -123,7 +124,8 @@ def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
     """Return the process that opened a connection to a Unix socket of this server. Raises PeerGone if the process has
     ended, or may be another one; Forbidden if it is in another PID namespace.
 
-    `none_waited_at` is the last time at which no connection waited to be accepted (boot clock, microseconds).
+    `none_waited_at` is the last time at which no connection waited to be accepted (boot clock, microseconds). Only used
+    if the kernel gives no pidfd with a connection.
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(credentials)

@@ -172,7 +172,9 @@ class StateCheck:
 
 
 def state_check(world: World) -> StateCheck:
-    """Return a new comparison of the state with the ledger. The server keeps one, with its progress (`World.keep`)."""
+    """Return a new comparison of the state with the ledger. The server keeps one, with its progress
+    (`World.get_singleton`).
+    """
     return StateCheck(world.keys)
 
 

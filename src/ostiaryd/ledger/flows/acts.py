@@ -264,7 +264,8 @@ async def examine_head(world: World, head: Head, *, source: str) -> None:
 
 
 async def declare_loss(world: World) -> None:
-    """Enter recovery because an operator knows that entries are missing, although nothing shows a later head.
+    """Enter recovery because an operator knows that entries are missing, although nothing shows a later head. In
+    recovery, do nothing.
 
     The loss names a head after the last entry of the database, with a root that no tree has.
     """
@@ -417,7 +418,7 @@ def make_job(
     """Return the job for the database writer that runs `flow` as an act and defers its entry to the end of the batch.
 
     If `sampler` is given, `sampler` decides for each refusal whether an entry is written or the refusal is only
-    counted.
+    counted. In recovery, the job refuses every action outside `IN_RECOVERY`.
     """
 
     def job(tx: Tx) -> T | Raised:

@@ -58,8 +58,8 @@ class RefusalSampler:
         self._callers: dict[str, _Tally] = {}
 
     def is_kept(self, entry: Entry) -> bool:
-        """Count the refusal of `entry`; return whether `entry` must be written. Call `take_summaries` before this
-        method.
+        """Count the refusal of `entry`; return whether `entry` must be written. The texts of an unauthenticated
+        caller's entry are cut. Call `take_summaries` before this method.
         """
         if (caller := entry.agent or entry.person or entry.reporter) is not None:
             tally = self._callers.setdefault(caller, _Tally())

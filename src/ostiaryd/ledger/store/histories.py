@@ -135,8 +135,8 @@ def list_replayed(reader: Reader) -> list[Replayed]:
 
 
 def put_replayed(tx: Tx, stop: Replayed) -> bool:
-    """Store a stop that is applied again. Return whether the stop is later than the stored stop of the same subject;
-    only then must the caller apply the stop.
+    """Store a stop that is applied again. Return whether the stop is the first of its subject, or later than the stored
+    stop of this subject; only then must the caller apply the stop.
     """
     count = tx.run(
         _PUT_REPLAYED, kind=stop.kind, subject=stop.subject, seen_at=stop.seen_at, source=stop.source, at=stop.at

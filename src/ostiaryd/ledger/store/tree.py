@@ -158,13 +158,17 @@ def _place(reader: Reader, at: int) -> tuple[int, int]:
 
 
 def oldest_facts(reader: Reader) -> int | None:
-    """Return the index of the oldest entry with facts."""
+    """Return the index of the oldest entry with stored facts (the decided request and the values of its decision); None
+    if there is none.
+    """
     row = reader.one(_OLDEST_FACT)
     return None if row is None else row[0]
 
 
 def forget_facts(tx: Tx, *, before: int) -> None:
-    """Delete the facts stored beside entries with an index below `before`; the entries stay."""
+    """Delete the facts (the decided request and the values of its decision) stored beside entries with an index below
+    `before`; the entries stay.
+    """
     tx.send(_FORGET, before=before)
 
 
@@ -246,7 +250,7 @@ def count_outcomes(reader: Reader, outcome: str, start: int, stop: int, *, most:
 
 def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
     """Return the number of entries with this action, the outcome `ok` and an index of at least `start`, counted up to
-    `most`. Refused attempts changed nothing.
+    `most`. Refused attempts are not counted.
     """
     row = reader.one(_ACTIONS, action=action, start=start, most=most)
     return 0 if row is None else int(row[0])
