@@ -15,7 +15,17 @@ from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import AHEAD, LONGEST_ASSERTION, MAX_JTI
 from tests.conformance.table import Row, check_table, row
-from tests.support.api_fixtures import ISSUER, SECOND, TOKEN, Answer, Client, oauth_app, reconfigured, register
+from tests.support.api_fixtures import (
+    ISSUER,
+    SECOND,
+    TOKEN,
+    Answer,
+    Client,
+    claims_of,
+    oauth_app,
+    reconfigured,
+    register,
+)
 
 NOW = START // SECOND
 LONGEST = LONGEST_ASSERTION // SECOND
@@ -231,6 +241,21 @@ async def test_an_assertion_is_accepted_once_over_all_endpoints(world: World, se
     assertion = client.assertion()
     assert (await client.ask(client_assertion=assertion)).status == 200
     assert (await client.post("/introspect", client.form(client_assertion=assertion, token="t"))).error == NOBODY
+
+
+@pytest.mark.parametrize(("setting", "status"), [("compatible", 200), ("strict", 401)])
+async def test_an_injected_assertion_gives_a_token_for_the_key_of_the_attacker_unless_strict(
+    world: World, setting: str, status: int
+) -> None:
+    """A limit of the threat model: another authorization server that gets an assertion for this token endpoint can send
+    it with a proof of its own key, because an agent may bind its tokens to a key that is not registered.
+    """
+    client = await enter_client(reconfigured(world, client_assertions=setting))
+    attacker = jose.generate("ES256")
+    answer = await client.ask(client_assertion=client.assertion(aud=TOKEN), proof=client.proof(key=attacker))
+    assert answer.status == status
+    if status == 200:
+        assert claims_of(answer.json["access_token"])["cnf"] == {"jkt": attacker.public.thumbprint}
 
 
 async def test_the_error_for_a_wrong_clock_states_the_difference(client: Client) -> None:
