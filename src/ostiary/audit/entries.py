@@ -47,7 +47,7 @@ FAMILIES = {
     "history": "a lost part of the ledger's history, and the recovery",
     "incident": "alerts, and incidents with their steps",
     "issuer": "an issuer of security events",
-    "join": "a join token for a new instance of an agent",
+    "join": "a join token, with which a pending agent registers its first key",
     "key": "a key of an agent or a guard",
     "keys": "the signing keys of the server",
     "kill": "the kill switch",
