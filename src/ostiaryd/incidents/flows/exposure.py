@@ -57,7 +57,7 @@ def find_exposed(reader: Reader, agent: str) -> list[ExposedSecret]:
     for path, at in reads.items():
         use = uses.get(path)
         is_static = path.startswith(STATIC_ROLES)
-        rotated_at = databases.find_rotation(reader, path.removeprefix(STATIC_ROLES)) if is_static else None
+        rotated_at = databases.find_rotation_time(reader, path.removeprefix(STATIC_ROLES)) if is_static else None
         if use is not None:
             rotated_at = use.rotated_at
         if rotated_at is not None or path.startswith(BACKENDS):

@@ -187,7 +187,7 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     return False
 
 
-def find_rotation(reader: Reader, name: str) -> int | None:
+def find_rotation_time(reader: Reader, name: str) -> int | None:
     """Return the time (microseconds) of the last password change of a static role, 0 before the first change; None if
     the role is unknown.
     """
