@@ -4822,7 +4822,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Revoke a lease, and make the removal of its account due now; a failed removal is tried again until done. */
+  /** Revoke a lease: the removal of its account is due now, and is repeated until an attempt succeeds. */
   "POST /api/v1/leases/revoke": {
     path: {};
     query: {};
@@ -5464,7 +5464,7 @@ export interface Operations {
     body: SecretDeletion;
     answer: undefined;
   };
-  /** Create the destination of a secret: the origin that owns the secret, and the place of the secret in requests. */
+  /** Create the destination of a secret: the origin that receives the secret, and its place in the requests. */
   "POST /api/v1/secrets/destinations": {
     path: {};
     query: {};

@@ -877,7 +877,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             wrong = f"Invalid filter key: {one.Key[:40]!a} is not one of {' '.join(aws.FILTERS)}"
             raise Invalid(wrong if one.Key else "Invalid filter key")
         if not one.Values:
-            raise Invalid(f"Invalid filter values for key: {one.Key}")
+            raise Invalid(f"Invalid filter values for key: {one.Key}", hint="send at least one value in `Values`")
     by_words = [len(aws.split_words(value)) for one in filters if one.Key in aws.BY_WORDS for value in one.Values]
     if max(by_words, default=0) > aws.MAX_FILTER_WORDS or sum(by_words) > aws.MAX_SEARCH_WORDS:
         raise Invalid(

@@ -76,7 +76,7 @@ class UsedSecret(TypedDict):
 
 
 async def create_destination(call: Call) -> Reply:
-    """Create the destination of a secret: the origin that owns the secret, and the place of the secret in requests."""
+    """Create the destination of a secret: the origin that receives the secret, and its place in the requests."""
     new = call.json(NewDestination)
     destination = Destination(**{name: getattr(new, name) for name in Destination.__struct_fields__})
     create = partial(

@@ -448,7 +448,7 @@ async def list_leases(call: Call) -> Reply:
 
 
 async def revoke_lease(call: Call) -> Reply:
-    """Revoke a lease, and make the removal of its account due now; a failed removal is tried again until done."""
+    """Revoke a lease: the removal of its account is due now, and is repeated until an attempt succeeds."""
     body = call.json(LeaseToRevoke)
     await act_as(
         call,

@@ -590,8 +590,8 @@ def _query_of(call: Call) -> dict[str, str]:
     if not call.query:
         return {}
     parsed = parse_form(call.query.encode("latin-1"))
-    if any(len(values) > 1 for values in parsed.values()):
-        raise Malformed("a query parameter was sent more than once")
+    if repeated := [name for name, values in parsed.items() if len(values) > 1]:
+        raise Malformed(f"the query parameter {repeated[0][:64]!a} was sent more than once")
     return {name: values[0] for name, values in parsed.items()}
 
 

@@ -1,1 +1,1 @@
-"""Secret engines: one module for each kind of secret. The name of the module is the type of the engine."""
+"""Secret engines, and the parts of the Vault API for mounts, policies, tokens, leases and login methods."""

@@ -5,8 +5,9 @@ lookup (LIST)                      the mounts that have leases; certificates are
 lookup/PREFIX (LIST)               ids of leases of all agents
 revoke-prefix/PREFIX, revoke-force/PREFIX    leases of all agents
 
-PREFIX is `database/creds` or `database/creds/ROLE`, or the same for `aws` and `oauth`. In policies, the last two lines
-are the actions `list_secrets` and `delete_secret` on the resource `sys/leases/PREFIX`.
+PREFIX is `database/creds` or `database/creds/ROLE`, the same for `aws` and `oauth`, or the beginning of lease ids of a
+PKI mount, such as `pki/issue/ROLE`. In policies, the last two lines are the actions `list_secrets` and `delete_secret`
+on the resource `sys/leases/PREFIX`.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ class _Prefix(NamedTuple):
 
 
 _MOUNTS = (DATABASE_MOUNT, OAUTH_MOUNT, AWS_MOUNT)
-"""The mounts whose leases can be listed. The certificates of a PKI mount have leases too: a lease or a prefix of such a
-mount is found by `find_pki_mount`, and the leases are never listed.
+"""The mounts whose leases can be listed. The certificates of a PKI mount have leases too: `find_pki_mount` finds the
+mount of a lease id or a prefix. Such a mount is not in the list of the mounts that have leases.
 """
 
 

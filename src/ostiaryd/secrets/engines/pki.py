@@ -403,7 +403,7 @@ def _read_authority(request: VaultRequest) -> AuthorityOrder:
 
 def _check_format(order: CertificateOrder | AuthorityOrder) -> None:
     if order.format not in FORMATS:
-        raise Invalid('the "format" path parameter must be "pem", "der", or "pem_bundle"')
+        raise Invalid(f"`format` must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if order.private_key_format not in ("der", "pem", "pkcs8"):
         raise Invalid("`private_key_format` must be der, pem or pkcs8")
 

@@ -440,7 +440,7 @@ def _use(
         else MAX_BATCH
     )
     if not isinstance(batch, list) or not 0 < len(batch) <= most:
-        raise Invalid(f"`batch_input` must be a list of 1 to {most} items")
+        raise Invalid(f"`batch_input` must be a list of 1 to {most} items for a key of the type {key.kind}")
     if act.entry.detail is not None:
         act.entry.detail["items"] = len(batch)
     shared = {member: value for member, value in body.items() if member != "batch_input"}

@@ -299,8 +299,8 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
     """Store the provider's response to a refresh; return the outcome.
 
     The new refresh token is stored if the connection has not changed since the claim. Unless agents share tokens, the
-    access token is stored with its lease, even if it is not usable because the lease has ended or the response is not
-    acceptable, so that it can be revoked at the provider.
+    access token is stored with its lease, so that it can be revoked at the provider. This holds even if the token is
+    not usable, because the lease has ended or the response is not acceptable.
     """
     tx, id, lease = act.tx, issue.account.account_id, issue.lease
     act.entry.agent, act.entry.task = lease.agent, lease.task

@@ -1,5 +1,5 @@
 """Callers of the Vault API, and the checks of their access. A caller is an agent under a task, authenticated by a Vault
-token or an access token.
+token, an access token, or an access key of the AWS API.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The private values of a token: put, read, list, delete. No other token reads them, also not of the same agent, and
-they end with the token.
+"""The private values of a token: put, read, list, delete. No other token can read them, not even a token of the same
+agent, and they end with the token.
 """
 
 from __future__ import annotations

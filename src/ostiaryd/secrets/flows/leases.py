@@ -211,10 +211,10 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
-    """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` (microseconds)
-    would give the lease now; None or 0 stands for the duration that its last renewal, or its issue, gave it. Raises
-    Invalid if the lease is unknown, has ended, belongs to another agent or has reached its maximum lifetime, or if its
-    role has been deleted.
+    """Return a lease of the caller, and the end (microseconds) that the lease would get if it were renewed now by
+    `increment_us` (microseconds). None or 0 stands for the duration that the last renewal, or the issue, gave the
+    lease. Raises Invalid if the lease is unknown, has ended, belongs to another agent or has reached its maximum
+    lifetime, or if its role has been deleted.
     """
     act.check_granting()
     lease = find_own(act, lease_id)

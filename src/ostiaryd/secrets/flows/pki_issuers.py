@@ -292,9 +292,9 @@ def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
 
 
 def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[str, str]:
-    """Store the certificates of authorities, and at most one private key, from a text in PEM. Return, by the id of the
-    issuer of each certificate, the id of its private key (equal to the id of the issuer), or an empty text if the mount
-    has no private key for it.
+    """Store the certificates of authorities, and at most one private key, from a text in PEM. Return the id of each
+    certificate's issuer, mapped to the id of its private key: the same id, or an empty text if the mount has no private
+    key for the certificate.
 
     A certificate for the key of an issuer that waits for its certificate becomes the certificate of that issuer.
     `needs_key`: refuse a bundle in which no certificate is for a private key of the mount. Raises Malformed for a

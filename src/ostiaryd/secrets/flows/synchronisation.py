@@ -121,8 +121,8 @@ def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
 def note_changes(
     act: Act, source: SyncPlace, target: SyncPlace, changes: Iterable[PathChange], *, is_dry: bool
 ) -> None:
-    """Write a synchronisation into the act's ledger entry: the number of changes of each kind, and the first `NAMED`
-    paths.
+    """Write a synchronisation into the act's ledger entry: the number of changes of each kind except `same`, and the
+    first `NAMED` of their paths.
     """
     changed = [one for one in changes if one.change is not Change.SAME]
     counts = {change.value: sum(one.change is change for one in changed) for change in Change}

@@ -168,7 +168,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
     if "+*" in path:
         raise Invalid(f"{place}: invalid use of wildcards ('+*' is forbidden)")
     if unknown := sorted(members.keys() - _MEMBERS):
-        raise Invalid(f"{place}: invalid key {unknown[0][:64]!a}")
+        raise Invalid(f"{place}: invalid key {unknown[0][:64]!a}", hint=f"use {', '.join(sorted(_MEMBERS))}")
     wraps = {name: _parse_wrap(members.get(name), place, name) for name in ("min_wrapping_ttl", "max_wrapping_ttl")}
     if 0 < wraps["max_wrapping_ttl"] < wraps["min_wrapping_ttl"]:
         raise Invalid(f"{place}: max_wrapping_ttl cannot be less than min_wrapping_ttl")
@@ -211,11 +211,12 @@ def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[s
     capabilities = _texts(members, "capabilities", place)
     if old := members.get("policy"):
         if not isinstance(old, str) or old not in _OLD:
-            raise Invalid(f"{place}: invalid policy {str(old)[:64]!a}")
+            raise Invalid(f"{place}: invalid policy {str(old)[:64]!a}", hint=f"use {', '.join(_OLD)}")
         capabilities = [*([] if old == DENY else capabilities), *_OLD[old]]
     for one in capabilities:
         if one not in CAPABILITIES and one != DENY:
-            raise Invalid(f"{place}: invalid capability {one[:64]!a}")
+            hint = f"use {', '.join(sorted((*CAPABILITIES, DENY)))}"
+            raise Invalid(f"{place}: invalid capability {one[:64]!a}", hint=hint)
     return frozenset({DENY} if DENY in capabilities else capabilities)
 
 

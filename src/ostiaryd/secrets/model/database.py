@@ -134,7 +134,7 @@ def check_name(name: str, *, of: str) -> str:
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
     """Return `username` if it can be the name of an account at a database server of the kind `kind`. Raises Invalid if
-    it is too long, or has quotation marks, backslashes or control characters.
+    `username` is empty or too long, or has quotation marks, backslashes or control characters.
     """
     longest = SERVERS[kind].max_account
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):

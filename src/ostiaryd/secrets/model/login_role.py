@@ -86,8 +86,8 @@ TOKEN_DEFAULTS: Mapping[str, object] = {
 
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret ID (the password of an AppRole login) without its text, with the scopes and bounds of the token that
-    generated it; or the authority of a role of `ROLE_METHODS`, with those of the token that wrote the role.
+    """A secret ID (the password of an AppRole login) without its text, or the authority of a role of `ROLE_METHODS`.
+    The scopes and bounds are those of the token that generated the secret ID or wrote the role.
 
     `uses_left`: 0: no limit; -1: no uses left.
     """

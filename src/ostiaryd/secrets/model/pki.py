@@ -366,11 +366,13 @@ def _build_name(attributes: Sequence[tuple[x509.ObjectIdentifier, str]]) -> x509
     try:
         return x509.Name([x509.NameAttribute(oid, text) for oid, text in attributes])
     except ValueError:
-        raise Invalid("an attribute of the subject is too long", hint="write a country with 2 letters") from None
+        raise Invalid("an attribute of the subject has a wrong length", hint="write a country with 2 letters") from None
 
 
 def check_text(text: str) -> str:
-    """Return `text` if it can be an attribute of a subject: printable and not too long. Raises Invalid otherwise."""
+    """Return `text` if it can be an attribute of a subject: 1 to `MAX_COMMON_NAME` printable characters. Raises Invalid
+    otherwise.
+    """
     if not 0 < len(text) <= MAX_COMMON_NAME or not text.isprintable():
         raise Invalid(
             f"an attribute of the subject must have 1 to {MAX_COMMON_NAME} printable characters, not {text[:80]!a}"

@@ -95,8 +95,9 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A program of the configuration that sets the new value of a secret. `run`: its path and arguments. `seconds`: its
-    time limit. `readable`: further files and folders that it may read. `unconfined`: it runs without confinement.
+    """A program of the configuration that sets the new value of a secret. `run`: the path of the program, then its
+    arguments. `seconds`: the time limit. `readable`: further files and folders that the program may read. `unconfined`:
+    true if the program runs without confinement.
     """
 
     run: tuple[str, ...]

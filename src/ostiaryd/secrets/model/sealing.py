@@ -39,7 +39,7 @@ Random = Callable[[int], bytes]
 
 class Envelope(NamedTuple):
     """An encrypted value with its encrypted data key. The encrypted data key begins with the number of the wrapping
-    key.
+    key; without a number (an old format), the wrapping key is 0.
     """
 
     wrapped_key: bytes
@@ -79,8 +79,8 @@ class DataKey(NamedTuple):
 
 
 def make_data_key(*, under: WrappingKey, place: Place, random: Random) -> DataKey:
-    """Return a new data key for one value at `place` (mount, path and version), with its form encrypted with the
-    wrapping key `under`.
+    """Return a new data key for one value at `place` (mount, path and version), together with the data key in encrypted
+    form, under the wrapping key `under`.
     """
     key = random(KEY_BYTES)
     wrapped = _encrypt(under.key, key, _associated_data(place), random)
@@ -138,8 +138,8 @@ def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
 
 
 def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
-    """Return a wrapping key that `lock_key` has encrypted, decrypted with the unseal key. Raises Conflict if the
-    ciphertext was changed.
+    """Return a wrapping key that `lock_key` has encrypted, decrypted with the unseal key. Raises Conflict if `locked`
+    was changed, or was encrypted for another unseal key.
     """
     private = X25519PrivateKey.from_private_bytes(unseal_key)
     try:

@@ -51,7 +51,7 @@ class SignatureIncomplete(SignatureRefused):
 
 class RequestRepeated(SignatureRefused):
     """A request that changes something was sent before. An SDK that signs the request again, a second later, succeeds;
-    so the error of the API is one after which SDKs try again.
+    so the server answers with the AWS error `ThrottlingException`, after which SDKs try again.
     """
 
     code = "request_repeated"
@@ -84,8 +84,8 @@ def read_request(
 ) -> SignedRequest:
     """Check that a POST request has a well-formed signature for this host, region, service, body and time; return the
     request. The signature itself is not verified here (`has_signature_of`). Raises SignatureRefused if the signature is
-    missing, too old, or for another host, region, service or body; Malformed if a signed header was sent more than
-    once.
+    missing, malformed, too old or too new, or for another host, region, service or body, and for query parameters or a
+    session token; Malformed if `Authorization`, `Content-Type` or one of `REQUIRED` was sent more than once.
     """
     values = _canonical(headers)
     authorization = values.get("authorization")

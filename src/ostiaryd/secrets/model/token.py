@@ -91,9 +91,9 @@ def network_of_address(address: str) -> str:
 
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
-    """Return the end (microseconds) of a token that is renewed now. The token is extended by its period; without a
-    period, by `increment_s` seconds, or, if that is None, by its first lifetime. The end is at most the token's own
-    maximum lifetime, and at most `LONGEST_S`, after the issue of the token.
+    """Return the end (microseconds) of a token that is renewed now. The end is `now` plus the period of the token;
+    without a period, `now` plus `increment_s` seconds, or, if that is None, plus the token's first lifetime. The end is
+    at most the token's own maximum lifetime, and at most `LONGEST_S`, after the issue of the token.
     """
     seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
     longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)

@@ -264,7 +264,8 @@ def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: by
 
 def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> bytes:
     """Return the plain text of `content`, which `encrypt` made with the same associated data `bound`. Raises Invalid if
-    keys of this type cannot decrypt, or if the content was changed or made with another key or other associated data.
+    keys of this type cannot decrypt, or if the content was changed or made with another key or other associated data;
+    for an RSA key, also if `bound` is not empty.
     """
     try:
         if kind in RSA_BITS:
@@ -338,7 +339,7 @@ def render_public_key(kind: str, material: bytes) -> str:
 
 def usable_version(key: TransitKey, version: int) -> int:
     """Return the version of the key that encrypts or signs: `version`, or, if it is 0, the latest version. Raises
-    Invalid for a version that does not exist, or is below the minimum version for encryption.
+    Invalid for a version that does not exist, or is below the minimum version for encryption or for decryption.
     """
     if version == 0:
         return key.latest_version

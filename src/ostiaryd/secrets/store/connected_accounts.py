@@ -227,12 +227,12 @@ def delete(tx: Tx, account_id: str) -> None:
 
 
 def refresh_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the encrypted refresh token of an account that exists."""
+    """Return the encrypted refresh token of an account. The account must exist."""
     return _present(reader, _REFRESH_TOKEN, account_id)
 
 
 def shared_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the encrypted access token that agents share, of an account that exists."""
+    """Return the encrypted access token that all agents of an account share. The account must exist."""
     return _present(reader, _SHARED_TOKEN, account_id)
 
 

@@ -239,8 +239,8 @@ def revoke(tx: Tx, serial: str) -> None:
 
 
 def count_ended(reader: Reader, *, since: int) -> int:
-    """Return the number of certificates of all PKI mounts that were revoked, or ended with their agent or task, after
-    `since` (microseconds).
+    """Return the number of certificates of agents, of all PKI mounts, that were revoked, or ended with their agent or
+    task, after `since` (microseconds).
     """
     row = reader.one(_COUNT_ENDED, since=since)
     assert row is not None
