@@ -141,7 +141,7 @@ def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
     [
         ({"type": "array"}, 'the type "object"'),
         ({"properties": {"a": {"type": "text"}}}, "unknown `type`"),
-        ({"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}}, "outside"),
+        ({"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}}, "must be `#`"),
         ({"properties": {"a": {"$ref": "#/$defs/nothing"}}}, "nowhere"),
         ({"properties": {"a": {"minimum": "1"}}}, "minimum"),
         ({"properties": {"a": {"multipleOf": 0}}}, "multipleOf"),

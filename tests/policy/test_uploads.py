@@ -89,7 +89,7 @@ UNUSUAL = {
     "context = {a = 0x" + "f" * 9999 + "}": (200, None, ""),
     "context = {a = 1e308}": (200, None, ""),
     "context = {a = 1e999}": (422, "policy_test_failed", "test `x`: the arguments: an argument is not a finite number"),
-    "context = {a = 12:00:00}": (422, "policy_test_failed", "test `x`: the arguments: an argument is time, which"),
+    "context = {a = 12:00:00}": (422, "policy_test_failed", "test `x`: the arguments: an argument is a time, which"),
 }
 
 
