@@ -67,6 +67,29 @@ async def test_the_last_member_of_a_team_that_owns_agents_cannot_be_removed(worl
     assert owners.list_members(world.db.read(), team.team_id) == [flows.find_person(world.db.read(), "bob").person_id]
 
 
+async def test_a_full_team_accepts_no_further_member_but_a_present_one_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.flows.owners.MAX_MEMBERS", 1)
+    for name in ("alice", "bob"):
+        await create_person(world, name)
+    await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
+    with pytest.raises(Conflict, match="has 1 members, the maximum"):
+        await run_act(world, lambda a: flows.add_member(a, "team", "bob"))
+    assert (await run_act(world, lambda a: flows.add_member(a, "team", "alice"))).name == "team"
+
+
+async def test_an_owner_with_the_maximum_of_roles_gets_no_further_role_but_a_present_one_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.flows.roles.MAX_ROLES", 1)
+    await create_person(world, "alice")
+    await run_act(world, lambda a: flows.grant_role(a, "alice", "auditor"))
+    with pytest.raises(Conflict, match="has 1 roles"):
+        await run_act(world, lambda a: flows.grant_role(a, "alice", "operator"))
+    assert (await run_act(world, lambda a: flows.grant_role(a, "alice", "auditor"))).name == "alice"
+
+
 async def test_an_agent_without_an_active_owner_or_deputy_cannot_be_registered(world: World) -> None:
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="the owner of .* is not active"):

@@ -33,7 +33,7 @@ def create_person(act: Act, *, name: str, email: str | None = None, deputy: str 
 
 def create_team(act: Act, *, name: str, members: list[str], deputy: str | None = None) -> Team:
     """Register and return a team of persons. `deputy` is the name or id of the person who takes over the agents when
-    the team ends.
+    the team has no active member left.
     """
     if len(members) > MAX_MEMBERS:
         raise Invalid(f"a team has at most {MAX_MEMBERS} members, not {len(members)}")
@@ -49,9 +49,9 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
 
 
 def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
-    """Set the person who takes over the agents when this person or team leaves (None: no deputy), and return the owner.
-    Raises NotFound for an unknown owner or person, Conflict for a deputy who is not active, Invalid for a person who
-    would be their own deputy.
+    """Set the person who takes over the agents when this person leaves or this team has no active member left (None: no
+    deputy), and return the owner. Raises NotFound for an unknown owner or person, Conflict for a deputy who is not
+    active, Invalid for a person who would be their own deputy.
     """
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
@@ -68,7 +68,8 @@ def add_member(act: Act, team: str, person: str) -> Team:
     """
     into, member = find_team(act.tx, team), active_person(act, person)
     fill_entry(act, object=into.team_id, member=member.person_id)
-    if len(store.owners.list_members(act.tx, into.team_id)) >= MAX_MEMBERS:
+    members = store.owners.list_members(act.tx, into.team_id)
+    if member.person_id not in members and len(members) >= MAX_MEMBERS:
         raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, the maximum")
     store.owners.add_member(act.tx, into.team_id, member.person_id)
     return into

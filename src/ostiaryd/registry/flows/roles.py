@@ -18,13 +18,16 @@ MAX_ROLES = 32
 
 
 def grant_role(act: Act, subject: str, role: str) -> Owner:
-    """Give a role to a person or team (id or name), and return the owner. If the owner already has the role, nothing
-    changes. Raises NotFound for an unknown owner, Invalid for a malformed role, Conflict for too many roles.
+    """Give a role to a person or team (id or name), and return the owner. If an administrator gave the owner the role
+    before, nothing changes. Raises NotFound for an unknown owner, Invalid for a malformed role, Conflict for too many
+    roles.
     """
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
     check_name(role, of="role")
-    if len(store.roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
+    present = store.roles.of_subject(act.tx, owner.id)
+    is_granted = any(one.role == role and one.source == BY_HAND for one in present)
+    if not is_granted and len(present) >= MAX_ROLES:
         raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke a role first", code="too_many_roles")
     store.roles.add(act.tx, owner.id, role, BY_HAND)
     return owner
