@@ -29,7 +29,8 @@ class Leave(msgspec.Struct, forbid_unknown_fields=True):
 async def hold_task(call: Call) -> Reply:
     """Hold one of the agent's own tasks that has a heartbeat, as a running copy of the agent.
 
-    Then call the operation `beat` within each heartbeat interval; otherwise the task is lost.
+    Then call the operation `beat` within each heartbeat interval; otherwise this copy no longer holds the task. The
+    task is lost when no copy has sent a heartbeat for an interval.
     """
     holder, id = call.json(Hold).holder, call.params["id"]
     task = await registry.act_as(call, "task.hold", lambda act: flows.add_holder(act, id, holder, by=call.caller))

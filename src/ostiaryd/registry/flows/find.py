@@ -88,8 +88,8 @@ def check_holder(reader: Reader, holding: str, *, now: int) -> None:
 
 
 def find_token(reader: Reader, id: str, resource: Resource, *, now: int) -> tuple[Holding, str]:
-    """Return the holding and the task (id) of a live token for this resource. Raises Forbidden (`foreign_token`) if
-    there is none.
+    """Return the holding and the task (id) of a live token for this resource. Raises Forbidden (`foreign_token`) for
+    any other id, and for a token without a task.
     """
     token = store.holdings.get_holding(reader, id)
     if token is None or token.audience != resource.uri or token.task is None or not token.is_live(now):

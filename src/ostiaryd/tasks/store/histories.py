@@ -43,7 +43,7 @@ def get(reader: Reader, holder: str, day: int) -> HistoryRow:
 
 
 def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
-    """Return a history, locked until the end of this act."""
+    """Return the history of a holder, locked until the end of this act. If none is stored, store an empty history."""
     tx.send(_OPEN, holder=holder, day=day, body=history.pack_history(NOTHING))
     tx.send(_LOCK, holder=holder, day=day)
     return get(tx, holder, day)

@@ -213,8 +213,8 @@ def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool
 
 
 def may_follow(reader: Reader, client: OAuthClient, session: Session | None) -> bool:
-    """Return whether the server may send the browser of a session to a client without a page that names the target: an
-    administrator has registered the client, or the person of the session has consented to it.
+    """Return whether the server may redirect the browser of a session to a client at once, without a page that names
+    the target: an administrator has registered the client, or the person of the session has consented to it.
     """
     return client.kind is ClientKind.AGENT or (session is not None and has_consented(reader, client, session))
 

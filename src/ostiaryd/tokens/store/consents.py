@@ -115,7 +115,7 @@ def of_client(reader: Reader, client_id: str) -> list[Consent]:
 
 
 def client_names(reader: Reader, *, person: str, without: str) -> list[str]:
-    """Return the names of the other clients that a person consented to."""
+    """Return the names of the clients, except the client `without`, in a person's stored consents, live or ended."""
     return [name for (name,) in reader.all(_NAMES, person=person, client_id=without)]
 
 
