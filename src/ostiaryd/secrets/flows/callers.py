@@ -305,7 +305,11 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
                 one.kind == "step_up" and find_unproved(caller.acr, caller.auth_time, one, now=act.now) is None
             )
             if not is_kept:
-                raise Forbidden(f"permission denied: the agent is restricted: {one.kind}", code="restricted")
+                raise Forbidden(
+                    f"permission denied: an agent in the delegation chain of the task is restricted: {one.kind}",
+                    hint="ask an administrator to end the restriction",
+                    code="restricted",
+                )
 
 
 def _owner_of(act: Act, caller: VaultCaller, mount: str, path: str) -> str:

@@ -1,5 +1,5 @@
 """Connections to databases, and roles. The server stores each change of a password here before it makes the change at
-the database.
+the database. Each function that stores or reads a password raises Sealed while the secrets are sealed.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def put_value(
 
     `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
     version, which becomes current only with the label `CURRENT` or as the first version. Raises Invalid if `cas` is
-    required (`cas_required`) or does not match (`cas_mismatch`) or the value is too long (`too_large`), and
-    StagesExceeded for too many labels.
+    required (`cas_required`) or does not match (`cas_mismatch`) or the value is too long (`too_large`), StagesExceeded
+    for too many labels, and Sealed while the secrets are sealed.
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:

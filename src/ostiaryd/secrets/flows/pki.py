@@ -105,8 +105,9 @@ def sign_intermediate(
 def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCertificate:
     """Sign, by the issuer `ref`, a certificate for the key and the name of another root, whose self-issued certificate
     is `text` (PEM); return the new certificate with its chain. The new certificate ends at the latest with the
-    self-issued one. Raises Malformed if `text` is not PEM, Invalid if it is not exactly one self-issued certificate of
-    an authority, or the issuer may not certify it; IssuerNotFound for an unknown issuer.
+    self-issued one and with the certificate of the issuer. Raises Malformed if `text` is not PEM, Invalid if it is not
+    exactly one self-issued certificate of an authority, or the issuer may not certify it; IssuerNotFound for an unknown
+    issuer.
     """
     act.check_granting()
     certificate, *others = load_pem_certificates(text)
@@ -118,7 +119,9 @@ def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCert
     above = check_authority(signer.certificate).path_length
     not_before, not_after = read_begin(certificate), min(read_end(certificate), read_end(signer.certificate))
     if not_before >= not_after:
-        raise Invalid("the certificate begins after the end of its issuer")
+        raise Invalid(
+            "`certificate` begins after its own end, or after the end of the issuer", hint="choose another issuer"
+        )
     return _sign_authority(
         act,
         signer,

@@ -221,7 +221,7 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
         token = store.tokens.get(act.tx, token_digest(act.tx.keys, unverified)) if unverified.isascii() else None
     holding = None if token is None else registry.get_holding(act.tx, token.holding)
     if is_accessor and (token is None or holding is None or not holding.is_live(act.now)):
-        raise Invalid("invalid accessor", hint="the token has ended", code="unknown_accessor")
+        raise Invalid("invalid accessor", hint="no live token has this accessor", code="unknown_accessor")
     if token is None or holding is None or holding.agent != caller.agent.agent_id or not holding.is_live(act.now):
         raise TokenRefused("bad token", hint="the token has ended, or belongs to another agent")
     if has_expired(act, token):

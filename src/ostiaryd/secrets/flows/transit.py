@@ -1,7 +1,8 @@
 """Transit keys: create, rotate, configure, trim, delete, use and export a key, save a key as a backup, and restore a
 backup.
 
-A key is stored under its name. For a mount other than `transit`, the path of the mount precedes the name.
+A key is stored under its name. For a mount other than `transit`, the path of the mount precedes the name. Each function
+that stores or reads key material raises Sealed while the secrets are sealed.
 """
 
 from __future__ import annotations

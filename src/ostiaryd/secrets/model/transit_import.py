@@ -69,7 +69,10 @@ def unwrap_material(kind: str, wrapping: bytes, content: bytes, method: hashes.H
         raise Invalid("the key could not be unwrapped", hint="wrap the key for the present `wrapping_key`") from None
     material = _read_material(kind, unwrapped)
     if material is None or not is_material(kind, material):
-        raise Invalid(f"the imported key is not a key of the type {kind}", hint="import bytes, or PKCS #8 in DER")
+        raise Invalid(
+            f"the imported key is not a key of the type {kind}",
+            hint="wrap the bytes of a symmetric key, or PKCS #8 in DER for other keys",
+        )
     return material
 
 
