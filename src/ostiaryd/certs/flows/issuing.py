@@ -106,7 +106,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         if not is_permitted(issuer.authority.permitted, name):
             raise ForeignName(
                 f"the authority may not certify {str(name)[:200]!a}",
-                hint=f"allowed, with the names below: {' '.join(issuer.authority.permitted)[:300]}",
+                hint=f"permitted DNS names, each with its subdomains: {' '.join(issuer.authority.permitted)[:300]}",
             )
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:

@@ -55,8 +55,8 @@ class Signatures:
         self._new[signed.name] = error
 
     def check(self, key: PublicKey, signature: bytes, text: bytes) -> None:
-        """Check that `key` made the signature of the text, by the cached result, which is then removed, or else by
-        verification. Raises InvalidToken if the signature is not valid.
+        """Check that `key` made the signature of the text: use and remove the cached result of `add`, or, if there is
+        none, verify the signature now. Raises InvalidToken if the signature is not valid.
         """
         if not self._new and not self._old:
             return key.verify(signature, text)

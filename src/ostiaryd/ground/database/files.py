@@ -122,7 +122,8 @@ class DatabaseFiles:
         """Check the files before a batch writes. Raises LostDatabase if the check fails.
 
         `is_alone`: no other connection has committed since the last batch. After a commit of another connection,
-        changes of the files by other programs no longer count as a loss.
+        changes of the content by other programs no longer count as a loss; a file that was replaced or removed, or a
+        database file that became shorter, still does.
         """
         with self._mutex:
             was_written, states = self._was_index_written(), self._look()

@@ -146,8 +146,8 @@ class Course(NamedTuple):
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
-        """Return the course from the moment on at which the boot clock is `boot`, corrected by the wall clock `wall`;
-        this same course if no correction is needed. Times are in microseconds.
+        """Return the course of server time that begins when the boot clock is `boot`, corrected by the wall clock
+        `wall`; this course itself if nothing must change. Times are in microseconds.
 
         After a jump of the wall clock (`is_jump`), the course continues at full speed without a correction.
         """

@@ -37,8 +37,8 @@ _PUT_REPLAYED = sql(
 
 
 class Loss(NamedTuple):
-    """A head of the ledger that `source` has seen and that this database lacks. `ours` is the number of entries of the
-    database at the detection, `at` the time of the detection.
+    """A head of the ledger that this database lacks. `source` says who has seen the head, such as "the pin of this
+    server". `ours` is the number of entries of the database at the detection, `at` the time of the detection.
     """
 
     source: str
