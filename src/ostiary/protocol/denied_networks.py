@@ -72,7 +72,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 def is_public(address: Address) -> bool:
     """Return whether `address` is public: no denied network contains it and, for IPv6, 2000::/3 does. An IPv4-mapped
-    address and an address of a NAT64 gateway (64:ff9b::/96) count as the IPv4 address in them.
+    address and an address with the NAT64 prefix 64:ff9b::/96 count as the IPv4 address that they contain.
     """
     address = _unwrap(address)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:

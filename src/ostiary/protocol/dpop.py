@@ -156,7 +156,8 @@ def check_proof(
         raise InvalidProof("the DPoP proof is for another access token (`ath`)", hint=hint)
     if jkt is not None and jkt != proof.jkt:
         raise InvalidProof(
-            "the DPoP proof is signed by another key than the token names", hint="use the key of the token request"
+            "the DPoP proof is signed by another key than the token names",
+            hint="sign the proof with the key of the token request",
         )
     if nonces is not None and not nonces(_nonce(claims)):
         hint = "repeat the request with the nonce in the header `DPoP-Nonce` of this answer"

@@ -39,9 +39,8 @@ def is_within_networks(address: str, networks: str) -> bool:
 
 
 def is_within(address: str, networks: Sequence[Network]) -> bool:
-    """Return whether `address` is in one of the networks; False for text that is no address.
-
-    A socket for both versions shows an IPv4 address as an IPv6 one (RFC 4291 section 2.5.5.2).
+    """Return whether `address` is in one of the networks; False for text that is no address. An IPv4-mapped IPv6
+    address, as a socket for both versions shows it, counts as the IPv4 address (RFC 4291 section 2.5.5.2).
     """
     parsed = _parse_address(address)
     return parsed is not None and any(parsed in network for network in networks)

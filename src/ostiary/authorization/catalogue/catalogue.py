@@ -112,8 +112,8 @@ class Catalogue:
         offers, descriptions, definitions), the statements of `before` stay in force: MCP has no members for most of
         them, and a tool must not become harmless because a server lists it again. `[]` removes data classes,
         `{"argument": "none"}` removes kinds. A stated scope ends if the new effect requires a more powerful one
-        (`Tool.scope_for`). The confirmed entry of a tool stays as it is while the tool's definition is the same; a
-        changed definition ends the confirmation.
+        (`Tool.scope_for`). If this catalogue does not state `confirmed` for a tool, the confirmed entry of the tool
+        stays as it is while the definition is the same; a changed definition ends the confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool

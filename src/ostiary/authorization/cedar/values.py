@@ -218,7 +218,9 @@ def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
 
 
 def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
-    """Return the Cedar record (a context, attributes, tags) of a parsed JSON object. Raises like `parse_value`."""
+    """Return the Cedar record (a context, attributes, tags) of a parsed JSON object. Raises Malformed and Invalid for
+    the same values as `parse_value`.
+    """
     if type(unverified) is not dict:
         raise Malformed("a record must be a JSON object")
     if not ESCAPES.isdisjoint(unverified):

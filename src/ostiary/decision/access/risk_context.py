@@ -18,7 +18,10 @@ from ostiary.provenance.noticing import CALM, Risk
 def risk_context(
     risks: Mapping[str, Risk], *, agents: Sequence[str], tasks: Sequence[str], now: int, call: int = 0
 ) -> Record:
-    """Return `context.risk` at `now` (microseconds). The first agent and the first task are those of the call."""
+    """Return `context.risk` at `now` (microseconds): the scores of the agent, of its task, of the chain behind them and
+    of this call, and the highest of these scores. The first of `agents` and the first of `tasks` are those of the call,
+    the others are the chain; `call`: the points of the findings about the call.
+    """
     agent, task = _worst(risks, agents[:1], now), _worst(risks, tasks[:1], now)
     chain = max(_worst(risks, agents[1:], now), _worst(risks, tasks[1:], now))
     return {"score": max(agent, task, chain, call), "agent": agent, "task": task, "chain": chain, "call": call}
