@@ -391,8 +391,9 @@ This page is for operators who search the ledger, and for developers of webhooks
 page, you can look up the actions that a ledger entry names. The page is generated from the source: `make docs`.
 
 Every act leaves an entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A
-refused act leaves an entry with the same action and the [reason codes](reasons.md) of the refusal. If one caller or
-network causes too many refusals, further ones are only counted, in entries `refusals.summary`.
+refused act leaves an entry with the same action and the [reason codes](reasons.md) of the refusal; a challenge, such
+as the demand for a DPoP nonce, leaves none. If one caller or network causes too many refusals, further ones are only
+counted, in entries `refusals.summary`.
 [Webhooks](../how-to/elevation.md#webhooks) deliver entries by action; Shared Signals have [events of their
 own](../how-to/signals.md).
 
