@@ -48,7 +48,7 @@ export type AccountLink = {
   sub: string;
 };
 
-/** An account provider. `redirect_uri`: the URI to register at the provider. */
+/** An account provider. `redirect_uri`: the URI to register at the provider. `added_at`: seconds since the epoch. */
 export type AccountProviderBody = {
   added_at: number;
   authentication: string;
@@ -925,7 +925,7 @@ export type Deputy = {
   deputy: string | null;
 };
 
-/** A destination with the path and the member of its secret. */
+/** A destination with the path and the member of its secret. `created_at`: seconds since the epoch. */
 export type DestinationBody = {
   created_at: number;
   field: string;
@@ -2710,7 +2710,10 @@ export type ScopeUse = {
   use: "unknown" | "unused" | "used";
 };
 
-/** The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key. */
+/**
+ * The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key.
+ * `sealed_at`: seconds since the epoch; `null` if the secrets are not sealed.
+ */
 export type SealBody = {
   sealed: boolean;
   sealed_at: number | null;
@@ -2808,7 +2811,7 @@ export type SecretValueBody = {
   version: number;
 };
 
-/** A version of a secret, without its value. */
+/** A version of a secret, without its value. `created_at`: seconds since the epoch. */
 export type SecretVersionBody = {
   created_at: number;
   path: string;
@@ -3383,7 +3386,7 @@ export type WorkloadBody = {
 
 /**
  * A wrapping key. `active`: the key encrypts new values; `retired`: values of the key are being encrypted again under
- * a newer key.
+ * a newer key. `created_at`: seconds since the epoch.
  */
 export type WrappingKeyBody = {
   created_at: number;

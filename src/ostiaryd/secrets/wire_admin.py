@@ -84,7 +84,7 @@ class UnsealOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SecretVersionBody(TypedDict):
-    """A version of a secret, without its value."""
+    """A version of a secret, without its value. `created_at`: seconds since the epoch."""
 
     path: str
     version: int
@@ -119,7 +119,7 @@ class SecretUseBody(TypedDict):
 
 class WrappingKeyBody(TypedDict):
     """A wrapping key. `active`: the key encrypts new values; `retired`: values of the key are being encrypted again
-    under a newer key.
+    under a newer key. `created_at`: seconds since the epoch.
     """
 
     number: int
@@ -128,7 +128,9 @@ class WrappingKeyBody(TypedDict):
 
 
 class SealBody(TypedDict):
-    """The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key."""
+    """The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key.
+    `sealed_at`: seconds since the epoch; `null` if the secrets are not sealed.
+    """
 
     sealed: bool
     sealed_at: int | None

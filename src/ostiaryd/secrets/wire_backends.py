@@ -136,8 +136,8 @@ async def forget_sealed(world: World) -> None:
 
 async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -> Answer:
     """Read or list the secrets of a back end after the transaction that permitted the request, and return the response
-    of the Vault API. Raises Refused if the back end fails or the caller was stopped; a ledger entry records the
-    refusal.
+    of the Vault API. Raises NothingStored for an empty folder, and another Refused if the back end fails or the caller
+    was stopped; a ledger entry records the refusal.
     """
     if isinstance(upstream, ListBackend):
         names = await list_names(call, upstream)

@@ -65,7 +65,7 @@ class AccountProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountProviderBody(TypedDict):
-    """An account provider. `redirect_uri`: the URI to register at the provider."""
+    """An account provider. `redirect_uri`: the URI to register at the provider. `added_at`: seconds since the epoch."""
 
     name: str
     label: str

@@ -37,7 +37,7 @@ class NewDestination(Destination, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class DestinationBody(TypedDict):
-    """A destination with the path and the member of its secret."""
+    """A destination with the path and the member of its secret. `created_at`: seconds since the epoch."""
 
     name: str
     origin: str

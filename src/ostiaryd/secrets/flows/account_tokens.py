@@ -234,7 +234,7 @@ def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
 
 class Refresh(NamedTuple):
     """A claimed refresh of an account: the present refresh token, its number (`rotation`), and data keys for the new
-    tokens.
+    tokens. `began_at`: the time of the claim in microseconds.
     """
 
     refresh_token: str

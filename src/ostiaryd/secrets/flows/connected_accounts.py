@@ -314,8 +314,9 @@ def connect_account(
 def end_account(act: Act, account_id: str, *, person: str | None = None, is_forgotten: bool = False) -> None:
     """End a connection: its access tokens end now, and its refresh token is then revoked at the provider.
 
-    `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account even if the
-    provider has not revoked its token. Raises NotFound if there is no such account, or it belongs to another person.
+    `person`: end the connection only if it belongs to this person; None: any person. `is_forgotten`: delete the account
+    even if the provider has not revoked its token. Raises NotFound if there is no such account, or it belongs to
+    another person.
     """
     act.entry.object = account_id[:200]
     account = store.connected_accounts.get(act.tx, account_id)

@@ -50,10 +50,10 @@ def put_value(
     version. Versions with a staging label, apart from the label of the previous version, are kept beyond the limit. A
     new current version cancels a scheduled deletion of the secret.
 
-    `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
-    version, which becomes current only with the label `CURRENT` or as the first version. Raises Invalid if `cas` is
-    required (`cas_required`) or does not match (`cas_mismatch`) or the value is too long (`too_large`), StagesExceeded
-    for too many labels, and Sealed while the secrets are sealed.
+    `cas`: the number that the current version must have (check-and-set; 0: the secret must have no version; None: any).
+    `stages`: the staging labels of the new version, which becomes current only with the label `CURRENT` or as the first
+    version. Raises Invalid if `cas` is required (`cas_required`) or does not match (`cas_mismatch`) or the value is too
+    long (`too_large`), StagesExceeded for too many labels, and Sealed while the secrets are sealed.
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:

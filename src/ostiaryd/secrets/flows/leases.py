@@ -155,7 +155,9 @@ def add_lease(
 
 
 def check_creating(present: Lease | None) -> None:
-    """Check that the account of a lease is still to be created: the lease has not ended. Raises Conflict otherwise."""
+    """Check that the account of a lease is still to be created: `present`, the stored lease, is in the state
+    `creating`. Raises Conflict otherwise, and for None (the lease was deleted).
+    """
     if present is None or present.state is not LeaseState.CREATING:
         raise Conflict(
             "the lease ended while its account was created", hint="request new credentials", code="lease_ended"

@@ -1,5 +1,5 @@
 """Logins at the Vault API: by access token, by client secret, by secret ID, and by a role of a login method. Each login
-returns a new Vault token.
+returns a new Vault token, and raises Sealed while the secrets are sealed.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None
 
 def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     """Return a version of a secret with its value; 0 is the current version. Raises NothingStored if there is no such
-    version, or it is deleted or destroyed; Sealed while the secrets are sealed, Conflict if the stored value cannot be
-    decrypted.
+    version, or it is deleted or destroyed; Malformed for a malformed path, Invalid for a path outside of the key-value
+    mounts or a wrong number; Sealed while the secrets are sealed, Conflict if the stored value cannot be decrypted.
     """
     act.entry.object = path
     mount, rest = _find_place(path)

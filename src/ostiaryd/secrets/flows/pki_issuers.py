@@ -118,7 +118,8 @@ def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
 
 def open_signer(act: Act, mount: str, ref: str) -> Signer:
     """Return the issuer `ref` (an id, a name or `default`) with its private key. Raises IssuerNotFound for an unknown
-    issuer; Invalid if the issuer cannot sign now: no certificate, no private key, revoked, or outside of its validity.
+    issuer; Invalid if the issuer cannot sign now (no certificate, no private key, revoked, or outside of its validity);
+    Sealed while the secrets are sealed.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if not issuer.certificate:
@@ -277,7 +278,8 @@ def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
 
 
 def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
-    """Delete an issuer with its key, or, if `ref` is None, all issuers of a mount. Do nothing if there is none.
+    """Delete an issuer with its key, or, if `ref` is None, all issuers of a mount. Do nothing if there is none. Raises
+    IssuerNotFound if `ref` is `default`, and the issuers of the mount have no certificate yet.
 
     The certificates of a deleted issuer stay in the mount's list of certificates, but no revocation list contains them
     any more.

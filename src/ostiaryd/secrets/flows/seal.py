@@ -43,7 +43,7 @@ class Sealed(Unavailable):
 
 class SealStatus(NamedTuple):
     """The state of the seal: whether the secrets are sealed, the fingerprint of the unseal key (None if there is no
-    unseal key), and the wrapping keys.
+    unseal key), and the wrapping keys. `sealed_at`: microseconds since the epoch, None if the secrets are not sealed.
     """
 
     is_sealed: bool

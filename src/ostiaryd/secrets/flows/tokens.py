@@ -143,8 +143,9 @@ def issue_token(
     """Issue a token that is valid from the addresses in `network`, and return it. The token lasts `seconds`, or its
     period if `options` has one, but at most until `grant.end` and for its maximum lifetime.
 
-    The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key. Raises
-    LoginRefused if the agent has none.
+    `client_jkt`: the thumbprint of the key or certificate with whose revocation the token ends; None: that of
+    `grant.above`. The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key.
+    Raises LoginRefused if the agent has none.
     """
     resource = registry.get_resource_by_uri(act.tx, config.api)
     if resource is None or not trust.may_have_bearer(act.tx, grant.agent, resource.resource_id, registration=""):

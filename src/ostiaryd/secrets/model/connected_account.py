@@ -83,7 +83,7 @@ class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
     `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests. `shares_tokens`:
     a refresh ends the previous access token, so all agents must share the present one. `revokes_each`: the revocation
     of an access token leaves the refresh token valid, which RFC 7009 section 2.1 does not promise. `roles`: the roles
-    that may connect accounts; empty: every person.
+    that may connect accounts; empty: every person. Times are microseconds since the epoch.
     """
 
     name: str
@@ -198,7 +198,7 @@ class ConnectedAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 class ConnectAttempt(msgspec.Struct, frozen=True):
     """An attempt of a person in a browser to connect an account. `state`: the value that the provider's response must
-    contain. `verifier`: the code verifier of PKCE.
+    contain. `verifier`: the code verifier of PKCE. `began_at`: microseconds since the epoch.
     """
 
     provider: str

@@ -49,7 +49,8 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     """A secret without its values. `current_version`: 0 until a value is stored.
 
     `reader`: the id of the agent or person that last read a value, `read_at` the approximate time of that read.
-    `is_canary`: no honest agent reads the secret, so an agent that does is quarantined.
+    `is_canary`: no honest agent reads the secret, so an agent that does is quarantined. `delete_after`: as in
+    `MountConfig`. Times are microseconds since the epoch.
     """
 
     current_version: int = 0

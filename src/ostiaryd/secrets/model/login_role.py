@@ -89,7 +89,7 @@ class SecretId(msgspec.Struct, frozen=True, kw_only=True):
     """A secret ID (the password of an AppRole login) without its text, or the authority of a role of `ROLE_METHODS`.
     The scopes and bounds are those of the token that generated the secret ID or wrote the role.
 
-    `uses_left`: 0: no limit; -1: no uses left.
+    `uses_left`: 0: no limit; -1: no uses left. Times are microseconds since the epoch.
     """
 
     mount: str

@@ -143,7 +143,9 @@ class PkiRole(Directory, frozen=True, kw_only=True):
 
 
 class CertificateOrder(Struct, frozen=True, kw_only=True):
-    """The members of a request for a certificate: by a role, or by a certificate request that is signed unchanged."""
+    """The members of a request for a certificate: by a role, or by a certificate request that is signed unchanged.
+    `ttl`: seconds; 0: the default.
+    """
 
     csr: str = ""
     common_name: str = ""
@@ -159,7 +161,9 @@ class CertificateOrder(Struct, frozen=True, kw_only=True):
 
 
 class AuthorityOrder(Directory, frozen=True, kw_only=True):
-    """The members of a request for the certificate of an authority, or for its certificate request."""
+    """The members of a request for the certificate of an authority, or for its certificate request. `ttl`: seconds; 0:
+    the maximum of the mount.
+    """
 
     csr: str = ""
     use_csr_values: bool = False

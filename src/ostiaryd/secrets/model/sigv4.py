@@ -59,7 +59,7 @@ class RequestRepeated(SignatureRefused):
 
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A signed request whose format, time and body hash are checked. Its signature is not verified yet
-    (`has_signature_of`).
+    (`has_signature_of`). `signed_at`: microseconds since the epoch.
     """
 
     key_id: str

@@ -109,7 +109,7 @@ _decode_provider = json_decoder(AccountProvider)
 
 class LeasedToken(NamedTuple):
     """The access token of a lease. `secret` is None if the token was not fetched, or if the lease uses the account's
-    access token that all agents share.
+    access token that all agents share. `expires_at`: microseconds since the epoch.
     """
 
     account: str

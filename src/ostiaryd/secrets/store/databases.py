@@ -76,7 +76,9 @@ class StoredDatabase(NamedTuple):
 
 
 class StoredStatic(NamedTuple):
-    """A static role with its encrypted password (None before the first rotation) and the state of its rotation."""
+    """A static role with its encrypted password (None before the first rotation) and the state of its rotation. Times
+    are microseconds since the epoch.
+    """
 
     name: str
     role: StaticRole
