@@ -65,7 +65,9 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         self._by, self._unguarded, self._suspends = tools, frozenset(unguarded), suspends
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
-        """Run a call with a copy of the tool that decides first."""
+        """Run a call with a copy of the tool that decides the call first; return the result, or a message with the
+        denial.
+        """
         try:
             return handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:

@@ -106,8 +106,8 @@ class _Guarded(Agent[Any]):
     suspends: bool
 
     async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Tool]:
-        """Return the agent's tools, each with decisions. Raises Conflict, before the model is called, for a
-        tool that would run undecided.
+        """Return the agent's tools, each with a decision before every call. Raises Conflict, before the model is
+        called, for a tool that would run undecided, and for a handoff to an agent that is not guarded.
         """
         for handoff in self.handoffs:
             by = handoff.on_invoke_handoff if isinstance(handoff, Handoff) else handoff

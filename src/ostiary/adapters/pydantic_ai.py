@@ -73,8 +73,8 @@ class Guarded(AbstractCapability[Any]):
     async def wrap_output_process(
         self, ctx: RunContext[Any], *, output_context: OutputContext, output: Any, handler: Any
     ) -> Any:
-        """Refuse an output function, unless it is unguarded: it runs on the model's output and is not a tool. Raises
-        Conflict for such a function.
+        """Refuse an output function, which is not a tool and runs on the model's output without a decision. Raises
+        Conflict for such a function, unless `unguarded` names it.
         """
         if output_context.has_function and output_context.function_name not in self.unguarded:
             name = output_context.function_name or "one of several"

@@ -33,7 +33,9 @@ class Change:
 
 
 def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
-    """Return the changes since the approval; `listed` is the proposal from the tools that the server lists now."""
+    """Return the changes of the tools since the owner approved `approved`; `listed` is the proposal from the tools that
+    the server lists now.
+    """
     return [change for name in sorted({*approved.tools, *listed.tools}) for change in _changes(name, approved, listed)]
 
 

@@ -248,7 +248,7 @@ def nouns(words: Iterable[str]) -> frozenset[str]:
 
 
 def kinship(some: frozenset[str], others: frozenset[str]) -> int:
-    """Return how closely two sets of nouns are related: 2 if they share a noun, 1 if two nouns are in one
+    """Return how closely two sets of nouns are related: 2 if they share a noun, 1 if a noun of each set is in the same
     group, else 0.
     """
     if some & others:

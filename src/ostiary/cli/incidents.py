@@ -112,7 +112,7 @@ def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> 
 
 @incident.command(name="release")
 def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = None, session: Here) -> None:
-    """Release the agent: undo the responses, reset the agent's risk score, and end an `ostiary incident narrow`.
+    """Release the agent of an incident: undo the responses, reset the risk score, and end `ostiary incident narrow`.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -125,7 +125,7 @@ def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = N
 
 @incident.command(name="narrow")
 def narrow(id: str, /, *, reason: str, hours: int = 24, as_: Path | None = None, session: Here) -> None:
-    """Restrict the agent to reads until the time is over, or until `ostiary incident release`.
+    """Restrict the agent of an incident to reads until the time is over, or until `ostiary incident release`.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -138,7 +138,7 @@ def narrow(id: str, /, *, reason: str, hours: int = 24, as_: Path | None = None,
 
 @incident.command(name="decommission")
 def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Decommission the agent, and end its tasks. This cannot be undone.
+    """Decommission the agent of an incident, and end the agent's tasks. This cannot be undone.
 
     Args:
         id: Id of the incident, `in_..`.
@@ -150,7 +150,9 @@ def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: H
 
 @incident.command(name="rotate-secrets")
 def rotate_secrets(id: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Rotate the secrets that the agent read, and revoke its leases; list the secrets that a person has to replace.
+    """Rotate the secrets that the agent of an incident read, and revoke the agent's leases.
+
+    The command lists the secrets that a person has to replace.
 
     Args:
         id: Id of the incident, `in_..`.

@@ -29,8 +29,8 @@ class IssuerClock:
         return self._now() + self._behind
 
     def learn(self, response: httpx2.Response) -> bool:
-        """Read the issuer's time from the `Date` of a refusal. Return whether the time used so far was so wrong that a
-        repeated request may succeed.
+        """Correct this clock by the `Date` of a refusal, if the difference is more than MAX_DIFFERENCE_US. Return
+        whether the clock was corrected: then a repeated request may succeed.
         """
         try:
             date = round(parsedate_to_datetime(response.headers.get("date", "")).timestamp()) * SECOND

@@ -60,7 +60,7 @@ class EgressOptions:
     upstream_ca: Path | None = None
 
     def check(self) -> None:
-        """Check that the options fit together. Raises Usage otherwise."""
+        """Check that no other option is given without `--egress`. Raises Usage otherwise."""
         if not self.egress and (self.user or self.allow_private or self.upstream_ca):
             raise Usage("--user, --allow-private and --upstream-ca are options of --egress", hint="add --egress")
 

@@ -56,15 +56,15 @@ class Place:
         return self.folder / "agent.json"
 
     def guard(self, server: Server) -> Path:
-        """The file of the credential of a server's guard."""
+        """Return the path of the file with the credential of a server's guard."""
         return self.folder / "servers" / f"{server.word}.json"
 
     def mode(self, server: Server) -> Path:
-        """The file with the last mode of a server's guard."""
+        """Return the path of the file with the mode that a server's guard received last."""
         return self.folder / "servers" / f"{server.word}.mode"
 
     def command(self, server: Server) -> Path:
-        """The file with the registered command of a server."""
+        """Return the path of the file with the command with which a server was registered."""
         return self.folder / "servers" / f"{server.word}.cmd"
 
     def resource(self, server: Server) -> str:

@@ -109,8 +109,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
-        """Return the tools in an answer to `tools/list`; an empty list if the answer is an error, None if the answer is
-        malformed, so that agents could read it in different ways.
+        """Return the tools in an answer to `tools/list`; an empty list if the answer is an error, None for a malformed
+        answer, which agents could read in different ways.
         """
         if self.error:
             return []

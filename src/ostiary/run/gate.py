@@ -410,7 +410,7 @@ class Gate:
 
 
 def stored_mode(memory: Path) -> str:
-    """Return the stored mode; `enforce` if the file is missing or unreadable."""
+    """Return the mode in the file `memory`; `enforce` if the file is missing or unreadable."""
     try:
         return memory.read_text("utf-8")
     except (OSError, UnicodeDecodeError):

@@ -60,9 +60,9 @@ def check_head(head: bytes) -> None:
 
 
 def check_answer_head(data: bytes) -> None:
-    """Check the head of an answer at the beginning of `data`, if it is complete: a header that continues in the next
-    line is refused (RFC 9112 section 5.2), because it could divide a secret, and so is a long head. Raises Rejected if
-    the check fails.
+    """Check the head of an answer at the beginning of `data`, if the head is complete. Raises Rejected for a head of
+    more than MAX_HEAD bytes, and for a header that continues in the next line (RFC 9112 section 5.2), because the line
+    end could divide a secret.
     """
     if (end := _HEAD_END.search(data)) is None:
         return
