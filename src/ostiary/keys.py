@@ -68,7 +68,7 @@ def load_key(path: Path | str) -> Credential:
             hint="name the file that `--generate-key` wrote, or the `admin.json` in the data folder of the server",
         ) from None
     if mode & 0o077:
-        raise Invalid(f"other users can read the credential {path}", hint=f"chmod 600 {path}")
+        raise Invalid(f"the credential {path} is open to other users", hint=f"chmod 600 {path}")
     return parse_credential(text, of=path)
 
 

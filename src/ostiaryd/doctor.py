@@ -188,7 +188,7 @@ async def _root_key(world: World) -> str:
         return f"the root key comes from the {world.keys.root.source}"
     path = world.config.folder / "root.key"
     if path.stat().st_mode & 0o077:
-        raise Conflict(f"{path} is readable by other users", hint=f"chmod 600 {path}")
+        raise Conflict(f"{path} is open to other users", hint=f"chmod 600 {path}")
     raise Unprotected(
         f"the root key {path} is stored beside the data that the key encrypts",
         hint="set OSTIARY_ROOT_KEY from a secret store",
@@ -409,8 +409,12 @@ async def _queues(world: World) -> str:
     and signal streams have separate lines.
     """
     acts, streams = world.writer.waiting, world.get_singleton(Streams)
-    problems = [f"acts waiting to be written: {acts}"] if acts >= MAX_ACTS else []
-    if problems := problems + streams.troubles():
+    if acts >= MAX_ACTS:
+        raise Conflict(
+            f"acts waiting to be written: {acts}",
+            hint="the database is slow: check its disk and the load of its machine",
+        )
+    if problems := streams.troubles():
         raise Conflict(
             "; ".join(problems[:3]),
             hint="a guard with a full spool denies every call: read the logs of the guard and the server",

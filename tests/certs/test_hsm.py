@@ -199,7 +199,7 @@ async def test_a_key_that_was_replaced_in_the_hsm_signs_nothing_and_the_doctor_n
 
 async def test_a_pin_file_that_other_users_can_read_is_refused(world: World, token: SoftHsm) -> None:
     token.pin_file.chmod(0o640)
-    with pytest.raises(Conflict, match="is readable by other users"):
+    with pytest.raises(Conflict, match="is open to other users"):
         await issue(world, agent="bot")
 
 

@@ -200,7 +200,7 @@ def test_the_key_of_another_agent_is_refused_and_a_readable_key_file_is_reported
     assert (refused.code, "belongs to the agent ag_" in refused.err) == (2, True)
     (tmp_path / "b.json").chmod(0o644)
     warned = ostiary("token", "--agent", other, "--key", tmp_path / "b.json", *ELSEWHERE)
-    assert (warned.code, "other users can read" in warned.err) == (0, True)
+    assert (warned.code, "is open to other users" in warned.err) == (0, True)
 
 
 def test_commands_change_the_state_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) -> None:

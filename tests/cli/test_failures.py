@@ -321,7 +321,7 @@ def test_a_used_port_a_readable_root_key_and_a_missing_data_folder_are_errors(se
     (tmp_path / "root.key").chmod(0o644)
     for words, code, said in (
         (("--data-dir", str(tmp_path), "--listen", host), 3, "cannot listen"),
-        (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key is readable by other users"),
+        (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key is open to other users"),
         ((), 2, "--data-dir"),
     ):
         done = subprocess.run(

@@ -53,7 +53,9 @@ async def test_an_unregistered_key_does_not_count_as_a_second_factor(client: Cli
 async def test_the_key_of_another_agent_is_refused_as_a_second_factor(client: Client) -> None:
     other, _ = await register(client.world, name="other")
     key = await second_key(client, of=other.agent_id)
-    assert (await client.ask(proof=client.proof(key=key), acr_values=TWO_KEYS)).error == "invalid_dpop_proof"
+    refused = await client.ask(proof=client.proof(key=key), acr_values=TWO_KEYS)
+    assert refused.error == "invalid_dpop_proof"
+    assert "belongs to another client" in refused.json["error_description"]
 
 
 async def test_a_second_key_counts_until_it_ends_or_is_revoked(client: Client, clock: Any) -> None:
@@ -63,7 +65,9 @@ async def test_a_second_key_counts_until_it_ends_or_is_revoked(client: Client, c
     clock.advance(us=60 * SECOND - 1)
     assert proved(await client.ask(proof=client.proof(key=ending)))[0] == TWO_KEYS
     clock.advance(us=1)
-    assert (await client.ask(proof=client.proof(key=ending))).error == "invalid_dpop_proof"
+    refused = await client.ask(proof=client.proof(key=ending))
+    assert refused.error == "invalid_dpop_proof"
+    assert "was revoked or has expired" in refused.json["error_description"]
     assert proved(await client.ask(proof=client.proof(key=revoked)))[0] == TWO_KEYS
     thumbprint = revoked.public.thumbprint
     await act(client.world, "test.revoke", lambda act: registry.revoke_key(act, thumbprint))

@@ -194,7 +194,7 @@ def test_a_root_key_file_that_other_users_can_read_is_refused(tmp_path: Path, di
     assert file.stat().st_mode & 0o777 == 0o600
     assert load_root_key(tmp_path, random=dice, create=False).source == "file"
     file.chmod(0o640)
-    with pytest.raises(Conflict, match="readable by other users"):
+    with pytest.raises(Conflict, match="open to other users"):
         load_root_key(tmp_path, random=dice, create=True)
 
 

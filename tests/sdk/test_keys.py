@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_no_incomplete_credential_file(tmp_path: Path, monkey
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o601])
 def test_a_credential_file_that_other_users_can_read_is_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
-    with pytest.raises(Invalid, match="other users can read"):
+    with pytest.raises(Invalid, match="is open to other users"):
         load_key(path)
 
 

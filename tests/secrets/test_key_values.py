@@ -31,7 +31,7 @@ from tests.secrets.vault_fixtures import HOME, VaultAgent, permit_all
 
 PATH = "agents/bot/db"
 AT_ONCE = 16
-MOST_CALLS_OF_A_READ, MOST_CALLS_OF_AN_ENCRYPTION, MOST_CALLS_OF_A_COMMIT = 365, 385, 1100
+MOST_CALLS_OF_A_READ, MOST_CALLS_OF_AN_ENCRYPTION, MOST_CALLS_OF_A_COMMIT = 365, 385, 1200
 
 
 async def answer(router: SegmentRouter, method: str, path: str, token: str, *, body: bytes = b"", **more: Any) -> int:

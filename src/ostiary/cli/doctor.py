@@ -116,7 +116,7 @@ def _clock(url: str, now: Callable[[], int]) -> str:
 def _credential(session: Session) -> str:
     path = session.credential
     if path.stat().st_mode & 0o077:
-        raise Conflict(f"other users can read {path}", hint=f"chmod 600 {path}")
+        raise Conflict(f"{path} is open to other users", hint=f"chmod 600 {path}")
     return f"only its owner can read {path}"
 
 

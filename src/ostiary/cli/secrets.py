@@ -98,7 +98,7 @@ def list_secrets(
 
     Args:
         folder: Folder that begins with its mount, such as secret/app/.
-        details: List the secrets below the folder with their last reads and rotations.
+        details: List the secrets below the folder with their last reads and changes.
         never_read: List secrets whose value was never read.
         read_by: List secrets whose value this agent or person read last.
         not_rotated_for: List secrets whose value has not changed for at least this number of days.

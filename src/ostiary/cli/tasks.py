@@ -298,7 +298,7 @@ def _read_key(path: Path, session: Session) -> Credential:
     """Return the credential in a file, with a warning if other users can read the file."""
     credential = parse_credential(read_bytes(path), of=path)
     if path.stat().st_mode & 0o077:
-        session.warn(f"other users can read {path}: chmod 600 {path}")
+        session.warn(f"{path} is open to other users: chmod 600 {path}")
     return credential
 
 

@@ -249,8 +249,8 @@ class Hsm:
     def _read_pin(self) -> str:
         try:
             if self._pin_file.stat().st_mode & 0o077:
-                hint = "let only the user of the server read the file"
-                raise Conflict("hsm_pin_file is readable by other users", hint=hint, detail=str(self._pin_file))
+                hint = "make the file accessible only to the user of the server: chmod 600"
+                raise Conflict("hsm_pin_file is open to other users", hint=hint, detail=str(self._pin_file))
             return self._pin_file.read_text().strip()
         except OSError as error:
             raise Unavailable(

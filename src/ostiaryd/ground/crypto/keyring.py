@@ -111,7 +111,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
                 )
             _write_durably(path, base64.b64encode(random(32)) + b"\n")
         if path.stat().st_mode & 0o077:
-            raise Conflict(f"{path} is readable by other users", hint=f"chmod 600 {path}")
+            raise Conflict(f"{path} is open to other users", hint=f"chmod 600 {path}")
         return RootKey(_decode(path.read_bytes(), of=path), source="file")
     except OSError as error:
         raise Unavailable(f"cannot read or write the root key {path}: {error.strerror}") from None

@@ -180,8 +180,7 @@ def _identify(act: Act, sender: Sender, *, config: Config, path: str) -> Identif
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if registry.find_key_owner(act.tx, str(possession.jkt)) is not None:
             raise dpop.InvalidProof(
-                "the key of the DPoP proof belongs to another client, or was revoked",
-                hint="generate a new key for the proof",
+                "the key of the DPoP proof belongs to another client", hint="generate a new key for the proof"
             )
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
@@ -248,20 +247,21 @@ def _bind(
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     """Return whether the proved key `jkt` is an active registered key of the client.
 
-    Raises InvalidProof for a key of another client, a revoked key, or a key of a person that differs from the key that
-    authenticated the person. Any other unregistered key is allowed.
+    Raises InvalidProof for a key of another client, a revoked or expired key, or a key of a person that differs from
+    the key that authenticated the person. Any other unregistered key is allowed.
     """
     if is_person_id(client.id):
         raise dpop.InvalidProof(
             "a person's token is bound to the person's own key", hint="sign the DPoP proof with the key of the person"
         )
-    registered = registry.get_key(act.tx, jkt)
-    is_own = registered is not None and registered.agent == client.id and registered.is_active(act.now)
-    if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
-        raise dpop.InvalidProof(
-            "the key of the DPoP proof belongs to another client, or was revoked", hint="generate a new key"
-        )
-    return is_own
+    key = registry.get_key(act.tx, jkt)
+    if key is not None and key.agent == client.id:
+        if not key.is_active(act.now):
+            raise dpop.InvalidProof("the key of the DPoP proof was revoked or has expired", hint="generate a new key")
+        return True
+    if registry.find_key_owner(act.tx, jkt) is not None:
+        raise dpop.InvalidProof("the key of the DPoP proof belongs to another client", hint="generate a new key")
+    return False
 
 
 _ACR_HINTS = {
