@@ -39,6 +39,10 @@ _BEGIN_HISTORY = sql("insert into log_history (id, began_at) values (:id, :now)"
 
 @dataclass(frozen=True, slots=True)
 class World:
+    """The objects that the flows of a server need, for one data folder. `now` is server time, `random` returns random
+    bytes, `pin` has the head of the ledger that the server stores outside of the database.
+    """
+
     config: Config
     now: Clock
     random: Callable[[int], bytes]

@@ -136,6 +136,10 @@ class DatabaseConnection(Protocol):
 
 
 class SqliteConnection:
+    """A connection to a SQLite database file. A write transaction checks at its begin and at its commit that no other
+    program has replaced or changed the files (`DatabaseFiles`).
+    """
+
     def __init__(
         self,
         path: str,

@@ -145,6 +145,11 @@ _BY_PAGE = {
 
 
 class GuardedRow(NamedTuple):
+    """A guarded row, read from its table. `digest` is the digest of its guarded columns, with a suffix if the row has
+    ended (`ENDED`). `agent` is the id of the agent whose access the row determines, or of the resource or the person
+    with this access; empty for several agents.
+    """
+
     name: str
     """Kind and key of the row, as entries name it: `agent ag_...`."""
     digest: str

@@ -29,6 +29,10 @@ request names (empty for none).
 
 
 class Lane(IntEnum):
+    """A part of the line before the database writer. The jobs in `STOP`, for requests that stop something, run before
+    all jobs in `ORDINARY`.
+    """
+
     STOP = 0
     ORDINARY = 1
 

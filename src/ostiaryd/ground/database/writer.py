@@ -186,6 +186,8 @@ def _check_storage(raised: Raised) -> None:
 
 
 class Writer:
+    """The only writer of this process to the database. It runs the waiting jobs in batches, each in one transaction."""
+
     def __init__(
         self,
         db: Database,

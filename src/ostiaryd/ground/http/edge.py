@@ -259,6 +259,8 @@ JSON_TYPE = (b"content-type", JSON.encode())
 
 
 class Reply(msgspec.Struct):
+    """The response to one request. A `body` that is a generator is sent in parts, as the generator yields them."""
+
     status: int
     body: bytes | AsyncGenerator[bytes, None] = b""
     media_type: str = JSON

@@ -33,6 +33,10 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """The page that a client requests: at most `limit` rows after the cursor `after`, from the first row on if `after`
+    is empty.
+    """
+
     limit: int
     after: str
 

@@ -214,7 +214,7 @@ INVALID = Invalid("`limit` must be 1 to 1000")
 NOT_FOUND = NotFound("not found")
 SAMPLES: Mapping[str, tuple[Refused, ...]] = {
     "always": (
-        Malformed("the path or the query contains a null character"),
+        Malformed("the query contains a null character (`%00`)"),
         Failed(),
         Unavailable("the server cannot answer now", hint="try again later"),
     ),
