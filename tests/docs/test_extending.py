@@ -159,7 +159,7 @@ _EXAMPLES = {
     "a login method of Vault": r"KubernetesRole|log_in_by_service_account|\"kubernetes\"[:,)]",
     "a kind of approval request": r"\bELEVATE\b",
     "a kind of object with an id": r"\bIdList\(|\bLISTS\[|\bID_PREFIXES = ",
-    "a state of a task": r"\"done\", \"failed\", \"cancelled\"|\bOUTCOMES\b",
+    "a state of a task": r"\"done\", \"failed\", \"cancelled\"|\bOUTCOMES\b|task\.state = 'live'|\"task\": Guarded\(",
     "a kind of database for the server": r"\bdb\.is_sqlite\b",
     "a member of client metadata": r"\bbackchannel_logout_uri\b",
     "a language of policies": r"\bread_program\b|\"\.rego\"",
