@@ -36,7 +36,9 @@ deleted.
 
 
 class Sealed(Unavailable):
-    """The secrets are sealed: no stored value can be read or written until an operator unseals the secrets."""
+    """The secrets are sealed: no stored value can be read or written until they are unsealed with the
+    unseal key.
+    """
 
     code = "sealed"
 
