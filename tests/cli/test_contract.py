@@ -382,6 +382,9 @@ def test_a_task_is_drafted_from_a_catalogue_that_was_read_from_a_server(
     without = (*asked[:1], *asked[3:])
     assert ostiary.json("task", "draft", *without, "--catalogue", catalogue) == made, "the agent has every scope of it"
     assert ostiary("task", "draft", *without).code == 2
+    (tmp_path / "empty.json").write_text(json.dumps({"resource": name, "tools": []}))
+    refused = ostiary("task", "draft", *without, "--catalogue", tmp_path / "empty.json")
+    assert (refused.code, f"the catalogue of {name} has no tools" in refused.err) == (2, True)
     verdicts = {line["what"]: line["verdict"] for line in made["lines"]}
     assert verdicts[f"{name}/pay_invoice"] == "planned"
     assert verdicts[f"{name}/delete_file"] == "not planned"

@@ -13,6 +13,7 @@ import pytest
 from ostiary.cli.run import run
 from ostiary.cli.usage import Usage
 from ostiary.run import configs
+from ostiary.run.apis import api_servers, name_apis
 from ostiary.run.configs import (
     IN_FOLDER,
     IN_HOME,
@@ -223,3 +224,25 @@ def test_the_name_of_a_server_is_converted_to_a_valid_name_or_refused() -> None:
     assert to_word("GitHub (work)", of="x") == "github-work"
     with pytest.raises(Usage):
         to_word("日本", of="x")
+
+
+def test_the_variable_of_an_api_has_letters_digits_and_underscores() -> None:
+    local = {"my-shop.v2": "http://127.0.0.1:1", "Ärzte": "http://127.0.0.1:2"}
+    words, variables = name_apis(["call", "{http:my-shop.v2}/items"], local)
+    assert words == ["call", "http://127.0.0.1:1/items"]
+    assert variables == {"MY_SHOP_V2_URL": "http://127.0.0.1:1", "RZTE_URL": "http://127.0.0.1:2"}
+
+
+def test_two_apis_with_the_same_variable_are_refused() -> None:
+    assert len(api_servers(["a-b=http://x", "a-c=http://y"], [])) == 2
+    with pytest.raises(Usage, match="'a-b' and 'a.b' have the same variable A_B_URL"):
+        api_servers(["a-b=http://x", "a.b=http://y"], [])
+
+
+@pytest.mark.parametrize("text", ["[]", '"openapi"', "null"])
+def test_an_openapi_document_that_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "api.json").write_text(text)
+    with pytest.raises(Usage, match="not a JSON object"):
+        api_servers(["shop=http://x"], [f"shop={tmp_path / 'api.json'}"])
+    (tmp_path / "api.json").write_text("{}")
+    assert api_servers(["shop=http://x"], [f"shop={tmp_path / 'api.json'}"])[0].document == {}

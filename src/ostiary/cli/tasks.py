@@ -133,10 +133,10 @@ def draft_task(
         if tools is not None:
             offered.append((resource["uri"], tools))
     if catalogues:
-        raise Usage(
-            f"`{agent}` has no scope of {', '.join(sorted(catalogues))}",
-            hint="give the agent a scope: ostiary agent allow --help",
-        )
+        names = ", ".join(sorted(catalogues))
+        if agent is None:
+            raise Usage(f"the catalogue of {names} has no tools", hint="name another file: --catalogue FILE")
+        raise Usage(f"`{agent}` has no scope of {names}", hint="give the agent a scope: ostiary agent allow --help")
     made = draft(words, offered, scopes=scopes, own=_own(own), may_name_recipient=not ask_payee).render()
     if write is not None:
         write_new(write, json.dumps(made, indent=2) + "\n")

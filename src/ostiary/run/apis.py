@@ -4,8 +4,10 @@ environment and in the arguments of its command.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ostiary.cli.files import read_json
 from ostiary.cli.usage import Usage
@@ -15,26 +17,44 @@ from ostiary.run.delivery import Delivery
 
 def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ...]:
     """Return the APIs that `--http NAME=URL` names, with the documents of `--openapi NAME=FILE`. Raises Usage for an
-    option of another form, for a repeated name, if no `--http` names the NAME of `--openapi`, or if FILE is not JSON.
+    option of another form, for a repeated name, for two names with the same variable, if no `--http` names the NAME of
+    `--openapi`, or if FILE is not a JSON object.
     """
     urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
     if unknown := files.keys() - urls.keys():
         raise Usage(f"--openapi names {min(unknown)!a}, which no --http names", hint=f"--http {min(unknown)}=URL")
-    servers = []
+    servers, names = list[Server](), dict[str, str]()
     for name, url in urls.items():
-        document = {"openapi": read_json(Path(files[name]))} if name in files else {}
+        if (other := names.setdefault(_variable(name), name)) != name:
+            raise Usage(
+                f"the APIs {other!a} and {name!a} have the same variable {_variable(name)}", hint="rename one of them"
+            )
+        document = {"openapi": _read_document(Path(files[name]))} if name in files else {}
         servers.append(Server(name, to_word(name, of="the API"), {"type": API, "url": url, **document}))
     return tuple(servers)
 
 
+def _variable(name: str) -> str:
+    """Return the environment variable that has the local address of an API."""
+    return re.sub(r"[-.]", "_", to_word(name, of="the API").upper()) + "_URL"
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise Usage(f"{path} is no OpenAPI document, because it is not a JSON object", hint="name another file")
+    return document
+
+
 def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return (words of the command with local addresses in place of `{http:NAME}`, environment variables with these
-    addresses). The variable of the API `my-shop` is `MY_SHOP_URL`. `local`: the local address of each API, by its name.
+    addresses). The variable of the API `my-shop` or `my.shop` is `MY_SHOP_URL`. `local`: the local address of each API,
+    by its name.
     """
     named = list(words)
     for name, url in local.items():
         named = [word.replace(f"{{http:{name}}}", url) for word in named]
-    return named, {f"{to_word(name, of='the API').upper().replace('-', '_')}_URL": url for name, url in local.items()}
+    return named, {_variable(name): url for name, url in local.items()}
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:

@@ -151,7 +151,7 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
                 )
                 check_tls_answer(shown.der, shown.protocol, name, expected)
             case "":
-                raise AssertionError("the client has chosen a challenge")
+                raise AssertionError("no challenge was chosen")
             case _:
                 assert_never(authorization.challenge)
         await _check_caa(world.config, authorization, reach.resolver)

@@ -1,4 +1,4 @@
-"""The act: the only way to change the database. One act is one transaction, one time and one entry.
+"""The act: a change of the database with its ledger entry. One act is one transaction, one time and one entry.
 
 A refused act writes an entry, too. A challenge, for example for a DPoP nonce, writes none. The caller gets the response
 after the entry is durable.
