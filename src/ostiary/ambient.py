@@ -41,5 +41,7 @@ def environ(name: str) -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Return a copy of all environment variables, for a program that is started."""
-    return dict(os.environ)
+    """Return the environment variables for a program that is started, without those of Ostiary: they can name the
+    administrator's credential, or be the root key.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}

@@ -16,11 +16,19 @@ import pytest
 from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
 from harness.server import running
+from ostiaryd.secrets.model.connected_account import PRESETS
 from tests.docs.page_script import is_in, run_script, script
 from tests.support.node import serving_provider
 from tests.support.token_provider import BASIC, CLIENT, SECRET
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "connected-accounts.md"
+
+
+def test_the_page_has_a_row_for_each_preset_and_names_the_providers_with_one_shared_token() -> None:
+    page = PAGE.read_text("utf-8")
+    assert set(re.findall(r"--preset ([a-z0-9_-]+)", page)) == PRESETS.keys() - {""}
+    (named,) = re.findall(r"^(.+) end the present access token of an account", page, re.MULTILINE)
+    assert named.split(" and ") == [one.label for one in PRESETS.values() if one.shares_tokens]
 
 
 @contextmanager

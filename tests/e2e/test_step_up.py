@@ -86,8 +86,8 @@ async def test_an_agent_steps_up_with_its_second_key_or_gets_an_error(
             assert (await later.request("PUT", f"{url}/files/a")).text == TWO_KEYS
         thumbprint = [key["kid"] for key in live_server.api("GET", f"/agents/{name}/keys")["keys"]][-1]
         live_server.api("DELETE", f"/agents/{name}/keys/{thumbprint}")
-        foreign_key = pytest.raises(StepUpNeeded, match="belongs to another client")
-        with Agent.from_credential(path, second_key=key_file) as agent, foreign_key:
+        revoked_key = pytest.raises(StepUpNeeded, match="was revoked or has expired")
+        with Agent.from_credential(path, second_key=key_file) as agent, revoked_key:
             agent.request("PUT", f"{url}/files/a")
     eventually(lambda: "insufficient_user_authentication" in str(live_server.entries(resource=url, limit=50)))
 

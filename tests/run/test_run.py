@@ -103,6 +103,27 @@ def test_the_agent_gets_no_environment_variable_of_the_administrator(stdio_agent
     assert json.loads(done.stdout) == ["OSTIARY_X"], done.stderr
 
 
+def test_a_server_whose_tools_are_listed_gets_no_environment_variable_of_the_administrator(
+    stdio_agent: StdioAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of others is started for the listing before the agent runs."""
+    shown = stdio_agent.folder / "environment"
+    text = json.loads(stdio_agent.config.read_text())
+    entry = text["mcpServers"]["files"]
+    dump = f"json.dump(dict(os.environ), open({str(shown)!r}, 'w'))"
+    script = f"import json, os, sys; {dump}; os.execv(sys.argv[1], sys.argv[1:])"
+    entry["args"], entry["command"] = ["-c", script, entry["command"], *entry["args"]], sys.executable
+    entry["env"] = {"ROOT_KEY": "${OSTIARY_ROOT_KEY:-none}", "OSTIARY_OF_SERVER": "1"}
+    stdio_agent.config.write_text(json.dumps(text))
+    for name in ("OSTIARY_CREDENTIAL", "OSTIARY_ROOT_KEY"):
+        monkeypatch.setenv(name, "x")
+    ran = stdio_agent.run(command=("true", "{mcp_config}"))
+    assert ran.code == 0, ran.err
+    seen = json.loads(shown.read_text())
+    assert (seen["PATH"], seen["ROOT_KEY"]) == (os.environ["PATH"], "none")
+    assert [name for name in seen if name.startswith("OSTIARY")] == ["OSTIARY_OF_SERVER"], "its own is kept"
+
+
 def test_the_keys_of_an_agent_are_generated_once_in_private_folders(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
     first = stdio_agent.run(command=quiet)

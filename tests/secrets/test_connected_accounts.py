@@ -25,7 +25,7 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import connected_accounts as flows
-from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, AccountState
+from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, PRESETS, AccountState
 from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.tasks import flows as tasks
@@ -598,3 +598,17 @@ async def test_a_provider_has_a_client_secret_exactly_if_its_authentication_need
     body = {"name": NAME, "client_id": "c", "client_secret": secret, "authentication": method, **endpoints}
     answer = await ask(keeper, "POST", "/api/v1/account-providers", body)
     assert (answer.status, answer.json.get("message", "")) == (422 if message else 201, message), answer.body
+
+
+@pytest.mark.parametrize("preset", [name for name, one in PRESETS.items() if one.token_endpoint])
+async def test_a_provider_gets_the_endpoints_and_the_rules_of_its_preset(
+    here: World, app: ASGIApp, preset: str
+) -> None:
+    agent, key = await register(here, name="keeper", scopes=(ADMIN,))
+    keeper = Client(app, here, agent.agent_id, key)
+    body = {"name": preset, "client_id": "c", "client_secret": "s3cret", "preset": preset}
+    assert (await ask(keeper, "POST", "/api/v1/account-providers", body)).status == 201
+    made, expected = flows.find_provider(here.db.read(), preset), PRESETS[preset]
+    for name in ("label", "authorization_endpoint", "token_endpoint", "separator", "token_type", "shares_tokens"):
+        assert getattr(made, name) == getattr(expected, name)
+    assert urlsplit(made.token_endpoint).scheme == urlsplit(made.authorization_endpoint).scheme == "https"

@@ -160,7 +160,9 @@ def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) ->
         scope: One or more scopes, as RESOURCE:CLASS.
         undeclared: Accept scopes that no registered resource declares.
     """
-    _set_scopes(session, name, add=split_words(scope), remove=[], undeclared=undeclared)
+    if not (scopes := split_words(scope)):
+        raise Usage("no scope is named", hint=f"name one or more scopes: ostiary agent allow {name} RESOURCE:CLASS")
+    _set_scopes(session, name, add=scopes, remove=[], undeclared=undeclared)
 
 
 @agent.command(name="disallow")
@@ -171,7 +173,9 @@ def disallow(name: str, /, *scope: str, session: Here) -> None:
         name: Name or id.
         scope: One or more scopes, as RESOURCE:CLASS.
     """
-    _set_scopes(session, name, add=[], remove=split_words(scope))
+    if not (scopes := split_words(scope)):
+        raise Usage("no scope is named", hint=f"name one or more scopes: ostiary agent disallow {name} RESOURCE:CLASS")
+    _set_scopes(session, name, add=[], remove=scopes)
 
 
 @agent.command(name="depth")
@@ -459,8 +463,6 @@ def _row(agent: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str], undeclared: bool = False) -> None:
-    if not add and not remove:
-        raise Usage("no scope is named", hint=f"name one or more scopes: ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
     removed = {SCOPE_ALIASES.get(scope, scope) for scope in remove}
     scopes = sorted({*before, *add} - removed)

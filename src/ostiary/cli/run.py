@@ -162,7 +162,7 @@ def run(
                 _say_visibility(output, user, [place.guard(EGRESS_SERVER), session.credential])
                 more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, shared, alarm=output.warn)
             with closing(_read_secrets(variables, place, url, task, output)) as secrets:
-                command_environment = _without_ours(environment) | more | named | secrets.variables
+                command_environment = environment | more | named | secrets.variables
                 code = _start(words, command_environment, secrets.descriptors, user)
     output.summary(place, servers)
     sys.exit(code)
@@ -226,13 +226,6 @@ def _say_visibility(output: RunOutput, user: CommandUser | None, files: Sequence
         output.warn(f"secrets of the egress proxy are {NOT_HIDDEN}: {why}")
     else:
         output.print_line("secrets of the egress proxy are hidden from the agent")
-
-
-def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables of Ostiary, so that the agent does not get the
-    administrator's credential.
-    """
-    return {name: value for name, value in environment.items() if not name.startswith("OSTIARY_")}
 
 
 def _check_unchanged(place: Place, servers: Sequence[Server], output: RunOutput) -> None:

@@ -149,7 +149,7 @@ class Spool:
             try:
                 self._write(line)
             except OSError as error:
-                hint = f"check the free space of {self._folder}"
+                hint = f"check the free space and the permissions of {self._folder}"
                 self._is_tight = True
                 raise SpoolFailed(f"the spool cannot be written: {error.strerror}", hint=hint) from None
             self._next = number + 1

@@ -416,7 +416,7 @@ async def change_key(call: Call) -> Reply:
     accounts_url = _url(call.world.config, "account/")
 
     def change(act: Act, account: AcmeAccount) -> AcmeAccount:
-        inner = parse_jws(_payload(request, object), has_nonce=False)
+        inner = parse_jws(_payload(request, object), of="the inner JWS", has_nonce=False)
         if inner.kid:
             raise AcmeRefused("malformed", "the inner JWS does not contain the new key as `jwk`")
         new = inner.verify(inner.jwk)

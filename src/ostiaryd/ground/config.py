@@ -462,7 +462,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return all_classes(self.data_classes)
 
     @property
-    def all_approvers(self) -> tuple[str, ...]:
+    def approvers_of_all(self) -> tuple[str, ...]:
         """Return the persons and teams in `approvers`, who may answer the approval requests of every agent."""
         return tuple(self.approvers.split())
 

@@ -323,7 +323,7 @@ def _due_push(reader: Reader, subscription: Subscription, newest: int, *, config
     events = store.next_events(reader, REQUEST_ACTIONS, subscription.next_idx, limit=MAX_ASKED)
     through = newest if len(events) < MAX_ASKED else events[-1][0]  # the next message covers the later requests
     ids = [object for index, _ in events if (object := entry(reader, index).object) is not None]
-    questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.all_approvers, now=now)
+    questions = approvals.list_answerable(reader, ids, person.person_id, everything=config.approvers_of_all, now=now)
     return DuePush(subscription, through, questions, has_left=False)
 
 

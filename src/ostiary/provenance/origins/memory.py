@@ -513,6 +513,11 @@ def check_observed(more: Iterable[Part]) -> None:
 def _check_size(part: Part, most: int) -> None:
     """Check that a part consists of whole hashes, and has at most `most` of them. Raises Malformed otherwise."""
     if len(part.words) % WIDTH:
-        raise Malformed(f"the words of a part have {len(part.words)} bytes, not a multiple of {WIDTH}")
+        raise Malformed(
+            f"the hashes of a part that a guard reported have {len(part.words)} bytes, not a multiple of {WIDTH}"
+        )
     if len(part.words) > most * WIDTH:
-        raise Malformed(f"a part of an output has more than {most} words")
+        raise Malformed(
+            f"a guard reported a part with more than {most} hashed words",
+            hint="upgrade the guard, which must cut each part to this size",
+        )

@@ -81,7 +81,7 @@ def answer(
     question = find_question(act, id)
     _note(act, question, says=says.value)
     person = check_may_answer(question, by)
-    check_responsible(act.tx, question, person, everything=config.all_approvers, now=act.now)
+    check_responsible(act.tx, question, person, everything=config.approvers_of_all, now=act.now)
     text = check_reason(reason)
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)

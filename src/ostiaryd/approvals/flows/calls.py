@@ -141,7 +141,7 @@ def asking_policies(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs,
     if unknown := [name for name in names if name not in ours.asks]:
         raise Forbidden(
             f"the policy {unknown[0][:64]!a} of the active set does not ask for approval",
-            hint="decide the call again: the policies of the guard are older",
+            hint="the guard has an earlier policy set; decide the call again when the feed has brought the active set",
             code="foreign_question",
         )
     return needs_of(names, ours), [

@@ -81,7 +81,7 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
         question is not None
         and question.about.policy == policy
         and all(
-            is_responsible(reader, question, one.person, everything=config.all_approvers, now=act.now)
+            is_responsible(reader, question, one.person, everything=config.approvers_of_all, now=act.now)
             and not registry.is_revoked_key(reader, one.jkt)
             for one in approvals
         )

@@ -308,12 +308,13 @@ class _Header(msgspec.Struct):
     jwk: Any = None
 
 
-def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
+def parse_jws(body: object, *, of: str = "the request", macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
     """Return the parts of a flattened JWS. Raises AcmeRefused for another form, another kind of algorithm, an
     unsupported extension, a missing or a forbidden nonce, or not exactly one of `kid` and `jwk`.
 
-    `macs`: whether the algorithm must be a MAC, as in an external account binding; otherwise it must be a signature
-    algorithm. `has_nonce`: whether a nonce is required; otherwise a nonce is refused.
+    `of`: the object that must be the JWS, for the error. `macs`: whether the algorithm must be a MAC, as in an external
+    account binding; otherwise it must be a signature algorithm. `has_nonce`: whether a nonce is required; otherwise a
+    nonce is refused.
     """
     try:
         jws = convert(body, _Flattened)
@@ -321,7 +322,7 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
         header = convert(value, _Header)
         payload, signature = unb64u(jws.payload), unb64u(jws.signature)
     except (msgspec.ValidationError, Malformed) as error:
-        raise AcmeRefused("malformed", f"the request is not a flattened JWS: {error}") from None
+        raise AcmeRefused("malformed", f"{of} is not a flattened JWS with a valid protected header: {error}") from None
     assert isinstance(value, dict)
     for name in ("header", "signatures"):
         if getattr(jws, name) is not msgspec.UNSET:
@@ -357,7 +358,7 @@ def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key:
     """Check that an external account binding is valid: the MAC key has signed the account's key for this URL (RFC 8555
     section 7.3.4). Raises AcmeRefused otherwise.
     """
-    jws = parse_jws(binding, macs=True, has_nonce=False)
+    jws = parse_jws(binding, of="externalAccountBinding", macs=True, has_nonce=False)
     if not hmac.compare_digest(hmac.digest(mac_key, jws.signing_input, MACS[jws.alg]), jws.signature):
         raise Unauthorized("the MAC of the external account binding is wrong")
     if jws.url != url:
@@ -374,7 +375,7 @@ def binding_kid(binding: object) -> str:
     """Return the id of the MAC key that an external account binding names. The MAC is not verified. Raises AcmeRefused
     if the binding is malformed.
     """
-    return parse_jws(binding, macs=True, has_nonce=False).kid
+    return parse_jws(binding, of="externalAccountBinding", macs=True, has_nonce=False).kid
 
 
 def make_nonce(secret: bytes, *, now: int, random: bytes) -> str:

@@ -126,8 +126,8 @@ _decode = json_decoder(Entry)
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """Return the JSON bytes of the entry, which are hashed. An entry over 65,535 bytes is cut: its short texts, up to 8
-    reasons and its rows remain, with the size and the digest of the full encoding.
+    """Return the JSON bytes of the entry, which are hashed. An entry over 65,535 bytes is cut: the first
+    characters of its texts, up to 8 reasons and its rows remain, with the size and the digest of the full encoding.
 
     A long entry is cut and not refused, because one entry that cannot be encoded would fail all acts of its batch.
     """

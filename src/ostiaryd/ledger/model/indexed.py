@@ -50,7 +50,9 @@ def read_entry(body: bytes) -> Entry | None:
 
 
 def is_cut(entry: Entry) -> bool:
-    """Return whether a stored entry was too long, so that only its short texts remain (`encode_entry`)."""
+    """Return whether a stored entry was too long, so that `encode_entry` cut it: its texts are shortened, its detail is
+    left out, and its rows remain.
+    """
     return "cut" in (entry.detail or {})
 
 

@@ -423,7 +423,11 @@ def parse_token_answer(provider: AccountProvider, status: int, body: bytes) -> T
         raise AccountRefused(f"the response of {provider.label} is not a token response", code="bad_answer") from None
     for token in (answer.access_token, answer.refresh_token or "-"):
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
-            raise AccountRefused(f"a token of {provider.label} is malformed or too long", code="bad_answer")
+            raise AccountRefused(
+                f"a token of {provider.label} is malformed or too long",
+                hint="try again; if this repeats, compare the token endpoint with the documentation of the provider",
+                code="bad_answer",
+            )
     return answer
 
 
