@@ -25,7 +25,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.engines.rego import KEPT, REFUSED
 from ostiaryd.policy.flows import external_pdp
-from ostiaryd.policy.flows.external_pdp import POOL, Engines, _Rego
+from ostiaryd.policy.flows.external_pdp import POOL, Engines, _Rego, check_numbers
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model.rego import MAX_POLICIES, read_program
 from tests.support.decision_fixtures import call
@@ -311,6 +311,22 @@ async def test_a_number_reaches_a_rego_policy_with_all_its_digits(
     question = json.dumps(QUESTION | {"context": {"n": "?"}}).replace('"?"', number)
     _, answer = await ask(EVALUATION, question.encode())
     assert answer["decision"] is allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"n": 12345678901234567890', "the body is not JSON: "),
+        (b'{"n": 12345678901234567890, "t": "\xff"}', "the body is not JSON: "),
+        (b'{"n": ' + b"9" * 4301 + b"}", "a number of the request has too many digits"),
+        (b"[" * 100_000 + b"12345678901234567890" + b"]" * 100_000, "the JSON text is nested too deeply"),
+    ],
+    ids=["cut", "not UTF-8", "digits", "depth"],
+)
+def test_a_body_whose_numbers_cannot_be_checked_is_refused_with_its_cause(body: bytes, message: str) -> None:
+    check_numbers(b'{"n": ' + b"9" * 15 + b"}")
+    with pytest.raises(Malformed, match=message):
+        check_numbers(body)
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database

@@ -88,7 +88,7 @@ class Upstream:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
             raise Invalid(
                 f"{url!a} is not an http or https URL without user, query and fragment",
-                hint="give a URL such as https://files.example/mcp",
+                hint="give a URL such as https://notes.example/mcp",
             )
         self._exact, self.url, self._auth = url, url.rstrip("/"), auth
         self._http = httpx2.AsyncClient(

@@ -286,6 +286,8 @@ def check_numbers(body: bytes) -> None:
     if _LONG_NUMBER.search(body):
         try:
             json.loads(body, parse_float=_exact)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise Malformed(f"the body is not JSON: {error}") from None
         except ValueError:  # Python parses no integer of more than 4,300 digits
             raise Malformed("a number of the request has too many digits", hint=_ROUND) from None
         except RecursionError:
