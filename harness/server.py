@@ -19,7 +19,7 @@ COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_
 main environment.
 """
 
-PATIENT = {"OSTIARY_REGO_MS": "5000"}
+PATIENT = {"OSTIARY_REGO_MS": "5000", "OSTIARY_QUEUE_WAIT_MS": "60000"}
 """Limits of servers that a machine which stalls does not reach, unless a test states its own."""
 
 

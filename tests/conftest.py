@@ -167,17 +167,9 @@ def config(
 
 
 @pytest.fixture
-async def world(
-    config: Config, clock: Clock, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[World]:
-    """The world of such a server, opened with the hand-wound clock and the seeded dice.
-
-    No request is refused for waiting: how long a commit takes depends on the disk of the machine.
-    """
-    from ostiaryd.ground.database import writer
+async def world(config: Config, clock: Clock, dice: SeededRandom) -> AsyncIterator[World]:
+    """The world of such a server, opened with the hand-wound clock and the seeded dice."""
     from ostiaryd.ground.world import open_world
 
-    monkeypatch.setattr(writer, "LONGEST_WAIT", 1_000_000)
-    monkeypatch.setattr(writer, "CROWDED", 1_000_000)
     async with open_world(config, now=clock, random=dice) as world:
         yield world

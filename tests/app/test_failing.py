@@ -92,7 +92,7 @@ async def test_a_client_is_refused_in_the_form_of_its_protocol_while_the_writer_
         await asyncio.gather(waiting, return_exceptions=True)  # the job may be too old as well
         return answer
 
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     for path, form in BUSY_FORMS.items():
         answer = await beside(stranger(), "POST", path)
         assert (answer.status, json.loads(answer.body)) == (503, form), path
@@ -108,7 +108,7 @@ async def test_a_client_is_refused_in_the_form_of_its_protocol_while_the_writer_
         ("POST", "/feed/v1/applied"),
     ):
         assert (await beside(stranger(), method, path)).status == 401, "it gets through to the gate"
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0.4)
     assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 

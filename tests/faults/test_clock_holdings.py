@@ -23,7 +23,6 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import acme
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import writer
 from ostiaryd.ground.process.clock import DAY, SECOND, Boot
 from ostiaryd.ground.process.clock import STEP as SEEN
 from ostiaryd.ground.world import World, open_world
@@ -512,9 +511,7 @@ HOLDINGS: tuple[Holding, ...] = (
 
 
 @pytest.fixture
-async def stage(config: Config, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(writer, "LONGEST_WAIT", 1_000_000)
-    monkeypatch.setattr(writer, "CROWDED", 1_000_000)
+async def stage(config: Config) -> AsyncIterator[Stage]:
     stage = Stage(config, MachineClock(BEGIN))
     await stage.open()
     await stage.prepare()

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import pytest
+
 from benchmarks.load.agents import ISSUER, settle
 from benchmarks.load.client import drive
 from benchmarks.load.server_under_load import ServerUnderLoad
@@ -21,8 +23,9 @@ FLOOD, CONNECTIONS, REVOKES = 400, 200, 5
 
 
 def test_a_flood_of_one_agent_neither_delays_revocations_nor_starves_another_agent(
-    tmp_path: Path, rounds: int, tally: Tally
+    tmp_path: Path, rounds: int, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OSTIARY_QUEUE_WAIT_MS", "500")  # as users run it; other tests have a patient server
     late = wrong = starved = sent = 0
     folder = tmp_path / "data"
     party = settle(folder, agents=REVOKES * rounds + 2)

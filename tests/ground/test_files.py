@@ -17,7 +17,7 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.live_server import ServerFixture
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.ground.config import Config
@@ -344,6 +344,7 @@ async def test_a_shared_command_beside_the_server_does_not_treat_moved_pages_as_
         random=dice,
         keys=world.keys,
         reserve=world.writer.reserve,
+        longest_wait_s=PATIENCE_S,
     )
     await command.submit(put("first"))
     for number in range(3):
@@ -357,7 +358,12 @@ async def test_a_shared_command_beside_the_server_does_not_treat_moved_pages_as_
 
 async def test_pages_that_move_beside_a_command_without_sharing_are_a_loss(world: World, dice: SeededRandom) -> None:
     command = Writer(
-        Database(world.config.database_url), now=world.now, random=dice, keys=world.keys, reserve=world.writer.reserve
+        Database(world.config.database_url),
+        now=world.now,
+        random=dice,
+        keys=world.keys,
+        reserve=world.writer.reserve,
+        longest_wait_s=PATIENCE_S,
     )
     await command.submit(put("first"))
     await world.writer.move_log()

@@ -131,7 +131,7 @@ async def test_a_refused_client_gets_503_before_its_request_is_handled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection goes on, and neither the gate nor the wire hears of the request; any other client is answered."""
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     asked: list[bytes] = []
 
     async def note(call: Call) -> Reply:
@@ -146,7 +146,7 @@ async def test_a_refused_client_gets_503_before_its_request_is_handled(
     assert (answers, asked) == ([503, 503, 201], [b"other"])
     assert re.findall(rb"retry-after: [1-4]\r\n", said) != []
     assert said.count(b'"error":"busy"') == 2
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0.4)
     async with serving(app, partial(Protocol, find_target(app))) as port:
         assert b" 201 " in await exchange(port, post("/echo", b"busy"))
 
@@ -470,7 +470,7 @@ async def test_other_clients_are_served_after_a_client_left_before_its_response(
 async def test_a_connection_is_not_idle_while_a_request_after_a_refused_request_runs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     made, idle = list[Protocol](), list[object]()
 
     async def note(call: Call) -> Reply:

@@ -683,7 +683,7 @@ async def test_a_waiting_connection_whose_client_leaves_is_removed(world: World)
 async def test_pipelined_requests_of_one_client_are_refused_over_many_rounds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     monkeypatch.setattr(turns, "ROUND_S", 1e-9)
     monkeypatch.setattr(turns, "EACH_S", 0)
     loop, rounds, refused = asyncio.get_running_loop(), 0, Counter[int]()
@@ -715,7 +715,7 @@ async def test_pipelined_requests_of_one_client_are_refused_over_many_rounds(
 async def test_pipelined_requests_are_answered_in_order_with_very_short_rounds(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     monkeypatch.setattr(turns, "ROUND_S", 1e-9)
     monkeypatch.setattr(turns, "EACH_S", 0)
     draw, lengths, statuses = random.Random(seed), list[int](), Counter[bytes]()

@@ -10,11 +10,13 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from harness.clock import Clock
+from harness.clock import Clock, SeededRandom
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.database import Reader, Sql, Tx, query_cache, sql
@@ -31,7 +33,10 @@ from ostiaryd.ground.database.writer import (
     isolated,
 )
 from ostiaryd.ground.outbound import outbox
-from ostiaryd.ground.world import World
+from ostiaryd.ground.world import World, open_world
+
+if TYPE_CHECKING:
+    from tests.support.world import Kind, Template
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
@@ -88,7 +93,14 @@ async def test_a_batch_runs_at_least_one_job_at_any_time_limit(
 
     monkeypatch.setattr(Writer, "_new_tx", count_tx)
     monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_BATCH_S", longest_s)
-    writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys, reserve=world.writer.reserve)
+    writer = Writer(
+        world.db,
+        now=world.now,
+        random=world.random,
+        keys=world.keys,
+        reserve=world.writer.reserve,
+        longest_wait_s=PATIENCE_S,
+    )
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])
         assert await writer.submit(put("test a")) == "test a"
@@ -315,7 +327,8 @@ async def test_a_bounded_number_of_refusals_is_sent_in_each_round_of_the_event_l
 
 async def test_a_refusal_is_freed_without_a_search_for_cycles(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search takes long in a flood, and delays what stops something."""
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    await eventually_async(lambda: world.writer._sweeping is None)  # no sweep is left from the start of the world
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     monkeypatch.setattr("ostiaryd.ground.database.writer.SWEEP_S", 2 * PATIENCE_S)  # only this test sweeps
     alive = weakref.WeakSet[BaseException]()
 
@@ -370,7 +383,7 @@ async def test_a_client_with_a_waiting_job_is_refused_while_the_line_is_crowded(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.database.writer.CROWDED", 4)
+        patch.setattr(world.writer, "longest_wait", 10)
         held = world.writer.submit(put("test block"))
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
@@ -391,7 +404,7 @@ async def test_a_sweep_allows_a_limited_number_of_immediate_refusals(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.REFUSED_AT_ONCE", 2)
-    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED_PART", 0)
     await world.writer.submit(put("test first"))
     world.writer._sweep()
     waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
@@ -434,7 +447,7 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.database.writer.LONGEST_WAIT", 2)
+        patch.setattr(world.writer, "longest_wait", 2)
         held = world.writer.submit(block)
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         old = submit_as(world, Priority(("a", ""), expires=True), lambda tx: ran.append("old"))
@@ -446,6 +459,43 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
             free.set()
         await asyncio.gather(held, patient)
     assert ran == ["patient"]
+
+
+@pytest.mark.parametrize("wait_ms", [100, 500])
+async def test_the_setting_queue_wait_ms_limits_how_long_a_request_waits(
+    template: Callable[[Kind], Template], tmp_path: Path, clock: Clock, dice: SeededRandom, wait_ms: int
+) -> None:
+    """A job is not refused a sweep before the time of the setting."""
+    blocked, free = threading.Event(), threading.Event()
+
+    with template("sqlite").copy(tmp_path / "data") as config:
+        config = msgspec.structs.replace(config, queue_wait_ms=wait_ms)
+        async with open_world(config, now=clock, random=dice) as world:
+            writer, commit = world.writer, world.writer._connection.commit
+
+            def hangs() -> None:
+                blocked.set()
+                free.wait(PATIENCE_S)
+                commit()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("ostiaryd.ground.database.writer.SWEEP_S", 2 * PATIENCE_S)  # only this test sweeps
+                await eventually_async(lambda: writer._sweeping is None)
+                patch.setattr(writer._connection, "commit", hangs, raising=False)
+                held = writer.submit(put("test block"))
+                await asyncio.to_thread(blocked.wait, PATIENCE_S)
+                waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
+                try:
+                    for _ in range(wait_ms // 50 - 1):
+                        writer._sweep()
+                    assert writer.waiting == 1
+                    writer._sweep()
+                    assert writer.waiting == 0
+                    with pytest.raises(Busy):
+                        await waiting
+                finally:
+                    free.set()
+                await held
 
 
 async def test_a_refused_job_is_rolled_back_and_the_other_jobs_of_its_batch_stand(world: World) -> None:

@@ -193,8 +193,9 @@ def _config(folder: Path, server: Postgres | None, database: str) -> Config:
         database=server.url(database) if server else "",
         trust_domain=TRUST_DOMAIN,
         public_url=PUBLIC_URL,
-        rego_ms=5000,  # a machine that stalls reaches neither limit
+        rego_ms=5000,  # a machine that stalls reaches none of these limits
         database_timeout_ms=60_000,
+        queue_wait_ms=60_000,
     )
 
 

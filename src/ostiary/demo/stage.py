@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ from ostiary import ambient
 from ostiary.agent import AsyncAgent
 from ostiary.protocol.errors import Unavailable
 
-PATIENCE_S = 60.0
-"""seconds to wait for a process, enough for a busy machine"""
+PATIENCE_S, PAUSE_S = 60.0, 0.1
+"""seconds to wait for a process, enough for a busy machine, and seconds between two requests that ask for its state"""
 
 
 class Stage:
@@ -46,15 +47,23 @@ class Stage:
 
     def start_server(self) -> None:
         """Start the Ostiary server of the demo, and wait until the server answers."""
-        (self.folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
+        # a disk that is slow for a moment must not end the demo
+        (self.folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\nqueue_wait_ms = 60000\n')
         self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 
     def start_tools(self, name: str) -> None:
-        """Start a tool server, `files` or `vault`, and wait until its guard has connected."""
+        """Start a tool server, `files` or `vault`, and wait until its guard has connected. Raises Unavailable if the
+        guard does not connect.
+        """
         place, key, spool = self.sandbox.with_name(name), self.folder / f"{name}.json", self.folder / f"{name}.spool"
         place.mkdir(parents=True, exist_ok=True)
         arguments = (place, self._ports[name], key, self.url, spool)
         self._start(name, sys.executable, "-m", "ostiary.demo.files_server", *map(str, arguments))
+        for _ in range(round(PATIENCE_S / PAUSE_S)):
+            if httpx2.post(f"http://127.0.0.1:{self._ports[name]}/mcp", timeout=PATIENCE_S).status_code != 503:
+                return
+            time.sleep(PAUSE_S)
+        raise Unavailable(f"the guard of {name} has not connected to the server after {PATIENCE_S:.0f} s")
 
     @asynccontextmanager
     async def client(self, name: str, *, task: str | None = None, uri: str = "") -> AsyncIterator[Client]:

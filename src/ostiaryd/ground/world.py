@@ -119,7 +119,15 @@ async def open_world(
         keys = Keyring(root, hsm=hsm)
         pin = Pin(config.folder)
         clock = open_clock(db.read(), wall=now, boot=boot)
-        writer = Writer(db, now=clock, random=random, keys=keys, pin=pin, reserve=reserve)
+        writer = Writer(
+            db,
+            now=clock,
+            random=random,
+            keys=keys,
+            reserve=reserve,
+            longest_wait_s=config.queue_wait_ms / 1000,
+            pin=pin,
+        )
         try:
             config = await writer.submit(lambda tx: _first_start(tx, config, root_keys=lambda: create_keys(tx, root)))
             if (old := old_root_key()) is not None:

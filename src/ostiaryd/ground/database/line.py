@@ -41,10 +41,10 @@ class Priority(msgspec.Struct):
     """The lane and the limits of the jobs of one request.
 
     `lane` is the lane of the jobs now. `wants` is the lane of the route: the jobs move there when the caller has
-    authenticated (`queue_proven`). `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `is_essential`: the
-    job may use the reserve of a full disk, because the request only reads, or gets a token with which its caller can
-    stop something. `reports`: the request delivers records of a guard; after the guard has authenticated, the jobs do
-    not expire, within a rate (`Reports`).
+    authenticated (`queue_proven`). `expires`: a job is refused if it has waited for `Writer.longest_wait`.
+    `is_essential`: the job may use the reserve of a full disk, because the request only reads, or gets a token with
+    which its caller can stop something. `reports`: the request delivers records of a guard; after the guard has
+    authenticated, the jobs do not expire, within a rate (`Reports`).
     """
 
     client: Client = ("", "")

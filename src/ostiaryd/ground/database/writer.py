@@ -70,14 +70,9 @@ SWEEP_S = 0.05
 """Time between two searches of the line for jobs that have waited too long, in seconds. The search also runs during a
 commit.
 """
-LONGEST_WAIT = 10
-"""Age at which a waiting job is refused, in sweeps (10 sweeps are 500 ms). While a client has a job of that age, its
-further jobs are refused immediately. The unit is the sweep, and not a time, so that time without a processor does not
-count. If one round of the event loop takes longer than a sweep, its processor time counts, in sweeps.
-"""
-CROWDED = 4
-"""Age of the oldest waiting job from which the line is crowded, in sweeps (4 sweeps are 200 ms). While it is crowded,
-further jobs of clients that have a waiting job are refused.
+CROWDED_PART = 0.4
+"""Age of the oldest waiting job from which the line is crowded, as a part of the longest wait (`Writer.longest_wait`).
+While the line is crowded, further jobs of clients that have a waiting job are refused.
 """
 REFUSED_AT_ONCE = 250
 """Maximum number of refusals that are sent in one sweep (5,000 a second). Most cost little work, because only the
@@ -196,6 +191,7 @@ class Writer:
         random: Callable[[int], bytes],
         keys: Keyring,
         reserve: Reserve,
+        longest_wait_s: float,
         pin: Pin | None = None,
     ) -> None:
         self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
@@ -227,6 +223,11 @@ class Writer:
         """True if a batch has ended, and the next batch begins when its requests are answered."""
         self._next_slice: tuple[asyncio.Handle, _Batch] | None = None
         """The batch in progress between two slices, with the handle of its next slice; None otherwise."""
+        self.longest_wait = longest_wait_s / SWEEP_S
+        """Age at which a waiting job is refused, in sweeps. While a client has a job of that age, its further jobs are
+        refused immediately. The unit is the sweep, and not a time, so that time without a processor does not count. If
+        one round of the event loop takes longer than a sweep, its processor time counts, in sweeps.
+        """
         self._swept_at = 0.0
         """Processor time of this thread at the last sweep, in seconds."""
         self._sweeps = self._age = 0
@@ -310,7 +311,7 @@ class Writer:
     @property
     def is_crowded(self) -> bool:
         """Return whether jobs have waited so long that many of them will be refused."""
-        return self._age >= CROWDED
+        return self._age >= CROWDED_PART * self.longest_wait
 
     @property
     def waiting(self) -> int:
@@ -335,7 +336,7 @@ class Writer:
                 self._go_on(batch)
 
     def _is_too_old(self, waiting: _Waiting) -> bool:
-        return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
+        return waiting.priority.expires and self._sweeps - waiting.at >= self.longest_wait
 
     def _sweep(self) -> None:
         """Refuse the jobs that have waited too long, and send waiting refusals. Repeat after `SWEEP_S` while there is
@@ -345,7 +346,7 @@ class Writer:
         self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
         self._swept_at = now
         self._age = self._find_age()
-        if self._age >= LONGEST_WAIT:
+        if self._age >= self.longest_wait:
             self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
             self._age = self._find_age()
         self._refusals_left = REFUSED_AT_ONCE
