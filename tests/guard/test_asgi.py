@@ -142,6 +142,7 @@ async def test_a_parameter_given_twice_is_malformed(guard: Guard, feeder: Feeder
     ("query", "fault"),
     [
         (b"a=1&a=2", "the parameter `a` was sent twice"),
+        (b"=1&=2", "the parameter `` was sent twice"),
         (b"\xff=1", "the query is not ASCII"),
         (b"&".join(b"p%d=1" % number for number in range(101)), "the query has more than 100 parameters"),
     ],

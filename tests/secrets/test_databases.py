@@ -41,6 +41,7 @@ from ostiaryd.secrets.model.database import (
     StaticRole,
     lock_number,
     parse_allowed_roles,
+    parse_postgres_url,
 )
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, LeaseState
 from ostiaryd.secrets.model.request import SECOND
@@ -644,3 +645,11 @@ def test_a_role_name_that_is_too_long_is_refused() -> None:
     assert parse_allowed_roles(f"{longest}, ,a") == (longest, "a")
     with pytest.raises(Invalid, match="at most 128 characters"):
         parse_allowed_roles([f"{longest}r"])
+
+
+@pytest.mark.parametrize("options", ["passfile=/etc/passwd", "=x", "sslmode=verify-full&sslmode=verify-full"])
+def test_another_or_repeated_option_of_a_connection_url_is_refused(options: str) -> None:
+    url = "postgresql://{{username}}:{{password}}@db.example.org/shop?"
+    assert parse_postgres_url(f"{url}sslmode=verify-full", tls_ca="").database == "shop"
+    with pytest.raises(Invalid, match="is not supported, or is repeated"):
+        parse_postgres_url(url + options, tls_ca="")

@@ -54,6 +54,6 @@ def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
     except ValueError:
         raise Malformed(f"the query has more than {MAX_PARAMETERS} parameters") from None
     names = [*path, *(name for name, _ in query)]
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise Malformed(f"the parameter `{twice[:64]}` was sent twice", hint="send each parameter once")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Malformed(f"the parameter `{twice[0][:64]}` was sent twice", hint="send each parameter once")
     return path | dict(query)

@@ -238,9 +238,9 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
             hint="write postgresql://{{username}}:{{password}}@HOST:PORT/DATABASE",
         )
     names = [name for name, _ in options]
-    if unfit := next((name for name in names if name not in ("sslmode", "host") or names.count(name) > 1), None):
+    if unfit := [name for name in names if name not in ("sslmode", "host") or names.count(name) > 1]:
         raise Invalid(
-            f"the option {unfit[:40]!a} of `connection_url` is not supported, or is repeated",
+            f"the option {unfit[0][:40]!a} of `connection_url` is not supported, or is repeated",
             hint="use only `sslmode`, and `host` for the folder of a Unix socket",
         )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
