@@ -55,6 +55,17 @@ async def test_a_request_may_be_as_large_as_the_configured_maximum(client: Clien
     assert (await ask(client, path, BODY.ljust(client.world.config.max_request_bytes))).status == 200
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b'"subject": {"type": "\xff", "id": "a"}', b'"unknown": "\xff"', b'"\xff": 1'],
+    ids=["known", "unknown", "name"],
+)
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_body_that_is_not_utf8_is_refused(client: Client, path: str, more: bytes) -> None:
+    answer = await ask(client, path, BODY[:-1] + b", " + more + b"}")
+    assert (answer.status, "not valid UTF-8" in json.loads(answer.body)) == (400, True)
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_an_error_response_is_a_json_string_with_the_id_of_its_request(client: Client, path: str) -> None:
     unauthenticated = await send(client.app, "POST", path, headers=[("x-request-id", "id-7")], body=BODY)

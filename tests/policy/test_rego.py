@@ -320,8 +320,11 @@ async def test_a_number_reaches_a_rego_policy_with_all_its_digits(
         (b'{"n": 12345678901234567890, "t": "\xff"}', "the body is not JSON: "),
         (b'{"n": ' + b"9" * 4301 + b"}", "a number of the request has too many digits"),
         (b"[" * 100_000 + b"12345678901234567890" + b"]" * 100_000, "the JSON text is nested too deeply"),
+        (b'{"n": 1e999999999999999999}', "a 64-bit float cannot represent the number 1e999999999999999999 exactly"),
+        (b'{"n": 1e1000000000000000000}', "a 64-bit float cannot represent the number 1e1000000000000000000 exactly"),
+        (b'{"n": 1e-9999999999999999999}', "a 64-bit float cannot represent the number 1e-9999999999999999999 exactly"),
     ],
-    ids=["cut", "not UTF-8", "digits", "depth"],
+    ids=["cut", "not UTF-8", "digits", "depth", "exponent of 18 digits", "exponent of 19 digits", "negative exponent"],
 )
 def test_a_body_whose_numbers_cannot_be_checked_is_refused_with_its_cause(body: bytes, message: str) -> None:
     check_numbers(b'{"n": ' + b"9" * 15 + b"}")

@@ -87,3 +87,10 @@ def test_values_that_do_not_match_the_type_or_its_limits_are_refused() -> None:
         json_decoder(Point)(b'{"x":')
     with pytest.raises(msgspec.DecodeError):
         msgpack_decoder(Point)(b"\xc1")
+
+
+def test_text_that_is_not_utf8_is_refused_as_any_other_malformed_text() -> None:
+    with pytest.raises(msgspec.DecodeError, match="not valid UTF-8"):
+        json_decoder(dict[str, str])(b'{"x":"\xff"}')
+    with pytest.raises(msgspec.DecodeError, match="not valid UTF-8"):
+        msgpack_decoder(dict[str, str])(b"\x81\xa1x\xa1\xff")

@@ -174,7 +174,7 @@ class EntryCheck:
         """
         try:
             entry = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             return f"the text is not a ledger entry: {error}"
         return "; ".join((*self._wrong_times(index, entry.at), *_wrong_members(entry)))
 

@@ -16,9 +16,11 @@ import base64
 import re
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_BYTES = 1 << 20
@@ -29,7 +31,7 @@ MAX_INT = (1 << 53) - 1
 
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+_decode = json_decoder(Any)
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _CONTAINERS = frozenset({dict, list})
 _SPACE_AS_QUOTE = bytes.maketrans(b" \t\n\r", b'""""')
@@ -73,7 +75,7 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
         value: object = _decode(data)
     except RecursionError:
         raise Malformed(f"the JSON text is nested deeper than {max_depth} levels") from None
-    except (msgspec.DecodeError, ValueError) as error:  # ValueError: an integer of thousands of digits, or not UTF-8
+    except (msgspec.DecodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
         raise Malformed(f"not JSON: {error}") from None
     _check_members(data, _count_members(value, max_depth))
     return value

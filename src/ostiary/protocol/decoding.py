@@ -25,7 +25,9 @@ def json_decoder(kind: type[T]) -> Callable[[bytes | str], T]: ...
 @overload
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]: ...
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]:
-    """Return the function that decodes JSON to the type `kind`, or raises msgspec.DecodeError."""
+    """Return the function that decodes JSON to the type `kind`, or raises msgspec.DecodeError, also for text that is
+    not UTF-8.
+    """
     return _decoder(msgspec.json.Decoder, kind)
 
 
@@ -34,7 +36,9 @@ def msgpack_decoder(kind: type[T]) -> Callable[[bytes], T]: ...
 @overload
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]: ...
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Return the function that decodes MessagePack to the type `kind`, or raises msgspec.DecodeError."""
+    """Return the function that decodes MessagePack to the type `kind`, or raises msgspec.DecodeError, also for text
+    that is not UTF-8.
+    """
     return _decoder(msgspec.msgpack.Decoder, kind)
 
 
@@ -54,4 +58,11 @@ def convert(value: object, kind: Any, *, strict: bool = True) -> Any:
 def _decoder(of: Any, kind: Any) -> Callable[[Any], Any]:
     with _building:
         decode: Callable[[Any], Any] = of(kind).decode
-        return decode
+
+    def decode_text(text: Any) -> Any:
+        try:
+            return decode(text)
+        except UnicodeDecodeError:  # msgspec raises no error of its own for a string that is not UTF-8
+            raise msgspec.DecodeError("the text is not valid UTF-8") from None
+
+    return decode_text

@@ -45,7 +45,7 @@ def read_plan(path: Path) -> Plan:
             return json_decoder(Plan)(file.read(MAX_BYTES))
     except OSError as error:
         raise Invalid(f"cannot read the plan {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise Invalid(
             f"{path} is not a plan of `ostiary run`: {error}", hint="name a file that `ostiary run` has written"
         ) from None

@@ -226,7 +226,7 @@ def _item(value: object) -> EvaluationItem | None:
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+_decode = json_decoder(Any)
 
 
 def _check_members(body: bytes, value: object) -> None:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from importlib.util import find_spec
 from queue import LifoQueue
@@ -83,7 +83,11 @@ _ROUND = "round the number, or send it as a string"
 
 def _exact(text: str) -> float:
     number = float(text)
-    if Decimal(repr(number)) != Decimal(text):
+    try:
+        is_exact = Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:  # the exponent has more than 18 digits
+        is_exact = False
+    if not is_exact:
         raise Malformed(f"a 64-bit float cannot represent the number {text[:40]} exactly", hint=_ROUND)
     return number
 

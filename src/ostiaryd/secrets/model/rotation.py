@@ -201,7 +201,7 @@ def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> boo
     """
     try:
         answer = _decode_answer(output)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         answer = None
     if answer is not None and answer.status == "failed":
         reason = answer.reason
