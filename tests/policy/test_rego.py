@@ -17,7 +17,7 @@ import pytest
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import newest_entry
 from ostiary.guard.knowledge import Knowledge
-from ostiary.protocol.errors import Malformed, Refused
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.process.confined import Confined, Exceeded
 from ostiaryd.ground.world import World
@@ -217,6 +217,25 @@ async def test_an_invalid_rego_set_is_refused_with_the_reason(world: World, case
         await put(world, {"a.cedarschema": SCHEMA} | files)
     assert said in refused.value.message
     assert flows.active_policies(world.db.read()).hash == before
+
+
+RULE = "NAME begins with a lower-case letter, and has at most 63 lower-case letters, digits and `_`"
+
+
+@pytest.mark.parametrize("name", ["1a", "_a", "A", "a-b", "a" * 64, "é"])
+def test_a_name_of_rego_that_is_refused_is_refused_with_its_rule(name: str) -> None:
+    for files in (
+        {"x.rego": f"package ostiary.{name}\n"},
+        {"x.rego": "package ostiary.a\n", f"{name}.data.json": "{}"},
+    ):
+        with pytest.raises(Invalid) as refused:
+            read_program("h", files)
+        assert refused.value.hint.endswith(RULE)
+
+
+@pytest.mark.parametrize("name", ["a", "a1_", "a" * 63])
+def test_a_name_of_rego_within_the_rule_is_accepted(name: str) -> None:
+    assert read_program("h", {"x.rego": f"package ostiary.{name}\n", f"{name}.data.json": "{}"}) is not None
 
 
 USES = (

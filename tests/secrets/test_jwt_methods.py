@@ -235,6 +235,26 @@ async def test_logins_at_the_same_time_fetch_the_keys_of_an_issuer_once(world: W
         assert len(method_keys._sets._locks) == len(method_keys._turns) == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (503, {}, " answers 503 instead of 200"),
+        (200, [], " is not a discovery document of the issuer https://"),
+        (200, {"issuer": "https://other.example"}, " is not a discovery document of the issuer https://"),
+    ],
+    ids=["status", "no object", "another issuer"],
+)
+async def test_an_unusable_discovery_document_is_reported_with_its_cause(
+    world: World, tmp_path: Path, status: int, body: object, message: str
+) -> None:
+    with serving_clients(tmp_path) as site:
+        config = publish_discovery(site)
+        site.put("/.well-known/openid-configuration", body, status=status)
+        method_keys = JwtMethodKeys(reconfigured(world, private_hosts="127.0.0.1"))
+        with pytest.raises(BackendFailed, match=f"/.well-known/openid-configuration{message}"):
+            await method_keys.get("one", config, within=FRESH)
+
+
 async def test_a_role_has_the_access_of_the_token_that_wrote_it_until_the_keys_change(
     world: World, bot: VaultAgent
 ) -> None:

@@ -190,6 +190,10 @@ async def test_roles_belong_to_one_agent_and_end_with_the_agent(world: World, ap
     await done(other, "POST", "auth/workers/role/r", {})
     taken = await other.ask("POST", "auth/workers/role/r/role-id", {"role_id": credentials["role_id"]})
     assert (taken.status, taken.json["errors"][0]) == (400, "another role of the mount has this role ID")
+    await done(bot, "POST", "auth/workers/role/r/role-id", {"role_id": "r"})
+    taken = await other.ask("POST", "auth/workers/role/r/role-id", {"role_id": "r"})
+    assert (taken.status, taken.json["errors"][0]) == (400, "another role of the mount has this role ID")
+    await done(bot, "POST", "auth/workers/role/r/role-id", {"role_id": credentials["role_id"]})
     worker = await enter(bot, credentials)
     accessor = (await done(worker, "GET", "auth/token/lookup-self"))["data"]["accessor"]
     assert await other.status("POST", "auth/token/lookup", {"token": worker.token}) == 403

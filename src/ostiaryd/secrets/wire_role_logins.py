@@ -117,8 +117,12 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
         private=private,
         ca_pem=config.ca_pem,
     )
+    if answer.status != 200:
+        raise Unavailable(
+            f"{discovery_url(issuer)} answers {answer.status} instead of 200", hint="check `oidc_discovery_url`"
+        )
     try:
-        document = canonical.parse(answer.body, max_bytes=MAX_JWKS) if answer.status == 200 else None
+        document = canonical.parse(answer.body, max_bytes=MAX_JWKS)
     except Malformed:
         document = None
     if not isinstance(document, dict) or document.get("issuer") != issuer:

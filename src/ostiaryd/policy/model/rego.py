@@ -34,6 +34,7 @@ _QUIET = re.compile(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|\#[^\n]*')
 _PACKAGE = re.compile(r"^[ \t]*package[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 _POLICY = re.compile(r"ostiary\.([a-z][a-z0-9_]{0,62})")
 _DATA_NAME = re.compile(r"(?:[A-Za-z0-9_.-]+/)*([a-z][a-z0-9_]{0,62})")
+_NAME_RULE = "NAME begins with a lower-case letter, and has at most 63 lower-case letters, digits and `_`"
 _MODE = re.compile(r'^mode[ \t]*:=[ \t]*"(\w*)"[ \t]*$', re.MULTILINE)
 _PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
 
@@ -136,7 +137,7 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
             raise Invalid(
                 f"{name}: the package `{package[0][:100]}` does not name a policy",
-                hint="name the package `ostiary.NAME`; NAME has lower-case letters, digits and `_`",
+                hint=f"name the package `ostiary.NAME`; {_NAME_RULE}",
             )
     for policy, found_modes in modes.items():
         hint = 'write mode := "watch" once, or leave it out'
@@ -169,11 +170,13 @@ def _remote(name: str, text: str) -> _Remote:
 
 def _data_name(name: str) -> str:
     match = _DATA_NAME.fullmatch(name.removesuffix(DATA))
-    hint = f"NAME{DATA} is `data.NAME` in Rego; NAME has lower-case letters, digits and `_`"
     if match is None:
+        hint = f"NAME{DATA} is `data.NAME` in Rego; {_NAME_RULE}"
         raise Invalid(f"{name}: the name of the data file is not a lower-case word of Rego", hint=hint)
     if match[1].startswith("ostiary"):
-        raise Invalid(f"{name}: names that begin with `ostiary` are reserved for the server", hint=hint)
+        raise Invalid(
+            f"{name}: names that begin with `ostiary` are reserved for the server", hint="choose another name"
+        )
     return match[1]
 
 

@@ -79,7 +79,7 @@ def put_role(
         if len(store.login_roles.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
             raise Invalid(f"the agent has {MAX_ROLES} roles at this mount, which is the limit", hint="delete a role")
         role = LoginRole(mount, agent, name, role_id or _new_id(act), {})
-        _check_role_id(act, role)
+        _check_role_id(act, role, of="name" if role_id else "role ID")
     settings = change(role.settings)
     _check_size(settings)
     role = role._replace(settings=settings)
@@ -93,12 +93,13 @@ def _check_size(settings: dict[str, object]) -> None:
         raise Invalid(f"the settings have more than {MAX_SETTINGS} bytes")
 
 
-def _check_role_id(act: Act, role: LoginRole) -> None:
-    """Check that no other role of the mount has the role ID of this role. Raises Invalid otherwise."""
+def _check_role_id(act: Act, role: LoginRole, *, of: str = "role ID") -> None:
+    """Check that no other role of the mount has the role ID of this role. Raises Invalid otherwise, which names the
+    role ID as `of`: at methods other than AppRole, the name of a role is also its role ID.
+    """
     present = store.login_roles.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
-        shown = "name" if role.role_id == role.name else "role ID"
-        raise Invalid(f"another role of the mount has this {shown}", hint=f"choose another {shown}")
+        raise Invalid(f"another role of the mount has this {of}", hint=f"choose another {of}")
 
 
 def read_settings(role: LoginRole) -> RoleSettings:
