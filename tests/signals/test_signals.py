@@ -513,6 +513,53 @@ async def test_the_metadata_and_the_settings_of_an_issuer_are_checked(world: Wor
     assert status == 503, "its keys have to be there"
 
 
+@pytest.mark.parametrize(
+    ("changed", "more", "message"),
+    [
+        ({"issuer": None}, {}, "the metadata of the issuer (ssf-configuration) lack a text `issuer`"),
+        ({"issuer": 7}, {}, "the metadata of the issuer (ssf-configuration) lack a text `issuer`"),
+        (
+            {"issuer": "https://a.example"},
+            {},
+            "the metadata (ssf-configuration) name the issuer 'https://a.example', not",
+        ),
+        ({"jwks_uri": None}, {}, "`jwks_uri` is missing in the request and in the metadata of the issuer"),
+        ({"jwks_uri": 7}, {}, "`jwks_uri` of the issuer is not a text"),
+        ({"jwks_uri": ""}, {}, "`jwks_uri` must be http(s)://"),
+        ({"verification_endpoint": 7}, {}, "`verification_endpoint` of the issuer is not a text"),
+        ({"configuration_endpoint": None}, {"authorization": "Bearer x"}, "`configuration_endpoint` is missing in the"),
+        (
+            {},
+            {"authorization": "Bearer x", "jwks_uri": "https://a.example/keys"},
+            "with `jwks_uri`, this server cannot",
+        ),
+        ({}, {"authorization": "Bearer x\n"}, "`authorization` must have at most"),
+    ],
+)
+async def test_a_member_of_the_metadata_or_the_request_is_refused_with_its_fault(
+    world: World, idp: Idp, changed: dict[str, object], more: dict[str, str], message: str
+) -> None:
+    idp.changed = changed
+    status, refused = await ask(world, "POST", "/issuers", {"issuer": idp.issuer} | more)
+    assert (status, refused["message"][: len(message)]) == (422, message)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (None, "the stream that the issuer created lacks a text `iss`"),
+        (7, "the stream that the issuer created lacks a text `iss`"),
+        ("https://a.example", "the stream that the issuer created names the issuer 'https://a.example' (`iss`)"),
+    ],
+)
+async def test_a_stream_without_the_issuer_is_refused_with_its_fault(
+    world: World, idp: Idp, named: object, message: str
+) -> None:
+    idp.made = {"iss": named}
+    _, refused = await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "authorization": "Bearer x"})
+    assert refused["message"] == message
+
+
 async def test_an_issuer_without_metadata_is_trusted_by_its_keys(world: World, idp: Idp) -> None:
     made = await trust(world, idp, jwks_uri=f"{idp.issuer}/keys")
     assert idp.paths("/.well-known/ssf-configuration") == 0
@@ -561,11 +608,6 @@ async def test_the_audience_is_chosen_from_the_audiences_of_the_stream(
     body = {"issuer": idp.issuer, "authorization": "Bearer x", "audience": said}
     status, made = await ask(world, "POST", "/issuers", body)
     assert (status, made.get("audience")) == ((201, audience) if audience else (422, None))
-
-
-async def test_a_stream_of_another_issuer_is_refused(world: World, idp: Idp) -> None:
-    idp.made = {"iss": "https://another.example"}
-    assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "authorization": "Bearer x"}))[0] == 422
 
 
 async def test_the_number_of_issuers_is_limited_and_each_is_trusted_once(world: World, idp: Idp) -> None:

@@ -93,8 +93,13 @@ async def trust(call: Call) -> Reply:
     check_named(new.issuer, of="the issuer", private=world.config.private)
     if "?" in new.issuer:
         raise Invalid("`issuer` must not have a query", hint="write an issuer as https://idp.example.org")
-    if len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
-        raise Invalid(f"`authorization` must have at most {MAX_HEADER} characters, all ASCII")
+    if len(new.authorization) > MAX_HEADER or not (new.authorization.isascii() and new.authorization.isprintable()):
+        raise Invalid(f"`authorization` must have at most {MAX_HEADER} characters, all printable ASCII")
+    if new.jwks_uri and new.authorization and not new.endpoint:
+        raise Invalid(
+            "with `jwks_uri`, this server cannot create a stream, because it does not read the issuer's metadata",
+            hint="omit `jwks_uri`; or omit `authorization`, and let an operator of the issuer create the stream",
+        )
     metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
     secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
@@ -228,9 +233,11 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
             hint="name the URL of the issuer's keys with --jwks-uri",
         )
     metadata = _object(answer)
-    if (named := metadata.get("issuer")) != issuer:
+    if not isinstance(named := metadata.get("issuer"), str):
+        raise Invalid("the metadata of the issuer (ssf-configuration) lack a text `issuer`")
+    if named != issuer:
         raise Invalid(
-            f"the metadata (ssf-configuration) name the issuer {str(named)[:200]!a}, not {issuer!a}",
+            f"the metadata (ssf-configuration) name the issuer {named[:200]!a}, not {issuer!a}",
             hint="write the issuer exactly as its metadata does",
         )
     return metadata
@@ -262,8 +269,10 @@ async def _make_stream(
             hint="after 401 or 403 the issuer does not accept the authorization",
         )
     made = _object(answer)
-    if (named := made.get("iss")) != new.issuer:
-        raise Invalid(f"the stream that the issuer created names the issuer {str(named)[:200]!a} (`iss`)")
+    if not isinstance(named := made.get("iss"), str):
+        raise Invalid("the stream that the issuer created lacks a text `iss`")
+    if named != new.issuer:
+        raise Invalid(f"the stream that the issuer created names the issuer {named[:200]!a} (`iss`)")
     stream_delivery = made.get("delivery")
     return {**made, "endpoint_url": stream_delivery.get("endpoint_url") if isinstance(stream_delivery, dict) else None}
 
@@ -319,10 +328,12 @@ def _url(
     world: World, value: object, *, of: str, may_lack: bool = False, source: str = "the metadata of the issuer"
 ) -> str:
     """Return the URL `value` after checking it. `source`: the objects that should contain the URL, for the error."""
-    if value is None and may_lack:
-        return ""
-    if not isinstance(value, str) or not value:
+    if value is None:
+        if may_lack:
+            return ""
         raise Invalid(f"{of} is missing in {source}")
+    if not isinstance(value, str):
+        raise Invalid(f"{of} of the issuer is not a text")
     return check_named(value, of=of, private=world.config.private)
 
 
