@@ -195,17 +195,23 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 class OpenApiTable:
     """The tools of an HTTP API, as its OpenAPI document describes them. A path with fewer parameters matches first."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Read the operations of an OpenAPI document. Raises Malformed for a document without paths."""
-        paths = document.get("paths")
-        if not isinstance(paths, Mapping):
+    def __init__(self, unverified: object) -> None:
+        """Read the operations of an OpenAPI document. Raises Malformed for a document without paths, and for a member
+        of another type than OpenAPI states.
+        """
+        document = _object(unverified, "the OpenAPI document")
+        if "paths" not in document:
             raise Malformed("the OpenAPI document has no `paths`", hint="give a complete OpenAPI document")
+        paths = _object(document["paths"], "`paths` of the OpenAPI document")
         self._rules = list[_Rule]()
-        for path in sorted(paths, key=lambda path: (str(path).count("{"), str(path))):
+        for path in sorted(paths, key=lambda path: (path.count("{"), path)):
+            item = _object(paths[path], f"the path {path[:64]!a}")
             for method in METHODS:
-                if isinstance(operation := paths[path].get(method), Mapping):
-                    shared = paths[path].get("parameters", [])
-                    whole = {**operation, "parameters": _merged(shared, operation.get("parameters", []), document)}
+                if isinstance(operation := item.get(method), Mapping):
+                    place = f"`{method}` of the path {path[:64]!a}"
+                    _check_body(operation.get("requestBody") or {}, document, place)
+                    shared, own = (_parameters(one, document, place) for one in (item, operation))
+                    whole = {**operation, "parameters": _merged(shared, own)}
                     self._rules.append(_Rule(*_template(path), _tool(method, path, whole, document)))
 
     @property
@@ -275,14 +281,42 @@ def _tool(method: str, path: str, operation: Mapping[str, Any], document: Mappin
     return HttpTool(name, endpoint, method.upper())
 
 
-def _merged(
-    shared: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
+def _object(unverified: object, name: str) -> Mapping[str, Any]:
+    """Return a part of an OpenAPI document. Raises Malformed, with `name`, for a part that is not an object."""
+    if not isinstance(unverified, Mapping):
+        raise Malformed(f"{name} is not a JSON object", hint="correct the OpenAPI document")
+    return unverified
+
+
+def _parameters(holder: Mapping[str, Any], document: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
+    """Return the parameters of a path or an operation, with references resolved. Raises Malformed, with `place`, for
+    parameters of another form.
+    """
+    declared = holder.get("parameters", [])
+    if not isinstance(declared, list):
+        raise Malformed(f"the `parameters` of {place} are not a list", hint="correct the OpenAPI document")
+    whole = [_dereferenced(_object(one, f"a parameter of {place}"), document) for one in declared]
+    named = [one for one in whole if str(one.get("in")) in PLACES]
+    for one in named:
+        if not isinstance(one.get("name"), str):
+            raise Malformed(f"a parameter of {place} has no `name`", hint="correct the OpenAPI document")
+        _object(one.get("schema") or {}, f"the `schema` of a parameter of {place}")
+    return named
+
+
+def _check_body(unverified: object, document: Mapping[str, Any], place: str) -> None:
+    """Check the forms of the parts of a request body. Raises Malformed, with `place`, for a part of another form."""
+    body = _dereferenced(_object(unverified, f"the `requestBody` of {place}"), document)
+    for media in _object(body.get("content", {}), f"the `content` of {place}").values():
+        schema = _object(media, f"a media type of {place}").get("schema")
+        _object(schema or {}, f"a `schema` of the body of {place}")
+
+
+def _merged(shared: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the parameters of an operation. Its own parameters replace those of its path (OpenAPI 3.1, section
     4.8.10).
     """
-    whole = [_dereferenced(one, document) for one in (*shared, *own)]
-    return list({(one.get("in"), one.get("name")): one for one in whole}.values())
+    return list({(one["in"], one["name"]): one for one in (*shared, *own)}.values())
 
 
 def _template(path: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
@@ -299,11 +333,11 @@ _UNESCAPED = "/:@!$&'()*+,=~"
 """characters of a path that need no escape (RFC 3986 section 3.3)"""
 
 
-def listing(document: Mapping[str, Any]) -> dict[str, Any]:
+def listing(unverified: object) -> dict[str, Any]:
     """Return the tools of an OpenAPI document in the form of a response to MCP's `tools/list`. Raises Malformed for a
-    document without paths, and for two operations with one name.
+    document without paths or with a member of a wrong type, and for two operations with one name.
     """
-    return OpenApiTable(document).listing
+    return OpenApiTable(unverified).listing
 
 
 def slug(text: str) -> str:
@@ -477,7 +511,7 @@ _COMPONENT = "#/components/schemas/"
 
 def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema with copies of all referenced components in `$defs`."""
-    components = document.get("components", {}).get("schemas", {})
+    components = _object(document.get("components", {}), "`components` of the OpenAPI document").get("schemas", {})
     needed: dict[str, Any] = {}
 
     def moved(value: Any) -> Any:

@@ -13,6 +13,7 @@ from tests.support.sources import ROOT, Source, calls, door, files, room, source
 LINES = 500
 """Review a longer file: does it hold several ideas? Length alone is no reason to split a file."""
 LONGER: dict[str, str] = {
+    "src/ostiary/openapi.py": "an HTTP operation as a tool, from its description to the arguments of a request",
     "src/ostiary/asgi.py": "one request at a guard, from its credentials to the last byte of its answer",
     "src/ostiaryd/ground/http/edge.py": "a request and a reply as values, with the endpoint between them",
     "src/ostiaryd/ground/http/protocol.py": "one connection, from its first byte to its last answer",

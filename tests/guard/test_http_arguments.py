@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.requests import cookie_parser
 
-from ostiary.openapi import HttpTool, OpenApiTable
+from ostiary.openapi import HttpTool, OpenApiTable, listing
 from ostiary.protocol.errors import Malformed
 from ostiary.proxy.guarded_http import MethodTable
 
@@ -56,6 +56,54 @@ DOCUMENT: dict[str, Any] = {
     },
 }
 TABLE = OpenApiTable(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ([], "the OpenAPI document is not a JSON object"),
+        ({}, "the OpenAPI document has no `paths`"),
+        ({"paths": []}, "`paths` of the OpenAPI document is not a JSON object"),
+        ({"paths": {"/a": None}}, "the path '/a' is not a JSON object"),
+        ({"paths": {"/a": {"parameters": 5, "get": {}}}}, "the `parameters` of `get` of the path '/a' are not a list"),
+        ({"paths": {"/a": {"get": {"parameters": {}}}}}, "the `parameters` of `get` of the path '/a' are not a list"),
+        ({"paths": {"/a": {"get": {"parameters": [5]}}}}, "a parameter of `get` of the path '/a' is not a JSON object"),
+        (
+            {"paths": {"/a": {"get": {"parameters": [{"in": "query"}]}}}},
+            "a parameter of `get` of the path '/a' has no `name`",
+        ),
+        (
+            {"paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "x", "schema": True}]}}}},
+            "the `schema` of a parameter of `get` of the path '/a' is not a JSON object",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": 5}}}},
+            "the `requestBody` of `post` of the path '/a' is not a JSON object",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": {"content": []}}}}},
+            "the `content` of `post` of the path '/a' is not a JSON object",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": {"content": {"application/json": 5}}}}}},
+            "a media type of `post` of the path '/a' is not a JSON object",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": {"content": {"application/json": {"schema": [1]}}}}}}},
+            "a `schema` of the body of `post` of the path '/a' is not a JSON object",
+        ),
+        ({"paths": {"/a": {"get": {}}}, "components": []}, "`components` of the OpenAPI document is not a JSON object"),
+    ],
+)
+def test_the_refusal_of_an_openapi_document_names_the_fault(document: object, fault: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        listing(document)
+    assert refusal.value.message == fault
+
+
+def test_a_part_of_an_openapi_document_may_be_absent_null_or_of_another_place() -> None:
+    parts = {"requestBody": None, "parameters": [{"in": "body"}, {"$ref": "#/nowhere"}]}
+    assert listing({"paths": {"/a": {"get": parts, "post": None}}})["tools"][0]["inputSchema"]["properties"] == {}
 
 
 def read(

@@ -239,10 +239,20 @@ def test_two_apis_with_the_same_variable_are_refused() -> None:
         api_servers(["a-b=http://x", "a.b=http://y"], [])
 
 
-@pytest.mark.parametrize("text", ["[]", '"openapi"', "null"])
-def test_an_openapi_document_that_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "api.json").write_text(text)
-    with pytest.raises(Usage, match="not a JSON object"):
-        api_servers(["shop=http://x"], [f"shop={tmp_path / 'api.json'}"])
-    (tmp_path / "api.json").write_text("{}")
-    assert api_servers(["shop=http://x"], [f"shop={tmp_path / 'api.json'}"])[0].document == {}
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[]", "the OpenAPI document is not a JSON object"),
+        ("null", "the OpenAPI document is not a JSON object"),
+        ("{}", "the OpenAPI document has no `paths`"),
+        ('{"paths": {"/a": []}}', "the path '/a' is not a JSON object"),
+    ],
+)
+def test_the_refusal_of_an_openapi_document_names_the_file_and_the_fault(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "api.json"
+    file.write_text(text)
+    with pytest.raises(Usage) as refusal:
+        api_servers(["shop=http://x"], [f"shop={file}"])
+    assert refusal.value.message == f"{file}: {why}"
+    file.write_text('{"paths": {}}')
+    assert api_servers(["shop=http://x"], [f"shop={file}"])[0].document == {"paths": {}}

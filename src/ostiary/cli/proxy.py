@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from ostiary.agent import Agent
 from ostiary.cli.agents import split_words
-from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.output import out
 from ostiary.cli.run import declared_task
@@ -25,6 +24,7 @@ from ostiary.openapi import OpenApiTable
 from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
 from ostiary.proxy.guarded import GuardedUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, MethodTable, table_of
+from ostiary.run.apis import read_document
 from ostiary.run.events import Listener
 from ostiary.run.gate import Gate
 from ostiary.run.output import RunOutput
@@ -91,7 +91,7 @@ def proxy(
     with declared_task(credential, url, purpose=purpose, bounds=bounds) as task:
         entrance = Entrance(place, capability)
         if guard is not None:
-            table = table_of(None if openapi is None else read_json(openapi)) if http or openapi else None
+            table = table_of(None if openapi is None else read_document(openapi)) if http or openapi else None
             _guarded(
                 to,
                 as_,

@@ -11,6 +11,8 @@ from typing import Any
 
 from ostiary.cli.files import read_json
 from ostiary.cli.usage import Usage
+from ostiary.openapi import listing
+from ostiary.protocol.errors import Refused
 from ostiary.run.configs import API, Server, to_word
 from ostiary.run.delivery import Delivery
 
@@ -18,7 +20,7 @@ from ostiary.run.delivery import Delivery
 def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ...]:
     """Return the APIs that `--http NAME=URL` names, with the documents of `--openapi NAME=FILE`. Raises Usage for an
     option of another form, for a repeated name, for two names with the same variable, if no `--http` names the NAME of
-    `--openapi`, or if FILE is not a JSON object.
+    `--openapi`, or if FILE is not an OpenAPI document.
     """
     urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
     if unknown := files.keys() - urls.keys():
@@ -29,7 +31,7 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
             raise Usage(
                 f"the APIs {other!a} and {name!a} have the same variable {_variable(name)}", hint="rename one of them"
             )
-        document = {"openapi": _read_document(Path(files[name]))} if name in files else {}
+        document = {"openapi": read_document(Path(files[name]))} if name in files else {}
         servers.append(Server(name, to_word(name, of="the API"), {"type": API, "url": url, **document}))
     return tuple(servers)
 
@@ -39,10 +41,13 @@ def _variable(name: str) -> str:
     return re.sub(r"[-.]", "_", to_word(name, of="the API").upper()) + "_URL"
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise Usage(f"{path} is no OpenAPI document, because it is not a JSON object", hint="name another file")
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the OpenAPI document in a file. Raises Usage for a file that is not such a document."""
+    document: dict[str, Any] = read_json(path)
+    try:
+        listing(document)
+    except Refused as refusal:
+        raise Usage(f"{path}: {refusal.message}", hint=refusal.hint) from None
     return document
 
 
@@ -71,6 +76,6 @@ def _pairs(options: Sequence[str], form: str) -> dict[str, str]:
         if not (name and equals and value):
             raise Usage(f"`{option}` is not of the form {form}")
         if name in pairs:
-            raise Usage(f"`{option}` names an API that an earlier option names", hint="give each API another name")
+            raise Usage(f"`{option}` names an API that an earlier option names", hint="name each API once")
         pairs[name] = value
     return pairs
