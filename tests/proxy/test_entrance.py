@@ -11,6 +11,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
 from ostiary.proxy import Entrance, Listen, capability_of
 from ostiary.proxy.entrance import Rejected, filter_request_headers, filter_response_headers
+from ostiary.proxy.upstream import check_url
 
 CAPABILITY = "capability-of-this-test"
 ENTRANCE = Entrance(Listen("127.0.0.1", 8701), CAPABILITY)
@@ -198,3 +199,29 @@ def test_any_request_target_is_forwarded_unchanged_or_rejected(target: str, head
     except Rejected:
         return
     assert target == f"/{CAPABILITY}{path}"
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("https://notes.example/mcp", True),
+        ("http://127.0.0.1:1", True),
+        ("http://127.0.0.1:65535/", True),
+        ("http://127.0.0.1:65536/", False),
+        ("http://127.0.0.1:0/", False),
+        ("http://127.0.0.1:${PORT}/", False),
+        ("http://[::1", False),
+        ("ftp://notes.example", False),
+        ("https://", False),
+        ("", False),
+        ("https://u:p@notes.example", False),
+        ("https://notes.example?x", False),
+        ("https://notes.example#x", False),
+    ],
+)
+def test_the_server_behind_a_proxy_has_an_http_url_without_user_query_and_fragment(url: str, fits: bool) -> None:
+    if fits:
+        check_url(url)
+        return
+    with pytest.raises(Invalid, match="is not an http or https URL without user, query and fragment"):
+        check_url(url)

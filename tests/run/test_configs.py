@@ -21,6 +21,7 @@ from ostiary.run.configs import (
     MEMBERS,
     URLS,
     Config,
+    check_names,
     expand,
     find_config,
     parse_config,
@@ -71,10 +72,6 @@ def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(me
         ({"mcpServers": {"a": {"command": "x", "cwd": 1}}}, "`cwd`"),
         ({"mcpServers": {"?!": {"command": "x"}}}, "no letter from a to z and no digit"),
         ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter from a to z and no digit"),
-        (
-            {"mcpServers": {"My Files": {"command": "x"}, "my.files!": {"command": "x"}, "my-files": {"command": "y"}}},
-            "would get the same name",
-        ),
     ],
 )
 def test_a_malformed_configuration_is_refused_with_the_reason(text: Any, why: str) -> None:
@@ -90,6 +87,22 @@ def test_a_configuration_has_at_most_the_maximum_number_of_servers(extra: int, f
     else:
         with pytest.raises(Usage, match="65 servers"):
             parse(text)
+
+
+def test_two_servers_of_a_run_cannot_have_one_resource() -> None:
+    config = parse(servers(**{"My Files": FILES, "my.files": FILES, "far": FAR}))
+    check_names([*config.servers, *api_servers(["shop=http://x"], [])])
+    with pytest.raises(Usage, match="'My Files', 'my-files' would get the same name"):
+        check_names([*config.servers, *api_servers(["my-files=http://x"], [])])
+
+
+@pytest.mark.parametrize(("kind", "url"), [(None, None), ("stdio", None), ("local", None), ("http", FAR["url"])])
+def test_a_server_with_a_command_and_a_url_is_of_its_type(kind: str | None, url: str | None) -> None:
+    entry = {"command": "npx", "url": FAR["url"]} | ({} if kind is None else {"type": kind})
+    config = parse(servers(both=entry))
+    assert [one.url for one in config.servers] == [url]
+    assert [one.name for one in config.remote] == ([] if url is None else ["both"])
+    assert config.servers[0].command == ["npx" if url is None else url]
 
 
 def put(path: Path, text: Any) -> None:
@@ -186,14 +199,14 @@ def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_pa
     for name in ("option", "variable", "given"):
         put(tmp_path / f"{name}.json", servers(**{name: FILES}))
 
-    def source(*command: str, config: str | None = None, **environment: str) -> list[str]:
+    def source(*command: str, config: str | None = None, variable: str | None = None) -> list[str]:
         file = None if config is None else tmp_path / config
-        found = source_of(command, config=file, config_env="CONFIG", environment=environment)
+        found = source_of(command, config=file, config_in_variable=variable)
         return [server.name for server in found.stdio]
 
     option = ("a", "--mcp-config", str(tmp_path / "option.json"))
-    assert source(*option, CONFIG=str(tmp_path / "variable.json")) == ["option"]
-    assert source("a", CONFIG=str(tmp_path / "variable.json")) == ["variable"]
+    assert source(*option, variable=str(tmp_path / "variable.json")) == ["option"]
+    assert source("a", variable=str(tmp_path / "variable.json")) == ["variable"]
     assert source(*option, config="given.json") == ["given"]
     assert source("a", "--mcp-config", json.dumps(servers(inline=FILES))) == ["inline"]
     with pytest.raises(Usage, match="not JSON"):

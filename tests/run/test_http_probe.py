@@ -112,3 +112,15 @@ def test_a_line_without_an_end_is_refused_at_the_size_limit() -> None:
     with opened(endpoint) as url, pytest.raises(Invalid, match="more than 16 MiB"):
         probe_http(url, is_sse=True)
     assert sent < 100
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:${PORT}/mcp"])
+def test_a_text_that_is_not_a_url_is_refused_as_such(url: str) -> None:
+    with pytest.raises(Invalid, match="is not a URL"):
+        probe_http(url)
+
+
+@pytest.mark.parametrize("headers", [{"X": "1", "Y": "\u00e9"}, {"\u00e9": "1"}])
+def test_a_header_that_is_not_in_ascii_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match=r"the header '(Y|\\xe9)' is not in ASCII"):
+        probe_http("http://127.0.0.1:1/mcp", headers=headers)

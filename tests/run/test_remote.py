@@ -192,3 +192,23 @@ def test_options_that_name_no_api_are_refused(stdio_agent: StdioAgent, options: 
     ran = stdio_agent.run([], *options, command=("true",))
     assert ran.code == 2
     assert message in ran.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("http://127.0.0.1:1/mcp", ("--http", "files=http://a"), "'files', 'files' would get the same name"),
+        ("http://127.0.0.1:1/mcp", ("--http", "egress=http://a", "--egress"), "the servers 'egress', 'egress' would"),
+        ("http://127.0.0.1:1/mcp", ("--http", "shop=ftp://a"), "'ftp://a' is not an http or https URL"),
+        ("http://127.0.0.1:${UNSET}/mcp", (), "'http://127.0.0.1:${UNSET}/mcp' is not an http or https URL"),
+        ("http://[::1", (), "'http://[::1' is not an http or https URL"),
+    ],
+)
+def test_servers_that_cannot_be_guarded_are_refused_before_anything_is_registered(
+    stdio_agent: StdioAgent, url: str, options: tuple[str, ...], message: str
+) -> None:
+    stdio_agent.config.write_text(json.dumps({"mcpServers": {"files": {"type": "http", "url": url}}}))
+    ran = stdio_agent.run([], *options, command=("true", "{mcp_config}"))
+    assert ran.code == 2
+    assert message in ran.err.replace("\n", " ")
+    assert not stdio_agent.keys.exists()

@@ -90,8 +90,9 @@ def test_a_signal_is_forwarded_and_the_guarded_configuration_is_deleted_after_th
 
 def test_the_agent_gets_no_environment_variable_of_the_administrator(stdio_agent: StdioAgent) -> None:
     script = "import json, os; print(json.dumps([name for name in os.environ if name.startswith('OSTIARY')]))"
-    environment = os.environ | {"OSTIARY_DATA_DIR": str(stdio_agent.server.folder), "OSTIARY_CREDENTIAL": "x"}
-    words = ["run", "--agent", stdio_agent.name, "--config", str(stdio_agent.config), "--config-env", "OSTIARY_X", "--"]
+    own = {"OSTIARY_DATA_DIR": str(stdio_agent.server.folder), "OSTIARY_X": str(stdio_agent.config)}
+    environment = os.environ | own | {"OSTIARY_CREDENTIAL": "x"}
+    words = ["run", "--agent", stdio_agent.name, "--config-env", "OSTIARY_X", "--"]
     done = subprocess.run(
         [COMMAND, *words, sys.executable, "-c", script],
         capture_output=True,

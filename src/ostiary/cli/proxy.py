@@ -24,6 +24,7 @@ from ostiary.openapi import OpenApiTable
 from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
 from ostiary.proxy.guarded import GuardedUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, MethodTable, table_of
+from ostiary.proxy.upstream import check_url
 from ostiary.run.apis import read_document
 from ostiary.run.events import Listener
 from ostiary.run.gate import Gate
@@ -70,6 +71,7 @@ def proxy(
         open: Print a URL without a random path, so that every program on this machine can act as the agent.
     """
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
+    check_url(to)
     credential = load_key(as_)
     url = session.url if session.is_named or not credential.issuer else None
     place = Listen.parse(listen)

@@ -28,8 +28,9 @@ from ostiary.cli.session import Here, Session
 from ostiary.cli.usage import Usage
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.proxy.upstream import check_url
 from ostiary.run.apis import api_servers, as_it_is, name_apis
-from ostiary.run.configs import Config, Server
+from ostiary.run.configs import Config, Server, check_names, expand
 from ostiary.run.delivery import delivery, has_config, source_of
 from ostiary.run.egress import (
     EGRESS_SERVER,
@@ -123,7 +124,8 @@ def run(
     variables = parse_variables(secret, secret_fd)
     is_mcp_only = not (apis or variables or egress.egress)
     if is_mcp_only or config is not None or has_config(command, config_env=config_env):
-        source = source_of(command, config=config, config_env=config_env, environment=environment)
+        in_variable = None if config_env is None else ambient.environ(config_env)
+        source = source_of(command, config=config, config_in_variable=in_variable)
         deliver = delivery(command, config_env=config_env)
     else:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
@@ -132,9 +134,12 @@ def run(
             "--user hides the keys of guards from COMMAND, which needs them to start the guards of its MCP servers",
             hint="leave out --user, or --config",
         )
+    servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))
+    check_names(servers)
+    for server in (*source.remote, *apis):
+        check_url(expand(server.url or "", environment))
     place = place_of(session, agent or agent_name(command, Path.cwd()))
     output = RunOutput(place.agent, quiet=quiet)
-    servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))
     url = _prepare(session, place, servers, owner=owner, command=command, output=output)
     if refresh:
         refresh_catalogues(session, place, servers, say=lambda line: output.print_line(escape(line)))

@@ -77,6 +77,22 @@ def too_large(max_bytes: int) -> Rejected:
     )
 
 
+def check_url(url: str) -> None:
+    """Check the URL of a server behind a proxy. Raises Invalid if `url` is not an http or https URL, or if it has a
+    user, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        is_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_server = False
+    if not is_server or parts.query or parts.fragment or "@" in url:
+        raise Invalid(
+            f"{url!a} is not an http or https URL without user, query and fragment",
+            hint="give a URL such as https://notes.example/mcp",
+        )
+
+
 class Upstream:
     """The server behind a proxy. `url`: the URL at the server that corresponds to the base URL of the proxy."""
 
@@ -84,12 +100,7 @@ class Upstream:
         """Prepare requests to the server at `url`. Raises Invalid if `url` is not an http or https URL, or if it has a
         user, a query or a fragment.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
-            raise Invalid(
-                f"{url!a} is not an http or https URL without user, query and fragment",
-                hint="give a URL such as https://notes.example/mcp",
-            )
+        check_url(url)
         self._exact, self.url, self._auth = url, url.rstrip("/"), auth
         self._http = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(retries=CONNECT_RETRIES, limits=httpx2.Limits()),

@@ -64,7 +64,7 @@ class Server:
     def url(self) -> str | None:
         """The URL of a remote server or an HTTP API; None for a stdio server and for the egress proxy."""
         url = self.entry.get(_url_member(self.entry))
-        return url if isinstance(url, str) and "command" not in self.entry else None
+        return url if isinstance(url, str) and not _is_stdio(self.entry) else None
 
     @property
     def is_sse(self) -> bool:
@@ -172,7 +172,7 @@ def parse_config(text: object, *, of: str) -> Config:
             )
         if entry.get("disabled") is True:
             continue
-        if "command" in entry and entry.get("type") in KINDS:
+        if _is_stdio(entry):
             stdio.append(_stdio(name, entry, of=of))
         elif isinstance(entry.get(_url_member(entry)), str):
             remote.append(_remote(name, entry, of=of))
@@ -183,13 +183,21 @@ def parse_config(text: object, *, of: str) -> Config:
             )
         else:
             raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`", hint="give one of them")
-    words = [one.word for one in (*stdio, *remote)]
-    if twice := [one.name for one in (*stdio, *remote) if words.count(one.word) > 1]:
+    return Config(text, member, tuple(stdio), tuple(remote))
+
+
+def check_names(servers: Sequence[Server]) -> None:
+    """Check that all servers of a run would get resources with different names. Raises Usage otherwise."""
+    words = [one.word for one in servers]
+    if twice := [one.name for one in servers if words.count(one.word) > 1]:
         raise Usage(
-            f"{of}: the resources of the servers {', '.join(map(ascii, twice))} would get the same name",
+            f"the resources of the servers {', '.join(map(ascii, twice))} would get the same name",
             hint="rename one of these servers",
         )
-    return Config(text, member, tuple(stdio), tuple(remote))
+
+
+def _is_stdio(entry: Mapping[str, Any]) -> bool:
+    return "command" in entry and entry.get("type") in KINDS
 
 
 def _url_member(entry: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ guarded copy instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ostiary.cli.usage import Usage
@@ -22,11 +22,9 @@ Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 """A function that takes the path of the copy, and returns the words of the command and its additional environment."""
 
 
-def source_of(
-    command: Sequence[str], *, config: Path | None, config_env: str | None, environment: Mapping[str, str]
-) -> Config:
+def source_of(command: Sequence[str], *, config: Path | None, config_in_variable: str | None) -> Config:
     """Return the configuration that the command would use without a guard: the file `config`, else the value of the
-    command's `--mcp-config`, else the file that the variable `config_env` of `environment` names, else the
+    command's `--mcp-config`, else the file `config_in_variable` that an environment variable names, else the
     configuration of this folder or of the user. Raises Usage if there is none, or if the text is no configuration.
     """
     if config is not None:
@@ -39,8 +37,8 @@ def source_of(
             raise Usage(f"the value of {OPTION} is not JSON: {error}") from None
     if named is not None and command[named] != PLACE:
         return read_config(Path(command[named]))
-    if config_env is not None and environment.get(config_env):
-        return read_config(Path(environment[config_env]))
+    if config_in_variable:
+        return read_config(Path(config_in_variable))
     config_text, where = find_config(Path.cwd(), Path.home())
     return parse_config(config_text, of=where)
 

@@ -25,11 +25,15 @@ def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bo
     """Return the lists of the MCP server, all pages together, and its capabilities (`read_lists`).
 
     Raises Unavailable if the server does not answer, or answers with status 401 or 403; Malformed or Invalid for
-    answers that are not lists of MCP.
+    answers that are not lists of MCP; Invalid for a text that is not a URL, and for a header that is not in ASCII.
     """
+    if wrong := [name for name, value in (headers or {}).items() if not (name + value).isascii()]:
+        raise Invalid(f"the header {wrong[0]!a} is not in ASCII", hint="write other characters percent-encoded")
     try:
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
             return (_SseProbe if is_sse else _Probe)(http, url).run()
+    except httpx2.InvalidURL as error:
+        raise Invalid(f"{url!a} is not a URL: {error}", hint="give a URL such as https://notes.example/mcp") from None
     except httpx2.HTTPError as error:
         raise Unavailable(f"{url} does not answer: {error}", hint="check that the server is running") from None
 
