@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -368,6 +368,35 @@ async def test_a_paused_stream_keeps_its_signals_and_a_disabled_stream_drops_the
     clock.advance(1)
     await stop(world, "three")
     assert len(await siem.poll(stream)) == 1
+
+
+@pytest.mark.parametrize("is_administrator", [False, True])
+async def test_signals_of_the_time_while_a_stream_was_disabled_are_dropped_if_it_is_paused_before_it_is_enabled(
+    world: World, clock: Clock, is_administrator: bool
+) -> None:
+    siem = await signal_receiver(world)
+    for name in ("one", "two"):
+        await register_agent(world, name)
+    stream = await siem.stream()
+
+    async def set_status(to: Literal["enabled", "paused", "disabled"]) -> None:
+        if is_administrator:
+            await run_act(world, lambda a: streams.set_status(a, stream["stream_id"], to, reason="", by=None))
+        else:
+            await status(siem, stream, to)
+
+    async def stopped() -> int:
+        return events(await siem.poll(stream)).count("session-revoked")
+
+    await set_status("disabled")
+    await stop(world, "one")
+    assert await stopped() == 0
+    clock.advance(1)
+    await set_status("paused")
+    await stop(world, "two")
+    assert await stopped() == 0
+    await set_status("enabled")
+    assert await stopped() == 1, "the signal of the pause"
 
 
 @pytest.mark.parametrize("to", ["paused", "disabled"])

@@ -199,7 +199,7 @@ class Feed:
         return self.clock() - self.age
 
     def current(self) -> Present:
-        """Return the facts, if they are reliable. Raises FeedStale: an enforcing guard then denies."""
+        """Return the facts, if they are reliable. Raises FeedStale otherwise; the guard then denies every call."""
         present = self._present
         if present is None or self._tick() - self._heard_at > self.max_age:
             raise FeedStale(self._why, hint="check that the server is running, and compare its clock with this guard's")

@@ -233,8 +233,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tool(self) -> str:
-        """Return resource and tool, such as `bank/pay`; empty if the request is not about a single tool, such as a plan
-        request.
+        """Return the subject of the request: for a call, resource and tool, such as `bank/pay`; for an elevation,
+        `elevate/` and the scopes; for a backchannel request, its kind, and the person for whom the agent wants to act;
+        for a plan, the empty text.
         """
         return f"{self.about.resource}/{self.about.tool}" if self.about.tool else ""
 

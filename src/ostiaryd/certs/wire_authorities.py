@@ -64,7 +64,7 @@ class NewImport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Import(msgspec.Struct, forbid_unknown_fields=True):
-    """The certificate of the pending intermediate, followed by the certificates above, up to the root, in PEM."""
+    """The certificate of the pending intermediate, followed by the certificates above, including the root, in PEM."""
 
     chain: str
 

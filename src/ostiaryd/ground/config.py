@@ -217,7 +217,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=3650,
-            description="Days for which the facts of a decision are stored, for what-if; 0: they are not stored",
+            description="Days for which the facts of a decision are stored for what-if, and after which an approval no"
+            " longer counts for plans and for proposals of policies; 0: no facts are stored, and no approval counts",
         ),
     ] = 30
     task_history_days: Annotated[

@@ -218,8 +218,9 @@ def _parse_days(text: str | None) -> int:
 
 
 def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
-    """Return the JSON of the last read and change of a secret. The reader is shown by name, or by id if the agent or
-    person does not exist any more.
+    """Return the JSON of the last version of a secret, the times of the last read and the last change, and the agent or
+    person that read the secret: the name, or the id if the agent or person does not exist any more. The JSON does not
+    say who changed the secret.
     """
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)

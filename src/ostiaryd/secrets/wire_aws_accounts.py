@@ -103,12 +103,13 @@ def _open_with(world: World, root: AwsRoot, secret_key: str) -> AwsAccounts:
 
 
 async def rotate_root(call: Call, holding: str) -> Answer:
-    """Replace the server's own access key at AWS. `holding`: the id of the caller's token or access key, which must
-    still be valid. If a step fails, the present key stays in use, and the server repeats the step later.
+    """Replace the server's own access key at AWS. `holding`: the id of the token, or of the access key issued by this
+    server, with which the caller authenticated; it must still be valid.
 
     AWS shows a new key only once. At the beginning of the rotation, the server's user at AWS must have no other key; a
     second key that is found later therefore comes from a response that was lost, and is deleted. Raises Invalid if the
-    user has a second key, Conflict if a rotation is in progress, Refused if AWS or a check refuses a step.
+    user has a second key, Conflict if a rotation is in progress, Refused if AWS or a check refuses a step. The present
+    key then stays in use, and the server repeats a step that was refused later.
     """
     world = call.world
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config

@@ -36,11 +36,15 @@ from ostiaryd.trust.wire_saml_login import entity_id_of, read_idp_metadata
 
 
 class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """A login provider to add: an OpenID provider, whose members except name, issuer and client id have defaults (from
-    `preset`, if it is set); or a SAML 2.0 identity provider, described by its metadata.
+    """A login provider to add.
 
-    `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as two factors and as phishing
-    resistant. `require`: claims that an account must have. `accounts`: `create` creates an account at the first login.
+    OpenID Connect: `name`, `issuer` and `client_id`; the other members have defaults, those of the `preset` if it is
+    set (the preset `google` also needs `hd` in `require`). SAML 2.0: `name`, and in `saml_metadata` the XML document of
+    the provider's metadata, instead of issuer, client and preset.
+
+    `mfa` and `phishing_resistant`: values of `acr` and `amr` (SAML: of `AuthnContextClassRef`) that are accepted as two
+    factors and as phishing resistant. `require`: claims (SAML: attributes) that an account must have, each with its
+    value. `accounts`: at the first login of a person, `create` creates an account, and `refuse` refuses the login.
     """
 
     name: str

@@ -294,7 +294,9 @@ def decimal(text: str) -> str | None:
 
 
 def numbers_in_words(spoken: Iterable[str]) -> list[str]:
-    """Return the first short numbers inside words of a text (`item-9`, `UA731`, `0013`), as `mark_in_word`."""
+    """Return the numbers of at most six digits inside the words of a text (9 of `item-9`, 731 of `UA731`, 13 of
+    `0013`), each once and at most `MAX_IN_WORDS`, in the form that `mark_in_word` returns.
+    """
     numbers = dict.fromkeys(int(number or other) for number, other in _IN_WORD.findall(" ".join(spoken)))
     return [mark_in_word(number) for number in islice(numbers, MAX_IN_WORDS)]
 

@@ -60,6 +60,8 @@ from ostiaryd.secrets.model.pki import (
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Envelope, Place
 
+OTHER_ISSUER = "use another issuer, or generate one; to make an issuer the default: POST config/issuers"
+"""Hint for an issuer that cannot sign any more. A new issuer does not become the default without a request."""
 MAX_KEY_TEXT = 4096
 """Maximum number of characters of a private key in PEM. OpenSSL takes minutes to check a very long RSA key."""
 _KEY_MARK = "PRIVATE KEY-----"
@@ -128,9 +130,9 @@ def open_signer(act: Act, mount: str, ref: str) -> Signer:
         raise Invalid("the issuer has no private key", hint="choose another issuer: LIST issuers")
     certificate = issuer.x509
     if issuer.revoked_at is not None:
-        raise Invalid("the issuer is revoked", hint="generate another issuer")
+        raise Invalid("the issuer is revoked", hint=OTHER_ISSUER)
     if not read_begin(certificate) <= act.now < read_end(certificate):
-        raise Invalid("the certificate of the issuer has expired, or begins later", hint="generate another issuer")
+        raise Invalid("the certificate of the issuer has expired, or begins later", hint=OTHER_ISSUER)
     return Signer(issuer, open_key(act.tx, issuer, keys=act.tx.keys), certificate)
 
 

@@ -142,7 +142,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     stream = _noted(act, id, by)
     registry.fill_entry(act, object=stream.stream_id, was=stream.status, status=status)
     now = outbox.highest_number(act.tx)
-    forgets = status == "disabled" or (stream.status == "disabled" and status == "enabled")
+    forgets = "disabled" in (stream.status, status)
     changed = replace(
         stream,
         status=status,

@@ -135,8 +135,9 @@ def cancel_for(act: Act, person: PersonId) -> Counter[str]:
 
 
 def cancel(act: Act, id: str) -> Counter[str]:
-    """End a live task as cancelled, together with everything issued under it; return the number of ended objects by
-    kind. Raises NotFound for an unknown task.
+    """End a task as cancelled, together with all live tasks under it and everything issued under these tasks; return
+    the number of ended objects by kind, including the tasks. If the task has already ended, do nothing, and return an
+    empty counter. Raises NotFound for an unknown task.
     """
     return end_task(act, find_task(act.tx, id), TaskState.CANCELLED)
 

@@ -117,12 +117,14 @@ def get_task(reader: Reader, id: str) -> Task | None:
 
 
 def live_page(reader: Reader, page: Page) -> list[Task]:
-    """Return live tasks of all agents, the newest first, without their bounds."""
+    """Return live tasks of all agents, the newest first. Their `bounds` are not read and always empty."""
     return [_task(row) for row in reader.all(_LIVE, before=page.after or _LAST, limit=page.limit)]
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
-    """Return a page of the tasks of an agent, or of all agents for None, the newest first, without their bounds."""
+    """Return a page of the tasks of an agent, or of all agents for None, the newest first. Their `bounds` are not read
+    and always empty.
+    """
     before = page.after or _LAST
     if agent is None:
         return [_task(row) for row in reader.all(_LIST, before=before, limit=page.limit)]

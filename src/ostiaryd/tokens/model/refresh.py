@@ -75,7 +75,7 @@ class Use(Enum):
 
 
 def make_refresh_token(keyed_hash: KeyedHash, grant: str, sequence: int) -> str:
-    """Return the refresh token with that sequence number of a grant (`gr_...`)."""
+    """Return the refresh token (`rt_...`) with the number `sequence` for the grant with the id `grant` (`gr_...`)."""
     return f"rt_{grant.removeprefix('gr_')}.{sequence}.{_mac(keyed_hash, grant, sequence)}"
 
 

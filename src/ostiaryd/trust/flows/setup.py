@@ -53,8 +53,8 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
     person = store.people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
-            "the setup link was used before, was replaced by a newer one, or has expired",
-            hint="ask an administrator for a new one: `ostiary person invite NAME`",
+            "the setup link is incomplete, was used before, was replaced by a newer one, or has expired",
+            hint="open the whole link, or ask an administrator for a new one: `ostiary person invite NAME`",
             code="setup_link_ended",
         )
     return person

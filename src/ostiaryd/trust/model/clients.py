@@ -482,8 +482,8 @@ def _check_words(metadata: ClientMetadata) -> None:
 
 
 def check_web_page(uri: str, *, name: str) -> None:
-    """Check a URL that the server shows to people and never fetches; empty is accepted. `name` is the member in errors.
-    Raises InvalidClientMetadata for any other URL.
+    """Check the URL of a page for people, which the server never fetches; empty is accepted. `name` is the member in
+    errors. Raises InvalidClientMetadata for a malformed URL, and for http on another host than this machine.
     """
     if not uri:
         return

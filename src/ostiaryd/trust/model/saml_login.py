@@ -178,7 +178,7 @@ def check_response(
         raise ProviderRefused(message, hint=hint, code="provider_refused")
     assertion = response.assertion
     if response.in_response_to != attempt.request:
-        raise _refused("`InResponseTo` of the response names another request", code="wrong_state")
+        raise _refused("`InResponseTo` of the response is not the request of this login", code="wrong_state")
     if response.destination not in ("", acs):
         raise _refused("`Destination` of the response names another server")
     if response.issuer not in ("", provider.issuer) or assertion.issuer != provider.issuer:
