@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import dsa, padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.ocsp import OCSPResponseStatus
 from msgspec.structs import replace
@@ -24,8 +24,14 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.certs.flows import authorities as flows
 from ostiaryd.certs.flows import is_live
-from ostiaryd.certs.flows.rotation import init_authority, keep_authorities, revoke_authority, rotate_authority
-from ostiaryd.certs.model import AuthorityKind
+from ostiaryd.certs.flows.rotation import (
+    init_authority,
+    keep_authorities,
+    revoke_authority,
+    rotate_authority,
+    start_import,
+)
+from ostiaryd.certs.model import Authority, AuthorityKind
 from ostiaryd.certs.model.certificate import RevocationReason
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
@@ -162,30 +168,43 @@ async def test_a_wrong_pin_is_sent_only_once_and_a_corrected_pin_is_accepted(
     assert sent == ["wrong", PIN]
 
 
-def replace_key(token: SoftHsm, key_id: str, curve: str) -> None:
-    """Replace a key of the token by a new key on `curve` with the same id and label."""
+UNKNOWN_CURVE = "1.3.132.0.31"
+"""secp192k1, a curve that `cryptography` does not support"""
+ED448 = "1.3.101.113"
+
+
+def replace_key(token: SoftHsm, key_id: str, kind: str) -> None:
+    """Replace a key of the token by a new key with the same id and label: on the curve `kind`, or of the type DSA."""
     from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
     from pkcs11.util.ec import encode_named_curve_parameters
 
     session, id = token.session(), bytes.fromhex(key_id)
     for old in list(session.get_objects({Attribute.ID: id})):
         old.destroy()
-    parameters = session.create_domain_parameters(
-        KeyType.EC, {Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}, local=True
-    )
+    if kind == "DSA":
+        numbers = dsa.generate_parameters(1024).parameter_numbers()
+        domain = {Attribute.PRIME: numbers.p, Attribute.SUBPRIME: numbers.q, Attribute.BASE: numbers.g}
+        attributes = {name: number.to_bytes((number.bit_length() + 7) // 8) for name, number in domain.items()}
+        key_type, mechanism = KeyType.DSA, Mechanism.DSA_KEY_PAIR_GEN
+    else:
+        attributes = {Attribute.EC_PARAMS: encode_named_curve_parameters(kind)}
+        key_type, mechanism = KeyType.EC, Mechanism.EC_KEY_PAIR_GEN
+    if kind == ED448:
+        key_type, mechanism = KeyType.EC_EDWARDS, Mechanism.EC_EDWARDS_KEY_PAIR_GEN
+    parameters = session.create_domain_parameters(key_type, attributes, local=True)
     usage = MechanismFlag.SIGN | MechanismFlag.VERIFY
-    parameters.generate_keypair(mechanism=Mechanism.EC_KEY_PAIR_GEN, id=id, label=LABEL, store=True, capabilities=usage)
+    parameters.generate_keypair(mechanism=mechanism, id=id, label=LABEL, store=True, capabilities=usage)
 
 
-@pytest.mark.parametrize("curve", ["secp256r1", "secp521r1"])
+@pytest.mark.parametrize("kind", ["secp256r1", "secp521r1"])
 async def test_a_key_that_was_replaced_in_the_hsm_signs_nothing_and_the_doctor_names_its_authority(
-    world: World, token: SoftHsm, curve: str
+    world: World, token: SoftHsm, kind: str
 ) -> None:
     issued = await issue(world, agent="bot")
     active = store.active(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert active is not None
     assert active.hsm_key is not None
-    replace_key(token, active.hsm_key, curve)
+    replace_key(token, active.hsm_key, kind)
     with pytest.raises(Unavailable, match="is not the key of the authority"):
         await _hsm(world)  # the public key of the earlier key is cached
     world.keys.hsm = token.open()  # a server that starts later
@@ -195,6 +214,48 @@ async def test_a_key_that_was_replaced_in_the_hsm_signs_nothing_and_the_doctor_n
         assert active.subject in refused.value.message
     answer = await send(build_app(world), "GET", f"/ca/{issued.certificate.authority}/crl")
     assert answer.status == 503
+
+
+async def request_certificate(world: World, key_type: str) -> Authority:
+    """Return an authority with a new key in the HSM, and without a certificate."""
+    async with flows.new_keys(world, key_type, 1) as keys:
+        pending, _ = await act(world, "authority.request", lambda a: start_import(a, keys, config=world.config))
+    return pending
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "Ed25519"])
+@pytest.mark.parametrize("kind", ["secp384r1", "secp521r1", "secp256k1"])
+async def test_a_key_of_another_type_does_not_sign_for_an_authority_without_a_certificate(
+    world: World, token: SoftHsm, key_type: str, kind: str
+) -> None:
+    pending = await request_certificate(world, key_type)
+    assert pending.hsm_key is not None
+    assert "signed with 1 keys" in await _hsm(world)
+    replace_key(token, pending.hsm_key, kind)
+    world.keys.hsm = token.open()  # a server that starts later
+    with pytest.raises(Unavailable) as refused:
+        await _hsm(world)
+    assert refused.value.message == f"the key in the HSM is not the key of the authority `{pending.subject}`"
+
+
+@pytest.mark.parametrize("is_certified", [True, False])
+@pytest.mark.parametrize("kind", [UNKNOWN_CURVE, ED448, "DSA"])
+async def test_a_key_of_a_type_that_the_server_does_not_use_is_refused(
+    world: World, token: SoftHsm, is_certified: bool, kind: str
+) -> None:
+    if is_certified:
+        await init(world)
+        authority = store.active(world.db.read(), AuthorityKind.INTERMEDIATE)
+    else:
+        authority = await request_certificate(world, "Ed25519")
+    assert authority is not None
+    assert authority.hsm_key is not None
+    replace_key(token, authority.hsm_key, kind)
+    world.keys.hsm = token.open()  # a server that starts later
+    with pytest.raises(Unavailable) as refused:
+        await _hsm(world)
+    assert refused.value.message == f"the key `{authority.hsm_key}` in the HSM has a type that the server does not use"
+    assert refused.value.hint == "restore the token of the HSM from its backup"
 
 
 async def test_a_pin_file_that_other_users_can_read_is_refused(world: World, token: SoftHsm) -> None:

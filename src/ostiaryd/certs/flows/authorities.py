@@ -29,7 +29,15 @@ from ostiaryd.certs.model.authority import (
     subject_of,
 )
 from ostiaryd.certs.model.certificate import make_serial
-from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_keys, key_type_of, parse_private_key
+from ostiaryd.certs.model.keys import (
+    PrivateKey,
+    PublicKey,
+    encode_private_key,
+    generate_keys,
+    key_type_of,
+    name_key_type,
+    parse_private_key,
+)
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.hsm import ANSWER_S, GENERATION_S, Hsm, HsmKey
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
@@ -108,11 +116,20 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
                 hint="set `hsm_module`, `hsm_token` and `hsm_pin_file`",
             )
         key = keys.hsm.find(authority.hsm_key)
-        if authority.certificate and key.public_key() != parsed(authority.certificate).public_key():
+        if not _is_key_of(authority, key.public_key()):
             raise _foreign_key(authority)
         return key
     assert authority.sealed is not None
     return open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
+
+
+def _is_key_of(authority: Authority, key: PublicKey) -> bool:
+    """Return whether a key is the key in the certificate of the authority. While the authority has no certificate, only
+    the type of its key is known.
+    """
+    if not authority.certificate:
+        return name_key_type(key) == authority.key_type
+    return key == parsed(authority.certificate).public_key()
 
 
 def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float = GENERATION_S) -> list[PrivateKey]:

@@ -189,16 +189,20 @@ def encode_public_key(key: PublicKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def name_key_type(key: PublicKey) -> str:
+    """Return the type of a public key, such as `P-256`, also for a curve or a length that cannot be certified."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA-{key.key_size}"
+    return next((name for name, curve in EC_CURVES.items() if curve.name == key.curve.name), key.curve.name)
+
+
 def key_type_of(key: PublicKey) -> str:
     """Return the type of a public key, such as `P-256`. Raises BadKey for a curve or a length that
     cannot be certified.
     """
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return "Ed25519"
-    if isinstance(key, rsa.RSAPublicKey):
-        name = f"RSA-{key.key_size}"
-    else:
-        name = next((name for name, curve in EC_CURVES.items() if curve.name == key.curve.name), key.curve.name)
+    name = name_key_type(key)
     if name not in KEY_TYPES:
         raise BadKey(f"keys of the type {name} are not certified", hint=_KNOWN_TYPES)
     return name

@@ -23,6 +23,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -50,6 +51,8 @@ AGAIN_S = 1.0
 longer.
 """
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
+MAX_ED25519_BYTES = 34
+"""Length of the point of an Ed25519 key with the two bytes before it, which some HSMs leave out."""
 _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
 
 
@@ -93,7 +96,7 @@ class Hsm:
 
     def find(self, key_id: str) -> HsmKey:
         """Return the key with this id. Raises NotFound if the token has no such key, or more than one; Unavailable if
-        the HSM does not answer.
+        the HSM does not answer, or if the key has a type that the server does not use.
         """
         from pkcs11 import ObjectClass
 
@@ -331,23 +334,29 @@ def _find(session: Session, kind: ObjectClass, key_id: str) -> Any:
 
 
 def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
-    """Return the key of the HSM with this id and public key as a private key object of `cryptography`."""
+    """Return the key of the HSM with this id and public key as a private key object of `cryptography`. Raises
+    Unavailable for a type of key that the server does not use.
+    """
     from pkcs11 import Attribute, KeyType
     from pkcs11.util.ec import encode_ec_public_key
     from pkcs11.util.rsa import encode_rsa_public_key
 
-    match public.key_type:
-        case KeyType.EC_EDWARDS:
-            encoded = bytes(public[Attribute.EC_POINT])[-32:]
-            return HsmEd25519Key(hsm, key_id, ed25519.Ed25519PublicKey.from_public_bytes(encoded))
-        case KeyType.RSA:
-            key = load_der_public_key(encode_rsa_public_key(public))
-            assert isinstance(key, rsa.RSAPublicKey)
-            return HsmRsaKey(hsm, key_id, key)
-        case _:
-            point = load_der_public_key(encode_ec_public_key(public))
-            assert isinstance(point, ec.EllipticCurvePublicKey)
-            return HsmEcKey(hsm, key_id, point)
+    with suppress(UnsupportedAlgorithm, ValueError):  # a curve that is unknown, or has no name
+        match public.key_type:
+            case KeyType.EC:
+                point = load_der_public_key(encode_ec_public_key(public))
+                assert isinstance(point, ec.EllipticCurvePublicKey)
+                return HsmEcKey(hsm, key_id, point)
+            case KeyType.EC_EDWARDS if len(encoded := bytes(public[Attribute.EC_POINT])) <= MAX_ED25519_BYTES:
+                return HsmEd25519Key(hsm, key_id, ed25519.Ed25519PublicKey.from_public_bytes(encoded[-32:]))
+            case KeyType.RSA:
+                key = load_der_public_key(encode_rsa_public_key(public))
+                assert isinstance(key, rsa.RSAPublicKey)
+                return HsmRsaKey(hsm, key_id, key)
+    raise Unavailable(
+        f"the key `{key_id}` in the HSM has a type that the server does not use",
+        hint="restore the token of the HSM from its backup",
+    )
 
 
 class _Unreadable:
