@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import b64u
+from ostiaryd import trust
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
@@ -26,11 +28,14 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import credentials, prune
 from ostiaryd.trust.flows.browsers import LIFETIME_S as BROWSER_S
+from ostiaryd.trust.flows.logins import MAX_NAME
 from ostiaryd.trust.flows.passkeys import parse_challenge, parse_response
 from ostiaryd.trust.flows.passwords import (
+    LONGEST,
     MAX_KNOWN,
     MAX_OF_NETWORK,
     MAX_WAITING,
+    SHORTEST,
     PasswordHashing,
     TooManyLogins,
     check_password,
@@ -42,7 +47,7 @@ from ostiaryd.trust.flows.sessions import (
     end_sessions_of_provider,
 )
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
-from ostiaryd.trust.model.passkeys import PasskeyRefused
+from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, PasskeyRefused
 from ostiaryd.trust.model.sessions import (
     BROWSER_COOKIE,
     LOGIN_COOKIE,
@@ -139,6 +144,33 @@ async def test_name_and_password_sign_in_and_logout_ends_the_session(
 
 def registry_id(world: World, name: str = "ann") -> str:
     return registry.find_person(world.db.read(), name).person_id
+
+
+async def test_the_fields_of_the_pages_have_the_limits_of_the_code(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    def limits(page: PageClient, id: str) -> dict[str, int]:
+        [field] = re.findall(rf'<input id="{id}"[^>]*>', page.text)
+        return {name: int(number) for name, number in re.findall(r'(m..length)="(\d+)"', field)}
+
+    new_password = {"minlength": SHORTEST, "maxlength": LONGEST}
+    await browser.get((await invite(world)).removeprefix("https://ostiary.example.org"))
+    assert limits(browser, "label") == {"maxlength": MAX_PASSKEY_NAME}
+    assert limits(browser, "password") == limits(browser, "repeated") == new_password
+    await browser.get("/login")
+    assert limits(browser, "name") == {"maxlength": MAX_NAME}
+    assert limits(browser, "password") == {"maxlength": LONGEST}
+    signed = await signed_in(world, app)
+    await signed.get("/account")
+    assert limits(signed, "password") == limits(signed, "repeated") == new_password
+    await signed.get("/account/passkeys")
+    assert limits(signed, "label") == {"maxlength": MAX_PASSKEY_NAME}
+    numbers = {
+        (path.name, number)
+        for path in Path(trust.__file__).parent.glob("pages/*.html")
+        for number in re.findall(r'm..length="(\d+)"', path.read_text("utf-8"))
+    }
+    assert numbers == {("parts.html", "20")}, "a page repeats no constant; a code has no constant for its longest form"
 
 
 async def test_every_page_has_the_strict_headers(world: World, app: ASGIApp, browser: PageClient) -> None:

@@ -23,7 +23,7 @@ from ostiaryd.registry.model import Person
 from ostiaryd.trust import store
 from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.passkeys import add_passkey, creation_options, verify_creation
-from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
+from ostiaryd.trust.flows.passwords import LONGEST, SHORTEST, TooManyLogins, check_password, password_hashing
 from ostiaryd.trust.flows.second_factors import (
     new_secret,
     open_new_secret,
@@ -45,7 +45,7 @@ from ostiaryd.trust.flows.sessions import (
     session_headers,
     session_of,
 )
-from ostiaryd.trust.model.passkeys import PasskeyRefused
+from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, PasskeyRefused
 from ostiaryd.trust.model.sessions import Demand, Proof, Session, add_proof
 from ostiaryd.trust.model.totp import render_secret, render_uri
 
@@ -273,12 +273,22 @@ def _account_page(call: Call, session: Session, *, refusal: Refused | None = Non
         present=session.id,
         sessions=store.people.sessions_of(reader, session.person, now=call.world.now()),
         login=credentials.describe(reader, session.person),
+        min_password=SHORTEST,
+        max_password=LONGEST,
     )
 
 
 def _passkey_page(call: Call, session: Session, *, refusal: Refused | None = None) -> Reply:
     options = creation_options(call, _person(call, session), session)
-    return _page(call, session, "trust/passkey.html", refusal=refusal, script=options is not None, passkey=options)
+    return _page(
+        call,
+        session,
+        "trust/passkey.html",
+        refusal=refusal,
+        script=options is not None,
+        passkey=options,
+        max_passkey_name=MAX_PASSKEY_NAME,
+    )
 
 
 def _totp_page(call: Call, session: Session, secret: bytes, *, refusal: Refused | None = None) -> Reply:

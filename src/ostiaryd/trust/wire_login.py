@@ -26,6 +26,7 @@ from ostiaryd.trust import store
 from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.browsers import browser_headers
 from ostiaryd.trust.flows.logins import (
+    MAX_NAME,
     LoginRefused,
     LoginThrottled,
     code_prover,
@@ -44,7 +45,7 @@ from ostiaryd.trust.flows.passkeys import (
     verify_creation,
     verify_request,
 )
-from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
+from ostiaryd.trust.flows.passwords import LONGEST, SHORTEST, TooManyLogins, check_password, password_hashing
 from ostiaryd.trust.flows.second_factors import has_totp
 from ostiaryd.trust.flows.sessions import (
     PROOF_LIFETIME_S,
@@ -63,7 +64,7 @@ from ostiaryd.trust.flows.sessions import (
     session_of,
 )
 from ostiaryd.trust.flows.setup import find_setup_link, use_setup_link
-from ostiaryd.trust.model.passkeys import PasskeyRefused
+from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, PasskeyRefused
 from ostiaryd.trust.model.sessions import (
     METHODS,
     Demand,
@@ -344,6 +345,8 @@ def _login_page(
         query=urlencode(demand.fields()),
         others=urlencode({**demand.fields(), "prompt": "login", "login_hint": ""}),
         name=person or name or demand.login_hint,
+        max_name=MAX_NAME,
+        max_password=LONGEST,
         id=None if confirmed is None else confirmed.person,
         person=person,
         ways=ways,
@@ -383,6 +386,9 @@ def _setup_page(call: Call, code: str, person: Person, *, return_to: str, refusa
         return_to=return_to,
         name=person.name,
         passkey=passkey,
+        max_passkey_name=MAX_PASSKEY_NAME,
+        min_password=SHORTEST,
+        max_password=LONGEST,
         refusal=refusal,
     )
 

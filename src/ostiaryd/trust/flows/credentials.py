@@ -14,7 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.sessions import end_sessions
-from ostiaryd.trust.model.passkeys import MAX_NAME, Passkey
+from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, Passkey
 from ostiaryd.trust.model.sessions import Method, Proof, assess
 
 
@@ -97,7 +97,7 @@ def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
     """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound for an unknown passkey,
     Conflict if the person has neither a password nor another passkey.
     """
-    registry.fill_entry(act, object=person, passkey=id[:MAX_NAME])
+    registry.fill_entry(act, object=person, passkey=id[:MAX_PASSKEY_NAME])
     login = describe(act.tx, person)
     if id not in {one.id for one in login.passkeys}:
         raise NotFound("passkey not found", hint="reload the page of your account")

@@ -34,7 +34,7 @@ from ostiaryd.trust.flows.sessions import Login, own_origins
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.passkeys import (
     MAX_CREDENTIAL,
-    MAX_NAME,
+    MAX_PASSKEY_NAME,
     MAX_PASSKEYS,
     Passkey,
     PasskeyRefused,
@@ -140,7 +140,7 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
         b64u(verified.credential_id),
         verified.credential_public_key,
         verified.sign_count,
-        " ".join(named)[:MAX_NAME],
+        " ".join(named)[:MAX_PASSKEY_NAME],
         spend,
     )
 
@@ -149,8 +149,8 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
     """Store a new passkey of a person, and return the proof of the person that the registration gives. Raises
     PasskeyRefused if the challenge was used before, Conflict for a known passkey, and for too many passkeys.
     """
-    label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
-    registry.fill_entry(act, object=person, passkey=new.id[:MAX_NAME])
+    label = "".join(char for char in name if char.isprintable()).strip()[:MAX_PASSKEY_NAME] or "Passkey"
+    registry.fill_entry(act, object=person, passkey=new.id[:MAX_PASSKEY_NAME])
     if not store.proofs.spend(act.tx, new.spend):
         raise PasskeyRefused("the page was already used")
     if store.people.is_passkey(act.tx, new.id):

@@ -16,7 +16,7 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, Spend
 
 MAX_PASSKEYS = 20
-MAX_NAME = 64
+MAX_PASSKEY_NAME = 64
 MAX_CREDENTIAL = 16 << 10
 CHALLENGE_LIFETIME = 600 * SECOND
 _NONCE, _TAG = 16, 32
