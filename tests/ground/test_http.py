@@ -93,6 +93,17 @@ async def test_a_body_beyond_the_maximum_nesting_is_refused(world: World, levels
     assert (await ask(world, read_json, ("content-type", "application/json"), body=body))[0] == status
 
 
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [("\0", "a null character (`%00`)"), ("\n", "a line feed (`%0A`)"), ("\r", "a carriage return (`%0D`)")],
+)
+async def test_a_path_with_a_character_that_is_not_accepted_is_refused_with_the_name_of_the_character(
+    world: World, character: str, name: str
+) -> None:
+    status, answer = await ask(world, after, path=f"/he{character}re")
+    assert (status, answer["message"]) == (400, f"the path contains {name}")
+
+
 async def test_a_null_character_in_path_query_or_body_is_refused(world: World) -> None:
     typed = ("content-type", "application/json")
     assert (await ask(world, after, path="/he\1re", query="after=%01"))[0] == 200

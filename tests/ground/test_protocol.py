@@ -286,6 +286,21 @@ async def test_an_ambiguous_request_is_refused_with_400_directly_and_over_asgi(p
 
 
 @pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("a null character in a value", "Invalid header value char"),
+        ("a carriage return in a value", "Missing expected LF after header value"),
+        ("a target with a null character", "Invalid char in url path"),
+        ("two hosts", "a request must have exactly one `Host` field"),
+        ("a target that is an authority", "CONNECT is not supported"),
+    ],
+)
+async def test_the_refusal_of_an_ambiguous_request_states_the_reason(ports: Ports, case: str, reason: str) -> None:
+    for port in ports:
+        assert f'"the request is not valid HTTP/1.1: {reason}"'.encode() in await exchange(port, BAD[case])
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         ("transfer-encoding: gzip, chunked",),

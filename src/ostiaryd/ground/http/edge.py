@@ -53,6 +53,8 @@ passed.
 LONGEST_STALL_S = 60.0
 """Maximum time that a client may take to read the next part of a streamed response, in seconds."""
 RETRY_SPREAD_S = 4
+_REFUSED = {"\0": "a null character (`%00`)", "\r": "a carriage return (`%0D`)", "\n": "a line feed (`%0A`)"}
+"""The characters that no path may contain, with their names."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -463,7 +465,7 @@ class Endpoint:
             if not self._bounds_body:
                 self._check_size(body)
             if "\0" in path or "\r" in path or "\n" in path:
-                raise Malformed("the path contains a null character or a line break")
+                raise Malformed(f"the path contains {next(name for char, name in _REFUSED.items() if char in path)}")
             if "%00" in query:
                 raise Malformed("the query contains a null character (`%00`)")
             if read is not None and self._check is not None:

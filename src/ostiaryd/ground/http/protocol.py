@@ -84,6 +84,12 @@ def render_refusal(
     return _bytes(answer, [*headers, *named], keep_alive=keep_alive)
 
 
+def _reason_of(error: httptools.HttpParserError) -> str:
+    """Return the reason of an error of the parser, also of an error that a callback of the parser raised."""
+    cause = error.__context__
+    return str(cause if isinstance(cause, httptools.HttpParserError) else error)
+
+
 _LIST_BEGINS = frozenset({b"L", b"LI", b"LIS", b"LIST", b"LIST "})
 """Beginnings of a request with the method LIST of the Vault API. The HTTP parser does not know LIST; these bytes are
 replaced so that it reads LINK, a method that no route has. A LIST request that is pipelined after another request is
@@ -451,8 +457,8 @@ class Protocol(HttpToolsProtocol):
             self._unseen += len(data)  # the callbacks of the parser set this to 0 again
             try:
                 self.parser.feed_data(data)
-            except httptools.HttpParserError:
-                self._refuse(400, "malformed", "the request is not valid HTTP/1.1")
+            except httptools.HttpParserError as error:
+                self._refuse(400, "malformed", f"the request is not valid HTTP/1.1: {_reason_of(error)}")
                 return
             except httptools.HttpParserUpgrade as offer:
                 data = self._head_without_offer() + data[offer.args[0] :]
@@ -555,7 +561,8 @@ class Protocol(HttpToolsProtocol):
         names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
         text = b"".join(values)
         if _LINE_FEED in text or _RETURN in text or _NULL in text:
-            raise httptools.HttpParserError("a header field contains a line break or a null character")
+            name = "a null character" if _NULL in text else "a line break"
+            raise httptools.HttpParserError(f"a header field contains {name}")
         hosts = names.count(b"host")
         if b"expect" in names:  # like uvicorn
             self.expect_100_continue = any(
