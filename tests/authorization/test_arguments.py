@@ -314,6 +314,8 @@ def test_an_empty_schema_converts_any_json_as_without_a_schema(value: Any) -> No
         (922337203685478, "is a number beyond the range of Cedar's decimals"),
         (-922337203685478, "is a number beyond the range of Cedar's decimals"),
         (922337203685477.6, "is a number beyond the range of Cedar's decimals"),
+        (-922337203685477.5, ""),
+        (-922337203685477.6, "is a number beyond the range of Cedar's decimals"),
         (10**400, "is a number beyond the range of Cedar's decimals"),
         (1e300, "is a number beyond the range of Cedar's decimals"),
         (0.00001, "is a number with more than four decimal places"),

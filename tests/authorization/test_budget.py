@@ -234,8 +234,9 @@ def test_an_invalid_budget_is_refused(limits: object) -> None:
 def test_a_budget_with_more_than_the_maximum_number_of_limits_is_refused() -> None:
     several = [{"kind": "calls", "limit": 1, "tools": [f"bank/t{n}"]} for n in range(MAX_LIMITS + 1)]
     assert len(parse_limits(several[:MAX_LIMITS])) == MAX_LIMITS
-    with pytest.raises(InvalidBudget):
-        parse_limits(several)
+    for listed in (several, tuple(several)):
+        with pytest.raises(InvalidBudget, match=f"`budget` has {MAX_LIMITS + 1} limits"):
+            parse_limits(listed)
 
 
 def test_two_limits_with_the_same_tools_in_another_order_are_refused() -> None:

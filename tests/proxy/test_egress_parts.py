@@ -828,6 +828,12 @@ def test_origins_and_hosts_are_normalized_to_one_form() -> None:
         (lambda: parse_origin("https://a.example/x"), "the origin must not have a path"),
         (lambda: parse_origin("https://a.example#x"), "a fragment"),
         (lambda: parse_origin("ftp://a.example"), "the scheme of the origin must be https"),
+        (lambda: parse_origin("a.example"), "the scheme of the origin must be https"),
+        (lambda: parse_origin("localhost:8443"), "the scheme of the origin must be https"),
+        (lambda: parse_origin("https://a.example/\u00e9"), "the origin must not have a path"),
+        (lambda: parse_origin("https://"), "the host '' is not a name"),
+        (lambda: parse_origin("https://*.a.example"), r"the host '\*\.a\.example' is not a name"),
+        (lambda: parse_host("\u00e9.example"), "the host is not in ASCII"),
     ],
 )
 def test_each_fault_of_a_destination_has_an_error_of_its_own(check: Callable[[], object], why: str) -> None:

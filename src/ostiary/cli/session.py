@@ -391,7 +391,10 @@ def _check_path(path: str) -> None:
     """Check the names and ids in a path. Raises Usage for the first that is malformed."""
     for name in path.split("/")[1:]:
         if not _NAME.fullmatch(name):
-            raise Usage(f"{name!r} is not a name or an id", hint="names consist of a-z, 0-9, `.`, `_` and `-`")
+            raise Usage(
+                f"{name!r} is not a name or an id",
+                hint="names begin with a letter or a digit, and consist of a-z, 0-9, `.`, `_` and `-`",
+            )
 
 
 Here = Annotated[Session, Parameter(parse=False)]

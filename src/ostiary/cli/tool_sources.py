@@ -47,8 +47,8 @@ def read_listing(target: str) -> dict[str, Any]:
         if isinstance(value, dict) and "openapi" in value:
             return openapi.listing(value)
         return value if isinstance(value, dict) else {"tools": value}
-    module, colon, name = target.partition(":")
-    if not colon or not name:
+    module, _, name = target.partition(":")
+    if not module or not name or name.startswith("//"):
         raise Usage(
             f"`{target}` is no module:application, no file that ends in .json and no URL",
             hint="name module:application, a file of JSON, or the URL of an MCP server",

@@ -64,11 +64,11 @@ def _check_tree(size: int, root: bytes) -> None:
 
 def parse_count(text: str) -> int:
     """Return a decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed for any other text."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
+    if not (text.isascii() and text.isdigit()) or (text[0] == "0" and text != "0"):
         raise Malformed(f"{text[:32]!a} is not a decimal number without sign and leading zeros")
-    if (count := int(text)) > MAX_SIZE:
+    if len(text) > 19 or int(text) > MAX_SIZE:
         raise Malformed(f"the number of entries of the tree must be at most {MAX_SIZE}")
-    return count
+    return int(text)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:

@@ -115,12 +115,12 @@ def parse_origin(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise Invalid("the origin is not a valid URL", hint=_FORM) from None
-    if not url.isascii():
-        raise Invalid("the origin is not in ASCII", hint="write an international name in its form `xn--`")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
-        raise Invalid("the origin must not have a path, a query, a fragment or a user", hint=_FORM)
     if parts.scheme not in ("http", "https"):
         raise Invalid("the scheme of the origin must be https", hint=_FORM)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url:
+        raise Invalid("the origin must not have a path, a query, a fragment or a user", hint=_FORM)
+    if not url.isascii():
+        raise Invalid("the origin is not in ASCII", hint="write an international name in its form `xn--`")
     host = parse_host(host)
     if parts.scheme == "http" and not is_loopback_host(host):
         raise Invalid(
@@ -147,8 +147,10 @@ def parse_host(host: str) -> str:
         if getattr(address, "scope_id", None):
             raise Invalid("the address has a zone", hint="write the address without `%`")
         return str(address)
+    if not host.isascii():
+        raise Invalid("the host is not in ASCII", hint="write an international name in its form `xn--`")
     if not _HOST.fullmatch(host):
-        raise Invalid("the host is not a name in ASCII", hint="write an international name in its form `xn--`")
+        raise Invalid(f"the host {host[:64]!a} is not a name", hint="write a name such as api.example.com")
     return host
 
 

@@ -99,7 +99,7 @@ def to_decimal(value: int | float) -> Decimal:
     """
     if type(value) is float and not math.isfinite(value):
         raise BadArguments("is not a finite number")
-    if not LONG_MIN <= value * 10_000 <= LONG_MAX:
+    if not LONG_MIN < value * 10_000 <= LONG_MAX:  # the float nearest to LONG_MIN / 10,000 is below it
         raise Unrepresentable("is a number beyond the range of Cedar's decimals")
     if type(value) is int:
         return Decimal(value * 10_000)

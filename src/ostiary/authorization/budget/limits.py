@@ -260,12 +260,12 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
     """Return the limits in a parsed JSON array. `classes`: all known data classes; None: not checked. Raises
     InvalidBudget for malformed limits, and for two limits that count the same.
     """
-    if isinstance(value, list) and len(value) > MAX_LIMITS:
-        raise InvalidBudget(f"`budget` has {len(value)} limits", hint=f"set at most {MAX_LIMITS} limits")
     try:
         limits: tuple[Limit, ...] = convert(value, tuple[Limit, ...])
     except msgspec.ValidationError as error:
         raise InvalidBudget(f"`budget`: {str(error)[:200]}") from None
+    if len(limits) > MAX_LIMITS:
+        raise InvalidBudget(f"`budget` has {len(limits)} limits", hint=f"set at most {MAX_LIMITS} limits")
     if len({limit.meter for limit in limits}) < len(limits):
         raise InvalidBudget(
             "two limits of `budget` count the same (kind, tools, argument or data class)",

@@ -241,11 +241,13 @@ def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
     """Return the decoded base64url member `name` of a JWK, which must have `size` bytes unless `size` is None (RFC 7518
     section 6.2.1.2). Raises InvalidKey for a missing or malformed member.
     """
-    text = jwk.get(name, "")
+    if name not in jwk:
+        raise InvalidKey(f"the key has no member `{name}`")
+    text = jwk[name]
     if not isinstance(text, str):
         raise InvalidKey(f"the member `{name}` of the key is not a string")
     if not text:
-        raise InvalidKey(f"the key has no member `{name}`")
+        raise InvalidKey(f"`{name}` is empty")
     if len(text) > 1024:
         raise InvalidKey(f"`{name}` is too long")
     try:
