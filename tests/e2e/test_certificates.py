@@ -86,8 +86,16 @@ def test_many_certificates_are_issued_by_one_command(live_server: ServerFixture,
     assert len({one.serial for one in made if one is not None}) == 101
     listed = cli(live_server, "cert", "list", "--holder", name, "--limit", "200").json
     assert len(listed) == 101
-    orders.write_text("../etc dns:bank.example")
-    assert cli(live_server, *many).code != 0
+    for text, why in (
+        ("../etc dns:bank.example", "'../etc' is not the name of a folder"),
+        (".. dns:bank.example", "'..' is not the name of a folder"),
+        ("et\0c dns:bank.example", "is not the name of a folder"),
+        ("etc dns:bank.example\netc dns:shop.example", "two lines name the folder 'etc'"),
+    ):
+        orders.write_text(text)
+        refused = cli(live_server, *many)
+        assert refused.code == 2
+        assert why in refused.err
     assert not (tmp_path / "etc").exists()
 
 

@@ -70,6 +70,12 @@ def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(me
         ({"mcpServers": {"a": {"command": "x", "args": [1]}}}, "`args`"),
         ({"mcpServers": {"a": {"command": "x", "env": {"A": 1}}}}, "`env`"),
         ({"mcpServers": {"a": {"command": "x", "cwd": 1}}}, "`cwd`"),
+        ({"mcpServers": {"a": {"command": "x\0"}}}, "a null character"),
+        ({"mcpServers": {"a": {"command": "x", "args": ["\0"]}}}, "a null character"),
+        ({"mcpServers": {"a": {"command": "x", "env": {"A": "\0"}}}}, "a null character"),
+        ({"mcpServers": {"a": {"command": "x", "env": {"A\0": ""}}}}, "a null character"),
+        ({"mcpServers": {"a": {"command": "x", "cwd": "\0"}}}, "a null character"),
+        ({"mcpServers": {"a": {"command": "x", "env": {"A=B": ""}}}}, "the name 'A=B' in the `env` of 'a' has a `=`"),
         ({"mcpServers": {"?!": {"command": "x"}}}, "no letter from a to z and no digit"),
         ({"mcpServers": {"\u0430": {"command": "x"}}}, "no letter from a to z and no digit"),
     ],
@@ -193,6 +199,12 @@ def test_a_command_gets_the_guarded_configuration_in_its_option_or_variable(tmp_
 def test_a_command_that_would_not_use_the_guarded_configuration_is_refused(command: tuple[str, ...], why: str) -> None:
     with pytest.raises(Usage, match=why):
         delivery(command, config_env=None)
+
+
+@pytest.mark.parametrize("name", ["", "A=B"])
+def test_an_option_that_names_no_variable_is_refused(name: str) -> None:
+    with pytest.raises(Usage, match="is not the name of a variable"):
+        delivery(("agent",), config_env=name)
 
 
 def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_path: Path) -> None:

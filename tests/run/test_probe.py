@@ -116,6 +116,8 @@ def test_processes_that_a_probed_server_has_started_end_with_the_probe(tmp_path:
 def test_a_missing_command_is_reported_as_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot run /nowhere"):
         probe(["/nowhere"], env={}, cwd=None)
+    with pytest.raises(Unavailable, match="cannot run true in /nowhere: No such file"):
+        probe(["true"], env={}, cwd="/nowhere")
 
 
 def tool(name: Any = "a", **more: Any) -> dict[str, Any]:

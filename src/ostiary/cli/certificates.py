@@ -94,7 +94,7 @@ def issue_many(
 
     lines = [words for line in read_text(orders).splitlines() if (words := line.split())]
     names = [name for name, *_ in lines]
-    if wrong := next((name for name in names if "/" in name or name in (".", "..")), None):
+    if wrong := next((name for name in names if not {"/", "\0"}.isdisjoint(name) or name in (".", "..")), None):
         raise Usage(f"{wrong!a} is not the name of a folder", hint="begin each line with a name, not with a path")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise Usage(f"two lines name the folder {twice!a}", hint="begin each line with a folder of its own")

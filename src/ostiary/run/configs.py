@@ -216,6 +216,10 @@ def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
         raise Usage(f"{of}: the `env` of {name!a} is not an object of strings")
     if not isinstance(cwd, (str, type(None))):
         raise Usage(f"{of}: the `cwd` of {name!a} is not a string")
+    if any("\0" in text for text in (command, *args, *env, *env.values(), cwd or "")):
+        raise Usage(f"{of}: the server {name!a} has a null character in its command, `env` or `cwd`")
+    if wrong := [variable for variable in env if "=" in variable]:
+        raise Usage(f"{of}: the name {wrong[0]!a} in the `env` of {name!a} has a `=`")
     return Server(name, to_word(name, of=f"{of}: the server"), entry)
 
 

@@ -78,6 +78,8 @@ def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
     if named is not None:
         return lambda copy: ([*command[:named], str(copy), *command[named + 1 :]], {})
     if config_env is not None:
+        if not config_env or "=" in config_env:
+            raise Usage(f"{config_env!a} is not the name of a variable", hint="write --config-env MCP_CONFIG")
         return lambda copy: ([*command], {config_env: str(copy)})
     if (option := KNOWN.get(Path(command[0]).name)) is not None:
         return lambda copy: ([*command, option[0], str(copy), *option[1:]], {})

@@ -63,7 +63,8 @@ def probe(
             start_new_session=True,
         )
     except OSError as error:
-        raise Unavailable(f"cannot run {command[0]}: {error.strerror}") from None
+        place = f" in {cwd}" if error.filename == cwd else ""
+        raise Unavailable(f"cannot run {command[0]}{place}: {error.strerror}") from None
     try:
         return _Talk(server, ambient.tick() + round(timeout_s * 1e6)).ask()
     except BrokenPipeError:
