@@ -351,8 +351,12 @@ def check_origins(origins: Collection[str]) -> Collection[str]:
     if isinstance(origins, str):
         raise Malformed("`origins` is a text instead of a list", hint='give a list: origins=["https://app.example"]')
     for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}".lower()):
+        try:
+            parts = urlsplit(origin)
+            is_origin = parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()
+        except ValueError:
+            is_origin = False
+        if origin != "*" and not is_origin:
             raise Malformed(
                 f"{origin[:MAX_SHOWN]!a} is not a web origin", hint="write the origin as https://app.example"
             )

@@ -102,9 +102,18 @@ def test_data_dir_without_a_folder_is_exit_2(words: tuple[str, ...]) -> None:
     check_said(run(*words, "--data-dir"), 2, "--data-dir requires an argument")
 
 
-def test_a_url_without_a_scheme_is_wrong_usage(server: Server) -> None:
-    with environment(OSTIARY_URL="127.0.0.1:8700", OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
-        check_said(run("agent", "list"), 2, "the URL of the server begins with neither")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("127.0.0.1:8700", "the URL of the server begins with neither"),
+        ("http://[::1", "'http://[::1' is not the URL of a server"),
+        ("http://127.0.0.1:x", "'http://127.0.0.1:x' is not the URL of a server"),
+        ("http://127.0.0.1:65536", "'http://127.0.0.1:65536' is not the URL of a server"),
+    ],
+)
+def test_a_text_that_is_not_the_url_of_a_server_is_wrong_usage(server: Server, url: str, why: str) -> None:
+    with environment(OSTIARY_URL=url, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+        check_said(run("agent", "list"), 2, why, "check OSTIARY_URL and `issuer` in the credential file")
 
 
 def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_path: Path) -> None:

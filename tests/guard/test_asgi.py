@@ -139,6 +139,22 @@ async def test_a_parameter_given_twice_is_malformed(guard: Guard, feeder: Feeder
 
 
 @pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ("get /a", "`get /a` is not of the form `METHOD /path`"),
+        ("GET a", "`GET a` is not of the form `METHOD /path`"),
+        ("", "`` is not of the form `METHOD /path`"),
+        ("GET /{a}/{a*}", "`GET /{a}/{a*}` has two parts of one name"),
+    ],
+)
+def test_the_refusal_of_a_rule_names_the_fault(rule: str, fault: str) -> None:
+    Rules({"GET /{a}/{b*}": "read"})
+    with pytest.raises(Malformed) as refusal:
+        Rules({rule: "read"})
+    assert refusal.value.message == fault
+
+
+@pytest.mark.parametrize(
     ("query", "fault"),
     [
         (b"a=1&a=2", "the parameter `a` was sent twice"),
@@ -365,7 +381,9 @@ async def test_only_the_metadata_are_readable_cross_origin_if_no_origins_are_all
         assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
 
 
-@pytest.mark.parametrize("origins", ["https://app.example", ["app.example"], ["https://app.example/"], ["https://A.b"]])
+@pytest.mark.parametrize(
+    "origins", ["https://app.example", ["app.example"], ["https://app.example/"], ["https://A.b"], ["https://[::1"]]
+)
 def test_a_text_that_is_no_web_origin_is_refused(guard: Guard, origins: list[str]) -> None:
     with pytest.raises(Malformed, match="origin"):
         GuardASGI(app, guard, tool={}, origins=origins)

@@ -63,7 +63,10 @@ def _refusal_of(error: BaseException) -> Refused | None:
         case httpx2.RequestError():
             return describe_unreachable(error)
         case httpx2.InvalidURL():
-            return Usage(f"OSTIARY_URL is not a URL: {error}", hint="set a URL such as https://id.example.org")
+            return Usage(
+                f"the URL of the server is not a URL: {error}",
+                hint="check OSTIARY_URL and `issuer` in the credential file",
+            )
         case ImportError():
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):

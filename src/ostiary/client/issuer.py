@@ -82,9 +82,16 @@ form that OpenID Connect profiles demand.
 
 def well_known_urls(issuer: str) -> list[str]:
     """Return the URLs at which the metadata of an issuer may be: RFC 8414 sections 3 and 5, OpenID Connect Discovery
-    section 4.
+    section 4. Raises Invalid for a text that is not a URL.
     """
-    parts = urlsplit(issuer)
+    try:
+        parts = urlsplit(issuer)
+        _ = parts.port
+    except ValueError as error:
+        raise Invalid(
+            f"{issuer!a} is not the URL of a server: {error}",
+            hint="check OSTIARY_URL and `issuer` in the credential file",
+        ) from None
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     places = [
         f"{origin}/.well-known/oauth-authorization-server{path}",

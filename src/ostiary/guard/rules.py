@@ -34,6 +34,9 @@ def _compile(rule: str) -> tuple[str, re.Pattern[str]]:
     if not method.isupper() or not path.startswith("/"):
         raise Malformed(f"`{rule}` is not of the form `METHOD /path`", hint="write a rule such as GET /files/{name}")
     parts = re.split(r"(\{[a-z_][a-z0-9_]*\*?\})", path)
+    names = [part.strip("{*}") for part in parts[1::2]]
+    if len(set(names)) < len(names):
+        raise Malformed(f"`{rule}` has two parts of one name", hint="give each part of the path another name")
     return method, re.compile("".join(map(_pattern, parts)))
 
 
