@@ -284,6 +284,48 @@ def test_a_policy_document_without_statements_is_refused() -> None:
             check_policy(wrong)
 
 
+POLICY_ARN = "arn:aws:iam::123456789012:policy/x"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"policy_arns": (POLICY_ARN,) * 11}, "a role may have at most 10 ARNs of the kind policy"),
+        (
+            {"policy_arns": (POLICY_ARN,) * 10, "permissions_boundary": POLICY_ARN},
+            "a role may have at most 10 ARNs of the kind policy",
+        ),
+        ({"policy_arns": (POLICY_ARN, ROLE)}, f"{ROLE!r} is not an ARN of a policy"),
+        ({"role_arns": (POLICY_ARN,)}, f"{POLICY_ARN!r} is not an ARN of a role"),
+        ({"role_arns": ("",)}, "'' is not an ARN of a role"),
+    ],
+)
+def test_an_arn_is_refused_with_its_fault(wrong: dict[str, Any], message: str) -> None:
+    check_role(AwsRole(credential_type=AwsCredentialType.USER, policy_arns=(POLICY_ARN,) * 10))
+    with pytest.raises(Invalid) as refused:
+        check_role(AwsRole(credential_type=AwsCredentialType.USER, **wrong))
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("x", "`policy_document`: not JSON: "),
+        ('{"Statement": 1, "Statement": 2}', "`policy_document`: an object of the JSON text has the same member twice"),
+        (json.dumps({"Statement": "x" * 8176}), "`policy_document`: the JSON text is longer than 8192 bytes"),
+        ({"Statement": "x" * 8177}, "`policy_document` has more than 8192 characters"),
+        ("[]", "`policy_document` is not a JSON object with the member `Statement`"),
+    ],
+    ids=["no JSON", "twice", "long text", "long object", "no object"],
+)
+def test_a_policy_document_is_refused_with_its_fault(document: Any, message: str) -> None:
+    for longest in (json.dumps({"Statement": "x" * 8175}), {"Statement": "x" * 8176}):
+        check_policy(longest)
+    with pytest.raises(Invalid) as refused:
+        check_policy(document)
+    assert refused.value.message.startswith(message)
+
+
 def test_a_response_that_is_not_plain_xml_is_refused() -> None:
     unknown, bomb = b"<?xml version='1.0' encoding='x'?><a/>", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
     wide = [f"<?xml version='1.0' encoding='utf-16'?>{bomb}".encode(f"utf-16{end}") for end in ("", "-le", "-be")]

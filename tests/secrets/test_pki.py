@@ -127,6 +127,45 @@ async def revoked(bot: VaultAgent, path: str = "ca/crl") -> set[int]:
     return {one.serial_number for one in crl}
 
 
+async def test_a_caller_can_follow_the_hint_on_an_issuer_that_cannot_sign(ca: VaultAgent) -> None:
+    await done(ca, "POST", "ca/roles/any", {"allow_any_name": True})
+    await done(ca, "POST", "ca/issuer/default/revoke")
+    answer = await ca.ask("POST", "ca/issue/any", {"common_name": "a.example.com"})
+    assert answer.json["errors"] == [
+        "the issuer is revoked",
+        "use another issuer, or generate one; to make an issuer the default: POST config/issuers",
+    ]
+    other = await done(ca, "POST", "ca/root/generate/internal", {"common_name": "Other"})
+    await done(ca, "POST", "ca/config/issuers", {"default": other["issuer_id"]})
+    await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+
+
+@pytest.mark.parametrize(("begin_s", "end_s", "message"), [(60, 3600, "not valid yet"), (-3600, -60, "has expired")])
+async def test_an_issuer_outside_its_validity_cannot_sign(
+    world: World, ca: VaultAgent, begin_s: int, end_s: int, message: str
+) -> None:
+    await done(ca, "POST", "sys/mounts/own", {"type": "pki"})
+    await done(ca, "POST", "own/roles/any", {"allow_any_name": True})
+    key, now = (
+        ec.generate_private_key(ec.SECP256R1()),
+        datetime.datetime.fromtimestamp(world.now() / SECOND, datetime.UTC),
+    )
+    name, begin, end = (
+        subject_of("Own"),
+        now + datetime.timedelta(seconds=begin_s),
+        now + datetime.timedelta(seconds=end_s),
+    )
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    parts = (
+        builder.sign(key, _SHA256).public_bytes(Encoding.PEM),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+    await done(ca, "POST", "own/config/ca", {"pem_bundle": b"".join(parts).decode()})
+    assert message in await refuse(ca, "own/issue/any", {"common_name": "a.example.com"})
+
+
 def number(serial: str) -> int:
     return int(serial.replace(":", ""), 16)
 

@@ -424,6 +424,7 @@ async def test_list_version_and_path_parameters_are_accepted_in_the_forms_of_vau
         assert place in answer.json["errors"][1], path
     for path, body, hint in (
         ("auth/token/create", {"type": "batch"}, "`ttl` and `num_uses`"),
+        ("auth/token/create", {"type": "servce"}, "leave `type` out, or set it to service"),
         ("sys/auth/people", {"type": "userpass"}, "persons sign in at the console"),
     ):
         answer = await bot.ask("POST", path, body)

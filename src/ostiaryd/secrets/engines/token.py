@@ -166,11 +166,13 @@ def _create(
             hint="leave `no_parent` out, or write the token's policies with the capability `sudo` on this path",
             code="vault_policy",
         )
-    if body.type not in ("", "default", "service"):
+    if body.type == "batch":
         raise Invalid(
-            f"tokens of the type {body.type[:32]!a} are not supported, because they cannot be revoked",
+            "tokens of the type batch are not supported, because they cannot be revoked",
             hint="create a token of the type service, and limit its `ttl` and `num_uses`",
         )
+    if body.type not in ("", "default", "service"):
+        raise Invalid(f"the token type {body.type[:32]!a} is unknown", hint="leave `type` out, or set it to service")
     if body.id or body.entity_alias:
         raise Invalid("`id` and `entity_alias` are not supported", hint="leave out both members")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:

@@ -131,8 +131,10 @@ def open_signer(act: Act, mount: str, ref: str) -> Signer:
     certificate = issuer.x509
     if issuer.revoked_at is not None:
         raise Invalid("the issuer is revoked", hint=OTHER_ISSUER)
-    if not read_begin(certificate) <= act.now < read_end(certificate):
-        raise Invalid("the certificate of the issuer has expired, or begins later", hint=OTHER_ISSUER)
+    if act.now < read_begin(certificate):
+        raise Invalid("the certificate of the issuer is not valid yet", hint=OTHER_ISSUER)
+    if act.now >= read_end(certificate):
+        raise Invalid("the certificate of the issuer has expired", hint=OTHER_ISSUER)
     return Signer(issuer, open_key(act.tx, issuer, keys=act.tx.keys), certificate)
 
 

@@ -176,8 +176,8 @@ def check_policy(document: Any) -> str:
     try:
         value = canonical.parse(document.encode(), max_bytes=MAX_POLICY) if isinstance(document, str) else document
         text = canonical.encode(value).decode()
-    except Malformed:
-        raise Invalid(f"`policy_document` is not JSON of at most {MAX_POLICY} bytes") from None
+    except Malformed as error:
+        raise Invalid(f"`policy_document`: {error.message}") from None
     if len(text) > MAX_POLICY:
         raise Invalid(f"`policy_document` has more than {MAX_POLICY} characters")
     if not isinstance(value, dict) or "Statement" not in value:
