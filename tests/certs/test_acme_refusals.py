@@ -67,6 +67,49 @@ def count(stage: AcmeStage) -> tuple[int, ...]:
 # --- the form of a request
 
 
+ONE_KEY = " must have exactly one of `kid` (a text that is not empty) and `jwk`"
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "rule"),
+    [
+        ({"jwk": {}, "kid": "x"}, {}, ONE_KEY),
+        ({}, {}, ONE_KEY),
+        ({"kid": 5}, {}, ONE_KEY),
+        ({"kid": None}, {}, ONE_KEY),
+        ({"kid": ""}, {}, ONE_KEY),
+        ({"jwk": {}, "kid": ""}, {}, ONE_KEY),
+        ({"kid": "x", "crit": ["x"]}, {}, " has an unsupported extension (`crit`)"),
+        ({"kid": "x"}, {"header": None}, " must not have the member `header` (RFC 8555 section 6.2)"),
+        ({"kid": "x"}, {"signatures": []}, " must not have the member `signatures` (RFC 8555 section 6.2)"),
+        ({"kid": 5, "alg": 5}, {}, " is not a flattened JWS with a valid protected header: "),
+    ],
+)
+def test_a_malformed_jws_is_refused_with_its_name_and_its_fault(
+    header: dict[str, Any], more: dict[str, Any], rule: str
+) -> None:
+    for of, nonce in (("the request", {"nonce": "x"}), ("the inner JWS", {})):
+        protected = encode({"alg": "ES256", "url": ROOT, **nonce, **header})
+        with pytest.raises(AcmeRefused) as refused:
+            parse_jws({"protected": protected, "payload": "", "signature": "", **more}, of=of, has_nonce=bool(nonce))
+        assert refused.value.message.startswith(of + rule)
+
+
+@pytest.mark.parametrize(
+    ("nonce", "has_nonce", "rule"),
+    [
+        ({}, True, " must have a `nonce` that is a string"),
+        ({"nonce": None}, True, " must have a `nonce` that is a string"),
+        ({"nonce": ""}, False, " must not have a `nonce`"),
+    ],
+)
+def test_a_jws_has_a_nonce_only_where_a_nonce_is_required(nonce: dict[str, Any], has_nonce: bool, rule: str) -> None:
+    protected = encode({"alg": "ES256", "url": ROOT, "kid": "x", **nonce})
+    with pytest.raises(AcmeRefused) as refused:
+        parse_jws({"protected": protected, "payload": "", "signature": ""}, of="the inner JWS", has_nonce=has_nonce)
+    assert refused.value.message == f"the inner JWS{rule}"
+
+
 async def test_a_malformed_request_is_refused_with_an_entry(stage: AcmeStage) -> None:
     client, other = await stage.client(), await stage.client()
     account, new_order = client.kid, f"{ROOT}new-order"
@@ -109,6 +152,7 @@ async def test_a_malformed_request_is_refused_with_an_entry(stage: AcmeStage) ->
         ("neither", 400, "malformed", await jws(kid=MISSING)),
         ("the key itself", 400, "malformed", await jws(kid=MISSING, jwk=client.key.public.bare_jwk)),
         ("a kid that is a list", 400, "malformed", await jws(kid=[account])),
+        ("an empty kid", 400, "malformed", await jws(kid="")),
         ("a kid of another server", 400, "accountDoesNotExist", await jws(kid="https://evil.example/acme/account/1")),
         ("a bare id", 400, "accountDoesNotExist", await jws(kid=account.rpartition("/")[2])),
         ("an unknown account", 400, "accountDoesNotExist", await jws(kid=f"{account}0")),
@@ -361,14 +405,15 @@ async def test_a_change_of_key_needs_both_keys(stage: AcmeStage) -> None:
         ("the kid inside", 400, "malformed", await change(new, good, jwk=MISSING, kid=client.kid)),
         ("another key inside", 400, "malformed", await change(new, good, jwk=jose.generate("ES256").public.bare_jwk)),
         ("the key of another account", 409, "malformed", taken := await change(other.key, good)),
-        ("the same key", 409, "malformed", await change(client.key, good)),
+        ("the same key", 409, "malformed", same := await change(client.key, good)),
         ("no JWS", 400, "malformed", await client.post("key-change", good)),
     ]
     wrong = [
         f"{what}: {answer}" for what, status, kind, answer in rows if (answer.status, kind_of(answer)) != (status, kind)
     ]
     assert not wrong, "\n".join(wrong)
-    assert taken.headers["location"] == other.kid
+    assert (taken.headers["location"], taken.json["detail"]) == (other.kid, "the new key is the key of another account")
+    assert same.json["detail"] == "the new key is the present key of the account"
     assert (await client.post(client.kid)).status == 200, "the old key stays"
 
 
@@ -572,7 +617,13 @@ async def test_an_authorization_accepts_only_the_first_chosen_challenge(stage: A
     assert again.json["status"] == "processing"
     other = await client.post(f"{url}/dns-01", {})
     assert (other.status, kind_of(other)) == (400, "malformed")
+    assert other.json["detail"] == "the client has chosen the challenge http-01 before"
     assert kind_of(await client.post(f"{url}/http-01", [])) == "malformed"
+    assert (await client.post(url, {"status": "deactivated"})).status == 200
+    for late in (f"{url}/dns-01", f"{url}/http-01"):
+        assert (await client.post(late, {})).json["detail"] == "the authorization is deactivated, not pending"
+    again = await client.post(url, {"status": "deactivated"})
+    assert again.json["detail"] == "the authorization is deactivated, neither pending nor valid"
     wildcard = await client.order("dns:*.example.net")
     assert (await client.post(f"{wildcard.json['authorizations'][0]}/http-01", {})).status == 404
 

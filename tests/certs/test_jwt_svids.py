@@ -175,11 +175,19 @@ def test_audiences_up_to_the_limit_are_accepted(audiences: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "audiences",
-    [[], [""], [" "], ["a", "a"], ["x" * (MAX_AUDIENCE + 1)], [str(n) for n in range(MAX_AUDIENCES + 1)], ["a\n"]],
+    ("audiences", "message"),
+    [
+        ([], "a JWT-SVID must have 1 to "),
+        ([str(n) for n in range(MAX_AUDIENCES + 1)], "a JWT-SVID must have 1 to "),
+        (["a", "a"], "an audience of the JWT-SVID is named twice"),
+        ([""], "an audience must have 1 to "),
+        ([" "], "an audience must have 1 to "),
+        (["x" * (MAX_AUDIENCE + 1)], "an audience must have 1 to "),
+        (["a\n"], "an audience must have 1 to "),
+    ],
 )
-def test_audiences_beyond_the_limit_are_refused(audiences: list[str]) -> None:
-    with pytest.raises(Invalid):
+def test_audiences_beyond_the_limit_are_refused(audiences: list[str], message: str) -> None:
+    with pytest.raises(Invalid, match=message):
         check_audiences(audiences)
 
 
@@ -350,7 +358,7 @@ def test_a_bundle_never_goes_backwards() -> None:
     assert is_new(federated(before), TrustBundle(other, (), 8))
     assert is_new(federated(before), TrustBundle((), (), 8)), "an empty one revokes"
     assert is_new(federated(before), TrustBundle(other, (), None)), "without a sequence the newest counts"
-    for sequence in (6, 7, 0):
-        with pytest.raises(BackwardBundle):
+    for sequence, problem in ((6, "a lower number"), (7, "other content"), (0, "a lower number")):
+        with pytest.raises(BackwardBundle, match=f"with the sequence number {sequence} has {problem} than the stored"):
             is_new(federated(before), TrustBundle(other, (), sequence))
     assert issubclass(BackwardBundle, Refused)

@@ -9,7 +9,7 @@ import pytest
 from ostiary.protocol.errors import Refused
 from ostiaryd.certs.model import parse_name
 from ostiaryd.certs.model.names import check_pattern, is_allowed
-from ostiaryd.certs.model.profiles import BUILT_IN, LONGEST_S, choose_names, find_profile, parse_profiles
+from ostiaryd.certs.model.profiles import BUILT_IN, LONGEST_S, MAX_PROFILES, choose_names, find_profile, parse_profiles
 
 ALLOWED = {
     "dns:a.example": (
@@ -119,8 +119,23 @@ def test_a_configured_profile_replaces_the_built_in_profile_of_its_name() -> Non
     with pytest.raises(Refused) as refused:
         find_profile(profiles, "nosuch")
     assert (refused.value.code, refused.value.hint) == ("not_found", "use one of agent, listener, server, web")
-    with pytest.raises(Refused, match="unknown key 'profiles'"):
-        parse_profiles({"profiles": {}})
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"profiles": {}}, "profiles: unknown key 'profiles'"),
+        ({"profile": []}, "profiles: `profile` is not a table"),
+        ({"profile": dict.fromkeys(map(str, range(MAX_PROFILES + 1)), GOOD)}, f"the limit is {MAX_PROFILES}"),
+    ],
+    ids=["key", "no table", "too many"],
+)
+def test_a_document_that_is_no_table_of_profiles_is_refused_with_its_fault(
+    document: dict[str, object], message: str
+) -> None:
+    parse_profiles({"profile": {f"p{number}": GOOD for number in range(MAX_PROFILES)}})
+    with pytest.raises(Refused, match=message):
+        parse_profiles(document)
 
 
 def test_the_number_of_names_is_limited_and_wildcards_need_the_profiles_permission() -> None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from harness.clock import START, Clock
 from harness.registry_fixtures import SECOND, newest_entry, register_agent
+from ostiary.protocol.errors import Malformed
 from ostiaryd.app import build_app
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import status
@@ -23,7 +24,7 @@ from ostiaryd.certs.flows.rotation import rotate_authority
 from ostiaryd.certs.model import AuthorityKind, IssuedCertificate, RevocationReason
 from ostiaryd.certs.model.certificate import SHARDS, shard_of
 from ostiaryd.certs.model.keys import generate_keys
-from ostiaryd.certs.model.revocation import MAX_NONCE, MAX_OCSP_BYTES
+from ostiaryd.certs.model.revocation import MAX_NONCE, MAX_OCSP_BYTES, parse_ocsp_request
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -260,8 +261,31 @@ def _many(issued: IssuedCertificate, count: int) -> bytes:
     return _sequence(_sequence(_sequence(one[6:] * count)))
 
 
+async def test_a_malformed_request_is_refused_with_its_fault(world: World) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    one = question(issued)
+    parse_ocsp_request(one)
+    serial = bytes.fromhex("0210" + issued.certificate.serial)
+    assert one.count(serial) == one.count(SHA256_OID) == 1
+    for der, message in (
+        (_many(issued, 0), "is not about exactly one certificate"),
+        (_many(issued, 2), "is not about exactly one certificate"),
+        (one[:-1], "cannot be read"),
+        (one.replace(SHA256_OID, SHA384_OID), "uses the hash sha384 instead of one of sha1, sha256"),
+        (one.replace(serial, b"\x02\x10\x80" + serial[3:]), "is negative, or has more than 20 bytes"),
+    ):
+        with pytest.raises(Malformed, match=message):
+            parse_ocsp_request(der)
+
+
+SHA256_OID, SHA384_OID = bytes.fromhex("608648016503040201"), bytes.fromhex("608648016503040202")
+
+
 def _sequence(content: bytes) -> bytes:
-    return b"\x30\x83" + len(content).to_bytes(3, "big") + content
+    size = len(content)
+    length = size.to_bytes(max(1, (size.bit_length() + 7) // 8))
+    return b"\x30" + (length if size < 128 else bytes([0x80 | len(length)]) + length) + content
 
 
 async def test_an_unknown_certificate_is_never_good(world: World, app: ASGIApp) -> None:

@@ -326,18 +326,19 @@ def parse_jws(body: object, *, of: str = "the request", macs: bool = False, has_
     assert isinstance(value, dict)
     for name in ("header", "signatures"):
         if getattr(jws, name) is not msgspec.UNSET:
-            raise AcmeRefused("malformed", f"the JWS must not have the member `{name}` (RFC 8555 section 6.2)")
+            raise AcmeRefused("malformed", f"{of} must not have the member `{name}` (RFC 8555 section 6.2)")
     for name in ("crit", "b64"):
         if name in value:
-            raise AcmeRefused("malformed", f"the JWS has an unsupported extension (`{name}`)")
+            raise AcmeRefused("malformed", f"{of} has an unsupported extension (`{name}`)")
     algorithms = tuple(MACS) if macs else ALGORITHMS
     if header.alg not in algorithms:
         raise BadAlgorithm(f"the algorithm {header.alg[:20]!a} is not one of {', '.join(algorithms)}", algorithms)
     if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
         rule = "must have a `nonce` that is a string" if has_nonce else "must not have a `nonce`"
-        raise AcmeRefused("malformed", f"the JWS {rule}")
-    if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
-        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid` (a string) and `jwk`")
+        raise AcmeRefused("malformed", f"{of} {rule}")
+    is_kid = isinstance(header.kid, str) and header.kid != ""
+    if is_kid is not ("kid" in value) or is_kid is ("jwk" in value):
+        raise AcmeRefused("malformed", f"{of} must have exactly one of `kid` (a text that is not empty) and `jwk`")
     signing_input = f"{jws.protected}.{jws.payload}".encode()
     return UnverifiedJws(
         header.alg, header.nonce, header.url, header.kid, header.jwk, payload, signing_input, signature

@@ -83,7 +83,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
         serial = request.serial_number
         parsed = OcspRequest(algorithm, request.issuer_name_hash, request.issuer_key_hash, "", nonce)
     except NotImplementedError:
-        raise Malformed("the OCSP request is about several certificates") from None
+        raise Malformed("the OCSP request is not about exactly one certificate") from None
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         raise Malformed("the OCSP request cannot be read") from None
     if nonce is not None and not 1 <= len(nonce) <= MAX_NONCE:
