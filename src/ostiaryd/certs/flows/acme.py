@@ -283,9 +283,9 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
     """
     act.entry.key = new.thumbprint
     if (other := store.acme.get_account_of_key(act.tx, new.thumbprint)) is not None:
-        whose = "present key of the account" if other.account_id == account.account_id else "key of another account"
+        role = "present key of the account" if other.account_id == account.account_id else "key of another account"
         raise AcmeRefused(
-            "malformed", f"the new key is the {whose}", status=409, location=accounts_url + other.account_id
+            "malformed", f"the new key is the {role}", status=409, location=accounts_url + other.account_id
         )
     store.acme.change_account_key(act.tx, account.account_id, jkt=new.thumbprint, jwk=new.bare_jwk)
     return replace(account, jkt=new.thumbprint, jwk=new.bare_jwk)
