@@ -202,6 +202,18 @@ def test_a_refusal_by_the_server_is_exit_1_with_its_message(
         (("key", "add", "admin"), "no key is named"),
         (("key", "add", "admin", "--generate-key", "/a", "--jwk", "/b"), "`--generate-key` and `--jwk` exclude each"),
         (("key", "list", "a b"), "'a b' is not a name or an id"),
+        (
+            ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--header", ""),
+            "--header 'Authorization: Bearer {secret}'",
+        ),
+        (
+            ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--query", "key"),
+            "--query 'key={secret}'",
+        ),
+        (
+            ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--body", "=x"),
+            "--body 'key={secret}'",
+        ),
         (("secret", "put", "secret/a"), "no value is given"),
         (("secret", "put", "secret/a", "b=c", "--source", "/nowhere"), "`--source` and NAME=VALUE exclude each other"),
         (("enforce", "admin"), "`ostiary run` has registered no resource for the agent `admin`"),

@@ -71,15 +71,18 @@ def add_destination(
             scopes.
         private: The server may have private addresses; otherwise the proxy does not connect to them.
     """
-    texts = [(place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text]
+    texts = [
+        (place, text) for place, text in (("header", header), ("query", query), ("body", body)) if text is not None
+    ]
     if len(texts) > 1:
         raise Usage("more than one place is given for the secret", hint="give one of --header, --query and --body")
     place, field, template = "placeholder", "", PLAIN
     if texts:
         [(place, text)] = texts
+        example = "Authorization: Bearer {secret}" if place == "header" else "key={secret}"
         field, sign, template = (part.strip() for part in text.partition(":" if place == "header" else "="))
         if not (field and sign):
-            raise Usage(f"--{place} is not NAME and TEMPLATE", hint="--header 'Authorization: Bearer {secret}'")
+            raise Usage(f"--{place} is not NAME and TEMPLATE", hint=f"--{place} '{example}'")
     path, _, member = secret.partition("#")
     new: dict[str, Any] = {"name": name, "origin": parse_origin(origin), "private": private}
     new |= {"place": place, "field": field, "template": template or PLAIN, "secret": path, "member": member}
