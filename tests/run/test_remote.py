@@ -186,9 +186,14 @@ def test_an_http_api_can_be_enforced(stdio_agent: StdioAgent, described: bool) -
         (("--http", "shop"), "is not of the form"),
         (("--http", "shop=http://a", "--http", "shop=http://b"), "an API that an earlier option names"),
         (("--openapi", "shop=x.json"), "which no --http names"),
+        (("--http", "a=http://a", "--secret", "A_URL=secret/a"), "two options set the variable A_URL"),
+        (("--http", "a=http://a", "--config-env", "A_URL"), "two options set the variable A_URL"),
+        (("--egress", "--secret", "HTTPS_PROXY=secret/a"), "two options set the variable HTTPS_PROXY"),
     ],
 )
-def test_options_that_name_no_api_are_refused(stdio_agent: StdioAgent, options: tuple[str, ...], message: str) -> None:
+def test_options_that_contradict_each_other_or_name_no_api_are_refused(
+    stdio_agent: StdioAgent, options: tuple[str, ...], message: str
+) -> None:
     ran = stdio_agent.run([], *options, command=("true",))
     assert ran.code == 2
     assert message in ran.err.replace("\n", " ")

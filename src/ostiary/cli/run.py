@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -29,7 +30,7 @@ from ostiary.cli.usage import Usage
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.proxy.upstream import check_url
-from ostiary.run.apis import api_servers, as_it_is, name_apis
+from ostiary.run.apis import api_servers, as_it_is, name_apis, variable_of
 from ostiary.run.configs import Config, Server, check_names, expand
 from ostiary.run.delivery import delivery, has_config, source_of
 from ostiary.run.egress import (
@@ -122,6 +123,14 @@ def run(
     environment = ambient.environment()
     apis = api_servers(http, openapi)
     variables = parse_variables(secret, secret_fd)
+    _check_variables(
+        [
+            *(one.name for one in variables),
+            *(variable_of(one.name) for one in apis),
+            *([] if config_env is None else [config_env]),
+            *(egress_variables("", Path()) if egress.egress else ()),
+        ]
+    )
     is_mcp_only = not (apis or variables or egress.egress)
     if is_mcp_only or config is not None or has_config(command, config_env=config_env):
         in_variable = None if config_env is None else ambient.environ(config_env)
@@ -171,6 +180,15 @@ def run(
                 code = _start(words, command_environment, secrets.descriptors, user)
     output.summary(place, servers)
     sys.exit(code)
+
+
+def _check_variables(names: Sequence[str]) -> None:
+    """Check that no two options set the same environment variable of the command. Raises Usage otherwise."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Usage(
+            f"two options set the variable {twice[0]}",
+            hint="choose another name for the API, or another variable for --secret or --config-env",
+        )
 
 
 def _prepare(

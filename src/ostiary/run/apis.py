@@ -27,16 +27,16 @@ def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ..
         raise Usage(f"--openapi names {min(unknown)!a}, which no --http names", hint=f"--http {min(unknown)}=URL")
     servers, names = list[Server](), dict[str, str]()
     for name, url in urls.items():
-        if (other := names.setdefault(_variable(name), name)) != name:
+        if (other := names.setdefault(variable_of(name), name)) != name:
             raise Usage(
-                f"the APIs {other!a} and {name!a} have the same variable {_variable(name)}", hint="rename one of them"
+                f"the APIs {other!a} and {name!a} have the same variable {variable_of(name)}", hint="rename one of them"
             )
         document = {"openapi": read_document(Path(files[name]))} if name in files else {}
         servers.append(Server(name, to_word(name, of="the API"), {"type": API, "url": url, **document}))
     return tuple(servers)
 
 
-def _variable(name: str) -> str:
+def variable_of(name: str) -> str:
     """Return the environment variable that has the local address of an API."""
     return re.sub(r"[-.]", "_", to_word(name, of="the API").upper()) + "_URL"
 
@@ -59,7 +59,7 @@ def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str]
     named = list(words)
     for name, url in local.items():
         named = [word.replace(f"{{http:{name}}}", url) for word in named]
-    return named, {_variable(name): url for name, url in local.items()}
+    return named, {variable_of(name): url for name, url in local.items()}
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:
