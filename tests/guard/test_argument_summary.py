@@ -141,6 +141,34 @@ def test_arguments_are_recorded_only_in_watch_mode(learning: Guard, clock: Clock
     learning._spool.close()
 
 
+@pytest.mark.parametrize("classes", [[], ["secret"]])
+def test_the_arguments_of_a_tool_with_the_data_class_secret_are_recorded_without_their_values(
+    learning: Guard, clock: Clock, classes: list[str]
+) -> None:
+    feeder = Feeder(clock, feed=learning.feed)
+    feeder.snapshot()
+    catalogue = json.loads(TOOLS)
+    stated = {"data_classes": classes}
+    catalogue["tools"] = [tool | stated if tool["name"] == "read_file" else tool for tool in catalogue["tools"]]
+    fact = ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default")
+    feeder.say(msgspec.structs.replace(fact, catalogue=json.dumps(catalogue)))
+    learning.decide(shown(learning, feeder), "read_file", {"path": "/a", "n": 1})
+    clock.advance(60)
+    learning.undecided(None, "ag_1", "read_file", {"path": "/a", "n": 1}, Unavailable("no answer"), passes=True)
+    hidden = {"path": {"type": "string", "length": 2, "secret": True}, "n": {"type": "number", "secret": True}}
+    recorded = [record["arguments"] for record in records(learning)]
+    assert recorded == [hidden if classes else {"path": "/a", "n": 1}] * 2
+    learning._spool.close()
+
+
+def test_the_arguments_of_an_undecided_call_are_not_recorded_without_a_catalogue(learning: Guard) -> None:
+    """The guard cannot know which of them are secrets."""
+    learning.undecided(None, "ag_1", "read_file", {"path": "/a"}, Unavailable("no answer"), passes=True)
+    [record] = records(learning)
+    assert "arguments" not in record
+    learning._spool.close()
+
+
 def test_an_undecided_call_is_recorded_with_its_outcome_and_reason(learning: Guard, clock: Clock) -> None:
     feeder = Feeder(clock, feed=learning.feed)
     feeder.snapshot()

@@ -102,11 +102,12 @@ def list_server_keys(*, session: Here) -> None:
 
 @keys.command(name="rotate")
 def rotate_server_key(*, use: Literal["token", "feed"] = "token", alg: str | None = None, session: Here) -> None:
-    """Replace a signing key of the server. The old key stays published until everything that it signed has expired.
+    """Replace one signing key of the server. The server has a key for each use and algorithm; the other keys stay. The
+    old key stays published until everything that it signed has expired.
 
     Args:
         use: Use of the key.
-        alg: Algorithm: ES256, RS256 or EdDSA for tokens, EdDSA for the feed.
+        alg: Algorithm of the key to replace: ES256 (the default), RS256 or EdDSA for tokens, EdDSA for the feed.
     """
     body = {"use": use, "alg": alg or {"token": "ES256", "feed": "EdDSA"}[use]}
     session.show(session.api("POST", "/keys/rotate", body), facts)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from ostiary.decision.access import ReadyTool
 from ostiary.protocol import canonical
 
 MAX_TEXT = 256
@@ -45,15 +46,28 @@ _SECRET_TEXT = re.compile(
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 
 
-def summarize_arguments(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Return the recorded form of the arguments by path: numbers, booleans and short texts unchanged, and the type and
-    length of secrets and other values. `kinds`: the kinds that the catalogue states, by path of the argument. Raises
-    nothing.
+def learn_arguments(arguments: Mapping[str, Any], ready: ReadyTool | None) -> dict[str, Any]:
+    """Return the recorded form of the arguments of a call in mode `watch` (`summarize_arguments`). `ready`: the tool;
+    None for a tool that is not in the catalogue. Raises nothing.
     """
-    return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
+    if ready is None:
+        return summarize_arguments(arguments, {})
+    return summarize_arguments(arguments, ready.tool.kinds, are_secret=ready.secrets is None)
 
 
-def _leaves(inside: Mapping[str, Any], kinds: Mapping[str, str], before: str, depth: int) -> Iterator[tuple[str, Any]]:
+def summarize_arguments(
+    arguments: Mapping[str, Any], kinds: Mapping[str, str], *, are_secret: bool = False
+) -> dict[str, Any]:
+    """Return the recorded form of the arguments by path: numbers, booleans and short texts unchanged, and the type and
+    length of secrets and other values. `kinds`: the kinds that the catalogue states, by path of the argument.
+    `are_secret`: all arguments are secrets. Raises nothing.
+    """
+    return dict(islice(_leaves(arguments, kinds, are_secret, "", MAX_DEPTH), MAX_ARGUMENTS))
+
+
+def _leaves(
+    inside: Mapping[str, Any], kinds: Mapping[str, str], are_secret: bool, before: str, depth: int
+) -> Iterator[tuple[str, Any]]:
     """Yield (path, recorded value) for each value. A member whose name contains a dot is omitted, because its name
     could be confused with a path.
     """
@@ -62,9 +76,9 @@ def _leaves(inside: Mapping[str, Any], kinds: Mapping[str, str], before: str, de
         if not name or "." in name or len(path) > MAX_NAME:
             continue
         if isinstance(value, dict) and value and depth > 1 and kinds.get(path) != "secret":
-            yield from _leaves(value, kinds, f"{path}.", depth - 1)
+            yield from _leaves(value, kinds, are_secret, f"{path}.", depth - 1)
         else:
-            is_secret = kinds.get(path) == "secret" or _SECRET_NAME.search(name) is not None
+            is_secret = are_secret or kinds.get(path) == "secret" or _SECRET_NAME.search(name) is not None
             yield path, _summary(value, is_secret=is_secret)
 
 

@@ -17,7 +17,7 @@ from ostiary.authorization import budget
 from ostiary.decision import access
 from ostiary.decision.access import Decision, DecisionInputs, History, RemoteAnswers, RemotePolicies, Steps, TaskMemory
 from ostiary.guard.approvals import Approval, ApprovalOutcome, approval_of
-from ostiary.guard.argument_summary import summarize_arguments
+from ostiary.guard.argument_summary import learn_arguments
 from ostiary.guard.budgets import BudgetCache, BudgetDraw
 from ostiary.guard.call import Call, Verified, call_record, shorten
 from ostiary.guard.drivers import Waits, Work
@@ -317,7 +317,7 @@ class CallDecider:
         elif self.records_arguments:
             record = replace(record, arguments=shorten(call.arguments, frozenset() if ready is None else ready.secrets))
         elif self.learns and facts.resource.mode == "watch":
-            record = replace(record, arguments=summarize_arguments(call.arguments, ready.tool.kinds if ready else {}))
+            record = replace(record, arguments=learn_arguments(call.arguments, ready))
         then = None
         if decision.allowed and approval is not None and approval.number:
             then = partial(self.link.rpc.pending.drop, approval.number)

@@ -8,7 +8,7 @@ older than `max_age`, because it may have missed a revocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from pathlib import Path
 
@@ -197,6 +197,11 @@ class Feed:
     def heard_at(self) -> int:
         """Return the server time of the newest message, in microseconds: every earlier change is known."""
         return self.clock() - self.age
+
+    @property
+    def last_tools(self) -> Mapping[str, access.ReadyTool] | None:
+        """Return the tools of the resource in the last facts, even if the facts are too old; None if there are none."""
+        return None if self._present is None else self._present.facts.resource.tools
 
     def current(self) -> Present:
         """Return the facts, if they are reliable. Raises FeedStale otherwise; the guard then denies every call."""

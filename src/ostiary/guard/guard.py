@@ -27,7 +27,7 @@ from ostiary import ambient
 from ostiary.authorization.claims import check_certificate
 from ostiary.decision import access
 from ostiary.decision.feed import ResourceFact
-from ostiary.guard.argument_summary import summarize_arguments
+from ostiary.guard.argument_summary import learn_arguments
 from ostiary.guard.budgets import BudgetCache
 from ostiary.guard.call import Call, Verified, undecided_record
 from ostiary.guard.closed import fail_closed
@@ -267,8 +267,8 @@ class Guard:
         with fail_closed():
             principal = None if caller is None else caller.principal
             record = undecided_record(principal, agent, tool, arguments, why, passes=passes, now=self._now())
-            if self._learns and passes:
-                record = msgspec.structs.replace(record, arguments=summarize_arguments(arguments, {}))
+            if self._learns and passes and (tools := self.feed.last_tools) is not None:
+                record = msgspec.structs.replace(record, arguments=learn_arguments(arguments, tools.get(tool)))
             number = self._spool.append(record)
             self._link.wake_reporter()
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)

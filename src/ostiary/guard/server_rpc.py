@@ -278,8 +278,8 @@ def _unasked(why: str) -> Unavailable:
 
 
 class RpcRefused(Unavailable):
-    """The server answered a request of the guard with an error status. `own`: the refusal in the body of the answer;
-    None if the body states none, and for a status from 500 on.
+    """The server answered a request of the guard with an error status. `own`: for a status below 500, the refusal that
+    the body states; otherwise, and without such a body, None.
     """
 
     def __init__(self, status: int, content: bytes) -> None:

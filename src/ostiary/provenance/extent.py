@@ -174,8 +174,8 @@ def digest_outside(memory: Memory) -> str:
 
 
 def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether untrusted content contains a value that the call names, even if trusted content contains
-    the value too. True if the memory has lost some untrusted content.
+    """Return whether untrusted content contains a recipient or an object that the call names (`identifying`), even if
+    trusted content contains the value too. True if the memory has lost some untrusted content.
     """
     if memory.has_forgotten:
         return True

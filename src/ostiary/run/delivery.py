@@ -24,8 +24,9 @@ Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 
 def source_of(command: Sequence[str], *, config: Path | None, config_in_variable: str | None) -> Config:
     """Return the configuration that the command would use without a guard: the file `config`, else the value of the
-    command's `--mcp-config`, else the file `config_in_variable` that an environment variable names, else the
-    configuration of this folder or of the user. Raises Usage if there is none, or if the text is no configuration.
+    command's `--mcp-config`, else the file with the path `config_in_variable` (the value of the environment variable
+    that `--config-env` names), else the configuration of this folder, else that of the user. Raises Usage if there is
+    none, or if the text is no configuration.
     """
     if config is not None:
         return read_config(config)

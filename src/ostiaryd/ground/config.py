@@ -153,7 +153,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=60,
             le=2_592_000,
-            description="Time without a request after which the browser session of a person ends, in seconds",
+            description="Time without use after which the browser session of a person ends, in seconds. Pages and"
+            " `GET /api/v1/session` are use; other requests to the API are not, because the console repeats them",
         ),
     ] = 7200
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="Validity of a DPoP nonce, in seconds")] = 300

@@ -67,7 +67,7 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
     act.entry.person = person.person_id
     if len(request.message) > MAX_MESSAGE or not request.message.isprintable():
         raise InvalidBindingMessage(
-            f"`binding_message` must have at most {MAX_MESSAGE} characters, all of them visible"
+            f"`binding_message` must have at most {MAX_MESSAGE} characters, and no control characters (no line breaks)"
         )
     requested = parse_scope(request.scope)
     if not (scopes := requested - {OPENID}):
