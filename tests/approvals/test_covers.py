@@ -17,6 +17,7 @@ from ostiary.provenance.extent import Extent, extent_of, warnings_of
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiaryd.approvals import store
+from ostiaryd.approvals.flows.wording import describe_question
 from ostiaryd.approvals.model import MAX_SPENT_OF_CALL, MAX_USES
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows as tasks
@@ -277,16 +278,34 @@ async def test_an_approval_ends_when_a_similar_call_that_it_could_not_cover_is_d
     assert (await mail.ask({"to": "bob@else.example", "body": "2"}, **WHOM)).state == "spent"
 
 
-async def test_a_denial_of_a_request_from_an_earlier_version_ends_the_approval_too(world: World, mail: Bank) -> None:
-    """Such a request has the digest of the counterpart only in its extent."""
-    await said_yes(mail, ANN | {"limit": 10})
-    asked = await mail.ask(ANN | {"limit": 11}, **WHOM)
-    question = store.get_question(world.db.read(), asked.approval)
+async def ask_before_upgrade(mail: Bank, arguments: dict[str, Any]) -> str:
+    """Return the id of a request in the form in which an earlier version stored it: the digest of the counterpart is
+    only in the extent, and nothing says whether an approval covers other times.
+    """
+    asked = await mail.ask(arguments, **WHOM)
+    question = store.get_question(mail.world.db.read(), asked.approval)
     assert question is not None
-    about = question.about
-    await world.writer.submit(lambda tx: store.replace_about(tx, asked.approval, replace(about, counterpart="")))
-    await mail.answer(asked.approval, "deny")
+    about = replace(question.about, counterpart="", varies_times=False)
+    await mail.world.writer.submit(lambda tx: store.replace_about(tx, asked.approval, about))
+    return asked.approval
+
+
+async def test_a_denial_of_a_request_from_an_earlier_version_ends_the_approval_too(mail: Bank) -> None:
+    await said_yes(mail, ANN | {"limit": 10})
+    await mail.answer(await ask_before_upgrade(mail, ANN | {"limit": 11}), "deny")
     assert (await mail.ask(ANN | {"limit": 9}, **WHOM)).state == "open"
+
+
+async def test_an_approval_of_a_request_from_an_earlier_version_covers_one_call(world: World, mail: Bank) -> None:
+    id = await ask_before_upgrade(mail, ANN)
+    question = store.get_question(world.db.read(), id)
+    assert question is not None
+    assert describe_question(question, agent="bot", owner=None)[-1] == "An approval covers this one call."
+    with pytest.raises(Invalid, match="an approval of this call is for one call only"):
+        await mail.answer(id, covers="task")
+    await mail.answer(id)
+    assert (await mail.ask(ANN | {"at": "10:30"}, **WHOM)).state == "open"
+    assert (await mail.ask(ANN, **WHOM)).state == "spent"
 
 
 async def test_an_approval_ends_when_the_policies_change(world: World, mail: Bank) -> None:

@@ -5,6 +5,7 @@ spent approvals.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.extent import Extent
@@ -293,6 +294,16 @@ def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
     tx.send(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 
+def _read_about(text: str) -> About:
+    """Return the stored content of an approval request. An earlier version stored the counterpart only in the extent,
+    and not whether the extent includes other times: an approval of such a request covers no further call.
+    """
+    about = _decode(text)
+    if about.extent is None or about.counterpart:
+        return about
+    return replace(about, extent=None, counterpart=about.extent.counterpart)
+
+
 def _question(row: Row) -> Question:
     (
         id,
@@ -321,7 +332,7 @@ def _question(row: Row) -> Question:
         digest=digest,
         needs=needs,
         state=ApprovalState(state),
-        about=_decode(about),
+        about=_read_about(about),
         times=times,
         asked_at=asked_at,
         last_at=last_at,

@@ -13,7 +13,6 @@ from ostiaryd.approvals.flows.calls import find_question
 from ostiaryd.approvals.flows.cover import begin_covers, read_covers
 from ostiaryd.approvals.flows.responsible import check_responsible
 from ostiaryd.approvals.model import (
-    About,
     Answer,
     ApprovalState,
     Narrowing,
@@ -121,16 +120,9 @@ def answer(
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)
         _hold(act, question, [*before, new_answer], until=until, narrowing=narrowing)
-    elif counterpart := _counterpart_of(question.about):  # a denial that is newer than the approval of similar calls
-        store.end_covers(act.tx, task=question.task, counterpart=counterpart)
+    elif question.about.counterpart:  # a denial that is newer than the approval of similar calls
+        store.end_covers(act.tx, task=question.task, counterpart=question.about.counterpart)
     return find_question(act, id)
-
-
-def _counterpart_of(about: About) -> str:
-    """Return the digest of the counterpart of a call. A request that an earlier version of the server stored has the
-    digest only in its extent.
-    """
-    return about.counterpart or ("" if about.extent is None else about.extent.counterpart)
 
 
 def _hold(act: Act, question: Question, answers: list[Answer], *, until: int, narrowing: Narrowing) -> None:
