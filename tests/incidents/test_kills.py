@@ -16,6 +16,7 @@ from ostiary.decision.feed import StopFact
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import kills as flows
+from ostiaryd.incidents.flows.respond import would_lock_out
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentState, Caller, Resource
 from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
@@ -138,6 +139,15 @@ async def test_an_administrator_is_stopped_only_by_name(world: World, clock: Clo
     opened = await kill(world, "agent", "root")
     assert get_agent(world, "root").state is AgentState.QUARANTINED
     assert opened.says == "stopped by hand: it is on fire"
+
+
+async def test_a_kill_of_the_last_administrator_is_not_refused_although_no_person_could_release_the_agent(
+    world: World,
+) -> None:
+    agent = await register_agent(world, "root", scopes=["ostiary:admin"])
+    assert would_lock_out(world.db.read(), agent)
+    await kill(world, "agent", "root")
+    assert get_agent(world, "root").state is AgentState.QUARANTINED
 
 
 async def test_a_stop_of_a_task_also_stops_its_child_tasks(world: World, clock: Clock) -> None:

@@ -31,6 +31,7 @@ def start(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> 
     """Stop an agent, an owner, a model, .. and print when each guard denied.
 
     An agent is quarantined, and its incident waits for a person. Anything else stays stopped until `ostiary kill lift`.
+    An agent that administers the server is stopped by name even if no person has a key to release the agent.
     `ostiary help stopping` compares all commands that stop.
 
     Args:
