@@ -26,8 +26,9 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
+from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, AgentState, Holding, HoldingId
+from ostiaryd.registry.model import AgentId, AgentState, Holding, HoldingId, Verb
 from ostiaryd.registry.store import holdings, risks
 from ostiaryd.signals import wire_signals, wire_signals_poll
 from ostiaryd.signals.flows import issuers, reception
@@ -182,6 +183,33 @@ async def test_an_owner_with_too_many_agents_to_end_one_by_one_is_stopped_as_a_w
     await register_agent(world, "third")
     await push(world, made, idp.token(SESSION, EMAIL))
     assert len(stopped(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "claims"),
+    [(f"{CAEP}risk-level-change", {"principal": "USER", "current_level": "HIGH"}), (DISABLED, {})],
+    ids=["raise_risk", "stop"],
+)
+async def test_a_signal_about_a_person_with_too_many_active_agents_reports_how_many_it_left_out(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch, event: str, claims: dict[str, Any]
+) -> None:
+    def limited() -> list[dict[str, Any]]:
+        found = log.search_entries(world.db.read(), {"action": "signal.limited"}, limit=9)
+        return [json.loads(body)["detail"] for _, body in found]
+
+    monkeypatch.setattr(reception, "MAX_AGENTS", 2)
+    made = await trust(world, idp)
+    suspended = await register_agent(world, "suspended")
+    await run_act(world, lambda a: registry.set_agent_state(a, suspended.agent_id, Verb.SUSPEND, why="a test"))
+    await push(world, made, idp.token(event, EMAIL, claims))
+    assert limited() == []
+    for name in ("third", "fourth"):
+        await register_agent(world, name)
+    await push(world, made, idp.token(event, EMAIL, claims))
+    [detail] = limited()
+    alice = registry.find_person(world.db.read(), "alice").person_id
+    assert (detail["issuer"], detail["persons"], detail["left_out"]) == (idp.issuer, [alice], 2)
+    assert "signal.limited" in TITLES
 
 
 async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_quarantined_instead(

@@ -2,8 +2,8 @@
 
 One fact in the feed stops all present and future agents, tasks and calls that the stop covers. A single agent is
 quarantined, with an incident that waits for a person. An administrator's agent is stopped only if the stop names the
-agent, so that an administrator can still lift the other stops. Such a stop is never refused, not even if no person has a
-key to release the agent: stopping always works.
+agent, so that an administrator can still lift the other stops. Such a stop is never refused, not even if no person has
+a key to release the agent: stopping always works.
 """
 
 from __future__ import annotations

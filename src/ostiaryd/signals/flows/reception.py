@@ -40,8 +40,8 @@ from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import SIGNAL
 
 MAX_AGENTS = 500
-"""Maximum number of agents whose holdings a signal about their owners ends one by one. If the owners have more agents,
-the kill switch stops all agents of each owner instead.
+"""Maximum number of active agents of persons that a signal changes one by one. If the persons have more, people are
+alerted, and the kill switch stops all agents of each owner if their holdings were to end.
 """
 SHOWN = 20
 
@@ -146,11 +146,13 @@ def _carry_out(
     act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
 ) -> int:
     """Apply an effect and its risk points to persons, to the agents that the persons are accountable for, and to the
-    agents `ours`, whose ids the event states. Return the number of changed agents.
+    agents `ours`, whose ids the event states. Return the number of changed agents. People are alerted to the number of
+    active agents that are left out because the persons have more than `MAX_AGENTS`.
     """
     effect, points = due
     gone = [owner for person in people for owner in registry.list_leaving(act.tx, person)]
-    owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
+    agents = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
+    owned = [agent for agent in agents if agent.state is AgentState.ACTIVE]
     if effect is Effect.END and len(owned) > MAX_AGENTS:
         effect = Effect.STOP
         registry.fill_entry(act, object=act.entry.object or "", effect=effect.value)
@@ -164,6 +166,8 @@ def _carry_out(
             registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
     active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
     registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
+    if left_out := len({one.agent_id for one in owned} - active.keys()):
+        _report_left_out(act, left_out)
     for agent in active.values():
         match effect:
             case Effect.RAISE_RISK:
@@ -173,6 +177,19 @@ def _carry_out(
             case _:
                 assert_never(effect)
     return len(active)
+
+
+def _report_left_out(act: Act, left_out: int) -> None:
+    """Record in a further entry how many active agents the signal of the act left out. Webhooks send an alert about
+    this entry.
+    """
+    detail = act.entry.detail or {}
+    detail = {name: detail[name] for name in ("issuer", "event", "persons", "effect")}
+    acting.act_with_entry(
+        act,
+        "signal.limited",
+        lambda more: registry.fill_entry(more, object=act.entry.object or "", left_out=left_out, **detail),
+    )
 
 
 def _stop(act: Act, owner: str, *, why: str) -> bool:
