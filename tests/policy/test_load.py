@@ -399,8 +399,13 @@ def test_an_ask_annotation_must_be_on_a_forbid_and_have_the_value_person_or_two(
 def test_a_policy_can_state_that_an_approval_covers_a_counterpart() -> None:
     assert load(one(f'{PERMIT} @ask("two") @covers("counterpart") {FORBID}')).policies.covers == {"a#2"}
     assert load(one(f'{PERMIT} @ask("two") {FORBID}')).policies.covers == frozenset()
-    for wrong in ('@covers("counterpart")', '@ask("person") @covers("task")', '@ask("person") @covers'):
-        with pytest.raises(Invalid, match="@covers"):
+    for wrong, fault in (
+        ('@covers("counterpart")', "is set without @ask"),
+        ('@covers("task")', "is set without @ask"),
+        ('@ask("person") @covers("task")', "must be `counterpart` or left out"),
+        ('@ask("person") @covers', "must be `counterpart` or left out"),
+    ):
+        with pytest.raises(Invalid, match=f"@covers {fault}"):
             load(one(f"{PERMIT} {wrong} {FORBID}"))
 
 
@@ -411,19 +416,20 @@ def test_a_policy_can_name_its_approvers() -> None:
 
 
 @pytest.mark.parametrize(
-    "named",
+    ("named", "fault"),
     [
-        '@ask("person") @approvers("")',
-        '@ask("person") @approvers(" , ")',
-        '@ask("person") @approvers',
-        '@ask("person") @approvers("The Boss")',
-        '@ask("person") @approvers("ada; ben")',
-        '@approvers("ada")',
-        f'@ask("person") @approvers("{",".join(f"p{one}" for one in range(MAX_APPROVERS + 1))}")',
+        ('@ask("person") @approvers("")', "@approvers must be 1 to 16 names"),
+        ('@ask("person") @approvers(" , ")', "@approvers must be 1 to 16 names"),
+        ('@ask("person") @approvers', "@approvers must be 1 to 16 names"),
+        (f'@ask("person") @approvers("{",".join(f"p{one}" for one in range(MAX_APPROVERS + 1))}")', "must be 1 to 16"),
+        ('@ask("person") @approvers("The Boss")', "the approver of policy 'a#2' contains the character `T`"),
+        ('@ask("person") @approvers("ada; ben")', "the approver of policy 'a#2' contains the character `;`"),
+        ('@approvers("ada")', "@approvers is set without @ask"),
+        ('@approvers("")', "@approvers is set without @ask"),
     ],
 )
-def test_an_invalid_approvers_annotation_is_refused(named: str) -> None:
-    with pytest.raises(Invalid, match="approver"):
+def test_an_invalid_approvers_annotation_is_refused(named: str, fault: str) -> None:
+    with pytest.raises(Invalid, match=fault):
         load(one(f"{PERMIT} {named} {FORBID}"))
 
 

@@ -273,8 +273,18 @@ async def test_the_number_of_streams_is_limited(world: World) -> None:
     made = [await siem.stream() for _ in range(MAX_OF_RECEIVER)]
     status, said = await siem.ask("POST", STREAMS, {})
     assert (status, said["error"]) == (409, "too_many_streams")
+    assert said["message"] == f"the receiver has {MAX_OF_RECEIVER} streams, which is the limit"
     assert (await siem.ask("DELETE", f"{STREAMS}?stream_id={made[0]['stream_id']}")) == (204, None)
     await siem.stream()
+
+
+async def test_the_number_of_streams_of_all_receivers_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 2)
+    one, other = await signal_receiver(world), await signal_receiver(world, "other")
+    await one.stream()
+    await other.stream()
+    status, said = await other.ask("POST", STREAMS, {})
+    assert (status, said["message"]) == (409, "the server has 2 streams to receivers, which is the limit")
 
 
 async def test_a_configuration_is_updated_by_patch_and_replaced_by_put(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,24 @@ def test_an_accepted_assertion_is_for_this_server_only_and_within_its_time_limit
     if strict is not None:
         assert claims["aud"] in (ISSUER, [ISSUER])
         assert claims["exp"] - claims["iat"] <= 300
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sub": "ag_x", "iss": "ag_x"}, "`sub` of the client assertion is not a client id"),
+        ({"sub": 7, "iss": 7}, "`sub` of the client assertion is not a client id"),
+        ({"iss": "ag_" + "1" * 32}, "`iss` of the client assertion differs from `sub`"),
+        ({"iss": None}, "`iss` of the client assertion differs from `sub`"),
+        ({"jti": ""}, "`jti` of the client assertion is not a string of 1 to "),
+    ],
+)
+def test_a_claim_of_an_assertion_is_refused_with_its_fault(changed: dict[str, object], message: str) -> None:
+    claims = {"iss": CLIENT, "sub": CLIENT, "aud": ISSUER, "iat": NOW, "exp": NOW + 60, "jti": "j"}
+    assert check(claims, is_compatible=False) is not None
+    jws = jose.Jws({"alg": "ES256"}, json.dumps(claims | changed).encode(), b"", b"")
+    with pytest.raises(InvalidClient, match=message):
+        check_assertion(jws, client_id=None, issuer=ISSUER, now=NOW * SECOND, is_compatible=lambda _: False)
 
 
 @given(st.sampled_from(TYPES), st.booleans(), st.booleans())

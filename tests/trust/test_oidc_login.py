@@ -333,6 +333,7 @@ BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
     "no end": lambda idp: idp.claims.update(exp=None),
     "from the future": lambda idp: idp.claims.update(iat=idp.at + LEEWAY // SECOND + 1, exp=idp.at + 1000),
     "too old": lambda idp: idp.claims.update(iat=idp.at - (MAX_AGE + LEEWAY) // SECOND),
+    "an end at the time of issue": lambda idp: idp.claims.update(iat=idp.at, exp=idp.at),
     "no time": lambda idp: idp.claims.update(iat=None),
     "another nonce": lambda idp: idp.claims.update(nonce="x" * 43),
     "no nonce": lambda idp: idp.claims.update(nonce=None),
@@ -354,6 +355,12 @@ BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
 }
 
 
+FAULTS_OF_TIMES = {
+    "too old": "the ID token is too old (`iat`)",
+    "an end at the time of issue": "the ID token expires (`exp`) before its time of issue (`iat`)",
+}
+
+
 @pytest.mark.parametrize("why", BAD_TOKENS)
 @pytest.mark.parametrize("database", ["sqlite"])
 async def test_an_invalid_id_token_logs_no_person_in(
@@ -364,6 +371,7 @@ async def test_an_invalid_id_token_logs_no_person_in(
     assert await log_in(browser, idp) == 403, why
     assert SESSION_COOKIE not in browser.cookies
     assert (newest_entry(here).action, newest_entry(here).outcome) == ("person.login", "refused")
+    assert FAULTS_OF_TIMES.get(why, "") in newest_entry(here).reasons[0].message
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

@@ -239,42 +239,52 @@ async def test_a_response_is_accepted_once_and_only_in_the_browser_that_began_th
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "message"),
     [
-        {"audience": "https://other.example"},
-        {"audience": ""},
-        {"recipient": "https://other.example"},
-        {"in_response_to": "_another"},
-        {"response_to": "_another"},
-        {"response_to": ""},
-        {"destination": "https://other.example"},
-        {"issuer": "https://other.example"},
-        {"method": "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"},
-        {"confirmed_until": NOW - SKEW},
-        {"ends": NOW - SKEW},
-        {"not_before": NOW + SKEW + 1},
-        {"session_ends": NOW - SKEW},
-        {"authenticated_at": NOW + SKEW + 1},
-        {"format": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"},
-        {"sub": ""},
-        {"sub": "x" * 256},
-        {"sub": "u-1 "},
-        {"sub": "\nu-1"},
-        {"qualifier": "https://other.example"},
-        {"version": "1.1"},
-        {"status": "urn:oasis:names:tc:SAML:2.0:status:Responder"},
-        {"condition": '<saml:Condition xmlns:x="urn:x"/>'},
+        ({"audience": "https://other.example"}, "the assertion is for another audience than this server"),
+        ({"audience": ""}, "the assertion has no audience restriction"),
+        ({"recipient": "https://other.example"}, ""),
+        ({"in_response_to": "_another"}, ""),
+        ({"response_to": "_another"}, ""),
+        ({"response_to": ""}, ""),
+        ({"destination": "https://other.example"}, ""),
+        ({"issuer": "https://other.example"}, ""),
+        ({"method": "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"}, ""),
+        ({"confirmed_until": NOW - SKEW}, ""),
+        ({"ends": NOW - SKEW}, ""),
+        ({"not_before": NOW + SKEW + 1}, ""),
+        ({"session_ends": NOW - SKEW}, ""),
+        (
+            {"authenticated_at": NOW + SKEW + 1},
+            "`AuthnInstant` of the assertion is in the future by the clock of this server",
+        ),
+        (
+            {"format": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"},
+            "`NameID` of the assertion is transient instead of persistent",
+        ),
+        ({"sub": ""}, "`NameID` of the assertion must have 1 to 255 characters"),
+        ({"sub": "x" * 256}, "`NameID` of the assertion must have 1 to 255 characters"),
+        ({"sub": "u-1 "}, ""),
+        ({"sub": "\nu-1"}, ""),
+        ({"qualifier": "https://other.example"}, ""),
+        ({"version": "1.1"}, ""),
+        ({"status": "urn:oasis:names:tc:SAML:2.0:status:Responder"}, "the identity provider refused the login"),
+        (
+            {"condition": '<saml:Condition xmlns:x="urn:x"/>'},
+            "the assertion has the condition 'Condition', which this server does not support",
+        ),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("database", ["sqlite"])
 async def test_a_response_that_is_not_for_this_login_is_refused(
-    world: World, app: ASGIApp, changed: dict[str, Any]
+    world: World, app: ASGIApp, changed: dict[str, Any], message: str
 ) -> None:
     provider, browser = await add(world), Browser(app)
     assert (await log_in(world, browser, provider, **changed)).status == 403
     assert SESSION_COOKIE not in browser.cookies
     assert (newest_entry(world).action, newest_entry(world).outcome) == ("person.login", "refused")
+    assert message in newest_entry(world).reasons[0].message
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -415,6 +425,11 @@ def test_a_response_that_is_unsigned_modified_or_signed_by_another_key_is_refuse
     fragment = etree.tostring(good()).replace(b'URI="#_assertion"', b'URI=""')
     with pytest.raises(Invalid, match="does not sign"):
         read(fragment)
+    twice = good()
+    signature = child(twice).find("{http://www.w3.org/2000/09/xmldsig#}Signature")
+    child(twice).append(copy.deepcopy(signature))
+    with pytest.raises(Invalid, match="more than one signature"):
+        read(twice)
 
 
 def test_an_encrypted_assertion_is_refused_with_its_reason() -> None:

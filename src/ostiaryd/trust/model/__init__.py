@@ -238,8 +238,10 @@ def check_assertion(
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
     subject, jti = claims.get("sub"), claims.get("jti")
-    if not isinstance(subject, str) or not _CLIENT_ID.fullmatch(subject) or claims.get("iss") != subject:
-        raise InvalidClient("`iss` and `sub` of the client assertion are not the same client id")
+    if not isinstance(subject, str) or not _CLIENT_ID.fullmatch(subject):
+        raise InvalidClient("`sub` of the client assertion is not a client id")
+    if claims.get("iss") != subject:
+        raise InvalidClient("`iss` of the client assertion differs from `sub`")
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` differs from the client of the assertion")
     audience = claims.get("aud")
