@@ -375,7 +375,7 @@ def test_a_link_in_an_alert_expires_with_its_approval_request(late_us: int) -> N
     if late_us < 0:
         assert links.parse_link(token, now=50 * SECOND + late_us, secret=b"s") == APPROVAL
     else:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="the approval request of the link has expired"):
             links.parse_link(token, now=50 * SECOND + late_us, secret=b"s")
 
 
@@ -395,7 +395,7 @@ async def test_a_forged_or_altered_link_in_an_alert_is_refused(world: World) -> 
         token + "A",
         "x" * 9000,
     ):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="the link is incomplete, or this server did not sign it"):
             await open_link(changed)
     with pytest.raises(NotFound):
         await open_link(links.sign_link(APPROVAL, ends_at=ends_at, secret=b"other"))

@@ -107,7 +107,7 @@ async def test_a_task_expires_at_its_microsecond_and_the_expiry_loop_records_the
     clock.advance(us=SECOND - 1)
     assert live(world, task.task_id) == task
     assert await flows.expire_due(world) == 0
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="the task has not expired"):
         await run_act(world, lambda a: flows.expire(a, task.task_id))
     clock.advance(us=1)
     with pytest.raises(Forbidden, match="expired"):

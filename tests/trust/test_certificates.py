@@ -544,8 +544,9 @@ async def test_a_trust_anchor_must_be_a_valid_certificate_of_an_authority_under_
         await add(tls.authority.pem * 2)
     with pytest.raises(InvalidCertificate, match="not contain exactly one"):
         await add(ssl.DER_cert_to_PEM_cert(of_unknown_version(TestAuthority("CN=y", at=tls.now).certificate)))
-    with pytest.raises(Conflict, match="already"):
-        await add(tls.authority.pem)
+    for name in ("other", "company"):
+        with pytest.raises(Conflict, match="the authority is already the trust anchor `company`"):
+            await add(tls.authority.pem, name)
     with pytest.raises(Conflict, match="has the name `company`"):
         await add(TestAuthority("CN=x", at=tls.now).pem, "company")
     with pytest.raises(InvalidCertificate, match="expired"):

@@ -16,7 +16,7 @@ from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.app import build_app
 from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.http.pages import Page
@@ -109,6 +109,18 @@ def session(world: World, browser: PageClient) -> Session:
     found = find_session(world.db.read(), browser.cookies.get(SESSION_COOKIE), world.now())
     assert found is not None
     return found
+
+
+async def test_a_second_provider_needs_a_name_and_an_issuer_of_its_own(here: World, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp))
+    for changed, message in (
+        ({"issuer": "https://a.example"}, "a login provider with the name `corp` exists"),
+        ({"name": "other"}, "the login provider `corp` has the same issuer"),
+        ({}, "a login provider with the name `corp` exists"),
+    ):
+        with pytest.raises(Conflict, match=message):
+            await add(here, provider_of(idp, provider_id="lp_" + "1" * 32, **changed))
+    await add(here, provider_of(idp, provider_id="lp_" + "1" * 32, name="other", issuer="https://a.example"))
 
 
 @pytest.mark.parametrize("is_removed", [True, False])

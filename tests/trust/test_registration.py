@@ -11,7 +11,7 @@ import pytest
 from harness.clock import Clock
 from harness.registry_fixtures import new_jwk, newest_entry
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Conflict, Invalid, Unavailable
+from ostiary.protocol.errors import Conflict, Invalid, Refused, Unavailable
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -27,6 +27,7 @@ from ostiaryd.trust.flows.registration import (
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import (
     DEVICE_CODE,
+    MAX_REDIRECT_URIS,
     ClientState,
     InvalidClientMetadata,
     InvalidRedirectUri,
@@ -199,6 +200,38 @@ async def test_a_stopped_client_is_refused_until_a_person_approves_it(world: Wor
     assert changed.state is ClientState.STOPPED
     await act(world, "client.approve", lambda act: flows.approve_client(act, made.client.handle))
     assert await flows.resolve_client(world, made.client.client_id)
+
+
+URIS = [f"https://app.example/{number}" for number in range(MAX_REDIRECT_URIS + 1)]
+KEY = dict(jose.generate("ES256").public.jwk)
+CERTIFICATE_KEY = {"token_endpoint_auth_method": "self_signed_tls_client_auth"}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"redirect_uris": URIS}, f"`redirect_uris` must have at most {MAX_REDIRECT_URIS} URIs"),
+        (
+            {"post_logout_redirect_uris": URIS},
+            f"`post_logout_redirect_uris` must have at most {MAX_REDIRECT_URIS} URIs",
+        ),
+        ({"contacts": ["a"] * (MAX_REDIRECT_URIS + 1)}, f"`contacts` must have at most {MAX_REDIRECT_URIS} values"),
+        ({"default_acr_values": ["a"] * (MAX_REDIRECT_URIS + 1)}, "`default_acr_values` must have at most"),
+        ({"contacts": ["\n"]}, "the `contacts` must have 1 to 256 characters"),
+        ({"software_id": "a" * 257}, "the `software_id` must have 1 to 256 characters"),
+        ({"software_version": "\n"}, "the `software_version` must have 1 to 256 characters"),
+        (CERTIFICATE_KEY | {"jwks": {"keys": [KEY | {"x5c": ["AAAA"]}]}}, "`x5c` contains no certificate in DER"),
+        (CERTIFICATE_KEY | {"jwks": {"keys": [KEY | {"x5c": ["!"]}]}}, "`x5c` contains no certificate in DER"),
+    ],
+)
+async def test_a_member_of_the_metadata_is_refused_with_its_fault(
+    world: World, members: dict[str, Any], message: str
+) -> None:
+    limits = {"redirect_uris": URIS[1:], "contacts": ["a" * 256] * MAX_REDIRECT_URIS, "software_id": "a" * 256}
+    await register(world, **limits)
+    with pytest.raises(Refused) as refused:
+        await register(world, **members)
+    assert refused.value.message.startswith(message)
 
 
 async def test_closed_registration_accepts_only_a_valid_initial_access_token(world: World, clock: Clock) -> None:
