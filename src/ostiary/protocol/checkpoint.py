@@ -67,7 +67,7 @@ def parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or (text[0] == "0" and text != "0"):
         raise Malformed(f"{text[:32]!a} is not a decimal number without sign and leading zeros")
     if len(text) > 19 or int(text) > MAX_SIZE:
-        raise Malformed(f"the number of entries of the tree must be at most {MAX_SIZE}")
+        raise Malformed(f"{text[:32]} is more than {MAX_SIZE}, the maximum number of entries")
     return int(text)
 
 
