@@ -227,7 +227,11 @@ CERTIFICATE_KEY = {"token_endpoint_auth_method": "self_signed_tls_client_auth"}
 async def test_a_member_of_the_metadata_is_refused_with_its_fault(
     world: World, members: dict[str, Any], message: str
 ) -> None:
-    limits = {"redirect_uris": URIS[1:], "contacts": ["a" * 256] * MAX_REDIRECT_URIS, "software_id": "a" * 256}
+    limits: dict[str, Any] = {
+        "redirect_uris": URIS[1:],
+        "contacts": ["a" * 256] * MAX_REDIRECT_URIS,
+        "software_id": "a" * 256,
+    }
     await register(world, **limits)
     with pytest.raises(Refused) as refused:
         await register(world, **members)
