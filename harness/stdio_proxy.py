@@ -32,10 +32,20 @@ def call(id: object, tool: str, **arguments: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
 
 
+PATIENT = f"""
+import sys
+from ostiary.run import __main__ as program, gate
+gate.PATIENCE_S = {PATIENCE_S}
+sys.exit(program.main(sys.argv[1:]))
+"""
+"""The program of a proxy that gives the Ostiary server more than 10 s to answer at the start."""
+
+
 class StdioProxy:
     """A proxy with a server behind it, which ends with the block."""
 
-    def __init__(self, folder: Path, plan: Plan, *, command: list[str] | None = None) -> None:
+    def __init__(self, folder: Path, plan: Plan, *, command: list[str] | None = None, is_patient: bool = True) -> None:
+        """Start the proxy. `is_patient`: the proxy waits for the Ostiary server; false if that does not run."""
         self.heard = folder / "heard"
         self.log = folder / "log"
         file = folder / "plan.json"
@@ -43,7 +53,7 @@ class StdioProxy:
         words = command or [sys.executable, str(STUB), str(self.heard)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ostiary.run", str(file), "--", *words],
+                [sys.executable, *(("-c", PATIENT) if is_patient else ("-m", "ostiary.run")), str(file), "--", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

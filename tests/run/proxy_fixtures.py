@@ -36,8 +36,9 @@ class ProxyFixture:
     plan: Plan
 
     @contextmanager
-    def talk(self, **changed: Any) -> Iterator[StdioProxy]:
-        with StdioProxy(self.folder, msgspec.structs.replace(self.plan, **changed)) as talk:
+    def talk(self, *, is_patient: bool = True, **changed: Any) -> Iterator[StdioProxy]:
+        plan = msgspec.structs.replace(self.plan, **changed)
+        with StdioProxy(self.folder, plan, is_patient=is_patient) as talk:
             yield talk
 
     def catalogue(self, tools: list[dict[str, Any]]) -> None:

@@ -43,7 +43,7 @@ def test_without_the_ostiary_server_watched_calls_pass_and_enforced_calls_are_de
         with watched.talk() as one, enforced.talk() as other:
             assert "result" in one.ask(WRITE)
             assert "result" in other.ask(WRITE)
-    with watched.talk() as one, enforced.talk() as other:
+    with watched.talk(is_patient=False) as one, enforced.talk(is_patient=False) as other:
         assert "result" in one.ask(WRITE)
         assert "no token" in one.log.read_text()
         denied = other.ask(WRITE)
@@ -51,7 +51,7 @@ def test_without_the_ostiary_server_watched_calls_pass_and_enforced_calls_are_de
         assert other.has_heard().count(b"write_file") == 1, "only what was sent while it was decided"
     assert spooled(watched).count('"kind":"undecided"') == spooled(enforced).count('"kind":"undecided"') == 1
     (tmp_path / "watch" / "mode").unlink()  # nobody has ever said that it is only watched
-    with watched.talk() as one:
+    with watched.talk(is_patient=False) as one:
         assert "error" in one.ask(WRITE)
     with control_plane(folder, port) as live_server:
         for stage, outcomes in ((watched, ["allow", "deny"]), (enforced, ["deny"])):
