@@ -214,6 +214,10 @@ def test_a_refusal_by_the_server_is_exit_1_with_its_message(
             ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--body", "=x"),
             "--body 'key={secret}'",
         ),
+        *(
+            (("run", "--agent", name, "--http", "a=http://a", "--", "true"), "is not the name of an agent")
+            for name in ("", "../a", "A", "a b", "a" * 64)
+        ),
         (("secret", "put", "secret/a"), "no value is given"),
         (("secret", "put", "secret/a", "b=c", "--source", "/nowhere"), "`--source` and NAME=VALUE exclude each other"),
         (("enforce", "admin"), "`ostiary run` has registered no resource for the agent `admin`"),

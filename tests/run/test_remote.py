@@ -217,3 +217,11 @@ def test_servers_that_cannot_be_guarded_are_refused_before_anything_is_registere
     assert ran.code == 2
     assert message in ran.err.replace("\n", " ")
     assert not stdio_agent.keys.exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "null"])
+def test_a_file_of_bounds_without_a_list_starts_no_command(stdio_agent: StdioAgent, text: str) -> None:
+    (stdio_agent.folder / "bounds.json").write_text(text)
+    ran = stdio_agent.run([], "--bounds", "bounds.json", command=("touch", "started", "{mcp_config}"))
+    assert (ran.code, (stdio_agent.folder / "started").exists()) == (2, False)
+    assert "bounds.json does not contain a JSON list" in ran.err.replace("\n", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ async def test_a_task_that_was_not_declared_yet_refuses_every_use(tmp_path: Path
         for use in (lambda: task.auth(), lambda: task.task("part"), lambda: task.delegate("other", "part")):
             with pytest.raises(Invalid, match="not declared yet"):
                 use()
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        *product(("scopes", "bounds", "data_classes", "budget"), ("", "files:read")),
+        *product(("bounds", "budget"), ({}, {"type": "tool"})),
+    ],
+)
+def test_one_value_in_place_of_a_list_starts_no_task(tmp_path: Path, member: str, value: Any) -> None:
+    path = tmp_path / "writer.json"
+    path.write_text(json.dumps(jose.generate("ES256").jwk() | {"client_id": "writer", "issuer": "http://127.0.0.1:9"}))
+    path.chmod(0o600)
+    refused = pytest.raises(Invalid, match=f"`{member}` is one value instead of a list")
+    with Agent.from_credential(path) as agent, refused, agent.task("pay", **{member: value}):
+        pass
 
 
 @pytest.mark.parametrize("place", range(4))

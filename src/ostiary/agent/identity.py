@@ -280,6 +280,9 @@ class Identity:
         intent: Mapping[str, Any] | None = None,
         ask_plan: bool = False,
     ) -> Flow[TaskInfo]:
+        for name, value in (("scopes", scopes), ("bounds", bounds), ("data_classes", data_classes), ("budget", budget)):
+            if isinstance(value, str) or (isinstance(value, Mapping) and name in ("bounds", "budget")):
+                raise Invalid(f"`{name}` is one value instead of a list", hint=f"give a list: {name}=[...]")
         body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
         body |= {} if intent is None else {"intent": dict(intent)}
         body |= {} if scopes is None else {"scopes": list(scopes)}

@@ -147,7 +147,7 @@ def run(
     check_names(servers)
     for server in (*source.remote, *apis):
         check_url(expand(server.url or "", environment))
-    place = place_of(session, agent or agent_name(command, Path.cwd()))
+    place = place_of(session, agent_name(command, Path.cwd()) if agent is None else agent)
     output = RunOutput(place.agent, quiet=quiet)
     url = _prepare(session, place, servers, owner=owner, command=command, output=output)
     if refresh:
@@ -274,11 +274,18 @@ def declared_task(
     bounds: Path | None,
     on_behalf_of: str | None = None,
 ) -> Iterator[str | None]:
-    """Declare a task that ends with the block, and yield its id; without arguments, yield None (the standing task)."""
+    """Declare a task that ends with the block, and yield its id; without arguments, yield None (the standing task).
+    Raises Usage for a file `bounds` that does not contain a list.
+    """
     if purpose is None and bounds is None and on_behalf_of is None:
         yield None
         return
     details = None if bounds is None else read_json(bounds)
+    if bounds is not None and not isinstance(details, list):
+        raise Usage(
+            f"{bounds} does not contain a JSON list",
+            hint='write a list such as [{"type": "tool", "locations": ["https://files.example/mcp"]}]',
+        )
     with (
         Agent(credential, url=url) as agent,
         agent.task(purpose or "a run", bounds=details, ttl=TTL_S, on_behalf_of=on_behalf_of) as task,

@@ -15,6 +15,7 @@ its identifier is `http://localhost/stdio/<agent>/<server>` (no program listens 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ INTERPRETERS = ("python", "node", "uv", "npx", "npm", "bun", "deno", "sh", "bash
 VERBS = {"run", "exec", "x"}
 GENERIC = {"main", "agent", "app", "index", "run", "__main__"}
 """Names of scripts that many agents have, so that the agent is named after the folder."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,11 @@ def is_own(uri: str, agent: str) -> bool:
 
 def place_of(session: Session, agent: str) -> Place:
     """Return the Place of an agent: the folder `run/<agent>` beside the credential of the session. Creates missing
-    folders with mode 0700.
+    folders with mode 0700. Raises Usage for a text that no agent can have as its name.
     """
+    if not _NAME.fullmatch(agent):
+        hint = "a name has at most 63 characters: a-z, 0-9, `.`, `_` and `-`; the first is a letter or a digit"
+        raise Usage(f"{agent[:80]!a} is not the name of an agent", hint=hint)
     folder = session.credential.resolve().parent / "run" / agent
     for made in (folder.parent, folder, folder / "servers"):
         made.mkdir(mode=0o700, exist_ok=True)
