@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from harness.clock import Clock
 from harness.patience import eventually_async
 from ostiary.authorization.bounds import parse_details
+from ostiary.protocol.errors import Invalid
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -25,11 +26,11 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets.flows import connected_accounts as flows
-from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, PRESETS, AccountState
+from ostiaryd.secrets.model.connected_account import ATTEMPT_LIFETIME, PRESETS, AccountState, check_provider
 from ostiaryd.secrets.store import connected_accounts as store
 from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.tasks import flows as tasks
-from tests.secrets.account_fixtures import NAME, SCOPES, AccountStage, second_server, stage_of, token_of
+from tests.secrets.account_fixtures import NAME, SCOPES, AccountStage, provider_of, second_server, stage_of, token_of
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, permit_all, seal_all, unseal
 from tests.support.api_fixtures import Client, reconfigured, register
 from tests.support.certificate_fixtures import put_policies
@@ -598,6 +599,29 @@ async def test_a_provider_has_a_client_secret_exactly_if_its_authentication_need
     body = {"name": NAME, "client_id": "c", "client_secret": secret, "authentication": method, **endpoints}
     answer = await ask(keeper, "POST", "/api/v1/account-providers", body)
     assert (answer.status, answer.json.get("message", "")) == (422 if message else 201, message), answer.body
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"state": "x"}, "the parameter 'state' is a parameter of the protocol, which the server sets"),
+        ({"": "x"}, "the parameter '' must have a name of 1 to 64 characters, and a value of 1 to 255"),
+        (
+            {"a" * 65: "x"},
+            f"the parameter {'a' * 64!r} must have a name of 1 to 64 characters, and a value of 1 to 255",
+        ),
+        ({"a": ""}, "the parameter 'a' must have a name of 1 to 64 characters, and a value of 1 to 255"),
+        ({"a": "x" * 256}, "the parameter 'a' must have a name of 1 to 64 characters, and a value of 1 to 255"),
+        ({"a": "\n"}, "the parameter 'a' is not printable ASCII"),
+    ],
+)
+def test_a_parameter_of_a_provider_is_refused_with_its_fault(
+    upstream: TokenProvider, parameters: dict[str, str], message: str
+) -> None:
+    check_provider(provider_of(upstream, parameters={"a" * 64: "x" * 255}))
+    with pytest.raises(Invalid) as refused:
+        check_provider(provider_of(upstream, parameters=parameters))
+    assert refused.value.message == message
 
 
 @pytest.mark.parametrize("preset", [name for name, one in PRESETS.items() if one.token_endpoint])

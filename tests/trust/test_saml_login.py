@@ -452,27 +452,30 @@ BOMB = b"".join(
 
 
 @pytest.mark.parametrize(
-    "document",
+    ("document", "fault"),
     [
-        BOMB,
-        b'<!DOCTYPE r SYSTEM "file:///etc/passwd"><r/>',
-        b'<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><r>&x;</r>',
-        b'<!DOCTYPE r [<!ENTITY x SYSTEM "http://169.254.169.254/">]><r a="&x;"/>',
-        b"<r><!-- comment --></r>",
-        b"<!-- comment --><r/>",
-        b"<?target data?><r/>",
-        b"<r" + b"><r" * 100_000,
-        b"<r>" + b"<a/>" * 20_001 + b"</r>",
-        '<?xml version="1.0" encoding="UTF-16"?><r/>'.encode("utf-16"),
-        b"\xff\xfe",
-        b"",
-        b"<r/>",
+        (BOMB, ""),
+        (b'<!DOCTYPE r SYSTEM "file:///etc/passwd"><r/>', "has a DTD"),
+        (b'<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><r>&x;</r>', "has a DTD"),
+        (b'<!DOCTYPE r [<!ENTITY x SYSTEM "http://169.254.169.254/">]><r a="&x;"/>', "is not well-formed XML in UTF-8"),
+        (b"<r><!-- comment --></r>", "has a comment or a processing instruction"),
+        (b"<r><?target data?></r>", "has a comment or a processing instruction"),
+        (b"<!-- comment --><r/>", "has a comment or a processing instruction beside its root"),
+        (b"<?target data?><r/>", "has a comment or a processing instruction beside its root"),
+        (b"<r" + b"><r" * 100_000, "is not well-formed XML in UTF-8"),
+        (b"<r>" + b"<a/>" * 20_000 + b"</r>", "has more than 20000 elements"),
+        ('<?xml version="1.0" encoding="UTF-16"?><r/>'.encode("utf-16"), "is not well-formed XML in UTF-8"),
+        (b"\xff\xfe", "is not well-formed XML in UTF-8"),
+        (b"", "is not well-formed XML in UTF-8"),
+        (b"<r>" + b"<a/>" * 19_999 + b"</r>", "is not a SAML 2.0 response"),
+        (b"<r/>", "is not a SAML 2.0 response"),
     ],
-    ids=lambda document: document[:24].decode("latin-1"),
+    ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_hostile_xml_is_refused(document: bytes) -> None:
-    with pytest.raises(Malformed):
+def test_hostile_xml_is_refused(document: bytes, fault: str) -> None:
+    with pytest.raises(Malformed) as refused:
         read(document)
+    assert refused.value.message.endswith(fault)
     with pytest.raises((Malformed, Invalid)):
         read_metadata(document)
 

@@ -123,7 +123,7 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
     except (Malformed, msgspec.ValidationError) as error:
         raise Unavailable(f"the discovery document of the provider is malformed: {str(error)[:200]}") from None
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
-        if url := getattr(metadata, name):
+        if (url := getattr(metadata, name)) or name != "userinfo_endpoint":
             check_named(url, of=f"`{name}` of the provider", private=private)
     return metadata
 
