@@ -116,6 +116,19 @@ def test_a_text_that_is_not_the_url_of_a_server_is_wrong_usage(server: Server, u
         check_said(run("agent", "list"), 2, why, "check OSTIARY_URL and `issuer` in the credential file")
 
 
+@pytest.mark.parametrize("options", [("--scope", ""), ("--scope", " "), ("--resource", "")])
+def test_an_empty_option_of_a_token_is_not_an_absent_option(
+    ostiary: Commands, server: Server, options: tuple[str, str]
+) -> None:
+    credential = server.folder / "admin.json"
+    agent = json.loads(credential.read_text())["client_id"]
+    for words in (
+        ("token", "--agent", agent, "--key", credential),
+        ("proxy", "--to", server.url, "--as", credential, "--listen", "127.0.0.1:0"),
+    ):
+        check_said(ostiary(*words, *options), 2, "a token is requested for an empty")
+
+
 def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     credential = json.loads((server.folder / "admin.json").read_text())

@@ -106,9 +106,9 @@ def proxy(
             )
             return
         with Agent(credential, url=url) as agent:
-            _run(
-                entrance, Upstream(to, agent.auth(resource or to, " ".join(split_words(scope)) or None, task=task)), say
-            )
+            scopes = " ".join(split_words(scope)) if scope else None
+            auth = agent.auth(to if resource is None else resource, scopes, task=task)
+            _run(entrance, Upstream(to, auth), say)
 
 
 def _guarded(

@@ -229,7 +229,8 @@ def token(
     # without an option, the issuer in the credential file is the server
     url = session.url if session.is_named or not credential.issuer else None
     with Agent(replace(credential, client_id=agent_id), url=url) as holder:
-        session.show(holder.token(scope=" ".join(split_words(scope)) or None, resource=resource, task=task), facts)
+        scopes = " ".join(split_words(scope)) if scope else None
+        session.show(holder.token(scope=scopes, resource=resource, task=task), facts)
 
 
 def _accepted(path: Path) -> dict[str, Any]:
