@@ -86,7 +86,7 @@ async def test_the_endpoint_of_a_request_is_the_same_directly_and_over_asgi() ->
         for url in (quote(path), encoded):
             target = tree.find_target(method, f"{url}?a=b".encode())
             if isinstance(chosen, tuple) and not chosen[0].endpoint.streams:
-                assert target == Target(chosen[0].endpoint, path, chosen[1], "a=b")
+                assert target == Target(chosen[0].endpoint, path, chosen[1], "a=b", url)
             else:
                 assert target is None, (method, path)
 

@@ -259,6 +259,14 @@ def test_an_encoded_path_has_the_same_meaning_or_is_refused(vault: VaultStage) -
         assert (answer.status, b'{"a":"b"}' in body) == (status, status == 200), (path, body)
 
 
+def test_the_sdk_reads_a_secret_whose_name_has_characters_that_a_url_escapes(vault: VaultStage) -> None:
+    client = vault.login()
+    with vault.agent() as agent:
+        for name in ("a b", "ä", "a:b", "a+b@c", "(a),'b'"):
+            client.secrets.kv.v2.create_or_update_secret(f"{vault.folder}/{name}", secret={"k": name})
+            assert agent.secret(f"secret/{vault.folder}/{name}").data == {"k": name}
+
+
 def test_the_link_method_is_not_accepted_as_list(vault: VaultStage) -> None:
     client = vault.login()
     client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})

@@ -124,6 +124,8 @@ class Call(msgspec.Struct):
     """Certificate that the client showed in the TLS handshake of this connection; None without one."""
     parsed: object = None
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
+    raw_path: str = ""
+    """The path as the client sent it, with its escapes; empty if it is equal to `path`."""
     known_network: str | None = None
     """Cached value of the property `network`; None before its first use."""
     by_name: dict[bytes, bytes] = {}
@@ -210,7 +212,7 @@ class Call(msgspec.Struct):
         """Return the public URI of this request without its query. It is made from the configuration, never from the
         header `Host`.
         """
-        return self.world.config.public_url + self.path
+        return self.world.config.public_url + (self.raw_path or self.path)
 
     def json(self, kind: type[T]) -> T:
         """Return the body as a value of this type, parsed as strict JSON: no duplicate keys, limited depth. The content
@@ -413,6 +415,7 @@ class Endpoint:
             scope["path"],
             params=scope.get("path_params", {}),
             query=scope["query_string"].decode("latin-1"),
+            raw_path=scope.get("raw_path", b"").partition(b"?")[0].decode("latin-1"),
             headers=scope["headers"],
             body=body,
             address=(scope.get("client") or ("",))[0],
@@ -444,6 +447,7 @@ class Endpoint:
         query: str,
         headers: Headers,
         body: bytes,
+        raw_path: str = "",
         address: str = "",
         shown: ClientCertificate | None = None,
         read: Callable[[], Awaitable[bytes]] | None = None,
@@ -461,6 +465,7 @@ class Endpoint:
         world = self._world
         request_id = request_id_of(headers, world)
         call = Call(world, method, path, params, query, headers, body, request_id, address=address, shown=shown)
+        call.raw_path = raw_path
         try:
             if not self._bounds_body:
                 self._check_size(body)

@@ -654,6 +654,7 @@ class Protocol(HttpToolsProtocol):
                 exchange.target.path,
                 params=exchange.target.params,
                 query=exchange.target.query,
+                raw_path=exchange.target.raw_path,
                 headers=exchange.headers,
                 body=exchange.body,
                 address=self._address,

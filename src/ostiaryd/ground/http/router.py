@@ -18,12 +18,15 @@ from ostiaryd.ground.http.edge import Endpoint
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The endpoint for a request, with the path, the path parameters, and the query."""
+    """The endpoint for a request, with the path, the path parameters, the query, and the path as the client sent it,
+    with its escapes.
+    """
 
     endpoint: Endpoint
     path: str
     params: dict[str, str]
     query: str
+    raw_path: str
 
 
 class _Node:
@@ -78,16 +81,16 @@ class SegmentRouter(Router):
         if (target := self._fixed.get((method, url))) is not None:
             return target
         parsed = httptools.parse_url(url)
-        path = parsed.path.decode("ascii")
-        return self._search(method, unquote(path) if "%" in path else path, (parsed.query or b"").decode("latin-1"))
+        return self._search(method, parsed.path.decode("ascii"), (parsed.query or b"").decode("latin-1"))
 
-    def _search(self, method: str, path: str, query: str = "") -> Target | None:
+    def _search(self, method: str, raw_path: str, query: str = "") -> Target | None:
+        path = unquote(raw_path) if "%" in raw_path else raw_path
         for route in self._find_node(path).routes:
             if method in (route.methods or ()) and (match := route.path_regex.match(path)) is not None:
                 endpoint = route.endpoint
                 if method == "HEAD" or not isinstance(endpoint, Endpoint) or endpoint.streams:
                     return None
-                return Target(endpoint, path, match.groupdict(), query)
+                return Target(endpoint, path, match.groupdict(), query, raw_path)
         return None
 
     def list_routes(self, path: str) -> list[Route]:
