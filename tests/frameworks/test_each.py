@@ -14,7 +14,7 @@ from ostiary import adapters
 from ostiary.cli.tool_sources import ADAPTERS
 from tests.frameworks.environment import FRAMEWORKS, HERE, ROOT, environment, file_of, python
 
-LIMIT_S = 300
+LIMIT_S = 1800
 HTTP = {"fastapi"}
 """Frameworks of HTTP servers: their callers are remote, so the contract of tools in the agent's process does not apply.
 

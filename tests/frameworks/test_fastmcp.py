@@ -37,7 +37,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, PromptReference
 
 from harness.live_server import ServerFixture, free_socket, own_server, serving
-from harness.patience import PATIENCE_S, eventually
+from harness.patience import PATIENCE_S, eventually, eventually_async
 from harness.person_browser import PersonBrowser
 from harness.server import COMMAND
 from ostiary import Agent, AsyncAgent, Guard, Tools
@@ -605,6 +605,7 @@ async def test_the_program_of_the_documentation_page_runs_over_http(stage: Frame
             if b"running on" in line:
                 break
         url = f"http://127.0.0.1:{port}/mcp"
+        await eventually_async(lambda: httpx2.post(url).status_code == 401)  # the guard has reached the server
         transport = StreamableHttpTransport(url, auth=stage.agent.auth(stage.uri))
         assert await ask(transport, "read_file", {"path": "srv/a"}) == "text of a "
         assert "denied" in await ask(transport, "write_file", {"path": "srv/a", "text": "other"})

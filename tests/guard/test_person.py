@@ -28,7 +28,9 @@ from ostiary.protocol.errors import Malformed, Refused
 from ostiary.protocol.signed import digest
 from tests.guard.feed_server import Server, authenticate_with, connected_guard
 from tests.support.guard_fixtures import records
+from tests.support.patient_guards import patient_guards
 
+__all__ = ["patient_guards"]
 ALL = ir.PolicyIR(id="all", effect="permit")
 ASKS = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})
 READ = ("read_file", {"path": "/a"})

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from harness.patience import eventually
 from tests.mutants.__main__ import Fault, Survived, Unfit, _command, _run, plant, red_tests, report
 
 PROGRAM = """
@@ -132,5 +133,14 @@ def test_the_processes_of_a_hanging_test_are_killed(tree: Path) -> None:
             _run(_command(("tests/test_hanging.py",)), tree, limit_s=limit_s)
         if (tree / "pid").exists():
             break
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tree / "pid").read_text()), 0)
+    pid = int((tree / "pid").read_text())
+
+    def has_ended() -> bool:
+        """Return whether the process has ended; a killed process is there until its parent has read its status."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(has_ended)

@@ -36,7 +36,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 log = logging.getLogger("ostiary")
 MEMORY = 512 << 20
 MAX_FRAME = 32 << 20
-START_S = 20.0
+START_S = 60.0
 """Maximum time for the child to start, in seconds; on a loaded machine imports are slow."""
 PARSE_CPU_S = 10
 """Maximum processor time for one upload, in seconds; it does not depend on the load of the machine."""
