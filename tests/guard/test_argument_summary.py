@@ -94,11 +94,15 @@ def test_an_identifier_is_recorded_unchanged(name: str, value: Any) -> None:
 
 
 def test_an_argument_that_the_catalogue_marks_as_secret_is_recorded_without_its_value() -> None:
-    assert summarize_arguments({"pat": "a", "note": "b", "in": {"x": 1}}, {"note": "secret", "in": "secret"}) == {
+    kinds = {"note": "secret", "in": "secret", "is_pin": "secret"}
+    arguments = {"pat": "a", "note": "b", "in": {"x": 1}, "is_pin": True}
+    hidden = {
         "pat": {"type": "string", "length": 1, "secret": True},
         "note": {"type": "string", "length": 1, "secret": True},
         "in": {"type": "object", "length": 1, "secret": True},
+        "is_pin": {"type": "boolean", "secret": True},
     }
+    assert summarize_arguments(arguments, kinds) == summarize_arguments(arguments, {}, are_secret=True) == hidden
 
 
 def test_the_number_depth_and_names_of_recorded_arguments_are_limited() -> None:

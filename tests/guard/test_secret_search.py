@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.feeder import AGENT, RESOURCE_ID, TOOLS, URI
@@ -18,8 +19,12 @@ from ostiary.authorization.claims import Actor, Link
 from ostiary.decision.feed import PolicyFact, ResourceFact, SecretUseFact
 from ostiary.guard import Guard
 from ostiary.guard.secret_search import SecretsUnsearched
+from ostiary.keys import save_key
+from ostiary.protocol import jose
 from ostiary.protocol.destination import PROXY_URI
 from ostiary.protocol.secret_forms import MAX_SEARCHED
+from ostiary.run.gate import Gate
+from ostiary.run.plan import Plan
 from tests.guard.feed_server import Server, answer, connected_guard
 from tests.support.guard_fixtures import authenticate_at, records
 
@@ -157,3 +162,41 @@ def test_a_guard_of_a_secrets_proxy_requests_no_search(
     )
     use()
     assert (code(guard, server, VALUE, aud=uri), server.searched) == ("", [])
+
+
+def test_an_undecided_call_of_an_agent_with_a_used_secret_is_denied_in_watch_mode_too(
+    server: Searching, tmp_path: Path
+) -> None:
+    """Without a token that the guard accepts, nobody can search the call; other agents' calls pass."""
+    files = {AGENT: tmp_path / "agent.json", RESOURCE_ID: tmp_path / "guard.json"}
+    for id, file in files.items():
+        save_key(file, jose.generate("ES256"), client_id=id, issuer=server.url)
+    plan = Plan(
+        server="files",
+        agent=str(files[AGENT]),
+        guard=str(files[RESOURCE_ID]),
+        uri=URI,
+        spool=str(tmp_path / "spool"),
+        mode=str(tmp_path / "mode"),
+        url=server.url,
+    )
+    gate = Gate(plan)
+    gate.start()
+    try:
+        server.snapshot(1)
+        server.refuse.add("/feed/v1/report")
+        fact = ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default")
+        server.say(msgspec.structs.replace(fact, catalogue=TOOLS))
+        eventually(lambda: gate._guard.feed.mode == "watch")
+        server.say(SecretUseFact(GIVER, ambient.now() + 60 * MINUTE))
+        passed = gate.decide("read_file", {"path": VALUE})
+        server.say(SecretUseFact(AGENT, ambient.now() + 60 * MINUTE))
+        eventually(lambda: AGENT in gate._guard.feed.current().facts.secret_uses)
+        denied = gate.decide("read_file", {"path": VALUE})
+        assert (passed.passes, denied.passes) == (True, False)
+        assert isinstance(denied.why, SecretsUnsearched)
+        assert [one.get("arguments") for one in records(gate._guard)] == [{"path": VALUE}, None]
+    finally:
+        server.refuse.clear()
+        server.write(None)
+        gate.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class TlsService:
         return context
 
     def _load(self, context: ssl.SSLContext) -> None:
-        context.load_cert_chain(self.folder / "tls.pem")
+        own = shutil.copyfile(self.folder / "tls.pem", self.folder / "served.pem")  # OpenSSL reads a file twice
+        context.load_cert_chain(own)
         context.load_verify_locations(self.folder / "bundle.pem")
         context.verify_mode = ssl.CERT_REQUIRED
 

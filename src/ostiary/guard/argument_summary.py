@@ -75,7 +75,7 @@ def _leaves(
         path = before + name
         if not name or "." in name or len(path) > MAX_NAME:
             continue
-        if isinstance(value, dict) and value and depth > 1 and kinds.get(path) != "secret":
+        if isinstance(value, dict) and value and depth > 1 and not are_secret and kinds.get(path) != "secret":
             yield from _leaves(value, kinds, are_secret, f"{path}.", depth - 1)
         else:
             is_secret = are_secret or kinds.get(path) == "secret" or _SECRET_NAME.search(name) is not None
@@ -84,8 +84,10 @@ def _leaves(
 
 def _summary(value: object, *, is_secret: bool) -> object:
     match value:
-        case bool() | None:
+        case None:
             return value
+        case bool():
+            return _hidden("boolean", None, is_secret=True) if is_secret else value
         case int() if not is_secret and -canonical.MAX_INT <= value <= canonical.MAX_INT:
             return value
         case float() if not is_secret and abs(value) <= canonical.MAX_INT:

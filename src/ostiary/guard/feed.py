@@ -8,7 +8,7 @@ older than `max_age`, because it may have missed a revocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
@@ -199,9 +199,10 @@ class Feed:
         return self.clock() - self.age
 
     @property
-    def last_tools(self) -> Mapping[str, access.ReadyTool] | None:
-        """Return the tools of the resource in the last facts, even if the facts are too old; None if there are none."""
-        return None if self._present is None else self._present.facts.resource.tools
+    def last_facts(self) -> access.Facts | None:
+        """Return the last facts, even if they are too old to decide by; None if there are none."""
+        present = self._present  # the thread of the feed may remove it at any time
+        return None if present is None else present.facts
 
     def current(self) -> Present:
         """Return the facts, if they are reliable. Raises FeedStale otherwise; the guard then denies every call."""

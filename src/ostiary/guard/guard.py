@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
+from ostiary.guard.secret_search import have_used_secrets
 from ostiary.guard.server_rpc import RpcRefused
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
@@ -250,6 +251,13 @@ class Guard:
                 return made
             return (yield from answer_needs(made, lambda need: self._decider.answer(need, caller, tool)))
 
+    def have_used_secrets(self, agents: Iterable[str]) -> bool:
+        """Return whether calls of these agents must be searched for secrets that a proxy has used for them, by the last
+        facts, even if these are too old to decide by. False without facts.
+        """
+        facts = self.feed.last_facts
+        return facts is not None and have_used_secrets(facts, agents, now=self._now())
+
     def undecided(
         self,
         caller: Verified | None,
@@ -267,8 +275,9 @@ class Guard:
         with fail_closed():
             principal = None if caller is None else caller.principal
             record = undecided_record(principal, agent, tool, arguments, why, passes=passes, now=self._now())
-            if self._learns and passes and (tools := self.feed.last_tools) is not None:
-                record = msgspec.structs.replace(record, arguments=learn_arguments(arguments, tools.get(tool)))
+            if self._learns and passes and (facts := self.feed.last_facts) is not None:
+                ready = facts.resource.tools.get(tool)
+                record = msgspec.structs.replace(record, arguments=learn_arguments(arguments, ready))
             number = self._spool.append(record)
             self._link.wake_reporter()
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)

@@ -9,6 +9,7 @@ not wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,9 +45,14 @@ def may_have_secret(call: access.ResolvedCall) -> bool:
     """Return whether the arguments of a call must be searched: an egress proxy has used secrets for an agent in the
     chain of the call. Calls at an egress proxy are excluded, because the proxy searches them itself.
     """
-    if not (uses := call.facts.secret_uses) or call.facts.resource.uri.startswith(PROXY_URI):
+    return have_used_secrets(call.facts, [agent for agent, _ in call.principal.agents], now=call.now)
+
+
+def have_used_secrets(facts: access.Facts, agents: Iterable[str], *, now: int) -> bool:
+    """Return whether calls of these agents must be searched for secrets (`may_have_secret`)."""
+    if not (uses := facts.secret_uses) or facts.resource.uri.startswith(PROXY_URI):
         return False
-    return any(call.now < uses.get(agent, 0) for agent, _ in call.principal.agents)
+    return any(now < uses.get(agent, 0) for agent in agents)
 
 
 def search_of(call: access.ResolvedCall) -> SecretSearch:
@@ -66,13 +72,14 @@ def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[acce
         return access.Reason(refusal.code, refusal.message, refusal.hint)
     except RpcRefused as refused:
         if (own := refused.own) is None or own.code not in SEARCH_REFUSALS:
-            raise _unsearched(refused.message) from None
+            raise unsearched(refused.message) from None
         return access.Reason(own.code, own.message, own.hint)
     except (Refused, httpx2.HTTPError, OSError, TimeoutError) as error:
-        raise _unsearched(error.message if isinstance(error, Refused) else type(error).__name__) from None
+        raise unsearched(error.message if isinstance(error, Refused) else type(error).__name__) from None
     return None
 
 
-def _unsearched(why: str) -> SecretsUnsearched:
+def unsearched(why: str) -> SecretsUnsearched:
+    """Return the refusal of a call whose arguments cannot be searched because of `why`."""
     message = f"the arguments cannot be searched for secrets that a proxy used for the agent: {why}"
     return SecretsUnsearched(message, hint="try again")

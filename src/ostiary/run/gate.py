@@ -29,7 +29,7 @@ from ostiary.caller import Caller
 from ostiary.client import TokenRefused
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld
 from ostiary.guard.drivers import Waits, Work, run, run_async
-from ostiary.guard.secret_search import SecretsUnsearched
+from ostiary.guard.secret_search import SecretsUnsearched, unsearched
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.destination import Destination, check_secret
@@ -280,6 +280,8 @@ class Gate:
     def _undecided(self, caller: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
         is_stopped = isinstance(why, LEAKS) or (isinstance(why, TokenRefused) and why.code in DEAD)
         passes = self._mode == "watch" and not is_stopped
+        if passes and self._guard.have_used_secrets(self._agents(caller or self._verified)):
+            passes, why = False, unsearched(why.message)
         call = None
         try:
             call = self._guard.undecided(caller, self._credential.client_id, tool, arguments, why, passes=passes)
@@ -290,6 +292,10 @@ class Gate:
             )
         self._tell(tool, "undecided", passed=passes, why=why, caller=caller)
         return Verdict(passes, why, call, caller)
+
+    def _agents(self, caller: Verified | None) -> list[str]:
+        """Return the ids of the agents in the chain of a call; without a verified token, of the agent of this gate."""
+        return [self._credential.client_id] if caller is None else [agent for agent, _ in caller.principal.agents]
 
     def _tell(
         self,
