@@ -62,6 +62,10 @@ def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(me
         ({"mcpServers": []}, "no `mcpServers`"),
         ({"mcpServers": {"a": "npx"}}, "is not an object"),
         ({"mcpServers": {"a": {}}}, "neither a `command` nor a `url`"),
+        ({"mcpServers": {"a": {"type": "egress"}}}, "the server 'a' has the `type` 'egress'"),
+        ({"mcpServers": {"a": {"type": "egress", "url": "http://x"}}}, "the server 'a' has the `type` 'egress'"),
+        ({"mcpServers": {"a": {"type": "openapi", "url": "http://x"}}}, "the server 'a' has the `type` 'openapi'"),
+        ({"mcpServers": {"a": {"type": "openapi", "command": "x"}}}, "the server 'a' has the `type` 'openapi'"),
         ({"mcpServers": {"a": {"command": "x", "type": "http"}}}, "has a `command`, and the `type` 'http' instead"),
         ({"mcpServers": {"a": {"command": "x", "type": ["stdio"]}}}, "has a `command`, and the `type`"),
         ({"mcpServers": {"a": {"command": ["npx"]}}}, "`command`"),
@@ -109,6 +113,37 @@ def test_a_server_with_a_command_and_a_url_is_of_its_type(kind: str | None, url:
     assert [one.url for one in config.servers] == [url]
     assert [one.name for one in config.remote] == ([] if url is None else ["both"])
     assert config.servers[0].command == ["npx" if url is None else url]
+
+
+def test_the_guarded_copy_has_no_way_around_the_guard() -> None:
+    urls = dict.fromkeys(URLS, FAR["url"])
+    both = {"command": "npx", "args": ["x"], "timeout": 1, **urls}
+    copy = parse(servers(near=both, far={**both, "type": "http"})).guarded(lambda _: ["guard"], {"far": "http://local"})
+    near = {"command": "guard", "args": ["npx", "x"], "timeout": 1}
+    assert copy == servers(near=near, far={"type": "http", "timeout": 1, **dict.fromkeys(URLS, "http://local")})
+
+
+@pytest.mark.parametrize(
+    ("entry", "url", "is_sse"),
+    [
+        ({}, "http://x/sse", True),
+        ({}, "http://x/a/sse/?b=c", True),
+        ({}, "http://x/mcp?a=/sse", False),
+        ({}, "http://x/mcp#/sse", False),
+        ({}, "http://x/asse", False),
+        ({}, "http://sse", False),
+        ({}, "http://[${HOST}]:8080/mcp", False),
+        ({}, "http://[::1/mcp", False),
+        ({"type": "http"}, "http://x/sse", False),
+        ({"type": "sse"}, "http://x/mcp", True),
+        ({"transport": "sse"}, "http://x/mcp", True),
+    ],
+)
+def test_the_type_or_else_the_path_of_the_expanded_url_names_the_transport(
+    entry: dict[str, str], url: str, is_sse: bool
+) -> None:
+    [server] = parse(servers(far={**entry, "url": "${URL}"})).remote
+    assert server.is_sse(url) is is_sse
 
 
 def put(path: Path, text: Any) -> None:

@@ -124,3 +124,16 @@ def test_a_text_that_is_not_a_url_is_refused_as_such(url: str) -> None:
 def test_a_header_that_is_not_in_ascii_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(Invalid, match=r"the header '(Y|\\xe9)' is not in ASCII"):
         probe_http("http://127.0.0.1:1/mcp", headers=headers)
+
+
+@pytest.mark.parametrize("value", ["secret\n", " secret", "secret\t", "sec\rret", "sec\x00ret", "sec\x7fret", " "])
+def test_a_header_that_http_does_not_allow_is_refused_without_its_value(value: str) -> None:
+    with pytest.raises(Invalid, match="the header 'X-Key' has a control character") as refusal:
+        probe_http("http://127.0.0.1:1/mcp", headers={"X-Key": value})
+    assert "ret" not in f"{refusal.value.message} {refusal.value.hint}"
+
+
+@pytest.mark.parametrize("value", ["", "a", "a b\tc"])
+def test_a_header_may_be_empty_or_have_blanks_inside(value: str) -> None:
+    with opened(answering(server_discover={}, tools_list=TOOLS)) as url:
+        assert probe_http(url, headers={"X-Key": value})["tools"] == TOOLS["tools"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import textwrap
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_a_missing_command_is_reported_as_unavailable() -> None:
         probe(["/nowhere"], env={}, cwd=None)
     with pytest.raises(Unavailable, match="cannot run true in /nowhere: No such file"):
         probe(["true"], env={}, cwd="/nowhere")
+
+
+def test_a_failure_that_is_not_of_the_folder_names_no_folder() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(Unavailable) as refusal:
+            probe(["true"], env={}, cwd=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refusal.value.message == "cannot run true: Too many open files"
 
 
 def tool(name: Any = "a", **more: Any) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ostiary.cli.files import read_json
 from ostiary.cli.usage import Usage
@@ -46,6 +45,7 @@ URLS = ("url", "serverUrl")
 KINDS = (None, "stdio", "local")
 """The values of `type` for an MCP server that is started by a command (stdio); None stands for a missing `type`."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
+_SSE_URL = re.compile(r"[^/?#]*//[^?#]*/sse/*([?#].*)?", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -66,13 +66,12 @@ class Server:
         url = self.entry.get(_url_member(self.entry))
         return url if isinstance(url, str) and not _is_stdio(self.entry) else None
 
-    @property
-    def is_sse(self) -> bool:
+    def is_sse(self, url: str) -> bool:
         """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05): its `type` or
-        `transport` is `sse`, or it has neither and its path ends in `/sse`.
+        `transport` is `sse`, or it has neither and the path of `url`, its URL with variables expanded, ends in `/sse`.
         """
         kind = str(self.entry.get("type", self.entry.get("transport", "")))
-        return kind == "sse" or (not kind and urlsplit(self.url or "").path.rstrip("/").endswith("/sse"))
+        return kind == "sse" or (not kind and _SSE_URL.fullmatch(url) is not None)
 
     @property
     def document(self) -> Mapping[str, Any] | None:
@@ -136,14 +135,18 @@ class Config:
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
         """Return the configuration with a guard in front of each server. For a stdio server, the words that `front`
         returns are put before the command. For a remote server, the URL is replaced by the URL in `local` for the
-        server's name; without such a URL, the server keeps its own.
+        server's name; without such a URL, the server keeps its own. An entry keeps no second URL or command by which a
+        client could go past the guard.
         """
         entries = dict(self.text[self.member])
         for server in self.remote:
-            entries[server.name] = {**server.entry, _url_member(server.entry): local.get(server.name, server.url)}
+            url = local.get(server.name, server.url)
+            kept = {name: value for name, value in server.entry.items() if name not in ("command", "args")}
+            entries[server.name] = kept | dict.fromkeys(server.entry.keys() & URLS, url)
         for server in self.stdio:
             words = [*front(server), *server.command]
-            entries[server.name] = {**server.entry, "command": words[0], "args": words[1:]}
+            kept = {name: value for name, value in server.entry.items() if name not in URLS}
+            entries[server.name] = {**kept, "command": words[0], "args": words[1:]}
         return {**self.text, self.member: entries}
 
 
@@ -172,6 +175,11 @@ def parse_config(text: object, *, of: str) -> Config:
             )
         if entry.get("disabled") is True:
             continue
+        if (kind := entry.get("type")) in (API, EGRESS):
+            raise Usage(
+                f"{of}: the server {name!a} has the `type` {kind!a}, which is no type of an MCP server",
+                hint="leave out `type`; name an HTTP API with --http, and the egress proxy with --egress",
+            )
         if _is_stdio(entry):
             stdio.append(_stdio(name, entry, of=of))
         elif isinstance(entry.get(_url_member(entry)), str):

@@ -273,7 +273,8 @@ def _listing(server: Server) -> dict[str, Any]:
         return table_of(server.document).listing
     if server.url is not None:
         headers = {name: expand(value, ours) for name, value in server.headers.items()}
-        return probe_http(expand(server.url, ours), headers=headers, is_sse=server.is_sse)
+        url = expand(server.url, ours)
+        return probe_http(url, headers=headers, is_sse=server.is_sse(url))
     own = {name: expand(value, ours) for name, value in server.env.items()}
     return probe([expand(word, ours) for word in server.command], env=ours | own, cwd=server.cwd)
 

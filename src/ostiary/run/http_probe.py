@@ -18,6 +18,7 @@ from ostiary.run.probe import HANDSHAKE, MAX_BYTES, MODERN, MODERN_META, OURS, e
 
 TIMEOUT_S = 20.0
 ACCEPT = "application/json, text/event-stream"
+_HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -25,10 +26,17 @@ def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bo
     """Return the lists of the MCP server, all pages together, and its capabilities (`read_lists`).
 
     Raises Unavailable if the server does not answer, or answers with status 401 or 403; Malformed or Invalid for
-    answers that are not lists of MCP; Invalid for a text that is not a URL, and for a header that is not in ASCII.
+    answers that are not lists of MCP; Invalid for a text that is not a URL, and for a header that is not in ASCII
+    or has a value that HTTP does not allow (RFC 9110, section 5.5). The error does not contain the value, which may be
+    a secret.
     """
     if wrong := [name for name, value in (headers or {}).items() if not (name + value).isascii()]:
         raise Invalid(f"the header {wrong[0]!a} is not in ASCII", hint="write other characters percent-encoded")
+    if wrong := [name for name, value in (headers or {}).items() if not _HEADER_VALUE.fullmatch(value)]:
+        raise Invalid(
+            f"the header {wrong[0]!a} has a control character, or a blank at the beginning or end of its value",
+            hint="correct the value in the configuration, or the variable that it names",
+        )
     try:
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
             return (_SseProbe if is_sse else _Probe)(http, url).run()

@@ -132,6 +132,6 @@ def _upstream(server: Server, url: str, gate: Gate, capability: str) -> Upstream
     """Return the connection of the proxy to its server. Raises Invalid if `url` is not an http or https URL."""
     if server.is_api:
         return GuardedHttpUpstream(url, gate, table_of(server.document))
-    if server.is_sse:
+    if server.is_sse(url):
         return SseUpstream(url, gate, prefix=f"/{capability}")
     return GuardedUpstream(url, gate)

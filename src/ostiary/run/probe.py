@@ -63,7 +63,7 @@ def probe(
             start_new_session=True,
         )
     except OSError as error:
-        place = f" in {cwd}" if error.filename == cwd else ""
+        place = f" in {cwd}" if cwd is not None and error.filename == cwd else ""
         raise Unavailable(f"cannot run {command[0]}{place}: {error.strerror}") from None
     try:
         return _Talk(server, ambient.tick() + round(timeout_s * 1e6)).ask()
