@@ -98,7 +98,7 @@ class HttpTool:
     def parameters(self) -> list[Parameter]:
         """The parameters that the OpenAPI document declares."""
         return [
-            Parameter(one["name"], one["in"], one.get("schema") or {}, bool(one.get("required")))
+            Parameter(one["name"], one["in"], _schema(one, "the `schema` of a parameter"), bool(one.get("required")))
             for declared in (self.operation or {}).get("parameters", ())
             if (one := _dereferenced(declared, self.endpoint.document)) and one.get("in") in PLACES
         ]
@@ -144,8 +144,7 @@ class HttpTool:
     def _body_schema(self, kind: str) -> Mapping[str, Any]:
         """Return the schema of a body with this media type; empty if the document has none."""
         body = _dereferenced((self.operation or {}).get("requestBody") or {}, self.endpoint.document)
-        schema: Mapping[str, Any] = body.get("content", {}).get(kind, {}).get("schema") or {}
-        return schema
+        return _schema(body.get("content", {}).get(kind, {}), "a `schema` of the body")
 
     @property
     def _has_body(self) -> bool:
@@ -204,12 +203,14 @@ class OpenApiTable:
             raise Malformed("the OpenAPI document has no `paths`", hint="give a complete OpenAPI document")
         paths = _object(document["paths"], "`paths` of the OpenAPI document")
         self._rules = list[_Rule]()
-        for path in sorted(paths, key=lambda path: (path.count("{"), path)):
+        templates = [path for path in paths if not path.startswith("x-")]  # `x-` begins an extension (section 4.9)
+        for path in sorted(templates, key=lambda path: (path.count("{"), path)):
             item = _object(paths[path], f"the path {path[:64]!a}")
             for method in METHODS:
                 if isinstance(operation := item.get(method), Mapping):
                     place = f"`{method}` of the path {path[:64]!a}"
-                    _check_body(operation.get("requestBody") or {}, document, place)
+                    if (body := operation.get("requestBody")) is not None:
+                        _check_body(body, document, place)
                     shared, own = (_parameters(one, document, place) for one in (item, operation))
                     whole = {**operation, "parameters": _merged(shared, own)}
                     self._rules.append(_Rule(*_template(path), _tool(method, path, whole, document)))
@@ -288,6 +289,14 @@ def _object(unverified: object, name: str) -> Mapping[str, Any]:
     return unverified
 
 
+def _schema(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the `schema` of a parameter or a media type; empty, for any value, if the schema is absent or `true`.
+    Raises Malformed, with `name`, for a schema of another form, such as `false`.
+    """
+    schema = holder.get("schema")
+    return {} if schema is None or schema is True else _object(schema, name)
+
+
 def _parameters(holder: Mapping[str, Any], document: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
     """Return the parameters of a path or an operation, with references resolved. Raises Malformed, with `place`, for
     parameters of another form.
@@ -300,7 +309,7 @@ def _parameters(holder: Mapping[str, Any], document: Mapping[str, Any], place: s
     for one in named:
         if not isinstance(one.get("name"), str):
             raise Malformed(f"a parameter of {place} has no `name`", hint="correct the OpenAPI document")
-        _object(one.get("schema") or {}, f"the `schema` of a parameter of {place}")
+        _schema(one, f"the `schema` of a parameter of {place}")
     return named
 
 
@@ -308,8 +317,7 @@ def _check_body(unverified: object, document: Mapping[str, Any], place: str) -> 
     """Check the forms of the parts of a request body. Raises Malformed, with `place`, for a part of another form."""
     body = _dereferenced(_object(unverified, f"the `requestBody` of {place}"), document)
     for media in _object(body.get("content", {}), f"the `content` of {place}").values():
-        schema = _object(media, f"a media type of {place}").get("schema")
-        _object(schema or {}, f"a `schema` of the body of {place}")
+        _schema(_object(media, f"a media type of {place}"), f"a `schema` of the body of {place}")
 
 
 def _merged(shared: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -448,10 +456,11 @@ def _completed(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any
     return fill_defaults(sent, objects[0])
 
 
-def _shapes(schema: Mapping[str, Any], document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _shapes(schema: object, document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the schema and its parts (`anyOf`, `oneOf`, `allOf`), with references resolved."""
     whole = _dereferenced(schema, document)
-    parts = [part for word in ("anyOf", "oneOf", "allOf") for part in whole.get(word, ())]
+    lists = [whole.get(word) for word in ("anyOf", "oneOf", "allOf")]
+    parts = [part for one in lists if isinstance(one, list) for part in one]
     return [whole, *(_dereferenced(part, document) for part in parts if isinstance(part, Mapping))]
 
 
@@ -488,21 +497,23 @@ def _body_schema(body: Mapping[str, Any]) -> dict[str, Any]:
     allows any value.
     """
     content = body.get("content", {})
-    schemas = [one.get("schema") or {} for kind, one in content.items() if _JSON_TYPE.fullmatch(kind)]
+    schemas = [_schema(one, "a `schema` of the body") for kind, one in content.items() if _JSON_TYPE.fullmatch(kind)]
     return dict(schemas[0]) if len(schemas) == 1 == len(content) else {}
 
 
-def _dereferenced(value: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _dereferenced(value: object, document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the value after following its `$ref` within the document, at most MAX_REFERENCES times; empty for
-    a longer chain.
+    a longer chain, and for a value that is not an object, such as the schema `true`.
     """
     for _ in range(MAX_REFERENCES):
+        if not isinstance(value, Mapping):
+            return {}
         if (ref := value.get("$ref")) is None:
             return value
         at: Any = document
         for part in str(ref).removeprefix("#/").split("/"):
-            at = at.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(at, Mapping) else {}
-        value = at if isinstance(at, Mapping) else {}
+            at = at.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(at, Mapping) else None
+        value = at
     return {}
 
 
@@ -511,7 +522,8 @@ _COMPONENT = "#/components/schemas/"
 
 def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema with copies of all referenced components in `$defs`."""
-    components = _object(document.get("components", {}), "`components` of the OpenAPI document").get("schemas", {})
+    components = _object(document.get("components", {}), "`components` of the OpenAPI document")
+    schemas = _object(components.get("schemas", {}), "`schemas` in the `components` of the OpenAPI document")
     needed: dict[str, Any] = {}
 
     def moved(value: Any) -> Any:
@@ -521,7 +533,7 @@ def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict
                 name = ref.removeprefix(_COMPONENT)
                 if name not in needed:
                     needed[name] = {}
-                    needed[name] = moved(components.get(name, {}))
+                    needed[name] = moved(schemas.get(name, {}))
                 return {**{key: moved(one) for key, one in value.items() if key != "$ref"}, "$ref": f"#/$defs/{name}"}
             return {key: moved(one) for key, one in value.items()}
         return [moved(one) for one in value] if isinstance(value, list) else value

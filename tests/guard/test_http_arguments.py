@@ -56,6 +56,7 @@ DOCUMENT: dict[str, Any] = {
     },
 }
 TABLE = OpenApiTable(DOCUMENT)
+NO_OBJECTS: list[Any] = [[], "", 0, False]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,19 @@ TABLE = OpenApiTable(DOCUMENT)
             "a parameter of `get` of the path '/a' has no `name`",
         ),
         (
-            {"paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "x", "schema": True}]}}}},
+            {"paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "x", "schema": False}]}}}},
             "the `schema` of a parameter of `get` of the path '/a' is not a JSON object",
         ),
         (
             {"paths": {"/a": {"post": {"requestBody": 5}}}},
             "the `requestBody` of `post` of the path '/a' is not a JSON object",
+        ),
+        *(
+            (
+                {"paths": {"/a": {"post": {"requestBody": empty}}}},
+                "the `requestBody` of `post` of the path '/a' is not a JSON object",
+            )
+            for empty in NO_OBJECTS
         ),
         (
             {"paths": {"/a": {"post": {"requestBody": {"content": []}}}}},
@@ -92,7 +100,21 @@ TABLE = OpenApiTable(DOCUMENT)
             {"paths": {"/a": {"post": {"requestBody": {"content": {"application/json": {"schema": [1]}}}}}}},
             "a `schema` of the body of `post` of the path '/a' is not a JSON object",
         ),
+        *(
+            (
+                {"paths": {"/a": {"post": {"requestBody": {"content": {"application/json": {"schema": never}}}}}}},
+                "a `schema` of the body of `post` of the path '/a' is not a JSON object",
+            )
+            for never in NO_OBJECTS
+        ),
         ({"paths": {"/a": {"get": {}}}, "components": []}, "`components` of the OpenAPI document is not a JSON object"),
+        *(
+            (
+                {"paths": {"/a": {"get": {}}}, "components": {"schemas": schemas}},
+                "`schemas` in the `components` of the OpenAPI document is not a JSON object",
+            )
+            for schemas in [*NO_OBJECTS, None]
+        ),
     ],
 )
 def test_the_refusal_of_an_openapi_document_names_the_fault(document: object, fault: str) -> None:
@@ -103,7 +125,51 @@ def test_the_refusal_of_an_openapi_document_names_the_fault(document: object, fa
 
 def test_a_part_of_an_openapi_document_may_be_absent_null_or_of_another_place() -> None:
     parts = {"requestBody": None, "parameters": [{"in": "body"}, {"$ref": "#/nowhere"}]}
-    assert listing({"paths": {"/a": {"get": parts, "post": None}}})["tools"][0]["inputSchema"]["properties"] == {}
+    document = {"paths": {"/a": {"get": parts, "post": None}, "x-owner": "ada", "x-paths": {"get": {}}}}
+    [tool] = listing(document)["tools"]
+    assert tool["inputSchema"]["properties"] == {}
+
+
+@pytest.mark.parametrize("schema", [True, None, {}])
+def test_a_schema_that_is_true_or_absent_allows_any_value(schema: object) -> None:
+    [tool] = tools_with(schema)
+    assert tool.input_schema["properties"] == {"q": {}, "body": {}}
+    assert arguments_of(tool, b"q=1", b'{"a": 1}') == {"q": "1", "body": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": True},
+        {"type": "array", "items": 5},
+        {"properties": {"a": True}},
+        {"properties": {"a": False}},
+        {"properties": 5},
+        {"anyOf": 5},
+        {"oneOf": "text", "allOf": {"a": {}}},
+        {"anyOf": [True, 5]},
+        {"$ref": "#/components/schemas/Any"},
+    ],
+)
+def test_a_part_of_a_schema_that_is_no_object_declares_no_type_and_no_default(schema: object) -> None:
+    [tool] = tools_with(schema)
+    expected = ["1"] if isinstance(schema, dict) and "items" in schema else "1"
+    assert arguments_of(tool, b"q=1", b'{"a": [1]}') == {"q": expected, "body": {"a": [1]}}
+    assert arguments_of(tool, b"q=1", b"[[1]]") == {"q": expected, "body": [[1]]}
+
+
+def tools_with(schema: object) -> list[HttpTool]:
+    """Return the tools of a document with this schema for a parameter and for the body."""
+    operation = {
+        "parameters": [{"name": "q", "in": "query", "schema": schema}],
+        "requestBody": {"content": {"application/json": {"schema": schema}}},
+    }
+    return OpenApiTable({"paths": {"/a": {"post": operation}}, "components": {"schemas": {"Any": True}}}).tools
+
+
+def arguments_of(tool: HttpTool, query: bytes, body: bytes) -> Mapping[str, Any]:
+    """Return the arguments of a call of the tool with a JSON body."""
+    return tool.arguments({"query_string": query, "headers": [(b"content-type", b"application/json")]}, {}, body)
 
 
 def read(
