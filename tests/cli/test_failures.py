@@ -122,11 +122,11 @@ def test_an_empty_option_of_a_token_is_not_an_absent_option(
 ) -> None:
     credential = server.folder / "admin.json"
     agent = json.loads(credential.read_text())["client_id"]
-    for words in (
-        ("token", "--agent", agent, "--key", credential),
-        ("proxy", "--to", server.url, "--as", credential, "--listen", "127.0.0.1:0"),
-    ):
+    proxy = ("proxy", "--to", server.url, "--as", credential, "--listen", "127.0.0.1:0", "--purpose", "p")
+    tasks = ostiary.json("task", "list", "--agent", agent)
+    for words in (("token", "--agent", agent, "--key", credential), proxy, (*proxy, "--guard", credential)):
         check_said(ostiary(*words, *options), 2, "a token is requested for an empty")
+    assert ostiary.json("task", "list", "--agent", agent) == tasks, "no task is declared"
 
 
 def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_path: Path) -> None:
@@ -226,6 +226,13 @@ def test_a_refusal_by_the_server_is_exit_1_with_its_message(
         (
             ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--body", "=x"),
             "--body 'key={secret}'",
+        ),
+        *(
+            (
+                ("egress", "add", "a", "--origin", "https://a.example", "--secret", "secret/a", "--scopes", empty),
+                "`--scopes` is empty",
+            )
+            for empty in ("", " ")
         ),
         *(
             (("run", "--agent", name, "--http", "a=http://a", "--", "true"), "is not the name of an agent")

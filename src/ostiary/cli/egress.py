@@ -46,7 +46,7 @@ def add_destination(
     header: str | None = None,
     query: str | None = None,
     body: str | None = None,
-    scopes: str = "",
+    scopes: str | None = None,
     private: bool = False,
     session: Here,
 ) -> None:
@@ -76,6 +76,8 @@ def add_destination(
     ]
     if len(texts) > 1:
         raise Usage("more than one place is given for the secret", hint="give one of --header, --query and --body")
+    if scopes is not None and not scopes.split():
+        raise Usage("`--scopes` is empty", hint="name a scope, or leave out --scopes for all consented scopes")
     place, field, template = "placeholder", "", PLAIN
     if texts:
         [(place, text)] = texts
@@ -86,7 +88,7 @@ def add_destination(
     path, _, member = secret.partition("#")
     new: dict[str, Any] = {"name": name, "origin": parse_origin(origin), "private": private}
     new |= {"place": place, "field": field, "template": template or PLAIN, "secret": path, "member": member}
-    new |= {"scopes": scopes.split()}
+    new |= {"scopes": (scopes or "").split()}
     session.show(session.api("POST", "/secrets/destinations", new), lambda row: facts(_row(row)))
 
 

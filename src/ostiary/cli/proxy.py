@@ -19,6 +19,7 @@ from ostiary.cli.output import out
 from ostiary.cli.run import declared_task
 from ostiary.cli.run_folder import run_folder
 from ostiary.cli.session import Here, Session
+from ostiary.cli.usage import Usage
 from ostiary.keys import load_key
 from ostiary.openapi import OpenApiTable
 from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
@@ -70,6 +71,11 @@ def proxy(
         openapi: With --guard: the OpenAPI document of the HTTP API, in JSON; each operation is a tool.
         open: Print a URL without a random path, so that every program on this machine can act as the agent.
     """
+    if resource == "" or (scope and not split_words(scope)):
+        raise Usage(
+            "a token is requested for an empty `--resource` or `--scope`",
+            hint="leave out the option, or give a value that is not empty",
+        )
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
     check_url(to)
     credential = load_key(as_)
