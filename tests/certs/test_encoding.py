@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ostiaryd.certs.model.authority import (
@@ -19,6 +19,7 @@ from ostiaryd.certs.model.authority import (
 from ostiaryd.certs.model.certificate import build_certificate, encode_extension, make_serial
 from ostiaryd.certs.model.keys import KEY_TYPES, PrivateKey, encode_public_key, generate_key
 from ostiaryd.certs.model.names import CertificateName, parse_name
+from ostiaryd.ground.crypto.hsm import parse_ed25519_point
 
 TYPES = [name for name in KEY_TYPES if name != "RSA-4096"]  # a key of 4,096 bits takes seconds
 YEAR = 31_556_952 * SECOND
@@ -122,3 +123,16 @@ def _authority(key: PrivateKey) -> tuple[x509.Certificate, PrivateKey]:
         path_length=0,
     )
     return x509.load_der_x509_certificate(der), key
+
+
+@pytest.mark.parametrize("prefix", ["", "0420", "032100"])
+def test_a_point_of_ed25519_is_read_in_each_encoding_of_an_hsm(prefix: str) -> None:
+    raw = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    assert parse_ed25519_point(bytes.fromhex(prefix) + raw).public_bytes_raw() == raw
+
+
+@pytest.mark.parametrize("prefix", ["", "0439", "033a00"])
+def test_a_point_of_ed448_is_refused(prefix: str) -> None:
+    raw = ed448.Ed448PrivateKey.generate().public_key().public_bytes_raw()
+    with pytest.raises(ValueError, match="not a point of Ed25519"):
+        parse_ed25519_point(bytes.fromhex(prefix) + raw)

@@ -51,8 +51,10 @@ AGAIN_S = 1.0
 longer.
 """
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
-MAX_ED25519_BYTES = 34
-"""Length of the point of an Ed25519 key with the two bytes before it, which some HSMs leave out."""
+MAX_ED25519_BYTES = 35
+"""Maximum length of the point of an Ed25519 key (`CKA_EC_POINT`): 32 bytes raw, 34 as an OCTET STRING, 35 as a BIT
+STRING.
+"""
 _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
 
 
@@ -347,8 +349,8 @@ def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
                 point = load_der_public_key(encode_ec_public_key(public))
                 assert isinstance(point, ec.EllipticCurvePublicKey)
                 return HsmEcKey(hsm, key_id, point)
-            case KeyType.EC_EDWARDS if len(encoded := bytes(public[Attribute.EC_POINT])) <= MAX_ED25519_BYTES:
-                return HsmEd25519Key(hsm, key_id, ed25519.Ed25519PublicKey.from_public_bytes(encoded[-32:]))
+            case KeyType.EC_EDWARDS:
+                return HsmEd25519Key(hsm, key_id, parse_ed25519_point(bytes(public[Attribute.EC_POINT])))
             case KeyType.RSA:
                 key = load_der_public_key(encode_rsa_public_key(public))
                 assert isinstance(key, rsa.RSAPublicKey)
@@ -357,6 +359,13 @@ def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
         f"the key `{key_id}` in the HSM has a type that the server does not use",
         hint="restore the token of the HSM from its backup",
     )
+
+
+def parse_ed25519_point(encoded: bytes) -> ed25519.Ed25519PublicKey:
+    """Return the public key of a `CKA_EC_POINT`. Raises ValueError for the point of another curve, such as Ed448."""
+    if len(encoded) > MAX_ED25519_BYTES:
+        raise ValueError("not a point of Ed25519")
+    return ed25519.Ed25519PublicKey.from_public_bytes(encoded[-32:])
 
 
 class _Unreadable:
