@@ -60,6 +60,7 @@ async def echo(call: Call) -> Reply:
         "body": call.body.decode("latin-1"),
         "dpop": call.header(b"dpop"),
         "network": call.network,
+        "uri": call.uri,
     }
     return reply(said, status=201, headers=[(b"cache-control", b"no-store")])
 
@@ -85,6 +86,7 @@ def application(world: World) -> Starlette:
             Route("/echo", Endpoint(world, echo, render=render_admin), methods=["POST"]),
             Route("/gated", Endpoint(world, echo, render=render_admin, gate=gate), methods=["POST"]),
             Route("/things/{id}", Endpoint(world, echo, render=render_admin), methods=["POST"]),
+            Route("/things/{id}/parts/{part}", Endpoint(world, echo, render=render_admin), methods=["POST"]),
             Route("/seen", Endpoint(world, echo, render=render_admin), methods=["GET"]),
             Route("/made", Endpoint(world, make, render=render_admin), methods=["GET"]),
             Route("/made", Endpoint(world, echo, render=render_admin, check=nothing), methods=["PUT", "LIST"]),
@@ -200,6 +202,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "an encoded path": (post("/ech%6f"),),
     "an absolute target": (post("http://elsewhere/echo"),),
     "a path with a parameter": (post("/things/7"),),
+    "a parameter with an escape": (post("/things/%37%C3%A9"),),
     "no such path": (post("/nothing"),),
     "another method": (post("/seen"),),
     "an old version": (post("/echo", version="1.0"),),
@@ -298,6 +301,14 @@ async def test_an_ambiguous_request_is_refused_with_400_directly_and_over_asgi(p
 async def test_the_refusal_of_an_ambiguous_request_states_the_reason(ports: Ports, case: str, reason: str) -> None:
     for port in ports:
         assert f'"the request is not valid HTTP/1.1: {reason}"'.encode() in await exchange(port, BAD[case])
+
+
+async def test_the_reason_of_a_refusal_has_at_most_200_characters(ports: Ports) -> None:
+    request = plain("GET", f"http://a:65536/{'x' * 300}")
+    for port in ports:
+        said = await exchange(port, request)
+        [reason] = re.findall(rb'"the request is not valid HTTP/1.1: (.*?)"', said)
+        assert (len(reason), b"x" * 50 in reason) == (200, True)
 
 
 @pytest.mark.parametrize(
@@ -424,6 +435,31 @@ async def test_the_same_bytes_get_the_same_response_directly_and_over_asgi(ports
     over_asgi, straight = await asyncio.gather(*(exchange(port, *CASES[case]) for port in ports))
     assert straight == over_asgi
     assert over_asgi.startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/things/7/parts/8", 201),
+        ("POST", "/things/7%2Fparts/8", 400),
+        ("POST", "/things/7%2fparts%2f8", 400),
+        ("POST", "/things%2F7", 400),
+        ("POST", "/things/7%252Fparts", 201),
+        ("GET", "/%2fseen", 404),
+        ("GET", "/files/a%2Fb", 201),
+        ("GET", "/files/a%2f", 201),
+        ("GET", "/files%2Fa", 400),
+        ("GET", "/seen?a=%2F", 201),
+    ],
+)
+async def test_an_encoded_slash_does_not_lead_to_another_operation(
+    ports: Ports, method: str, path: str, status: int
+) -> None:
+    request = plain(method, path)
+    over_asgi, straight = await asyncio.gather(*(exchange(port, request) for port in ports))
+    assert straight == over_asgi
+    assert straight.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"the path contains an encoded slash (`%2F`)" in straight) is (status == 400)
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1, 1 << 18])

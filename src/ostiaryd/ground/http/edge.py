@@ -125,7 +125,7 @@ class Call(msgspec.Struct):
     parsed: object = None
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     raw_path: str = ""
-    """The path as the client sent it, with its escapes; empty if it is equal to `path`."""
+    """The path as the client sent it, with its escapes; empty if it is not known; then `path` counts."""
     known_network: str | None = None
     """Cached value of the property `network`; None before its first use."""
     by_name: dict[bytes, bytes] = {}
@@ -471,6 +471,9 @@ class Endpoint:
                 self._check_size(body)
             if "\0" in path or "\r" in path or "\n" in path:
                 raise Malformed(f"the path contains {next(name for char, name in _REFUSED.items() if char in path)}")
+            # routes are compared with the decoded path, so an encoded slash could lead to another operation
+            if "%2f" in raw_path.lower() and not any("/" in value for value in params.values()):
+                raise Malformed("the path contains an encoded slash (`%2F`)", hint="names and ids have no slash")
             if "%00" in query:
                 raise Malformed("the query contains a null character (`%00`)")
             if read is not None and self._check is not None:

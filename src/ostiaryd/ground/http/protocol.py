@@ -53,6 +53,8 @@ SLICE_BYTES = 4 << 10
 """Number of bytes that are parsed at once, so that `MAX_WAITING` is checked often."""
 WAITING_COST = 4 << 10
 """Memory that a waiting request takes in addition to its bytes, in bytes."""
+MAX_REASON = 200
+"""Maximum length of the reason with which a malformed request is refused, in characters."""
 LINGER_S = 2.0
 """Time after a refusal in which further input is read and discarded, in seconds, so that the client can read the
 response.
@@ -85,9 +87,11 @@ def render_refusal(
 
 
 def _reason_of(error: httptools.HttpParserError) -> str:
-    """Return the reason of an error of the parser, also of an error that a callback of the parser raised."""
+    """Return the reason of an error of the parser, also of an error that a callback of the parser raised. The reason
+    may contain the target of the request, so it is cut.
+    """
     cause = error.__context__
-    return str(cause if isinstance(cause, httptools.HttpParserError) else error)
+    return str(cause if isinstance(cause, httptools.HttpParserError) else error)[:MAX_REASON]
 
 
 _LIST_BEGINS = frozenset({b"L", b"LI", b"LIS", b"LIST", b"LIST "})
