@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows import credentials, prune
+from ostiaryd.trust.flows import credentials, passkeys, prune
 from ostiaryd.trust.flows.browsers import LIFETIME_S as BROWSER_S
 from ostiaryd.trust.flows.logins import MAX_NAME
-from ostiaryd.trust.flows.passkeys import parse_challenge, parse_response
+from ostiaryd.trust.flows.passkeys import NewPasskey, UsedPasskey, parse_challenge, parse_response
 from ostiaryd.trust.flows.passwords import (
     LONGEST,
     MAX_KNOWN,
@@ -47,6 +48,7 @@ from ostiaryd.trust.flows.sessions import (
     end_sessions_of_provider,
 )
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
+from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, PasskeyRefused
 from ostiaryd.trust.model.sessions import (
     BROWSER_COOKIE,
@@ -68,7 +70,7 @@ from ostiaryd.trust.model.throttle import (
     wait_until,
 )
 from ostiaryd.trust.model.totp import STEP, hotp, match_code
-from ostiaryd.trust.store.people import sessions_of
+from ostiaryd.trust.store.people import find_passkey, sessions_of
 from ostiaryd.trust.wire_account import RECENT_S
 from tests.support.api_fixtures import reconfigured, send
 from tests.support.authenticator import PRESENT, Authenticator
@@ -544,6 +546,24 @@ async def test_a_copy_of_an_authenticator_whose_counter_is_behind_is_refused(
         await browser.get("/login?prompt=login")
         await browser.submit("/login/passkey", credential=device.get(browser.options("/login/passkey")))
         assert browser.path == path, count
+
+
+@pytest.mark.parametrize(("late_us", "is_accepted"), [(-1, True), (0, False)])
+async def test_a_passkey_response_whose_challenge_expires_before_the_act_is_refused(
+    world: World, app: ASGIApp, clock: Clock, late_us: int, is_accepted: bool
+) -> None:
+    """A request may wait for the database, and the record of an earlier use is then deleted."""
+    device = await add_passkey(await signed_in(world, app))
+    passkey = find_passkey(world.db.read(), b64u(device.id))
+    assert passkey is not None
+    login, registration = (Spend(bytes([n] * 16), world.now() - late_us, world.now() - 1) for n in (1, 2))
+    new = NewPasskey("another", b"key", 0, "", registration)
+    for step in (
+        lambda a: passkeys.use_passkey(a, UsedPasskey(passkey, 0, login)),
+        lambda a: passkeys.add_passkey(a, passkey.person, new, name="another"),
+    ):
+        with nullcontext() if is_accepted else pytest.raises(PasskeyRefused):
+            await act(world, "person.login", step)
 
 
 @pytest.mark.parametrize("behind", [0, 4, 5])

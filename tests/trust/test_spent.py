@@ -27,6 +27,12 @@ async def test_a_used_proof_is_refused_in_the_same_batch_and_in_later_batches(wo
     assert world.db.read().one(COUNT) == (3, 3)
 
 
+async def test_a_proof_is_refused_from_its_expiry_on(world: World) -> None:
+    """The record of its first use may have been deleted while the request waited."""
+    proofs = [proof(1, until=START - 1), proof(2, until=START), proof(3, until=START + 1)]
+    assert await world.writer.submit(lambda tx: [store.proofs.spend(tx, one) for one in proofs]) == [False, False, True]
+
+
 async def test_a_proof_used_in_one_process_is_refused_in_another_on_the_same_database(
     world: World, clock: Clock
 ) -> None:

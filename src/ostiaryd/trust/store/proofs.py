@@ -23,7 +23,8 @@ def is_older_than_loss(tx: Tx, one: Spend) -> bool:
 
 def spend(tx: Tx, one: Spend) -> bool:
     """Store a proof as used; return false if it was stored before, or if it may have been used in a part of the history
-    that the database lost.
+    that the database lost. Return false also for an expired proof, because the record of its first use may already have
+    been deleted.
 
     Lookups use a set in memory; the database has only a log of used proofs, because an index by digest would cost a
     database page for each proof.
@@ -32,7 +33,7 @@ def spend(tx: Tx, one: Spend) -> bool:
     if spent.read_in is not tx:  # during this transaction, no other process adds a proof
         spent.add_rows(tx.all(_SPENT_SINCE, seq=spent.seq))
         spent.read_in = tx
-    if one.digest in spent or is_older_than_loss(tx, one):
+    if tx.now >= one.until or one.digest in spent or is_older_than_loss(tx, one):
         return False
     spent.add(one.digest, one.until)
     tx.defer(_write_spent, one)
