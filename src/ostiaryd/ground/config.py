@@ -58,9 +58,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ge=100,
             le=60_000,
             description="Maximum time that a request waits in the queue before the database, in milliseconds. After it,"
-            " the request is refused with 503, and changes nothing. Requests of administrators and persons, and stops,"
-            " wait without a limit. Choose a longer time if writes to the disk of the database sometimes take longer,"
-            " for example on network storage",
+            " the request is refused with 503, and changes nothing. Requests of authenticated administrators and"
+            " persons, and their stops, wait without a limit; logins and token requests do not. Choose a longer time if"
+            " writes to the disk of the database sometimes take longer, for example on network storage",
         ),
     ] = 500
     trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
