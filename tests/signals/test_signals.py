@@ -507,6 +507,16 @@ async def test_a_token_whose_key_cannot_be_fetched_is_to_be_sent_again(world: Wo
 # ------------------------------------------------------------------------------------------------------ Trust, distrust
 
 
+@pytest.mark.parametrize(("method", "end"), [("push", "omit `authorization`"), ("poll", "set `endpoint`")])
+async def test_the_hint_for_an_issuer_without_metadata_says_how_to_make_the_stream(
+    world: World, method: str, end: str
+) -> None:
+    body = {"issuer": "https://a.example", "jwks_uri": "https://a.example/keys", "authorization": "Bearer x"}
+    status, refused = await ask(world, "POST", "/issuers", body | {"method": method})
+    hint = f"omit `jwks_uri`; or create the stream at the issuer, and {end}"
+    assert (status, refused["hint"]) == (422, hint)
+
+
 async def test_the_metadata_and_the_settings_of_an_issuer_are_checked(world: World, idp: Idp) -> None:
     for changed, code in (
         ({"issuer": "https://another.example"}, 422),

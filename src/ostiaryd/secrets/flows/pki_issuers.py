@@ -61,7 +61,7 @@ from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Envelope, Place
 
 OTHER_ISSUER = "use another issuer, or generate one; to make an issuer the default: POST config/issuers"
-"""Hint for an issuer that cannot sign any more. A new issuer does not become the default without a request."""
+"""Hint for an issuer that cannot sign now. A new issuer does not become the default without a request."""
 MAX_KEY_TEXT = 4096
 """Maximum number of characters of a private key in PEM. OpenSSL takes minutes to check a very long RSA key."""
 _KEY_MARK = "PRIVATE KEY-----"

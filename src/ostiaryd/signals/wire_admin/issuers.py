@@ -98,7 +98,8 @@ async def trust(call: Call) -> Reply:
     if new.jwks_uri and new.authorization and not new.endpoint:
         raise Invalid(
             "with `jwks_uri`, this server cannot create a stream, because it does not read the issuer's metadata",
-            hint="omit `jwks_uri`; or omit `authorization`, and let an operator of the issuer create the stream",
+            hint="omit `jwks_uri`; or create the stream at the issuer, and "
+            + ("set `endpoint`" if new.method == "poll" else "omit `authorization`"),
         )
     metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
