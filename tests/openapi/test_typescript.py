@@ -97,4 +97,5 @@ def check_calls(seen: dict[str, Any], alg: str) -> None:
     assert {"olga", "otto"} <= set(seen["names"])
     assert seen["missing"] == {"status": 404, "code": "not_found", "hasId": True}
     assert seen["conflict"]["status"] == 409
+    assert seen["normalised"] == 200, "the proof names the URL as `fetch` sends it"
     assert seen["traversal"] == seen["elsewhere"] == "TypeError"

@@ -105,10 +105,10 @@ class Signer {
   }
 
   async #prove(method: string, url: string, token: string | undefined): Promise<string> {
-    const htu = url.replace(/[?#].*/s, "");
+    const { origin, pathname } = new URL(url);
     const claims: Record<string, unknown> = {
       htm: method,
-      htu,
+      htu: origin + pathname,
       iat: Math.floor(Date.now() / 1000),
       jti: crypto.randomUUID(),
       nonce: this.#nonce,

@@ -29,6 +29,7 @@ console.log(
     missing: await refusal(() => client.call('GET /api/v1/agents/{name}', { path: { name: 'a b/keys?' } })),
     traversal: await refusal(() => client.call('GET /api/v1/agents/{name}', { path: { name: '..' } })),
     conflict: await refusal(() => client.call('POST /api/v1/teams', { body: { name: TEAM, members: [] } })),
+    normalised: (await signedFetch(credential, SCOPE)(`${credential.issuer}/api/v1/./teams/${TEAM}#y`, {})).status,
     elsewhere: await refusal(() => signedFetch(credential, 'ostiary:read')('https://other.example/x', {})),
   }),
 )
