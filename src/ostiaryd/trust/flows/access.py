@@ -211,9 +211,10 @@ async def are_proofs_durable(world: World) -> bool:
 def is_first_use(tx: Tx, proof: Spend) -> bool:
     """Mark a proof as used, and return whether it was new. The proof counts as used even if the act is refused.
 
-    Return false also for an expired proof, and for a proof from before a loss of history.
+    Return false also for an expired proof, because the record of its first use may already have been deleted, and for a
+    proof from before a loss of history.
     """
-    return store.proofs.spend(tx, proof)
+    return tx.now < proof.until and store.proofs.spend(tx, proof)
 
 
 def _check_new(is_new: bool) -> None:

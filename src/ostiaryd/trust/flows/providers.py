@@ -120,7 +120,7 @@ def open_client_secret(provider: Provider, keys: Keyring) -> str:
 
 def spend_answer(act: Act, answer: Spend) -> bool:
     """Mark the response of a provider as used until its expiry. Return false if it has expired or was used before."""
-    return store.proofs.spend(act.tx, answer)
+    return act.now < answer.until and store.proofs.spend(act.tx, answer)
 
 
 def admit(act: Act, provider_id: str, identity: Identity) -> Person:
