@@ -55,7 +55,7 @@ EACH = {
 """Calls for each certificate. The two verifications are those of the proof and of the request. The results of the last
 two functions are cached, since they are equal for equal requests.
 """
-MOST_CALLS, MOST_CALLS_OF_A_COMMIT = 850, 1100
+MOST_CALLS, MOST_CALLS_OF_A_COMMIT = 860, 1100
 """Calls of functions for each certificate at most, with those of the test's client, and for each commit."""
 ONE, MANY = "/api/v1/certificates", "/api/v1/certificates/batch"
 

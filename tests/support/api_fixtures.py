@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
 from msgspec.structs import replace as with_
@@ -83,7 +83,7 @@ async def send(
         "type": "http",
         "http_version": "1.1",
         "method": method,
-        "path": path,
+        "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": raw,

@@ -415,7 +415,7 @@ class Endpoint:
             scope["path"],
             params=scope.get("path_params", {}),
             query=scope["query_string"].decode("latin-1"),
-            raw_path=scope.get("raw_path", b"").partition(b"?")[0].decode("latin-1"),
+            raw_path=scope.get("raw_path", b"").decode("latin-1"),
             headers=scope["headers"],
             body=body,
             address=(scope.get("client") or ("",))[0],
@@ -472,7 +472,7 @@ class Endpoint:
             if "\0" in path or "\r" in path or "\n" in path:
                 raise Malformed(f"the path contains {next(name for char, name in _REFUSED.items() if char in path)}")
             # routes are compared with the decoded path, so an encoded slash could lead to another operation
-            if "%2f" in raw_path.lower() and not any("/" in value for value in params.values()):
+            if "%" in raw_path and "%2f" in raw_path.lower() and not any("/" in value for value in params.values()):
                 raise Malformed("the path contains an encoded slash (`%2F`)", hint="names and ids have no slash")
             if "%00" in query:
                 raise Malformed("the query contains a null character (`%00`)")
