@@ -284,7 +284,7 @@ def declared_task(
     if bounds is not None and not isinstance(details, list):
         raise Usage(
             f"{bounds} does not contain a JSON list",
-            hint='write a list such as [{"type": "tool", "locations": ["https://files.example/mcp"]}]',
+            hint='write a list such as [{"type": "tool", "locations": ["https://notes.example/mcp"]}]',
         )
     with (
         Agent(credential, url=url) as agent,
