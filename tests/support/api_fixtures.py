@@ -83,7 +83,7 @@ async def send(
         "type": "http",
         "http_version": "1.1",
         "method": method,
-        "path": unquote(path),
+        "path": unquote(path) if "%" in path else path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": raw,

@@ -125,7 +125,7 @@ class Call(msgspec.Struct):
     parsed: object = None
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     raw_path: str = ""
-    """The path as the client sent it, with its escapes; empty if it is not known; then `path` counts."""
+    """The path as the client sent it, if it has escapes and is known; otherwise empty, and `path` counts."""
     known_network: str | None = None
     """Cached value of the property `network`; None before its first use."""
     by_name: dict[bytes, bytes] = {}
@@ -415,7 +415,7 @@ class Endpoint:
             scope["path"],
             params=scope.get("path_params", {}),
             query=scope["query_string"].decode("latin-1"),
-            raw_path=scope.get("raw_path", b"").decode("latin-1"),
+            raw_path=raw.decode("latin-1") if b"%" in (raw := scope.get("raw_path", b"")) else "",
             headers=scope["headers"],
             body=body,
             address=(scope.get("client") or ("",))[0],
