@@ -60,7 +60,8 @@ PATHS = (
     "agents/bot/./db",
     "agents/bot/.../db",
     "agents/bot/...",
-    "agents%2Fbot/db",
+    "agents%252Fbot/db",
+    "agents%2F..%2Fbot/db",
     "agents/bot/%2e%2e/db",
     "agents/bot\\db",
     "agents/bot/d\tb",
@@ -82,6 +83,8 @@ async def test_an_ambiguous_path_is_refused(world: World, bot: VaultAgent, clock
     await bot.login()
     for path in ("agents/bot/db.", "agents/bot/.db", "agents/bot/d.b..."):
         assert await bot.status("POST", f"secret/data/{path}", {"data": {}}) == 200
+    assert await bot.status("POST", "secret/data/agents%2Fbot/db", {"data": {"name": "one"}}) == 200
+    assert await bot.read("agents/bot/db") == {"name": "one"}, "an encoded slash is a slash, as at Vault"
     longest = "agents/bot/" + "x" * (MAX_PATH - len("secret/data/agents/bot/"))
     assert await bot.status("POST", f"secret/data/{longest}", {"data": {}}) == 200
 
@@ -92,6 +95,7 @@ async def test_an_agent_cannot_access_the_folder_of_another_agent(world: World, 
     assert await bot.status("POST", "kv/agents/bot/db", {"password": CANARY}) == 204
     secret = "agents/bot/db"
     for method, path, body in (
+        ("GET", "secret/data/agents%2Fbot/db", None),
         ("GET", f"secret/data/{secret}", None),
         ("POST", f"secret/data/{secret}", {"data": {}}),
         ("PATCH", f"secret/data/{secret}", {"data": {}}),
