@@ -123,7 +123,8 @@ class Party:
 
 
 def config(folder: Path) -> Config:
-    return Config(data_dir=str(folder), public_url=ISSUER, trust_domain="example.org")
+    """The configuration of a measured server, which waits for a disk that stalls instead of answering 503."""
+    return Config(data_dir=str(folder), public_url=ISSUER, trust_domain="example.org", queue_wait_ms=60_000)
 
 
 def settle(folder: Path, *, agents: int) -> Party:
