@@ -130,9 +130,10 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
     """Return the name for the agent: the name of the program, or of the script that an interpreter runs. For a generic
     name such as `main`, return the name of its folder. Raises Usage if the name has no ASCII letter or digit.
     """
-    words = [word for word in command if not word.startswith("-") and word not in VERBS]
-    is_interpreter = Path(words[0]).name.startswith(INTERPRETERS) and words[1:]
-    program = Path(folder, words[1] if is_interpreter else words[0])
+    first, *rest = command
+    words = [word for word in rest if not word.startswith("-") and word not in VERBS]
+    is_interpreter = Path(first).name.startswith(INTERPRETERS) and words
+    program = Path(folder, words[0] if is_interpreter else first)
     return to_word(program.parent.name if program.stem in GENERIC else program.stem, of="the command")
 
 
