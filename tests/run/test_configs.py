@@ -40,7 +40,9 @@ def parse(text: Any) -> Config:
 
 
 @pytest.mark.parametrize(("member", "url"), [*product(MEMBERS, URLS)])
-def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(member: str, url: str) -> None:
+def test_the_guarded_copy_of_a_configuration_changes_only_its_servers_and_leaves_out_disabled_ones(
+    member: str, url: str
+) -> None:
     far = {"type": "http", url: FAR["url"], "headers": FAR["headers"]}
     text = {"inputs": [{"id": "x"}], member: {"My Files": FILES, "far": far, "off": {**FILES, "disabled": True}}}
     before = json.dumps(text)
@@ -50,7 +52,7 @@ def test_the_guarded_copy_of_a_configuration_changes_only_its_enabled_servers(me
     copy = config.guarded(lambda server: ["python", f"{server.word}.plan", "--"], {"far": "http://127.0.0.1:1/x"})
     guarded = {**FILES, "command": "python", "args": ["my-files.plan", "--", "npx", "-y", "server", "${HOME}"]}
     local = {**far, url: "http://127.0.0.1:1/x"}
-    assert copy == {**text, member: {"My Files": guarded, "far": local, "off": {**FILES, "disabled": True}}}
+    assert copy == {**text, member: {"My Files": guarded, "far": local}}
     assert json.dumps(text) == before
 
 
@@ -123,6 +125,58 @@ def test_the_guarded_copy_has_no_way_around_the_guard() -> None:
     assert copy == servers(near=near, far={"type": "http", "timeout": 1, **dict.fromkeys(URLS, "http://local")})
 
 
+@pytest.mark.parametrize("own", [{"command": "npx"}, {"url": FAR["url"]}])
+@pytest.mark.parametrize(
+    ("name", "value", "stays"),
+    [
+        ("sseUrl", "${REMOTE}", False),
+        ("server_url", "mcp.example", False),
+        ("uri", "x", False),
+        ("URL", "x", False),
+        ("endpoint", "x", False),
+        ("tcp", "mcp.example:80", False),
+        ("Command", "npx", False),
+        ("cmd", "npx", False),
+        ("Args", ["-c", "x"], False),
+        ("remote", " HTTPS://mcp.example/mcp", False),
+        ("remote", "ws://mcp.example/mcp", False),
+        ("remotes", [{"a": ["https://mcp.example/mcp"]}], False),
+        ("transport", {"type": "sse", "url": "${REMOTE}"}, False),
+        ("transport", {"type": "stdio", "command": "npx"}, False),
+        ("transport", "sse", True),
+        ("description", "as in http://mcp.example", True),
+        ("env", {"API_URL": "https://api.example"}, True),
+        ("headers", {"Origin": "https://app.example"}, True),
+        ("oauth", {"tokenUrl": "https://login.example"}, True),
+        ("excludeTools", ["delete"], True),
+        ("timeout", 3, True),
+    ],
+)
+def test_an_entry_of_the_guarded_copy_keeps_no_member_with_an_address_or_a_command(
+    own: dict[str, str], name: str, value: Any, stays: bool
+) -> None:
+    copy = parse(servers(a={name: value, **own})).guarded(lambda _: ["guard"], {"a": "http://local"})
+    guarded = {"command": "guard", "args": ["npx"]} if "command" in own else {"url": "http://local"}
+    assert copy == servers(a=guarded | ({name: value} if stays else {}))
+
+
+@pytest.mark.parametrize(
+    ("other", "stays"),
+    [
+        ({"servers": {"b": FAR}}, False),
+        ({"MCPServers": {"b": FAR}}, False),
+        ({"context_servers": {"b": FAR}}, False),
+        ({"projects": {"/work": {"mcpServers": {"b": FAR}}}}, False),
+        ({"projects": [{"servers": {}}]}, False),
+        ({"mcp": {"excluded": ["b"]}}, True),
+        ({"inputs": [{"id": "key"}]}, True),
+    ],
+)
+def test_the_guarded_copy_has_no_second_member_with_servers(other: dict[str, Any], stays: bool) -> None:
+    copy = parse(servers(a={"command": "npx"}) | other).guarded(lambda _: ["guard"], {})
+    assert copy == servers(a={"command": "guard", "args": ["npx"]}) | (other if stays else {})
+
+
 @pytest.mark.parametrize(
     ("entry", "url", "is_sse"),
     [
@@ -137,6 +191,8 @@ def test_the_guarded_copy_has_no_way_around_the_guard() -> None:
         ({"type": "http"}, "http://x/sse", False),
         ({"type": "sse"}, "http://x/mcp", True),
         ({"transport": "sse"}, "http://x/mcp", True),
+        ({"httpUrl": "${URL}"}, "http://x/sse", False),
+        ({"httpUrl": "${URL}", "type": "sse"}, "http://x/sse", True),
     ],
 )
 def test_the_type_or_else_the_path_of_the_expanded_url_names_the_transport(
@@ -211,12 +267,32 @@ def test_a_command_gets_the_guarded_configuration_in_its_option_or_variable(tmp_
     copy = tmp_path / "copy.json"
     for command, config_env, expected in [
         (("a", "-c={mcp_config}"), None, (["a", f"-c={copy}"], {})),
-        (("claude", "--mcp-config", "x.json", "-p"), None, (["claude", "--mcp-config", str(copy), "-p"], {})),
+        (("a", "--mcp-config", "x.json", "-p"), None, (["a", "--mcp-config", str(copy), "-p"], {})),
         (("./a",), "MCP_CONFIG", (["./a"], {"MCP_CONFIG": str(copy)})),
         (
             ("/usr/bin/claude", "-p", "hello"),
             None,
-            (["/usr/bin/claude", "-p", "hello", "--mcp-config", str(copy), "--strict-mcp-config"], {}),
+            (["/usr/bin/claude", "--mcp-config", str(copy), "--strict-mcp-config", "-p", "hello"], {}),
+        ),
+        (
+            ("claude", "--", "hello"),
+            None,
+            (["claude", "--mcp-config", str(copy), "--strict-mcp-config", "--", "hello"], {}),
+        ),
+        (
+            ("claude", "--mcp-config", "x.json", "-p"),
+            None,
+            (["claude", "--strict-mcp-config", "--mcp-config", str(copy), "-p"], {}),
+        ),
+        (
+            ("claude", "--strict-mcp-config", "--mcp-config", "{mcp_config}"),
+            None,
+            (["claude", "--strict-mcp-config", "--mcp-config", str(copy)], {}),
+        ),
+        (
+            ("a", "--mcp-config", "x.json", "{mcp_config}"),
+            "MCP_CONFIG",
+            (["a", "--mcp-config", str(copy), str(copy)], {"MCP_CONFIG": str(copy)}),
         ),
     ]:
         assert delivery(command, config_env=config_env)(copy) == expected
@@ -229,6 +305,7 @@ def test_a_command_gets_the_guarded_configuration_in_its_option_or_variable(tmp_
         (("a", "--mcp-config"), "has no value"),
         (("a", "--mcp-config=x"), "is written with `=`"),
         (("a", "--mcp-config", "x", "--mcp-config", "y"), "more than once"),
+        (("claude", "--mcp-config", "x", "y"), "more than one value"),
     ],
 )
 def test_a_command_that_would_not_use_the_guarded_configuration_is_refused(command: tuple[str, ...], why: str) -> None:
@@ -237,9 +314,12 @@ def test_a_command_that_would_not_use_the_guarded_configuration_is_refused(comma
 
 
 @pytest.mark.parametrize("name", ["", "A=B"])
-def test_an_option_that_names_no_variable_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "command", [("agent",), ("agent", "{mcp_config}"), ("agent", "--mcp-config", "x"), ("claude",)]
+)
+def test_an_option_that_names_no_variable_is_refused(name: str, command: tuple[str, ...]) -> None:
     with pytest.raises(Usage, match="is not the name of a variable"):
-        delivery(("agent",), config_env=name)
+        delivery(command, config_env=name)
 
 
 def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_path: Path) -> None:
@@ -256,8 +336,12 @@ def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_pa
     assert source("a", variable=str(tmp_path / "variable.json")) == ["variable"]
     assert source(*option, config="given.json") == ["given"]
     assert source("a", "--mcp-config", json.dumps(servers(inline=FILES))) == ["inline"]
-    with pytest.raises(Usage, match="not JSON"):
+    with pytest.raises(Usage, match="the value of --mcp-config: not JSON"):
         source("a", "--mcp-config", "{")
+    with pytest.raises(Usage, match="twice"):
+        source("a", "--mcp-config", '{"mcpServers": {"a": {"command": "x"}, "a": {"command": "y"}}}')
+    with pytest.raises(Usage, match="nested too deeply"):
+        source("a", "--mcp-config", '{"a": ' + "[" * 32 + "]" * 32 + "}")
     (tmp_path / "given.json").write_text('{"mcpServers": {"a": {"command": "x"}, "a": {"command": "y"}}}')
     with pytest.raises(Usage, match="twice"):
         source("a", config="given.json")
@@ -274,6 +358,9 @@ def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_pa
         ("./bots/reporter/main.py", "reporter"),
         ("node index.js", "work"),
         ("./My-Agent", "my-agent"),
+        ("run", "work"),
+        ("exec --fast", "exec"),
+        ("uv run", "uv"),
     ],
 )
 def test_an_agent_is_named_after_its_program(command: str, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from harness.patience import PATIENCE_S
 from harness.server import COMMAND
 from tests.run.stdio_agent import HERE, StdioAgent
 
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a command as another user")
 CALLS = [["write_file", {"path": "a.txt", "text": "one"}], ["read_file", {"path": "a.txt"}]]
 
 
@@ -189,6 +191,12 @@ def test_an_http_api_can_be_enforced(stdio_agent: StdioAgent, described: bool) -
         (("--http", "a=http://a", "--secret", "A_URL=secret/a"), "two options set the variable A_URL"),
         (("--http", "a=http://a", "--config-env", "A_URL"), "two options set the variable A_URL"),
         (("--egress", "--secret", "HTTPS_PROXY=secret/a"), "two options set the variable HTTPS_PROXY"),
+        (("--config-env", ""), "'' is not the name of a variable"),
+        pytest.param(
+            ("--egress", "--user", "nobody", "--secret", "HOME=secret/a"),
+            "two options set the variable HOME",
+            marks=AS_ROOT,
+        ),
     ],
 )
 def test_options_that_contradict_each_other_or_name_no_api_are_refused(

@@ -41,11 +41,17 @@ def read_json(path: Path, *, hint: str = "correct the JSON in the file") -> Any:
     """Return the JSON value in a file. Raises Usage if the file cannot be read, or has malformed JSON, such as an
     object with a repeated member. `hint`: the hint of the error for malformed JSON, unless the parser gives another.
     """
-    data = read_bytes(path)
+    return parse_json(read_bytes(path), of=str(path), hint=hint)
+
+
+def parse_json(data: bytes | str, *, of: str, hint: str) -> Any:
+    """Return the JSON value of a text of at most MAX_BYTES. Raises Usage for malformed JSON, such as an object with a
+    repeated member. `of`: the source of the text, for the error; `hint` as in `read_json`.
+    """
     try:
         return canonical.parse(data, max_bytes=MAX_BYTES)
     except Refused as refusal:
-        raise Usage(f"{path}: {refusal.message}", hint=refusal.hint or hint) from None
+        raise Usage(f"{of}: {refusal.message}", hint=refusal.hint or hint) from None
 
 
 def write_new(path: Path, text: str) -> None:

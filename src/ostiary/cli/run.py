@@ -129,13 +129,14 @@ def run(
             *(variable_of(one.name) for one in apis),
             *([] if config_env is None else [config_env]),
             *(egress_variables("", Path()) if egress.egress else ()),
+            *(() if user is None else user.variables),
         ]
     )
     is_mcp_only = not (apis or variables or egress.egress)
     if is_mcp_only or config is not None or has_config(command, config_env=config_env):
+        deliver = delivery(command, config_env=config_env)
         in_variable = None if config_env is None else ambient.environ(config_env)
         source = source_of(command, config=config, config_in_variable=in_variable)
-        deliver = delivery(command, config_env=config_env)
     else:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     if user is not None and source.servers:

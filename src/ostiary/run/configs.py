@@ -7,16 +7,16 @@
 | VS Code | `.vscode/mcp.json` | `servers` |
 | Claude Desktop | `claude_desktop_config.json` in its folder | `mcpServers` |
 
-A server with a `command` is a stdio server. A server with a `url` is a remote server: its transport is streamable HTTP,
-or HTTP with Server-Sent Events if its `type` is `sse`, or if it has no `type` and its path ends in `/sse`. Variables in
-a command (`${HOME}`) stay: the program that starts the server expands them, as before. The original files stay
-unchanged.
+A server with a `command` is a stdio server. A server with a `url` (`serverUrl` of Windsurf, `httpUrl` of Gemini CLI) is
+a remote server: its transport is streamable HTTP, or HTTP with Server-Sent Events if its `type` is `sse`, or if it has
+no `type` and the path of its `url` or `serverUrl` ends in `/sse`. Variables in a command (`${HOME}`) stay: the program
+that starts the server expands them, as before. The original files stay unchanged.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,16 @@ IN_HOME = (
 """Configurations in the home folder of the user, in the order in which they are read after those of IN_FOLDER."""
 MEMBERS = ("mcpServers", "servers")
 """Members of a configuration that contain its servers."""
-URLS = ("url", "serverUrl")
-"""Members of a remote server's entry that contain its URL."""
+URLS = ("httpUrl", "url", "serverUrl")
+"""Members of a remote server's entry that contain its URL. The first member of an entry applies, as in Gemini CLI."""
 KINDS = (None, "stdio", "local")
 """The values of `type` for an MCP server that is started by a command (stdio); None stands for a missing `type`."""
+_OF_SERVERS = frozenset(("mcpservers", "servers", "context_servers"))
+"""Members that contain servers in configurations of any known client, in lower case."""
+_SAFE = frozenset(("env", "headers", "oauth"))
+"""Members of a server's entry whose values can be URLs, and from which no client takes the address of the server."""
+_WAY = re.compile(r".*(ur[il]|endpoint|address|host|tcp|command|cmd|args)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
 _SSE_URL = re.compile(r"[^/?#]*//[^?#]*/sse/*([?#].*)?", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -68,10 +74,12 @@ class Server:
 
     def is_sse(self, url: str) -> bool:
         """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05): its `type` or
-        `transport` is `sse`, or it has neither and the path of `url`, its URL with variables expanded, ends in `/sse`.
+        `transport` is `sse`, or it has neither of them and no `httpUrl`, and the path of `url`, its URL with variables
+        expanded, ends in `/sse`.
         """
         kind = str(self.entry.get("type", self.entry.get("transport", "")))
-        return kind == "sse" or (not kind and _SSE_URL.fullmatch(url) is not None)
+        is_unknown = not kind and _url_member(self.entry) != "httpUrl"
+        return kind == "sse" or (is_unknown and _SSE_URL.fullmatch(url) is not None)
 
     @property
     def document(self) -> Mapping[str, Any] | None:
@@ -135,19 +143,18 @@ class Config:
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
         """Return the configuration with a guard in front of each server. For a stdio server, the words that `front`
         returns are put before the command. For a remote server, the URL is replaced by the URL in `local` for the
-        server's name; without such a URL, the server keeps its own. An entry keeps no second URL or command by which a
-        client could go past the guard.
+        server's name; without such a URL, the server keeps its own. The copy has no disabled server, no other member
+        with servers, and no second address or command of a server: a client could go past the guard by them.
         """
-        entries = dict(self.text[self.member])
+        entries = dict[str, dict[str, Any]]()
         for server in self.remote:
             url = local.get(server.name, server.url)
-            kept = {name: value for name, value in server.entry.items() if name not in ("command", "args")}
-            entries[server.name] = kept | dict.fromkeys(server.entry.keys() & URLS, url)
+            entries[server.name] = _without_ways(server.entry) | dict.fromkeys(server.entry.keys() & URLS, url)
         for server in self.stdio:
             words = [*front(server), *server.command]
-            kept = {name: value for name, value in server.entry.items() if name not in URLS}
-            entries[server.name] = {**kept, "command": words[0], "args": words[1:]}
-        return {**self.text, self.member: entries}
+            entries[server.name] = _without_ways(server.entry) | {"command": words[0], "args": words[1:]}
+        others = {name: value for name, value in self.text.items() if not _has_servers(name, value)}
+        return others | {self.member: entries}
 
 
 def read_config(path: Path) -> Config:
@@ -202,6 +209,31 @@ def check_names(servers: Sequence[Server]) -> None:
             f"the resources of the servers {', '.join(map(ascii, twice))} would get the same name",
             hint="rename one of these servers",
         )
+
+
+def _without_ways(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a server's entry that contain neither an address nor a command."""
+    return {name: value for name, value in entry.items() if name in _SAFE or not _has_way(name, value)}
+
+
+def _has_way(name: str, value: object) -> bool:
+    """Return whether a member is, or contains, an address or a command of a server: by the name of a member, or by a
+    text that begins like a URL.
+    """
+    is_address = isinstance(value, str) and _ADDRESS.match(value) is not None
+    return is_address or _WAY.fullmatch(name) is not None or any(_has_way(*one) for one in _inner(value))
+
+
+def _has_servers(name: str, value: object) -> bool:
+    """Return whether a member of a configuration is, or contains, a member with servers."""
+    return name.lower() in _OF_SERVERS or any(_has_servers(*one) for one in _inner(value))
+
+
+def _inner(value: object) -> Iterable[tuple[str, object]]:
+    """Return the members of an object, and the items of a list with an empty name."""
+    if isinstance(value, dict):
+        return value.items()
+    return (("", one) for one in value) if isinstance(value, list) else ()
 
 
 def _is_stdio(entry: Mapping[str, Any]) -> bool:

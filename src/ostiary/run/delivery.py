@@ -4,18 +4,18 @@ guarded copy instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ostiary.cli.files import parse_json
 from ostiary.cli.usage import Usage
 from ostiary.run.configs import Config, find_config, parse_config, read_config
 
 OPTION = "--mcp-config"
 PLACE = "{mcp_config}"
 KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
-"""Known programs, each with the option for a configuration file and the option that makes the program ignore all other
-configurations.
+"""Known programs, each with the option for configuration files, of which it accepts several, and the option that makes
+the program ignore all other configurations.
 """
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
@@ -32,10 +32,8 @@ def source_of(command: Sequence[str], *, config: Path | None, config_in_variable
         return read_config(config)
     named = _after_option(command)
     if named is not None and command[named].lstrip().startswith("{"):
-        try:
-            return parse_config(json.loads(command[named]), of=f"the value of {OPTION}")
-        except ValueError as error:
-            raise Usage(f"the value of {OPTION} is not JSON: {error}") from None
+        of = f"the value of {OPTION}"
+        return parse_config(parse_json(command[named], of=of, hint="correct the JSON"), of=of)
     if named is not None and command[named] != PLACE:
         return read_config(Path(command[named]))
     if config_in_variable:
@@ -54,7 +52,7 @@ def has_config(command: Sequence[str], *, config_env: str | None) -> bool:
 
 def _after_option(command: Sequence[str]) -> int | None:
     """Return the index of the value of `--mcp-config`; None without this option. Raises Usage if the option is
-    repeated, has no value, or is written with `=`.
+    repeated, has no value, or is written with `=`, or if a program of KNOWN gets several values.
     """
     if any(word.startswith(f"{OPTION}=") for word in command):
         raise Usage(f"`{OPTION}` is written with `=`", hint=f"write `{OPTION} FILE`, with a space")
@@ -65,6 +63,9 @@ def _after_option(command: Sequence[str]) -> int | None:
         return None
     if places[0] + 1 == len(command):
         raise Usage(f"{OPTION} has no value", hint=f"{OPTION} FILE")
+    after = command[places[0] + 2 : places[0] + 3]
+    if Path(command[0]).name in KNOWN and after and not after[0].startswith("-"):
+        raise Usage(f"{OPTION} has more than one value", hint=f"put the servers into one file: {OPTION} FILE -p PROMPT")
     return places[0] + 1
 
 
@@ -73,19 +74,23 @@ def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
     returns the words of the command and the environment variables that make the command read the copy. Raises Usage for
     a command whose configuration cannot be replaced.
     """
-    named = _after_option(command)
-    if any(PLACE in word for word in command):
-        return lambda copy: ([word.replace(PLACE, str(copy)) for word in command], {})
-    if named is not None:
-        return lambda copy: ([*command[:named], str(copy), *command[named + 1 :]], {})
-    if config_env is not None:
-        if not config_env or "=" in config_env:
-            raise Usage(f"{config_env!a} is not the name of a variable", hint="write --config-env MCP_CONFIG")
-        return lambda copy: ([*command], {config_env: str(copy)})
-    if (option := KNOWN.get(Path(command[0]).name)) is not None:
-        return lambda copy: ([*command, option[0], str(copy), *option[1:]], {})
-    raise Usage(
-        f"the option or variable by which {command[0]} finds its MCP servers is not known",
-        hint=f"write {PLACE} in the command in place of the configuration file, or name its variable with "
-        f"--config-env NAME",
-    )
+    named, options = _after_option(command), KNOWN.get(Path(command[0]).name)
+    if config_env is not None and (not config_env or "=" in config_env):
+        raise Usage(f"{config_env!a} is not the name of a variable", hint="write --config-env MCP_CONFIG")
+    if not has_config(command, config_env=config_env):
+        raise Usage(
+            f"the option or variable by which {command[0]} finds its MCP servers is not known",
+            hint=f"write {PLACE} in the command in place of the configuration file, or name its variable with "
+            f"--config-env NAME",
+        )
+
+    def deliver(copy: Path) -> tuple[list[str], dict[str, str]]:
+        words = [word.replace(PLACE, str(copy)) for word in command]
+        if named is not None:
+            words[named] = str(copy)
+        if options is not None:
+            option, only = options
+            words[1:1] = [*([option, str(copy)] if named is None else []), *([] if only in words else [only])]
+        return words, {} if config_env is None else {config_env: str(copy)}
+
+    return deliver
