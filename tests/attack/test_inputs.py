@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import b64u
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
 from ostiaryd.signals.model import sets
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.model.otlp import parse_export
+from tests.support.api_fixtures import send
 
 NOW = 10**15
 WORDS = ("email", "complex", "aliases", "iss_sub", "a@b", "x", "opaque", "uri", "user", "\x00", "é", "\u212a@b")
@@ -147,3 +151,18 @@ def test_random_input_is_parsed_or_refused(read: Callable[[Random], None]) -> No
 def test_malformed_claims_of_a_signal_are_refused(body: bytes) -> None:
     with pytest.raises(Refused):
         sets._parse_claims(body, issuer="x", audience="y", now=NOW)
+
+
+@pytest.mark.parametrize("claims", [b'{"x":%s}', b'{"sub":%s}', b'{"client_id":"ag_1","x":%s}'])
+async def test_claims_that_are_nested_too_deeply_are_refused_as_any_other_token(world: World, claims: bytes) -> None:
+    refused = []
+    for levels in (1, 2_500):
+        token = f"e30.{b64u(claims % (b'[' * levels + b']' * levels))}.x"
+        answer = await send(build_app(world), "GET", "/api/v1/agents", headers=[("authorization", f"DPoP {token}")])
+        refused.append((answer.status, answer.error))
+        form = f"grant_type=client_credentials&client_assertion={token}".encode()
+        headers = [("content-type", "application/x-www-form-urlencoded")]
+        answer = await send(build_app(world), "POST", "/token", headers=headers, body=form)
+        refused.append((answer.status, answer.error))
+    assert refused[:2] == refused[2:]
+    assert {status for status, _ in refused} <= {400, 401}

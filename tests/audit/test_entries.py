@@ -25,8 +25,12 @@ def wrong(*entries: dict[str, Any] | bytes, now: int = NOW) -> list[str]:
     return [check.check(index, body) for index, body in enumerate(bodies)]
 
 
+DEEP = json.dumps(GOOD | {"detail": {"x": 0}}).replace("0}", "[" * 100_000 + "]" * 100_000 + "}").encode()
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"not json \xff", b"[]", b"1", b"null", b'{"at":1', b"{}", b'{"at":1}', b'{"action":"agent.create"}']
+    "body",
+    [b"", b"not json \xff", b"[]", b"1", b"null", b'{"at":1', b"{}", b'{"at":1}', b'{"action":"agent.create"}', DEEP],
 )
 def test_a_text_that_is_not_a_ledger_entry_is_reported(body: bytes) -> None:
     assert wrong(body)[0].startswith("the text is not a ledger entry: ")

@@ -175,7 +175,7 @@ WRONG = {
     "deep": ({"levels.rego": HEAD + "permit := " + "[" * 200_000}, "max parsing recursion depth exceeded"),
     "deep, and Rego": (
         {"levels.rego": HEAD + "permit := " + "[" * 700 + "]" * 700},
-        "the result is nested too deeply",
+        "the result cannot be read: the text is nested too deeply",
     ),
     "recursive": ({"levels.rego": HEAD + "f(x) := f(x - 1)\npermit if f(3)"}, "rego_recursion_error"),
     "a NUL": ({"levels.rego": PERMITS + "\0forbid := true"}, "levels.rego: the module has a NUL character"),

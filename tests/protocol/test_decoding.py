@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
+from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert, json_decoder, msgpack_decoder
+from ostiary.protocol.errors import Malformed
 
 PROGRAM = """
 import sys, threading, types
@@ -94,3 +96,29 @@ def test_text_that_is_not_utf8_is_refused_as_any_other_malformed_text() -> None:
         json_decoder(dict[str, str])(b'{"x":"\xff"}')
     with pytest.raises(msgspec.DecodeError, match="not valid UTF-8"):
         msgpack_decoder(dict[str, str])(b"\x81\xa1x\xa1\xff")
+    with pytest.raises(msgspec.DecodeError, match="not valid UTF-8"):
+        json_decoder(dict[str, str])('{"x":"\ud800"}')
+
+
+@pytest.mark.parametrize("kind", [Any, Point, dict[str, Any]])
+def test_text_that_is_nested_too_deeply_is_refused_as_any_other_malformed_text(kind: Any) -> None:
+    with pytest.raises(msgspec.DecodeError, match="nested too deeply"):
+        json_decoder(kind)(b'{"x":1,"y":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    with pytest.raises(msgspec.DecodeError, match="nested too deeply"):
+        msgpack_decoder(kind)(b"\x82\xa1x\x01\xa1y" + b"\x91" * 100_000 + b"\x01")
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\udc00", "\\ud800abcdef", "\\ud800\\u0041"])
+def test_half_of_a_surrogate_pair_is_refused_also_in_a_skipped_member(half: str) -> None:
+    assert json_decoder(Point)('{"x":1,"y":"\\ud83d\\ude00"}') == Point(1)
+    for text in (f'{{"x":1,"y":"{half}"}}', f'{{"x":1,"{half}":1}}'):
+        with pytest.raises(msgspec.DecodeError):
+            json_decoder(Point)(text)
+
+
+def test_a_skipped_member_is_checked_by_canonical_parse_alone() -> None:
+    for member in (b'"y":"\xff"', b'"\xff":1', b'"y":1e999', b'"x":1'):
+        text = b'{"x":1,' + member + b"}"
+        assert json_decoder(Point)(text) == Point(1)
+        with pytest.raises(Malformed):
+            canonical.parse(text)

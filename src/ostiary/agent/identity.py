@@ -20,6 +20,7 @@ from ostiary.client.certificate import CertificateFiles
 from ostiary.client.refusals import MAX_TEXT, parse_refusal, read_object
 from ostiary.keys import Credential, load_key
 from ostiary.protocol import jose
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Forbidden, Invalid, Refused, Unavailable
 from ostiary.protocol.jose import PrivateKey
 
@@ -345,10 +346,13 @@ class Identity:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
 
 
+_decode = json_decoder(Any)
+
+
 def _read_answer(response: httpx2.Response) -> Any:
     """Return the JSON value of an answer. Raises Unavailable for another answer, such as the login page of a proxy."""
     try:
-        return msgspec.json.decode(response.content)
+        return _decode(response.content)
     except msgspec.DecodeError:
         raise Unavailable(
             f"{response.url.host} answered {response.status_code} without JSON",

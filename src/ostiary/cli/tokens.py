@@ -127,7 +127,7 @@ class TokenFile:
             os.close(descriptor)
         try:
             rows = json_decoder(_File)(text).tokens
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return []
         return [row for row in rows if _is_complete(row.answer)]
 

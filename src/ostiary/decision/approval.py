@@ -136,8 +136,8 @@ def _check_length(body: bytes) -> None:
 
 
 def parse_ask(body: bytes) -> ApprovalRequest:
-    """Return the request in a JSON body. Raises Malformed, also for a member that occurs twice in an object."""
+    """Return the request in a JSON body. Raises Malformed for any other body."""
     try:
         return json_decoder(ApprovalRequest)(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise Malformed(f"the body is not a request for an approval: {error}") from None

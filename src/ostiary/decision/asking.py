@@ -65,11 +65,11 @@ def render_ask(ask: RemotePolicyRequest) -> bytes:
 
 
 def parse_ask(body: bytes) -> tuple[RemotePolicyRequest, Question]:
-    """Return the request in a JSON body, and the parts of its question that the server checks. Raises Malformed, also
-    for a member that occurs twice in an object.
+    """Return the request in a JSON body, and the parts of its question that the server checks. Raises Malformed
+    for any other body.
     """
     try:
         ask = json_decoder(RemotePolicyRequest)(body)
         return ask, json_decoder(Question)(ask.question)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise Malformed(f"the body is not a request for the verdict of remote policies: {error}") from None

@@ -142,10 +142,10 @@ def render_recall(recall: Recall) -> bytes:
 
 
 def parse_recall(body: bytes) -> Recall:
-    """Return the request in a JSON body. Raises Malformed, also for a member that occurs twice in an object."""
+    """Return the request in a JSON body. Raises Malformed for any other body."""
     try:
         recall = json_decoder(Recall)(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise Malformed(f"the body is not a request about the memory or the history of a task: {error}") from None
     check_observed(recall.parts)
     return recall

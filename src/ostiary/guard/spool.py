@@ -375,7 +375,7 @@ def _parse(line: bytes) -> tuple[int, dict[str, object] | None]:
     """Return the number and the record in a line; (0, None) for a damaged line."""
     try:
         record = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         return 0, None
     number = record.pop("n", None)
     return (number, record) if type(number) is int and number > 0 else (0, None)

@@ -73,8 +73,6 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
         raise Malformed(f"the JSON text is longer than {max_bytes} bytes")
     try:
         value: object = _decode(data)
-    except RecursionError:
-        raise Malformed(f"the JSON text is nested deeper than {max_depth} levels") from None
     except (msgspec.DecodeError, ValueError) as error:  # ValueError: an integer of thousands of digits
         raise Malformed(f"not JSON: {error}") from None
     _check_members(data, _count_members(value, max_depth))

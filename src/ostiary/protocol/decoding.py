@@ -26,7 +26,11 @@ def json_decoder(kind: type[T]) -> Callable[[bytes | str], T]: ...
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]: ...
 def json_decoder(kind: Any) -> Callable[[bytes | str], Any]:
     """Return the function that decodes JSON to the type `kind`, or raises msgspec.DecodeError, also for text that is
-    not UTF-8.
+    nested too deeply or not UTF-8, and for half of a surrogate pair.
+
+    Of a member that occurs twice, the decoder takes the last value. Members that a struct does not have are skipped:
+    their syntax is checked, but not their UTF-8 or the range of their numbers. `canonical.parse` checks all of these;
+    a server parses the body of a request with it, too.
     """
     return _decoder(msgspec.json.Decoder, kind)
 
@@ -36,8 +40,8 @@ def msgpack_decoder(kind: type[T]) -> Callable[[bytes], T]: ...
 @overload
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]: ...
 def msgpack_decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Return the function that decodes MessagePack to the type `kind`, or raises msgspec.DecodeError, also for text
-    that is not UTF-8.
+    """Return the function that decodes MessagePack to the type `kind`, or raises msgspec.DecodeError, also for data
+    that is nested too deeply, and for text that is not UTF-8.
     """
     return _decoder(msgspec.msgpack.Decoder, kind)
 
@@ -62,7 +66,10 @@ def _decoder(of: Any, kind: Any) -> Callable[[Any], Any]:
     def decode_text(text: Any) -> Any:
         try:
             return decode(text)
-        except UnicodeDecodeError:  # msgspec raises no error of its own for a string that is not UTF-8
+        # msgspec raises errors of Python for strings that are not UTF-8 and for deep nesting
+        except UnicodeError:
             raise msgspec.DecodeError("the text is not valid UTF-8") from None
+        except RecursionError:
+            raise msgspec.DecodeError("the text is nested too deeply") from None
 
     return decode_text

@@ -55,7 +55,7 @@ def parse_answer(
             unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(kind.TYP,), max_bytes=kind.MAX_BYTES
         ).payload
         answer = json_decoder(kind)(payload)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+    except (UnicodeDecodeError, msgspec.DecodeError):
         raise Malformed(f"the answer is not a valid {kind.TYP}") from None
     if (answer.iss, answer.aud, answer.question_digest) != (issuer, resource_id, digest(body)):
         raise Unauthenticated("the signed answer is for another request")

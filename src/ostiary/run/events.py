@@ -104,7 +104,7 @@ class Listener:
                 datagram = self._socket.recv(MAX_BYTES)
             except BlockingIOError:
                 return None
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with suppress(msgspec.DecodeError):
                 event: Event = _decode(datagram)
                 return event
 

@@ -183,8 +183,6 @@ def read(call: Call, kind: type[T]) -> T:
         _check_members(body, value)
     except msgspec.DecodeError as error:
         raise Malformed(str(error)) from None
-    except RecursionError:
-        raise Malformed("the JSON text is nested too deeply") from None
     return value
 
 

@@ -197,7 +197,7 @@ def parse(data: bytes) -> PolicySetIR:
         raise Invalid(f"a policy set is larger than {MAX_BYTES} bytes")
     try:
         policies = _decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise Malformed("the document is not a policy set") from error
     check(policies)
     return policies

@@ -87,8 +87,8 @@ class Opa:
             raise OpaError("the library is out of memory")
         try:
             envelope = _decode(ctypes.string_at(pointer))
-        except RecursionError:
-            raise OpaError("the result is nested too deeply") from None
+        except msgspec.DecodeError as error:
+            raise OpaError(f"the result cannot be read: {error}") from None
         finally:
             _library.OpaFreeString(pointer)
         if envelope.error is not None:

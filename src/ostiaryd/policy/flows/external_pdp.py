@@ -231,7 +231,7 @@ class Engines:
             return _policy_result(policy, _decode_policy(document.result))
         except Unavailable as error:
             return PolicyResult(policy, error=error.message)
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return PolicyResult(policy, error="the document is not a decision")
 
 

@@ -212,7 +212,7 @@ class Comparison:
                 return []
             facts_kept = decode_facts(facts)
             was = verdicts(entry, len(facts_kept.posed))
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             self._unknown["the stored facts of the decision cannot be parsed"] += 1
             return []
         if len(was) != len(facts_kept.posed):

@@ -174,7 +174,7 @@ def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
     """
     try:
         bundle = _bundle(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise Malformed(f"the list is not a STIX bundle: {error}"[:200]) from None
     patterns, ends = [], []
     for one in bundle.objects:
