@@ -25,9 +25,11 @@ from ostiaryd import trust
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as log
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows import credentials, passkeys, prune
+from ostiaryd.trust import store
+from ostiaryd.trust.flows import credentials, passkeys, passwords, prune
 from ostiaryd.trust.flows.browsers import LIFETIME_S as BROWSER_S
 from ostiaryd.trust.flows.logins import MAX_NAME
 from ostiaryd.trust.flows.passkeys import NewPasskey, UsedPasskey, parse_challenge, parse_response
@@ -1002,6 +1004,54 @@ async def test_a_password_is_compared_in_a_unicode_normal_form(world: World) -> 
     other._secret = bytes(32)
     assert not await other.verify("Z\u00fcrich im Regen", hash, network="")
     await other.close()
+
+
+@pytest.mark.parametrize("parameter", ["ITERATIONS", "MEMORY_KIB"])
+async def test_a_login_replaces_a_hash_that_has_other_parameters_than_new_hashes(
+    world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch, parameter: str
+) -> None:
+    def hash() -> str:
+        return str(store.people.password(world.db.read(), ann))
+
+    def renewals() -> int:
+        return len(log.search_entries(world.db.read(), {"action": "person.renew_hash"}, limit=9))
+
+    present = getattr(passwords, parameter)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(passwords, parameter, present // 2)
+        await signed_in(world, app)
+        ann = registry.find_person(world.db.read(), "ann").person_id
+        old = hash()
+        await PageClient(app).log_in()
+        assert (hash(), renewals()) == (old, 0), "the parameters are the same"
+    await PageClient(app).log_in("ann", "another password")
+    assert (hash(), renewals()) == (old, 0), "the password was wrong"
+    browser = PageClient(app)
+    await browser.log_in()
+    assert browser.path == "/account"
+    assert hash().split("$")[3] == f"m={passwords.MEMORY_KIB},t={passwords.ITERATIONS},p={passwords.LANES}"
+    assert renewals() == 1
+    new = hash()
+    await browser.log_in(path="/login?prompt=login")
+    assert (browser.path, hash(), renewals()) == ("/account", new, 1)
+    assert not (await complete_state_check(world)).differences
+
+
+async def test_a_hash_is_not_renewed_while_too_many_passwords_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashing = world.get_singleton(PasswordHashing)
+    hash = await hashing.hash("a right password", network="")
+    monkeypatch.setattr(passwords, "ITERATIONS", passwords.ITERATIONS + 1)
+    waiting = [
+        asyncio.create_task(hashing.verify("a guess", None, network="203.0.113.0/24")) for _ in range(MAX_OF_NETWORK)
+    ]
+    await asyncio.sleep(0)
+    assert await hashing.renew("a right password", hash, network="203.0.113.0/24") is None
+    await asyncio.gather(*waiting)
+    new = await hashing.renew("a right password", hash, network="203.0.113.0/24")
+    assert new is not None
+    assert await hashing.verify("a right password", new, network="")
 
 
 async def test_a_session_row_changed_outside_the_server_is_reported_as_a_difference(world: World, app: ASGIApp) -> None:

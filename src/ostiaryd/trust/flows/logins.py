@@ -126,6 +126,8 @@ async def prove_password(
             check_throttle(world.db.read(), slots, now=world.now())
     except (LoginRefused, LoginThrottled) as refusal:
         await refuse_login(call, refusal, person)
+    if hash is not None:
+        await _renew_hash(call, person, unverified_password, hash)
     return Proven(person, (Proof(method="password", at=world.now()),), unverified_code)
 
 
@@ -209,6 +211,22 @@ async def refuse_login(call: Call, refusal: Refused, person: str | None = None) 
 
     await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)
     raise AssertionError("the act must raise its refusal")
+
+
+async def _renew_hash(call: Call, person: str, password: str, hash: str) -> None:
+    """Replace the stored `hash` of a right password by a hash with the present parameters, if they differ. A password
+    that the person has set meanwhile stays.
+    """
+    new = await password_hashing(call).renew(password, hash, network=call.network)
+    if new is None:
+        return
+
+    def replace(act: Act) -> None:
+        act.entry.object = act.entry.person = person
+        if store.people.password(act.tx, person) == hash:
+            store.people.set_password(act.tx, person, new)
+
+    await act(call.world, "person.renew_hash", replace, request=call.request_id, network=call.network)
 
 
 async def _check_code(call: Call, person: str, unverified_code: str, *, slots: Sequence[Slot]) -> None:

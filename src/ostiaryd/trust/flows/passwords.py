@@ -51,7 +51,7 @@ class PasswordHashing:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="password")
         self._waiting: Counter[str] = Counter()
         salt, hash = (b64encode(world.random(size)).rstrip(b"=").decode() for size in (SALT_BYTES, HASH_BYTES))
-        self._unknown = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${salt}${hash}"  # of no password
+        self._unknown = f"{_parameters()}{salt}${hash}"  # of no password
         self.computed = 0
 
     async def hash(self, password: str, *, network: str) -> str:
@@ -67,6 +67,17 @@ class PasswordHashing:
         """
         is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown), browser)
         return is_right and hash is not None
+
+    async def renew(self, password: str, hash: str, *, network: str) -> str | None:
+        """Return a new PHC string of a password that `hash` matches, if `hash` has other parameters than new hashes
+        have; otherwise None. Return None also if too many passwords wait: a later login can renew the hash.
+        """
+        if hash.startswith(_parameters()):
+            return None
+        try:
+            return await self.hash(password, network=network)
+        except TooManyLogins:
+            return None
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -130,6 +141,11 @@ def check_password(password: str, repeated: str, *, name: str) -> None:
 def password_hashing(call: Call) -> PasswordHashing:
     """Return the password hashing threads of this server."""
     return call.world.get_singleton(PasswordHashing)
+
+
+def _parameters() -> str:
+    """Return the beginning of each new PHC string."""
+    return f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}$"
 
 
 def _normal(password: str) -> bytes:
