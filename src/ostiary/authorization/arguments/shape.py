@@ -19,40 +19,34 @@ class Shape:
     (`anyOf`, `oneOf`, `allOf`) or refers to (`$ref`).
     """
 
-    __slots__ = ("_elements", "_members", "_root", "_schemas")
+    __slots__ = ("_elements", "_members", "_root", "_schemas", "choices", "names")
 
     def __init__(self, schemas: list[Mapping[str, Any]], root: Mapping[str, Any]) -> None:
         self._schemas, self._root = schemas, root
         self._members: dict[str, Shape | None] = {}
         self._elements: Shape | None = None
+        self.names: Mapping[str, None] = {name: None for one in schemas for name in properties_of(one)}
+        """Member names that the branches list, each once."""
+        self.choices: list[Any] = [one["const"] for one in schemas if "const" in one]
+        """Values that the branches list."""
+        for one in schemas:
+            enum = one.get("enum")
+            self.choices += enum if isinstance(enum, list) else []
 
     def member(self, name: str) -> Shape | None:
         """Return the shape of the member `name` of an object; None if no branch lists this name."""
-        if name in self._members:
-            return self._members[name]
-        inner_schemas = [inner for one in self._schemas if (inner := properties_of(one).get(name)) is not None]
-        shape = None if not inner_schemas else shape_of(inner_schemas, self._root)
-        if shape is not None:
-            self._members[name] = shape
-        return shape
-
-    @property
-    def names(self) -> list[str]:
-        """Return the member names that the branches list, each once."""
-        return list(dict.fromkeys(name for one in self._schemas for name in properties_of(one)))
+        if name not in self.names:
+            return None
+        if name not in self._members:
+            inner = [one for schema in self._schemas if (one := properties_of(schema).get(name)) is not None]
+            self._members[name] = shape_of(inner, self._root) if inner else None
+        return self._members[name]
 
     def lists(self, value: object) -> bool:
         """Return whether a branch lists exactly this value (`enum`, `const`)."""
-        return any(one == value and isinstance(one, bool) is isinstance(value, bool) for one in self.choices)
-
-    @property
-    def choices(self) -> list[Any]:
-        """Return the values that the branches list."""
-        listed = [one["const"] for one in self._schemas if "const" in one]
-        for one in self._schemas:
-            enum = one.get("enum")
-            listed += enum if isinstance(enum, list) else []
-        return listed
+        return bool(self.choices) and any(
+            one == value and isinstance(one, bool) is isinstance(value, bool) for one in self.choices
+        )
 
     @property
     def elements(self) -> Shape:

@@ -22,6 +22,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from ostiary.authorization.arguments.shape import Shape, shape_of
 from ostiary.authorization.catalogue.kind import Kind
 from ostiary.authorization.catalogue.offers import Offers
@@ -49,7 +52,7 @@ class Rule(StrEnum):
     UNCLAIMED = "unclaimed"
 
 
-class Leaf(NamedTuple):
+class Leaf(msgspec.Struct, frozen=True, gc=False):
     """A leaf of the arguments: a single value, or the name of a member that no schema lists. `rule`: the rule that
     decides how the origin of the leaf is judged. `path`: the path for which the catalogue states the rule, or else the
     name of the argument. `kind`: the kind by which the origin is judged; None if the origin does not matter.
@@ -81,7 +84,7 @@ class Coverage:
     calls of the tool.
     """
 
-    __slots__ = ("_defaults", "_direct", "_kinds", "_offers", "_places", "_shape", "_shown")
+    __slots__ = ("_defaults", "_kinds", "_offers", "_positions")
 
     def __init__(
         self,
@@ -94,13 +97,10 @@ class Coverage:
         """Prepare the rules. `words`: the words of the catalogue, by path; `kinds`: the words that are kinds."""
         self._kinds = kinds
         self._offers = Offers(offers)
-        self._direct = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
-        self._shape = shape_of([schema], schema)
-        self._shown = frozenset(presentation)
         self._defaults = _defaults(schema)
-        self._places = _Place(None, {})
+        places = _Place(None, {})
         for path, word in words.items():
-            place = self._places
+            place = places
             names = path.split(".")
             for at, name in enumerate(names):
                 stated = word if at == len(names) - 1 else None
@@ -109,6 +109,12 @@ class Coverage:
                     stated or (existing.word if existing else None), existing.below if existing else {}
                 )
                 place = place.below[name]
+        shape = shape_of([schema], schema)
+        self._positions = {
+            name: _position(name, shape.member(name), places.below.get(name))
+            for name in (*presentation, *shape.names, *places.below)
+        }
+        """positions of the arguments that the schema or the catalogue lists"""
 
     def leaves(self, arguments: Mapping[str, Any]) -> list[Leaf]:
         """Return the leaves of `arguments`, each with the one rule that applies to it. Beyond MAX_LEAVES, one leaf
@@ -116,16 +122,19 @@ class Coverage:
         """
         claimed: list[Leaf] = []
         for name, value in arguments.items():
-            if name in self._defaults and type(value) in _SCALARS and _is_same(value, self._defaults[name]):
+            is_scalar = type(value) in _SCALARS
+            if is_scalar and name in self._defaults and _is_same(value, self._defaults[name]):
                 claimed.append(Leaf(name, _LISTED, None, value))
                 continue
-            # most arguments end here: the catalogue states a kind for the argument itself, and its value is a scalar
-            if (kind := self._direct.get(name)) is not None and type(value) in _SCALARS:
-                if value != "":
-                    claimed.append(Leaf(name, _DECLARED, kind, value))
+            if (at := self._positions.get(name)) is None:
+                at = _position(name, None, None)
+                claimed.append(Leaf(at.argument, _UNCLAIMED, _OBJECT, name, True))
+            if value == "" or value == []:
+                continue  # an empty argument has no leaves
+            if is_scalar and not self._offers:
+                claimed.append(self._claim(value, at))
                 continue
-            top = _Walk("", name[:64], None, self._places, self._shape, MAX_DEPTH)
-            for leaf in self._member(name, value, top, is_argument=True):
+            for leaf in self._value(value, at):
                 claimed.append(leaf)
                 if len(claimed) > MAX_LEAVES:
                     break
@@ -133,16 +142,15 @@ class Coverage:
             claimed[MAX_LEAVES:] = [Leaf(claimed[-1].path, _UNCLAIMED, _OBJECT, UNREADABLE)]
         return claimed
 
-    def _member(self, name: str, value: object, at: _Walk, *, is_argument: bool = False) -> Iterator[Leaf]:
-        """Yield the leaves of one member of the object at `at`. An empty argument has no leaves."""
+    def _member(self, name: str, value: object, at: _Walk) -> Iterator[Leaf]:
+        """Yield the leaves of one member of the object at `at`."""
         shape = None if at.shape is None else at.shape.member(name)
         place = None if at.place is None else at.place.below.get(name)
-        if shape is None and place is None and not (is_argument and name in self._shown):
+        if shape is None and place is None:
             yield self._claim(name, at, is_name=True)
         path = f"{at.path}.{name}" if at.path else name
         claimed = at.claimed if place is None or place.word is None else path
-        if not is_argument or value not in ("", []):
-            yield from self._value(value, _Walk(path, at.argument, claimed, place, shape, at.depth - 1))
+        yield from self._value(value, _Walk(path, at.argument, claimed, place, shape, at.depth - 1))
 
     def _value(self, value: object, at: _Walk) -> Iterator[Leaf]:
         if isinstance(value, Mapping | list | tuple) and not value:
@@ -152,15 +160,15 @@ class Coverage:
             for name, inner in value.items():
                 yield from self._member(name, inner, at)
         elif at.depth > 0 and isinstance(value, list | tuple):
-            inside = at._replace(shape=None if at.shape is None else at.shape.elements, depth=at.depth - 1)
+            inside = replace(at, shape=None if at.shape is None else at.shape.elements, depth=at.depth - 1)
             for one in value:
                 yield from self._value(one, inside)
         elif isinstance(value, str) and self._offers and (variables := self._offers.variables(value)) is not None:
-            yield self._claim(value, at)._replace(rule=_OFFERED, kind=None)
+            yield replace(self._claim(value, at), rule=_OFFERED, kind=None)
             for variable in variables:
                 if variable.value:
                     leaf = self._claim(variable.value, at)
-                    yield leaf._replace(kind=_OBJECT) if variable.is_simple else leaf
+                    yield replace(leaf, kind=_OBJECT) if variable.is_simple else leaf
         elif value is None or isinstance(value, str | bool | int | float):
             yield self._claim(value, at)
         else:
@@ -199,7 +207,7 @@ def _is_same(value: object, other: object) -> bool:
     return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
-class _Walk(NamedTuple):
+class _Walk(msgspec.Struct, frozen=True, gc=False):
     """A position in the arguments while they are flattened. `claimed`: the nearest path at or above this position for
     which the catalogue has a word.
     """
@@ -210,6 +218,12 @@ class _Walk(NamedTuple):
     place: _Place | None
     shape: Shape | None
     depth: int
+
+
+def _position(name: str, shape: Shape | None, place: _Place | None) -> _Walk:
+    """Return the position of an argument."""
+    claimed = None if place is None or place.word is None else name
+    return _Walk(name, name[:64], claimed, place, shape, MAX_DEPTH - 1)
 
 
 def _first(place: _Place, path: str) -> str:

@@ -147,6 +147,11 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation, self.offers)
 
     @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Return the place of each argument in the order in which the schema lists them, by name."""
+        return MappingProxyType({name: place for place, name in enumerate(properties_of(self.arguments))})
+
+    @cached_property
     def choices(self) -> Mapping[str, Choice]:
         """Return the texts that the schema lists for each argument about which the catalogue states nothing, by name,
         if there are two or more.

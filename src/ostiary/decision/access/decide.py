@@ -134,14 +134,16 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     call_context: Record | None = None
+    values: CallValues | None = None
     if call.reads_memory:  # 7
         if inputs.memory is None:
             return deny(resource, policies, _NO_MEMORY)
-        call_context = _judge_values(call, ready, inputs.memory)
+        values = CallValues(ready.tool, call.arguments)
+        call_context = _judge_values(call, ready, inputs.memory, values)
         context |= call_context
     noticed: tuple[Noticed, ...] = ()
     if session is not None:  # 8
-        noticed = noticed_of(call, ready, session, inputs.memory, call_context)
+        noticed = noticed_of(call, ready, session, inputs.memory, call_context, values)
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
         risk = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=total_points(noticed))
@@ -184,12 +186,11 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     )
 
 
-def _judge_values(call: ResolvedCall, ready: ReadyTool, memory: Memory) -> Record:
+def _judge_values(call: ResolvedCall, ready: ReadyTool, memory: Memory, values: CallValues) -> Record:
     """Return the origins of the arguments, the labels of outgoing text, and the relation of the call to the plan of the
     task, as attributes for policies (rule 7 of `decide`).
     """
     tool, arguments = ready.tool, call.arguments
-    values = CallValues(tool, arguments)
     lent, is_planned = lend_documents(memory, ready.uid.id, tool), memory.may_plan(ready.uid.id)
     context = judge_origins(lent, tool, arguments, values, is_planned=is_planned)
     context |= judge_outgoing(memory, tool, arguments, values)

@@ -14,7 +14,7 @@ from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.access.inputs import ResolvedCall
 from ostiary.provenance.noticing import NEW, Event, Noticed, Session, notice, traced
 from ostiary.provenance.noticing.threats import find
-from ostiary.provenance.origins import Memory
+from ostiary.provenance.origins import CallValues, Memory
 
 
 def noticed_of(
@@ -23,19 +23,21 @@ def noticed_of(
     session: Session,
     memory: Memory | None,
     origins: Record | None = None,
+    values: CallValues | None = None,
     *,
     why_not: str = "",
 ) -> tuple[Noticed, ...]:
     """Return the findings of detectors about a call of a known tool.
 
-    `origins`: the origins of the arguments in the context, if they were determined; `why_not`: the reason code if the
-    call is already denied.
+    `origins`: the origins of the arguments in the context, and `values`: the values of the call, if they were
+    determined; `why_not`: the reason code if the call is already denied.
     """
     arguments, facts = call.arguments, call.facts
     listed = find(arguments, facts.threats) if facts.threats else []
     tool, claims = ready.tool, call.principal.claims
     if tool.effect is Effect.READ and tool.canary is not True:
         return tuple(listed)
+    flow = traced(session, memory, tool, arguments, origins, values)
     event = Event(
         at=call.now,
         action="tool.call",
@@ -44,9 +46,14 @@ def noticed_of(
         task=claims.task,
         resource=claims.aud,
         tool=ready.uid.id,
-        effect=tool.effect.value,
+        effect=str(tool.effect),
         canary=tool.canary is True,
         reasons=(why_not,) if why_not else (),
-        **traced(session, memory, tool, arguments, origins)._asdict(),
+        worst=flow.worst,
+        links=flow.links,
+        is_mixed=flow.is_mixed,
+        values_in_text=flow.values_in_text,
+        is_named=flow.is_named,
+        signs=flow.signs,
     )
     return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *listed)

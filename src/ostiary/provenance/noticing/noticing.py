@@ -16,7 +16,7 @@ The points were measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ostiary.authorization.catalogue import GRAVE
 from ostiary.provenance.noticing.event import Event
@@ -56,11 +56,7 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
         return [Noticed(detector="canary", points=CANARY, says=says)]
     if event.effect in ("", "read"):
         return []
-    return [
-        Noticed(detector=detector, points=points, says=says)
-        for detector, points, says in _score(profile, session, event)
-        if points
-    ]
+    return _score(profile, session, event)
 
 
 def total_points(noticed: Iterable[Noticed]) -> int:
@@ -78,30 +74,34 @@ def combine_points(points: Iterable[int]) -> int:
     return round(100 * (1 - left))
 
 
-def _score(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
-    """Yield the detectors that a call concerns, each with its points (possibly 0) and a description."""
+def _score(profile: Profile, session: Session, event: Event) -> list[Noticed]:
+    """Return the findings of the detectors that give points to a call."""
+    noticed: list[Noticed] = []
     tool, effect = event.tool[:128], event.effect
     is_foreign = event.worst in UNTRUSTED or event.links in UNTRUSTED
     if "outside_task" in event.reasons:
         as_said = event.worst in SETTLED and not is_foreign
-        yield (
-            "purpose_drift",
-            DRIFT_AS_SAID if as_said else DRIFT,
-            f"tried to {effect} with {tool}, outside its task",
-        )
+        says = f"tried to {effect} with {tool}, outside its task"
+        noticed.append(Noticed(detector="purpose_drift", points=DRIFT_AS_SAID if as_said else DRIFT, says=says))
     habit = profile.habit(event.tool)
-    if is_foreign:
-        yield "origin_drift", _score_origins(habit, event), f"{tool} with {_describe_foreign(event)}"
-    left = (NAMED if event.is_named else 1) * (MIXED if event.is_mixed else 1)
-    left *= _unusual(habit.tasks, habit.instructed)
-    points = round(left * TOGETHER[min(event.values_in_text, len(TOGETHER) - 1)])
-    source = "a document that the person named" if event.is_named else f"one of {len(session.texts)} untrusted texts"
-    yield "instructed", points, f"{tool} with {event.values_in_text} values of {source}"
-    if is_foreign or event.values_in_text:
+    if is_foreign and (points := _score_origins(habit, event)):
+        says = f"{tool} with {_describe_foreign(event)}"
+        noticed.append(Noticed(detector="origin_drift", points=points, says=says))
+    count, mixed = event.values_in_text, MIXED if event.is_mixed else 1
+    if count:
+        left = (NAMED if event.is_named else 1) * mixed
+        left *= _unusual(habit.tasks, habit.instructed)
+        if points := round(left * TOGETHER[min(count, len(TOGETHER) - 1)]):
+            texts = f"one of {len(session.texts)} untrusted texts"
+            source = "a document that the person named" if event.is_named else texts
+            says = f"{tool} with {count} values of {source}"
+            noticed.append(Noticed(detector="instructed", points=points, says=says))
+    if is_foreign or count:
         signs = [name for name in event.signs if name in SIGNS]
-        left = _unusual(habit.tasks, habit.flowed) * (MIXED if event.is_mixed else 1)
-        points = round(left * combine_points(SIGNS[name] for name in signs))
-        yield "flow_drift", points, f"{tool}: {', '.join(signs)}"
+        left = _unusual(habit.tasks, habit.flowed) * mixed
+        if points := round(left * combine_points(SIGNS[name] for name in signs)):
+            noticed.append(Noticed(detector="flow_drift", points=points, says=f"{tool}: {', '.join(signs)}"))
+    return noticed
 
 
 def _score_origins(habit: Habit, event: Event) -> int:

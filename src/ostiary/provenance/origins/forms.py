@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 from ostiary.provenance.origins.memory import Memory, Origin
 from ostiary.provenance.origins.scribe import hashed
@@ -27,13 +26,11 @@ _HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
 """folders in which systems keep the home folders of persons, each with the name of the person"""
 
 
-def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
+def split_origins(memory: Memory, order: Mapping[str, int], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
     """Return the origins, by path, of arguments that together are one identifier from the person's words or own record
-    (such as their mail address): `owner`, `repo` and `number` for `octo/hello#12`. `named`: the arguments that name
-    recipients and objects.
+    (such as their mail address): `owner`, `repo` and `number` for `octo/hello#12`. `order`: the places of the
+    arguments in the schema; `named`: the arguments that name recipients and objects.
     """
-    properties = schema.get("properties")
-    order = {name: at for at, name in enumerate(properties)} if isinstance(properties, dict) else {}
     listed = [
         (order[path], path, str(value))
         for path, value in named

@@ -67,6 +67,7 @@ from ostiary.provenance.origins.slots import is_substitute, leaves_number
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.provenance.origins.words import (
     MAX_SHORT,
+    PARTICLES,
     UNSPACED,
     compact,
     count_alnum,
@@ -235,11 +236,12 @@ class CallValues:
     decoded forms of the texts.
     """
 
-    __slots__ = ("_arguments", "_judged", "_tool", "decoded", "leaves")
+    __slots__ = ("_arguments", "_judged", "_origins", "_tool", "decoded", "leaves")
 
     def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
         self._tool, self._arguments = tool, arguments
         self._judged: dict[int, list[Judged]] = {}
+        self._origins: dict[int, list[Origin | None]] = {}
         self.leaves, self.decoded = tool.coverage.leaves(arguments), Decoded()
 
     def judge_leaves(self, memory: Memory) -> list[Judged]:
@@ -249,6 +251,17 @@ class CallValues:
         if (leaves := self._judged.get(id(memory))) is None:
             leaves = self._judged[id(memory)] = [*judged_leaves(memory, self._tool, self._arguments, self.leaves)]
         return leaves
+
+    def list_origins(self, memory: Memory) -> list[Origin | None]:
+        """Return the origin of each leaf of `judge_leaves`, by its kind and value alone; None for a text without links
+        and mail addresses. The result is cached as that of `judge_leaves`.
+        """
+        if (origins := self._origins.get(id(memory))) is None:
+            origins = self._origins[id(memory)] = [
+                _of_text(memory, value, self.decoded) if kind is TEXT else of_value(memory, kind, value)
+                for _, kind, value in self.judge_leaves(memory)
+            ]
+        return origins
 
 
 def judge_origins(
@@ -352,7 +365,8 @@ def _is_mentioned(memory: Memory, tool: Tool, significant: Iterable[_LeafOrigin]
         may_count = origin in _IN_RECORDS and not is_followed
         if may_count and of_value(memory.outside, kind, value) is OUTSIDE:
             return True
-    return any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in _unsaid_choices(memory, tool, claimed))
+    choices = _unsaid_choices(memory, tool, claimed)
+    return bool(choices) and any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in choices)
 
 
 def _untrusted_sources(
@@ -423,9 +437,8 @@ class _CallLeaves:
         is_planned: bool,
     ) -> None:
         """Create the leaves of a call; the arguments are those of `judge_origins`."""
-        self.all = values.judge_leaves(memory)
-        self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, values.decoded
-        self._is_planned = is_planned
+        self.all, self._own_origins = values.judge_leaves(memory), values.list_origins(memory)
+        self._memory, self._tool, self._arguments, self._is_planned = memory, tool, arguments, is_planned
         self._split: Mapping[str, Origin] | None = None
         # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An
         # address or an account names a recipient in any argument.
@@ -444,26 +457,26 @@ class _CallLeaves:
         """Return the origin of an argument as a part of one identifier; NOWHERE if the argument is no such part."""
         if self._split is None:
             named = [(path, value) for path, kind, value in self.all if kind in POINTS]
-            self._split = split_origins(self._memory, self._tool.arguments, named) if len(named) > 1 else {}
+            self._split = split_origins(self._memory, self._tool.places, named) if len(named) > 1 else {}
         return self._split.get(path, NOWHERE)
 
     def judge_all(self) -> list[_LeafOrigin]:
         """Return the leaves with their origins, without texts that have neither links nor mail addresses."""
         origins: list[_LeafOrigin] = []
-        for path, kind, value in self.all:
-            origin, is_followed = self._judge(path, kind, value)
-            if origin is not None:
-                origins.append((path, kind, value, origin, is_followed))
+        for (path, kind, value), origin in zip(self.all, self._own_origins, strict=True):
+            if origin is None:
+                continue
+            is_followed = False
+            if origin > OWN or not self._is_planned:
+                origin, is_followed = self._judge(path, kind, value, origin)
+            origins.append((path, kind, value, origin, is_followed))
         return origins
 
-    def _judge(self, path: str, kind: Kind, value: object) -> tuple[Origin | None, bool]:
-        """Return the origin of a leaf, and whether the call only follows the link that the leaf is. The origin is None
-        for a text without links and mail addresses.
+    def _judge(self, path: str, kind: Kind, value: object, origin: Origin) -> tuple[Origin, bool]:
+        """Return the origin of a leaf in this call, and whether the call only follows the link that the leaf is.
+        `origin`: the origin of its value. In a planned call, no rule changes the origin of a value of the person.
         """
         memory = self._memory
-        origin = _of_text(memory, value, self._decoded) if kind is TEXT else of_value(memory, kind, value)
-        if origin is None:
-            return None, False
         if origin is KNOWN and kind is ADDRESS and self._tool.effect in _LASTING:
             origin = KNOWN if of_value(memory.without_derived, kind, value) is KNOWN else NOWHERE
         if kind is AMOUNT and origin > OWN and self._may_be_share():
@@ -766,7 +779,8 @@ def judged_leaves(
     an object.
     """
     is_proposed, has_keys = tool.is_proposed, _has_keys(tool)
-    for path, rule, kind, value, is_name in tool.coverage.leaves(arguments) if claimed is None else claimed:
+    for leaf in tool.coverage.leaves(arguments) if claimed is None else claimed:
+        path, rule, kind, value, is_name = leaf.path, leaf.rule, leaf.kind, leaf.value, leaf.is_name
         if value is UNREADABLE:
             kind = OBJECT
         elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):
@@ -855,7 +869,7 @@ def _read_judged(memory: Memory, arguments: Mapping[str, Any], values: CallValue
 def origins_by_argument(context: Record | None) -> dict[str, str]:
     """Return the origins by argument from a context of `judge_origins`; empty if the context is None."""
     origins = {} if context is None else context.get("origin", {})
-    return cast(dict[str, str], origins)
+    return cast("dict[str, str]", origins)
 
 
 def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -963,9 +977,10 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         if stated := [*list_moments(words(ends, is_source=False))]:
             return _of_moments(memory, stated, bit)
     if is_alone(text):
-        if kind in POINTS and is_particle(text):
+        text = text.lower()
+        if kind in POINTS and text in PARTICLES:
             return NOWHERE
-        return memory.find(hashed(memory.key, text.lower()), bit)
+        return memory.find(hashed(memory.key, text), bit)
     best = _of_part(memory, kind, text)
     if best is PERSON:
         return best

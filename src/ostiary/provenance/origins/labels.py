@@ -206,12 +206,13 @@ def _outgoing(all_leaves: Iterable[Leaf], *, every: bool = False) -> Iterator[tu
     """Yield the texts of a call, each with the path of its argument: declared texts, harmless values, and
     undeclared values of several words. `every`: yield all strings.
     """
-    for path, rule, kind, value, _ in all_leaves:
+    for leaf in all_leaves:
+        rule, kind, value = leaf.rule, leaf.kind, leaf.value
         if not isinstance(value, str) or rule is _OFFERED or rule is _LISTED:
             continue
         is_text = kind is _TEXT or rule is _HARMLESS
         if every or is_text or ((kind is _OBJECT or kind is _TIME) and len(value.split(None, 1)) > 1):
-            yield path, value[:MAX_TEXT]
+            yield leaf.path, value[:MAX_TEXT]
 
 
 def _measures(all_leaves: Iterable[Leaf]) -> list[str]:
@@ -219,7 +220,8 @@ def _measures(all_leaves: Iterable[Leaf]) -> list[str]:
     identify something are excluded; so are undeclared words, which usually name an object.
     """
     measures: list[str] = []
-    for _, rule, kind, value, _ in all_leaves:
+    for leaf in all_leaves:
+        rule, kind, value = leaf.rule, leaf.kind, leaf.value
         if isinstance(value, str):
             if kind is _TIME or (rule is _UNCLAIMED and is_moment(value)):
                 measures.append(value[:MAX_TEXT])
@@ -232,13 +234,16 @@ def _has_unsaid(memory: Memory, all_leaves: Iterable[Leaf]) -> bool:
     """Return whether a call has a value that may contain content of any kind and is not the person's. Declared
     names and amounts are excluded, because policies judge their origins; so are values that the schema lists.
     """
-    return any(
-        of_value(memory, _TIME if kind is _TIME else _OBJECT, value) > Origin.ENDORSED
-        for _, rule, kind, value, _ in all_leaves
-        if (rule is _UNCLAIMED or kind is None or kind is _TEXT or kind is _TIME)
-        and not (rule is _OFFERED or rule is _LISTED or rule is _SWITCH)
-        and str(value).strip()
-    )
+    for leaf in all_leaves:
+        rule, kind, value = leaf.rule, leaf.kind, leaf.value
+        if rule is _OFFERED or rule is _LISTED or rule is _SWITCH:
+            continue
+        may_contain = rule is _UNCLAIMED or kind is None or kind is _TEXT or kind is _TIME
+        if may_contain and str(value).strip():
+            origin = of_value(memory, _TIME if kind is _TIME else _OBJECT, value)
+            if origin > Origin.ENDORSED:
+                return True
+    return False
 
 
 def _addressed(memory: Memory, tool: Tool, values: CallValues) -> Iterator[tuple[bytes, str]]:
@@ -259,7 +264,9 @@ def _is_to_person(memory: Memory, values: CallValues) -> bool:
     """Return whether each recipient of a call is a complete value of the person's own record. An undeclared
     value that names an object counts as a recipient.
     """
-    all_judged = values.judge_leaves(memory) if memory.own else []
+    if not memory.own:
+        return False
+    all_judged = values.judge_leaves(memory)
     to = list(_recipients(all_judged))
     if not to or not all(_is_own(memory, text) for text in to):
         return False

@@ -128,6 +128,7 @@ _STAMP = re.compile(
     r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[t ]\d{1,2}:\d{2}(?::\d{2})?)?|\d{10}|\d{13}"
     r"|p(?:\d+[ymwd])*(?:t(?:\d+[hms])+)?"
 )
+_GAP = re.compile(r"[\s,]+")
 MAX_MOMENT = 64
 
 
@@ -136,12 +137,14 @@ def is_moment(text: str) -> bool:
     text = text.strip().casefold()
     if not text or len(text) > MAX_MOMENT or not text.isascii():
         return False
-    if _STAMP.fullmatch(text) or is_interval(text):
+    if text.isalpha() and len(text) > 1:  # a single word
+        return text in _BESIDE
+    if _STAMP.fullmatch(text) or ("/" in text and is_interval(text)):
         return True
-    words = [one for one in re.split(r"[\s,]+", text) if one not in ("", "-")]
-    return len(words) <= 12 and all(
-        word in _BESIDE or _NUMERIC.fullmatch(word) or _STAMP.fullmatch(word) for word in words
-    )
+    words = [one for one in _GAP.split(text) if one not in ("", "-")]
+    if len(words) > 12:
+        return False
+    return all(word in _BESIDE or _NUMERIC.fullmatch(word) or _STAMP.fullmatch(word) for word in words)
 
 
 def is_interval(text: str) -> bool:

@@ -85,7 +85,7 @@ MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
 
-_PARTICLES = frozenset(
+PARTICLES = frozenset(
     re.findall(
         r"\w+",
         "a|an|and|are|as|at|be|been|but|by|can|could|did|do|does|for|from|had|has|have|he|her|his|how|i|if|in|"
@@ -133,7 +133,7 @@ def is_particle(text: str) -> bool:
     """Return whether a text is a common English word such as `the` or `please`, which sentences have whatever their
     subject. If a stranger gives a thing such a name, the words of the person do not name this thing.
     """
-    return text.lower() in _PARTICLES
+    return text.lower() in PARTICLES
 
 
 def has_short_numbers(text: str) -> bool:
