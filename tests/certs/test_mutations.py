@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from hypothesis import given
+from hypothesis import example, given
 
 from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.errors import Malformed, Refused
@@ -51,16 +51,23 @@ QUESTIONS = [
 ]
 
 
+def may_refuse(der: bytes, *unchanged: bytes, kind: type[Refused] = Refused) -> AbstractContextManager[None]:
+    """Accept the refusal of a changed message; an unchanged message must be read."""
+    return nullcontext() if der in unchanged else suppress(kind)
+
+
 @given(mutations(*REQUESTS))
+@example(REQUESTS[0])
 def test_a_changed_signing_request_is_refused(der: bytes) -> None:
-    with suppress(Refused):
+    with may_refuse(der, *REQUESTS):
         parse_csr(der)
         assert der in REQUESTS
 
 
 @given(mutations(*QUESTIONS))
+@example(QUESTIONS[0])
 def test_a_changed_ocsp_request_is_malformed_or_about_one_certificate(der: bytes) -> None:
-    with suppress(Malformed):
+    with may_refuse(der, *QUESTIONS, kind=Malformed):
         parsed = parse_ocsp_request(der)
         assert int(parsed.serial, 16) == ocsp.load_der_ocsp_request(der).serial_number
         assert parsed.nonce is None or 1 <= len(parsed.nonce) <= 128
@@ -82,20 +89,23 @@ def test_a_critical_extension_of_a_certificate_in_an_ocsp_request_is_refused(is_
 
 
 @given(mutations(ROOT))
+@example(ROOT)
 def test_a_changed_certificate_of_an_authority_is_read_or_refused(der: bytes) -> None:
-    with suppress(Refused):
+    with may_refuse(der, ROOT):
         certificate = load_certificate(der)
         check_authority(certificate)
-        assert read_begin(certificate) is not read_end(certificate)
+        read_begin(certificate)
+        read_end(certificate)
         read_permitted(certificate)
         public_key_of(certificate)
-        assert not is_issued_by(certificate, certificate) or der == ROOT
+        assert is_issued_by(certificate, certificate) is (der == ROOT)
 
 
 @given(mutations(ROOT))
+@example(ROOT)
 def test_a_bundle_with_a_changed_authority_is_read_and_rendered_or_refused(der: bytes) -> None:
     jwk = {"kty": "EC", "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]}
-    with suppress(Refused):
+    with may_refuse(der, ROOT):
         bundle = parse_bundle(json.dumps({"keys": [jwk]}).encode())
-        assert bundle.x509 in ((), (der,))
+        assert bundle.x509 == (der,) or (der != ROOT and bundle.x509 == ())
         assert parse_bundle(render_bundle(bundle)) == bundle

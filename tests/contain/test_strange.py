@@ -112,7 +112,9 @@ def test_each_layout_writes_records_in_its_documented_form(layout: layouts.Layou
 def test_a_layout_leaves_out_no_value() -> None:
     data = {"items": RECORDS, "more": {"who": "Ann", "tags": ["x", "y"]}, "none": [], "empty": {}}
     for layout in layouts.LAYOUTS:
-        assert all(word in layout(data) for word in ("a |", "Ann", "x", "y", "d")) or layout is layouts.table
+        text = layout(data).replace("\\|", "|")  # a table escapes the character between its cells
+        words = ("a |", "Ann", "x", "y", "d")
+        assert [word for word in words if not re.search(rf"\b{re.escape(word)}(?!\w)", text)] == [], text
         assert layout([]) is not None
         assert layout("plain") in ("plain", '"plain"', 'Here is the result:\n\n```json\n"plain"\n```')
 
