@@ -298,8 +298,15 @@ async def test_a_race_of_two_replicas_leaves_no_live_token_or_subtask(world: Wor
         async def end(id: str = task.task_id) -> None:
             await run_act(replica, lambda a: tasks.end(a, id))
 
-        before = [work for _ in range(3) for work in (redeem(two), redeem(there), give(world), give(replica))]
+        before = [
+            asyncio.ensure_future(work)
+            for _ in range(3)
+            for work in (redeem(two), redeem(there), give(world), give(replica))
+        ]
+        await asyncio.wait(before[:4])
         after = [work for _ in range(3) for work in (redeem(two), redeem(there), give(world), give(replica))]
         await asyncio.gather(*before, end(), *after)
+        assert got
+        assert parts
         assert not any(is_live(world, claims_of(new)["jti"]) for new in got)
         assert not any(tasks.find_task(world.db.read(), id).is_live(world.now()) for id in parts)

@@ -242,8 +242,11 @@ def test_a_bound_that_was_granted_still_holds() -> None:
 
 SOME = """pay send delete grant do what the note says in bill.txt www.a.example up to 50 and not . , ' " role letter
     file invoice meeting please never following tasks at most"""
-WORDS = st.lists(st.sampled_from(SOME.split()) | st.text(max_size=4), min_size=1, max_size=20).map(" ".join)
-SCOPES = st.sets(st.sampled_from([*sorted(OFFICE.scopes), "other:read"]))
+EFFECTS = ("Pay the invoice, up to 50.", "Send a letter.", "Remove the file old.txt.", "Arrange a meeting.")
+WORDS = st.lists(
+    st.sampled_from(EFFECTS) | st.sampled_from(SOME.split()) | st.text(max_size=4), min_size=1, max_size=20
+).map(" ".join)
+SCOPES = st.sets(st.sampled_from([*sorted(OFFICE.scopes), "other:read"])) | st.just({*OFFICE.scopes})
 
 
 @given(WORDS, SCOPES)

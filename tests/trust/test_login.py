@@ -108,11 +108,11 @@ async def test_times_of_sessions_and_passkeys_are_seconds_in_the_api(world: Worl
     await add_passkey(browser)
     await act(world, "role.grant", lambda a: registry.grant_role(a, "ann", "viewer"))
     now = world.now() // SECOND
-    for session in (await browser.get("/api/v1/persons/ann/sessions")).json["sessions"]:
-        assert session["expires_at"] == session["created_at"] + world.config.session_lifetime_s
-        assert {session[name] for name in ("authenticated_at", "created_at", "used_at")} <= {now - 1, now}
+    [session] = (await browser.get("/api/v1/persons/ann/sessions")).json["sessions"]
+    assert session["expires_at"] == session["created_at"] + world.config.session_lifetime_s
+    assert {session[name] for name in ("authenticated_at", "created_at", "used_at")} <= {now - 1, now}
     [passkey] = (await browser.get("/api/v1/persons/ann/login")).json["passkeys"]
-    assert passkey["added_at"] in (now - 1, now)
+    assert passkey["added_at"] == now
     assert passkey["used_at"] is None
 
 
@@ -864,7 +864,7 @@ async def test_a_setup_link_expires_at_its_end_and_is_replaced_by_a_new_link(
     assert (await browser.get(second)).status == 200
     form = browser.form("/setup") | {"password": PASSWORD, "repeated": PASSWORD}
     clock.advance(us=1)
-    assert (await browser.post("/setup", **form)).status in (403, 404)
+    assert (await browser.post("/setup", **form)).status == 404
     assert (await browser.get(second)).status == 404
 
 

@@ -51,7 +51,7 @@ def kinds(text: str) -> set[str]:
 )
 def test_an_identifier_is_recognised_by_its_shape_and_checksum(kind: str, right: str, wrong: str) -> None:
     assert kinds(f"It is {right}, as I said.") == {kind}
-    assert kind not in kinds(f"It is {wrong}, as I said.")
+    assert kinds(f"It is {wrong}, as I said.") == set()
     encoded = base64.b64encode(f"it is {right} !".encode()).decode()
     assert kind in kinds(encoded), "whoever reads it may decode it"
 
