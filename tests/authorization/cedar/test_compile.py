@@ -14,6 +14,7 @@ from ostiary.authorization.cedar.ir import (
     EntityLit,
     Expr,
     Get,
+    Has,
     Is,
     Lit,
     PolicyIR,
@@ -24,7 +25,7 @@ from ostiary.authorization.cedar.ir import (
     Unary,
     Var,
 )
-from ostiary.authorization.cedar.values import Entity, Uid, entity
+from ostiary.authorization.cedar.values import Entity, Uid, Value, entity
 from ostiary.protocol.errors import Invalid
 
 ANN, GROUP, ORG = Uid("User", "ann"), Uid("Group", "g"), Uid("Group", "org")
@@ -78,6 +79,39 @@ def test_conditions_are_evaluated_in_order_until_one_is_false() -> None:
     assert decide(PolicyIR("p", "permit", conditions=(NO, WRONG))) == Verdict(False, (), (), False)
     assert decide(PolicyIR("p", "permit", conditions=(WRONG, NO))).errors
     assert not decide(PolicyIR("p", "permit", principal=Scope(type="Tool"), conditions=(WRONG,))).errors
+
+
+def test_a_question_has_the_same_verdict_with_each_context_as_a_new_request() -> None:
+    """A policy that does not read the context is evaluated once for all contexts, and a policy that begins with
+    `context has` is evaluated only in a context with this member.
+    """
+    has_risk, is_high = Has(Var("context"), "risk"), Binary("greater", Get(Var("context"), "risk"), Lit(5))
+    compiled = compile_set(
+        PolicySetIR(
+            (
+                PolicyIR("always", "permit"),
+                PolicyIR("high", "forbid", conditions=(Binary("and", Binary("and", has_risk, is_high), YES),)),
+                PolicyIR("low-or-none", "permit", conditions=(Unary("not", Binary("and", has_risk, is_high)),)),
+                PolicyIR("never", "forbid", conditions=(NO,)),
+                PolicyIR("fails-first", "permit", conditions=(WRONG, has_risk)),
+                PolicyIR("fails-with-risk", "forbid", conditions=(has_risk, WRONG)),
+                PolicyIR("fails-always", "permit", conditions=(Get(Var("principal"), "absent"),)),
+            )
+        )
+    )
+    question = compiled.question(ANN, READ, TOOL, STORE)
+    wrong, absent = "a condition does not take string", "there is no attribute 'absent'"
+    without = Verdict(True, ("always", "low-or-none"), (("fails-always", absent), ("fails-first", wrong)), False)
+    errors = (("fails-always", absent), ("fails-first", wrong), ("fails-with-risk", wrong))
+    expected: list[tuple[dict[str, Value], Verdict]] = [
+        ({}, without),
+        ({"risk": 5}, Verdict(True, ("always", "low-or-none"), errors, True)),
+        ({"risk": 6}, Verdict(False, ("high",), errors, True)),
+        ({"other": 6}, without),
+    ]
+    for context, verdict in expected:
+        assert compiled.answer(question, context) == verdict
+        assert compiled.decide(ANN, READ, TOOL, context, STORE) == verdict
 
 
 def test_an_error_message_names_attributes_and_types_but_no_values() -> None:

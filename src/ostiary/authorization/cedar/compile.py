@@ -42,6 +42,11 @@ class _Policy(NamedTuple):
     id: str
     forbids: bool
     holds: Function
+    reads_context: bool
+    needs: str | None
+    """A member of the context without which the policy does not hold, because its condition begins with `context has`
+    and this member; None if the condition begins with something else.
+    """
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +59,12 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     resource: Entity
     entities: Entities
     candidates: list[_Policy]
+    permits: list[str]
+    """Ids of the candidates that permit whatever the context is."""
+    forbids: list[str]
+    """Ids of the candidates that forbid whatever the context is."""
+    open: list[_Policy]
+    """Candidates whose result depends on the context, and candidates that fail."""
 
 
 class _Side:
@@ -127,7 +138,8 @@ class Compiled:
 
     def _add(self, source: ir.PolicyIR) -> None:
         place, scope = _place(source)
-        policy = _Policy(source.id, source.effect == "forbid", generate(source.conditions, scope))
+        holds = generate(source.conditions, scope)
+        policy = _Policy(source.id, source.effect == "forbid", holds, ir.reads(source, "context"), _needs(source))
         if source.action.equals is not None:
             self._at_action.setdefault(source.action.equals, _Bucket()).file(policy, place)
         elif source.action.within is not None:
@@ -152,18 +164,31 @@ class Compiled:
             p = entities.get(principal) or absent(principal)
             a = entities.get(action) or absent(action)
             r = entities.get(resource) or absent(resource)
-        return Question(p, a, r, entities, self._candidates(p, a, r))
+        candidates = self._candidates(p, a, r)
+        permits: list[str] = []
+        forbids: list[str] = []
+        open_ = [policy for policy in candidates if policy.reads_context]
+        for policy in candidates:
+            if policy.reads_context:
+                continue
+            try:
+                if policy.holds(p, a, r, {}, entities):
+                    (forbids if policy.forbids else permits).append(policy.id)
+            except (EvaluationError, KeyError):
+                open_.append(policy)
+        return Question(p, a, r, entities, candidates, permits, forbids, open_)
 
     def answer(self, question: Question, context: Record) -> Verdict:
         """Return the verdict on a question with this context."""
         if not question.candidates:
             return _NOTHING_SAID
         p, a, r, entities = question.principal, question.action, question.resource, question.entities
-        permits: list[str] = []
-        forbids: list[str] = []
+        permits, forbids = question.permits.copy(), question.forbids.copy()
         errors: list[tuple[str, str]] = []
         forbid_errors = False
-        for policy_id, is_forbid, holds in question.candidates:
+        for policy_id, is_forbid, holds, _, needs in question.open:
+            if needs is not None and needs not in context:
+                continue
             try:
                 if holds(p, a, r, context, entities):
                     (forbids if is_forbid else permits).append(policy_id)
@@ -218,6 +243,20 @@ def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
                 scope[name] = _without(scope[name], part)
                 return (name, part, key), list(scope.items())
     return None, list(scope.items())
+
+
+def _needs(policy: ir.PolicyIR) -> str | None:
+    """Return the member of the context that the policy tests first, before anything that can fail; None if there is
+    none.
+    """
+    first = policy.conditions[0] if policy.conditions else None
+    while isinstance(first, ir.Binary) and first.op == "and":
+        first = first.left
+    match first:
+        case ir.Has(ir.Var("context"), attr):
+            return attr
+        case _:
+            return None
 
 
 def _without(scope: ir.Scope, part: str) -> ir.Scope:
