@@ -102,6 +102,23 @@ def test_each_kind_of_fact_is_in_force_when_accept_returns(feeder: Feeder) -> No
     assert facts.agents["ag_1"].epoch == 3, "what was known of others stays"
 
 
+def test_a_new_resource_policy_set_or_key_is_in_force_when_accept_returns(feeder: Feeder) -> None:
+    first = feeder.feed.current()
+    feeder.say(TokenFact("tok_1", feeder.clock() + 1))
+    assert feeder.feed.current() is first, "a stop leaves the caches for the resource and the policies valid"
+
+    following = jose.generate("ES256")
+    feeder.say(KeysFact([dict(following.public.jwk)], [dict(feeder.feed_key.public.jwk)]))
+    assert [key.thumbprint for key in feeder.feed.current().keys.keys] == [following.public.thumbprint]
+    feeder.say(PolicyFact("another", ir.render(ir.PolicySetIR(())).decode()))
+    assert feeder.feed.current().facts.policies.hash == "another"
+    feeder.say(resource_fact(mode="watch", exempt=["ag_1"]))
+    present = feeder.feed.current()
+    assert present.resource.mode == present.facts.resource.mode == "watch"
+    assert present.exempt == {"ag_1"}
+    assert "tok_1" in present.facts.ended_tokens
+
+
 def test_restrictions_of_an_agent_are_kept_by_kind_and_dropped_after_all_have_expired(feeder: Feeder) -> None:
     now = feeder.clock()
     feeder.say(

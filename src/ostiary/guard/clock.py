@@ -83,12 +83,12 @@ class FeedClock:
         anchor = self._anchor
         return 0 if anchor is None else anchor.time + self._tick() - anchor.tick - at
 
-    @property
-    def difference(self) -> int:
+    def difference(self, tick: int) -> int:
         """Return the wall clock minus the guard's time, in microseconds; 0 without a stored time and before the first
-        message.
+        message. `tick`: the present time by the boot clock.
         """
-        return -self.late(self._now())
+        anchor = self._anchor
+        return 0 if anchor is None else self._now() - (anchor.time + tick - anchor.tick)
 
     def set_from_message(self, at: int, *, is_proof: bool) -> None:
         """Follow a fresh message that the server made at `at` (microseconds): set the time to `at` if no time is set

@@ -72,7 +72,11 @@ class Feed:
         """number of the last message in the server's history; None: the next message must be a snapshot"""
         self._knowledge: Knowledge | None = None
         self._present: Present | None = None
-        self._heard_at = 0  # time of the newest reliable message by the boot clock, minus the delay of the message
+        self._heard_tick = 0  # time of the newest reliable message by the boot clock, minus the delay of the message
+        self.heard_at = 0
+        """server time of the newest reliable message in microseconds, minus the delay of the message: every earlier
+        change is known
+        """
         self.mode: str | None = None
         """the mode of the resource, `enforce` or `watch`, in the last message about the resource, even if the facts are
         no longer reliable; None before the first such message
@@ -170,17 +174,19 @@ class Feed:
         behind = self._now() - message.at
         late = 0 if is_proof else self.clock.late(message.at)
         if abs(behind) > self._max_skew or late > self._max_skew:
-            self._heard_at = self._tick() - self.max_age - 1
+            self._heard_tick = self._tick() - self.max_age - 1
             self.is_late = late > self._max_skew
             off, direction = max(abs(behind), late), "behind" if behind > 0 or self.is_late else "ahead of"
             self._why = (
                 f"the server's clock is {off / 1e6:.1f} s {direction} this machine's clock, or its messages are delayed"
             )
             return
-        self._heard_at = self._tick() - max(behind, late, 0)
+        delay = max(behind, late, 0)
+        self._heard_tick = self._tick() - delay
         self._why = f"the Ostiary server has been unreachable for {self.max_age / 1e6:g} s; denying to stay safe"
         self.clock.set_from_message(message.at, is_proof=is_proof)
         now = self.clock()
+        self.heard_at = now - delay
         if now >= self._prune_at and self._knowledge is not None:
             self._knowledge.prune(now - GRACE_US)
             self._prune_at = now + PRUNE_EVERY_US
@@ -191,12 +197,7 @@ class Feed:
 
         If that message was late or the clocks disagree, the age is more than `max_age`.
         """
-        return self._tick() - self._heard_at
-
-    @property
-    def heard_at(self) -> int:
-        """Return the server time of the newest message, in microseconds: every earlier change is known."""
-        return self.clock() - self.age
+        return self._tick() - self._heard_tick
 
     @property
     def last_facts(self) -> access.Facts | None:
@@ -206,9 +207,9 @@ class Feed:
 
     def current(self) -> Present:
         """Return the facts, if they are reliable. Raises FeedStale otherwise; the guard then denies every call."""
-        present = self._present
-        if present is None or self._tick() - self._heard_at > self.max_age:
+        present, tick = self._present, self._tick()
+        if present is None or tick - self._heard_tick > self.max_age:
             raise FeedStale(self._why, hint="check that the server is running, and compare its clock with this guard's")
-        if abs(difference := self.clock.difference) > 2 * self._max_skew:
+        if abs(difference := self.clock.difference(tick)) > 2 * self._max_skew:
             raise FeedStale(f"this machine's clock jumped by {difference / 1e6:+.1f} s", hint="set the clock right")
         return present

@@ -96,6 +96,8 @@ class Knowledge:
     """(kind, value) of each object that the kill switch stops"""
     profiles: dict[str, Profile] = field(default_factory=dict)
     """usual behaviour by agent, in the order in which the messages about the agents arrived"""
+    _present: Present | None = None
+    """the result of `present`; None after the resource, the policies or the keys have changed"""
 
     def learn(self, fact: Fact) -> None:
         """Store a fact of the feed. Raises Refused for a malformed catalogue or policy set."""
@@ -131,12 +133,12 @@ class Knowledge:
                 if len(self.profiles) > MAX_PROFILES:
                     del self.profiles[next(iter(self.profiles))]
             case ResourceFact():
-                self.resource, self.protected = fact, _protect(fact)
+                self.resource, self.protected, self._present = fact, _protect(fact), None
                 self.exempt = frozenset([*fact.exempt, *fact.exempt_classes])
             case PolicyFact():
-                self.policies = _policies(fact)
+                self.policies, self._present = _policies(fact), None
             case KeysFact():
-                self.keys = JwkSet.parse({"keys": fact.token})
+                self.keys, self._present = JwkSet.parse({"keys": fact.token}), None
             case _:
                 assert_never(fact)
 
@@ -177,6 +179,8 @@ class Knowledge:
         )
         if sum(map(len, tables)) > MAX_EXCEPTIONS:
             raise FeedBroken(f"the feed has more than {MAX_EXCEPTIONS} revocations, stops and other exceptions")
+        if self._present is not None:
+            return self._present
         facts = access.Facts(
             self.protected,
             self.policies,
@@ -191,7 +195,8 @@ class Knowledge:
             profiles=self.profiles,
             stops=self.stops,
         )
-        return Present(self.resource, self.keys, facts, self.exempt)
+        self._present = Present(self.resource, self.keys, facts, self.exempt)
+        return self._present
 
     def prune(self, before: int) -> None:
         """Delete the facts that expired before the time `before`, in microseconds."""
