@@ -48,7 +48,7 @@ def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chai
         return ALONE
     order = tuple(dict.fromkeys((*(link.agent for link in links), *acted)))
     agents = tuple(agent_of(by_agent[agent]) for agent in order if agent in by_agent)
-    actors = frozenset[object](agent.uid for agent in agents)
+    actors = frozenset(agent.uid for agent in agents)
     return _made(agents, actors, make_set(map(_link_record, agents, range(1, len(agents) + 1))))
 
 

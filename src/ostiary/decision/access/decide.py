@@ -235,8 +235,10 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
             return Reason("task_ended", f"task {task} has ended", "declare a new task")
     if claims.jti in facts.ended_tokens:
         return Reason("token_revoked", "the token was revoked", "get a new token")
-    if any(key in facts.revoked_keys for key in principal.keys):
-        return Reason("key_revoked", "the key that the token is bound to was revoked", "use another key of the agent")
+    for key in principal.keys:
+        if key in facts.revoked_keys:
+            why = "the key that the token is bound to was revoked"
+            return Reason("key_revoked", why, "use another key of the agent")
     return None
 
 

@@ -94,15 +94,15 @@ class Principal:
             "subject": claims.sub,
             "task": claims.task,
             "acr": claims.acr,
-            "amr": frozenset[object](claims.amr),
-            "scopes": frozenset[object](self.scopes),
+            "amr": frozenset(claims.amr),
+            "scopes": self.scopes,
             **chain.context,
         }
         if claims.auth_time is not None:
             self.context["auth_time"] = Datetime(claims.auth_time * 1000)
         classes = datatypes(detail for detail in self.details if claims.aud in detail.locations)
         if self.details and classes is not None:
-            self.context["datatypes"] = frozenset[object](classes)
+            self.context["datatypes"] = frozenset(classes)
         self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
         self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
         self._overlay: tuple[Entities | None, Entities, ChainCache] = None, {}, {}
@@ -285,7 +285,7 @@ def _tool_entity(tool: Tool, *, scope: str, classes: frozenset[str], resource: E
         "segment": resource.attrs["segment"],
         "effect": tool.effect.value,
         "scope": scope,
-        "data_classes": frozenset[object](classes),
+        "data_classes": classes,
         "open_world": tool.open_world,
         "confirmed": bool(tool.confirmed),
     }
