@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from ostiary.guard.call import Call, Withheld
 from ostiary.protocol.errors import Refused, Unavailable
@@ -29,16 +30,19 @@ def withholding(call: Call) -> Iterator[None]:
         log.warning("a call is not remembered: %s", refusal.message)
 
 
-@contextmanager
-def fail_closed() -> Iterator[None]:
+class fail_closed:
     """Run the block. A refusal in the block is raised unchanged; any other exception is logged, and raised as
     Unavailable (code `guard_failed`).
     """
-    try:
-        yield
-    except Refused:
-        raise
-    except Exception as error:
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None or isinstance(error, Refused) or not isinstance(error, Exception):
+            return
         log.exception("the guard failed, and refuses a request")
         raise Unavailable(
             "the guard failed because of an internal error, and refuses the request",

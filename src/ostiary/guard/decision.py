@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ostiary.authorization import budget
 from ostiary.decision import access
 from ostiary.decision.access import Decision, DecisionInputs, History, RemoteAnswers, RemotePolicies, Steps, TaskMemory
+from ostiary.decision.report import CallRecord
 from ostiary.guard.approvals import Approval, ApprovalOutcome, approval_of
 from ostiary.guard.argument_summary import learn_arguments
 from ostiary.guard.budgets import BudgetCache, BudgetDraw
@@ -256,7 +257,7 @@ class CallDecider:
             assert call.ready is not None
             if not is_settled(decision.call_context, memory, call.ready.tool, call.arguments):
                 return TaskMemory()
-        if (decision.allowed or decision.asks) and may_have_secret(call):  # 14
+        if facts.secret_uses and (decision.allowed or decision.asks) and may_have_secret(call):  # 14
             if not inputs.is_searched:
                 return search_of(call)
             if inputs.secret_sent is not None:
@@ -287,7 +288,8 @@ class CallDecider:
         """Apply rules 18 and 19. Return the recorded call, or the need that must be answered first."""
         principal, facts, ready, now = call.principal, call.facts, call.ready, call.now
         decision, approval = decided.decision, inputs.approval
-        costs, ahead = dict[str, int](), dict[str, budget.Volume]()
+        costs: dict[str, int] = {}
+        ahead: dict[str, budget.Volume] = {}
         if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):  # 18
             try:
                 costs, ahead = budget.costs(prices, call.arguments, now=now), budget.volumes(prices, now=now)
@@ -295,15 +297,19 @@ class CallDecider:
                     self.budgets.check(costs, principal.claims.budgets, inputs.left, now=now)
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
-        make_record = partial(
-            call_record,
-            call,
-            remote=decided.remote,
-            approved=() if approval is None else approval.approved,
-            noticed=decided.noticed,
-            network=caller.network,
-            proof=caller.proof,
-        )
+
+        def make_record(decision: Decision, *, spent: dict[str, int]) -> CallRecord:
+            return call_record(
+                call,
+                decision,
+                spent=spent,
+                remote=decided.remote,
+                approved=() if approval is None else approval.approved,
+                noticed=decided.noticed,
+                network=caller.network,
+                proof=caller.proof,
+            )
+
         try:
             record = make_record(decision, spent=costs)
         except Malformed as refusal:  # the arguments have no digest, so the ledger cannot identify them
@@ -312,7 +318,7 @@ class CallDecider:
         watched = None if ready is None else Watched(principal, ready, call.arguments)
         if decision.allowed and watched is not None and decided.memory is not None:
             record = self.sources.added(record, watched, decided.memory)
-        if may_have_secret(call) and not (inputs.is_searched and decision.allowed):
+        if facts.secret_uses and may_have_secret(call) and not (inputs.is_searched and decision.allowed):
             pass  # do not record the arguments: they could contain a secret
         elif self.records_arguments:
             record = replace(record, arguments=shorten(call.arguments, frozenset() if ready is None else ready.secrets))

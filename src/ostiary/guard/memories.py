@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx2
 
@@ -34,8 +34,7 @@ MAX_COPIES = 256
 """Maximum number of tasks with a copy; a copy has at most 112 KB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(NamedTuple):
     """An allowed call whose output the guard adds to the memory of the call's task, with the facts that this needs."""
 
     principal: access.Principal

@@ -45,7 +45,7 @@ def may_have_secret(call: access.ResolvedCall) -> bool:
     """Return whether the arguments of a call must be searched: an egress proxy has used secrets for an agent in the
     chain of the call. Calls at an egress proxy are excluded, because the proxy searches them itself.
     """
-    return have_used_secrets(call.facts, [agent for agent, _ in call.principal.agents], now=call.now)
+    return have_used_secrets(call.facts, (agent for agent, _ in call.principal.agents), now=call.now)
 
 
 def have_used_secrets(facts: access.Facts, agents: Iterable[str], *, now: int) -> bool:

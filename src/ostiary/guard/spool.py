@@ -88,7 +88,8 @@ class Spool:
         self._sizes = {int(path.stem): path.stat().st_size for path in files}
         """size in bytes of each file of records, by the number of its first record, in order"""
         self._confirmed: Mark = (0, 0)
-        self._file = -1
+        self._file, self._file_path = -1, ""
+        """descriptor and path of the file that is being written"""
         self._place = (0, 0)
         """device and inode of the file that is being written, by which the spool notices that another program replaced
         the file
@@ -163,10 +164,11 @@ class Spool:
             self._leave(last)
         if self._file < 0 or self._sizes[last] >= SEGMENT_BYTES:
             last = self._next
-            file = os.open(self._path(last), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            path = str(self._path(last))
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             if self._file >= 0:
                 os.close(self._file)
-            self._file, status = file, os.fstat(file)
+            self._file, self._file_path, status = file, path, os.fstat(file)
             self._place = status.st_dev, status.st_ino
             self._sizes[last] = 0
         if os.write(self._file, line) != len(line):
@@ -177,7 +179,7 @@ class Spool:
     def _is_unchanged(self, last: int) -> bool:
         """Return whether the open file is at its path, as this process wrote it."""
         try:
-            status = os.lstat(self._path(last))
+            status = os.lstat(self._file_path)
         except OSError:
             return False
         return (status.st_dev, status.st_ino, status.st_size) == (*self._place, self._sizes[last])
