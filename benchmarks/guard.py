@@ -5,6 +5,8 @@ proof    a DPoP proof (ES256), which can never be remembered
 import   what a process pays for the agent and the guard before it does anything
 decide   the decision alone (starter policies), and the decision with its record in the spool
 feed     a revocation, from the line of the feed to the denial
+
+Enforced: the signatures, system calls and calls of functions of each.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.call_counts import count_calls
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary import ambient
@@ -29,12 +32,48 @@ from ostiary.guard import Guard
 from ostiary.keys import Credential
 from ostiaryd.policy.model import starter_files
 
-COUNT, ROUNDS = 1000, 5
+COUNT, ROUNDS, COUNTED = 1000, 5, 16
+
+
+class Work(NamedTuple):
+    """The work for one input: signatures that are verified, files that are looked up and written, and calls of
+    functions at most.
+    """
+
+    verifications: int
+    lookups: int
+    writes: int
+    most_calls: int
+
+
+WORK = {
+    "token, first time": Work(1, 0, 0, 115),
+    "token, remembered": Work(0, 0, 0, 12),
+    "token remembered, with proof": Work(1, 0, 0, 125),
+    "decision": Work(0, 0, 0, 30),
+    "decision, with its record in the spool": Work(0, 1, 1, 115),
+    "feed, one revocation": Work(1, 0, 1, 120),
+}
+
+
+class Wrong(Exception):
+    """An input takes other work than WORK states."""
 
 
 def measure(name: str, function: Callable[[Any], object], inputs: Iterable[Any]) -> None:
-    """The median over rounds of the mean over calls."""
-    values = list(inputs)
+    """Print the median over rounds of the mean over calls, after the work for COUNTED inputs is checked. Raises
+    Wrong.
+    """
+    first, *values = inputs
+    function(first)  # fills the caches
+    with count_calls() as calls:
+        for value in values[:COUNTED]:
+            function(value)
+    verifications = calls["ECPublicKey.verify"] + calls["Ed25519PublicKey.verify"]
+    found = [count / COUNTED for count in (verifications, calls["lstat"], calls["write"], calls.total())]
+    if found[:3] != list(WORK[name][:3]) or found[3] > WORK[name].most_calls or calls["open"] or calls["fsync"]:
+        raise Wrong(f"{name}: {found} instead of {WORK[name]}")
+    values = values[COUNTED:]
     size = len(values) // ROUNDS
     batches = [values[start : start + size] for start in range(0, size * ROUNDS, size)]
     means = []
@@ -43,7 +82,8 @@ def measure(name: str, function: Callable[[Any], object], inputs: Iterable[Any])
         for value in batch:
             function(value)
         means.append((time.process_time() - started) / len(batch) * 1e6)
-    print(f"  {name:<44} {statistics.median(means):8.2f} µs {1e6 / statistics.median(means):10,.0f} /s")
+    mean = statistics.median(means)
+    print(f"  {name:<44} {mean:8.2f} µs {1e6 / mean:10,.0f} /s {found[3]:5.0f} calls")
 
 
 def import_s(module: str) -> float:
