@@ -527,7 +527,7 @@ class Meter:
             size = len(_content(message))
             if self.is_cut or (self.most is not None and self.bytes + size > self.most):
                 self.is_cut = True
-                raise Withheld(f"the call returns more than {self.most} bytes", hint="request a smaller part")
+                raise Withheld(f"the result has more than {self.most} bytes", hint="request a smaller part")
             self.bytes += size
         if self.remember is not None:
             self._held.append(message)

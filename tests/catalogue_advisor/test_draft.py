@@ -154,7 +154,11 @@ def test_a_request_that_refers_to_a_document_plans_no_tool_that_destroys_or_admi
     ("words", "most"),
     [
         ("Pay the invoice, up to 50 euros", "50"),
-        ("Pay it, at most $1,250.50", "1250.50"),
+        ("Pay it, at most $1,250.50", "1250.5"),
+        ("Pay it, up to 1.250,00 euros.", "1250"),
+        ("Pay it, up to 1'250.50 euros", "1250.5"),
+        ("Pay it, up to 1’250 francs", "1250"),
+        ("Pay it, up to 12,34,567.8.9 euros", "12"),
         ("Pay the invoices, no more than EUR 20 each and less than 100", "20"),
         ("Pay 50 euros", None),
         ("Pay it, up to 9999999999999", None),

@@ -289,6 +289,7 @@ def test_a_guard_withholds_new_results_and_denies_unsettled_calls_while_the_serv
                 with pytest.raises(Withheld) as withheld:
                     read(guard, who, "fetch", f"something new: {EVE}", path="y")
                 assert withheld.value.code == "memory_unavailable"
+                assert "again" not in withheld.value.hint
                 with pytest.raises(Unavailable) as refused:
                     guard.decide(who, "pay", {"to": EVE, "amount": 50})
                 assert refused.value.code == "memory_unavailable"

@@ -109,7 +109,9 @@ def test_a_decorated_tool_that_exceeds_its_volume_is_withheld_in_enforcement(
 
     assert read(2) == [0, 1]
     if withheld:
-        with pytest.raises(Withheld, match="returns more than 2 records of health"):
+        with pytest.raises(
+            Withheld, match="the call has run, but its result is withheld: the result has more than 2 records of health"
+        ):
             read(3)
     else:
         assert read(3) == [0, 1, 2]
@@ -126,7 +128,9 @@ async def test_a_decorated_coroutine_that_exceeds_its_volume_is_withheld(guard: 
         return tuple(range(count))
 
     assert await read(2) == (0, 1)
-    with pytest.raises(Withheld, match="returns more than 2 records of health"):
+    with pytest.raises(
+        Withheld, match="the call has run, but its result is withheld: the result has more than 2 records of health"
+    ):
         await read(3)
     assert guard._budgets.drawn("bu") == 996
 
@@ -197,7 +201,9 @@ async def test_an_mcp_response_that_exceeds_its_volume_is_withheld(url: str, gua
     ):
         answer: Any = await client.call_tool("read_file", {"size": 10})
         assert answer.content[0].text == "x" * 10
-        with pytest.raises(MCPError, match="returns more than 300 bytes of health") as refusal:
+        with pytest.raises(
+            MCPError, match="the call has run, but its result is withheld: the result has more than 300 bytes of health"
+        ) as refusal:
             await client.call_tool("read_file", {"size": 1000})
     assert refusal.value.error.code == DENIED
     assert "x" * 100 not in str(refusal.value)

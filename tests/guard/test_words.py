@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ostiary.cli.audit import hints_of
-from ostiary.guard import data_for_developer, text_for_model
-from ostiary.protocol.errors import Forbidden
+from ostiary.guard import Withheld, data_for_developer, text_for_model
+from ostiary.protocol.errors import Forbidden, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,15 @@ def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: 
     refusal = Forbidden("no", hint=hint)
     assert text_for_model(refusal) == expected
     assert data_for_developer(refusal)["hint"] == hint
+
+
+def test_a_model_reads_that_a_call_with_a_withheld_result_has_run() -> None:
+    """A model that takes the text for a denial, and the hint for advice, would pay twice."""
+    refusal = Withheld.because_of(Unavailable("no memory", hint="try again", code="memory_unavailable"))
+    text = "the call has run, but its result is withheld: no memory (do not repeat a call that changes something)"
+    assert text_for_model(refusal) == text
+    assert data_for_developer(refusal)["error"] == "memory_unavailable"
+    assert Withheld.because_of(refusal) is refusal
 
 
 @pytest.mark.parametrize(

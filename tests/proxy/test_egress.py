@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import http.client
 import json
 import re
 import socket
@@ -26,11 +27,13 @@ from harness.egress import VALUE, ApiAddress, EgressApi, EgressStage, egress_api
 from harness.live_server import own_server
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
+from ostiary.authorization.catalogue import Catalogue
 from ostiary.protocol.errors import Forbidden
 from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.egress import Dialer, server
 from ostiary.proxy.egress.masking import MAX_SHOWN, SearchedStream
 from ostiary.proxy.egress.server import MAX_PATH
+from ostiary.proxy.egress.tools import LISTING
 from ostiary.run.gate import Gate, Injection
 from ostiary.run.local import LocalServers
 from ostiary.run.plan import Plan
@@ -577,6 +580,27 @@ def test_the_memory_of_a_task_gets_divided_words_and_a_compressed_response_is_re
         live_server.api("PUT", f"/resources/{stage.resource}/mode", {"mode": "watch"})
         asking = b"GET /gzip HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % api.port
         eventually(lambda: stage.raw(asking)[9:12] == b"200")
+
+
+@pytest.mark.parametrize(("per_call", "is_whole"), [(7, True), (6, False)])
+def test_an_answer_with_more_bytes_than_the_volume_of_a_call_is_cut(
+    api: EgressApi, tmp_path: Path, per_call: int, is_whole: bool
+) -> None:
+    with own_server(tmp_path) as live_server, LocalServers() as servers:
+        stage = EgressStage(live_server, api, tmp_path)
+        catalogue = Catalogue.from_mcp(stage.resource, LISTING).render()
+        for tool in catalogue["tools"]:
+            tool["data_classes"] = ["internal"]
+        live_server.api("PUT", f"/resources/{stage.resource}/catalogue", {"catalogue": catalogue})
+        limit = {"kind": "volume", "unit": "bytes", "data_class": "internal", "limit": 1000, "per_call": per_call}
+        asked = {"agent": stage.agent, "purpose": "to read", "budget": [limit]}
+        stage.plan = replace(stage.plan, task=live_server.api("POST", "/tasks", asked)["task_id"])
+        stage.start(servers)
+        if is_whole:
+            assert stage.ask("/who")[::2] == (200, "welcome")
+        else:
+            with pytest.raises(http.client.HTTPException):
+                stage.ask("/who")
 
 
 def test_a_tunnel_requires_the_password_of_the_run_an_open_port_and_a_public_address(stage: EgressStage) -> None:

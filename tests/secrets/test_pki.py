@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -582,6 +583,13 @@ async def test_an_external_authority_is_imported_with_its_key(ca: VaultAgent, cl
         (await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"}))["certificate"],
     ):
         await refuse(ca, "other/config/ca", {"pem_bundle": wrong})
+    locked = load_pem_private_key(key.encode(), None)
+    with_password = locked.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")).decode()
+    for broken, message in (
+        (with_password, "the private key of the bundle has a password"),
+        (key.replace("\n", "\nAAAA", 1), "the private key of the bundle is damaged"),
+    ):
+        assert message in await refuse(ca, "other/config/ca", {"pem_bundle": made["certificate"] + broken})
     assert await ca.status("LIST", "other/issuers") == 404, "nothing of a refused bundle is stored"
     for permitted in ("corp.example.", "a b.example"):
         wrong = {"pem_bundle": self_issued(clock.now // SECOND, permitted=(f"dns:{permitted}",))}

@@ -43,10 +43,12 @@ Function = Callable[..., Any]
 
 @contextmanager
 def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
-    """Decide every call of a CrewAI tool in this block. Raises Conflict inside another `guarded` block.
+    """Decide every call of a CrewAI tool of this process in this block. Raises Conflict while another `guarded` block
+    is open in the process, in any thread.
 
-    `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`);
-    tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, remote agents.
+    `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`). A
+    crew with tools of the model's provider (`builtin_tools` of an LLM) is refused unless their names are listed here,
+    and a crew with remote agents is refused unless `a2a` is.
     """
     _process.enter(tools, frozenset(unguarded))
     try:

@@ -250,8 +250,8 @@ class AsyncAgent(Identity):
 
     def resume(self, task: str) -> AsyncTask:
         """Return a task that was started elsewhere, for example with `ostiary task start` or by another process of this
-        agent. Entering its block asks the server for the task; the end of the block ends the task. Entering raises
-        ServerRefused for an ended task.
+        agent. Entering its block asks the server for the task; the end of the block ends the task, or with
+        `end_with_last`, the end of its last block. Entering raises ServerRefused for an ended or unknown task.
         """
         return AsyncTask(self, self._resume(task))
 

@@ -296,7 +296,8 @@ class Agent(Identity):
 
     def resume(self, task: str) -> Task:
         """Return a task that was started elsewhere, for example with `ostiary task start` or by another process of this
-        agent. The end of its block ends the task. Raises ServerRefused for an ended task.
+        agent. The end of its block ends the task; with `end_with_last`, only the end of its last block does. Raises
+        ServerRefused for an ended or unknown task.
         """
         return Task(self, self._run(self._resume(task)))
 

@@ -178,8 +178,10 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Call the admin API and return the JSON of the answer. Raises ServerRefused with the server's message if the
-        server refuses, Unavailable if the server does not answer.
+        """Call the admin API and return the JSON of the answer; None for an empty answer.
+
+        Raises ServerRefused with the server's message if the server refuses the request, TokenRefused if the server
+        refuses a token, Usage for a malformed name in the path, Unavailable if the server does not answer.
         """
         return decoded(self.request(method, f"/api/v1{path}", body, query=query, headers=headers))
 

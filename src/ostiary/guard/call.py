@@ -43,10 +43,22 @@ class Denied(Forbidden):
 
 class Withheld(Forbidden):
     """The tool has run, but its result must not reach the agent: the result is too large, has an undeclared data class,
-    or cannot be stored.
+    or cannot be stored. The message says that the call has run, so that a model does not repeat a payment.
     """
 
     code = "volume_exceeded"
+
+    def __init__(self, reason: str, *, hint: str = "", code: str | None = None) -> None:
+        super().__init__(f"the call has run, but its result is withheld: {reason}", hint=hint, code=code)
+
+    @classmethod
+    def because_of(cls, refusal: Refused) -> Withheld:
+        """Return a refusal of the result of a call as Withheld. The hint is replaced, because "try again" would repeat
+        the call.
+        """
+        if isinstance(refusal, Withheld):
+            return refusal
+        return cls(refusal.message, hint="do not repeat a call that changes something", code=refusal.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,7 @@ class Call:
         for volume in self.ahead.values():
             if (volume.returned(**self._size) or 0) > volume.per_call:
                 raise Withheld(
-                    f"the call returns more than {volume.per_call} {volume.meter.counted}", hint="ask for less"
+                    f"the result has more than {volume.per_call} {volume.meter.counted}", hint="ask for less"
                 )
 
     @property

@@ -26,7 +26,7 @@ def withholding(call: Call) -> Iterator[None]:
     except Refused as refusal:
         if call.enforces:
             call.ok = False
-            raise Withheld(refusal.message, hint=refusal.hint, code=refusal.code) from None
+            raise Withheld.because_of(refusal) from None
         log.warning("a call is not remembered: %s", refusal.message)
 
 

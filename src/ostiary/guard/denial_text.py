@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.guard.call import Denied
+from ostiary.guard.call import Denied, Withheld
 from ostiary.protocol.errors import Refused
 
 _COMMAND = re.compile(r"\bostiary +[a-z]")
@@ -23,7 +23,8 @@ def text_for_model(refusal: Refused) -> str:
     omitted, because only an operator should run commands.
     """
     hint = "" if _COMMAND.search(refusal.hint) else refusal.hint
-    return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
+    message = refusal.message if isinstance(refusal, Withheld) else f"denied: {refusal.message}"
+    return message + (f" ({hint})" if hint else "")
 
 
 def data_for_developer(refusal: Refused) -> dict[str, Any]:

@@ -197,10 +197,11 @@ class Spool:
         self._file = -1
 
     def batch(self, *, count: int, size: int) -> Batch | None:
-        """Return the oldest records that the server has not confirmed: at least one record, at most `count` records,
-        and at most `size` bytes in all. Return None if the server has confirmed all.
+        """Return the oldest records that the server has not confirmed: at most `count` records of `size` bytes in all,
+        but always the first record, even if it is larger. Return None if the server has confirmed all.
 
         A damaged line ends a batch and is skipped; the next batch begins after it, so that the server records the gap.
+        If only damaged lines are left, the batch has no records.
         """
         first, records, mark = 0, list[dict[str, object]](), self._confirmed
         for line, end in self._waiting():

@@ -51,9 +51,11 @@ class Place(StrEnum):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The origin that owns a secret, and the place of the secret in requests to it. `origin` is `https://HOST[:PORT]`
-    in its usual form; `field` is the name of the header, of the parameter of the query, or of the member of the body.
-    `private`: the addresses of the host may be private.
+    """The origin that owns a secret, and the place of the secret in requests to it.
+
+    `origin`: `https://HOST[:PORT]`, or `http://` for this machine, in lower case and without the usual port. `field`:
+    the name of the header, of the query parameter, or of the member of the body, as `place` says; empty for the place
+    `placeholder`. `private`: whether the host is allowed to have private addresses.
     """
 
     name: str

@@ -45,8 +45,8 @@ class MethodTable:
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
-        """Return (tool of the method, arguments in the path); None if there is no such tool. Raises Malformed for a
-        path that `check_path` refuses.
+        """Return (the tool of this HTTP method, which is the same for every path, and its argument `path`: the decoded
+        path); None for a method without a tool. Raises Malformed for a path that `check_path` refuses.
         """
         check_path(raw_path)
         name = method.lower()
@@ -149,7 +149,7 @@ class GuardedHttpUpstream(Upstream):
             await asyncio.to_thread(self._gate.observe, call, whole.decode("utf-8", "replace"))
         except Withheld as refusal:
             call.ok = False
-            raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from refusal
+            raise ConnectionAbortedError(refusal.message) from refusal
         yield whole
 
 

@@ -203,12 +203,13 @@ def parse_config(text: object, *, of: str) -> Config:
 
 def check_names(servers: Sequence[Server]) -> None:
     """Check that all servers of a run would get resources with different names. Raises Usage otherwise."""
-    words = [one.word for one in servers]
-    if twice := [one.name for one in servers if words.count(one.word) > 1]:
-        raise Usage(
-            f"the resources of the servers {', '.join(map(ascii, twice))} would get the same name",
-            hint="rename one of these servers",
-        )
+    for word in dict.fromkeys(one.word for one in servers):
+        names = [one.name for one in servers if one.word == word]
+        if len(names) > 1:
+            raise Usage(
+                f"the resources of the servers {', '.join(map(ascii, names))} would get the same name {word!a}",
+                hint="rename the servers, so that their names differ in letters or digits, and not only in capitals",
+            )
 
 
 def _without_ways(entry: Mapping[str, Any]) -> dict[str, Any]:

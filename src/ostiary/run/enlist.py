@@ -97,7 +97,9 @@ class Place:
 
 
 def stdio_uri(agent: str) -> str:
-    """Return the prefix of the resource identifiers of an agent's servers."""
+    """Return the prefix of the resource identifiers of the MCP servers of an agent, stdio or HTTP, that `ostiary run`
+    guards: `http://localhost/stdio/AGENT/`. The name of the server follows.
+    """
     return f"http://localhost/stdio/{agent}/"
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from ostiary.guard import Call, data_for_developer, text_for_model
+from ostiary.guard import Call, Withheld, data_for_developer, text_for_model
 from ostiary.guard.mcp import DENIED, is_unknown
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiary.run import frames
@@ -202,7 +202,9 @@ class Exchange:
         return self._errors(waiting, refusal) if self._gate.enforces else line
 
     def _errors(self, ids: Iterable[Id], refusal: Refused) -> bytes:
-        return b"".join(frames.error(id, DENIED, text_for_model(refusal), data_for_developer(refusal)) for id in ids)
+        """Return an error for each of these calls, whose answers the client must not get."""
+        withheld = Withheld.because_of(refusal)
+        return b"".join(frames.error(id, DENIED, text_for_model(withheld), data_for_developer(withheld)) for id in ids)
 
     def _follow(self, messages: Sequence[Message]) -> None:
         """Note requests that pass without a decision, so that their answers are recognized. A cancelled call is
@@ -244,10 +246,7 @@ def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None
     for answer, call, method in matched:
         is_matched = (call is not None or method) and (answer.result or answer.error)
         if not is_matched and (answer.result or answer.id is not None):
-            raise Unavailable(
-                "the MCP server sent an answer for which no request is waiting",
-                hint="the answers of this message are withheld; repeat the calls",
-            )
+            raise Unavailable("the MCP server sent an answer for which no request is waiting")
 
 
 def _id(answer: Answer) -> Id:

@@ -206,7 +206,9 @@ def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str,
 
 
 def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at: int) -> None:
-    """Store the profile of an agent at a resource. `told_at`: when guards last got the profile, in microseconds."""
+    """Store or replace the profile (usual behaviour) of an agent at a resource. `packed`: the result of `pack`.
+    `told_at`: when guards last got the profile, in microseconds.
+    """
     tx.send(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
 
 

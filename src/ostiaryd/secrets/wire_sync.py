@@ -161,7 +161,8 @@ async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, A
         count += 1
         if len(paths) > MAX_SECRETS or count + len(folders) > MAX_SECRETS:
             raise Conflict(
-                f"the folder has more than {MAX_SECRETS} secrets or folders", hint="synchronise folders below"
+                f"the folder has more than {MAX_SECRETS} secrets or more than {MAX_SECRETS} folders, at all levels",
+                hint="synchronise folders below this folder, one by one",
             )
     values: dict[str, Mapping[str, Any]] = {}
     size = 0

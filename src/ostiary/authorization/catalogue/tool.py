@@ -137,7 +137,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     @cached_property
     def argument_kinds(self) -> Mapping[str, Kind]:
         """Return the kind of each argument for which the catalogue states one, by name or dotted path. A kind applies
-        to each value inside the argument.
+        to each value inside the argument, except where a longer path states another kind or `none`.
         """
         return MappingProxyType({path: KINDS[word] for path, word in self.kinds.items() if word in KINDS})
 

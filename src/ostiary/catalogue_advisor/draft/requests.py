@@ -24,6 +24,7 @@ from ostiary.catalogue_advisor.language import (
     verb,
 )
 from ostiary.provenance.intent import MAX_VALUE
+from ostiary.provenance.origins.words import decimal
 
 MAX_NUMBER = 12
 """maximum number of characters of a number that states a cap"""
@@ -40,7 +41,7 @@ _BEFORE = 40
 _AROUND = "()[]{}<>'\",;:!?."
 _CAP = re.compile(
     r"\b(?:up to|at most|(?:no|not) more than|max(?:imum)?(?: of)?|not exceed(?:ing)?|less than|below|under|limit of"
-    r"|budget of)\s+(?:[A-Z]{3}\s)?[$€£¥]?\s?(?P<number>\d[\d,]*(?:\.\d+)?)\s?(?P<what>[\w$€£¥]{0,20})",
+    r"|budget of)\s+(?:[A-Z]{3}\s)?[$€£¥]?\s?(?P<number>\d(?:[\d.,'’]*\d)?)\s?(?P<what>[\w$€£¥]{0,20})",
     re.IGNORECASE,
 )
 _CURRENCIES = frozenset(
@@ -157,9 +158,12 @@ class Cap:
 
 
 def caps(words: str) -> Iterator[Cap]:
-    """Yield each upper limit with a number that the text states, such as `up to 50 euros`."""
+    """Yield each upper limit with a number that the text states, such as `up to 1.250,00 euros`. If the grouping of the
+    number is unknown, its first digits are the limit, which is never higher than the number.
+    """
     for match in _CAP.finditer(words):
-        if len(number := match["number"].replace(",", "")) <= MAX_NUMBER:
+        number = decimal(match["number"]) or re.split(r"\D", match["number"])[0]
+        if len(number) <= MAX_NUMBER:
             yield Cap(Decimal(number), nouns(parts(match["what"])) - _CURRENCIES)
 
 

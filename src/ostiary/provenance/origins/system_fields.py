@@ -134,8 +134,8 @@ def list_identifiers(layout: Layout) -> Iterator[str]:
 
 def list_described(memory: Memory, scribe: Scribe, text: str) -> Iterator[str]:
     """Examine the first MAX_LISTED short lines with identifiers, and yield the identifiers of each line that has a word
-    of the person, perhaps with another ending: `Book club (id 903)`. Lines of fields that no blank line divides count
-    as one line.
+    of the person, perhaps with another ending: `Book club (id 903)`. A block between blank lines of which every line
+    is a field (`name: value`) counts as one line.
     """
     short = (line for line in _lines(text) if len(line) <= MAX_LINE)
     for marked, line in islice(((marks, line) for line in short if (marks := _MARKED.findall(line))), MAX_LISTED):

@@ -729,7 +729,7 @@ class _Conversation(ClientConnection):
             await asyncio.to_thread(self._proxy.gate.observe, call, observed.feed(data))
         except Refused as refusal:
             call.ok = False
-            raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
+            raise ConnectionAbortedError(refusal.message) from None
 
     async def _pass_frames(self, exchange: _Exchange, upstream: _Upstream) -> None:
         """Pass the frames of a WebSocket both ways; secrets are masked in the frames of the server. Raises Rejected if
@@ -788,7 +788,7 @@ def _state_result(call: Call, *, ok: bool, size: int) -> None:
     try:
         call.result(ok=ok, bytes=size)
     except Withheld as refusal:
-        raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
+        raise ConnectionAbortedError(refusal.message) from None
 
 
 def _all(headers: Headers, field: bytes) -> list[bytes]:

@@ -369,7 +369,11 @@ def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key:
     except (Malformed, jose.InvalidKey):
         raise AcmeRefused("malformed", "the payload of the external account binding is not a key") from None
     if bound.thumbprint != jose.parse_public_jwk(dict(jwk)).thumbprint:
-        raise AcmeRefused("malformed", "the external account binding is for another key")
+        raise AcmeRefused(
+            "malformed",
+            "the payload of the external account binding is not the key of this account",
+            hint="sign the public key of the account, which signs the request, with the MAC key",
+        )
 
 
 def binding_kid(binding: object) -> str:
@@ -380,7 +384,9 @@ def binding_kid(binding: object) -> str:
 
 
 def make_nonce(secret: bytes, *, now: int, random: bytes) -> str:
-    """Return a new nonce: the time `now` (microseconds) and 8 random bytes, with a MAC by `secret`."""
+    """Return a new nonce: the time in seconds and `random`, with a MAC by `secret`. `now`: in microseconds. `random`:
+    exactly 8 bytes.
+    """
     body = (now // SECOND).to_bytes(8) + random
     return b64u(body + hmac.digest(secret, body, "sha256")[:16])
 

@@ -27,7 +27,7 @@ _SCOPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_agent_id(id: str) -> bool:
-    """Return whether an id has the form of an agent's id (`ag_` and a uuid). No other kind of client has such an id."""
+    """Return whether an id begins with `ag_`, as the ids of agents and of no other clients do."""
     return id.startswith("ag_")
 
 

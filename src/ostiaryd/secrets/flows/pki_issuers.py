@@ -337,9 +337,12 @@ def _read_key(text: str) -> PrivateKey | None:
         raise Invalid(f"the private key is over {MAX_KEY_TEXT} characters", hint="use an RSA key of at most 4096 bits")
     try:
         key = load_pem_private_key(match[0].encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except TypeError:
+        raise Malformed("the private key of the bundle has a password", hint="send it without a password") from None
+    except (ValueError, UnsupportedAlgorithm):
         raise Malformed(
-            "the private key of the bundle cannot be read", hint="send the private key without a password"
+            "the private key of the bundle is damaged, or has an unknown algorithm",
+            hint="send a private key in PEM, RSA, ECDSA or Ed25519",
         ) from None
     if not isinstance(key, PrivateKey):
         raise Invalid("the private key has an algorithm with which this server cannot sign certificates")

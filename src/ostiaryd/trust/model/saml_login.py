@@ -139,7 +139,9 @@ def _demand(acr_values: Collection[str]) -> str:
 
 
 def sp_metadata(*, entity_id: str, acs: str) -> str:
-    """Return the metadata of this server as a service provider for one identity provider."""
+    """Return the metadata (XML) by which one identity provider knows this server as a service provider. `entity_id`:
+    the id of this server at that provider. `acs`: the URL to which the provider sends its responses.
+    """
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" '
         f"entityID={quoteattr(entity_id)}>"

@@ -61,10 +61,10 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Return whether the agent's new network is no reason for suspicion: the first network of the agent, a network that
-    it has used for `SETTLED` hours, or a network that `SHARED` peers use. Also record this use.
+    """Return whether the network of a change is no reason for suspicion: the agent's first network, a network that the
+    agent first used at least `SETTLED` hours ago, or a network that at least `SHARED` other peers use.
 
-    If all places for the agent's networks are taken, the network replaces the newest stored network.
+    The network is recorded, whatever the result. If all places of the agent are taken, the network replaces the newest.
     """
     networks, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
     if network in networks:
