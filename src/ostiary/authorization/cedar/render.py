@@ -43,7 +43,7 @@ def render_value(value: object, depth: int = MAX_DEPTH) -> object:
         return [render_value(values.unkey(element), depth - 1) for element in value]
     if isinstance(value, dict):
         return render_record(value, depth - 1)
-    raise Invalid(f"a value of the type {kind.__name__} cannot be stored")
+    raise Invalid("an IP address or a duration cannot be stored", hint="send the value as text")
 
 
 def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[str, object]:

@@ -31,8 +31,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Kept(NamedTuple):
-    """Recorded arguments in Cedar's JSON; None if all arguments are hidden. `hidden`: the names of the hidden
-    arguments.
+    """Recorded arguments in Cedar's JSON, without the hidden arguments, whose names are in `hidden`. If not even names
+    are recorded (for a tool of the class `secret`, or for too many or too long names), `arguments` is None and `hidden`
+    is empty.
     """
 
     arguments: dict[str, object] | None

@@ -38,8 +38,8 @@ class WrappingRefused(Invalid):
 
 
 class Wrapping(NamedTuple):
-    """A new wrapping token, which opens one stored response of the Vault API once, with its record. The server shows
-    the text of the token only once.
+    """A new wrapping token, and the stored response of the Vault API (`record`) that the token opens once. The server
+    shows the token (`text`) only once.
     """
 
     text: str

@@ -106,7 +106,10 @@ def digest_of(certificate: x509.Certificate) -> str:
 def parse_pem(text: str) -> x509.Certificate:
     """Return the certificate in a PEM text that contains exactly one. Raises InvalidCertificate for other text."""
     if len(text) > 2 * MAX_CERTIFICATE:
-        raise InvalidCertificate(f"the certificate has more than {2 * MAX_CERTIFICATE} characters")
+        raise InvalidCertificate(
+            f"the text with the certificate is longer than {2 * MAX_CERTIFICATE} characters",
+            hint="send one `CERTIFICATE` block",
+        )
     try:
         [certificate] = load_pem_certificates(text)
     except (ValueError, Malformed):
