@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
 import time
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually
 from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiaryd.ground.process import confined
 from ostiaryd.ground.process.confined import Confined, Exceeded, Parser, TooCostly, parser
@@ -110,6 +113,45 @@ async def test_each_upload_has_its_own_processor_time() -> None:
         assert len(children) == 1
     finally:
         await asyncio.to_thread(child.close)
+
+
+def never(body: bytes) -> bytes:
+    """Give no answer."""
+    time.sleep(10 * PATIENCE_S)
+    return body
+
+
+@pytest.mark.parametrize("is_starting", [False, True])
+def test_a_process_is_closed_while_it_starts_or_works_on_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_starting: bool
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text(f"import time\ntime.sleep({10 * PATIENCE_S})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(confined, "START_S", 10 * PATIENCE_S)
+    child = Confined("slow_to_import:answer" if is_starting else f"{__name__}:never")
+    refused: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            child.ask(b"x", within_s=10 * PATIENCE_S)
+        except Unavailable as error:
+            refused.append(error)
+
+    if not is_starting:
+        child.ask(b"", within_s=PATIENCE_S)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    eventually(child._mutex.locked)
+    process = eventually(lambda: child._child)
+    closing_it = threading.Thread(target=child.close, daemon=True)
+    closing_it.start()
+    closing_it.join(PATIENCE_S)
+    asking.join(PATIENCE_S)
+    assert [thread.is_alive() for thread in (closing_it, asking)] == [False, False]
+    assert process.returncode == -signal.SIGKILL
+    assert len(refused) == 1
+    with pytest.raises(Unavailable, match="the process is closed"):
+        child.ask(b"x", within_s=PATIENCE_S)
 
 
 def fill(body: bytes) -> bytes:

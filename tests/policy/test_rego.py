@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import newest_entry
 from ostiary.guard.knowledge import Knowledge
 from ostiary.protocol.errors import Invalid, Malformed, Refused
@@ -556,6 +556,22 @@ async def test_the_engine_processes_end_when_the_engines_are_closed(world: World
     assert all(child is not None and child.poll() is None for child in children)
     await engines.close()
     assert all(child is not None and child.poll() is not None for child in children)
+
+
+@pytest.mark.parametrize("kept_children", [None])
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
+async def test_the_engines_are_closed_while_evaluations_loop_and_others_wait(world: World, ask: Ask) -> None:
+    pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
+    await put(world, a_set(PERMITS + f"permit if {{ {pairs} }}"))
+    engines = world.get_singleton(Engines)
+    engines._limit_s = 10 * PATIENCE_S
+    looping = [asyncio.ensure_future(decision(ask)) for _ in range(2 * POOL)]
+    await eventually_async(lambda: all(one.confined._mutex.locked() for one in engines._all))
+    await asyncio.wait_for(engines.close(), PATIENCE_S)
+    await asyncio.wait_for(asyncio.gather(*looping, return_exceptions=True), PATIENCE_S)
+    for thread in engines._threads._threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database

@@ -113,15 +113,17 @@ class Confined:
                 raise Exceeded(why) from None
 
     def close(self) -> None:
-        """End the child. Later requests are refused."""
+        """End the child, also while it starts or works on a request, which then fails. Later requests are refused."""
+        self._closed = True
+        if (child := self._child) is not None:
+            child.kill()  # a request holds the mutex until its child ends
         with self._mutex:
-            self._closed = True
             if self._child is not None:
                 self._reap(self._child)
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
-            raise Unavailable("the parser is closed", code="engine_failed")
+            raise Unavailable("the process is closed", code="engine_failed")
         if self._child is not None and self._child.poll() is None:
             return self._child
         if self._child is not None:
@@ -133,7 +135,7 @@ class Confined:
         """Start a child, and return the child after its first answer. Raises Unavailable."""
         limits = [str(self._memory), str(self._reserved), str(self._nice), str(self._cpu_s)]
         command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
-        child = subprocess.Popen(
+        child = self._child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -141,6 +143,8 @@ class Confined:
             env=self._environ,
             bufsize=0,
         )
+        if self._closed:  # `close` may have looked before the child existed
+            child.kill()
         try:
             _exchange(child, b"", until=time.monotonic() + START_S)
         except (OSError, EOFError, ValueError):
@@ -156,6 +160,8 @@ class Confined:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = child.wait(0.2)
         self._reap(child)
+        if self._closed:
+            return "the process is closed"
         if late:
             return f"the process took longer than {within_s:g} s"
         if ended == _OUT_OF_MEMORY:

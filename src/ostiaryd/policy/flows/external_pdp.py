@@ -177,10 +177,10 @@ class Engines:
         return {question: mine + theirs for question, mine, theirs in zip(pending, local, remote, strict=True)}
 
     async def close(self) -> None:
-        """Close all engines."""
+        """Close all engines. Questions that they evaluate or that wait fail."""
         for one in self._all:
-            one.confined.close()
-        self._threads.shutdown()
+            await asyncio.to_thread(one.confined.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._opa is not None:
             await self._opa.close()
 
