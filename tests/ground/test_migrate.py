@@ -33,6 +33,7 @@ def db(database_url: str) -> Iterator[Database]:
 def test_each_migration_is_applied_once(db: Database) -> None:
     assert migrate(db, now=1) == [name for _, name, _ in scripts()]
     assert migrate(db, now=2) == []
+    assert migrate(db, now=2, create=False) == []
 
 
 def test_the_numbers_of_migrations_are_unique_and_ascend() -> None:
@@ -40,18 +41,28 @@ def test_the_numbers_of_migrations_are_unique_and_ascend() -> None:
     assert numbers == sorted(set(numbers))
 
 
-def test_an_edited_migration_is_refused(db: Database) -> None:
+@pytest.mark.parametrize("create", [True, False], ids=["first start", "later start"])
+def test_an_edited_migration_is_refused(db: Database, create: bool) -> None:
     migrate(db, now=1)
     execute(db, EDIT)
     with pytest.raises(Conflict, match="edited"):
-        migrate(db, now=2)
+        migrate(db, now=2, create=create)
 
 
-def test_a_database_with_an_unknown_migration_is_refused(db: Database) -> None:
+@pytest.mark.parametrize("create", [True, False], ids=["first start", "later start"])
+def test_a_database_with_an_unknown_migration_is_refused(db: Database, create: bool) -> None:
     migrate(db, now=1)
     execute(db, ADD)
     with pytest.raises(Conflict, match="9999"):
-        migrate(db, now=2)
+        migrate(db, now=2, create=create)
+
+
+def test_a_missing_migration_is_applied_at_a_later_start(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    *earlier, last = scripts()
+    monkeypatch.setattr("ostiaryd.ground.database.migrate.scripts", lambda: tuple(earlier))
+    migrate(db, now=1)
+    monkeypatch.undo()
+    assert migrate(db, now=2, create=False) == [last[1]]
 
 
 def test_a_migration_that_fails_leaves_nothing(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from importlib.resources import files
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Database, DatabaseConnection, Reader, sql
 
+_HAS_MIGRATIONS = sql("select 1 from sqlite_master where name = 'migration'")
+_HAS_MIGRATIONS.postgres = "select 1 where to_regclass('migration') is not null"
 _APPLIED = sql("select number, name, checksum from migration order by number")
 _RECORD = sql(
     "insert into migration (number, name, checksum, applied_at) values (:number, :name, :checksum, :applied_at)"
@@ -52,6 +54,8 @@ def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
     Raises Conflict if a migration was edited after it was applied, if the database has a migration that this version
     does not know, and, without `create`, if the database has no tables.
     """
+    if not create and _is_complete(db.read()):
+        return []
     connection = db.connect(create=create)
     try:
         connection.begin(write=True)
@@ -80,6 +84,13 @@ def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
     return [name for _, name, _ in fresh]
 
 
+def _is_complete(reader: Reader) -> bool:
+    """Return whether the database has exactly the migrations of this version."""
+    if reader.one(_HAS_MIGRATIONS) is None:
+        return False
+    return reader.all(_APPLIED) == [(number, name, _checksum(text)) for number, name, text in scripts()]
+
+
 def _apply(connection: DatabaseConnection, number: int, name: str, text: str, *, is_sqlite: bool, now: int) -> None:
     connection.script(render(text, is_sqlite=is_sqlite))
     connection.execute(_RECORD, {"number": number, "name": name, "checksum": _checksum(text), "applied_at": now})
@@ -97,5 +108,6 @@ def _is_applied(script: tuple[int, str, str], applied: dict[int, tuple[str, str]
     return True
 
 
+@cache
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -163,6 +163,7 @@ class PostgresServer:
     def _watch(self) -> None:
         probe: PostgresConnection | None = None
         pause = FIRST_PAUSE_S
+        self._wake.wait(self.timeout_s / 2)  # the connections of the start were answered a moment ago
         while not self._is_closed.is_set():
             self._wake.clear()
             try:
