@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -387,13 +387,17 @@ class Endpoint:
         route. `bounds_body`: the wire function itself refuses a body of more than `max_body` bytes. `parses_body`: the
         wire function itself parses a large body.
         """
-        self._is_refused, self._busy = is_refused, render(Busy())
+        self._is_refused = is_refused
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self._check, self.proves, self.stops, self._bounds_body = check, proves, stops, bounds_body
         self._parses_body = parses_body
         self._cross_origin = CROSS_ORIGIN if is_cross_origin else ()
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
+
+    @cached_property
+    def _busy(self) -> Reply:
+        return self._render(Busy())
 
     def proves_first(self, headers: Headers) -> bool:
         """Return whether the caller must be authenticated before the body is read: the route accepts more than

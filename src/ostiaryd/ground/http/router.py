@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from urllib.parse import unquote
 
 import httptools
@@ -36,12 +36,16 @@ class _Node:
 
     def __init__(self, routes: Sequence[tuple[list[str], Route]], depth: int = 0) -> None:
         self.routes = [route for place, route in routes if len(place) <= depth]
-        self.router = Router(self.routes, redirect_slashes=False)
         branches = {place[depth]: list[tuple[list[str], Route]]() for place, _ in routes if len(place) > depth}
         for place, route in routes:
             for branch in [branches[place[depth]]] if len(place) > depth else branches.values():
                 branch.append((place, route))
         self.children = {segment: _Node(branch, depth + 1) for segment, branch in branches.items()}
+
+    @cached_property
+    def router(self) -> Router:
+        """The router of these routes, for a request that passes through ASGI."""
+        return Router(self.routes, redirect_slashes=False)
 
 
 class SegmentRouter(Router):
