@@ -376,6 +376,7 @@ def decision_codes() -> set[str]:
     return codes
 
 
+@cache
 def events() -> str:
     """Render the actions of ledger entries, by their first word."""
     families: defaultdict[str, set[str]] = defaultdict(set)

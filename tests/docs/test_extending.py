@@ -226,11 +226,19 @@ _SEARCHED = ("src/", "console/src/", "clients/typescript/src/")
 _GENERATED = "clients/typescript/src/operations.ts"
 
 
+@pytest.fixture(scope="module")
+def searched() -> dict[str, str]:
+    """Return the texts of the source files by their paths."""
+    names = [name for name in files() if name.startswith(_SEARCHED) and name != _GENERATED]
+    return {name: (ROOT / name).read_text("utf-8", "replace") for name in names}
+
+
 @pytest.mark.parametrize(("section", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
-def test_a_section_names_every_file_that_its_example_touches(section: str, pattern: str) -> None:
+def test_a_section_names_every_file_that_its_example_touches(
+    section: str, pattern: str, searched: dict[str, str]
+) -> None:
     named = tuple(word for word in re.findall(r"`([^`]+)`", _section(section)) if "/" in word)
-    sources = [name for name in files() if name.startswith(_SEARCHED) and name != _GENERATED]
-    touched = {name for name in sources if re.search(pattern, (ROOT / name).read_text("utf-8", "replace"))}
+    touched = {name for name, text in searched.items() if re.search(pattern, text)}
     assert len(touched) > 1
     assert {name for name in touched if not name.startswith(named)} == set()
 
