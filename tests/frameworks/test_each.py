@@ -25,12 +25,14 @@ LISTED_BY_MCP = {"fastmcp"}
 CONTRACT = "from tests.frameworks.contract import *"
 
 
-@pytest.fixture(scope="module")
-def types_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which mypy stores the types of our own modules, beginning with those of `make check`."""
-    folder = tmp_path_factory.mktemp("mypy")
-    if (checked := ROOT / ".mypy_cache").is_dir():
-        shutil.copytree(checked, folder, dirs_exist_ok=True)
+def types_of(name: str) -> Path:
+    """Return the folder, in the environment of a framework, in which mypy stores the types of the framework and of our
+    own modules. The first run begins with the types of `make check`, and each later run with those of the run before.
+    """
+    folder = Path(python(name)).parents[1] / "mypy"
+    if not folder.exists() and (checked := ROOT / ".mypy_cache").is_dir():
+        shutil.copytree(checked, copy := folder.with_name("mypy.new"), dirs_exist_ok=True)
+        copy.rename(folder)  # after the copy is complete
     return folder
 
 
@@ -48,7 +50,7 @@ def test_the_tests_of_an_adapter_pass_with_the_real_framework(name: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FRAMEWORKS if name not in HTTP])
-def test_an_adapter_passes_the_type_check_against_its_framework(name: str, types_of_ours: Path) -> None:
+def test_an_adapter_passes_the_type_check_against_its_framework(name: str) -> None:
     adapter = f"src/ostiary/adapters/{name.replace('-', '_')}.py"
     command = [
         sys.executable,
@@ -57,7 +59,7 @@ def test_an_adapter_passes_the_type_check_against_its_framework(name: str, types
         "--python-executable",
         python(name),
         "--cache-dir",
-        str(types_of_ours),
+        str(types_of(name)),
         adapter,
     ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
