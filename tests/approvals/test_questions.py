@@ -307,20 +307,18 @@ async def test_a_guard_requests_approvals_for_its_own_resource_and_a_live_token_
     assert await bank.why() == "foreign_token"
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
+async def test_a_malformed_approval_request_is_refused(bank: Bank) -> None:
+    cases: list[Args] = [
         {"call": "short"},
         {"policies": []},
         {"policies": ["p"] * 65},
         {"secrets": {"pin": "4711"}},
         {"more": 1},
         {"tool": ""},
-    ],
-)
-async def test_a_malformed_approval_request_is_refused(bank: Bank, changed: Args) -> None:
-    with pytest.raises(Malformed):
-        await bank.ask(**changed)
+    ]
+    for changed in cases:
+        with pytest.raises(Malformed):
+            await bank.ask(**changed)
 
 
 async def test_an_approval_request_has_a_maximum_size(bank: Bank) -> None:

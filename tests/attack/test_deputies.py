@@ -66,9 +66,11 @@ async def api_token(client: Client, **said: Any) -> str:
 OTHERS = "/api/v1/tasks/{task}"
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
+@pytest.mark.parametrize("who", ["agent", "guard"])
+async def test_an_agent_or_guard_without_the_permission_is_refused(house: House, who: str) -> None:
+    task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
+    client: Client = getattr(house, who)
+    cases: list[tuple[str, str, Any]] = [
         ("GET", "/api/v1/agents", None),
         ("POST", "/api/v1/agents", {"name": "x", "owner": "ann", "purpose": "p"}),
         ("GET", "/api/v1/audit", None),
@@ -88,16 +90,11 @@ OTHERS = "/api/v1/tasks/{task}"
         ("GET", OTHERS, None),
         ("POST", OTHERS + "/renew", {}),
         ("POST", OTHERS + "/end", {}),
-    ],
-)
-@pytest.mark.parametrize("who", ["agent", "guard"])
-async def test_an_agent_or_guard_without_the_permission_is_refused(
-    house: House, who: str, method: str, path: str, body: Any
-) -> None:
-    task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
-    client: Client = getattr(house, who)
-    answer = await call(client, await api_token(client), method, path.format(task=task.task_id), body)
-    assert answer.status == 403, answer.body
+    ]
+    token = await api_token(client)
+    for method, path, body in cases:
+        answer = await call(client, token, method, path.format(task=task.task_id), body)
+        assert answer.status == 403, (method, path, answer.body)
 
 
 @pytest.mark.parametrize("path", ["/feed/v1/stream?stream=0123456789abcdef", "/feed/v1/report", "/feed/v1/applied"])

@@ -334,9 +334,8 @@ async def test_a_mac_key_creates_one_account_before_its_expiry(stage: AcmeStage)
             await stage.key(days=days)
 
 
-@pytest.mark.parametrize(
-    "jwk",
-    [
+async def test_a_weak_account_key_is_refused(stage: AcmeStage) -> None:
+    cases: list[Any] = [
         {"kty": "oct", "k": "AAAA"},
         {"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"},
         {"kty": "EC", "crv": "P-256", "x": b64u(b"\1" * 32), "y": b64u(b"\1" * 32)},
@@ -344,11 +343,10 @@ async def test_a_mac_key_creates_one_account_before_its_expiry(stage: AcmeStage)
         {"kty": "RSA", "n": b64u(b"\xff" * 256), "e": "Aw"},
         {"kty": "OKP", "crv": "Ed25519", "x": b64u(b"\0" * 32)},
         ["kty"],
-    ],
-)
-async def test_a_weak_account_key_is_refused(stage: AcmeStage, jwk: Any) -> None:
-    answer = await AcmeClient(stage.app).post("new-account", {}, jwk=jwk)
-    assert (answer.status, kind_of(answer)) == (400, "badPublicKey")
+    ]
+    for jwk in cases:
+        answer = await AcmeClient(stage.app).post("new-account", {}, jwk=jwk)
+        assert (answer.status, kind_of(answer)) == (400, "badPublicKey"), jwk
 
 
 async def test_an_account_key_with_private_members_is_refused(stage: AcmeStage) -> None:

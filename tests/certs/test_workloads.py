@@ -349,13 +349,17 @@ async def test_redirects_of_a_bundle_endpoint_are_checked_and_followed_for_one_f
         assert domain(world).sequence == 7
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["http://other.example/bundle", "https://user@other.example/b", "https://127.0.0.1/b", "ftp://x", "https://[::1]/"],
-)
-async def test_a_url_that_cannot_be_a_bundle_endpoint_is_refused(world: World, url: str) -> None:
-    with pytest.raises((Invalid, Unavailable)):
-        await wire_trust_domains.fetch_bundle(world, url)
+async def test_a_url_that_cannot_be_a_bundle_endpoint_is_refused(world: World) -> None:
+    cases: list[str] = [
+        "http://other.example/bundle",
+        "https://user@other.example/b",
+        "https://127.0.0.1/b",
+        "ftp://x",
+        "https://[::1]/",
+    ]
+    for url in cases:
+        with pytest.raises((Invalid, Unavailable)):
+            await wire_trust_domains.fetch_bundle(world, url)
 
 
 async def test_refused_trust_domains_change_nothing(world: World) -> None:

@@ -200,9 +200,8 @@ async def test_an_approved_request_ends_when_the_agent_loses_the_scope(client: C
     assert (await poll(client, id)).error == "expired_token", "with the scopes the yes has ended"
 
 
-@pytest.mark.parametrize(
-    ("said", "due"),
-    [
+async def test_an_invalid_request_is_refused(client: Client) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"login_hint": None}, "invalid_request"),
         ({"login_hint": "nobody"}, "unknown_user_id"),
         ({"scope": None}, "invalid_request"),
@@ -223,11 +222,10 @@ async def test_an_approved_request_ends_when_the_agent_loses_the_scope(client: C
         ({"id_token_hint": "a.b.c"}, "invalid_request"),
         ({"user_code": "1234"}, "invalid_request"),
         ({"client_assertion": "a.b.c"}, "invalid_client"),
-    ],
-)
-async def test_an_invalid_request_is_refused(client: Client, said: dict[str, Any], due: str) -> None:
-    refused = await begin(client, **said)
-    assert (refused.error, refused.status) == (due, 401 if due == "invalid_client" else 400)
+    ]
+    for said, due in cases:
+        refused = await begin(client, **said)
+        assert (refused.error, refused.status) == (due, 401 if due == "invalid_client" else 400), said
 
 
 async def test_a_valid_request_is_accepted(client: Client) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -162,10 +160,11 @@ async def test_a_token_for_an_agent_is_exchanged_only_by_that_agent(world: World
     assert claims_of(await exchange_token(two, token, scope="mail:send"))["aud"] == MAIL
 
 
-@pytest.mark.parametrize("name", ["nobody", "one", "", "two/", "ag_" + "0" * 32])
-async def test_a_token_for_an_unknown_or_own_agent_is_refused(world: World, name: str) -> None:
+async def test_a_token_for_an_unknown_or_own_agent_is_refused(world: World) -> None:
     one, _ = await agents(world, "one", "two")
-    assert (await one.ask(resource=uri(name))).error == TARGET
+    cases: list[str] = ["nobody", "one", "", "two/", "ag_" + "0" * 32]
+    for name in cases:
+        assert (await one.ask(resource=uri(name))).error == TARGET, name
 
 
 async def test_an_agent_is_addressed_by_name_as_resource_or_by_client_id_as_audience(world: World) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.classes import STANDARD
 from ostiaryd.ledger.flows import act
@@ -116,9 +114,8 @@ async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None
     )
 
 
-@pytest.mark.parametrize(
-    ("bounds", "asked", "granted"),
-    [
+async def test_granted_details_are_in_the_response_and_token_and_are_for_the_resource(client: Client) -> None:
+    cases: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None, list[dict[str, Any]] | None]] = [
         ([HEALTH], None, [HEALTH]),
         ([HEALTH | {"locations": [FILES, ELSEWHERE]}], None, [HEALTH]),
         ([HEALTH | {"datatypes": ["health", "public"]}], [HEALTH], [HEALTH]),
@@ -130,19 +127,13 @@ async def test_details_lie_within_the_bounds_of_the_task(client: Client) -> None
         ([READ], [REPORTS], [REPORTS]),
         ([READ, READ | {"locations": [ELSEWHERE]}], None, [READ]),
         ([READ | {"locations": [FILES, ELSEWHERE]}], None, [READ]),
-    ],
-)
-async def test_granted_details_are_in_the_response_and_token_and_are_for_the_resource(
-    client: Client,
-    bounds: list[dict[str, Any]],
-    asked: list[dict[str, Any]] | None,
-    granted: list[dict[str, Any]] | None,
-) -> None:
-    task = await start(client, *bounds)
-    details = None if asked is None else json.dumps(asked)
-    got = await client.token(task=task.task_id, authorization_details=details)
-    assert got.get("authorization_details") == granted
-    assert claims_of(got["access_token"]).get("authorization_details") == granted
+    ]
+    for bounds, asked, granted in cases:
+        task = await start(client, *bounds)
+        details = None if asked is None else json.dumps(asked)
+        got = await client.token(task=task.task_id, authorization_details=details)
+        assert got.get("authorization_details") == granted, bounds
+        assert claims_of(got["access_token"]).get("authorization_details") == granted, bounds
 
 
 async def test_data_classes_lie_within_those_of_the_task(client: Client) -> None:

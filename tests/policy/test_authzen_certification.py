@@ -36,12 +36,10 @@ SCENARIO = [
 ]
 
 
-@pytest.mark.parametrize(("question", "expected"), SCENARIO)
-async def test_an_evaluation_decides_as_the_certification_expects(
-    certified: World, ask: Ask, question: dict[str, Any], expected: bool
-) -> None:
-    status, answer = await ask("/access/v1/evaluation", question)
-    assert (status, answer["decision"]) == (200, expected)
+async def test_an_evaluation_decides_as_the_certification_expects(certified: World, ask: Ask) -> None:
+    for question, expected in SCENARIO:
+        status, answer = await ask("/access/v1/evaluation", question)
+        assert (status, answer["decision"]) == (200, expected), question
 
 
 async def test_a_batch_decides_as_the_certification_expects_in_the_order_of_the_request(
@@ -123,28 +121,29 @@ SEARCHES: list[tuple[str, dict[str, Any], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "search", "expected"), SEARCHES)
 async def test_a_search_finds_the_results_that_the_certification_expects_and_each_is_permitted(
-    certified: World, ask: Ask, path: str, search: dict[str, Any], expected: set[str]
+    certified: World, ask: Ask
 ) -> None:
-    status, answer = await ask(path, search)
-    assert status == 200
-    assert next(iter(answer)) == "page"
-    assert (answer["page"]["next_token"], answer["page"]["count"]) == ("", len(expected))
-    key = "name" if path == ACTION else "id"
-    assert {one[key] for one in answer["results"]} == expected
-    if path != ACTION:
-        sought = search["subject" if path == SUBJECT else "resource"]
-        assert all(one == {"type": sought["type"], "id": one["id"]} for one in answer["results"])
-    for one in answer["results"]:
-        part = {SUBJECT: "subject", RESOURCE: "resource", ACTION: "action"}[path]
-        _, decided = await ask("/access/v1/evaluation", search | {part: search.get(part, {}) | one})
-        assert decided["decision"] is True
+    for path, search, expected in SEARCHES:
+        status, answer = await ask(path, search)
+        assert status == 200, search
+        assert next(iter(answer)) == "page", search
+        assert (answer["page"]["next_token"], answer["page"]["count"]) == ("", len(expected)), search
+        key = "name" if path == ACTION else "id"
+        assert {one[key] for one in answer["results"]} == expected, search
+        if path != ACTION:
+            sought = search["subject" if path == SUBJECT else "resource"]
+            assert all(one == {"type": sought["type"], "id": one["id"]} for one in answer["results"]), search
+        for one in answer["results"]:
+            part = {SUBJECT: "subject", RESOURCE: "resource", ACTION: "action"}[path]
+            _, decided = await ask("/access/v1/evaluation", search | {part: search.get(part, {}) | one})
+            assert decided["decision"] is True, search
 
 
-@pytest.mark.parametrize(
-    ("path", "search"),
-    [
+async def test_a_search_for_an_unknown_entity_finds_nothing_and_has_a_reason_for_administrators(
+    certified: World, ask: Ask
+) -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
         (ACTION, WHAT_ALICE_DOES | {"subject": {"type": "user", "id": "nonexistent-user"}}),
         (ACTION, WHAT_ALICE_DOES | {"resource": {"type": "record", "id": "nonexistent"}}),
         (ACTION, WHAT_ALICE_DOES | {"subject": {"type": "spaceship", "id": "x"}}),
@@ -154,19 +153,15 @@ async def test_a_search_finds_the_results_that_the_certification_expects_and_eac
         (RESOURCE, WHAT_ALICE_READS | {"resource": {"type": "spaceship"}}),
         (RESOURCE, WHAT_ALICE_READS | {"subject": {"type": "user", "id": "nonexistent"}}),
         (RESOURCE, WHAT_ALICE_READS | {"subject": {"type": "spaceship", "id": "x"}}),
-    ],
-)
-async def test_a_search_for_an_unknown_entity_finds_nothing_and_has_a_reason_for_administrators(
-    certified: World, ask: Ask, path: str, search: dict[str, Any]
-) -> None:
-    status, answer = await ask(path, search)
-    assert (status, answer["results"], answer["page"]["next_token"]) == (200, [], "")
-    assert answer["context"]["reason_admin"]["404"].startswith("the polic")
+    ]
+    for path, search in cases:
+        status, answer = await ask(path, search)
+        assert (status, answer["results"], answer["page"]["next_token"]) == (200, [], ""), search
+        assert answer["context"]["reason_admin"]["404"].startswith("the polic"), search
 
 
-@pytest.mark.parametrize(
-    ("path", "search"),
-    [
+async def test_a_search_without_a_required_member_is_a_400(certified: World, ask: Ask) -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
         (SUBJECT, {"subject": USERS, "resource": R1}),
         (RESOURCE, {"action": READ, "resource": RECORDS}),
         (ACTION, {"subject": ALICE}),
@@ -175,13 +170,10 @@ async def test_a_search_for_an_unknown_entity_finds_nothing_and_has_a_reason_for
         (ACTION, {"subject": USERS, "resource": R1}),
         (ACTION, {"subject": ALICE, "resource": RECORDS}),
         (SUBJECT, {"subject": {}, "action": READ, "resource": R1}),
-    ],
-)
-async def test_a_search_without_a_required_member_is_a_400(
-    certified: World, ask: Ask, path: str, search: dict[str, Any]
-) -> None:
-    status, message = await ask(path, search)
-    assert (status, type(message)) == (400, str)
+    ]
+    for path, search in cases:
+        status, message = await ask(path, search)
+        assert (status, type(message)) == (400, str), search
 
 
 async def test_the_token_of_a_limited_page_continues_the_search_without_a_repeated_limit(

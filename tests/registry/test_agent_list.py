@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, call_admin_api
 from ostiaryd.ground.world import World
@@ -58,13 +56,12 @@ async def test_each_filter_narrows_the_list(world: World) -> None:
     assert await names(world, "owner=alice&text=read&state=suspended&segment=default") == ["reader"]
 
 
-@pytest.mark.parametrize(
-    ("text", "matches"), [("100%25", True), ("t_a", True), ("tXa", False), ("1%25r", False), ("!", False)]
-)
-async def test_the_text_filter_has_no_wildcards(world: World, text: str, matches: bool) -> None:
+async def test_the_text_filter_has_no_wildcards(world: World) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     await register(world, "writer")
-    assert await names(world, f"text={text}") == (["writer"] if matches else [])
+    cases: list[tuple[str, bool]] = [("100%25", True), ("t_a", True), ("tXa", False), ("1%25r", False), ("!", False)]
+    for text, matches in cases:
+        assert await names(world, f"text={text}") == (["writer"] if matches else []), text
 
 
 async def test_the_total_counts_all_pages_of_the_filtered_list(world: World) -> None:
@@ -118,9 +115,8 @@ async def test_the_unused_filter_lists_agents_without_use_in_the_time_span(world
     assert page["total"] == 1
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
+async def test_a_filter_that_is_malformed_is_refused(world: World) -> None:
+    cases: list[str] = [
         "state=gone",
         "kind=robot",
         "risk_tier=none",
@@ -130,9 +126,8 @@ async def test_the_unused_filter_lists_agents_without_use_in_the_time_span(world
         "total=yes",
         "last_use=1",
         "text=" + "x" * 201,
-    ],
-)
-async def test_a_filter_that_is_malformed_is_refused(world: World, query: str) -> None:
-    status, refusal = await call_admin_api(world, "GET", f"/agents?{query}")
-    assert status == 422
-    assert refusal["message"].startswith(f"`{query.partition('=')[0]}` must")
+    ]
+    for query in cases:
+        status, refusal = await call_admin_api(world, "GET", f"/agents?{query}")
+        assert status == 422, query
+        assert refusal["message"].startswith(f"`{query.partition('=')[0]}` must"), query

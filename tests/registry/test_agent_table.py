@@ -122,12 +122,18 @@ async def test_a_row_has_owner_risk_and_last_use(world: World, clock: Clock) -> 
     assert await names(world, "sort=-risk&segment=default") == ["bravo"]
 
 
-@pytest.mark.parametrize(
-    "query", ["sort=size", "sort=-risk&unused=10", "limit=0", "limit=1001", f"text={'a' * 201}", "state=asleep"]
-)
-async def test_a_wrong_query_is_refused(world: World, query: str) -> None:
-    status, body = await call_admin_api(world, "GET", f"/agent-table?{query}")
-    assert (status, body["error"]) == (422, "invalid")
+async def test_a_wrong_query_is_refused(world: World) -> None:
+    cases: list[str] = [
+        "sort=size",
+        "sort=-risk&unused=10",
+        "limit=0",
+        "limit=1001",
+        f"text={'a' * 201}",
+        "state=asleep",
+    ]
+    for query in cases:
+        status, body = await call_admin_api(world, "GET", f"/agent-table?{query}")
+        assert (status, body["error"]) == (422, "invalid"), query
 
 
 async def test_the_counts_of_agents_are_at_most_five_seconds_old(world: World, clock: Clock) -> None:

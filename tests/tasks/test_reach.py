@@ -39,26 +39,24 @@ async def start(world: World, *details: dict[str, Any], unregistered: bool = Tru
     )
 
 
-@pytest.mark.parametrize(
-    "detail",
-    [
+async def test_bounds_that_the_agent_can_reach_are_recorded_exactly(world: World) -> None:
+    await build(world)
+    cases: list[dict[str, Any]] = [
         {"locations": [FILES]},
         {"locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/srv/"}}},
         {"locations": [MAIL], "actions": ["whatever"]},
         {"locations": ["https://elsewhere.example/"], "actions": ["whatever"]},
         {"locations": [FILES, MAIL, "https://elsewhere.example/"]},
-    ],
-)
-async def test_bounds_that_the_agent_can_reach_are_recorded_exactly(world: World, detail: dict[str, Any]) -> None:
+    ]
+    for detail in cases:
+        task = await start(world, detail)
+        assert task.bounds == parse_details([{"type": "tool"} | detail]), detail
+        assert flows.live(world.db.read(), task.task_id, now=world.now()) == task, detail
+
+
+async def test_bounds_that_the_agent_cannot_reach_are_refused_with_the_reason(world: World) -> None:
     await build(world)
-    task = await start(world, detail)
-    assert task.bounds == parse_details([{"type": "tool"} | detail])
-    assert flows.live(world.db.read(), task.task_id, now=world.now()) == task
-
-
-@pytest.mark.parametrize(
-    ("detail", "scopes", "refusal", "why"),
-    [
+    cases: list[tuple[dict[str, Any], list[str] | None, type[Exception] | None, str]] = [
         ({"locations": [FILES], "actions": ["put_file"]}, None, Forbidden, "the task lacks the scope files:write"),
         ({"locations": [FILES], "actions": ["read_file", "put_file"]}, None, Forbidden, "files:write"),
         ({"locations": [FILES], "actions": ["no_tool"]}, None, InvalidDetails, "has no tool 'no_tool'"),
@@ -68,17 +66,13 @@ async def test_bounds_that_the_agent_can_reach_are_recorded_exactly(world: World
         ({"locations": ["http://elsewhere.example/"]}, None, InvalidDetails, "not a registered resource"),
         ({"locations": ["urn:files"]}, None, InvalidDetails, "not a registered resource"),
         ({"locations": [FILES, "http://elsewhere.example/"]}, None, InvalidDetails, "not a registered resource"),
-    ],
-)
-async def test_bounds_that_the_agent_cannot_reach_are_refused_with_the_reason(
-    world: World, detail: dict[str, Any], scopes: list[str] | None, refusal: type[Exception] | None, why: str
-) -> None:
-    await build(world)
-    if refusal is None:
-        assert await start(world, detail, scopes=scopes)
-        return
-    with pytest.raises(refusal, match=why):
-        await start(world, detail, scopes=scopes)
+    ]
+    for detail, scopes, refusal, why in cases:
+        if refusal is None:
+            assert await start(world, detail, scopes=scopes), detail
+            continue
+        with pytest.raises(refusal, match=why):
+            await start(world, detail, scopes=scopes)
 
 
 async def test_the_hint_for_an_unknown_tool_names_only_tools_that_the_agent_can_call(world: World) -> None:

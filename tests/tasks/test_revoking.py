@@ -85,10 +85,10 @@ async def test_a_task_on_behalf_of_a_revoked_person_ends_and_its_agent_stays_act
     assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
-@pytest.mark.parametrize("kind", list(RevokedKind))
-async def test_the_revocation_of_an_unknown_object_is_refused(world: World, kind: RevokedKind) -> None:
-    with pytest.raises(NotFound):
-        await revoke(world, kind, "nothing")
+async def test_the_revocation_of_an_unknown_object_is_refused(world: World) -> None:
+    for kind in list(RevokedKind):
+        with pytest.raises(NotFound):
+            await revoke(world, kind, "nothing")
 
 
 @pytest.mark.parametrize("kind", list(RevokedKind))

@@ -68,19 +68,17 @@ async def test_a_registration_is_made_read_changed_and_deleted(world: World, app
     assert gone.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
+async def test_a_malformed_registration_gets_the_error_of_rfc_7591(app: ASGIApp) -> None:
+    cases: list[tuple[Any, str]] = [
         (BODY | {"redirect_uris": ["http://evil.example/"]}, "invalid_redirect_uri"),
         (BODY | {"response_types": ["token"]}, "invalid_client_metadata"),
         (BODY | {"software_statement": "x"}, "invalid_software_statement"),
         ([], "invalid_client_metadata"),
         ("x", "invalid_client_metadata"),
-    ],
-)
-async def test_a_malformed_registration_gets_the_error_of_rfc_7591(app: ASGIApp, body: Any, error: str) -> None:
-    answer = await call(app, "POST", "/register", body)
-    assert (answer.status, answer.json["error"]) == (400, error)
+    ]
+    for body, error in cases:
+        answer = await call(app, "POST", "/register", body)
+        assert (answer.status, answer.json["error"]) == (400, error), body
 
 
 async def test_a_registration_that_is_not_json_is_refused(app: ASGIApp) -> None:

@@ -105,14 +105,13 @@ async def test_a_request_with_two_kinds_of_client_authentication_is_refused(clie
         assert (await client.post("/token", form, **headers)).error == "invalid_request"
 
 
-@pytest.mark.parametrize("authorization", ["Basic", "Basic !", "Basic ZW5k", "Basic w7w=", "Digest x", "Bearer x"])
-async def test_an_authorization_header_without_a_client_credential_is_refused(
-    client: Client, secret: str, authorization: str
-) -> None:
+async def test_an_authorization_header_without_a_client_credential_is_refused(client: Client, secret: str) -> None:
     form = {"grant_type": "client_credentials", "resource": FILES}
-    answer = await client.post("/token", form, authorization=authorization)
-    assert (answer.status, answer.error) == (401, "invalid_client")
-    assert answer.headers["www-authenticate"]
+    cases: list[str] = ["Basic", "Basic !", "Basic ZW5k", "Basic w7w=", "Digest x", "Bearer x"]
+    for authorization in cases:
+        answer = await client.post("/token", form, authorization=authorization)
+        assert (answer.status, answer.error) == (401, "invalid_client"), authorization
+        assert answer.headers["www-authenticate"], authorization
 
 
 async def test_a_client_secret_revokes_only_tokens_of_its_own_agent(client: Client, secret: str) -> None:
