@@ -70,5 +70,8 @@ def skeleton(name: str) -> str:
     """Return a form that is equal for all names that look alike: only letters and digits, without case, width and
     accents, and with each similar letter of another alphabet (and `0` and `1`) replaced by a Latin letter.
     """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_LOOKALIKES)
-    return "".join(filter(str.isalnum, folded))
+    folded = name.casefold()
+    if not name.isascii():
+        folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    folded = folded.translate(_LOOKALIKES)
+    return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))

@@ -84,7 +84,7 @@ class Coverage:
     calls of the tool.
     """
 
-    __slots__ = ("_defaults", "_kinds", "_offers", "_positions")
+    __slots__ = ("_declared", "_defaults", "_kinds", "_offers", "_positions")
 
     def __init__(
         self,
@@ -96,7 +96,8 @@ class Coverage:
     ) -> None:
         """Prepare the rules. `words`: the words of the catalogue, by path; `kinds`: the words that are kinds."""
         self._kinds = kinds
-        self._offers = Offers(offers)
+        self._offers = Offers(offers) or None
+        self._declared = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
         self._defaults = _defaults(schema)
         places = _Place(None, {})
         for path, word in words.items():
@@ -126,12 +127,17 @@ class Coverage:
             if is_scalar and name in self._defaults and _is_same(value, self._defaults[name]):
                 claimed.append(Leaf(name, _LISTED, None, value))
                 continue
+            # most arguments end here: the catalogue states a kind for the argument itself, and its value is a scalar
+            if is_scalar and (kind := self._declared.get(name)) is not None:
+                if value != "":
+                    claimed.append(Leaf(name, _DECLARED, kind, value))
+                continue
             if (at := self._positions.get(name)) is None:
                 at = _position(name, None, None)
                 claimed.append(Leaf(at.argument, _UNCLAIMED, _OBJECT, name, True))
             if value == "" or value == []:
                 continue  # an empty argument has no leaves
-            if is_scalar and not self._offers:
+            if is_scalar and self._offers is None:
                 claimed.append(self._claim(value, at))
                 continue
             for leaf in self._value(value, at):

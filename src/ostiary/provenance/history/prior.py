@@ -90,10 +90,10 @@ def in_passing(done: Done) -> Done:
 def history_context(history: History) -> Record:
     """Return the facts of a history that policies read, without recipients and created things."""
     return {
-        "tools": frozenset[object](history.tools),
-        "effects": frozenset[object](name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),
-        "classes": frozenset[object](history.classes),
-        "read_classes": frozenset[object](history.read_classes),
+        "tools": frozenset(history.tools),
+        "effects": frozenset(name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),
+        "classes": frozenset(history.classes),
+        "read_classes": frozenset(history.read_classes),
         "counts": dict(zip(EFFECTS, history.counts, strict=True)),
         "outside": history.has_seen_outside,
     }

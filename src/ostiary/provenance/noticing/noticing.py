@@ -39,6 +39,7 @@ MIXED, NAMED = 0.6, 0.5
 """MIXED: factor on the points of untrusted values and of signs, if the call also has values from the person. NAMED:
 factor on the points of values in one text, if the text is from a document that the person named.
 """
+_SOURCES = {"outside": "untrusted content", "nowhere": "no known source"}
 SIGNS = {"substituted": 30, "reveals": 30, "unplanned": 20, "unrequested": 10, "carries": 10}
 CANARY = 95
 HABIT = 0.6
@@ -96,7 +97,7 @@ def _score(profile: Profile, session: Session, event: Event) -> list[Noticed]:
             source = "a document that the person named" if event.is_named else texts
             says = f"{tool} with {count} values of {source}"
             noticed.append(Noticed(detector="instructed", points=points, says=says))
-    if is_foreign or count:
+    if event.signs and (is_foreign or count):
         signs = [name for name in event.signs if name in SIGNS]
         left = _unusual(habit.tasks, habit.flowed) * mixed
         if points := round(left * combine_points(SIGNS[name] for name in signs)):
@@ -121,7 +122,6 @@ def _unusual(tasks: int, times: int) -> float:
 
 def _describe_foreign(event: Event) -> str:
     """Return a description of the untrusted origins of a call, in words. The description quotes no value."""
-    where = {"outside": "untrusted content", "nowhere": "no known source"}
-    named = [f"values from {where[event.worst]}"] if event.worst in where else []
-    linked = [f"a link from {where[event.links]}"] if event.links in where else []
+    named = [f"values from {_SOURCES[event.worst]}"] if event.worst in _SOURCES else []
+    linked = [f"a link from {_SOURCES[event.links]}"] if event.links in _SOURCES else []
     return " and ".join(named + linked)

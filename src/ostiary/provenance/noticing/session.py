@@ -57,7 +57,7 @@ def extend_session(
     if memory is None or not tool.is_outside:
         return session
     scribe, is_named, left = Scribe(memory.key), _is_named(memory, tool, arguments), MAX_WORDS
-    fresh = list[Text]()
+    fresh: list[Text] = []
     layout = layout_of(output) if isinstance(output, str) else None
     for text in islice(leaves(output if layout is None else layout.value), MAX_LEAVES):
         if len(text) <= MIN_TEXT:

@@ -102,7 +102,7 @@ def _unsaid(memory: Memory, values: CallValues) -> list[tuple[Kind, object]]:
     """Return the values of a call that no trusted source has: identifiers, amounts, times, whole outgoing
     texts, and the links in these texts.
     """
-    unstated = list[tuple[Kind, object]]()
+    unstated: list[tuple[Kind, object]] = []
     for (_, kind, value), origin in zip(values.judge_leaves(memory), values.list_origins(memory), strict=True):
         if kind is not _TEXT:
             if origin is not None and origin > Origin.KNOWN:

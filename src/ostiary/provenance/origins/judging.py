@@ -576,8 +576,11 @@ def _unsaid_choices(memory: Memory, tool: Tool, claimed: Iterable[Leaf]) -> list
     """
     if memory.plan is None or tool.effect in _CHANGES:
         return []
-    choices = [leaf.value for leaf in claimed if leaf.rule is LISTED and isinstance(leaf.value, str)]
-    return [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
+    return [
+        leaf.value
+        for leaf in claimed
+        if leaf.rule is LISTED and isinstance(leaf.value, str) and of_value(memory, OBJECT, leaf.value) > ENDORSED
+    ]
 
 
 def _are_in_fields(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
@@ -778,19 +781,22 @@ def judged_leaves(
     whole number that the task has read, and of which no owner stated the kind, is the key of a record: it is judged as
     an object.
     """
-    is_proposed, has_keys = tool.is_proposed, _has_keys(tool)
     for leaf in tool.coverage.leaves(arguments) if claimed is None else claimed:
         path, rule, kind, value, is_name = leaf.path, leaf.rule, leaf.kind, leaf.value, leaf.is_name
         if value is UNREADABLE:
             kind = OBJECT
-        elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):
+        elif (
+            type(value) is str
+            and not is_name
+            and (rule is UNCLAIMED or ((kind is TEXT or kind is TIME) and tool.is_proposed))
+        ):
             yield from _judged_by_form(memory, tool, path, kind, value)
             continue
         elif is_name and rule is UNCLAIMED:
             kind = _kind_of_name(cast(str, value))
         elif kind is TIME and isinstance(value, str) and not is_moment(value):
             kind = TEXT
-        elif rule is QUANTITY and has_keys and _was_read(memory, value):
+        elif rule is QUANTITY and _has_keys(tool) and _was_read(memory, value):
             kind = OBJECT
         if kind is not None:
             yield path, kind, value

@@ -149,9 +149,9 @@ def judge_outgoing(
         kind for text in texts for kind, value in identifiers(text, values.decoded) if not _is_given(memory, value)
     )
     return {
-        CARRIES: frozenset[object](carried),
+        CARRIES: frozenset(carried),
         UNREQUESTED_READ: may_reveal and memory.is_unrequested,
-        REVEALS: frozenset[object](revealed),
+        REVEALS: frozenset(revealed),
     }
 
 

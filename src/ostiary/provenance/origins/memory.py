@@ -318,9 +318,11 @@ class Memory:
         for part in self.parts:
             if part.origin > least:
                 break
-            # most absent phrases are in no part, not even between two words
-            if part.kinds & kind and phrase in part.words and holds(part.words, phrase):
-                return _ORIGINS[part.origin]
+            if part.kinds & kind:
+                at = part.words.find(phrase)
+                # most absent phrases are in no part, not even between two words
+                if at >= 0 and (at % WIDTH == 0 or holds(part.words, phrase)):
+                    return _ORIGINS[part.origin]
         return _NOWHERE
 
     def find_words(self, phrase_words: Iterable[str], kind: int) -> Origin:
