@@ -31,7 +31,21 @@ from ostiary.fastapi import catalogue_of
 from ostiary.guard import Guard
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "reverse-proxy.md"
-PATHS = (("/files/a%20b", "a b"), ("/files/a%2Fb", "a/b"), ("/files/a//b", "a//b"), ("/files/50%25", "50%"))
+PATHS = (
+    ("/files/a%20b", "a b"),
+    ("/files/a%2Fb", "a/b"),
+    ("/files/a%2fb", "a/b"),
+    ("/files/a//b", "a//b"),
+    ("/files/50%25", "50%"),
+    ("/files/a%3Ab", "a:b"),
+    ("/files/a:b", "a:b"),
+    ("/files/%C3%A9", "é"),
+    ("/files/%c3%a9", "é"),
+    ("/files/%7Ea%2D", "~a-"),
+    ("/files/a%28b%29%2C%40%26%3D%2B%24%21%27%2A", "a(b),@&=+$!'*"),
+    ("/files/a%3Bb", "a;b"),
+    ("/files/a%5Bb%5D%7Bc%7D%7C%5E%60%22%3C%3E", 'a[b]{c}|^`"<>'),
+)
 """paths as they are sent, and the parameter that the application must get"""
 PROGRAMS = Path(sys.prefix).parent / ".proxies" / "bin"
 
@@ -76,10 +90,21 @@ def port_of_the_system() -> int:
 
 @contextmanager
 def nginx(folder: Path, front: int, back: int) -> Iterator[None]:
-    text, _ = blocks("nginx")
-    text = re.sub(r" *ssl_certificate.*\n", "", text).replace("listen 443 ssl;", f"listen 127.0.0.1:{front};")
-    with running_nginx(folder, text.replace("127.0.0.1:8701", f"127.0.0.1:{back}")):
+    with running_nginx(folder, nginx_text(front).replace("127.0.0.1:8701", f"127.0.0.1:{back}")):
         yield
+
+
+@contextmanager
+def nginx_with_a_path(folder: Path, front: int, back: int) -> Iterator[None]:
+    """Run the nginx of the page with a path in `proxy_pass`, against which the page warns."""
+    with running_nginx(folder, nginx_text(front).replace("127.0.0.1:8701;", f"127.0.0.1:{back}/;")):
+        yield
+
+
+def nginx_text(front: int) -> str:
+    """Return the first configuration of the page, without TLS and on the port `front`."""
+    text, _ = blocks("nginx")
+    return re.sub(r" *ssl_certificate.*\n", "", text).replace("listen 443 ssl;", f"listen 127.0.0.1:{front};")
 
 
 @contextmanager
@@ -129,11 +154,9 @@ def running(*command: Any, folder: Path) -> Iterator[None]:
         process.wait(PATIENCE_S)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("proxy", [nginx, caddy, traefik], ids=["nginx", "caddy", "traefik"])
-def test_a_guarded_server_works_behind_each_documented_proxy(
-    live_server: ServerFixture, tmp_path: Path, proxy: Any
-) -> None:
+@contextmanager
+def guarded(live_server: ServerFixture, folder: Path, proxy: Any) -> Iterator[tuple[Application, Agent, str]]:
+    """A guarded application behind a proxy, an agent, and the URL of the proxy."""
     application, front = Application(), port_of_the_system()
     sock, back = free_socket()
     url = f"http://127.0.0.1:{front}"
@@ -141,12 +164,21 @@ def test_a_guarded_server_works_behind_each_documented_proxy(
     resource, key = live_server.resource(f"{url}/", tools)
     _, agent_key = live_server.agent(f"{resource}:read", f"{resource}:write")
     with (
-        Guard(key, spool_dir=tmp_path / "spool") as guard,
+        Guard(key, spool_dir=folder / "spool") as guard,
         serving(GuardASGI(application.app, guard, proxies="127.0.0.1/32", max_body=4 << 20), sock),
-        proxy(tmp_path, front, back),
+        proxy(folder, front, back),
         Agent.from_credential(agent_key) as agent,
     ):
         eventually(lambda: is_up(url))
+        yield application, agent, url
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", [nginx, caddy, traefik], ids=["nginx", "caddy", "traefik"])
+def test_a_guarded_server_works_behind_each_documented_proxy(
+    live_server: ServerFixture, tmp_path: Path, proxy: Any
+) -> None:
+    with guarded(live_server, tmp_path, proxy) as (application, agent, url):
         stranger = httpx2.get(f"{url}/files/a")
         assert stranger.status_code == 401
         assert f'resource_metadata="{url}/.well-known/oauth-protected-resource"' in stranger.headers["www-authenticate"]
@@ -156,12 +188,7 @@ def test_a_guarded_server_works_behind_each_documented_proxy(
             forged = httpx2.get(f"{url}/files/a", headers={field: "the guard would refuse this as malformed"})
             assert forged.status_code == 401, f"the proxy removes {field}: {forged.text}"
 
-        for path, name in (
-            ("/files/a%20b", "a b"),
-            ("/files/a%2Fb", "a/b"),
-            ("/files/a//b", "a//b"),
-            ("/files/50%25", "50%"),
-        ):
+        for path, name in PATHS:
             answer = agent.get(f"{url}{path}?q=1", resource=f"{url}/")
             assert answer.status_code == 200, f"{path}: {answer.text}"
             assert answer.json() == {"name": name, "query": "q=1"}
@@ -172,6 +199,15 @@ def test_a_guarded_server_works_behind_each_documented_proxy(
             assert next(lines) == "data: first", "the first part comes before the last is made"
             application.goes_on.set()
             assert next(lines) == "data: last"
+
+
+@pytest.mark.slow
+def test_a_proxy_that_decodes_reserved_characters_breaks_proofs(live_server: ServerFixture, tmp_path: Path) -> None:
+    with guarded(live_server, tmp_path, nginx_with_a_path) as (_, agent, url):
+        kept = ("a%20b", "%c3%a9", "%7Ea%2D", "a:b")
+        for path, status in [(path, 200) for path in kept] + [("a%3Ab", 401), ("a%2Fb", 401)]:
+            answer = agent.get(f"{url}/files/{path}", resource=f"{url}/")
+            assert (answer.status_code, "`htu`" in answer.text) == (status, status == 401), path
 
 
 def is_up(url: str) -> bool:
