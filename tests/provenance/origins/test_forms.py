@@ -195,6 +195,24 @@ def test_an_amount_is_recognised_in_any_notation_of_the_person(text: str, number
     assert of_value(memory, Kind.AMOUNT, number * 10) is Origin.NOWHERE
 
 
+@pytest.mark.parametrize(
+    ("words", "is_stated"),
+    [
+        ("cancel the orders 31 and 32", True),
+        ("cancel the orders 31, 32", True),
+        ("cancel the orders 31;32", True),
+        ("cancel the orders 31,32,33", True),
+        ("cancel the orders 31,32", False),
+        ("pay 31,32 for the order", False),
+    ],
+)
+@pytest.mark.parametrize("ids", [[31, 32], ["31", "32"]])
+def test_numbers_of_a_list_are_stated_unless_they_can_be_one_decimal_number(
+    words: str, is_stated: bool, ids: list[Any]
+) -> None:
+    assert worst(words, ["ids"], {"ids": ids}) == ("person" if is_stated else "nowhere")
+
+
 @pytest.mark.parametrize("name", ["AMX500", "v1.25", "USB3.1", "A12.505"])
 def test_a_number_in_a_name_is_not_an_amount(name: str) -> None:
     memory = remember(KEY, seed(f"order {name} now"))
