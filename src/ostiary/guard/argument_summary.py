@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 from ostiary.decision.access import ReadyTool
+from ostiary.decision.access.recorded import KNOWN_SECRET, SECRET_NAME
 from ostiary.protocol import canonical
 
 MAX_TEXT = 256
@@ -27,21 +28,8 @@ MAX_ARGUMENTS = 64
 MAX_NAME = 256
 MAX_DEPTH = 8
 
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase|code)|secret|token(?!s)|(api|access|private|signing)[-_]?key|auth(orization)?$|cookie"
-    r"|credential|^(key|otp|pin|pat)$",
-    re.IGNORECASE,
-)
-_SECRET_TEXT = re.compile(
-    r"""\b(sk|pk|rk|gh[pousr]|github_pat|glpat|xox[abeprs]|npm|hf|dop_v1)[-_][A-Za-z0-9_-]{8}  # of well-known issuers
-    | \bostiary_pep_[0-9a-f]{8}                              # API key of a gateway
-    | \b(AKIA|ASIA)[A-Z0-9]{12} | \bAIza[A-Za-z0-9_-]{20} | \bya29\.
-    | \beyJ[A-Za-z0-9_-]{8,}\.                               # JWT
-    | -----BEGIN | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8}
-    | ://[^/\s@]*:[^/\s@]+@                                  # a password in a URL
-    | (password|passwd|secret|token|api[-_]?key|sig|signature)=.
-    | (?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{28,}  # random""",
-    re.IGNORECASE | re.VERBOSE,
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{28,}",
 )
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 
@@ -78,7 +66,7 @@ def _leaves(
         if isinstance(value, dict) and value and depth > 1 and not are_secret and kinds.get(path) != "secret":
             yield from _leaves(value, kinds, are_secret, f"{path}.", depth - 1)
         else:
-            is_secret = are_secret or kinds.get(path) == "secret" or _SECRET_NAME.search(name) is not None
+            is_secret = are_secret or kinds.get(path) == "secret" or SECRET_NAME.search(name) is not None
             yield path, _summary(value, is_secret=is_secret)
 
 
@@ -97,7 +85,8 @@ def _summary(value: object, *, is_secret: bool) -> object:
         case str():
             if is_secret or len(value) > MAX_TEXT:
                 return _hidden("string", len(value), is_secret=is_secret)
-            is_secret = _SECRET_TEXT.search(_UUID.sub("", value)) is not None
+            text = _UUID.sub("", value)
+            is_secret = (KNOWN_SECRET.search(text) or _RANDOM.search(text)) is not None
             return _hidden("string", len(value), is_secret=True) if is_secret else value
         case list() | tuple():
             return _hidden("array", len(value), is_secret=is_secret)

@@ -60,6 +60,7 @@ from ostiaryd.policy.model import (
     encode_context,
     entity_of,
     posed_call,
+    posed_question,
     stated_assurance,
     time_context,
 )
@@ -238,7 +239,11 @@ class Evaluator:
             behind=[one.uid for one in request.behind] if request.behind else (),
         )
         kept = encode_context(render_record(context)) if context else NOTHING
-        posed = Posed(question=question, principal=facts, resource=target, context=kept)
+        secrets: frozenset[str] | None = frozenset()
+        if isinstance(target, ToolSeen):
+            resource_of_tool, tool = self._tool(question.resource.id)
+            secrets = prepared_resource(self._reader, resource_of_tool).tools[tool].secrets
+        posed = posed_question(question, principal=facts, resource=target, context=kept, secrets=secrets)
         return self._decision_of(judgement), posed
 
     def _action(self, name: str) -> Uid:

@@ -25,6 +25,7 @@ from ostiaryd.policy.model.facts import (
     encode_context,
     encode_facts,
     posed_call,
+    posed_question,
 )
 from ostiaryd.policy.model.files import (
     PolicyDelta,
@@ -112,6 +113,7 @@ __all__ = [
     "page_key",
     "plan_switch",
     "posed_call",
+    "posed_question",
     "restore",
     "rfc3339",
     "safeguards",

@@ -5,7 +5,7 @@ The entry contains only the digest of the facts. The facts are deleted after som
 The facts contain a salt, so that deleted facts cannot be guessed from their digest.
 
 The facts contain the attributes of registered agents and resources, the digests of catalogues for tools, and the
-unchanged statements of the caller.
+statements of the caller, without secrets and long texts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.authorization.cedar.render import render_record
-from ostiary.decision.access import Decision, Kept, ResolvedCall, arguments_to_record
+from ostiary.decision.access import Decision, Kept, ResolvedCall, arguments_to_record, members_to_record
+from ostiary.decision.access.recorded import ANYTHING, MAX_TEXT, MAX_TOGETHER
 from ostiary.protocol.decoding import json_decoder
-from ostiaryd.policy.model.questions import EvaluationRequest
+from ostiaryd.policy.model.questions import EvaluationRequest, Thing, Verb
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
@@ -75,7 +77,7 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
     `question`: None for a call of a tool, an issuance or a delegation, which the other members describe completely.
     `context` is in Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments, None if none
-    were stored; `hidden`: the names of arguments whose values were not stored.
+    were stored; `hidden`: the names of arguments whose values were not stored, or of members of `question`.
     """
 
     question: EvaluationRequest | None = None
@@ -102,6 +104,48 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Facts)
+
+
+def posed_question(
+    question: EvaluationRequest,
+    *,
+    principal: Seen | None,
+    resource: Seen | None,
+    context: msgspec.Raw,
+    secrets: frozenset[str] | None,
+) -> Posed:
+    """Return an AuthZEN request with the members that are stored. `secrets`: the names of the secret arguments in
+    `context.arguments`; None: all are secret.
+    """
+    room, hidden = MAX_TOGETHER, set[str]()
+
+    def keep(stated: dict[str, Any] | None, name: str = "") -> dict[str, Any] | None:
+        nonlocal room
+        if not stated:
+            return stated
+        kept, left_out, room = members_to_record(stated, room)
+        hidden.update([name] if name and left_out else left_out)
+        return kept
+
+    subject, action, target, stated = question.subject, question.action, question.resource, question.context
+    if any(len(word) > MAX_TEXT for word in (subject.type, subject.id, action.name, target.type, target.id)):
+        hidden.add(ANYTHING)
+        subject, action, target, stated = _cut(subject), Verb(action.name[:MAX_TEXT]), _cut(target), None
+    arguments = (stated or {}).get("arguments")
+    if stated and arguments and (secrets is None or (isinstance(arguments, dict) and secrets & arguments.keys())):
+        hidden.add("arguments")
+        stated = {name: value for name, value in stated.items() if name != "arguments"}
+    stored = EvaluationRequest(
+        replace(subject, properties=keep(subject.properties)),
+        replace(action, properties=keep(action.properties, "action")),
+        replace(target, properties=keep(target.properties)),
+        keep(stated),
+    )
+    return Posed(question=stored, principal=principal, resource=resource, context=context, hidden=tuple(sorted(hidden)))
+
+
+def _cut(thing: Thing) -> Thing:
+    return Thing(thing.type[:MAX_TEXT], thing.id[:MAX_TEXT])
 
 
 def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:

@@ -17,6 +17,7 @@ from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record
 from ostiary.decision.access import CALL, RISK, Facts, Judgement, Policies, Protected
 from ostiary.decision.access.chain import ALONE, agent_entity, read_chain
 from ostiary.decision.access.facts import resource_entity, secret_entity
+from ostiary.decision.access.recorded import ANYTHING
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, SecretSeen, Seen, ToolSeen
@@ -54,7 +55,7 @@ class Replay:
 
     def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
         self._policies, self._reads, self._catalogue = policies, argument_names(rules), catalogue
-        self._reads_agents = reads_agents(rules)
+        self._reads_agents, self._names = reads_agents(rules), attribute_names(rules)
         self._resources: dict[tuple[str, str, str, str], Facts] = {}
         self._contexts: dict[bytes, Record] = {}
 
@@ -119,6 +120,8 @@ class Replay:
         """Return the judgement on an AuthZEN request. Registered entities have their stored attributes; other entities
         have the properties that the caller stated.
         """
+        if posed.hidden and (self._names is None or ANYTHING in posed.hidden or self._names & {*posed.hidden}):
+            raise Unreplayable("a policy reads a part of the request that was not stored")
         stated = self._policies.entities
         principal = entity_of(question.subject, stated) if posed.principal is None else self._entity(posed.principal)
         resource = entity_of(question.resource, stated) if posed.resource is None else self._entity(posed.resource)
@@ -237,6 +240,24 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
                 return None
             case ir.Get(ir.Var("context"), _) | ir.Has(ir.Var("context"), _):
                 pass
+            case other:
+                open_ += ir.children(other)
+    return frozenset(names)
+
+
+def attribute_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
+    """Return the names of all attributes that the policies read; None if a policy uses the whole context."""
+    names: set[str] = set()
+    open_ = [condition for policy in rules.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case ir.Get(ir.Var("context"), name) | ir.Has(ir.Var("context"), name):
+                names.add(name)
+            case ir.Var("context"):
+                return None
+            case ir.Get(base, name) | ir.Has(base, name):
+                names.add(name)
+                open_.append(base)
             case other:
                 open_ += ir.children(other)
     return frozenset(names)
