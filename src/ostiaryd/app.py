@@ -721,6 +721,7 @@ LOOPS = (
     _every(0.02, wire_acme_validation.keep_validating),
     _every(600, wire_acme_validation.forget_orders),
     _every(1, wire_signals_poll.poll_due, lane=Lane.STOP),
+    _every(1, reception.continue_effects, lane=Lane.STOP),
     _every(600, reception.forget_received),
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),

@@ -26,7 +26,6 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
-from ostiaryd.notifications.model.webhooks import TITLES
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, AgentState, Holding, HoldingId, Verb
 from ostiaryd.registry.store import holdings, risks
@@ -34,8 +33,9 @@ from ostiaryd.signals import wire_signals, wire_signals_poll
 from ostiaryd.signals.flows import issuers, reception
 from ostiaryd.signals.model.issuers import MAX_ISSUERS, IssuerId
 from ostiaryd.signals.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
+from ostiaryd.signals.wire_signals import COST, IssuerBuckets
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import TaskSpec
+from ostiaryd.tasks.model import TaskSpec, TaskState
 from ostiaryd.trust.flows.access import verify_token
 from ostiaryd.trust.model import AccessRefused
 from tests.support.identity_provider import AUDIENCE, CAEP, RISC, SSF, Idp, providing
@@ -173,43 +173,65 @@ async def test_a_team_without_another_active_member_is_stopped_with_the_person(w
     assert len(stopped(world)) == 2
 
 
-async def test_an_owner_with_too_many_agents_to_end_one_by_one_is_stopped_as_a_whole(
-    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reception, "MAX_AGENTS", 2)
-    made = await trust(world, idp)
-    await push(world, made, idp.token(SESSION, EMAIL))
-    assert (stopped(world), epochs(world)["writer"]) == ([], 1)
-    await register_agent(world, "third")
-    await push(world, made, idp.token(SESSION, EMAIL))
-    assert len(stopped(world)) == 1
-
-
 @pytest.mark.parametrize(
-    ("event", "claims"),
-    [(f"{CAEP}risk-level-change", {"principal": "USER", "current_level": "HIGH"}), (DISABLED, {})],
-    ids=["raise_risk", "stop"],
+    ("event", "claims", "effect"),
+    [
+        (SESSION, {}, "end"),
+        (DISABLED, {}, "stop"),
+        (f"{CAEP}risk-level-change", {"principal": "USER", "current_level": "HIGH"}, "raise_risk"),
+    ],
 )
-async def test_a_signal_about_a_person_with_too_many_active_agents_reports_how_many_it_left_out(
-    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch, event: str, claims: dict[str, Any]
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5])
+async def test_an_event_affects_all_agents_of_a_person_in_acts_of_a_bounded_number(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch, event: str, claims: dict[str, Any], effect: str, most: int
 ) -> None:
-    def limited() -> list[dict[str, Any]]:
-        found = log.search_entries(world.db.read(), {"action": "signal.limited"}, limit=9)
-        return [json.loads(body)["detail"] for _, body in found]
-
-    monkeypatch.setattr(reception, "MAX_AGENTS", 2)
+    monkeypatch.setattr(reception, "MAX_AGENTS", most)
     made = await trust(world, idp)
     suspended = await register_agent(world, "suspended")
     await run_act(world, lambda a: registry.set_agent_state(a, suspended.agent_id, Verb.SUSPEND, why="a test"))
-    await push(world, made, idp.token(event, EMAIL, claims))
-    assert limited() == []
-    for name in ("third", "fourth"):
-        await register_agent(world, name)
-    await push(world, made, idp.token(event, EMAIL, claims))
-    [detail] = limited()
-    alice = registry.find_person(world.db.read(), "alice").person_id
-    assert (detail["issuer"], detail["persons"], detail["left_out"]) == (idp.issuer, [alice], 2)
-    assert "signal.limited" in TITLES
+    await register_agent(world, "last")
+    active = ["writer", "reader", "last"]
+    started = {name: await start(world, name, None) for name in active}
+    bucket = world.get_singleton(IssuerBuckets).of(made["issuer_id"])
+    left = bucket.left
+
+    def is_affected(name: str) -> bool:
+        if effect == "raise_risk":
+            return registry.get_risk(world.db.read(), get_agent(world, name).agent_id).millis > 0
+        task = tasks.get_task(world.db.read(), started[name])
+        return task is not None and task.state is TaskState.CANCELLED
+
+    assert await push(world, made, idp.token(event, EMAIL, claims)) == (202, "")
+    ids = {name: get_agent(world, name).agent_id for name in (*active, "suspended")}
+    first = sorted(ids.values())[:most]
+    assert [is_affected(name) for name in active] == [ids[name] in first for name in active]
+    assert bool(stopped(world)) is (effect == "stop")
+    assert left - bucket.left == (COST + 3) * SECOND
+    await reception.continue_effects(world)
+    assert all(map(is_affected, active))
+    found = log.search_entries(world.db.read(), {"action": "signal.continue"}, limit=9)
+    entries = [json.loads(body) for _, body in found]
+    assert len(entries) == -(-4 // most) - 1
+    assert {(one["object"], one["detail"]["effect"]) for one in entries} <= {(made["issuer_id"], effect)}
+    size_before = await size(world)
+    await reception.continue_effects(world)
+    assert await size(world) == size_before
+    raised = 0 if effect == "raise_risk" else 1
+    assert [get_agent(world, name).epoch for name in active] == [raised] * 3, "once"
+    assert get_agent(world, "suspended").epoch == 1
+    assert get_agent(world, "other").epoch == 0
+
+
+async def test_an_agent_that_an_event_names_beside_its_owner_is_affected_once(world: World, idp: Idp) -> None:
+    made = await trust(world, idp, agents=True)
+    writer = get_agent(world, "writer").agent_id
+    ours = {"format": "iss_sub", "iss": world.config.issuer, "sub": writer}
+    subject = {"format": "aliases", "identifiers": [EMAIL, ours]}
+    claims = {"principal": "USER", "current_level": "HIGH"}
+    await push(world, made, idp.token(f"{CAEP}risk-level-change", subject, claims))
+    reader = get_agent(world, "reader").agent_id
+    points = [registry.get_risk(world.db.read(), agent).millis for agent in (writer, reader)]
+    assert points[0] == points[1] > 0
 
 
 async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_quarantined_instead(
@@ -221,6 +243,7 @@ async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_
     made = await trust(world, idp)
     assert await push(world, made, idp.token(DISABLED, EMAIL)) == (202, "")
     assert stopped(world) == [("segment", "inner")]
+    await reception.continue_effects(world)
     states = {name: get_agent(world, name).state for name in ("writer", "reader", "other")}
     assert states == {"writer": AgentState.QUARANTINED, "reader": AgentState.QUARANTINED, "other": AgentState.ACTIVE}
 

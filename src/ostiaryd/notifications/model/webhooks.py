@@ -47,7 +47,6 @@ TITLES = {
     "incident.decommission": "Incident: decommissioned",
     "respond.limited": "Automatic responses have reached their limit: a person must decide",
     "signal.flood": "A trusted issuer sends more signals than the limit",
-    "signal.limited": "A signal about a person left out some of the person's agents: a person must decide",
     "cert.warn": "A certificate expires soon, or cannot be renewed",
     "lease.stuck": "An account behind a lease could not be removed",
     "account.break": "A provider has ended a connection: the person must connect the account again",

@@ -29,7 +29,10 @@ FILTERS = {
     "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {_USED_SINCE}",
 }
 """The condition of each filter of a list of agents."""
-_OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id limit :limit")
+_OWNED_ALIVE = sql(
+    _SELECT
+    + """where owner = :owner and state <> 'decommissioned' and agent_id > :after order by agent_id limit :limit"""
+)
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
            state, epoch, changed_at, created_at, expires_at, max_depth, keyless)
@@ -150,9 +153,11 @@ def _conditions(names: tuple[str, ...]) -> str:
     return " and ".join(FILTERS[name] for name in names if name in FILTERS) or "1 = 1"
 
 
-def list_agents_of_owner(reader: Reader, owner: OwnerId, *, limit: int = 1 << 62) -> list[Agent]:
-    """Return at most `limit` agents of an owner that are not decommissioned, the oldest first."""
-    return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner, limit=limit)]
+def list_agents_of_owner(reader: Reader, owner: OwnerId, *, after: str = "", limit: int = 1 << 62) -> list[Agent]:
+    """Return at most `limit` agents of an owner that are not decommissioned and whose ids are above `after`, the oldest
+    first.
+    """
+    return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner, after=after, limit=limit)]
 
 
 def list_agents_of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:

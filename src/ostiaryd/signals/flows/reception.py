@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import NoReturn, assert_never
 
+import msgspec
 from msgspec.structs import replace
 
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Conflict
 from ostiary.provenance.noticing import MAX_SAYS, Noticed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import acting, incidents
 from ostiaryd.incidents.flows.respond import responder, would_lock_out
-from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentState, Person, Root, is_person_id
 from ostiaryd.signals import store
 from ostiaryd.signals.model.issuers import (
+    EFFECTS_TOPIC,
     AcceptedSubjects,
     Effect,
     Issuer,
+    UnfinishedEffect,
     accepted_subjects,
     effect_of,
     find_unsupported_member,
@@ -40,10 +47,10 @@ from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import SIGNAL
 
 MAX_AGENTS = 500
-"""Maximum number of active agents of persons that a signal changes one by one. If the persons have more, people are
-alerted, and the kill switch stops all agents of each owner if their holdings were to end.
-"""
+"""Maximum number of agents of persons to which one act applies the effect of a signal; further acts follow."""
 SHOWN = 20
+_encode = msgspec.json.Encoder().encode
+_decode = json_decoder(UnfinishedEffect)
 
 
 def was_received(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
@@ -52,7 +59,7 @@ def was_received(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
 
 
 def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
-    """Apply an event of the issuer; return the number of agents that the event changed.
+    """Apply an event of the issuer; return the number of agents that the event affects, now or in later acts.
 
     1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
     about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak; none if a
@@ -145,51 +152,72 @@ def record_flood(act: Act, issuer: Issuer, *, refused: int) -> None:
 def _carry_out(
     act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
 ) -> int:
-    """Apply an effect and its risk points to persons, to the agents that the persons are accountable for, and to the
-    agents `ours`, whose ids the event states. Return the number of changed agents. People are alerted to the number of
-    active agents that are left out because the persons have more than `MAX_AGENTS`.
+    """Apply an effect and its risk points to persons, to the first agents that the persons are accountable for, and to
+    the agents `ours`, whose ids the event states; later acts apply the effect to the other agents of the persons.
+    Return the number of all these agents.
     """
     effect, points = due
-    gone = [owner for person in people for owner in registry.list_leaving(act.tx, person)]
-    agents = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
-    owned = [agent for agent in agents if agent.state is AgentState.ACTIVE]
-    if effect is Effect.END and len(owned) > MAX_AGENTS:
-        effect = Effect.STOP
-        registry.fill_entry(act, object=act.entry.object or "", effect=effect.value)
-    unstopped = set[str]()
-    if effect is Effect.STOP:
-        unstopped = {id for id in dict.fromkeys(owner.id for owner in gone) if not _stop(act, id, why=why)}
-    isolated = {one.agent_id: one for one in ours} | {o.agent_id: o for o in owned if o.owner in unstopped}
+    owners = list(dict.fromkeys(owner.id for person in people for owner in registry.list_leaving(act.tx, person)))
+    unstopped = [owner for owner in owners if effect is Effect.STOP and not _stop(act, owner, why=why)]
     if effect is not Effect.RAISE_RISK:
         for person in people:
             tasks.cancel_for(act, person.person_id)
             registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
-    active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
-    registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
-    if left_out := len({one.agent_id for one in owned} - active.keys()):
-        _report_left_out(act, left_out)
-    for agent in active.values():
-        match effect:
-            case Effect.RAISE_RISK:
-                _raise_risk(act, agent, points, why=why, config=config)
-            case Effect.END | Effect.STOP:
-                _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
-            case _:
-                assert_never(effect)
-    return len(active)
+    owned = [agent for owner in owners for agent in registry.list_agents_of_owner(act.tx, owner)]
+    named = [agent.agent_id for agent in ours]
+    unfinished = UnfinishedEffect(act.entry.object or "", effect, points, why, owners, unstopped, named)
+    _affect_next(act, unfinished, ours, config=config)
+    return len({agent.agent_id for agent in (*ours, *owned) if agent.state is AgentState.ACTIVE})
 
 
-def _report_left_out(act: Act, left_out: int) -> None:
-    """Record in a further entry how many active agents the signal of the act left out. Webhooks send an alert about
-    this entry.
+async def continue_effects(world: World) -> None:
+    """Apply the unfinished effects of signals to the next agents, in one act for each `MAX_AGENTS` agents."""
+    while await world.db.scan(_next_unfinished):
+        await act(world, "signal.continue", partial(continue_effect, config=world.config))
+
+
+def continue_effect(act: Act, *, config: Config) -> None:
+    """Apply the oldest unfinished effect to its next agents. Do nothing if another server has done so meanwhile."""
+    for number, _, body in _next_unfinished(act.tx):
+        store.signals.set_position(act.tx, number, store.signals.EFFECTS)
+        unfinished = _decode(body)
+        registry.fill_entry(act, object=unfinished.issuer, effect=unfinished.effect.value, why=unfinished.why)
+        _affect_next(act, unfinished, config=config)
+
+
+def _next_unfinished(reader: Reader) -> list[tuple[int, int, bytes]]:
+    position = store.signals.position(reader, store.signals.EFFECTS)
+    return outbox.messages_after(reader, EFFECTS_TOPIC, position, count=1)
+
+
+def _affect_next(act: Act, unfinished: UnfinishedEffect, ours: Iterable[Agent] = (), *, config: Config) -> None:
+    """Apply an effect to the active ones of `ours` and of the next `MAX_AGENTS` agents. If there are more agents, store
+    the effect as unfinished.
     """
-    detail = act.entry.detail or {}
-    detail = {name: detail[name] for name in ("issuer", "event", "persons", "effect")}
-    acting.act_with_entry(
-        act,
-        "signal.limited",
-        lambda more: registry.fill_entry(more, object=act.entry.object or "", left_out=left_out, **detail),
-    )
+    agents = [
+        agent
+        for owner in unfinished.owners
+        for agent in registry.list_agents_of_owner(act.tx, owner, after=unfinished.after, limit=MAX_AGENTS + 1)
+    ]
+    agents.sort(key=lambda agent: agent.agent_id)
+    if has_more := len(agents) > MAX_AGENTS:
+        del agents[MAX_AGENTS:]
+        outbox.emit(act.tx, EFFECTS_TOPIC, _encode(replace(unfinished, after=agents[-1].agent_id)))
+    affected = [*ours, *(agent for agent in agents if agent.agent_id not in unfinished.named)]
+    affected = [agent for agent in affected if agent.state is AgentState.ACTIVE]
+    shown = [agent.agent_id for agent in affected[:SHOWN]]
+    registry.fill_entry(act, object=unfinished.issuer, touched=shown, unfinished="yes" if has_more else "")
+    for agent in affected:
+        match unfinished.effect:
+            case Effect.RAISE_RISK:
+                _raise_risk(act, agent, unfinished.points, why=unfinished.why, config=config)
+            case Effect.END:
+                _end(act, agent, is_stopped=False, why=unfinished.why)
+            case Effect.STOP:
+                is_stopped = agent.agent_id in unfinished.named or agent.owner in unfinished.unstopped
+                _end(act, agent, is_stopped=is_stopped, why=unfinished.why)
+            case _:
+                assert_never(unfinished.effect)
 
 
 def _stop(act: Act, owner: str, *, why: str) -> bool:

@@ -35,6 +35,7 @@ from ostiaryd.registry.model import (
     TokenDelta,
 )
 from ostiaryd.signals import store
+from ostiaryd.signals.model.issuers import EFFECTS_TOPIC
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
     LOW,
@@ -115,8 +116,9 @@ async def send_lower_levels(world: World) -> int:
 
 
 async def delete_old_signals(world: World) -> None:
-    """Delete signals that are older than `KEPT`."""
-    await world.writer.submit(lambda tx: outbox.prune(tx, TOPIC, before=tx.now - KEPT))
+    """Delete signals, and unfinished effects of received signals, that are older than `KEPT`."""
+    for topic in (TOPIC, EFFECTS_TOPIC):
+        await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEPT))  # type: ignore[misc]
 
 
 def start_at_end_of_feed(tx: Tx) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.registry.model import AgentId, OwnerId
 from ostiaryd.signals.model.sets import CAEP, RISC, SECOND, SecurityEvent, Subject, identifiers
 
 IssuerId = NewType("IssuerId", str)
@@ -70,6 +71,26 @@ class Effect(StrEnum):
     END = "end"
     STOP = "stop"
     RAISE_RISK = "raise_risk"
+
+
+EFFECTS_TOPIC = "signal.effect"
+"""Topic of unfinished effects in the outbox."""
+
+
+class UnfinishedEffect(msgspec.Struct, frozen=True):
+    """The effect of a received signal on the agents of `owners` whose ids are above `after`. Agents of the owners
+    `unstopped` are quarantined, because the kill switch does not stop these owners. `issuer`: the id of the issuer;
+    `named`: the ids of the agents that the event itself states.
+    """
+
+    issuer: str
+    effect: Effect
+    points: int
+    why: str
+    owners: list[OwnerId]
+    unstopped: list[OwnerId]
+    named: list[AgentId]
+    after: str = ""
 
 
 class AcceptedSubjects(NamedTuple):

@@ -1,11 +1,15 @@
-"""The position in the feed up to which changes have become signals, and the risk levels that were sent to receivers."""
+"""The position in the feed up to which changes have become signals, the position among the unfinished effects of
+received signals, and the risk levels that were sent to receivers.
+"""
 
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
 
-_MARK = sql("select seq from ssf_mark where id = 1")
-_SET_MARK = sql("insert into ssf_mark (id, seq) values (1, :seq) on conflict (id) do update set seq = excluded.seq")
+FEED, EFFECTS = 1, 2
+"""Ids of the stored positions: in the guards' feed, and among the unfinished effects of received signals."""
+_MARK = sql("select seq from ssf_mark where id = :id")
+_SET_MARK = sql("insert into ssf_mark (id, seq) values (:id, :seq) on conflict (id) do update set seq = excluded.seq")
 _LEVEL = sql("select level from ssf_level where agent = :agent")
 _LEVELS = sql("select agent, level from ssf_level order by agent")
 _SET_LEVEL = sql(
@@ -16,15 +20,17 @@ _DROP_LEVEL = sql("delete from ssf_level where agent = :agent")
 _DROP_LEVELS = sql("delete from ssf_level")
 
 
-def position(reader: Reader) -> int:
-    """Return the number of the last change in the guards' feed that was made into signals; 0 if there is none."""
-    row = reader.one(_MARK)
+def position(reader: Reader, of: int = FEED) -> int:
+    """Return the number of the last message that was handled: the last change in the guards' feed that was made into
+    signals (`FEED`), or the last unfinished effect (`EFFECTS`); 0 if there is none.
+    """
+    row = reader.one(_MARK, id=of)
     return 0 if row is None else int(row[0])
 
 
-def set_position(tx: Tx, seq: int) -> None:
-    """Store the number of the last change in the feed that was made into signals."""
-    tx.run(_SET_MARK, seq=seq)
+def set_position(tx: Tx, seq: int, of: int = FEED) -> None:
+    """Store the number of the last message that was handled, as in `position`."""
+    tx.run(_SET_MARK, id=of, seq=seq)
 
 
 def level(reader: Reader, agent: str) -> str | None:
