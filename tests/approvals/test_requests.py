@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
@@ -234,6 +232,8 @@ async def test_a_denial_that_a_stronger_token_would_change_has_a_step_up_obligat
     assert "obligations" not in (await evaluate(bank, question(bank, acr="urn:ostiary:acr:two-keys")))["context"]
 
 
-@pytest.mark.parametrize("approval", ["ap_1", 5, None, [], {}, {"id": 5}, {"id": None}])
-async def test_a_malformed_approval_does_not_count(bank: Bank, approval: Any) -> None:
-    assert (await evaluate(bank, question(bank, approval=approval)))["context"]["reason"] == "approval_needed"
+async def test_a_malformed_approval_does_not_count(bank: Bank) -> None:
+    cases: list[Any] = ["ap_1", 5, None, [], {}, {"id": 5}, {"id": None}]
+    for approval in cases:
+        answer = await evaluate(bank, question(bank, approval=approval))
+        assert answer["context"]["reason"] == "approval_needed", approval

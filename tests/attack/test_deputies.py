@@ -115,23 +115,19 @@ async def test_an_agent_gets_no_token_for_a_task_of_another_agent(house: House) 
         assert (await house.agent.ask(task=id, resource=FILES)).error == "invalid_grant"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_a_header_cannot_change_the_uri_that_a_proof_is_checked_against(house: House) -> None:
+    token = await api_token(house.agent)
+    path = "/api/v1/tasks"
+    cases: list[tuple[tuple[str, str], ...]] = [
         (("host", "evil.example"),),
         (("x-forwarded-host", "evil.example"),),
         (("forwarded", "host=evil.example;proto=https"),),
         (("x-forwarded-prefix", "/evil"),),
-    ],
-)
-async def test_a_header_cannot_change_the_uri_that_a_proof_is_checked_against(
-    house: House, headers: tuple[tuple[str, str], ...]
-) -> None:
-    token = await api_token(house.agent)
-    path = "/api/v1/tasks"
-    assert (await call(house.agent, token, "GET", path, headers=headers)).status == 200
-    answer = await call(house.agent, token, "GET", path, headers=headers, uri=f"https://evil.example{path}")
-    assert answer.status == 401
+    ]
+    for headers in cases:
+        assert (await call(house.agent, token, "GET", path, headers=headers)).status == 200, headers
+        answer = await call(house.agent, token, "GET", path, headers=headers, uri=f"https://evil.example{path}")
+        assert answer.status == 401, headers
 
 
 async def test_a_header_that_is_sent_twice_is_refused(house: House) -> None:
@@ -141,13 +137,15 @@ async def test_a_header_that_is_sent_twice_is_refused(house: House) -> None:
         assert answer.status == status
 
 
-@pytest.mark.parametrize("header", [{}, {"alg": "none"}, {"alg": "HS256"}, {"typ": "JWT"}, {"typ": None}, {"jku": "x"}])
-async def test_a_token_signed_by_the_agent_is_refused(house: House, header: dict[str, Any]) -> None:
+async def test_a_token_signed_by_the_agent_is_refused(house: House) -> None:
     token = await api_token(house.agent)
-    claims = claims_of(token) | {"scope": "ostiary:admin"}
-    ours = json.loads(jose.unb64u(token.split(".")[0]))
-    head = ours | {"jwk": house.agent.key.public.bare_jwk} | header
-    assert (await call(house.agent, sign(house.agent.key, head, claims), "GET", "/api/v1/tasks")).status == 401
+    cases: list[dict[str, Any]] = [{}, {"alg": "none"}, {"alg": "HS256"}, {"typ": "JWT"}, {"typ": None}, {"jku": "x"}]
+    for header in cases:
+        claims = claims_of(token) | {"scope": "ostiary:admin"}
+        ours = json.loads(jose.unb64u(token.split(".")[0]))
+        head = ours | {"jwk": house.agent.key.public.bare_jwk} | header
+        answer = await call(house.agent, sign(house.agent.key, head, claims), "GET", "/api/v1/tasks")
+        assert answer.status == 401, header
 
 
 async def test_a_token_signed_by_another_key_of_the_server_is_refused(house: House) -> None:
@@ -158,10 +156,11 @@ async def test_a_token_signed_by_another_key_of_the_server_is_refused(house: Hou
         assert (await call(house.agent, token, "GET", "/api/v1/tasks")).status == 401
 
 
-@pytest.mark.parametrize("typ", ["enrol+jwt", "dpop+jwt", "at+jwt", "secevent+jwt", "ostiary-feed+jwt", ""])
-async def test_a_jwt_of_another_type_does_not_authenticate_a_client(house: House, typ: str) -> None:
-    assertion = house.agent.assertion(header={"typ": typ})
-    assert (await house.agent.ask(client_assertion=assertion)).error == "invalid_client"
+async def test_a_jwt_of_another_type_does_not_authenticate_a_client(house: House) -> None:
+    cases: list[str] = ["enrol+jwt", "dpop+jwt", "at+jwt", "secevent+jwt", "ostiary-feed+jwt", ""]
+    for typ in cases:
+        assertion = house.agent.assertion(header={"typ": typ})
+        assert (await house.agent.ask(client_assertion=assertion)).error == "invalid_client", typ
 
 
 async def test_a_client_assertion_and_a_proof_for_another_server_are_refused_as_proofs(house: House) -> None:

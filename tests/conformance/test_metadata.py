@@ -207,7 +207,7 @@ MEMBERS["openid-configuration"] = MEMBERS["oauth-authorization-server"] | {
 }
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-async def test_a_metadata_document_has_the_members_of_its_specifications(world: World, name: str) -> None:
-    complete = reconfigured(world, client_registration="open", mtls_listen="127.0.0.1:8743")
-    assert set((await send(build_app(complete), "GET", f"/.well-known/{name}")).json) == MEMBERS[name]
+async def test_a_metadata_document_has_the_members_of_its_specifications(world: World) -> None:
+    app = build_app(reconfigured(world, client_registration="open", mtls_listen="127.0.0.1:8743"))
+    for name in MEMBERS:
+        assert set((await send(app, "GET", f"/.well-known/{name}")).json) == MEMBERS[name], name

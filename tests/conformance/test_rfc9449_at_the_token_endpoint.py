@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.clock import START, Clock
 from ostiary.protocol import dpop, jose
 from tests.conformance.table import check_table, row
@@ -97,12 +95,12 @@ async def test_each_rule_of_the_key_in_a_dpop_proof_holds(client: Client) -> Non
     )
 
 
-@pytest.mark.parametrize("alg", sorted(jose.ALGS))
-async def test_a_token_is_bound_to_the_key_of_its_proof_and_not_of_the_client(client: Client, alg: str) -> None:
-    other = jose.generate(alg)
-    got = await client.token(proof=client.proof(key=other))
-    assert got["token_type"] == "DPoP"
-    assert claims_of(got["access_token"])["cnf"] == {"jkt": other.public.thumbprint}
+async def test_a_token_is_bound_to_the_key_of_its_proof_and_not_of_the_client(client: Client) -> None:
+    for alg in sorted(jose.ALGS):
+        other = jose.generate(alg)
+        got = await client.token(proof=client.proof(key=other))
+        assert got["token_type"] == "DPoP", alg
+        assert claims_of(got["access_token"])["cnf"] == {"jkt": other.public.thumbprint}, alg
 
 
 async def test_a_request_without_a_proof_or_with_two_proofs_is_refused(client: Client) -> None:

@@ -574,9 +574,8 @@ async def test_the_metadata_and_the_settings_of_an_issuer_are_checked(world: Wor
     assert status == 503, "its keys have to be there"
 
 
-@pytest.mark.parametrize(
-    ("changed", "more", "message"),
-    [
+async def test_a_member_of_the_metadata_or_the_request_is_refused_with_its_fault(world: World, idp: Idp) -> None:
+    cases: list[tuple[dict[str, object], dict[str, str], str]] = [
         ({"issuer": None}, {}, "the metadata of the issuer (ssf-configuration) lack a text `issuer`"),
         ({"issuer": 7}, {}, "the metadata of the issuer (ssf-configuration) lack a text `issuer`"),
         (
@@ -595,14 +594,11 @@ async def test_the_metadata_and_the_settings_of_an_issuer_are_checked(world: Wor
             "with `jwks_uri`, this server cannot",
         ),
         ({}, {"authorization": "Bearer x\n"}, "`authorization` must have at most"),
-    ],
-)
-async def test_a_member_of_the_metadata_or_the_request_is_refused_with_its_fault(
-    world: World, idp: Idp, changed: dict[str, object], more: dict[str, str], message: str
-) -> None:
-    idp.changed = changed
-    status, refused = await ask(world, "POST", "/issuers", {"issuer": idp.issuer} | more)
-    assert (status, refused["message"][: len(message)]) == (422, message)
+    ]
+    for changed, more, message in cases:
+        idp.changed = changed
+        status, refused = await ask(world, "POST", "/issuers", {"issuer": idp.issuer} | more)
+        assert (status, refused["message"][: len(message)]) == (422, message), changed
 
 
 @pytest.mark.parametrize(

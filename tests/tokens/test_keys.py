@@ -94,10 +94,11 @@ async def test_a_rotation_replaces_only_the_key_of_its_use(client: Client) -> No
     assert [len(after[use] - before[use]) for use in before] == [0, 0, 1]
 
 
-@pytest.mark.parametrize(("use", "alg"), [("token", "HS256"), ("feed", "ES256"), ("nonce", "secret"), ("x", "ES256")])
-async def test_a_rotation_for_an_unknown_use_or_algorithm_is_refused(client: Client, use: str, alg: str) -> None:
-    with pytest.raises(Invalid):
-        await rotate(client.world, use=use, alg=alg)
+async def test_a_rotation_for_an_unknown_use_or_algorithm_is_refused(client: Client) -> None:
+    cases: list[tuple[str, str]] = [("token", "HS256"), ("feed", "ES256"), ("nonce", "secret"), ("x", "ES256")]
+    for use, alg in cases:
+        with pytest.raises(Invalid):
+            await rotate(client.world, use=use, alg=alg)
 
 
 async def test_only_administrators_rotate_keys_over_the_api(client: Client) -> None:
