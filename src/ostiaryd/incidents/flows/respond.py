@@ -248,7 +248,7 @@ def _propose(
         "detector": finding.detector,
         "points": finding.points,
         "findings": len(recent),
-        "detectors": frozenset[object](one.detector for one in recent),
+        "detectors": frozenset(one.detector for one in recent),
         "kind": agent.kind.value,
         "now": Datetime(now // 1000),
     }

@@ -91,7 +91,7 @@ class Roles:
 
     def may_use(self, holder: Holder, route: Entity, *, now: int) -> Verdict:
         """Return the verdict on whether a person may use a route at `now` (microseconds)."""
-        context: Record = {"acr": holder.acr, "amr": frozenset[object](holder.amr), "now": Datetime(now // 1000)}
+        context: Record = {"acr": holder.acr, "amr": frozenset(holder.amr), "now": Datetime(now // 1000)}
         return self._decide(holder, USE_API, route, context)
 
     def may_answer(self, holder: Holder, agent: Entity, *, now: int) -> Verdict:
@@ -109,7 +109,7 @@ class Roles:
         context: Record = {
             "client": client,
             "registered": is_registered,
-            "scopes": frozenset[object](scopes),
+            "scopes": frozenset(scopes),
             "now": Datetime(now // 1000),
         }
         return self._decide(holder, CONSENT, resource, context)
@@ -122,7 +122,7 @@ class Roles:
         """
         context: Record = {
             "profile": profile,
-            "names": frozenset[object](names),
+            "names": frozenset(names),
             "key_type": key_type,
             "lifetime": lifetime_s,
             "now": Datetime(now // 1000),

@@ -459,8 +459,8 @@ def _context_of(request: AclRequest) -> Record:
     return {
         "action": request.capability,
         "wrap": request.wrap_s,
-        "given": frozenset[object](request.parameters),
-        "names": frozenset[object](values),
+        "given": frozenset(request.parameters),
+        "names": frozenset(values),
         "values": values,
         "is_check": request.is_check,
     }
