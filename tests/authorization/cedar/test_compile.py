@@ -92,6 +92,7 @@ def test_a_question_has_the_same_verdict_with_each_context_as_a_new_request() ->
                 PolicyIR("always", "permit"),
                 PolicyIR("high", "forbid", conditions=(Binary("and", Binary("and", has_risk, is_high), YES),)),
                 PolicyIR("low-or-none", "permit", conditions=(Unary("not", Binary("and", has_risk, is_high)),)),
+                PolicyIR("with-or-without", "permit", conditions=(Binary("or", has_risk, YES),)),
                 PolicyIR("never", "forbid", conditions=(NO,)),
                 PolicyIR("fails-first", "permit", conditions=(WRONG, has_risk)),
                 PolicyIR("fails-with-risk", "forbid", conditions=(has_risk, WRONG)),
@@ -101,11 +102,12 @@ def test_a_question_has_the_same_verdict_with_each_context_as_a_new_request() ->
     )
     question = compiled.question(ANN, READ, TOOL, STORE)
     wrong, absent = "a condition does not take string", "there is no attribute 'absent'"
-    without = Verdict(True, ("always", "low-or-none"), (("fails-always", absent), ("fails-first", wrong)), False)
+    permits = ("always", "low-or-none", "with-or-without")
+    without = Verdict(True, permits, (("fails-always", absent), ("fails-first", wrong)), False)
     errors = (("fails-always", absent), ("fails-first", wrong), ("fails-with-risk", wrong))
     expected: list[tuple[dict[str, Value], Verdict]] = [
         ({}, without),
-        ({"risk": 5}, Verdict(True, ("always", "low-or-none"), errors, True)),
+        ({"risk": 5}, Verdict(True, permits, errors, True)),
         ({"risk": 6}, Verdict(False, ("high",), errors, True)),
         ({"other": 6}, without),
     ]
