@@ -21,7 +21,7 @@ from ostiary.guard.approvals import Approval, ApprovalOutcome, approval_of
 from ostiary.guard.argument_summary import learn_arguments
 from ostiary.guard.budgets import BudgetCache, BudgetDraw
 from ostiary.guard.call import Call, Verified, call_record, shorten
-from ostiary.guard.drivers import Waits, Work
+from ostiary.guard.drivers import Waits, Work, answer_needs
 from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing, Says
@@ -154,9 +154,9 @@ class CallDecider:
 
     def decide(
         self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
-    ) -> Call | Steps[Call]:
+    ) -> Call | Waits[Call]:
         """Decide, pay for and record a call, and return it; the call may be denied. If the decision needs an answer of
-        the server, return a generator instead, which yields each `Need`, is sent the answer, and returns the call.
+        the server, return a generator instead, which yields each wait for the server, and returns the call.
 
         After each answer the call is decided again with the present facts, so a token that was revoked meanwhile leads
         to a denial. The rules are those of `access.decide` (1 to 11), then in this order:
@@ -176,7 +176,10 @@ class CallDecider:
         """
         inputs = _Inputs(says)
         outcome = self._attempt(caller, tool, arguments, inputs)
-        return outcome if isinstance(outcome, Call) else self._steps(caller, tool, arguments, inputs, outcome)
+        if isinstance(outcome, Call):
+            return outcome
+        steps = self._steps(caller, tool, arguments, inputs, outcome)
+        return answer_needs(steps, lambda need: self._answer(need, caller, tool))
 
     def _steps(
         self, caller: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs, need: Need
@@ -200,7 +203,7 @@ class CallDecider:
         decided = self._decide(caller, call, inputs)
         return self._settle(caller, call, decided, inputs) if isinstance(decided, _Decided) else decided
 
-    def answer(self, need: Need, caller: Verified, tool: str) -> Waits[Any]:
+    def _answer(self, need: Need, caller: Verified, tool: str) -> Waits[Any]:
         """Request from the server the input that a decision needs. Raises Unavailable if the server does not answer."""
         link, principal, token = self.link, caller.principal, caller.principal.claims.jti
         match need:

@@ -33,7 +33,7 @@ from ostiary.guard.call import Call, Verified, undecided_record
 from ostiary.guard.closed import fail_closed
 from ostiary.guard.connections import Connection, Connections
 from ostiary.guard.decision import CallDecider
-from ostiary.guard.drivers import Waits, answer_needs, run, run_async
+from ostiary.guard.drivers import Waits, run, run_async
 from ostiary.guard.feed import Feed
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Listing, Says
@@ -235,11 +235,15 @@ class Guard:
         counts. Raises Unavailable if the feed is too old, the server does not give a needed answer, or the record
         cannot be stored.
         """
-        return run(self.decide_in_steps(caller, tool, arguments, says))
+        with fail_closed():
+            made = self._decider.decide(caller, tool, arguments, says)
+            return made if isinstance(made, Call) else run(made)
 
     async def decide_async(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """Decide a call, charge its budgets, record and return it, without blocking the event loop. See `decide`."""
-        return await run_async(self.decide_in_steps(caller, tool, arguments, says))
+        with fail_closed():
+            made = self._decider.decide(caller, tool, arguments, says)
+            return made if isinstance(made, Call) else await run_async(made)
 
     def decide_in_steps(
         self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
@@ -247,9 +251,7 @@ class Guard:
         """Decide a call (`decide`) in steps: yield each wait for the server to a driver (`ostiary.guard.drivers`)."""
         with fail_closed():
             made = self._decider.decide(caller, tool, arguments, says)
-            if isinstance(made, Call):
-                return made
-            return (yield from answer_needs(made, lambda need: self._decider.answer(need, caller, tool)))
+            return made if isinstance(made, Call) else (yield from made)
 
     def have_used_secrets(self, agents: Iterable[str]) -> bool:
         """Return whether calls of these agents must be searched for secrets that a proxy has used for them, by the last

@@ -21,9 +21,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from ostiary import ambient
 from ostiary.decision.feed import (
@@ -59,8 +59,7 @@ SLACK_BYTES = 1 << 20
 Subject = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     line: bytes
     head: str
     history: str
