@@ -44,7 +44,7 @@ from ostiary.protocol.client_certificate import (
     forwarded_certificate,
 )
 from ostiary.protocol.dpop import InvalidProof
-from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable, check_list
 from ostiary.protocol.jose import InvalidToken
 from ostiary.protocol.network import network_of
 from ostiary.protocol.proxies import client_address, is_within, parse_networks
@@ -346,11 +346,9 @@ CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHA
 
 def check_origins(origins: Collection[str]) -> Collection[str]:
     """Return the web origins after checking their form: `"*"`, or scheme, host and perhaps port in lower case, such as
-    `https://HOST[:PORT]`. Raises Malformed for other text.
+    `https://HOST[:PORT]`. Raises Malformed for other text, Invalid for one text instead of a list.
     """
-    if isinstance(origins, str):
-        raise Malformed("`origins` is a text instead of a list", hint='give a list: origins=["https://app.example"]')
-    for origin in origins:
+    for origin in check_list("origins", origins):
         try:
             parts = urlsplit(origin)
             is_origin = parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()

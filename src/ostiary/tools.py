@@ -36,7 +36,7 @@ from ostiary.guard import Call, Denied, Guard, Verified
 from ostiary.guard.closed import fail_closed
 from ostiary.guard.listing import Says
 from ostiary.outputs import is_model, output, size
-from ostiary.protocol.errors import Conflict, Invalid, Malformed, Unauthenticated
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, Unauthenticated, check_list
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Tools:
         """
 
         def guarded(function: Callable[P, T]) -> Callable[P, T]:
-            bind = make_binder(function, frozenset(leave_out))
+            bind = make_binder(function, frozenset(check_list("leave_out", leave_out)))
 
             @wraps(function)
             def blocking(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -27,7 +27,7 @@ from harness.patience import PATIENCE_S, eventually
 from ostiary import Tools
 from ostiary.adapters import claude_agent_sdk as adapter
 from ostiary.adapters.claude_agent_sdk import guarded
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from tests.frameworks.claude_cli import ScriptedCli
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
@@ -310,6 +310,8 @@ def test_settings_and_plugins_that_can_bring_hooks_are_refused_unless_named(stag
     ):
         with pytest.raises(Conflict, match=name):
             guarded(ClaudeAgentOptions(**unseen), stage.tools)  # type: ignore[arg-type]
+        with pytest.raises(Invalid, match="`unguarded` is one value instead of a list"):
+            guarded(ClaudeAgentOptions(**unseen), stage.tools, unguarded=name)  # type: ignore[arg-type]
         named = guarded(ClaudeAgentOptions(**unseen), stage.tools, unguarded=[name])  # type: ignore[arg-type]
         assert list(named.setting_sources or []) == list(unseen.get("setting_sources", []))
 

@@ -26,7 +26,7 @@ from harness.patience import eventually
 from ostiary import Guard, Tools
 from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
 from tests.support.payment_fixtures import People
@@ -340,6 +340,11 @@ def test_a_remote_agent_or_provider_tool_is_refused_unless_listed_as_unguarded(
 
     with guarded(stage.tools), pytest.raises(Conflict, match=name):
         kickoff()
+    with (
+        pytest.raises(Invalid, match="`unguarded` is one value instead of a list"),
+        guarded(stage.tools, unguarded=name),
+    ):
+        pass
     with guarded(stage.tools, unguarded=[name]):
         agent.create_agent_executor()
 

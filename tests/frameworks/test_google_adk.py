@@ -24,6 +24,7 @@ from google.genai import types
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import google_adk
 from ostiary.adapters.google_adk import Guarded, answered
+from ostiary.protocol.errors import Invalid
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
 from tests.support.payment_fixtures import People
@@ -237,6 +238,8 @@ async def test_a_tool_or_agent_outside_the_framework_is_refused_unless_listed_as
         with pytest.raises(RuntimeError, match=f"{name} would run without a decision"):
             await run(agent_of(stage, model, **options), Guarded(stage.tools))
         assert model.told == []
+    with pytest.raises(Invalid, match="`unguarded` is one value instead of a list"):
+        Guarded(stage.tools, unguarded="code_executor")
     named = Guarded(stage.tools, unguarded=["code_executor"])
     model = scripted("write_file", {"path": "/srv/a"})
     await run(agent_of(stage, model, code_executor=UnsafeLocalCodeExecutor()), named)

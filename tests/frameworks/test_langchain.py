@@ -22,7 +22,7 @@ from langgraph.types import Command, interrupt
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters import langchain
 from ostiary.adapters.langchain import Guarded, answered, guarded_node
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
 from tests.support.payment_fixtures import People
@@ -282,6 +282,8 @@ async def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: Fram
         refusing.invoke(GO)
     with pytest.raises(Conflict, match="web_search"):
         await refusing.ainvoke(GO)
+    with pytest.raises(Invalid, match="`unguarded` is one value instead of a list"):
+        Guarded(stage.tools, unguarded="web_search")
     named = Guarded(stage.tools, unguarded=["web_search"])
     said = Scripted(messages=iter([AIMessage("done")]))
     assert create_agent(said, tools=provided, middleware=[named]).invoke(GO)["messages"][-1].content == "done"

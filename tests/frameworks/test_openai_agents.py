@@ -30,7 +30,7 @@ from harness.patience import eventually
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import openai_agents
 from ostiary.adapters.openai_agents import answered, approval_of, guard
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
 from tests.support.payment_fixtures import TOOLS, People
@@ -137,6 +137,8 @@ def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: FrameworkF
 
     with pytest.raises(Conflict, match="web_search"):
         Runner.run_sync(guard(agent(), stage.tools), "go")
+    with pytest.raises(Invalid, match="`unguarded` is one value instead of a list"):
+        guard(agent(), stage.tools, unguarded="web_search")
     named = guard(agent(), stage.tools, unguarded=["web_search"])
     assert Runner.run_sync(named, "go").final_output == "done"
 

@@ -15,7 +15,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import pydantic_ai
 from ostiary.adapters.pydantic_ai import Guarded, answered
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Invalid
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
 from tests.support.payment_fixtures import People
@@ -120,7 +120,9 @@ def test_a_provider_tool_is_refused_unless_listed_as_unguarded(stage: FrameworkF
     )
     with pytest.raises(Conflict, match="web_search"):
         Agent(model, capabilities=[NativeTool(WebSearchTool()), Guarded(stage.tools)]).run_sync("go")
-    named = Guarded(stage.tools, unguarded=frozenset({"web_search"}))
+    with pytest.raises(Invalid, match="`unguarded` is one value instead of a list"):
+        Guarded(stage.tools, unguarded="web_search")
+    named = Guarded(stage.tools, unguarded=["web_search"])
     assert Agent(model, capabilities=[NativeTool(WebSearchTool()), named]).run_sync("go").output == "done"
 
 

@@ -20,7 +20,7 @@ from ostiary.decision.access import Decision, Principal
 from ostiary.decision.feed import PolicyFact
 from ostiary.guard import Call, Guard, Verified
 from ostiary.guard.rules import Rules
-from ostiary.protocol.errors import Malformed
+from ostiary.protocol.errors import Invalid, Malformed
 from tests.guard.asgi_fixtures import ORIGIN, app, error, records, signed
 
 METADATA = f"{ORIGIN}/.well-known/oauth-protected-resource/mcp"
@@ -381,9 +381,9 @@ async def test_only_the_metadata_are_readable_cross_origin_if_no_origins_are_all
         assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
 
 
-@pytest.mark.parametrize(
-    "origins", ["https://app.example", ["app.example"], ["https://app.example/"], ["https://A.b"], ["https://[::1"]]
-)
+@pytest.mark.parametrize("origins", [["app.example"], ["https://app.example/"], ["https://A.b"], ["https://[::1"]])
 def test_a_text_that_is_no_web_origin_is_refused(guard: Guard, origins: list[str]) -> None:
     with pytest.raises(Malformed, match="origin"):
         GuardASGI(app, guard, tool={}, origins=origins)
+    with pytest.raises(Invalid, match="`origins` is one value instead of a list"):
+        GuardASGI(app, guard, tool={}, origins=origins[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +56,51 @@ async def test_a_task_that_was_not_declared_yet_refuses_every_use(tmp_path: Path
                 use()
 
 
-@pytest.mark.parametrize(
-    ("member", "value"),
-    [
-        *product(("scopes", "bounds", "data_classes", "budget"), ("", "files:read")),
-        *product(("bounds", "budget"), ({}, {"type": "tool"})),
-    ],
-)
-def test_one_value_in_place_of_a_list_starts_no_task(tmp_path: Path, member: str, value: Any) -> None:
+LISTS: dict[str, Callable[[Any, str, Any], Any]] = {
+    "account_token": lambda agent, member, value: agent.account_token("github", **{member: value}),
+    "certificate": lambda agent, member, value: agent.certificate(**{member: value}),
+    "delegate": lambda agent, member, value: agent.delegate("other", "pay", **{"words": "pay", member: value}),
+    "elevate": lambda agent, member, value: agent.elevate(reason="pay", **{member: value}),
+    "task": lambda agent, member, value: agent.task("pay", **{"words": "pay", member: value}),
+}
+"""Call of each method of an agent that has parameters with lists; the arguments are the agent, a parameter, a value."""
+
+
+def list_parameters(kind: type[Any]) -> list[tuple[str, str]]:
+    """Return (method, parameter) for each parameter of a public method that is annotated as an iterable."""
+    functions = inspect.getmembers(kind, inspect.isfunction)
+    return [
+        (name, parameter)
+        for name, function in functions
+        for parameter, annotation in function.__annotations__.items()
+        if not name.startswith("_") and parameter != "return" and "Iterable" in str(annotation)
+    ]
+
+
+def test_the_methods_of_tasks_have_only_the_lists_of_the_methods_of_agents() -> None:
+    assert {*list_parameters(Task)} <= {*list_parameters(Agent)}
+    assert {method for method, _ in list_parameters(Agent)} == LISTS.keys()
+
+
+@pytest.mark.parametrize("value", ["", "files:read", {}, {"type": "tool"}], ids=str)
+@pytest.mark.parametrize(("method", "member"), list_parameters(Agent))
+async def test_one_value_in_place_of_a_list_is_refused_before_a_request(
+    tmp_path: Path, method: str, member: str, value: Any
+) -> None:
     path = tmp_path / "writer.json"
     path.write_text(json.dumps(jose.generate("ES256").jwk() | {"client_id": "writer", "issuer": "http://127.0.0.1:9"}))
     path.chmod(0o600)
-    refused = pytest.raises(Invalid, match=f"`{member}` is one value instead of a list")
-    with Agent.from_credential(path) as agent, refused, agent.task("pay", **{member: value}):
-        pass
+
+    async def call(agent: AsyncAgent) -> None:
+        result = LISTS[method](agent, member, value)
+        await (result.__aenter__() if isinstance(result, AsyncTask) else result)
+
+    refused = f"`{member}` is one value instead of a list"
+    with Agent.from_credential(path) as blocking, pytest.raises(Invalid, match=refused):
+        LISTS[method](blocking, member, value)
+    async with AsyncAgent.from_credential(path) as asynchronous:
+        with pytest.raises(Invalid, match=refused):
+            await call(asynchronous)
 
 
 @pytest.mark.parametrize("place", range(4))

@@ -217,6 +217,8 @@ def test_arguments_nested_a_hundred_thousand_levels_deep_are_refused(tools: Tool
 def test_an_unknown_parameter_in_leave_out_is_refused(tools: Tools) -> None:
     with pytest.raises(Invalid, match="selff"):
         tools.tool("read_file", leave_out=["selff"])(lambda self, path: None)
+    with pytest.raises(Invalid, match="`leave_out` is one value instead of a list"):
+        tools.tool("read_file", leave_out="s")(lambda s, path: None)
 
 
 def test_a_generator_function_cannot_be_a_tool(tools: Tools) -> None:

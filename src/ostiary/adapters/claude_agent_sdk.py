@@ -36,7 +36,7 @@ from claude_agent_sdk import (
 
 from ostiary.guard import text_for_model
 from ostiary.guard.closed import fail_closed
-from ostiary.protocol.errors import Conflict, Refused
+from ostiary.protocol.errors import Conflict, Refused, check_list
 from ostiary.tools import Running, Tools, fill_defaults
 
 LIMIT_S = 30
@@ -74,15 +74,16 @@ def guarded(
     differ. `unguarded`: tools that run without a decision, by the session's name; and settings files and plugins whose
     hooks are accepted without a check, such as `settings:project` and `plugin:PATH`.
     """
+    passing = frozenset(check_list("unguarded", unguarded))
     sources = list(options.setting_sources or ())  # None means all sources of settings
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
-    if undecided := [source for source in unseen if source not in unguarded]:
+    if undecided := [source for source in unseen if source not in passing]:
         which = ", ".join(undecided)
         raise Conflict(
             f"hooks of {which} could change arguments after the decision",
             hint="leave these sources out of the options, or name them in `unguarded`",
         )
-    by = _Guard(tools, names, frozenset(unguarded))
+    by = _Guard(tools, names, passing)
     hooks: dict[Any, list[HookMatcher]] = dict(options.hooks or {})
     for event in ("PreToolUse", "PermissionRequest"):
         hooks[event] = [replace(matcher, hooks=list(map(by.again, matcher.hooks))) for matcher in hooks.get(event, ())]

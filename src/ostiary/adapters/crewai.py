@@ -35,7 +35,7 @@ from crewai.utilities.string_utils import sanitize_tool_name
 from ostiary.guard import Withheld, text_for_model
 from ostiary.guard.closed import fail_closed
 from ostiary.guard.listing import Says
-from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
+from ostiary.protocol.errors import Conflict, Refused, Unauthenticated, check_list
 from ostiary.tools import Running, Tools, make_binder
 
 Function = Callable[..., Any]
@@ -50,7 +50,7 @@ def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
     crew with tools of the model's provider (`builtin_tools` of an LLM) is refused unless their names are listed here,
     and a crew with remote agents is refused unless `a2a` is.
     """
-    _process.enter(tools, frozenset(unguarded))
+    _process.enter(tools, frozenset(check_list("unguarded", unguarded)))
     try:
         yield
     finally:

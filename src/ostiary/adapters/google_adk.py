@@ -43,7 +43,7 @@ from google.genai import types
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.guard.closed import fail_closed
-from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
+from ostiary.protocol.errors import Conflict, Refused, Unauthenticated, check_list
 from ostiary.tools import Tools, fill_defaults
 
 APPROVAL = "approval"
@@ -59,7 +59,7 @@ class Guarded(BasePlugin):
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__("ostiary")
-        self.tools, self.suspends, self._unguarded = tools, suspends, frozenset(unguarded)
+        self.tools, self.suspends, self._unguarded = tools, suspends, frozenset(check_list("unguarded", unguarded))
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext

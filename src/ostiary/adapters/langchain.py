@@ -44,7 +44,7 @@ from langgraph.types import Command, Interrupt, interrupt
 
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, text_for_model
-from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiary.protocol.errors import Conflict, NotFound, Refused, check_list
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
@@ -62,7 +62,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__()
         self.tools: Sequence[BaseTool] = []  # for LangChain, these are tools that the middleware itself adds
-        self._by, self._unguarded, self._suspends = tools, frozenset(unguarded), suspends
+        self._by, self._unguarded, self._suspends = tools, frozenset(check_list("unguarded", unguarded)), suspends
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
         """Run a call with a copy of the tool that decides the call first; return the result, or a message with the

@@ -41,7 +41,7 @@ from agents.util._approvals import evaluate_needs_approval_setting
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.protocol import canonical
-from ostiary.protocol.errors import Conflict, Malformed, Refused
+from ostiary.protocol.errors import Conflict, Malformed, Refused, check_list
 from ostiary.tools import Running, Tools, fill_defaults
 
 ASKED = "ostiary"
@@ -59,7 +59,7 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
     """
     if not isinstance(agent, _Guarded):
         kind = type(agent)
-        body = {"guarded_by": tools, "unguarded": frozenset(unguarded), "suspends": suspends}
+        body = {"guarded_by": tools, "unguarded": frozenset(check_list("unguarded", unguarded)), "suspends": suspends}
         agent.__class__ = cast(Any, type(f"Guarded{kind.__name__}", (_Guarded, kind), body))
         again = partial(guard, tools=tools, unguarded=unguarded, suspends=suspends)
         for handoff in agent.handoffs:

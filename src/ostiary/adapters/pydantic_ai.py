@@ -18,7 +18,7 @@ The call is decided again by the approval at the server; `approved` in the resul
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, text_for_model
-from ostiary.protocol.errors import Conflict, Refused
+from ostiary.protocol.errors import Conflict, Refused, check_list
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
@@ -46,8 +46,12 @@ class Guarded(AbstractCapability[Any]):
     """
 
     tools: Tools
-    unguarded: frozenset[str] = frozenset()
+    unguarded: Collection[str] = ()
     suspends: bool = False
+
+    def __post_init__(self) -> None:
+        """Check `unguarded`. Raises Invalid for a text instead of a list."""
+        self.unguarded = frozenset(check_list("unguarded", self.unguarded))
 
     def get_ordering(self) -> CapabilityOrdering:
         """Return the innermost position, so that no other capability runs between the decision and the tool."""
@@ -62,7 +66,7 @@ class Guarded(AbstractCapability[Any]):
     ) -> ModelRequestContext:
         """Check the tools of a model call: raises Conflict for tools that the model's provider would run undecided."""
         native = {tool.kind for tool in request_context.model_request_parameters.native_tools}
-        if at_provider := native - self.unguarded:
+        if at_provider := native.difference(self.unguarded):
             names = ", ".join(sorted(at_provider))
             raise Conflict(
                 f"the model's provider would run {names} without a decision",

@@ -35,7 +35,7 @@ from ostiary.client import Auth, Flow, Target, arun
 from ostiary.client.certificate import CertificateFiles
 from ostiary.client.drive import failures_as_unavailable
 from ostiary.keys import Credential
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Invalid, Refused, check_list
 
 if TYPE_CHECKING:
     from ostiary.agent.certificates import AgentCertificate
@@ -237,7 +237,7 @@ class AsyncAgent(Identity):
         """Request, for `for_` minutes, scopes that this agent lacks, and return a task with these scopes. Arguments and
         errors as in `Agent.elevate`.
         """
-        scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        scope_list, until = check_list("scopes", scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
                 flow = self._elevate(scope_list, reason=reason, minutes=for_, break_glass=break_glass)

@@ -34,7 +34,7 @@ from ostiary.client import Auth, Flow, Target, run
 from ostiary.client.certificate import CertificateFiles
 from ostiary.client.drive import failures_as_unavailable
 from ostiary.keys import Credential
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Refused, check_list
 
 if TYPE_CHECKING:
     from ostiary.agent.certificates import AgentCertificate
@@ -284,7 +284,7 @@ class Agent(Identity):
         must approve, wait at most `wait` seconds; then raise ApprovalNeeded. With `break_glass`, for an emergency, two
         persons must approve. Raises ServerRefused if the server refuses the elevation.
         """
-        scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        scope_list, until = check_list("scopes", scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
                 flow = self._elevate(scope_list, reason=reason, minutes=for_, break_glass=break_glass)

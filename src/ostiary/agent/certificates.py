@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ostiary.protocol.certificate import KeyType
-from ostiary.protocol.errors import Invalid, Unavailable
+from ostiary.protocol.errors import Invalid, Unavailable, check_list
 
 SECOND = 1_000_000
 RENEWAL = 2 / 3
@@ -245,7 +245,7 @@ def request_body(
     """Return the JSON body of a request for a certificate. `lifetime` is in seconds; `replaces` is the serial number of
     an earlier certificate.
     """
-    body: dict[str, Any] = {"csr": key.request(), "profile": profile, "names": list(names)}
+    body: dict[str, Any] = {"csr": key.request(), "profile": profile, "names": check_list("names", names)}
     optional = {"task": task, "lifetime": lifetime, "replaces": replaces}
     return body | {name: value for name, value in optional.items() if value is not None}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from ostiary.client.refusals import MAX_TEXT, parse_refusal, read_object
 from ostiary.keys import Credential, load_key
 from ostiary.protocol import jose
 from ostiary.protocol.decoding import json_decoder
-from ostiary.protocol.errors import Forbidden, Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Invalid, Refused, Unavailable, check_list
 from ostiary.protocol.jose import PrivateKey
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Identity:
         """Return an access token of the account of the task's person. Raises ServerRefused if the server issues no
         token, and Unavailable if it cannot be reached.
         """
-        text = " ".join(scopes)
+        text = " ".join(check_list("scopes", scopes))
         secret = yield from self._secret(f"oauth/creds/{provider}", task, **({"scopes": text} if text else {}))
         data = secret.data
         return AccountToken(
@@ -281,14 +281,11 @@ class Identity:
         intent: Mapping[str, Any] | None = None,
         ask_plan: bool = False,
     ) -> Flow[TaskInfo]:
-        for name, value in (("scopes", scopes), ("bounds", bounds), ("data_classes", data_classes), ("budget", budget)):
-            if isinstance(value, str) or (isinstance(value, Mapping) and name in ("bounds", "budget")):
-                raise Invalid(f"`{name}` is one value instead of a list", hint=f"give a list: {name}=[...]")
-        body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
+        body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": check_list("budget", budget)}
         body |= {} if intent is None else {"intent": dict(intent)}
-        body |= {} if scopes is None else {"scopes": list(scopes)}
-        body |= {} if bounds is None else {"bounds": list(bounds)}
-        body |= {} if data_classes is None else {"data_classes": list(data_classes)}
+        body |= {} if scopes is None else {"scopes": check_list("scopes", scopes)}
+        body |= {} if bounds is None else {"bounds": check_list("bounds", bounds)}
+        body |= {} if data_classes is None else {"data_classes": check_list("data_classes", data_classes)}
         body |= {} if on_behalf_of is None else {"on_behalf_of": on_behalf_of}
         body |= {} if parent is None else {"parent": parent}
         body |= {} if agent is None else {"agent": agent}
@@ -299,11 +296,11 @@ class Identity:
             started = {**started, "plan_question": None if question is None else question["approval_id"]}
         return TaskInfo(started["task_id"], started)
 
-    def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
+    def _elevate(self, scopes: Sequence[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
         """Request additional scopes for `minutes`, and return the task that has them. Raises ApprovalNeeded if a person
         must approve first, ServerRefused if the server refuses the elevation.
         """
-        body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
+        body = {"scopes": scopes, "reason": reason, "minutes": minutes, "break_glass": break_glass}
         answered = yield from self._call("POST", "/elevations", body)
         if "task_id" not in answered:
             raise ApprovalNeeded(answered["approval_id"])
@@ -385,13 +382,13 @@ def intent_of(
     """Return an intent as the member `intent` of a request for a task (`ostiary.provenance.intent`); None without
     `words`. Raises Invalid if `own`, `endorse` or `plan` is given without `words`.
     """
-    documents = list(endorse)
+    documents = check_list("endorse", endorse)
     if words is None:
         if own or documents or plan is not None:
             raise Invalid("`own`, `endorse` and `plan` need the words of the person", hint="add `words`")
         return None
     intent = {"words": words, "own": dict(own or {}), "endorsed": documents}
-    return intent if plan is None else intent | {"plan": [dict(planned) for planned in plan]}
+    return intent if plan is None else intent | {"plan": [dict(planned) for planned in check_list("plan", plan)]}
 
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:

@@ -4,6 +4,11 @@ renders it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class Refused(Exception):
     """A refused request.
@@ -79,3 +84,12 @@ class Unavailable(Refused):
     """The service cannot answer now; an enforcement point treats this as a denial."""
 
     code = "unavailable"
+
+
+def check_list(name: str, values: Iterable[T]) -> list[T]:
+    """Return the values of a function's argument as a list. Raises Invalid for a text, whose characters would be the
+    values, and for an object, whose names would be the values.
+    """
+    if isinstance(values, (str, bytes, Mapping)):
+        raise Invalid(f"`{name}` is one value instead of a list", hint=f"give a list: {name}=[...]")
+    return list(values)
