@@ -26,7 +26,18 @@ from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
 from ostiaryd.trust.model.oidc_login import hash_access_token
-from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, oauth_app, register, send
+from tests.support.api_fixtures import (
+    FILES,
+    ISSUER,
+    SECOND,
+    Answer,
+    Client,
+    claims_of,
+    guard,
+    oauth_app,
+    register,
+    send,
+)
 from tests.support.watch_fixtures import found, watching
 
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
@@ -184,6 +195,17 @@ async def test_only_the_client_of_a_request_redeems_it_and_only_with_a_proof(cli
     assert (await poll(client, id)).error == ""
 
 
+async def test_a_guard_can_neither_send_nor_redeem_a_request(client: Client) -> None:
+    files = Client(client.app, client.world, *await guard(client.world))
+    await files.ask()
+    id = (await begin(client)).json["auth_req_id"]
+    assert await answer(client) == ""
+    for refused in (await begin(files), await poll(files, id)):
+        said = (refused.error, refused.json["error_description"])
+        assert said == ("unauthorized_client", "only agents can send a backchannel request")
+    assert (await poll(client, id)).error == ""
+
+
 async def test_an_equal_request_reuses_the_approval_request_and_ends_the_older_request(client: Client) -> None:
     first = (await begin(client)).json["auth_req_id"]
     question = approval_of(client)
@@ -201,31 +223,72 @@ async def test_an_approved_request_ends_when_the_agent_loses_the_scope(client: C
 
 
 async def test_an_invalid_request_is_refused(client: Client) -> None:
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"login_hint": None}, "invalid_request"),
-        ({"login_hint": "nobody"}, "unknown_user_id"),
-        ({"scope": None}, "invalid_request"),
-        ({"scope": "openid"}, "invalid_request"),
-        ({"scope": "files:admin"}, "invalid_scope"),
-        ({"resource": "http://elsewhere.example"}, "invalid_target"),
-        ({"authorization_details": "[{}]"}, "invalid_authorization_details"),
-        ({"binding_message": "x" * 201}, "invalid_binding_message"),
-        ({"binding_message": "a\u202eb"}, "invalid_binding_message"),
-        ({"requested_expiry": "0"}, "invalid_request"),
-        ({"requested_expiry": "-1"}, "invalid_request"),
-        ({"requested_expiry": "1" * 5000}, "invalid_request"),
-        ({"requested_expiry": "0" * 11 + "1" + "9" * 4400}, "invalid_request"),
-        ({"requested_expiry": "1000000001"}, "invalid_request"),
-        ({"requested_expiry": "\u0661"}, "invalid_request"),
-        ({"acr_values": KEY}, "unmet_authentication_requirements"),
-        ({"request": "a.b.c"}, "invalid_request"),
-        ({"id_token_hint": "a.b.c"}, "invalid_request"),
-        ({"user_code": "1234"}, "invalid_request"),
-        ({"client_assertion": "a.b.c"}, "invalid_client"),
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"login_hint": None}, "invalid_request", "`login_hint` is missing"),
+        ({"login_hint": "nobody"}, "unknown_user_id", "`login_hint` does not name an active person"),
+        ({"scope": None}, "invalid_request", "`scope` is missing"),
+        ({"scope": "openid"}, "invalid_request", "`scope` contains no scope that a person could approve"),
+        ({"scope": "files:admin"}, "invalid_scope", "the agent lacks the scopes files:admin"),
+        ({"resource": "http://elsewhere.example"}, "invalid_target", "`resource`: the URI must begin with https://"),
+        (
+            {"authorization_details": "[{}]"},
+            "invalid_authorization_details",
+            "a member of `authorization_details` is not of the type `tool`",
+        ),
+        (
+            {"binding_message": "x" * 201},
+            "invalid_binding_message",
+            "`binding_message` must have at most 200 characters",
+        ),
+        (
+            {"binding_message": "a\u202eb"},
+            "invalid_binding_message",
+            "`binding_message` must have at most 200 characters",
+        ),
+        (
+            {"requested_expiry": "0"},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"requested_expiry": "-1"},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"requested_expiry": "1" * 5000},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"requested_expiry": "0" * 11 + "1" + "9" * 4400},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"requested_expiry": "1000000001"},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"requested_expiry": "\u0661"},
+            "invalid_request",
+            "`requested_expiry` must be a whole number of seconds from 1 to",
+        ),
+        (
+            {"acr_values": KEY},
+            "unmet_authentication_requirements",
+            "none of the requested `acr_values` can be met by a backchannel request",
+        ),
+        ({"request": "a.b.c"}, "invalid_request", "`request` is not supported"),
+        ({"id_token_hint": "a.b.c"}, "invalid_request", "`id_token_hint` is not supported"),
+        ({"user_code": "1234"}, "invalid_request", "`user_code` is not supported"),
+        ({"client_assertion": "a.b.c"}, "invalid_client", "the client assertion: the header of the token"),
     ]
-    for said, due in cases:
+    for said, due, why in cases:
         refused = await begin(client, **said)
         assert (refused.error, refused.status) == (due, 401 if due == "invalid_client" else 400), said
+        assert refused.json["error_description"].startswith(why), said
 
 
 async def test_a_valid_request_is_accepted(client: Client) -> None:

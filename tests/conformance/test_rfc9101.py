@@ -136,7 +136,7 @@ def objects(flow: CodeFlow, other: jose.PrivateKey) -> list[Row]:
 async def test_each_rule_of_a_request_object_holds_at_the_authorization_endpoint(world: World, flow: CodeFlow) -> None:
     _, other = await register(world, name="other")
     wrong = []
-    for what, due, said in objects(flow, other):
+    for what, due, said, _ in objects(flow, other):
         answer = await send_to_page(flow, said["request"])
         if answer.get("error", ACCEPTED) != due or (due == ACCEPTED) is not ("code" in answer):
             wrong.append(f"{what}: due {due or 'accepted'}, was {answer}")
@@ -146,7 +146,7 @@ async def test_each_rule_of_a_request_object_holds_at_the_authorization_endpoint
 async def test_each_rule_of_a_request_object_holds_at_the_pushed_request_endpoint(world: World, flow: CodeFlow) -> None:
     _, other = await register(world, name="other")
     wrong = []
-    for what, due, said in objects(flow, other):
+    for what, due, said, _ in objects(flow, other):
         answer = await flow.client.post("/par", flow.authenticated() | said)
         if answer.json.get("error", ACCEPTED) != due or answer.status != (400 if due else 201):
             wrong.append(f"{what}: due {due or 'accepted'}, was {answer.status} {answer.body!r}")
@@ -187,8 +187,10 @@ async def test_a_client_that_must_sign_requests_is_refused_without_a_request_obj
     await act(world, "test.client", lambda act: clients.put(act.tx, replace(client, metadata=metadata)))
     flow.browser.left_to = ""
     await flow.open()
-    assert flow.arrived()["error"] == "invalid_request"
-    assert (await flow.push()).error == "invalid_request"
+    answer, pushed = flow.arrived(), await flow.push()
+    assert (answer["error"], pushed.error) == ("invalid_request", "invalid_request")
+    for description in (answer["error_description"], pushed.json["error_description"]):
+        assert description.startswith("this client must sign its authorization requests")
     assert "code" in await send_to_page(flow, signed(flow))
 
 

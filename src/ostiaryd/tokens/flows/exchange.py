@@ -239,13 +239,18 @@ def _target(
 
 
 def _find_resource_uri(act: Act, audience: str, *, config: Config) -> str:
-    """Return the resource identifier (URI) for `audience`: the name of a resource, or the client id of an agent
-    (section 2.1).
+    """Return the resource identifier (URI) for `audience`: the name of a resource, the client id of an agent, or a URI
+    (section 2.1). Raises InvalidTarget for another text.
     """
     if audience.startswith("ag_") and (agent := registry.get_agent(act.tx, audience)) is not None:
         return agent_uri(config.issuer, agent.name)
-    resource = registry.get_resource(act.tx, audience)
-    return audience if resource is None else resource.uri
+    if (resource := registry.get_resource(act.tx, audience)) is not None:
+        return resource.uri
+    if "://" not in audience:
+        raise InvalidTarget(
+            "`audience` names no resource and no agent", hint="send the name or URI of a resource, or a client id"
+        )
+    return audience
 
 
 def _consult(act: Act, giver: Agent, receiver: Agent, task: Task, access: TokenAccess) -> None:
