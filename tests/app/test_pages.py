@@ -6,9 +6,11 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, create_person, new_jwk, register_agent
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.http.edge import Call, Wire, render_admin
@@ -303,3 +305,17 @@ async def test_a_page_has_a_hundred_rows_by_default(world: World, clock: Clock) 
         assert (len(answer["tasks"]), answer["next"] is not None) == (rows, more)
     for query in ("limit=0", "limit=1001", "limit=x", "after=" + "x" * 513):
         assert json.loads(await get(world, wire, "/api/v1/tasks", {}, query))["error"] == "invalid"
+
+
+async def test_a_list_of_open_objects_accepts_only_the_states_open_and_all(world: World) -> None:
+    paths = {f"/api/v1/{name}" for name in ("approvals", "incidents", "findings")}
+    lists = {route.path: route.wire for route in ROUTES if route.method == "GET" and route.path in paths}
+    assert lists.keys() == paths
+    for path, wire in lists.items():
+        for state in ("open", "all", "closed", "Open"):
+            call = Call(world, "GET", path, {}, f"state={state}", [], b"", "rq_1", ADMIN)
+            if state in ("open", "all"):
+                assert (await wire(call)).status == 200, path
+                continue
+            with pytest.raises(Invalid, match="`state` must be `open` or `all`"):
+                await wire(call)

@@ -483,7 +483,7 @@ def test_parsing_anything_raises_nothing_but_invalid_details(value: object) -> N
 @given(json_values)
 def test_a_condition_returns_true_or_false_for_any_value(value: object) -> None:
     for members, _, _ in MEANING:
-        assert condition(**members).holds(value) in (True, False)
+        assert isinstance(condition(**members).holds(value), bool)
 
 
 MEMBERS: dict[str, object] = {

@@ -14,15 +14,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.client_certificates import of_unknown_version
 from harness.patience import eventually_async
 from harness.registry_fixtures import newest_entry, register_agent
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiary.protocol.jose import b64u
+from ostiaryd.certs.flows.acme import MAX_PATTERNS, MAX_UNUSED_KEYS, revoke_key
 from ostiaryd.certs.model import make_name
 from ostiaryd.certs.model.acme import (
     MAX_IDENTIFIERS,
@@ -46,6 +47,7 @@ from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating, validate_due
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.http.pages import Page
+from ostiaryd.ledger.flows import act
 from tests.certs.acme_fixtures import AcmeStage
 from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, bind, dns_digest, encode, kind_of
 from tests.support.alpn_server import alpn_certificate, digest
@@ -381,8 +383,36 @@ async def test_objects_of_another_account_are_not_shown_and_not_changed(stage: A
     assert count(stage) == before
     assert (await owner.post(owner.kid)).json["status"] == "valid"
     assert (await owner.post(authorization)).json["status"] == "valid"
-    for url in (f"{ROOT}order/ao_1", f"{ROOT}authorization/az_1", f"{ROOT}authorization/az_1/http-01"):
-        assert (await owner.post(url)).status == 404
+    for url, payload, detail in (
+        (f"{ROOT}order/ao_1", None, "order not found"),
+        (f"{ROOT}authorization/az_1", None, "authorization not found"),
+        (f"{ROOT}authorization/az_1/http-01", None, "authorization not found"),
+        (f"{authorization}/none-01", None, "challenge not found"),
+        (f"{authorization}/none-01", {}, "challenge not found"),
+    ):
+        answer = await owner.post(url, payload)
+        assert (answer.status, kind_of(answer), answer.json["detail"]) == (404, "malformed", detail)
+
+
+async def test_a_holder_has_a_limited_number_of_mac_keys_and_a_key_a_limited_number_of_names(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_UNUSED_KEYS == 100
+    monkeypatch.setattr("ostiaryd.certs.flows.acme.MAX_UNUSED_KEYS", 2)
+    names = [f"dns:a{number}.example" for number in range(MAX_PATTERNS + 1)]
+    with pytest.raises(Invalid, match="`names` has 21 patterns; at most 20 are allowed"):
+        await stage.key(names=names)
+    first, _ = await stage.key(names=names[:-1]), await stage.key()
+    with pytest.raises(Conflict, match="has 2 unused keys, the maximum"):
+        await stage.key()
+
+    async def revoke() -> None:
+        await act(stage.world, "acme.revoke_key", lambda act: revoke_key(act, first.key.kid))
+
+    await revoke()
+    with pytest.raises(Conflict, match="the MAC key is revoked already"):
+        await revoke()
+    await stage.key()
 
 
 async def test_a_change_of_key_needs_both_keys(stage: AcmeStage) -> None:
@@ -509,7 +539,9 @@ async def test_an_order_accepts_only_a_matching_csr_and_stays_ready_after_a_refu
     client, other = await stage.client(), await stage.client()
     pending = await client.order("dns:www.example")
     early = await client.finalize(pending, make_csr(names=["dns:www.example"]))
-    assert (early.status, kind_of(early)) == (403, "orderNotReady")
+    assert (early.status, kind_of(early), early.json["detail"]) == (403, "orderNotReady", "the order is pending")
+    none = await client.post(f"{pending.headers['location']}/certificate")
+    assert (none.status, kind_of(none), none.json["detail"]) == (404, "malformed", "the order has no certificate")
     order = await stage.ready(client, "dns:www.example")
     key = new_key()
     tampered = bytearray(make_csr(key, ["dns:www.example"]))
@@ -927,6 +959,12 @@ JSON = st.recursive(
 MEMBERS = st.sampled_from(["alg", "nonce", "url", "kid", "jwk", "crit", "b64", "typ"])
 HEADERS = st.dictionaries(MEMBERS, JSON | st.sampled_from(["ES256", "HS256", "none", ""]), max_size=8)
 
+FITTING = st.fixed_dictionaries(
+    {"alg": st.sampled_from(["ES256", "HS256"]), "url": st.just("https://acme.example/x")},
+    optional={"nonce": st.just("AAAA"), "kid": st.sampled_from(["k", ""]), "jwk": st.just({"kty": "EC"})},
+)
+"""Headers of which about one in ten is accepted."""
+
 
 PARTS = st.dictionaries(st.sampled_from(["protected", "payload", "signature", "header"]), JSON)
 
@@ -940,7 +978,8 @@ def code_of(parse: Callable[[], object]) -> str:
     return ""
 
 
-@given(header=HEADERS | JSON, body=JSON, parts=PARTS)
+@given(header=HEADERS | FITTING | JSON, body=JSON, parts=PARTS)
+@example(header={"alg": "ES256", "url": "", "nonce": "AAAA", "kid": "k"}, body={}, parts={})
 def test_a_jws_of_any_shape_is_parsed_or_refused(header: Any, body: Any, parts: dict[str, Any]) -> None:
     good = {"protected": encode(header), "payload": encode(body), "signature": "AAAA"}
     for macs in (False, True):
@@ -952,7 +991,11 @@ def test_a_jws_of_any_shape_is_parsed_or_refused(header: Any, body: Any, parts: 
                 assert (jws.jwk is None) or not jws.kid
 
 
-@given(st.lists(st.tuples(st.text(max_size=8) | st.sampled_from(["dns", "ip"]), st.text(max_size=300)), max_size=4))
+VALUES = st.text(max_size=300) | st.sampled_from(["a.example", "*.B.example", "10.0.0.1", "2001:DB8::1"])
+
+
+@given(st.lists(st.tuples(st.text(max_size=8) | st.sampled_from(["dns", "ip"]), VALUES), max_size=4))
+@example([("dns", "a.example"), ("dns", "*.B.example"), ("ip", "10.0.0.1"), ("ip", "2001:DB8::1")])
 def test_identifiers_of_any_text_are_parsed_or_refused(identifiers: list[tuple[str, str]]) -> None:
     code = code_of(partial(parse_identifiers, identifiers))
     assert code in ("", "malformed", "unsupportedIdentifier", "compound")
@@ -960,7 +1003,10 @@ def test_identifiers_of_any_text_are_parsed_or_refused(identifiers: list[tuple[s
     assert all(make_name(name.kind, name.value) == name for name in names)
 
 
-@given(st.text(max_size=60))
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(["ann@example.org", "2026-01-01T00:00:00.5+01:00", "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"])
+)
 def test_contacts_instants_nonces_and_identifiers_of_any_text_are_parsed_or_refused(text: str) -> None:
     assert code_of(partial(check_contacts, [f"mailto:{text}"])) in ("", "invalidContact")
     assert code_of(partial(parse_instant, text, name="notAfter")) in ("", "malformed")

@@ -62,8 +62,13 @@ async def test_reads_are_left_out_of_a_search_only_on_request(written: World) ->
     assert await search(written, "after=2") == [3, 4, 5, 6]
     assert await search(written, "after=2&reads=yes") == [3, 4, 5, 6]
     assert await search(written, "after=2&reads=no") == [4, 5, 6], "what was refused, or is for others, is no read"
-    for query in ("reads=maybe", "total=1"):
-        assert (await ask(written, f"/api/v1/audit?{query}")).status == 422
+    for query, message in (
+        ("reads=maybe", "`reads` must be `yes` or `no`"),
+        ("total=1", "`total` must be `true` or `false`"),
+        ("agent=ag_1&agent=ag_1", "the filter `agent` was sent 2 times"),
+    ):
+        answer = await ask(written, f"/api/v1/audit?{query}")
+        assert (answer.status, answer.json["message"]) == (422, message)
 
 
 MIDDLE = START + 1_000_000

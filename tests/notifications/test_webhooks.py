@@ -433,3 +433,15 @@ async def test_no_url_is_logged(world: World, receiver: Receiver, caplog: pytest
     await act(world, ASK, lambda act: None)
     assert await wire_webhooks.deliver_next(world, made)
     assert "s3cret" not in caplog.text
+
+
+async def test_a_url_has_one_webhook_and_only_a_known_webhook_is_removed(world: World, receiver: Receiver) -> None:
+    made, _ = await add(world, receiver.url)
+    with pytest.raises(Conflict, match="a webhook for this URL exists already"):
+        await add(world, receiver.url)
+    other, _ = await add(world, f"{receiver.url}/other")
+    with pytest.raises(NotFound, match="webhook not found"):
+        await act(world, "webhook.remove", lambda act: flows.remove(act, "wh_unknown"))
+    for one in (made, other):
+        await act(world, "webhook.remove", lambda act, id=one.webhook_id: flows.remove(act, id))  # type: ignore[misc]
+    await add(world, receiver.url)

@@ -914,3 +914,43 @@ def test_a_version_with_a_staging_label_is_kept_beyond_the_version_limit(aws: Aw
     client.create_secret(Name=f"{name}2", SecretString="x")
     for secret_id, token in ((name, "A"), (f"{name}2", shown["NextToken"])):
         refused("InvalidNextTokenException", client.list_secret_version_ids, SecretId=secret_id, NextToken=token)
+
+
+def test_members_that_exclude_or_need_each_other_are_refused_and_change_nothing(aws: AwsStage) -> None:
+    client, name = aws.unchecked, f"{aws.vault.folder}/pairs"
+    made = client.create_secret(Name=name, SecretString="one")
+    current = {"VersionStage": "AWSCURRENT", "RemoveFromVersionId": made["VersionId"]}
+    both = {"AutomaticallyAfterDays": 1, "ScheduleExpression": "rate(1 days)"}
+    secret, window = {"SecretId": name}, {"RecoveryWindowInDays": 7}
+    before = client.describe_secret(**secret)
+    by_name = [{"Key": "name", "Values": [name]}]
+    one_of = "You must specify AutomaticallyAfterDays or ScheduleExpression in RotationRules, but not both."
+    either = "Either 'SecretIdList' or 'Filters' must be provided, but not both."
+    for use, arguments, words in (
+        (client.batch_get_secret_value, {}, either),
+        (client.batch_get_secret_value, {"SecretIdList": [name], "Filters": by_name}, either),
+        (client.batch_get_secret_value, {"SecretIdList": [name], "MaxResults": 1}, "'Filters' not specified."),
+        (
+            client.delete_secret,
+            secret | {"ForceDeleteWithoutRecovery": True, "RecoveryWindowInDays": 7},
+            "in conjunction",
+        ),
+        (client.update_secret_version_stage, secret, "`VersionStage` is missing"),
+        (client.update_secret_version_stage, secret | {"VersionStage": "mine"}, "`RemoveFromVersionId` are missing"),
+        (client.update_secret_version_stage, secret | current, "It can't be completely removed."),
+        (client.rotate_secret, secret | {"RotationRules": both}, one_of),
+        (client.rotate_secret, secret | {"RotationRules": {}}, one_of),
+        (client.rotate_secret, secret | {"RotationRules": {"AutomaticallyAfterDays": 0}}, "must be within 1-1000."),
+        (client.rotate_secret, secret | {"RotationRules": {"AutomaticallyAfterDays": 1001}}, "must be within 1-1000."),
+        (client.put_secret_value, secret | {"SecretString": "x", "ClientRequestToken": "t" * 31}, "32-64 characters"),
+        (client.put_secret_value, secret | {"SecretString": "x", "ClientRequestToken": "t" * 65}, "32-64 characters"),
+        (client.create_secret, {"SecretString": "x"}, "`Name` (for CreateSecret) or `SecretId` is missing"),
+    ):
+        assert words in refused("InvalidParameterException", use, **arguments), arguments
+    after = client.describe_secret(**secret)
+    assert {**after, "ResponseMetadata": None} == {**before, "ResponseMetadata": None}
+    for right in ({"SecretIdList": [name]}, {"Filters": by_name, "MaxResults": 1}):
+        assert [one["SecretString"] for one in client.batch_get_secret_value(**right)["SecretValues"]] == ["one"]
+    client.put_secret_value(**secret, SecretString="x", ClientRequestToken="t" * 64)
+    client.update_secret_version_stage(**secret, VersionStage="mine", MoveToVersionId=made["VersionId"])
+    client.delete_secret(**secret, **window)

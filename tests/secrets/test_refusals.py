@@ -19,12 +19,15 @@ from ostiaryd.ground.database import Sql, sql
 from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
+from ostiaryd.secrets.engines.pki import LONGEST_CRL_S, SHORTEST_CRL_S
 from ostiaryd.secrets.engines.transit import MAX_BATCH, MAX_CURVE_BATCH, MAX_RANDOM
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model.request import MAX_PATH
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all
 
 PATH = "secret/data/agents/bot/db"
+TOKENS = sql("select count(*) from vault_token")
+ROOT = {"common_name": "R"}
 CANARY = "c4n4ry-0f-a-s3cr3t-value"
 COPY = sql(
     """update secret_version set sealed = (select sealed from secret_version where path = :source),
@@ -234,6 +237,9 @@ async def test_unsupported_vault_headers_and_invalid_tokens_are_refused(world: W
         ([("x-vault-wrap-ttl", "1"), ("x-vault-wrap-ttl", "")], 400),
     ):
         await expect(world, bot, status, "POST", PATH, {"data": {}}, headers=headers)
+    for verb in ("unwrap", "lookup"):
+        answer = await bot.ask("POST", f"sys/wrapping/{verb}", {}, token="")
+        assert (answer.status, "missing wrapping token" in answer.json["errors"][0]) == (400, True), answer.body
     assert await bot.status("GET", PATH) == 404
     for root in ("/", "root", "root/"):
         assert await bot.status("POST", PATH, {"data": {}}, headers=[("x-vault-namespace", root)]) == 200
@@ -434,3 +440,75 @@ async def test_list_version_and_path_parameters_are_accepted_in_the_forms_of_vau
         answer = await bot.ask("POST", path, body)
         assert answer.status == 400, path
         assert hint in answer.json["errors"][1], path
+
+
+USES = 1_000_000_000
+MEMBERS: tuple[tuple[str, str, dict[str, Any], str, dict[str, Any]], ...] = (
+    ("PATCH", PATH, {}, "no data provided", {"data": {"b": 1}}),
+    ("POST", PATH, {}, "no data provided", {"data": {"a": 1}}),
+    ("POST", "cubbyhole/few", {}, "missing data fields", {"a": 1}),
+    ("POST", "sys/policies/acl/few", {"policy": ""}, "'policy' parameter not supplied or empty", {"policy": "# none"}),
+    ("POST", "auth/token/create", {"id": "mine"}, "`id` and `entity_alias` are not supported", {"id": ""}),
+    ("POST", "auth/token/create", {"entity_alias": "a"}, "`id` and `entity_alias` are not supported", {}),
+    ("POST", "auth/token/create", {"type": "periodic"}, "the token type 'periodic' is unknown", {"type": "service"}),
+    *(
+        ("POST", "auth/token/create", {"num_uses": uses}, "`num_uses` must be 0 to 1000000000 uses", {"num_uses": USES})
+        for uses in (-1, USES + 1)
+    ),
+    *(
+        ("POST", path, {member: uses}, f"`{member}` must be 0 to 1000000000 uses", {member: USES})
+        for path, member in (
+            ("auth/token/roles/few", "token_num_uses"),
+            ("auth/workers/role/few", "token_num_uses"),
+            ("auth/workers/role/few", "secret_id_num_uses"),
+        )
+        for uses in (-1, USES + 1)
+    ),
+    ("POST", "transit/datakey/plaintext/k", {"bits": 127}, "`bits` must be 128, 256 or 512", {"bits": 128}),
+    ("POST", "transit/random/8", {"format": "octal"}, "`format` must be hex or base64", {"format": "hex"}),
+    ("POST", "ca/config/urls", {"enable_templating": True}, "templates in URLs are not supported", {}),
+    *(
+        (
+            "POST",
+            "ca/config/crl",
+            {"expiry": f"{wrong}s"},
+            "`expiry` must be 600 to 31622400 s",
+            {"expiry": f"{right}s"},
+        )
+        for wrong, right in ((SHORTEST_CRL_S - 1, SHORTEST_CRL_S), (LONGEST_CRL_S + 1, LONGEST_CRL_S))
+    ),
+    *(
+        (
+            "POST",
+            "ca/root/generate/exported",
+            {"common_name": "R", member: "text"},
+            f"`{member}` must be ",
+            {**ROOT, member: "pem"},
+        )
+        for member in ("format", "private_key_format")
+    ),
+)
+"""Requests with a member that is refused, the words of the refusal, and a body that is accepted."""
+
+
+async def test_a_member_outside_of_its_limits_is_refused_with_its_rule_and_changes_nothing(
+    world: World, bot: VaultAgent
+) -> None:
+    await permit_all(world)
+    for path, body in (
+        ("sys/mounts/ca", {"type": "pki"}),
+        ("sys/auth/workers", {"type": "approle"}),
+        ("transit/keys/k", {}),
+        (PATH, {"data": {"a": 1}}),
+    ):
+        assert await bot.status("POST", path, body) in (200, 204)
+    for method, path, wrong, words, right in MEMBERS:
+        before, tokens = await bot.ask("GET", path), world.db.read().one(TOKENS)
+        answer = await bot.ask(method, path, wrong)
+        assert (answer.status, words in answer.json["errors"][0]) == (400, True), (path, wrong, answer.body)
+        assert newest_entry(world).outcome == "refused", path
+        after = await bot.ask("GET", path)
+        assert (after.status, after.json.get("data")) == (before.status, before.json.get("data")), path
+        assert world.db.read().one(TOKENS) == tokens
+        accepted = await bot.ask(method, path, right)
+        assert accepted.status in (200, 204), (path, right, accepted.body)

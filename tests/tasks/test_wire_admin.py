@@ -118,13 +118,14 @@ async def test_the_filter_for_live_tasks_lists_no_ended_task(world: World) -> No
     _, page = await call_admin_api(world, "GET", "/tasks?state=live&limit=1")
     _, rest = await call_admin_api(world, "GET", f"/tasks?state=live&after={page['next']}")
     assert [task["task_id"] for task in page["tasks"] + rest["tasks"]] == sorted((made[0], made[2]), reverse=True)
-    for target, by, status in (
-        ("/tasks?state=done", ADMIN, 422),
-        ("/tasks?state=live&agent=bot", ADMIN, 422),
-        ("/tasks?state=live", agent_caller(bot), 403),
-        ("/tasks?state=live", agent_caller(bot, "ostiary:read"), 200),
+    for target, by, status, message in (
+        ("/tasks?state=done", ADMIN, 422, "`state` can only be `live`"),
+        ("/tasks?state=live&agent=bot", ADMIN, 422, "`state` cannot be combined with `agent`"),
+        ("/tasks?state=live", agent_caller(bot), 403, None),
+        ("/tasks?state=live", agent_caller(bot, "ostiary:read"), 200, None),
     ):
-        assert (await call_admin_api(world, "GET", target, by=by))[0] == status, target
+        answered, body = await call_admin_api(world, "GET", target, by=by)
+        assert (answered, message and body["message"]) == (status, message), target
 
 
 async def test_a_standing_task_is_shown_by_its_id(world: World) -> None:

@@ -16,6 +16,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import jose
+from ostiary.protocol.errors import NotFound
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
@@ -160,47 +161,68 @@ async def test_a_person_without_a_session_signs_in_first(world: World, app: ASGI
     assert (await flow.redeem(flow.arrived()["code"])).status == 200
 
 
-BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
-    ({"code_challenge": None}, "invalid_request"),
-    ({"code_challenge_method": None}, "invalid_request"),
-    ({"code_challenge_method": "plain"}, "invalid_request"),
-    ({"code_challenge": "short"}, "invalid_request"),
-    ({"code_challenge": "v" * 44}, "invalid_request"),
-    ({"response_type": None}, "invalid_request"),
-    ({"response_type": "token"}, "unsupported_response_type"),
-    ({"response_type": "code id_token"}, "unsupported_response_type"),
-    ({"response_mode": "fragment"}, "invalid_request"),
-    ({"scope": "openid openid\x01"}, "invalid_scope"),
-    ({"scope": "mail:read"}, "invalid_target"),
-    ({"scope": None, "resource": "https://mail.example/mcp"}, "invalid_target"),
-    ({"resource": "files"}, "invalid_target"),
-    ({"resource": [FILES, FILES]}, "invalid_target"),
-    ({"nonce": ["a", "b"]}, "invalid_request"),
-    ({"prompt": "none login"}, "invalid_request"),
-    ({"prompt": "create"}, "invalid_request"),
-    ({"prompt": "none"}, "consent_required"),
-    ({"max_age": "-1"}, "invalid_request"),
-    ({"claims": "{"}, "invalid_request"),
-    ({"claims": '{"id_token": []}'}, "invalid_request"),
-    ({"claims": '{"id_token": {"sub": {"value": "pe_0"}}}', "prompt": "none"}, "login_required"),
-    ({"claims": '{"id_token": {"sub": {"values": ["pe_0"]}}}', "prompt": "none"}, "login_required"),
-    ({"claims": '{"id_token": {"sub": {"values": ["pe_0", "pe_1"]}}}'}, "invalid_request"),
-    ({"claims": '{"id_token": {"sub": {"values": "pe_0"}}}'}, "invalid_request"),
-    ({"claims": '{"userinfo": {"sub": {"value": 7}}}'}, "invalid_request"),
-    ({"id_token_hint": "e30.e30.e30"}, "invalid_request"),
-    ({"request": "e30.e30."}, "invalid_request_object"),
-    ({"request_uri": "https://app.example/request"}, "request_uri_not_supported"),
-    ({"registration": "{}"}, "registration_not_supported"),
-    ({"authorization_details": "[]x"}, "invalid_authorization_details"),
-    ({"dpop_jkt": "x"}, "invalid_request"),
+BAD_REQUESTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"code_challenge": None}, "invalid_request", "`code_challenge` is missing"),
+    ({"code_challenge_method": None}, "invalid_request", "`code_challenge_method` must be S256"),
+    ({"code_challenge_method": "plain"}, "invalid_request", "`code_challenge_method` must be S256"),
+    ({"code_challenge": "short"}, "invalid_request", "`code_challenge` is not a SHA-256 digest"),
+    ({"code_challenge": "v" * 44}, "invalid_request", "`code_challenge` is not a SHA-256 digest"),
+    ({"response_type": None}, "invalid_request", "`response_type` must be `code`"),
+    ({"response_type": "token"}, "unsupported_response_type", "`response_type` must be `code`"),
+    ({"response_type": "code id_token"}, "unsupported_response_type", "`response_type` must be `code`"),
+    ({"response_mode": "fragment"}, "invalid_request", "`response_mode` must be `query` or `form_post`"),
+    ({"scope": "openid openid\x01"}, "invalid_scope", "a scope must be printable ASCII"),
+    ({"scope": "mail:read"}, "invalid_target", "there is no resource `mail`"),
+    (
+        {"scope": None, "resource": "https://mail.example/mcp"},
+        "invalid_target",
+        "a person can consent only to a registered resource",
+    ),
+    ({"resource": "files"}, "invalid_target", "`resource`: the URI is not accepted"),
+    ({"resource": [FILES, FILES]}, "invalid_target", "a token can be for only one `resource` or `audience`"),
+    ({"nonce": ["a", "b"]}, "invalid_request", "the parameter 'nonce' was sent 2 times"),
+    ({"prompt": "none login"}, "invalid_request", "`prompt`: `none` cannot be combined"),
+    ({"prompt": "create"}, "invalid_request", "`prompt` has a word that is not one of"),
+    ({"prompt": "none"}, "consent_required", "the person has to consent"),
+    ({"max_age": "-1"}, "invalid_request", "`max_age` must be a whole number of seconds"),
+    ({"claims": "{"}, "invalid_request", "`claims`: not JSON"),
+    ({"claims": '{"id_token": []}'}, "invalid_request", "`claims`: Expected `object | null`"),
+    (
+        {"claims": '{"id_token": {"sub": {"value": "pe_0"}}}', "prompt": "none"},
+        "login_required",
+        "the person has to sign in",
+    ),
+    (
+        {"claims": '{"id_token": {"sub": {"values": ["pe_0"]}}}', "prompt": "none"},
+        "login_required",
+        "the person has to sign in",
+    ),
+    (
+        {"claims": '{"id_token": {"sub": {"values": ["pe_0", "pe_1"]}}}'},
+        "invalid_request",
+        "`claims`: `sub` names more than one person",
+    ),
+    ({"claims": '{"id_token": {"sub": {"values": "pe_0"}}}'}, "invalid_request", "`claims`: `values` is not a list"),
+    (
+        {"claims": '{"userinfo": {"sub": {"value": 7}}}'},
+        "invalid_request",
+        "`claims`: `sub` names more than one person",
+    ),
+    ({"id_token_hint": "e30.e30.e30"}, "invalid_request", "`id_token_hint`: the header of the token has no `alg`"),
+    ({"request": "e30.e30."}, "invalid_request_object", "`request`: the header of the token has no `alg`"),
+    ({"request_uri": "https://app.example/request"}, "request_uri_not_supported", "`request_uri` is not supported"),
+    ({"registration": "{}"}, "registration_not_supported", "`registration` is not supported"),
+    ({"authorization_details": "[]x"}, "invalid_authorization_details", "`authorization_details`: not JSON"),
+    ({"dpop_jkt": "x"}, "invalid_request", "`dpop_jkt` is not a JWK thumbprint"),
 ]
 
 
 async def test_a_bad_request_is_refused_at_the_redirect_uri(flow: CodeFlow) -> None:
-    for changes, error in BAD_REQUESTS:
+    for changes, error, why in BAD_REQUESTS:
         flow.browser.left_to = ""
         await flow.open(**changes)
         answer = flow.arrived()
+        assert answer["error_description"].startswith(why), changes
         assert (answer["error"], answer["state"], answer["iss"]) == (error, "the state", ISSUER), changes
         assert "code" not in answer
 
@@ -258,7 +280,10 @@ async def test_only_a_registered_redirect_uri_is_followed_and_a_loopback_one_wit
     for uri in FOREIGN_URIS:
         answer = await flow.open(redirect_uri=uri)
         assert (answer.status, flow.browser.left_to) == (400, ""), uri
-        assert "redirect_uri" in flow.browser.text
+        assert f"<code>redirect_uri</code> is {'not registered' if uri else 'missing'}" in flow.browser.text
+    answer = await flow.open(redirect_uri=[CALLBACK, CALLBACK])
+    assert (answer.status, flow.browser.left_to) == (400, "")
+    assert "<code>redirect_uri</code> was sent 2 times" in flow.browser.text
     for uri in NATIVE:
         await flow.open(redirect_uri=uri, prompt="none")
         assert flow.browser.left_to.startswith(uri + "?"), uri
@@ -476,6 +501,19 @@ async def test_a_consent_form_from_another_site_or_browser_is_refused(
     flow.browser.origin = "https://evil.example"
     assert (await flow.browser.post("/consent", **form)).status == 403
     assert flows.list_consents(world.db.read(), flow.person) == []
+
+
+async def test_a_code_whose_consent_was_withdrawn_is_not_redeemed(world: World, flow: CodeFlow) -> None:
+    code = (await flow.answer())["code"]
+    [consent] = flows.list_consents(world.db.read(), flow.person)
+    await act(world, "consent.withdraw", lambda act: flows.withdraw(act, consent.consent_id))
+    refused = await flow.redeem(code)
+    assert refused.error == "invalid_grant"
+    assert refused.json["error_description"].startswith("the consent was withdrawn")
+    assert newest_entry(world).outcome == "refused"
+    with pytest.raises(NotFound, match="consent not found"):
+        await act(world, "consent.withdraw", lambda act: flows.withdraw(act, "co_unknown"))
+    assert (await flow.redeem((await flow.answer())["code"])).status == 200
 
 
 async def test_a_withdrawn_consent_ends_its_tokens_refresh_tokens_and_tasks_at_once(

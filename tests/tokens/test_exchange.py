@@ -127,7 +127,11 @@ async def test_a_token_for_a_resource_cannot_be_exchanged_by_another_agent_or_it
     key = await guard(world)
     files = Client(two.app, world, *key)
     await files.ask()
-    assert (await exchange(files, token)).error == "unauthorized_client"
+    refused = await exchange(files, token)
+    assert (refused.error, refused.json["error_description"]) == (
+        "unauthorized_client",
+        "only agents can exchange tokens",
+    )
 
 
 async def test_an_exchange_cannot_combine_two_delegation_chains(world: World) -> None:

@@ -81,6 +81,22 @@ async def test_a_malformed_registration_gets_the_error_of_rfc_7591(app: ASGIApp)
         assert (answer.status, answer.json["error"]) == (400, error), body
 
 
+async def test_a_network_has_a_limited_number_of_registrations(app: ASGIApp, clock: Clock) -> None:
+    wrong = json.dumps(BODY | {"response_types": ["token"]}).encode()
+
+    async def ask(address: str = "192.0.2.1") -> int:
+        answer = await send(app, "POST", "/register", headers=BEARER, body=wrong, address=address)
+        assert answer.status == 400 or "too many registrations from this network" in answer.json["error_description"]
+        return answer.status
+
+    assert [await ask() for _ in range(101)] == [400] * 100 + [503]
+    assert await ask("198.51.100.1") == 400
+    clock.advance(3, us=-1)
+    assert await ask() == 503
+    clock.advance(us=1)
+    assert [await ask() for _ in range(2)] == [400, 503]
+
+
 async def test_a_registration_that_is_not_json_is_refused(app: ASGIApp) -> None:
     for body, headers in ((b"{", BEARER), (b"a=b", [("content-type", "application/x-www-form-urlencoded")])):
         assert (await send(app, "POST", "/register", headers=headers, body=body)).status in (400, 415)

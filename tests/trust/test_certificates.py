@@ -551,10 +551,24 @@ async def test_a_trust_anchor_must_be_a_valid_certificate_of_an_authority_under_
         await add(TestAuthority("CN=x", at=tls.now).pem, "company")
     with pytest.raises(InvalidCertificate, match="expired"):
         await add(TestAuthority("CN=x", at=tls.now - timedelta(days=40), ends=timedelta(days=1)).pem)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="trust anchor not found"):
         await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "other"))
     assert [one.name for one in flows.list_anchors(tls.world.db.read())] == ["company"]
+
+
+async def test_a_server_has_a_limited_number_of_trust_anchors(tls: TlsClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def add(number: int) -> None:
+        pem = TestAuthority(f"CN=x{number}", at=tls.now).pem
+        await act(tls.world, "anchor.add", lambda act: flows.add_anchor(act, f"other{number}", pem))
+
     assert MAX_ANCHORS == 100
+    monkeypatch.setattr("ostiaryd.trust.flows.certificates.MAX_ANCHORS", 2)
+    await add(1)
+    with pytest.raises(Conflict, match="there are 2 trust anchors, the maximum"):
+        await add(2)
+    assert [one.name for one in flows.list_anchors(tls.world.db.read())] == ["company", "other1"]
+    await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "other1"))
+    await add(2)
 
 
 # --- clients that register themselves

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiary.protocol.jose import b64u
 from ostiaryd import trust
 from ostiaryd.app import build_app
@@ -51,7 +51,7 @@ from ostiaryd.trust.flows.sessions import (
 )
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
 from ostiaryd.trust.model import Spend
-from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, PasskeyRefused
+from ostiaryd.trust.model.passkeys import MAX_PASSKEY_NAME, MAX_PASSKEYS, PasskeyRefused
 from ostiaryd.trust.model.sessions import (
     BROWSER_COOKIE,
     LOGIN_COOKIE,
@@ -568,6 +568,27 @@ async def test_a_passkey_response_whose_challenge_expires_before_the_act_is_refu
             await act(world, "person.login", step)
 
 
+async def test_a_person_has_a_limited_number_of_passkeys_and_each_once(world: World, app: ASGIApp) -> None:
+    device = await add_passkey(await signed_in(world, app))
+    passkey = find_passkey(world.db.read(), b64u(device.id))
+    assert passkey is not None
+
+    async def add(number: int, id: str) -> None:
+        new = NewPasskey(id, b"key", 0, "", Spend(number.to_bytes(16), world.now() + 1, world.now() - 1))
+        await act(world, "person.add_passkey", lambda a: passkeys.add_passkey(a, passkey.person, new, name="another"))
+
+    with pytest.raises(Conflict, match="this passkey is registered already"):
+        await add(0, passkey.id)
+    for number in range(1, MAX_PASSKEYS):
+        await add(number, f"another{number}")
+    with pytest.raises(Conflict, match=f"the account has {MAX_PASSKEYS} passkeys, the maximum"):
+        await add(MAX_PASSKEYS, "one more")
+    await act(
+        world, "person.remove_passkey", lambda a: credentials.remove_passkey(a, passkey.person, passkey.id, session="")
+    )
+    await add(MAX_PASSKEYS + 1, "one more")
+
+
 @pytest.mark.parametrize("behind", [0, 4, 5])
 async def test_the_counter_of_an_authenticator_never_decreases_in_concurrent_logins_with_a_copy(
     world: World, app: ASGIApp, behind: int
@@ -773,8 +794,17 @@ async def test_a_credential_is_changed_only_after_a_recent_proof_and_ends_the_ot
 async def test_the_last_login_method_of_a_person_cannot_be_removed(world: World, app: ASGIApp) -> None:
     browser = await signed_in(world, app)
     device = await add_passkey(browser)
-    await browser.submit("/account/password/remove")
+    form = browser.form("/account/password/remove")
+    await browser.post("/account/password/remove", **form)
     assert browser.path == "/account"
+    for path, message in (
+        ("/account/password/remove", "The account has no password"),
+        ("/account/totp/remove", "The account has no authenticator app"),
+    ):
+        assert (await browser.post(path, **form)).status == 409
+        assert message in browser.text
+        assert newest_entry(world).outcome == "refused"
+    await browser.get("/account")
     answer = await browser.submit("/account/passkeys/remove", passkey=b64u(device.id))
     assert answer.status == 409
     assert "only way to sign in" in browser.text

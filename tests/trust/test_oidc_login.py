@@ -16,7 +16,7 @@ from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
-from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.app import build_app
 from ostiaryd.ground.crypto.keyring import RootKey
 from ostiaryd.ground.http.pages import Page
@@ -26,7 +26,15 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
 from ostiaryd.trust.flows.sessions import find_session
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
-from ostiaryd.trust.model.providers import PRESETS, GroupRule, OidcSettings, Provider, check_issuer, check_provider
+from ostiaryd.trust.model.providers import (
+    MAX_PROVIDERS,
+    PRESETS,
+    GroupRule,
+    OidcSettings,
+    Provider,
+    check_issuer,
+    check_provider,
+)
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
 from ostiaryd.trust.store.people import sessions_of
 from ostiaryd.trust.store.providers import links
@@ -123,6 +131,19 @@ async def test_a_second_provider_needs_a_name_and_an_issuer_of_its_own(here: Wor
     await add(here, provider_of(idp, provider_id="lp_" + "1" * 32, name="other", issuer="https://a.example"))
 
 
+async def test_a_server_has_a_limited_number_of_login_providers(here: World, idp: OpenIdProvider) -> None:
+    def numbered(number: int) -> Provider:
+        host, id = f"https://a{number}.example", f"lp_{number:032}"
+        return provider_of(idp, provider_id=id, name=f"corp{number}", issuer=host)
+
+    for number in range(MAX_PROVIDERS):
+        await add(here, numbered(number))
+    with pytest.raises(Conflict, match=f"there are {MAX_PROVIDERS} login providers, the maximum"):
+        await add(here, numbered(MAX_PROVIDERS))
+    await act(here, "test.end", lambda act: flows.remove_provider(act, "corp0"))
+    await add(here, numbered(MAX_PROVIDERS))
+
+
 @pytest.mark.parametrize("is_removed", [True, False])
 async def test_a_session_ends_with_its_provider_and_with_its_link(
     here: World, browser: PageClient, idp: OpenIdProvider, is_removed: bool
@@ -131,6 +152,9 @@ async def test_a_session_ends_with_its_provider_and_with_its_link(
     assert await log_in(browser, idp) == 303
     person = session(here, browser).person
     [(sub, _)] = links(here.db.read(), flows.find_provider(here.db.read(), "corp").issuer, Page(10, ""))
+    with pytest.raises(NotFound, match="no person is linked to this `sub`"):
+        await act(here, "test.end", lambda act: flows.unlink_account(act, "corp", f"{sub}x"))
+    assert sessions_of(here.db.read(), person, now=here.now())
     end: Callable[[Act, str], object] = flows.remove_provider if is_removed else partial(flows.unlink_account, sub=sub)
     await act(here, "test.end", lambda act: end(act, "corp"))
     assert not sessions_of(here.db.read(), person, now=here.now())
@@ -367,9 +391,33 @@ BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
 }
 
 
-FAULTS_OF_TIMES = {
+FAULTS = {
+    "another issuer": "another issuer issued the ID token (`iss`)",
+    "another audience": "the audience of the ID token is not exactly this client (`aud`)",
+    "another audience besides": "the audience of the ID token is not exactly this client (`aud`)",
+    "no audience": "the audience of the ID token is not exactly this client (`aud`)",
+    "issued to another client": "the ID token was issued to another client (`azp`)",
+    "expired": "the token has expired",
+    "no end": "`exp` is not a number of seconds between 0 and",
+    "from the future": "the token was issued in the future (`iat`)",
     "too old": "the ID token is too old (`iat`)",
     "an end at the time of issue": "the ID token expires (`exp`) before its time of issue (`iat`)",
+    "no time": "`iat` is not a number of seconds between 0 and",
+    "another nonce": "the ID token belongs to another login (`nonce`)",
+    "no nonce": "the ID token belongs to another login (`nonce`)",
+    "another access token": "the ID token belongs to another access token (`at_hash`)",
+    "no subject": "`sub` is not a string of 1 to 255 ASCII characters",
+    "a long subject": "`sub` is not a string of 1 to 255 ASCII characters",
+    "a subject that is a number": "`sub` is not a string of 1 to 255 ASCII characters",
+    "an access token": "the token is not of type (none) or jwt",
+    "a logout token": "the token is not of type (none) or jwt",
+    "a key of the token's choice": "the signature was not made by this key over this data",
+    "a key that is not published": "no keys fit the token's `kid` and `alg`",
+    "a key of another under the same id": "the signature was not made by this key over this data",
+    "a symmetric key": "no keys fit the token's `kid` and `alg`",
+    "no token": "the response of the provider's token endpoint is not a token response",
+    "no JWT": "the token is not a valid JWT",
+    "an unsigned token": "no keys fit the token's `kid` and `alg`",
 }
 
 
@@ -383,7 +431,7 @@ async def test_an_invalid_id_token_logs_no_person_in(
     assert await log_in(browser, idp) == 403, why
     assert SESSION_COOKIE not in browser.cookies
     assert (newest_entry(here).action, newest_entry(here).outcome) == ("person.login", "refused")
-    assert FAULTS_OF_TIMES.get(why, "") in newest_entry(here).reasons[0].message
+    assert FAULTS[why] in newest_entry(here).reasons[0].message
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

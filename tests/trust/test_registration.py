@@ -11,7 +11,7 @@ import pytest
 from harness.clock import Clock
 from harness.registry_fixtures import new_jwk, newest_entry
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Conflict, Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -158,7 +158,7 @@ async def test_a_registered_client_waits_for_approval_if_the_setting_requires_ap
         await flows.resolve_client(strict, made.client.client_id)
     await act(world, "client.approve", lambda act: flows.approve_client(act, made.client.handle))
     assert await flows.resolve_client(strict, made.client.client_id)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match=f"the client {made.client.handle} is active already"):
         await act(world, "client.approve", lambda act: flows.approve_client(act, made.client.handle))
     same = await change(strict, made, contacts=["ann@example.org"])
     assert same.state is ClientState.ACTIVE
@@ -193,6 +193,10 @@ async def test_a_stopped_client_is_refused_until_a_person_approves_it(world: Wor
     await act(world, "client.stop", lambda act: flows.stop_client(act, made.client.handle))
     with pytest.raises(InvalidClient, match="stopped"):
         await flows.resolve_client(world, made.client.client_id)
+    with pytest.raises(Conflict, match=f"the client {made.client.handle} is stopped already"):
+        await act(world, "client.stop", lambda act: flows.stop_client(act, made.client.handle))
+    with pytest.raises(NotFound, match="client not found"):
+        await act(world, "client.stop", lambda act: flows.stop_client(act, "cl_unknown"))
     changed = await change(world, made, redirect_uris=["http://localhost/other"])
     assert changed.state is ClientState.STOPPED
     await act(world, "client.approve", lambda act: flows.approve_client(act, made.client.handle))

@@ -219,5 +219,5 @@ async def test_open_findings_are_the_unjudged_findings_of_the_last_week(world: W
     assert len(await shown("state=all")) == 4
     assert store.findings.count_open_findings(world.db.read(), since=clock.now - 7 * 86_400_000_000, most=9) == 2
     assert store.findings.count_open_findings(world.db.read(), since=0, most=2) == 2
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="`state` must be `open` or `all`"):
         await shown("state=closed")
