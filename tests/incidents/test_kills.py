@@ -197,8 +197,8 @@ async def test_an_invalid_target_and_a_repeated_stop_are_refused(world: World, r
     await kill(world, "resource", "files")
     with pytest.raises(Conflict) as refused:
         await kill(world, "resource", "files")
-    assert refused.value.code == "stopped_already"
-    with pytest.raises(NotFound):
+    assert (refused.value.code, "is already stopped" in refused.value.message) == ("stopped_already", True)
+    with pytest.raises(NotFound, match="is not stopped"):
         await let_go(world, "model", "m-1")
     await let_go(world, "resource", "files")
 

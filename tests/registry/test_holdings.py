@@ -229,7 +229,7 @@ async def test_a_holding_cannot_outlive_its_parent_or_derive_from_an_ended_paren
     for parent in ("parent", "child", "unknown"):
         with pytest.raises(Forbidden) as refused:
             await create_holding(world, agent, "late", seconds=1, parent=parent)
-        assert refused.value.code == "parent_ended"
+        assert (refused.value.code, refused.value.message) == ("parent_ended", "the parent of this holding has ended")
 
 
 async def test_a_holding_that_has_already_expired_is_refused(world: World) -> None:

@@ -124,5 +124,5 @@ async def test_the_overlap_of_a_rotation_is_at_most_thirty_days(world: World, ov
     if 0 <= overlap <= 30 * 86_400:
         assert await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))
     else:
-        with pytest.raises(Invalid):
+        with pytest.raises(Invalid, match=f"the overlap must be 0 to {30 * 86_400} seconds"):
             await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))

@@ -57,10 +57,13 @@ async def test_a_resource_is_found_by_name_id_and_uri(world: World) -> None:
 async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> None:
     jwk = new_jwk()
     await files(world, jwk=jwk)
-    for taken in ({"name": "files", "uri": "https://other.example"}, {"name": "other", "uri": URI}):
-        with pytest.raises(Conflict):
+    for taken, message in (
+        ({"name": "files", "uri": "https://other.example"}, "files"),
+        ({"name": "other", "uri": URI}, "this URI is already registered"),
+    ):
+        with pytest.raises(Conflict, match=message):
             await files(world, **taken)
-    with pytest.raises(Conflict, match="already registered"):
+    with pytest.raises(Conflict, match="this key is already registered"):
         await files(world, name="other", uri="https://other.example", jwk=jwk)
     assert (await files(world, name="other", uri=URI + "/")).name == "other"
 
