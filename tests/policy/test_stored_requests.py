@@ -11,7 +11,7 @@ import pytest
 
 from harness.registry_fixtures import run_act
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER
+from ostiary.decision.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER, _is_secret_name, members_to_record
 from ostiary.protocol import canonical
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -75,6 +75,13 @@ def test_the_number_of_stored_members_is_limited(count: int, is_stored: bool) ->
     assert posed.question is not None
     assert len(posed.question.context or ()) == (count if is_stored else 0)
     assert posed.hidden == (() if is_stored else ("*",))
+
+
+@pytest.mark.parametrize(("length", "searched"), [(MAX_TOGETHER - 3, 2), (MAX_TOGETHER - 2, 1)])
+def test_a_name_that_is_too_long_to_be_stored_is_not_kept_in_the_cache_of_names(length: int, searched: int) -> None:
+    _is_secret_name.cache_clear()
+    members_to_record({"a": {"n" * length: 1}}, MAX_TOGETHER)  # with the outer name and the signs, 3 more characters
+    assert _is_secret_name.cache_info().currsize == searched
 
 
 @pytest.mark.parametrize("part", ["subject", "action", "resource"])

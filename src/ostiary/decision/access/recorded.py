@@ -143,19 +143,18 @@ def _length(members: Iterable[tuple[str, object]]) -> int:
     open_ = [*members]
     while open_:
         name, value = open_.pop()
-        total += len(name) + 1
+        total += len(name) + 1 + (len(value) if isinstance(value, str) else 0)
+        if total > MAX_TOGETHER:
+            return NEVER
         if name and _is_secret_name(name):
             return NEVER
         if isinstance(value, str):
-            total += len(value)
             if len(value) > MAX_TEXT or (len(value) >= MIN_SECRET and KNOWN_SECRET.search(value)):
                 return NEVER
         elif isinstance(value, dict):
             open_ += value.items()
         elif isinstance(value, list):
             open_ += [("", one) for one in value]
-        if total > MAX_TOGETHER:
-            return NEVER
     return total
 
 
