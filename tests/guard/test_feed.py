@@ -27,7 +27,7 @@ from ostiary.decision.feed import (
     TokenFact,
     render_message,
 )
-from ostiary.guard import FeedBroken, FeedStale
+from ostiary.guard import Feed, FeedBroken, FeedStale
 from ostiary.protocol import jose
 from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.protocol.jose import b64u, unb64u
@@ -117,6 +117,20 @@ def test_a_new_resource_policy_set_or_key_is_in_force_when_accept_returns(feeder
     assert present.resource.mode == present.facts.resource.mode == "watch"
     assert present.exempt == {"ag_1"}
     assert "tok_1" in present.facts.ended_tokens
+
+
+def test_the_newest_message_has_the_time_of_the_server_also_if_the_clock_of_the_guard_waits_for_the_server() -> None:
+    wall, boot = Clock(), Clock(0)
+    feed = Feed(resource_id=RESOURCE_ID, now=wall, tick=boot, max_age=5 * SECOND, max_skew=2 * SECOND)
+    feeder = Feeder(wall, feed=feed)
+    feeder.snapshot()
+    wall.advance(-1)
+    feeder.begin()
+    feeder.snapshot()
+    assert feed.clock() == wall() + SECOND, "the time of the guard never decreases"
+    assert feed.heard_at == wall()
+    feeder.say()
+    assert feed.heard_at == wall()
 
 
 def test_restrictions_of_an_agent_are_kept_by_kind_and_dropped_after_all_have_expired(feeder: Feeder) -> None:

@@ -186,7 +186,7 @@ class Feed:
         self._why = f"the Ostiary server has been unreachable for {self.max_age / 1e6:g} s; denying to stay safe"
         self.clock.set_from_message(message.at, is_proof=is_proof)
         now = self.clock()
-        self.heard_at = now - delay
+        self.heard_at = min(now - delay, message.at)
         if now >= self._prune_at and self._knowledge is not None:
             self._knowledge.prune(now - GRACE_US)
             self._prune_at = now + PRUNE_EVERY_US
