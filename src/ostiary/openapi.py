@@ -195,13 +195,15 @@ class OpenApiTable:
     """The tools of an HTTP API, as its OpenAPI document describes them. A path with fewer parameters matches first."""
 
     def __init__(self, unverified: object) -> None:
-        """Read the operations of an OpenAPI document. Raises Malformed for a document without paths, and for a member
-        of another type than OpenAPI states.
+        """Read the operations of an OpenAPI document. Raises Malformed for a document without paths, for a member of
+        another type than OpenAPI states, and for two parameters of one name in a path or in a list of parameters.
         """
         document = _object(unverified, "the OpenAPI document")
         if "paths" not in document:
             raise Malformed("the OpenAPI document has no `paths`", hint="give a complete OpenAPI document")
         paths = _object(document["paths"], "`paths` of the OpenAPI document")
+        components = _object(document.get("components", {}), "`components` of the OpenAPI document")
+        _object(components.get("schemas", {}), "`schemas` in the `components` of the OpenAPI document")
         self._rules = list[_Rule]()
         templates = [path for path in paths if not path.startswith("x-")]  # `x-` begins an extension (section 4.9)
         for path in sorted(templates, key=lambda path: (path.count("{"), path)):
@@ -213,7 +215,9 @@ class OpenApiTable:
                         _check_body(body, document, place)
                     shared, own = (_parameters(one, document, place) for one in (item, operation))
                     whole = {**operation, "parameters": _merged(shared, own)}
-                    self._rules.append(_Rule(*_template(path), _tool(method, path, whole, document)))
+                    tool = _tool(method, path, whole, document)
+                    _check_different(tool.path_names, f"the path {path[:64]!a}")
+                    self._rules.append(_Rule(*_template(path), tool))
 
     @property
     def tools(self) -> list[HttpTool]:
@@ -304,18 +308,32 @@ def _parameters(holder: Mapping[str, Any], document: Mapping[str, Any], place: s
     declared = holder.get("parameters", [])
     if not isinstance(declared, list):
         raise Malformed(f"the `parameters` of {place} are not a list", hint="correct the OpenAPI document")
-    whole = [_dereferenced(_object(one, f"a parameter of {place}"), document) for one in declared]
+    name = f"a parameter of {place}"
+    whole = [_object(_resolved(_object(one, name), document), name) for one in declared]
     named = [one for one in whole if str(one.get("in")) in PLACES]
     for one in named:
         if not isinstance(one.get("name"), str):
             raise Malformed(f"a parameter of {place} has no `name`", hint="correct the OpenAPI document")
         _schema(one, f"the `schema` of a parameter of {place}")
+    for kind in PLACES:
+        _check_different([one["name"] for one in named if one["in"] == kind], f"`{kind}` of {place}")
     return named
+
+
+def _check_different(names: Sequence[str], place: str) -> None:
+    """Check that each parameter has a name of its own. Raises Malformed, with `place`, otherwise: the guard and the
+    application could read different values.
+    """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Malformed(
+            f"{place} has two parameters with the name {twice[0][:64]!a}", hint="give each parameter another name"
+        )
 
 
 def _check_body(unverified: object, document: Mapping[str, Any], place: str) -> None:
     """Check the forms of the parts of a request body. Raises Malformed, with `place`, for a part of another form."""
-    body = _dereferenced(_object(unverified, f"the `requestBody` of {place}"), document)
+    name = f"the `requestBody` of {place}"
+    body = _object(_resolved(_object(unverified, name), document), name)
     for media in _object(body.get("content", {}), f"the `content` of {place}").values():
         _schema(_object(media, f"a media type of {place}"), f"a `schema` of the body of {place}")
 
@@ -502,40 +520,58 @@ def _body_schema(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dereferenced(value: object, document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the value after following its `$ref` within the document, at most MAX_REFERENCES times; empty for
-    a longer chain, and for a value that is not an object, such as the schema `true`.
+    """Return the value after following its `$ref`; empty for a value that is not an object, such as the schema `true`.
+    Raises Malformed as `_resolved` does.
     """
-    for _ in range(MAX_REFERENCES):
-        if not isinstance(value, Mapping):
-            return {}
-        if (ref := value.get("$ref")) is None:
+    value = _resolved(value, document)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _resolved(value: object, document: Mapping[str, Any]) -> object:
+    """Return the value after following its `$ref` within the document. Raises Malformed for a `$ref` that leads
+    nowhere, and for a chain of more than MAX_REFERENCES: without a target, every value would be allowed.
+    """
+    for _ in range(MAX_REFERENCES + 1):
+        if not isinstance(value, Mapping) or (ref := value.get("$ref")) is None:
             return value
-        at: Any = document
-        for part in str(ref).removeprefix("#/").split("/"):
-            at = at.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(at, Mapping) else None
-        value = at
-    return {}
+        value = _target(ref, document)
+    raise Malformed(f"a chain has more than {MAX_REFERENCES} `$ref`", hint="correct the OpenAPI document")
+
+
+def _target(ref: object, document: Mapping[str, Any]) -> object:
+    """Return the value to which a `$ref` refers (RFC 6901). Raises Malformed for a `$ref` that leads nowhere."""
+    at: Any = {"#": document}
+    for part in str(ref).split("/"):
+        part = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(at, list):
+            at = {str(index): item for index, item in enumerate(at)}
+        if not isinstance(at, Mapping) or part not in at:
+            raise Malformed(
+                f"the `$ref` {str(ref)[:100]!a} leads nowhere", hint="refer to a part of the same OpenAPI document"
+            )
+        at = at[part]
+    return at
 
 
 _COMPONENT = "#/components/schemas/"
 
 
 def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with copies of all referenced components in `$defs`."""
-    components = _object(document.get("components", {}), "`components` of the OpenAPI document")
-    schemas = _object(components.get("schemas", {}), "`schemas` in the `components` of the OpenAPI document")
+    """Return the schema with copies of all referenced parts of the document in `$defs`. Raises Malformed for a `$ref`
+    that leads nowhere.
+    """
     needed: dict[str, Any] = {}
 
     def moved(value: Any) -> Any:
         if isinstance(value, Mapping):
-            ref = value.get("$ref")
-            if isinstance(ref, str) and ref.startswith(_COMPONENT):
-                name = ref.removeprefix(_COMPONENT)
-                if name not in needed:
-                    needed[name] = {}
-                    needed[name] = moved(schemas.get(name, {}))
-                return {**{key: moved(one) for key, one in value.items() if key != "$ref"}, "$ref": f"#/$defs/{name}"}
-            return {key: moved(one) for key, one in value.items()}
+            if not isinstance(ref := value.get("$ref"), str):  # else a property may have the name `$ref`
+                return {key: moved(one) for key, one in value.items()}
+            copy = {key: moved(one) for key, one in value.items() if key != "$ref"}
+            name = ref.removeprefix(_COMPONENT)
+            if name not in needed:
+                needed[name] = {}
+                needed[name] = moved(_target(ref, document))
+            return copy | {"$ref": f"#/$defs/{name.replace('~', '~0').replace('/', '~1')}"}
         return [moved(one) for one in value] if isinstance(value, list) else value
 
     whole: dict[str, Any] = moved(schema)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from starlette.requests import cookie_parser
 
-from ostiary.openapi import HttpTool, OpenApiTable, listing
+from ostiary.authorization.arguments.plain import BadArguments
+from ostiary.authorization.arguments.schema import Arguments
+from ostiary.openapi import MAX_REFERENCES, HttpTool, OpenApiTable, listing
 from ostiary.protocol.errors import Malformed
 from ostiary.proxy.guarded_http import MethodTable
 
@@ -56,6 +58,7 @@ DOCUMENT: dict[str, Any] = {
     },
 }
 TABLE = OpenApiTable(DOCUMENT)
+LOOP = {"$ref": "#/components/a"}
 NO_OBJECTS: list[Any] = [[], "", 0, False]
 
 
@@ -108,6 +111,31 @@ NO_OBJECTS: list[Any] = [[], "", 0, False]
             for never in NO_OBJECTS
         ),
         ({"paths": {"/a": {"get": {}}}, "components": []}, "`components` of the OpenAPI document is not a JSON object"),
+        ({"paths": {"/a/{x}/{x}": {"get": {}}}}, "the path '/a/{x}/{x}' has two parameters with the name 'x'"),
+        ({"paths": {"/a/{x}/{x:int}": {"get": {}}}}, "the path '/a/{x}/{x:int}' has two parameters with the name 'x'"),
+        (
+            {"paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "x"}] * 2}}}},
+            "`query` of `get` of the path '/a' has two parameters with the name 'x'",
+        ),
+        (
+            {"paths": {"/a": {"get": {"parameters": [{"$ref": "#/nowhere"}]}}}},
+            "the `$ref` '#/nowhere' leads nowhere",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": {"$ref": "#/components/a"}}}}, "components": {"a": False}},
+            "the `requestBody` of `post` of the path '/a' is not a JSON object",
+        ),
+        (
+            {"paths": {"/a": {"post": {"requestBody": {"$ref": "#/components/a"}}}}, "components": {"a": LOOP}},
+            "a chain has more than 16 `$ref`",
+        ),
+        *(
+            (
+                {"paths": {"/a": {"get": {"parameters": [{"in": "query", "name": "x", "schema": {"$ref": ref}}]}}}},
+                f"the `$ref` '{ref}' leads nowhere",
+            )
+            for ref in ["#/components/schemas/None", "#/paths/~1a/get/parameters/1/schema", "other.json", "", "#x"]
+        ),
         *(
             (
                 {"paths": {"/a": {"get": {}}}, "components": {"schemas": schemas}},
@@ -124,7 +152,7 @@ def test_the_refusal_of_an_openapi_document_names_the_fault(document: object, fa
 
 
 def test_a_part_of_an_openapi_document_may_be_absent_null_or_of_another_place() -> None:
-    parts = {"requestBody": None, "parameters": [{"in": "body"}, {"$ref": "#/nowhere"}]}
+    parts = {"requestBody": None, "parameters": [{"in": "body"}]}
     document = {"paths": {"/a": {"get": parts, "post": None}, "x-owner": "ada", "x-paths": {"get": {}}}}
     [tool] = listing(document)["tools"]
     assert tool["inputSchema"]["properties"] == {}
@@ -156,6 +184,55 @@ def test_a_part_of_a_schema_that_is_no_object_declares_no_type_and_no_default(sc
     expected = ["1"] if isinstance(schema, dict) and "items" in schema else "1"
     assert arguments_of(tool, b"q=1", b'{"a": [1]}') == {"q": expected, "body": {"a": [1]}}
     assert arguments_of(tool, b"q=1", b"[[1]]") == {"q": expected, "body": [[1]]}
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        (False, []),
+        ({"$ref": "#/components/schemas/Never"}, []),
+        ({"anyOf": [{"$ref": "#/components/schemas/Never"}, {"type": "integer"}]}, [1]),
+        ({"type": "integer"}, [1]),
+        (True, [1, "text"]),
+    ],
+)
+@pytest.mark.parametrize("ref", ["#/components/schemas/X", "#/components/parts/a~1b~0/1/%7Bx%7D"])
+def test_a_reference_allows_exactly_what_its_target_allows(ref: str, target: object, allowed: list[object]) -> None:
+    components = {"schemas": {"X": target, "Never": False}, "parts": {"a/b~": [{}, {"{x}": target}]}}
+    body = {"content": {"application/json": {"schema": {"$ref": ref}}}}
+    document = {"paths": {"/a": {"post": {"requestBody": body}}}, "components": components}
+    [tool] = OpenApiTable(document).tools
+    schema = Arguments(tool.input_schema)
+
+    def is_allowed(value: object) -> bool:
+        try:
+            return schema.type_({"body": value}) == {"body": value}
+        except BadArguments:
+            return False
+
+    assert [value for value in (1, "text") if is_allowed(value)] == allowed
+
+
+@pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
+def test_a_chain_of_references_has_at_most_the_maximum_length(more: int, fits: bool) -> None:
+    count = MAX_REFERENCES + more
+    names = [f"#/components/parameters/{number}" for number in range(count)]
+    chain = {str(number): {"$ref": name} for number, name in enumerate(names[1:])}
+    parameters = chain | {str(count - 1): {"in": "query", "name": "x"}}
+    document = {
+        "paths": {"/a": {"get": {"parameters": [{"$ref": names[0]}]}}},
+        "components": {"parameters": parameters},
+    }
+    if fits:
+        assert [one.name for tool in OpenApiTable(document).tools for one in tool.parameters] == ["x"]
+    else:
+        with pytest.raises(Malformed, match="more than 16"):
+            OpenApiTable(document)
+
+
+def test_a_property_may_have_the_name_of_a_reference() -> None:
+    [tool] = tools_with({"properties": {"$ref": {"type": "string"}}})
+    assert tool.input_schema["properties"]["body"] == {"properties": {"$ref": {"type": "string"}}}
 
 
 def tools_with(schema: object) -> list[HttpTool]:
