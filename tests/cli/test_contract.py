@@ -397,6 +397,8 @@ def test_a_task_is_drafted_from_a_catalogue_that_was_read_from_a_server(
     assert ostiary(*start, "--words", "more").code == 2
     assert ostiary("task", "start", "--agent", name, "--purpose", "p", "--draft", listed).code == 2
     assert ostiary("task", "draft", *asked, "--catalogue", listed).code == 2
+    twice = ostiary("task", "draft", *asked, "--catalogue", catalogue, "--catalogue", catalogue)
+    assert (twice.code, f"another catalogue of `{name}`" in " ".join(twice.err.split())) == (2, True), twice.err
     assert [one["kinds"] for one in made["intent"]["endorsed"]] == [["amount"]]
     assert ostiary.json("task", "draft", *asked, "--ask-payee") == made
     trusting = ostiary.json("task", "draft", *asked, "--no-ask-payee")["intent"]["endorsed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -118,7 +119,7 @@ def draft_task(
         ask_payee: Never take a payee or a recipient from a document that the person named.
         write: New file for `ostiary task start --draft`.
     """
-    catalogues = {one.resource: one for one in map(_catalogue, catalogue)}
+    catalogues = _catalogues(catalogue)
     if agent is None and not catalogues:
         raise Usage(
             "a draft needs a catalogue", hint="name the source of the catalogue: --agent NAME, or --catalogue FILE"
@@ -239,6 +240,16 @@ def _accepted(path: Path) -> dict[str, Any]:
     if not isinstance(draft, dict) or not {"intent", "bounds"} <= draft.keys():
         raise Usage(f"{path} is not a draft", hint="create a draft: ostiary task draft WORDS --agent NAME --write FILE")
     return {"intent": draft["intent"], "bounds": draft["bounds"], "budget": draft.get("budget", [])}
+
+
+def _catalogues(paths: Sequence[Path]) -> dict[str, Catalogue]:
+    """Return the catalogues in files, by the name of the resource. Raises Usage for two catalogues of one resource."""
+    catalogues = dict[str, Catalogue]()
+    for path in paths:
+        one = _catalogue(path)
+        if catalogues.setdefault(one.resource, one) is not one:
+            raise Usage(f"{path} is another catalogue of `{one.resource}`", hint="name one file for each resource")
+    return catalogues
 
 
 def _catalogue(path: Path) -> Catalogue:
