@@ -16,6 +16,7 @@ import pytest
 from harness.clock import Clock
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.client import run
+from ostiary.client.drive import failures_as_unavailable
 from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Unavailable
@@ -91,6 +92,17 @@ def test_the_hint_of_a_failed_request_to_another_server_does_not_mention_the_ost
         with pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused:
             agent.get(f"{url}/x", resource=f"{url}/x")
     assert refused.value.hint == "check the URL, and that this server runs"
+
+
+def test_the_hint_of_a_request_without_an_answer_in_time_says_that_it_may_have_taken_effect() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        httpx2.Client(timeout=httpx2.Timeout(None, read=0.01)) as http,
+        pytest.raises(Unavailable, match="does not answer: timed out") as refused,
+        failures_as_unavailable(),
+    ):
+        http.get(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert refused.value.hint.startswith("check whether the request took effect")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -76,6 +76,8 @@ def describe_unreachable(error: httpx2.RequestError, ostiary: str = "") -> Unava
             hint=f"set SSL_CERT_FILE to the certificate of its authority{place}",
         )
     how = "check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR"
+    if isinstance(error, httpx2.ReadTimeout):
+        how = "check whether the request took effect before you repeat it; find the cause with `ostiary doctor`"
     return Unavailable(
         f"the server {server} does not answer: {error or type(error).__name__}",
         hint=how if is_ostiary else "check the URL, and that this server runs",
