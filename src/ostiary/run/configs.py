@@ -44,11 +44,10 @@ URLS = ("httpUrl", "url", "serverUrl")
 """Members of a remote server's entry that contain its URL. The first member of an entry applies, as in Gemini CLI."""
 KINDS = (None, "stdio", "local")
 """The values of `type` for an MCP server that is started by a command (stdio); None stands for a missing `type`."""
-_OF_SERVERS = frozenset(("mcpservers", "servers", "context_servers"))
-"""Members that contain servers in configurations of any known client, in lower case."""
 _SAFE = frozenset(("env", "headers", "oauth"))
 """Members of a server's entry whose values can be URLs, and from which no client takes the address of the server."""
-_WAY = re.compile(r".*(ur[il]|endpoint|address|host|tcp|command|cmd|args)", re.IGNORECASE | re.DOTALL)
+_WAY = re.compile(r".*(ur[il]|endpoint|address|host|tcp|command|cmd|args|servers)", re.IGNORECASE | re.DOTALL)
+"""The name of a member that contains an address or a command of a server, or servers (`amp.mcpServers` of Amp)."""
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
 _SSE_URL = re.compile(r"[^/?#]*//[^?#]*/sse/*([?#].*)?", re.DOTALL)
@@ -143,8 +142,8 @@ class Config:
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
         """Return the configuration with a guard in front of each server. For a stdio server, the words that `front`
         returns are put before the command. For a remote server, the URL is replaced by the URL in `local` for the
-        server's name; without such a URL, the server keeps its own. The copy has no disabled server, no other member
-        with servers, and no second address or command of a server: a client could go past the guard by them.
+        server's name; without such a URL, the server keeps its own. The copy has no disabled server, and no other
+        member with servers, an address or a command: a client could go past the guard by them.
         """
         entries = dict[str, dict[str, Any]]()
         for server in self.remote:
@@ -153,7 +152,7 @@ class Config:
         for server in self.stdio:
             words = [*front(server), *server.command]
             entries[server.name] = _without_ways(server.entry) | {"command": words[0], "args": words[1:]}
-        others = {name: value for name, value in self.text.items() if not _has_servers(name, value)}
+        others = {name: value for name, value in self.text.items() if not _has_way(name, value)}
         return others | {self.member: entries}
 
 
@@ -213,21 +212,16 @@ def check_names(servers: Sequence[Server]) -> None:
 
 
 def _without_ways(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a server's entry that contain neither an address nor a command."""
+    """Return the members of a server's entry that contain neither an address nor a command nor servers."""
     return {name: value for name, value in entry.items() if name in _SAFE or not _has_way(name, value)}
 
 
 def _has_way(name: str, value: object) -> bool:
-    """Return whether a member is, or contains, an address or a command of a server: by the name of a member, or by a
-    text that begins like a URL.
+    """Return whether a member is, or contains, an address or a command of a server, or servers: by the name of a
+    member, or by a text that begins like a URL.
     """
     is_address = isinstance(value, str) and _ADDRESS.match(value) is not None
     return is_address or _WAY.fullmatch(name) is not None or any(_has_way(*one) for one in _inner(value))
-
-
-def _has_servers(name: str, value: object) -> bool:
-    """Return whether a member of a configuration is, or contains, a member with servers."""
-    return name.lower() in _OF_SERVERS or any(_has_servers(*one) for one in _inner(value))
 
 
 def _inner(value: object) -> Iterable[tuple[str, object]]:
