@@ -24,21 +24,24 @@ from harness.registry_fixtures import (
 )
 from ostiary.protocol.errors import Refused
 from ostiaryd.ground.crypto.keyring import RootKey
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, AgentState, Holding, HoldingId, Verb
 from ostiaryd.registry.store import holdings, risks
 from ostiaryd.signals import wire_signals, wire_signals_poll
-from ostiaryd.signals.flows import issuers, reception
-from ostiaryd.signals.model.issuers import MAX_ISSUERS, IssuerId
+from ostiaryd.signals.flows import issuers, reception, signals
+from ostiaryd.signals.model.issuers import EFFECTS_TOPIC, MAX_ISSUERS, IssuerId
 from ostiaryd.signals.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
+from ostiaryd.signals.model.streams import KEPT
 from ostiaryd.signals.wire_signals import COST, IssuerBuckets
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec, TaskState
 from ostiaryd.trust.flows.access import verify_token
 from ostiaryd.trust.model import AccessRefused
 from tests.support.identity_provider import AUDIENCE, CAEP, RISC, SSF, Idp, providing
+from tests.support.lost_history import lose
 from tests.support.signal_fixtures import ask, idp, push, trust, world
 
 __all__ = ["idp", "world"]
@@ -220,6 +223,34 @@ async def test_an_event_affects_all_agents_of_a_person_in_acts_of_a_bounded_numb
     assert [get_agent(world, name).epoch for name in active] == [raised] * 3, "once"
     assert get_agent(world, "suspended").epoch == 1
     assert get_agent(world, "other").epoch == 0
+
+
+async def test_a_server_in_recovery_continues_the_effect_of_a_signal(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "MAX_AGENTS", 1)
+    made = await trust(world, idp)
+    await lose(world)
+    assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
+    await reception.continue_effects(world)
+    assert epochs(world) == {"writer": 1, "reader": 1, "other": 0}
+
+
+async def test_an_effect_is_deleted_only_after_a_later_act_has_continued_it(
+    world: World, idp: Idp, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "MAX_AGENTS", 1)
+    made = await trust(world, idp)
+    await push(world, made, idp.token(SESSION, EMAIL))
+    clock.advance(us=KEPT + 1)
+    await register_agent(world, "third")
+    await signals.delete_old_signals(world)
+    assert sum(epochs(world).values()) == 1
+    await reception.continue_effects(world)
+    assert epochs(world) == {"writer": 1, "reader": 1, "other": 0}
+    clock.advance(us=KEPT + 1)
+    await signals.delete_old_signals(world)
+    assert outbox.messages_after(world.db.read(), EFFECTS_TOPIC, 0) == []
 
 
 async def test_an_agent_that_an_event_names_beside_its_owner_is_affected_once(world: World, idp: Idp) -> None:

@@ -16,7 +16,11 @@ _INSERT = sql(
 _AFTER = sql("select seq, at, body from outbox where topic = :topic and seq > :after order by seq limit :count")
 _HEAD = sql("select coalesce(max(seq), 0) from outbox")
 _OLDEST = sql("select coalesce(min(seq), 0) from outbox where topic = :topic")
-_PRUNE = sql("delete from outbox where topic = :topic and at < :before and seq < (select max(seq) from outbox)")
+_PRUNE = sql(
+    """delete from outbox
+       where topic = :topic and at < :before and seq <= :through and seq < (select max(seq) from outbox)"""
+)
+_ALL = 2**63 - 1
 
 
 def emit(tx: Tx, topic: str, body: bytes) -> None:
@@ -50,8 +54,8 @@ def lowest_number(reader: Reader, topic: str) -> int:
     return int(row[0])
 
 
-def prune(tx: Tx, topic: str, *, before: int) -> int:
-    """Delete messages of a topic that are older than `before` (microseconds), except the newest message of all topics,
-    so that numbers never repeat. Return the number of deleted messages.
+def prune(tx: Tx, topic: str, *, before: int, through: int = _ALL) -> int:
+    """Delete messages of a topic that are older than `before` (microseconds) and have a number up to `through`, except
+    the newest message of all topics, so that numbers never repeat. Return the number of deleted messages.
     """
-    return tx.run(_PRUNE, topic=topic, before=before)
+    return tx.run(_PRUNE, topic=topic, before=before, through=through)

@@ -70,6 +70,7 @@ IN_RECOVERY = frozenset(
         "person.reset_login",
         "person.revoke_key",
         "server.doctor",
+        "signal.continue",
         "signal.receive",
         "state.differs",
         "stream.give_up",

@@ -116,9 +116,16 @@ async def send_lower_levels(world: World) -> int:
 
 
 async def delete_old_signals(world: World) -> None:
-    """Delete signals, and unfinished effects of received signals, that are older than `KEPT`."""
-    for topic in (TOPIC, EFFECTS_TOPIC):
-        await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEPT))  # type: ignore[misc]
+    """Delete signals that are older than `KEPT`, and those unfinished effects of received signals that later acts have
+    continued.
+    """
+
+    def delete(tx: Tx) -> None:
+        outbox.prune(tx, TOPIC, before=tx.now - KEPT)
+        continued = store.signals.position(tx, store.signals.EFFECTS)
+        outbox.prune(tx, EFFECTS_TOPIC, before=tx.now - KEPT, through=continued)
+
+    await world.writer.submit(delete)
 
 
 def start_at_end_of_feed(tx: Tx) -> None:

@@ -73,7 +73,7 @@ class Effect(StrEnum):
     RAISE_RISK = "raise_risk"
 
 
-EFFECTS_TOPIC = "signal.effect"
+EFFECTS_TOPIC = "effects"
 """Topic of unfinished effects in the outbox."""
 
 
