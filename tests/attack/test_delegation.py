@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -298,14 +298,11 @@ async def test_a_race_of_two_replicas_leaves_no_live_token_or_subtask(world: Wor
         async def end(id: str = task.task_id) -> None:
             await run_act(replica, lambda a: tasks.end(a, id))
 
-        before = [
-            asyncio.ensure_future(work)
-            for _ in range(3)
-            for work in (redeem(two), redeem(there), give(world), give(replica))
-        ]
-        await asyncio.wait(before[:4])
-        after = [work for _ in range(3) for work in (redeem(two), redeem(there), give(world), give(replica))]
-        await asyncio.gather(*before, end(), *after)
+        def works(count: int) -> list[Coroutine[Any, Any, None]]:
+            return [work for _ in range(count) for work in (redeem(two), redeem(there), give(world), give(replica))]
+
+        await asyncio.gather(*works(1))  # so that something exists before the end
+        await asyncio.gather(*works(2), end(), *works(3))
         assert got
         assert parts
         assert not any(is_live(world, claims_of(new)["jti"]) for new in got)

@@ -782,6 +782,7 @@ async def test_a_validation_of_a_silent_host_fails_after_three_attempts(
     failed = (await client.post(order.headers["location"])).json
     assert (failed["status"], failed["error"]["type"]) == ("invalid", f"{KINDS}connection")
     assert len(attempts) == 3, "two repetitions"
+    assert len(stage.site.asked) <= 3, "no attempt asks twice"
 
 
 async def test_silent_hosts_of_an_account_do_not_delay_the_validations_of_another_account(

@@ -52,7 +52,10 @@ async def test_rows_that_are_due_or_expired_are_found_by_an_index_on_their_time(
             explain.names, explain.sqlite = statement.names, f"explain query plan {statement.sqlite}"
             plan = [step for *_, step in reader.all(explain, **dict.fromkeys(statement.names, 1))]
             first = next(step for step in plan if step.startswith(("SEARCH", "SCAN")))
-            if not re.search(r"\(.*(_at|\bat|until)[<>]\?\)|next_idx<\?|not_after<\?|PRIMARY KEY", first):
+            is_found = re.search(r"\(.*_at[<>]\?\)|next_idx<\?|not_after<\?", first)
+            if name.endswith("._FORGET 0"):
+                is_found = re.search(r"\((.*_)?(at|until)<\?\)|PRIMARY KEY", first)
+            if not is_found:
                 wrong[name] = first
     assert wrong.keys() == FEW, wrong
 

@@ -58,7 +58,7 @@ async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> No
     jwk = new_jwk()
     await files(world, jwk=jwk)
     for taken, message in (
-        ({"name": "files", "uri": "https://other.example"}, "files"),
+        ({"name": "files", "uri": "https://other.example"}, "the name `files` is taken"),
         ({"name": "other", "uri": URI}, "this URI is already registered"),
     ):
         with pytest.raises(Conflict, match=message):

@@ -504,9 +504,10 @@ async def test_a_member_outside_of_its_limits_is_refused_with_its_rule_and_chang
         assert await bot.status("POST", path, body) in (200, 204)
     for method, path, wrong, words, right in MEMBERS:
         before, tokens = await bot.ask("GET", path), world.db.read().one(TOKENS)
+        size = ledger.get_head(world.db.read())[0].size
         answer = await bot.ask(method, path, wrong)
         assert (answer.status, words in answer.json["errors"][0]) == (400, True), (path, wrong, answer.body)
-        assert newest_entry(world).outcome == "refused", path
+        assert (ledger.get_head(world.db.read())[0].size, newest_entry(world).outcome) == (size + 1, "refused"), path
         after = await bot.ask("GET", path)
         assert (after.status, after.json.get("data")) == (before.status, before.json.get("data")), path
         assert world.db.read().one(TOKENS) == tokens
