@@ -156,15 +156,9 @@ class Compiled:
 
     def question(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> Question:
         """Return the part of a request that does not depend on its context, for callers that evaluate several
-        contexts.
+        contexts. Every value of the entities must be known.
         """
-        if isinstance(entities, Overlay):
-            p, a, r = entities.find(principal, action, resource)
-        else:
-            p = entities.get(principal) or absent(principal)
-            a = entities.get(action) or absent(action)
-            r = entities.get(resource) or absent(resource)
-        candidates = self._candidates(p, a, r)
+        p, a, r, candidates = self.match(principal, action, resource, entities)
         permits: list[str] = []
         forbids: list[str] = []
         open_ = [policy for policy in candidates if policy.reads_context]
@@ -177,6 +171,18 @@ class Compiled:
             except (EvaluationError, KeyError):
                 open_.append(policy)
         return Question(p, a, r, entities, candidates, permits, forbids, open_)
+
+    def match(
+        self, principal: Uid, action: Uid, resource: Uid, entities: Entities
+    ) -> tuple[Entity, Entity, Entity, list[_Policy]]:
+        """Return the principal, the action, the resource, and the policies whose scope may match them, each once."""
+        if isinstance(entities, Overlay):
+            p, a, r = entities.find(principal, action, resource)
+        else:
+            p = entities.get(principal) or absent(principal)
+            a = entities.get(action) or absent(action)
+            r = entities.get(resource) or absent(resource)
+        return p, a, r, self._candidates(p, a, r)
 
     def answer(self, question: Question, context: Record) -> Verdict:
         """Return the verdict on a question with this context."""
@@ -205,7 +211,8 @@ class Compiled:
         """Return whether the scope of any policy may match this principal, action and resource. If not, the verdict is
         a denial without reasons, whatever the context.
         """
-        return bool(self.question(principal, action, resource, entities).candidates)
+        _, _, _, candidates = self.match(principal, action, resource, entities)
+        return bool(candidates)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Return the policies whose scope may match, each once."""

@@ -184,11 +184,9 @@ class Policies:
         may, must, inputs = True, not any(not watches for watches in self.remote.values()), set[str]()
         is_open = not must  # the results of remote policies are unknown
         for principal in principals:
-            question = self._enforced.compiled.question(principal, action, resource, entities)
-            request = Request(question.principal, question.action, question.resource, context, entities)
-            results = [
-                (policy.forbids, evaluate_policy(self._sources[policy.id], request)) for policy in question.candidates
-            ]
+            p, a, r, candidates = self._enforced.compiled.match(principal, action, resource, entities)
+            request = Request(p, a, r, context, entities)
+            results = [(policy.forbids, evaluate_policy(self._sources[policy.id], request)) for policy in candidates]
             permits = [result for forbids, result in results if not forbids]
             forbids = [result for forbids, result in results if forbids]
             fails = any(result.fails for _, result in results)
