@@ -236,6 +236,23 @@ async def test_a_server_in_recovery_continues_the_effect_of_a_signal(
     assert epochs(world) == {"writer": 1, "reader": 1, "other": 0}
 
 
+async def test_an_issuer_with_too_many_unfinished_effects_is_refused_until_one_is_finished(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "MAX_AGENTS", 1)
+    monkeypatch.setattr(reception, "MAX_UNFINISHED", 2)
+    made = await trust(world, idp)
+    tokens = [idp.token(SESSION, EMAIL) for _ in range(3)]
+    assert [(await push(world, made, token))[0] for token in tokens] == [202, 202, 429]
+    bob = {"format": "email", "email": "bob@example.org"}
+    assert await push(world, made, idp.token(SESSION, bob)) == (202, ""), "nothing is left for a later act"
+    await reception.continue_effects(world)
+    assert epochs(world) == {"writer": 2, "reader": 2, "other": 1}
+    assert await push(world, made, tokens[2]) == (202, "")
+    await reception.continue_effects(world)
+    assert epochs(world) == {"writer": 3, "reader": 3, "other": 1}
+
+
 async def test_an_effect_is_deleted_only_after_a_later_act_has_continued_it(
     world: World, idp: Idp, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ from ostiaryd.registry.flows.roles import (
 from ostiaryd.registry.flows.stops import check_none_stopped, check_person_not_stopped, lift_stop, stop
 from ostiaryd.registry.flows.used_secrets import check_no_secret, forget_used_secrets, is_secret_known, know_secret
 from ostiaryd.registry.store.agents import (
+    count_active_agents,
     get_agent,
     list_active_agents,
     list_agent_exceptions,
@@ -119,6 +120,7 @@ __all__ = [
     "check_none_stopped",
     "check_person_not_stopped",
     "classes_within",
+    "count_active_agents",
     "count_call",
     "create_agent",
     "create_person",

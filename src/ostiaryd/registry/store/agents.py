@@ -33,6 +33,7 @@ _OWNED_ALIVE = sql(
     _SELECT
     + """where owner = :owner and state <> 'decommissioned' and agent_id > :after order by agent_id limit :limit"""
 )
+_COUNT_ACTIVE = sql("select count(*) from agent where owner = :owner and state = 'active'")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
            state, epoch, changed_at, created_at, expires_at, max_depth, keyless)
@@ -135,6 +136,13 @@ def count(reader: Reader, chosen: AgentFilter) -> int:
     """Return the number of agents that a filter selects. The query reads all of them."""
     parameters = chosen.parameters()
     row = reader.one(_count_statement(tuple(sorted(parameters))), **parameters)
+    assert row is not None
+    return int(row[0])
+
+
+def count_active_agents(reader: Reader, owner: OwnerId) -> int:
+    """Return the number of active agents of an owner."""
+    row = reader.one(_COUNT_ACTIVE, owner=owner)
     assert row is not None
     return int(row[0])
 

@@ -14,6 +14,7 @@ from ostiary.protocol.errors import Conflict
 from ostiary.provenance.noticing import MAX_SAYS, Noticed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.buckets import TooMuch
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import acting, incidents
@@ -24,6 +25,7 @@ from ostiaryd.registry.model import Agent, AgentState, Person, Root, is_person_i
 from ostiaryd.signals import store
 from ostiaryd.signals.model.issuers import (
     EFFECTS_TOPIC,
+    MAX_ISSUERS,
     AcceptedSubjects,
     Effect,
     Issuer,
@@ -48,6 +50,9 @@ from ostiaryd.watch.model import SIGNAL
 
 MAX_AGENTS = 500
 """Maximum number of agents of persons to which one act applies the effect of a signal; further acts follow."""
+MAX_UNFINISHED = 50
+"""Maximum number of unfinished effects of an issuer; a signal that would add another is refused."""
+RETRY_S = 60
 SHOWN = 20
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(UnfinishedEffect)
@@ -64,7 +69,8 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
     1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
     about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak; none if a
     critical member of the subject is not supported. 5. Apply the event's effect to these subjects. Raises SetRefused if
-    the issuer is not trusted, or the event is about another stream or has a `state` that this server did not request.
+    the issuer is not trusted, or the event is about another stream or has a `state` that this server did not request,
+    and TooMuch if the issuer has too many unfinished effects.
     """
     issuer = store.issuers.get(act.tx, id)
     if issuer is None:
@@ -163,11 +169,12 @@ def _carry_out(
         for person in people:
             tasks.cancel_for(act, person.person_id)
             registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
-    owned = [agent for owner in owners for agent in registry.list_agents_of_owner(act.tx, owner)]
+    count = sum(registry.count_active_agents(act.tx, owner) for owner in owners)
+    count += sum(agent.state is AgentState.ACTIVE and agent.owner not in owners for agent in ours)
     named = [agent.agent_id for agent in ours]
     unfinished = UnfinishedEffect(act.entry.object or "", effect, points, why, owners, unstopped, named)
     _affect_next(act, unfinished, ours, config=config)
-    return len({agent.agent_id for agent in (*ours, *owned) if agent.state is AgentState.ACTIVE})
+    return count
 
 
 async def continue_effects(world: World) -> None:
@@ -190,6 +197,16 @@ def _next_unfinished(reader: Reader) -> list[tuple[int, int, bytes]]:
     return outbox.messages_after(reader, EFFECTS_TOPIC, position, count=1)
 
 
+def _check_unfinished(reader: Reader, issuer: str) -> None:
+    """Raise TooMuch if the issuer has `MAX_UNFINISHED` unfinished effects, so that an issuer cannot order work faster
+    than the server continues it.
+    """
+    position = store.signals.position(reader, store.signals.EFFECTS)
+    bodies = outbox.messages_after(reader, EFFECTS_TOPIC, position, count=MAX_ISSUERS * MAX_UNFINISHED)
+    if sum(_decode(body).issuer == issuer for _, _, body in bodies) >= MAX_UNFINISHED:
+        raise TooMuch("the issuer has too many unfinished effects", after_s=RETRY_S, hint="try again later")
+
+
 def _affect_next(act: Act, unfinished: UnfinishedEffect, ours: Iterable[Agent] = (), *, config: Config) -> None:
     """Apply an effect to the active ones of `ours` and of the next `MAX_AGENTS` agents. If there are more agents, store
     the effect as unfinished.
@@ -202,6 +219,8 @@ def _affect_next(act: Act, unfinished: UnfinishedEffect, ours: Iterable[Agent] =
     agents.sort(key=lambda agent: agent.agent_id)
     if has_more := len(agents) > MAX_AGENTS:
         del agents[MAX_AGENTS:]
+        if not unfinished.after:
+            _check_unfinished(act.tx, unfinished.issuer)
         outbox.emit(act.tx, EFFECTS_TOPIC, _encode(replace(unfinished, after=agents[-1].agent_id)))
     affected = [*ours, *(agent for agent in agents if agent.agent_id not in unfinished.named)]
     affected = [agent for agent in affected if agent.state is AgentState.ACTIVE]
