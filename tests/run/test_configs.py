@@ -296,7 +296,12 @@ def test_a_command_gets_the_guarded_configuration_in_its_option_or_variable(tmp_
         (
             ("claude", "--strict-mcp-config", "--mcp-config", "{mcp_config}"),
             None,
-            (["claude", "--strict-mcp-config", "--mcp-config", str(copy)], {}),
+            (["claude", "--strict-mcp-config", "--strict-mcp-config", "--mcp-config", str(copy)], {}),
+        ),
+        (
+            ("claude", "--", "--strict-mcp-config"),
+            None,
+            (["claude", "--mcp-config", str(copy), "--strict-mcp-config", "--", "--strict-mcp-config"], {}),
         ),
         (
             ("a", "--mcp-config", "x.json", "{mcp_config}"),
@@ -345,6 +350,7 @@ def test_the_source_is_the_configuration_that_the_command_would_have_used(tmp_pa
     assert source("a", variable=str(tmp_path / "variable.json")) == ["variable"]
     assert source(*option, config="given.json") == ["given"]
     assert source("a", "--mcp-config", json.dumps(servers(inline=FILES))) == ["inline"]
+    assert source("a", "--mcp-config", "{mcp_config}", variable=str(tmp_path / "variable.json")) == ["variable"]
     with pytest.raises(Usage, match="the value of --mcp-config: not JSON"):
         source("a", "--mcp-config", "{")
     with pytest.raises(Usage, match="twice"):

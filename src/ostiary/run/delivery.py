@@ -31,11 +31,11 @@ def source_of(command: Sequence[str], *, config: Path | None, config_in_variable
     if config is not None:
         return read_config(config)
     named = _after_option(command)
-    if named is not None and command[named].lstrip().startswith("{"):
+    if named is not None and command[named] != PLACE:
+        if not command[named].lstrip().startswith("{"):
+            return read_config(Path(command[named]))
         of = f"the value of {OPTION}"
         return parse_config(parse_json(command[named], of=of, hint="correct the JSON"), of=of)
-    if named is not None and command[named] != PLACE:
-        return read_config(Path(command[named]))
     if config_in_variable:
         return read_config(Path(config_in_variable))
     config_text, where = find_config(Path.cwd(), Path.home())
@@ -89,8 +89,8 @@ def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
         if named is not None:
             words[named] = str(copy)
         if options is not None:
-            option, only = options
-            words[1:1] = [*([option, str(copy)] if named is None else []), *([] if only in words else [only])]
+            option, only = options  # a word `only` of the command can be a text after `--`, and then is no option
+            words[1:1] = [*([option, str(copy)] if named is None else []), only]
         return words, {} if config_env is None else {config_env: str(copy)}
 
     return deliver
