@@ -76,10 +76,13 @@ def dead_server(kind: str) -> Iterator[str]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_of_an_agent_raises_unavailable_if_the_server_does_not_respond(kind: str, method: str) -> None:
-    with dead_server(kind) as url, Agent(Credential(KEY, "ag_1", ISSUER), url=url) as agent:
-        with pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused:
-            METHODS[method](agent)
-        assert "OSTIARY_URL" in refused.value.hint
+    with (
+        dead_server(kind) as url,
+        Agent(Credential(KEY, "ag_1", ISSUER), url=url) as agent,
+        pytest.raises(Unavailable, match=f"the server {url} does not answer: .") as refused,
+    ):
+        METHODS[method](agent)
+    assert refused.value.hint.startswith("check OSTIARY_URL" if kind == "refuses" else "check whether the request took")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,6 +14,8 @@ from ostiary.client.target import Target
 from ostiary.protocol.errors import Unavailable
 
 T = TypeVar("T")
+_AFTER_SENDING = (httpx2.ReadTimeout, httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.DecodingError)
+"""Failures of a request that the server may have received completely."""
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
 """timeout of the requests that a flow adds, such as a token request; a request of the caller keeps the caller's
 timeout, which may be none for streams
@@ -76,7 +78,7 @@ def describe_unreachable(error: httpx2.RequestError, ostiary: str = "") -> Unava
             hint=f"set SSL_CERT_FILE to the certificate of its authority{place}",
         )
     how = "check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR"
-    if isinstance(error, httpx2.ReadTimeout):
+    if isinstance(error, _AFTER_SENDING):
         how = "check whether the request took effect before you repeat it; find the cause with `ostiary doctor`"
     return Unavailable(
         f"the server {server} does not answer: {error or type(error).__name__}",
