@@ -568,7 +568,8 @@ async def test_the_engines_are_closed_while_evaluations_loop_and_others_wait(wor
     looping = [asyncio.ensure_future(decision(ask)) for _ in range(2 * POOL)]
     await eventually_async(lambda: all(one.confined._mutex.locked() for one in engines._all))
     await asyncio.wait_for(engines.close(), PATIENCE_S)
-    await asyncio.wait_for(asyncio.gather(*looping, return_exceptions=True), PATIENCE_S)
+    answers = await asyncio.wait_for(asyncio.gather(*looping, decision(ask)), PATIENCE_S)
+    assert all(not allowed and "closed" in reason for allowed, reason, _ in answers)
     for thread in engines._threads._threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()

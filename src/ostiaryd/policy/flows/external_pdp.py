@@ -145,6 +145,7 @@ class Engines:
             self._free.put(one)
         self._threads = ThreadPoolExecutor(POOL, thread_name_prefix="rego")
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
+        self._closed = False
 
     async def check(self, program: Program) -> None:
         """Check that this server is configured and able to evaluate the Rego and OPA policies of a program. Raises
@@ -178,16 +179,19 @@ class Engines:
 
     async def close(self) -> None:
         """Close all engines. Questions that they evaluate or that wait fail."""
+        self._closed = True
         for one in self._all:
             await asyncio.to_thread(one.confined.close)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False)  # a cancelled question would end its request without a decision
         if self._opa is not None:
             await self._opa.close()
 
     async def _with_one(self, work: Callable[[_Rego], T]) -> T:
         """Run `work` on a free process, and return its result. The process that was used last is preferred, because its
-        caches are filled.
+        caches are filled. Raises Unavailable after `close`.
         """
+        if self._closed:
+            raise Unavailable("the process is closed", code="engine_failed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[_Rego], T]) -> T:
@@ -211,7 +215,8 @@ class Engines:
         try:
             return await self._with_one(lambda rego: _decode_said(rego.ask(program, body, within_s=self._limit_s)))
         except Refused as error:
-            self._threads.submit(self._do, lambda rego: rego.warm(program))
+            if not self._closed:
+                self._threads.submit(self._do, lambda rego: rego.warm(program))
             return fail_all(names, error.message)
         except msgspec.DecodeError:
             return fail_all(names, "no answer")
