@@ -126,6 +126,28 @@ def test_the_response_to_a_cancelled_call_is_not_forwarded() -> None:
     assert one.receive(answer()) == b""
 
 
+def test_only_the_error_of_an_answered_call_says_that_the_call_has_run() -> None:
+    listing = b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}'
+    one = exchange(LimitedGate())
+    assert all(one.admit(line, lambda _: None) for line in (call(), listing))
+    repeated = b"[" + answer() + b"," + answer(2) + b"," + answer(3) + b"]"
+    errors = [json.loads(line)["error"]["message"] for line in one.receive(repeated).splitlines()]
+    why = "the MCP server sent an answer for which no request is waiting"
+    assert errors == [
+        f"the call has run, but its result is withheld: {why} (do not repeat a call that changes something)",
+        f"denied: {why}",
+    ]
+
+
+def test_the_error_for_an_unreadable_response_says_that_the_call_may_have_run() -> None:
+    one = exchange(LimitedGate())
+    assert one.admit(call(), lambda _: None)
+    [line] = one.receive(b"{").splitlines()
+    message = json.loads(line)["error"]["message"]
+    assert message.startswith("the call may have run, but its result is withheld: ")
+    assert message.endswith("(do not repeat a call that changes something)")
+
+
 def test_a_withheld_result_is_not_forwarded_in_a_repeated_response() -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)

@@ -44,21 +44,25 @@ class Denied(Forbidden):
 class Withheld(Forbidden):
     """The tool has run, but its result must not reach the agent: the result is too large, has an undeclared data class,
     or cannot be stored. The message says that the call has run, so that a model does not repeat a payment.
+
+    `is_certain`: whether the result belongs to this call; otherwise, the call may still be running.
     """
 
     code = "volume_exceeded"
 
-    def __init__(self, reason: str, *, hint: str = "", code: str | None = None) -> None:
-        super().__init__(f"the call has run, but its result is withheld: {reason}", hint=hint, code=code)
+    def __init__(self, reason: str, *, hint: str = "", code: str | None = None, is_certain: bool = True) -> None:
+        run = "has run" if is_certain else "may have run"
+        super().__init__(f"the call {run}, but its result is withheld: {reason}", hint=hint, code=code)
 
     @classmethod
-    def because_of(cls, refusal: Refused) -> Withheld:
+    def because_of(cls, refusal: Refused, *, is_certain: bool = True) -> Withheld:
         """Return a refusal of the result of a call as Withheld. The hint is replaced, because "try again" would repeat
         the call.
         """
         if isinstance(refusal, Withheld):
             return refusal
-        return cls(refusal.message, hint="do not repeat a call that changes something", code=refusal.code)
+        hint = "do not repeat a call that changes something"
+        return cls(refusal.message, hint=hint, code=refusal.code, is_certain=is_certain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,11 +99,7 @@ class Exchange:
             if why is not None and why.code == "unknown_tool" and is_unknown(message.method):
                 answer(frames.error(message.id, frames.METHOD_NOT_FOUND, "Method not found", data_for_developer(why)))
             else:
-                answer(
-                    frames.error(
-                        message.id, DENIED, text_for_model(why or batch_denial), data_for_developer(why or batch_denial)
-                    )
-                )
+                answer(_error(message.id, why or batch_denial))
 
     def _await(self, message: Message, call: Call | None) -> None:
         """Register a call that waits for its outcome. A call without an id gets no answer, and is recorded as
@@ -143,7 +139,12 @@ class Exchange:
                 _check_asked_for(matched)
             self._observe(matched)
         except Refused as refusal:
-            return self._errors([_id(answer) for answer, call, method in matched if call or method], refusal)
+            withheld = Withheld.because_of(refusal)
+            return b"".join(
+                _error(_id(answer), withheld if call or method == "tools/call" else refusal)
+                for answer, call, method in matched
+                if call or method
+            )
         return line
 
     def record_outcomes(self, line: bytes) -> None:
@@ -197,14 +198,12 @@ class Exchange:
         waiting call whose result is limited or is added to a task memory, because the line may answer any of them. In
         mode `watch`, return the line itself.
         """
+        if not self._gate.enforces:
+            return line
+        withheld = Withheld.because_of(refusal, is_certain=False)
         with self._counting:
             waiting = {id for id, call in self._in_flight.items() if call.ahead or call.watched}
-        return self._errors(waiting, refusal) if self._gate.enforces else line
-
-    def _errors(self, ids: Iterable[Id], refusal: Refused) -> bytes:
-        """Return an error for each of these calls, whose answers the client must not get."""
-        withheld = Withheld.because_of(refusal)
-        return b"".join(frames.error(id, DENIED, text_for_model(withheld), data_for_developer(withheld)) for id in ids)
+        return b"".join(_error(id, withheld) for id in waiting)
 
     def _follow(self, messages: Sequence[Message]) -> None:
         """Note requests that pass without a decision, so that their answers are recognized. A cancelled call is
@@ -228,6 +227,11 @@ class Exchange:
             self._in_flight.clear()
             self._heard.clear()
         return calls
+
+
+def _error(id: Id, refusal: Refused) -> bytes:
+    """Return the line that answers a request with a refusal."""
+    return frames.error(id, DENIED, text_for_model(refusal), data_for_developer(refusal))
 
 
 def _answered(refusal: Malformed) -> tuple[Id, int]:
