@@ -4,6 +4,8 @@ missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,13 +13,20 @@ import pytest
 
 from harness.registry_fixtures import run_act
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER, _is_secret_name, members_to_record
+from ostiary.decision.access.recorded import (
+    MAX_LEVELS,
+    MAX_NAMES,
+    MAX_TEXT,
+    MAX_TOGETHER,
+    MemberSizes,
+    _is_secret_name,
+    members_to_record,
+)
 from ostiary.protocol import canonical
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
-from ostiaryd.policy.model import EvaluationRequest, Posed, Thing, Verb, decode_facts, load, posed_question
-from ostiaryd.policy.model.facts import NOTHING
+from ostiaryd.policy.model import EvaluationRequest, Posed, Thing, Verb, decode_facts, load, question_to_store
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.registry import flows as registry
 
@@ -26,9 +35,26 @@ KEY = "sk-live_0123456789"
 PERMIT = '@id("all") permit (principal, action, resource);\n'
 
 
+def nested(levels: int) -> object:
+    """Return an array that makes a member `levels` deep."""
+    value: object = 1
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 def stored(context: dict[str, Any], *, secrets: frozenset[str] | None = frozenset()) -> Posed:
     question = EvaluationRequest(USER, READ, FILE, context)
-    return posed_question(question, principal=None, resource=None, context=NOTHING, secrets=secrets)
+    return to_store(question, secrets=secrets)
+
+
+def to_store(question: EvaluationRequest, *, secrets: frozenset[str] | None = frozenset()) -> Posed:
+    return question_to_store(Posed(question=question), secrets=secrets, sizes=MemberSizes())
+
+
+def text_of_size(size: int) -> str:
+    """Return a text that takes `size` bytes of JSON as a member with a name of one letter."""
+    return "x" * (size - len('"n":"",'))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +73,14 @@ def stored(context: dict[str, Any], *, secrets: frozenset[str] | None = frozense
         ({"why": f"the key is {KEY}"}, False),
         ({"url": "https://a.example/x?y=1"}, True),
         ({"url": "https://ann:pass@a.example/x"}, False),
+        ({"url": "://" + ":" * (MAX_TEXT - 4) + "@"}, False),
+        ({"sessions": {KEY: 1}}, False),
+        ({"many": [{KEY: 1}]}, False),
+        ({"many": {"deep": {str(number): 1 for number in range(MAX_NAMES)}}}, True),
+        ({"many": {"deep": {str(number): 1 for number in range(MAX_NAMES + 1)}}}, False),
+        ({"deep": nested(MAX_LEVELS)}, True),
+        ({"deep": nested(MAX_LEVELS + 1)}, False),
+        ({"deep": nested(5000)}, False),
         ({"id": "0198c0de-1234-7abc-8def-0123456789ab", "task": "tk_0198c0de12347abc8def0123456789ab"}, True),
     ],
 )
@@ -58,13 +92,13 @@ def test_a_member_with_a_secret_or_a_long_text_is_not_stored(member: dict[str, A
 
 
 def test_all_members_of_a_request_together_are_bounded() -> None:
-    text = {"a": "x" * (MAX_TEXT - 2)}  # with the name and its sign, MAX_TEXT
+    text = {"a": text_of_size(MAX_TEXT)}
     parts = MAX_TOGETHER // MAX_TEXT
-    most = {str(number): "x" * (MAX_TEXT - 2) for number in range(parts)}
+    most = {str(number): text_of_size(MAX_TEXT) for number in range(parts)}
     assert stored(most).hidden == ()
     assert stored(most | {"one": 1}).hidden == ("one",)
     question = EvaluationRequest(Thing("user", "alice", text), Verb("read", text), Thing("file", "a", text), most)
-    posed = posed_question(question, principal=None, resource=None, context=NOTHING, secrets=frozenset())
+    posed = to_store(question)
     assert len(posed.hidden) == 3
     assert len(msgspec.json.encode(posed)) < 2 * MAX_TOGETHER
 
@@ -77,11 +111,51 @@ def test_the_number_of_stored_members_is_limited(count: int, is_stored: bool) ->
     assert posed.hidden == (() if is_stored else ("*",))
 
 
-@pytest.mark.parametrize(("length", "searched"), [(MAX_TOGETHER - 3, 2), (MAX_TOGETHER - 2, 1)])
+@pytest.mark.parametrize(("length", "searched"), [(MAX_TOGETHER - 11, 2), (MAX_TOGETHER - 10, 0)])
 def test_a_name_that_is_too_long_to_be_stored_is_not_kept_in_the_cache_of_names(length: int, searched: int) -> None:
     _is_secret_name.cache_clear()
-    members_to_record({"a": {"n" * length: 1}}, MAX_TOGETHER)  # with the outer name and the signs, 3 more characters
+    members_to_record({"a": {"n" * length: 1}}, MAX_TOGETHER, MemberSizes())  # the rest of the JSON has 11 bytes
     assert _is_secret_name.cache_info().currsize == searched
+
+
+@pytest.mark.parametrize("name", [KEY, f"the key {KEY}"])
+def test_a_name_with_the_form_of_a_secret_is_not_stored(name: str) -> None:
+    posed = stored({name: 1, "ip": "192.0.2.1"})
+    assert posed.question is not None
+    assert posed.question.context == {"ip": "192.0.2.1"}
+    assert posed.hidden == ("*",)
+
+
+@pytest.mark.parametrize(
+    "value", [10**4299, -(10**4299), [1e-300] * 99, "\x01" * 1000, "\u20ac" * 1000, [[]] * 4000, {"\x01" * 500: None}]
+)
+def test_the_size_of_a_stored_request_is_bounded_for_each_kind_of_value(value: object) -> None:
+    many = {str(number): value for number in range(MAX_NAMES)}
+    question = EvaluationRequest(
+        Thing("user", "alice", dict(many)), Verb("read", dict(many)), Thing("file", "a", dict(many)), many
+    )
+    posed = to_store(question)
+    assert posed.hidden
+    assert len(msgspec.json.encode(posed)) < MAX_TOGETHER + 4 * MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("members", "searched"),
+    [
+        ({str(number): {"n": text_of_size(1000)} for number in range(64)}, 2 * 8),
+        ({str(number): {"n": text_of_size(1000), "token": 1} for number in range(64)}, 3 * 8),
+        ({str(number): {"n": ["x" * 900] * 100} for number in range(64)}, 0),
+    ],
+)
+def test_at_most_the_stored_size_of_an_object_is_searched(members: dict[str, Any], searched: int) -> None:
+    assert searches_in(lambda: stored(members)) == searched
+
+
+def searches_in(run: Callable[[], object]) -> int:
+    """Return the number of names that `run` searches for secrets."""
+    _is_secret_name.cache_clear()
+    run()
+    return sum(_is_secret_name.cache_info()[:2])
 
 
 @pytest.mark.parametrize("part", ["subject", "action", "resource"])
@@ -90,9 +164,7 @@ def test_a_long_id_or_name_is_cut(part: str, length: int, is_stored: bool) -> No
     long = "x" * length
     parts: dict[str, Any] = {"subject": USER, "action": READ, "resource": FILE}
     parts[part] = Verb(long) if part == "action" else Thing("t", long)
-    posed = posed_question(
-        EvaluationRequest(**parts), principal=None, resource=None, context=NOTHING, secrets=frozenset()
-    )
+    posed = to_store(EvaluationRequest(**parts))
     assert posed.hidden == (() if is_stored else ("*",))
     assert posed.question is not None
     found = getattr(posed.question, part)
@@ -107,6 +179,15 @@ def test_secret_arguments_of_a_tool_are_not_stored_in_a_request_about_the_tool(
 ) -> None:
     posed = stored({"arguments": {"number": 5}}, secrets=None if secrets is None else frozenset(secrets))
     assert posed.hidden == (() if is_stored else ("arguments",))
+
+
+@pytest.mark.parametrize("arguments", [[5], ["pin"], "5", 5])
+@pytest.mark.parametrize("secrets", [(), ("pin",)])
+def test_arguments_that_are_no_object_are_stored_only_for_a_tool_without_secrets(
+    arguments: object, secrets: tuple[str, ...]
+) -> None:
+    posed = stored({"arguments": arguments}, secrets=frozenset(secrets))
+    assert posed.hidden == (("arguments",) if secrets else ())
 
 
 @pytest.mark.parametrize(
@@ -170,3 +251,32 @@ async def test_a_large_default_of_a_batch_is_not_stored_for_each_item(world: Wor
         "decide.batch",
     )
     assert len(facts_of_newest(world)) < 200 * 2 * MAX_TEXT
+
+
+def batch_of(count: int, *, secrets: dict[str, Any]) -> list[EvaluationRequest | None]:
+    """Return the requests of a batch whose items share the properties of the subject and the context."""
+    subject = Thing("user", "alice", secrets)
+    return [EvaluationRequest(subject, READ, Thing("file", str(number)), secrets) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("replay_days", "watches", "searched"), [(30, False, 3 * 16), (0, False, 0), (0, True, 3 * 16)]
+)
+async def test_each_object_of_a_batch_is_searched_once_and_only_if_facts_are_used(
+    world: World, replay_days: int, watches: bool, searched: int
+) -> None:
+    object.__setattr__(world, "config", msgspec.structs.replace(world.config, replay_days=replay_days))
+    if watches:
+        await run_act(world, lambda a: flows.watch(a, load({"a.cedar": PERMIT}), by=None))
+    _is_secret_name.cache_clear()
+    large = {str(number): {"n": text_of_size(490), "token": 1} for number in range(64)}
+    decide = partial(flows.decide_all, semantic="execute_all", digest="d", by=None)
+    await run_act(world, partial(decide, questions=batch_of(200, secrets=large)), "decide.batch")
+    assert sum(_is_secret_name.cache_info()[:2]) == searched
+
+
+async def test_an_evaluation_without_an_act_searches_no_request(world: World) -> None:
+    evaluator = flows.Evaluator(world.db.read(), flows.active_policies(world.db.read()), now=world.now())
+    [question] = batch_of(1, secrets={"token": 1})
+    assert question is not None
+    assert searches_in(lambda: (evaluator.evaluate(question), evaluator.foresee(question))) == 0

@@ -33,7 +33,7 @@ from ostiary.decision.access.inputs import (
 from ostiary.decision.access.lazy_context import CallHistory, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
-from ostiary.decision.access.recorded import Kept, arguments_to_record, members_to_record
+from ostiary.decision.access.recorded import Kept, MemberSizes, arguments_to_record, members_to_record
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all
 from ostiary.decision.access.restrictions import Restriction
 from ostiary.decision.access.risk_context import risk_context
@@ -54,6 +54,7 @@ __all__ = [
     "History",
     "Judgement",
     "Kept",
+    "MemberSizes",
     "Need",
     "Needs",
     "Policies",

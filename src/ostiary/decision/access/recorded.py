@@ -6,14 +6,14 @@ Arguments are recorded with their Cedar types, as the policies saw them. Hidden 
 argument, the decision cannot be replayed with this policy.
 
 No catalogue describes the members of other AuthZEN requests. There, a member is hidden if its name, or a name in it,
-suggests a secret (such as `password`), or if it contains the form of a well-known secret. Secrets in other forms are
-not recognised.
+suggests a secret (such as `password`), or if a name or text in it has the form of a well-known secret. Secrets in
+other forms are not recognised.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,10 +27,12 @@ SECRET = "secret"
 MAX_TEXT = 1024
 """maximum length of an argument, in characters"""
 MIN_SECRET = 12
-"""length below which a text of an AuthZEN request is not searched for the form of a secret"""
+"""length below which a name or text of an AuthZEN request is not searched for the form of a secret"""
 MAX_TOGETHER = 8192
-"""maximum length of all arguments together, in characters"""
+"""maximum length of all arguments together, in characters; of all members of an AuthZEN request, in bytes of JSON"""
 MAX_NAMES = 64
+MAX_LEVELS = 32
+"""maximum depth of a member of an AuthZEN request"""
 ANYTHING = "*"
 """stands for hidden members that are too many or too long to be named"""
 NEVER = 1 << 62
@@ -43,13 +45,14 @@ SECRET_NAME = re.compile(
     r"|credential|^(key|otp|pin|pat)$",
     re.IGNORECASE,
 )
+# the time of a search must be linear in the length of the text
 KNOWN_SECRET = re.compile(
     r"""\b(sk|pk|rk|gh[pousr]|github_pat|glpat|xox[abeprs]|npm|hf|dop_v1)[-_][A-Za-z0-9_-]{8}  # of well-known issuers
     | \bostiary_pep_[0-9a-f]{8}                              # API key of a gateway
     | \b(AKIA|ASIA)[A-Z0-9]{12} | \bAIza[A-Za-z0-9_-]{20} | \bya29\.
-    | \beyJ[A-Za-z0-9_-]{8,}\.                               # JWT
+    | \beyJ[A-Za-z0-9_-]{8}                                  # JWT, or other JSON in base64url
     | -----BEGIN | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8}
-    | ://[^/\s@]*:[^/\s@]+@                                  # a password in a URL
+    | ://[^/\s@:]*:[^/\s@]+@                                 # a password in a URL
     | (password|passwd|secret|token|api[-_]?key|sig|signature)=.""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -117,45 +120,98 @@ def _rendered(value: object) -> tuple[object, int]:
     return rendered, NEVER if b"\\u0000" in text else len(text)
 
 
-def members_to_record(stated: Mapping[str, object], room: int) -> tuple[dict[str, object], list[str], int]:
-    """Return the members of a JSON object to record, the names of the hidden members, and the rest of `room`, the
-    maximum length of all in characters. Hidden are secrets, long texts, and members beyond `room`. If the names are too
-    many or too long, nothing is recorded, and `ANYTHING` is hidden.
+class MemberSizes:
+    """The sizes of the members of JSON objects. Each object is searched once, because the items of a batch share
+    objects.
     """
-    if len(stated) > MAX_NAMES or sum(map(len, stated)) > MAX_TEXT:
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Mapping[str, object], list[tuple[str, str, int]] | None]] = {}
+
+    def find(self, stated: Mapping[str, object]) -> list[tuple[str, str, int]] | None:
+        """Return, for each member of the object, its name, the name under which it is hidden, and its size in bytes;
+        NEVER as the size of a member that is never recorded. None if the names are too many or too long.
+
+        At most MAX_TOGETHER bytes of an object are searched. A hidden member counts too, if it was searched.
+        """
+        if (entry := self._known.get(id(stated))) is None:  # the cache refers to the object, so its id stays unique
+            entry = self._known[id(stated)] = stated, _find_sizes(stated)
+        return entry[1]
+
+
+def members_to_record(
+    stated: Mapping[str, object], room: int, sizes: MemberSizes, *, never: frozenset[str] = frozenset()
+) -> tuple[dict[str, object], list[str], int]:
+    """Return the members of a JSON object to record, the names of the hidden members, and the rest of `room`, the
+    maximum size of all in bytes of JSON. Hidden are secrets, long texts, members beyond `room`, and members whose names
+    are in `never`. ANYTHING stands for a name that has the form of a secret. If the names are too many or too long,
+    nothing is recorded, and ANYTHING is hidden.
+    """
+    if (items := sizes.find(stated)) is None:
         return {}, [ANYTHING], room
     members: dict[str, object] = {}
     hidden: list[str] = []
-    for name, value in stated.items():
-        if (size := _length([(name, value)])) <= room:
-            members[name] = value
+    for name, shown, size in items:
+        if size <= room and name not in never:
+            members[name] = stated[name]
             room -= size
         else:
-            hidden.append(name)
+            hidden.append(shown)
     return members, hidden, room
 
 
-def _length(members: Iterable[tuple[str, object]]) -> int:
-    """Return the length of the names and texts in JSON values, where any other value counts 1; NEVER if a member is a
-    secret or a long text. The elements of an array have empty names.
+def _find_sizes(stated: Mapping[str, object]) -> list[tuple[str, str, int]] | None:
+    if len(stated) > MAX_NAMES or sum(map(_json_size, stated)) > MAX_TEXT:
+        return None
+    items: list[tuple[str, str, int]] = []
+    left = MAX_TOGETHER
+    for name, value in stated.items():
+        size = _json_size({name: value}) - 1  # without braces, with a comma
+        if size <= left:
+            left -= size
+            if not _is_recordable(name, value):
+                size = NEVER
+        else:
+            size = NEVER
+        items.append((name, ANYTHING if _has_secret_form(name) else name, size))
+    return items
+
+
+def _json_size(value: object) -> int:
+    """Return the size of a value in bytes of JSON; NEVER for a value that is nested too deeply."""
+    try:
+        return len(_encode(value))
+    except RecursionError:
+        return NEVER
+
+
+def _is_recordable(name: str, value: object) -> bool:
+    """Return whether a member may be recorded: neither a secret nor a long text is in it, no object in it has more than
+    MAX_NAMES names, and it is nested at most MAX_LEVELS deep. The elements of an array have empty names.
     """
-    total = 0
-    open_ = [*members]
-    while open_:
-        name, value = open_.pop()
-        total += len(name) + 1 + (len(value) if isinstance(value, str) else 0)
-        if total > MAX_TOGETHER:
-            return NEVER
-        if name and _is_secret_name(name):
-            return NEVER
-        if isinstance(value, str):
-            if len(value) > MAX_TEXT or (len(value) >= MIN_SECRET and KNOWN_SECRET.search(value)):
-                return NEVER
-        elif isinstance(value, dict):
-            open_ += value.items()
-        elif isinstance(value, list):
-            open_ += [("", one) for one in value]
-    return total
+    level: list[tuple[str, object]] = [(name, value)]
+    for _ in range(MAX_LEVELS):
+        inner: list[tuple[str, object]] = []
+        for name, value in level:
+            if name and (_is_secret_name(name) or _has_secret_form(name)):
+                return False
+            if isinstance(value, str):
+                if len(value) > MAX_TEXT or _has_secret_form(value):
+                    return False
+            elif isinstance(value, dict):
+                if len(value) > MAX_NAMES:
+                    return False
+                inner += value.items()
+            elif isinstance(value, list):
+                inner += [("", one) for one in value]
+        if not inner:
+            return True
+        level = inner
+    return False
+
+
+def _has_secret_form(text: str) -> bool:
+    return len(text) >= MIN_SECRET and KNOWN_SECRET.search(text) is not None
 
 
 @lru_cache(maxsize=1024)

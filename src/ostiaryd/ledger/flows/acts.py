@@ -101,9 +101,9 @@ class Act:
     flow fills.
     """
 
-    __slots__ = ("again", "ending", "entry", "further_entries", "now", "tx")
+    __slots__ = ("again", "ending", "entry", "further_entries", "keeps_facts", "now", "tx")
 
-    def __init__(self, tx: Tx, entry: Entry, again: object = None) -> None:
+    def __init__(self, tx: Tx, entry: Entry, again: object = None, *, keeps_facts: bool = True) -> None:
         self.tx = tx
         self.now = tx.now
         self.entry = entry
@@ -113,6 +113,8 @@ class Act:
         """facts that were gathered after the first attempt of this act raised a challenge for them; None on the first
         attempt
         """
+        self.keeps_facts = keeps_facts
+        """true if facts beside the entries are stored; otherwise the facts are removed after the flow"""
         self.ending: Callable[[Act], None] | None = None
         """function that is called after the flow returns, in the same transaction; the flow does not see its changes"""
 
@@ -426,7 +428,7 @@ def make_job(
         if tx.pin.is_lost and action not in IN_RECOVERY:
             return Raised(InRecovery())
         entry = Entry(at=tx.now, action=action, request=request, network=network or None)
-        acting = Act(tx, entry, again)
+        acting = Act(tx, entry, again, keeps_facts=keeps_facts)
         result: T | Raised
         try:
             with tx.savepoint():

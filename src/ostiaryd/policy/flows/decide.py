@@ -8,14 +8,15 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ostiary.decision.access import Decision, Judgement, RemoteAnswers
+from ostiary.decision.access import Decision, Judgement, MemberSizes, RemoteAnswers
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.jose import b64u
 from ostiary.protocol.secret_forms import SecretSent
 from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.approvals import decide_approved
+from ostiaryd.policy import store
+from ostiaryd.policy.flows.approvals import decide_approved, ready_tool
 from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
 from ostiaryd.policy.flows.resource_cache import data_classes_of_tool
 from ostiaryd.policy.flows.sets import active_policies
@@ -25,10 +26,12 @@ from ostiaryd.policy.model import (
     EvaluationRequest,
     Facts,
     Posed,
+    ToolSeen,
     Unanswerable,
     actors_of,
     add_asked,
     encode_facts,
+    question_to_store,
 )
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
@@ -68,7 +71,7 @@ def decide_one(
     entry.detail = {"asked": [word[:WORD_LIMIT] for word in words], **other_details(decision)}
     if actors := actors_of(posed):
         entry.actors = actors
-    keep_facts(act, entry, [posed], at=evaluator.at)
+    keep_facts(act, entry, _to_store(act, [posed]), at=evaluator.at)
     _note_registered(act, question)
     return decision
 
@@ -110,7 +113,7 @@ def decide_all(
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
-    _spread(act, lines, facts, semantic, at=evaluator.at)
+    _spread(act, lines, _to_store(act, facts), semantic, at=evaluator.at)
     return decisions
 
 
@@ -141,6 +144,28 @@ def _decide(act: Act, evaluator: Evaluator, question: EvaluationRequest) -> tupl
         decision, posed = decide_approved(act, evaluator, resolved, decision, id)
     settled = evaluator.settle(act, resolved, decision)  # 5 to 7
     return settled, posed if settled is decision else None
+
+
+def _to_store(act: Act, posed: list[Posed | None]) -> list[Posed | None]:
+    """Return the questions that policies answered, with the stored members of AuthZEN requests. All are None if the
+    server stores no facts and no set is in watch mode.
+    """
+    if not act.keeps_facts and store.watched(act.tx) is None:
+        return [None] * len(posed)
+    sizes = MemberSizes()
+    return [
+        one if one is None or one.question is None else question_to_store(one, secrets=_secrets(act, one), sizes=sizes)
+        for one in posed
+    ]
+
+
+def _secrets(act: Act, posed: Posed) -> frozenset[str] | None:
+    """Return the names of the secret arguments of the tool that an AuthZEN request is about; None if all are secret."""
+    assert posed.question is not None
+    tool = posed.resource
+    if not isinstance(tool, ToolSeen) or not (posed.question.context or {}).get("arguments"):
+        return frozenset()
+    return ready_tool(act.tx, registry.find_resource(act.tx, tool.name), tool.tool).secrets
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:

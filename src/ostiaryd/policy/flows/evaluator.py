@@ -60,7 +60,6 @@ from ostiaryd.policy.model import (
     encode_context,
     entity_of,
     posed_call,
-    posed_question,
     stated_assurance,
     time_context,
 )
@@ -161,7 +160,7 @@ class Evaluator:
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
         """Return the decision on a resolved request, and the question that the policies answered (None if they were not
-        asked). `approved`: ids of the policies that ask for approval and whose approval has been given.
+        asked), as it was sent. `approved`: ids of the policies that ask for approval and whose approval has been given.
         """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)
@@ -239,11 +238,7 @@ class Evaluator:
             behind=[one.uid for one in request.behind] if request.behind else (),
         )
         kept = encode_context(render_record(context)) if context else NOTHING
-        secrets: frozenset[str] | None = frozenset()
-        if isinstance(target, ToolSeen):
-            resource_of_tool, tool = self._tool(question.resource.id)
-            secrets = prepared_resource(self._reader, resource_of_tool).tools[tool].secrets
-        posed = posed_question(question, principal=facts, resource=target, context=kept, secrets=secrets)
+        posed = Posed(question=question, principal=facts, resource=target, context=kept)
         return self._decision_of(judgement), posed
 
     def _action(self, name: str) -> Uid:

@@ -25,7 +25,7 @@ from ostiaryd.policy.model.facts import (
     encode_context,
     encode_facts,
     posed_call,
-    posed_question,
+    question_to_store,
 )
 from ostiaryd.policy.model.files import (
     PolicyDelta,
@@ -113,7 +113,7 @@ __all__ = [
     "page_key",
     "plan_switch",
     "posed_call",
-    "posed_question",
+    "question_to_store",
     "restore",
     "rfc3339",
     "safeguards",

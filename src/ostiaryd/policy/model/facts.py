@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ostiary.authorization.cedar.render import render_record
-from ostiary.decision.access import Decision, Kept, ResolvedCall, arguments_to_record, members_to_record
+from ostiary.decision.access import Decision, Kept, MemberSizes, ResolvedCall, arguments_to_record, members_to_record
 from ostiary.decision.access.recorded import ANYTHING, MAX_TEXT, MAX_TOGETHER
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.policy.model.questions import EvaluationRequest, Thing, Verb
@@ -106,24 +106,20 @@ _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Facts)
 
 
-def posed_question(
-    question: EvaluationRequest,
-    *,
-    principal: Seen | None,
-    resource: Seen | None,
-    context: msgspec.Raw,
-    secrets: frozenset[str] | None,
-) -> Posed:
-    """Return an AuthZEN request with the members that are stored. `secrets`: the names of the secret arguments in
-    `context.arguments`; None: all are secret.
+def question_to_store(posed: Posed, *, secrets: frozenset[str] | None, sizes: MemberSizes) -> Posed:
+    """Return the AuthZEN request `posed` with only the members that are stored. `secrets`: the names of the secret
+    arguments in `context.arguments`; None: all are secret.
     """
-    room, hidden = MAX_TOGETHER, set[str]()
+    question, room, hidden = posed.question, MAX_TOGETHER, set[str]()
+    assert question is not None
 
-    def keep(stated: dict[str, Any] | None, name: str = "") -> dict[str, Any] | None:
+    def keep(
+        stated: dict[str, Any] | None, name: str = "", never: frozenset[str] = frozenset()
+    ) -> dict[str, Any] | None:
         nonlocal room
         if not stated:
             return stated
-        kept, left_out, room = members_to_record(stated, room)
+        kept, left_out, room = members_to_record(stated, room, sizes, never=never)
         hidden.update([name] if name and left_out else left_out)
         return kept
 
@@ -131,17 +127,23 @@ def posed_question(
     if any(len(word) > MAX_TEXT for word in (subject.type, subject.id, action.name, target.type, target.id)):
         hidden.add(ANYTHING)
         subject, action, target, stated = _cut(subject), Verb(action.name[:MAX_TEXT]), _cut(target), None
-    arguments = (stated or {}).get("arguments")
-    if stated and arguments and (secrets is None or (isinstance(arguments, dict) and secrets & arguments.keys())):
-        hidden.add("arguments")
-        stated = {name: value for name, value in stated.items() if name != "arguments"}
     stored = EvaluationRequest(
         replace(subject, properties=keep(subject.properties)),
         replace(action, properties=keep(action.properties, "action")),
         replace(target, properties=keep(target.properties)),
-        keep(stated),
+        keep(stated, never=_ARGUMENTS if _has_secret((stated or {}).get("arguments"), secrets) else frozenset()),
     )
-    return Posed(question=stored, principal=principal, resource=resource, context=context, hidden=tuple(sorted(hidden)))
+    return replace(posed, question=stored, hidden=tuple(sorted(hidden)))
+
+
+_ARGUMENTS = frozenset({"arguments"})
+
+
+def _has_secret(arguments: object, secrets: frozenset[str] | None) -> bool:
+    """Return whether arguments of a tool, as a caller states them, may contain a secret argument."""
+    if not arguments or secrets is None:
+        return bool(arguments)
+    return not secrets.isdisjoint(arguments) if isinstance(arguments, dict) else bool(secrets)
 
 
 def _cut(thing: Thing) -> Thing:
