@@ -74,14 +74,15 @@ LOOKED_UP = {
     "ostiaryd.incidents.store._HAS_ACTED 0",
     "ostiaryd.ledger.store.tree._ACTIONS 0",
     "ostiaryd.notifications.store._WAITING 0",
+    "ostiaryd.registry.store.agents._COUNT_ACTIVE 0",
     "ostiaryd.tasks.store.tasks._COUNT_LIVE 0",
     "ostiaryd.tasks.store.tasks._COUNT_LIVE_FOR 0",
     "ostiaryd.tasks.store.tasks._COUNT_UNDER 0",
     "ostiaryd.trust.store.people._COUNT_RECOVERY 0",
     "ostiaryd.watch.store.findings._COUNT_OPEN 0",
 }
-"""Counts that look up each row of one agent, task, account or time in its table, or each entry of one action since a
-time, up to a maximum.
+"""Counts that look up each row of one agent, owner, task, account or time in its table, or each entry of one action
+since a time, up to a maximum.
 """
 
 
