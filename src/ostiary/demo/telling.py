@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from ostiary.demo.stage import Stage
-from ostiary.protocol.errors import Refused
+from ostiary.demo.stage import PATIENCE_S, Stage
+from ostiary.guard.server_rpc import ASK_S
+from ostiary.protocol.errors import Refused, Unavailable
 
 out = Console(highlight=False)
 INDENT = 3
@@ -46,9 +47,20 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> str:
-    """Call a tool as a client of the demo; return the text of the tool's result."""
-    result = await client.call_tool(tool, arguments)
-    return " ".join(part.text for part in result.content if isinstance(part, TextContent))
+    """Call a tool as a client of the demo; return the text of the tool's result. On a busy machine the server may be
+    late with the memory of a task: the call is repeated if it has not run, or only reads. Raises Unavailable if the
+    memory stays unavailable.
+    """
+    for _ in range(round(PATIENCE_S / ASK_S)):
+        try:
+            result = await client.call_tool(tool, arguments)
+        except MCPError as error:
+            is_late = isinstance(error.data, dict) and error.data.get("error") == "memory_unavailable"
+            if not is_late or not (tool == "read_file" or error.message.startswith("denied: ")):
+                raise
+        else:
+            return " ".join(part.text for part in result.content if isinstance(part, TextContent))
+    raise Unavailable(f"the memory of the task was not available for {PATIENCE_S:.0f} s")
 
 
 async def find_refusal(client: Client, tool: str, **arguments: Any) -> Refused | None:
